@@ -1,0 +1,195 @@
+"""Algorithm 1 of the paper: the loop over W-, Z-, S- and B-step, readable beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.config import MethodConfig, TrainConfig
+from srch_dist.kernels.codes import CodeSums
+from srch_dist.kernels.objective import Objective, auto_encoding_terms
+from srch_dist.planning import Plan
+from srch_dist.preparation import Statistics
+from srch_dist.progress import Progress
+from srch_dist.solver.blocks import load_graph
+from srch_dist.steps import (
+    Embedding,
+    Rebased,
+    b_step,
+    code_rule,
+    embedding_weight,
+    s_step,
+    w_step,
+    z_step,
+)
+from srch_dist.storage.run import RunDirectory
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Where the loop ended.
+
+    Attributes
+    ----------
+    iteration : the last one; its checkpoint holds the codes.
+    cross_covariance : X_g B' (d_g, l) of those codes.
+    reason : why the loop stopped.
+    """
+
+    iteration: int
+    cross_covariance: Mapping[str, Matrix]
+    reason: str
+
+
+def learn_codes(
+    run: RunDirectory, plan: Plan, statistics: Statistics, config: TrainConfig, progress: Progress
+) -> Learned:
+    """Learn the codes of the training rows; each iteration is committed to ``run``."""
+    graph = load_graph(run, plan)
+    cross_covariance = statistics.cross_covariance
+    modalities = tuple(cross_covariance)
+    z: Embedding | None = None
+    s: Rebased | None = None
+    before = float("inf")
+    reason, iteration = "", 0
+    with progress.stage("training", config.method.iterations) as stage:
+        while not reason:
+            iteration += 1
+            clock = _Clock()
+            with clock.step("w"):
+                w = w_step(cross_covariance)
+            with clock.step("z"):
+                warm = None if z is None else z.blocks
+                z = z_step(graph, run, s, warm, iteration, config, len(modalities))
+            with clock.step("s"):
+                s = s_step(graph, z.blocks, config)
+            with clock.step("b"):
+                rule = code_rule(w, z, statistics.grams, plan.rows, config)
+                sums, checksums = b_step(run, plan, modalities, rule, iteration)
+            cross_covariance = sums.cross_covariance
+            objective = _objective(w, statistics, sums, s, plan.rows, config)
+            reason = _stopping_reason(config.method, iteration, objective, before, sums, plan)
+            before = objective.total
+            record = _record(iteration, objective, sums, z, s, clock, plan, config.bits)
+            run.append_history(record)
+            _commit(run, plan, iteration, sums, s, z, checksums)
+            stage.advance()
+            progress.note(_line(record))
+    return Learned(iteration, cross_covariance, reason)
+
+
+def _objective(
+    w: Mapping[str, Matrix],
+    statistics: Statistics,
+    sums: CodeSums,
+    s: Rebased,
+    n: int,
+    config: TrainConfig,
+) -> Objective:
+    """Eq. 9 after the B-step."""
+    quantisation, reconstruction = auto_encoding_terms(
+        w, statistics.grams, sums.cross_covariance, sums.code_gram, n
+    )
+    embedding = embedding_weight(config, len(w)) * sums.embedding_error
+    return Objective(quantisation, reconstruction, s.semantic, s.sparsity, embedding)
+
+
+def _stopping_reason(
+    method: MethodConfig,
+    iteration: int,
+    objective: Objective,
+    before: float,
+    sums: CodeSums,
+    plan: Plan,
+) -> str:
+    """Why the loop ends after this iteration; empty while it goes on."""
+    if method.stop == "changed_bits":
+        share = sums.changed / (plan.rows * len(sums.bit_sums))
+        if share < method.threshold:
+            return f"changed bits {share:.1e} below {method.threshold:g}"
+    elif np.isfinite(before):
+        change = abs(before - objective.total) / max(abs(before), np.finfo(float).tiny)
+        if change < method.threshold:
+            return f"relative change of the objective {change:.1e} below {method.threshold:g}"
+    return f"{iteration} iterations" if iteration >= method.iterations else ""
+
+
+def _record(
+    iteration: int,
+    objective: Objective,
+    sums: CodeSums,
+    z: Embedding,
+    s: Rebased,
+    clock: _Clock,
+    plan: Plan,
+    bits: int,
+) -> dict[str, Any]:
+    """One line of the history."""
+    means = np.abs(sums.bit_sums) / plan.rows
+    return {
+        "iteration": iteration,
+        "objective": objective.total,
+        "terms": objective.terms(),
+        "changed_bits": sums.changed / (plan.rows * bits),
+        "bit_balance": {"mean": float(means.mean()), "worst": float(means.max())},
+        "alpha": s.alpha if np.isfinite(s.alpha) else None,
+        "cg_iterations": z.cg_iterations,
+        "cg_residual": z.cg_residual,
+        "seconds": clock.seconds,
+        "peak_memory": execution.peak_memory(),
+    }
+
+
+def _commit(
+    run: RunDirectory,
+    plan: Plan,
+    iteration: int,
+    sums: CodeSums,
+    s: Rebased,
+    z: Embedding,
+    code_checksums: list[int],
+) -> None:
+    run.write_matrices(run.checkpoint(iteration, "cross_covariance"), sums.cross_covariance)
+    run.commit(
+        iteration,
+        {
+            "iteration": iteration,
+            "rows": plan.rows,
+            "bits": len(sums.bit_sums),
+            "starts": plan.starts,
+            "alpha": s.alpha if np.isfinite(s.alpha) else None,
+            "checksums": {"codes": code_checksums, "z": list(z.checksums)},
+        },
+    )
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    seconds = sum(record["seconds"].values())
+    return (
+        f"iteration {record['iteration']:>2}: objective {record['objective']:.6g}, "
+        f"changed bits {record['changed_bits']:.2%}, "
+        f"{record['cg_iterations']} CG iterations, {seconds:.2f} s"
+    )
+
+
+class _Clock:
+    """Seconds of each step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time what runs inside."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 4)

@@ -1,0 +1,100 @@
+"""The Dask cluster of a command: a local one started here, or one that is already running."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import dask
+import dask.utils
+import distributed
+
+from srch_dist.errors import ConfigError, SrchError
+from srch_dist.progress import Progress, silent
+
+_CONNECT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a plan needs to know of a cluster.
+
+    Attributes
+    ----------
+    workers : worker processes. memory_limit : bytes that the smallest of them may use.
+    """
+
+    workers: int
+    memory_limit: int
+
+
+@contextmanager
+def connect(
+    scheduler: str | None = None,
+    workers: int | None = None,
+    memory_limit: str = "2GiB",
+    progress: Progress | None = None,
+) -> Iterator[Cluster]:
+    """Connect to ``scheduler``, or start a local cluster that ends with the context.
+
+    A local cluster listens on the loopback interface only, and runs one thread a worker: the
+    libraries used for neighbours and linear algebra are not safe with more.
+    """
+    progress = progress or silent()
+    if scheduler is not None:
+        with _existing(scheduler) as client:
+            yield _describe(client, progress)
+        return
+    limit = _parse_bytes(memory_limit)
+    count = workers or max(1, os.cpu_count() or 1)
+    with (
+        tempfile.TemporaryDirectory(prefix="srch-dist-") as scratch,
+        # What a worker has to say about its end matters; its shutdown messages do not.
+        distributed.LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=limit,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            local_directory=scratch,
+            silence_logs=logging.ERROR,
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        yield _describe(client, progress)
+
+
+@contextmanager
+def _existing(address: str) -> Iterator[distributed.Client]:
+    try:
+        client = distributed.Client(address, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise SrchError(f"no Dask scheduler answers at {address}: {error}") from None
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _describe(client: distributed.Client, progress: Progress) -> Cluster:
+    found = client.scheduler_info(n_workers=-1)["workers"]
+    if not found:
+        raise SrchError("the cluster has no workers; start some and try again")
+    limits = [worker["memory_limit"] for worker in found.values() if worker["memory_limit"]]
+    limit = min(limits, default=_parse_bytes("2GiB"))
+    progress.note(
+        f"{len(found)} workers of {limit / 2**30:.1f} GiB, dashboard {client.dashboard_link}"
+    )
+    return Cluster(len(found), int(limit))
+
+
+def _parse_bytes(text: str) -> int:
+    try:
+        return int(dask.utils.parse_bytes(text))
+    except ValueError:
+        raise ConfigError(f"memory_limit is {text!r}; write for example 2GiB") from None

@@ -1,0 +1,226 @@
+"""Every option of a run, once: the YAML file, the command line and the record of a run.
+
+`TrainConfig` holds what `srch_dist.train` accepts. A preset names a set of values for the
+method; a YAML file overrides the preset, and the command line overrides both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from srch_dist.errors import ConfigError
+
+_STRICT = ConfigDict(extra="forbid")
+
+Preset = Literal["balanced", "paper"]
+PositiveInt = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class FeatureConfig:
+    """How features are normalised before anything else (the same for queries later)."""
+
+    center: bool = True
+    """Subtract the mean of the training rows."""
+    unit_norm: bool = True
+    """Scale each row to unit length, after centring."""
+    max_zero_share: Share = 0.05
+    """Refuse the data when more than this share of the rows is zero after centring."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class GraphConfig:
+    """The kNN graph of each modality (the paper's "set", Eqs. 1 and 6)."""
+
+    k: PositiveInt = 10
+    """Neighbours a row."""
+    method: Literal["auto", "exact", "pynndescent"] = "auto"
+    """How neighbours are searched; auto decides by rows and dimensions alone."""
+    symmetry: Literal["union", "mutual"] = "union"
+    """Keep an edge found from either end, or only from both."""
+    recall_rows: PositiveInt = 500
+    """Rows sampled to measure recall@k against exact search."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class MethodConfig:
+    """Algorithm 1: the weights of Eq. 9 and how its terms are put together."""
+
+    scaling: Literal["balanced", "printed"] = "balanced"
+    """B-step: both terms of Eq. 17 brought to one scale (balanced), or as printed."""
+    alpha: Positive | Literal["median"] = "median"
+    """Weight of Eq. 7; median sets half of the edges above S = 1/2 at every rebase."""
+    beta: Positive = 1.0
+    """Weight of Eq. 5, which ties the embedding Z to the codes B."""
+    lam: NotNegative = 10.0
+    """The paper's lambda: weight of Eq. 4, which pulls neighbours together."""
+    omega: NotNegative = 1.0
+    """Weight of the embedding against the projections (balanced scaling); 0 turns it off."""
+    rebase: bool = True
+    """Re-weight the edges by Eq. 15 after each Z-step; off keeps S = 1."""
+    iterations: PositiveInt = 20
+    """Most outer iterations."""
+    stop: Literal["changed_bits", "objective"] = "changed_bits"
+    """What has to fall below the threshold: share of changed bits, or relative change of Eq. 9."""
+    threshold: NotNegative = 1e-3
+    """The threshold of the stopping rule."""
+    encoder: Literal["ridge", "projection"] = "ridge"
+    """Codes of new rows: ridge regression of B on the features, or Eq. 18, sign(W X)."""
+    ridge: Positive = 0.1
+    """Ridge penalty, in units of the mean eigenvalue of X'X."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SolverConfig:
+    """Conjugate gradients for the Z-step (Eq. 14)."""
+
+    tolerance: Positive = 1e-4
+    """Relative residual at which a column of Z is finished."""
+    max_iterations: PositiveInt = 1000
+    """Most iterations a Z-step; reaching it is an error, never a worse answer."""
+    fused: PositiveInt = 10
+    """Iterations in one task graph, between two looks at the residual."""
+
+
+_PRESETS: dict[str, MethodConfig] = {
+    "balanced": MethodConfig(),
+    "paper": MethodConfig(
+        scaling="printed",
+        alpha=1e-4,
+        beta=1e-3,
+        lam=10.0,
+        stop="objective",
+        threshold=1e-5,
+        encoder="projection",
+    ),
+}
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainConfig:
+    """Train cross-modal hash codes (SRCH) from a feature store.
+
+    Without --data, the emoji pairs that come with the package are used.
+    """
+
+    data: str | None = None
+    """Feature store made by srch_dist.ingest; the shipped emoji pairs when absent."""
+    out: str | None = None
+    """Run directory; a new folder under runs/ when absent."""
+    bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 32
+    """Bits a code, a multiple of 8."""
+    preset: Preset = "balanced"
+    """balanced: the scale-free reading with a ridge encoder; paper: equations as printed."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the first codes, of samples and of held-out queries."""
+    rows: Literal["train", "all"] = "train"
+    """Rows trained on: split 0 (all where the store has no split), or all."""
+    queries: Annotated[int, Field(ge=0)] = 0
+    """Rows held out as queries by seed, for a store without a split."""
+    evaluate: bool = True
+    """Score the model on the store's queries when training is done."""
+    scheduler: str | None = None
+    """Address of a running Dask scheduler; without one a local cluster is started."""
+    workers: PositiveInt | None = None
+    """Worker processes of the local cluster; one a core when absent."""
+    memory_limit: str = "2GiB"
+    """Memory a worker of the local cluster."""
+    partition_rows: PositiveInt | None = None
+    """Rows a partition; derived from bytes when absent. Never changes the codes."""
+    blocks: PositiveInt | None = None
+    """Blocks of the Z-step; derived from memory when absent. Never changes the codes."""
+    precision: Literal["auto", "float32", "float64"] = "auto"
+    """Arithmetic of training; auto takes float64 up to 2**26 feature values, else float32."""
+    keep_work: bool = False
+    """Keep normalised features and graph in the run directory when training is done."""
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    graph: GraphConfig = field(default_factory=GraphConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    solver: SolverConfig = field(default_factory=SolverConfig)
+
+
+def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainConfig:
+    """Make a `TrainConfig` from nested values on top of a preset.
+
+    Parameters
+    ----------
+    values : nested mapping of option names, as in a YAML file. Whatever it leaves out comes
+        from the preset.
+    preset : overrides ``values["preset"]``.
+
+    Raises
+    ------
+    ConfigError : an unknown name (with the nearest known one), a wrong type or range.
+    """
+    name = preset if preset is not None else values.get("preset", "balanced")
+    if not isinstance(name, str) or name not in _PRESETS:
+        raise ConfigError(f"preset is {name!r}; known presets: {', '.join(_PRESETS)}")
+    _refuse_unknown(values, TrainConfig, "")
+    method = values.get("method") or {}
+    merged = {
+        **{key: value for key, value in values.items() if value is not None},
+        "preset": name,
+        "method": {**dataclasses.asdict(_PRESETS[name]), **method},
+    }
+    try:
+        return TypeAdapter(TrainConfig).validate_python(merged)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc'])} is {item['input']!r}: {item['msg']}"
+            for item in error.errors()
+        ]
+        raise ConfigError("; ".join(lines)) from None
+
+
+def load_config(path: str | Path, preset: str | None = None) -> TrainConfig:
+    """Read a YAML file of options; see `build_config`."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a {type(values).__name__}, expected option: value lines")
+    try:
+        return build_config(values, preset)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Nested plain values of a configuration, for YAML and JSON."""
+    return dataclasses.asdict(config)
+
+
+def dump_config(config: TrainConfig) -> str:
+    """The YAML text that `load_config` reads back to the same configuration."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], prefix: str) -> None:
+    """Raise on the first key that ``kind`` has no field for, naming the nearest one."""
+    known = {item.name: item for item in dataclasses.fields(kind)}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+            raise ConfigError(f"unknown option {prefix}{key!s}; did you mean {prefix}{near[0]}?")
+        section = known[key].default_factory
+        if isinstance(section, type) and value is not None:
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{prefix}{key} is {value!r}, expected a section of options")
+            _refuse_unknown(value, section, f"{prefix}{key}.")

@@ -1,0 +1,48 @@
+"""`python -m srch_dist.encode`: codes of every row of a store, by a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from srch_dist.cli import output, parse, run_command
+from srch_dist.cluster import connect
+from srch_dist.encoding import encode_store
+from srch_dist.progress import on_console
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Encode one modality of a feature store with a trained model."""
+
+    model: str
+    """Run directory of a finished run."""
+    data: str
+    """Feature store to encode."""
+    modality: str
+    """Which of the store's modalities."""
+    out: str
+    """Where the codes go: a Zarr array, uint8 (rows, bits / 8), little bit order."""
+    scheduler: str | None = None
+    """Address of a running Dask scheduler; without one a local cluster is started."""
+    workers: int | None = None
+    """Worker processes of the local cluster; one a core when absent."""
+    memory_limit: str = "2GiB"
+    """Memory a worker of the local cluster."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Encode with options from the command line."""
+    run_command(lambda: _encode(arguments))
+
+
+def _encode(arguments: Sequence[str] | None) -> None:
+    options = parse(_Options, "encode", arguments)
+    progress = on_console()
+    with connect(options.scheduler, options.workers, options.memory_limit, progress):
+        path = encode_store(options.model, options.data, options.modality, options.out, progress)
+    output().print(f"codes: {path}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""The project's exceptions: every refusal is a SrchError, whose message says what to do."""
+
+from __future__ import annotations
+
+
+class SrchError(Exception):
+    """A refusal or failure with a message for the user; commands print it and exit with 2."""
+
+
+class ConfigError(SrchError):
+    """An option that is unknown, of the wrong type, or out of range."""
+
+
+class InputError(SrchError):
+    """Data that cannot be used: the message names the array, the rows and the remedy."""
+
+
+class StorageError(SrchError):
+    """A store or run directory that is absent, unfinished, in use or damaged."""
+
+
+class PlanError(SrchError):
+    """Work that does not fit the memory it was given; the message holds both numbers."""

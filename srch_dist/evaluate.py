@@ -1,0 +1,55 @@
+"""`python -m srch_dist.evaluate`: retrieval quality of a trained model on a store's queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from srch_dist.cli import output, parse, run_command
+from srch_dist.cluster import connect
+from srch_dist.errors import StorageError
+from srch_dist.evaluation import evaluate_model
+from srch_dist.progress import on_console
+from srch_dist.report import print_evaluation
+from srch_dist.storage.documents import write_json
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Score a trained model: MAP where there are labels, recall of the true partner always."""
+
+    model: str
+    """Run directory of a finished run."""
+    data: str
+    """Feature store with the queries (split 1) and the database (split 0)."""
+    json: str | None = None
+    """File for the full result."""
+    scheduler: str | None = None
+    """Address of a running Dask scheduler; without one a local cluster is started."""
+    workers: int | None = None
+    """Worker processes of the local cluster; one a core when absent."""
+    memory_limit: str = "2GiB"
+    """Memory a worker of the local cluster."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Evaluate with options from the command line."""
+    run_command(lambda: _evaluate(arguments))
+
+
+def _evaluate(arguments: Sequence[str] | None) -> None:
+    options = parse(_Options, "evaluate", arguments)
+    progress = on_console()
+    with connect(options.scheduler, options.workers, options.memory_limit, progress):
+        result = evaluate_model(options.model, options.data, progress)
+    if options.json is not None:
+        try:
+            write_json(Path(options.json), result)
+        except OSError as error:
+            raise StorageError(f"cannot write {options.json}: {error}") from None
+    print_evaluation(output(), result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+"""Retrieval quality, streamed: counts at each Hamming distance add up over the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.encoding import check_modalities, encode_rows, encoding_rows
+from srch_dist.errors import InputError
+from srch_dist.kernels import ranking
+from srch_dist.kernels.bits import Packed, hamming_distances
+from srch_dist.progress import Progress, silent
+from srch_dist.storage import arrays
+from srch_dist.storage.features import FeatureStore, open_store
+from srch_dist.storage.model import Model, load_model
+from srch_dist.storage.run import RunDirectory, open_run
+
+Rows = NDArray[np.int64]
+
+# Queries a task: with 4096 database rows a tile of distances is 32 MiB.
+_QUERY_ROWS, _DATABASE_TILE = 1024, 4096
+_CUTOFFS = (1, 5, 10, 50, 100)
+_MAP_CUTOFF = 50
+_PAIR_CUTOFFS = (1, 5, 10)
+# Name of the learned codes beside the modalities' names.
+_LEARNED = "learned codes"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers, ascending, of the database and of the queries."""
+
+    database: Rows
+    queries: Rows
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """Codes and labels of some rows; ``codes`` by modality, and the learned ones."""
+
+    codes: Mapping[str, Packed]
+    labels: NDArray[Any] | None
+
+
+class _Counts(dict[tuple[str, str], NDArray[np.int64]]):
+    """(2, q, l + 1) by (query modality, database): all rows and relevant rows; they add up."""
+
+    def __add__(self, other: _Counts) -> _Counts:
+        return _Counts({pair: counts + other[pair] for pair, counts in self.items()})
+
+
+def evaluate_model(
+    model: str | Path, data: str | Path, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Score a finished run on a store's queries; see the README for the keys of the result.
+
+    Queries are the rows of split 1 and the database those of split 0; without a split, the
+    queries are the rows that the run held out. Both are coded out of sample. Ties are scored
+    by their expectation over random order.
+
+    Raises
+    ------
+    InputError : the store has no queries for this run, or other modalities.
+    """
+    progress = progress or silent()
+    run, store = open_run(model), open_store(data)
+    loaded = load_model(run.path)
+    check_modalities(loaded, store, list(loaded.means))
+    split = query_split(run, store)
+    labels = "labels" if "labels" in store.side else None
+    shared = execution.literal(loaded)
+    step = encoding_rows(store)
+    parts = {
+        "database": _coded(store, shared, split.database, step, labels),
+        "queries": _coded(store, shared, split.queries, _QUERY_ROWS, labels),
+    }
+    learned = _learned(run, store, step, labels) if labels else []
+    names = list(loaded.means)
+    with progress.stage("evaluate", len(parts["queries"])) as stage:
+        measures = [
+            execution.task(
+                _measure_queries,
+                names,
+                query,
+                loaded.bits,
+                *_count(query, parts, learned, names, loaded.bits),
+            )
+            for query in parts["queries"]
+        ]
+        measured = execution.run_all(measures, stage)
+    result = _average(measured, names, labels is not None, bool(learned), loaded.bits)
+    return {
+        "queries": len(split.queries),
+        "database": len(split.database),
+        "bits": loaded.bits,
+        **result,
+    }
+
+
+def query_split(run: RunDirectory, store: FeatureStore) -> Split:
+    """Which rows are queries; see `evaluate_model`."""
+    if "split" in store.side:
+        split = store.read("split")
+        found = Split(np.flatnonzero(split == 0), np.flatnonzero(split == 1))
+        where = "rows of split 1 (queries) and of split 0 (database)"
+    elif run.queries.exists():
+        if int(run.summary()["store_rows"]) != store.rows:
+            raise InputError(
+                f"{store.path} has {store.rows} rows, but the run held out queries of a store "
+                f"with {run.summary()['store_rows']}; evaluate on the store it was trained on"
+            )
+        queries = arrays.read_rows(run.queries)
+        found = Split(np.setdiff1d(np.arange(store.rows), queries), queries)
+        where = "held-out rows and others"
+    else:
+        raise InputError(
+            f"{store.path} has no split and the run held out no queries: add an array 'split' "
+            "(0 database, 1 queries) or train with --queries N"
+        )
+    if not len(found.database) or not len(found.queries):
+        raise InputError(f"{store.path} needs {where} to be evaluated")
+    return found
+
+
+def _runs(rows: Rows, step: int) -> list[Rows]:
+    return [rows[start : start + step] for start in range(0, len(rows), step)]
+
+
+def _coded(
+    store: FeatureStore, model: Delayed, rows: Rows, step: int, labels: str | None
+) -> list[Delayed]:
+    """Codes (every modality) and labels of ``rows``, a run of them a task."""
+    parts = [execution.task(_code_rows, store, model, part, labels) for part in _runs(rows, step)]
+    return execution.keep(parts)
+
+
+def _learned(
+    run: RunDirectory, store: FeatureStore, step: int, labels: str | None
+) -> list[Delayed]:
+    """The learned training codes that belong to the store's rows, as a database."""
+    rows = arrays.read_rows(run.rows)
+    if int(run.summary()["store_rows"]) != store.rows:
+        return []
+    if "split" in store.side:
+        keep = np.flatnonzero(store.read("split")[rows] == 0)
+    else:
+        keep = np.arange(len(rows))
+    return [
+        execution.task(_read_learned, run, store, rows[part], part, labels)
+        for part in _runs(keep, step)
+    ]
+
+
+def _code_rows(store: FeatureStore, model: Model, rows: Rows, labels: str | None) -> _Coded:
+    codes = {g: encode_rows(model, g, store.read_selected(g, rows)) for g in model.means}
+    return _Coded(codes, store.read_selected(labels, rows) if labels else None)
+
+
+def _read_learned(
+    run: RunDirectory, store: FeatureStore, rows: Rows, positions: Rows, labels: str
+) -> _Coded:
+    first, last = int(positions[0]), int(positions[-1])
+    codes = arrays.read_rows(run.codes, first, last + 1)[positions - first]
+    return _Coded({_LEARNED: codes}, store.read_selected(labels, rows))
+
+
+def _count(
+    query: Delayed,
+    parts: Mapping[str, Sequence[Delayed]],
+    learned: Sequence[Delayed],
+    names: list[str],
+    bits: int,
+) -> tuple[Delayed, Delayed, Delayed | None]:
+    """Counts of one run of queries against database, all queries, and learned codes."""
+    pairs = list(permutations(names, 2))
+    against = [(g, _LEARNED) for g in names]
+
+    def total(blocks: Sequence[Delayed], wanted: list[tuple[str, str]]) -> Delayed:
+        return execution.add_up(
+            [execution.task(_count_block, query, block, wanted, bits) for block in blocks]
+        )
+
+    return (
+        total(parts["database"], pairs),
+        total(parts["queries"], pairs),
+        total(learned, against) if learned else None,
+    )
+
+
+def _count_block(query: _Coded, block: _Coded, pairs: list[tuple[str, str]], bits: int) -> _Counts:
+    counts = _Counts()
+    for source, target in pairs:
+        found = np.zeros((2, len(query.codes[source]), bits + 1), dtype=np.int64)
+        database = block.codes[target]
+        for start in range(0, len(database), _DATABASE_TILE):
+            tile = slice(start, start + _DATABASE_TILE)
+            distances = hamming_distances(query.codes[source], database[tile])
+            found[0] += ranking.distance_counts(distances, None, bits)
+            if query.labels is not None and block.labels is not None:
+                relevant = ranking.relevance(query.labels, block.labels[tile])
+                found[1] += ranking.distance_counts(distances, relevant, bits)
+        counts[source, target] = found
+    return counts
+
+
+def _measure_queries(
+    names: list[str],
+    query: _Coded,
+    bits: int,
+    database: _Counts,
+    queries: _Counts,
+    learned: _Counts | None,
+) -> dict[str, Any]:
+    """Measures of every query (q, …), by direction."""
+    result: dict[str, Any] = {"pair": {}, "retrieval": {}, "learned": {}}
+    for source, target in permutations(names, 2):
+        both = database[source, target][0] + queries[source, target][0]
+        own = np.diagonal(hamming_distances(query.codes[source], query.codes[target]))
+        index = np.arange(len(own))
+        tied = both[index, own]
+        closer = np.cumsum(both, axis=1)[index, own] - tied
+        ranks = [ranking.partner_rank(closer, tied)]
+        ranks += [ranking.partner_recall(closer, tied, cutoff) for cutoff in _PAIR_CUTOFFS]
+        direction = f"{source}_to_{target}"
+        result["pair"][direction] = np.stack(ranks, axis=1)
+        if query.labels is not None:
+            result["retrieval"][direction] = _measures(*database[source, target])
+            if learned is not None:
+                result["learned"][direction] = _measures(*learned[source, _LEARNED])
+    return result
+
+
+def _measures(items: NDArray[np.int64], relevant: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    precision, recall = ranking.precision_recall(items, relevant)
+    return {
+        "map": ranking.average_precision(items, relevant),
+        f"map_at_{_MAP_CUTOFF}": ranking.average_precision(items, relevant, _MAP_CUTOFF),
+        "precision_at": np.stack(
+            [ranking.precision_at(items, relevant, cutoff) for cutoff in _CUTOFFS], axis=1
+        ),
+        "precision": precision,
+        "recall": recall,
+    }
+
+
+def _average(
+    measured: list[dict[str, Any]], names: list[str], labelled: bool, learned: bool, bits: int
+) -> dict[str, Any]:
+    """Means over all queries, nested as they are published."""
+    directions = [f"{source}_to_{target}" for source, target in permutations(names, 2)]
+    pair: dict[str, Any] = {}
+    for direction in directions:
+        values = np.concatenate([part["pair"][direction] for part in measured])
+        pair[direction] = {
+            **{
+                str(cutoff): float(values[:, 1 + i].mean())
+                for i, cutoff in enumerate(_PAIR_CUTOFFS)
+            },
+            "median_rank": float(np.median(values[:, 0])),
+        }
+    result: dict[str, Any] = {"pair_recall": pair}
+    if labelled:
+        result.update(_average_retrieval(measured, "retrieval", directions))
+    if learned:
+        result["train_codes"] = _average_retrieval(measured, "learned", directions)
+    return result
+
+
+def _average_retrieval(
+    measured: list[dict[str, Any]], kind: str, directions: list[str]
+) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "map": {},
+        f"map_at_{_MAP_CUTOFF}": {},
+        "precision_at": {},
+        "precision_recall": {},
+        "queries_without_relevant": 0,
+    }
+    for direction in directions:
+        parts = [part[kind][direction] for part in measured]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        scored = np.isfinite(joined["map"])
+        result["queries_without_relevant"] = int(np.count_nonzero(~scored))
+        for name in ("map", f"map_at_{_MAP_CUTOFF}"):
+            result[name][direction] = _mean(joined[name][scored])
+        result["precision_at"][direction] = {
+            str(cutoff): _mean(joined["precision_at"][scored, i])
+            for i, cutoff in enumerate(_CUTOFFS)
+        }
+        result["precision_recall"][direction] = {
+            "radius": list(range(joined["recall"].shape[1])),
+            "precision": [_mean(column) for column in joined["precision"][scored].T],
+            "recall": [_mean(column) for column in joined["recall"][scored].T],
+        }
+    return result
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    """Mean over the queries for which a value exists; None where there is none."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None

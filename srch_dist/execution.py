@@ -1,0 +1,102 @@
+"""Dask graphs of one project: run them with progress, add up partial results, look at memory.
+
+Everything here works with a `distributed` client (the current one) and, for tests and very
+small data, with Dask's local schedulers.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import dask
+import distributed
+from dask.delayed import Delayed
+
+from srch_dist.progress import Stage
+
+T = TypeVar("T")
+
+# Partial results added in one task of a tree.
+_FAN_IN = 8
+
+
+def task(function: Callable[..., Any], *arguments: Any, outputs: int | None = None) -> Delayed:
+    """A lazy call; with ``outputs`` its result can be unpacked into that many."""
+    call: Delayed = dask.delayed(function, pure=False, nout=outputs)(*arguments)
+    return call
+
+
+def literal(value: Any) -> Delayed:
+    """A value that stands in a graph once, however many tasks use it."""
+    wrapped: Delayed = dask.delayed(value, pure=False, traverse=False)
+    return wrapped
+
+
+def add_up(parts: Sequence[Delayed]) -> Delayed:
+    """The sum of partial results as a tree of tasks."""
+    while len(parts) > 1:
+        parts = [
+            task(_total, list(parts[start : start + _FAN_IN]))
+            for start in range(0, len(parts), _FAN_IN)
+        ]
+    return parts[0]
+
+
+def run_all(tasks: Sequence[Delayed], stage: Stage | None = None) -> list[Any]:
+    """Compute tasks and return their results in order, counting each on ``stage``."""
+    client = current_client()
+    if client is None:
+        results = list(dask.compute(*tasks))
+        if stage is not None:
+            stage.advance(len(tasks))
+        return results
+    futures = client.compute(list(tasks))
+    if stage is not None:
+        for _ in distributed.as_completed(futures):
+            stage.advance()
+    results = client.gather(futures)
+    return list(results)
+
+
+def run_one(work: Delayed) -> Any:
+    """Compute one task."""
+    return run_all([work])[0]
+
+
+def keep(tasks: Sequence[Delayed]) -> list[Delayed]:
+    """Start tasks and keep their results on the workers; lost ones are computed again."""
+    return list(dask.persist(*tasks))
+
+
+def current_client() -> distributed.Client | None:
+    """The client in use, if there is one."""
+    try:
+        client: distributed.Client = distributed.default_client()
+    except ValueError:
+        return None
+    return client
+
+
+def peak_memory() -> dict[str, int]:
+    """Largest resident memory so far in bytes: the client's and the largest worker's."""
+    peaks = {"client": _peak_bytes()}
+    client = current_client()
+    if client is not None:
+        peaks["worker"] = max(client.run(_peak_bytes).values(), default=0)
+    return peaks
+
+
+def _peak_bytes() -> int:
+    """Largest resident memory of this process; the kernel counts in KiB (bytes on macOS)."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _total(parts: Sequence[T]) -> T:
+    result = parts[0]
+    for part in parts[1:]:
+        result = result + part  # type: ignore[operator]
+    return result

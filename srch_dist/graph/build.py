@@ -1,0 +1,211 @@
+"""The set step: neighbours of each modality, both ends of every edge, weights C (Eqs. 1 and 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.config import TrainConfig
+from srch_dist.graph import descent, exact
+from srch_dist.graph.recall import recall_task
+from srch_dist.kernels import edges as kernels
+from srch_dist.planning import Plan
+from srch_dist.progress import Progress, Stage
+from srch_dist.storage import arrays
+from srch_dist.storage.run import RunDirectory
+
+
+@dataclass(frozen=True)
+class ModalityReport:
+    """The graph of one modality.
+
+    Attributes
+    ----------
+    method : how neighbours were searched. recall : recall@k on sampled rows.
+    edges : distinct undirected edges. mean_degree : their ends a row.
+    isolated : rows without an edge. duplicates : rows with a neighbour at distance zero.
+    mutual : share of the directed edges whose reverse is one too.
+    """
+
+    method: str
+    recall: float
+    edges: int
+    mean_degree: float
+    isolated: int
+    duplicates: int
+    mutual: float
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """The graphs of all modalities, and the components of their union."""
+
+    modalities: Mapping[str, ModalityReport]
+    components: int
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Sums over rows, (modalities,) each, and edges that connect (see `component_stars`)."""
+
+    degrees: NDArray[np.int64]
+    isolated: NDArray[np.int64]
+    duplicates: NDArray[np.int64]
+    mutual: NDArray[np.int64]
+    stars: NDArray[np.int64]
+
+    def __add__(self, other: _Counts) -> _Counts:
+        both = np.concatenate([self.stars, other.stars])
+        return _Counts(
+            self.degrees + other.degrees,
+            self.isolated + other.isolated,
+            self.duplicates + other.duplicates,
+            self.mutual + other.mutual,
+            kernels.component_stars(both[:, 0], both[:, 1]),
+        )
+
+
+def set_graph(
+    run: RunDirectory,
+    modalities: tuple[str, ...],
+    plan: Plan,
+    config: TrainConfig,
+    progress: Progress,
+) -> GraphReport:
+    """Build the weighted graph in ``run`` from its normalised features.
+
+    Partitioned search for sizes where neither exact search nor one index serves has its place
+    in `_search_tasks`, as one more method.
+    """
+    k = config.graph.k
+    for g in modalities:
+        for kind, dtype in (("rows", np.int64), ("distances", np.float64)):
+            path = run.neighbours(g, kind)
+            arrays.create_array(path, (plan.rows, k), plan.partition_rows, dtype)
+    searches = [work for g in modalities for work in _search_tasks(run, g, plan, config)]
+    with progress.stage("neighbours", len(searches)) as stage:
+        execution.run_all(searches, stage)
+    recalls = [
+        recall_task(run, g, plan, k, config.graph.recall_rows, config.seed) for g in modalities
+    ]
+    with progress.stage("recall", len(recalls)) as stage:
+        measured = execution.run_all(recalls, stage)
+    with progress.stage("edges", len(plan.blocks) + len(plan.partitions)) as stage:
+        counts = _write_edges(run, modalities, plan, config, stage)
+    return _report(modalities, plan, k, measured, counts)
+
+
+def _search_tasks(
+    run: RunDirectory, modality: str, plan: Plan, config: TrainConfig
+) -> list[Delayed]:
+    k = config.graph.k
+    if plan.methods[modality] == "exact":
+        return exact.search_tasks(run, modality, plan, k)
+    return [execution.task(descent.search_whole, run, modality, plan.starts, k, config.seed)]
+
+
+def _write_edges(
+    run: RunDirectory, modalities: tuple[str, ...], plan: Plan, config: TrainConfig, stage: Stage
+) -> _Counts:
+    shape = (plan.rows, len(modalities))
+    arrays.create_array(run.degrees, shape, plan.partition_rows, np.int32)
+    mutual = config.graph.symmetry == "mutual"
+    blocks = [execution.task(_write_block, run, modalities, plan, b, mutual) for b in plan.blocks]
+    counts: _Counts = execution.run_one(execution.task(_without_stars, execution.add_up(blocks)))
+    stage.advance(len(blocks))
+    mean = execution.literal(counts.degrees / plan.rows)
+    execution.run_all(
+        [execution.task(_write_weights, run, p, plan.span(p), mean) for p in plan.partitions], stage
+    )
+    return counts
+
+
+def _write_block(
+    run: RunDirectory, modalities: tuple[str, ...], plan: Plan, block: int, mutual: bool
+) -> _Counts:
+    """Write the edges of a block's rows; reads every row's neighbours, one partition at a time."""
+    start, stop = plan.block_span(block)
+    keys, shared, duplicates = [], [], []
+    for g in modalities:
+        outgoing, incoming = _directed_keys(run, g, plan, start, stop)
+        keys.append(kernels.symmetrise(outgoing, incoming, mutual))
+        shared.append(len(np.intersect1d(outgoing, incoming, assume_unique=True)))
+        nearest = arrays.read_rows(run.neighbours(g, "distances"), start, stop)[:, 0]
+        duplicates.append(int(np.count_nonzero(nearest == 0)))
+    adjacency = kernels.build_adjacency(keys, start, stop - start, plan.rows)
+    degrees = kernels.degrees(adjacency)
+    for p in plan.block_partitions(block):
+        low, high = plan.span(p)
+        part = adjacency.rows(low - start, high - start)
+        for kind in ("indptr", "indices", "members"):
+            arrays.create_chunk(run.edges(p, kind), getattr(part, kind))
+        arrays.write_rows(run.degrees, low, degrees[low - start : high - start])
+    owners = np.repeat(np.arange(start, stop), np.diff(adjacency.indptr))
+    return _Counts(
+        degrees.sum(axis=0, dtype=np.int64),
+        (degrees == 0).sum(axis=0, dtype=np.int64),
+        np.array(duplicates),
+        np.array(shared),
+        kernels.component_stars(owners, adjacency.indices),
+    )
+
+
+def _directed_keys(
+    run: RunDirectory, modality: str, plan: Plan, start: int, stop: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sorted keys (row - start) * n + neighbour of the edges out of, and into, a block's rows."""
+    n = plan.rows
+    outgoing: list[NDArray[Any]] = []
+    incoming: list[NDArray[Any]] = []
+    for p in plan.partitions:
+        low, high = plan.span(p)
+        found = arrays.read_rows(run.neighbours(modality, "rows"), low, high)
+        rows, neighbours = kernels.directed_pairs(found, low)
+        if start <= low < stop:
+            outgoing.append((rows - start) * n + neighbours)
+        inside = (neighbours >= start) & (neighbours < stop)
+        incoming.append((neighbours[inside] - start) * n + rows[inside])
+    return np.sort(np.concatenate(outgoing)), np.sort(np.concatenate(incoming))
+
+
+def _write_weights(
+    run: RunDirectory, partition: int, span: tuple[int, int], mean: NDArray[Any]
+) -> None:
+    degrees = arrays.read_rows(run.degrees)
+    indptr, indices, members = (
+        arrays.read_rows(run.edges(partition, kind), guard=False)
+        for kind in ("indptr", "indices", "members")
+    )
+    adjacency = kernels.Adjacency(indptr, indices, members)
+    weights = kernels.edge_weights(adjacency, degrees[slice(*span)], degrees[indices], mean)
+    arrays.create_chunk(run.edges(partition, "weights"), weights)
+
+
+def _without_stars(counts: _Counts) -> _Counts:
+    """Replace the stars, up to n rows, by their number, which is all that the client needs."""
+    number = np.array([[len(counts.stars), 0]])
+    return _Counts(counts.degrees, counts.isolated, counts.duplicates, counts.mutual, number)
+
+
+def _report(
+    modalities: tuple[str, ...], plan: Plan, k: int, recalls: list[float], counts: _Counts
+) -> GraphReport:
+    reports = {
+        g: ModalityReport(
+            method=plan.methods[g],
+            recall=recalls[i],
+            edges=int(counts.degrees[i]) // 2,
+            mean_degree=float(counts.degrees[i]) / plan.rows,
+            isolated=int(counts.isolated[i]),
+            duplicates=int(counts.duplicates[i]),
+            mutual=float(counts.mutual[i]) / (plan.rows * k),
+        )
+        for i, g in enumerate(modalities)
+    }
+    return GraphReport(reports, plan.rows - int(counts.stars[0, 0]))

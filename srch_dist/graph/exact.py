@@ -1,0 +1,81 @@
+"""Exact neighbours out of core: blocked matrix products over pairs of partitions."""
+
+from __future__ import annotations
+
+import numpy as np
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.kernels.neighbours import Neighbours, keep_nearest, merge_exact
+from srch_dist.planning import Plan
+from srch_dist.storage import arrays
+from srch_dist.storage.run import RunDirectory
+
+
+def search_tasks(run: RunDirectory, modality: str, plan: Plan, k: int) -> list[Delayed]:
+    """One task a partition: finds and writes the k nearest rows of each of its rows."""
+    return [
+        execution.task(_search_partition, run, modality, plan.starts, p, k) for p in plan.partitions
+    ]
+
+
+def nearest_to_rows(run: RunDirectory, modality: str, plan: Plan, rows: Delayed, k: int) -> Delayed:
+    """The k nearest rows (over all partitions) of the rows numbered ``rows`` (m,), as a task."""
+    queries = execution.task(read_feature_rows, run, modality, plan.starts, rows)
+    parts = [
+        execution.task(_search_rows, run, modality, plan.span(p), queries, rows, k)
+        for p in plan.partitions
+    ]
+    return execution.task(_merge, parts, k)
+
+
+def read_feature_rows(
+    run: RunDirectory, modality: str, starts: tuple[int, ...], rows: NDArray[np.int64]
+) -> NDArray[np.floating]:
+    """Normalised features (m, d) of the rows numbered ``rows`` (m,), ascending."""
+    cuts = np.searchsorted(rows, starts)
+    parts = []
+    for p in np.flatnonzero(np.diff(cuts)):
+        block = arrays.read_rows(run.features(modality), starts[p], starts[p + 1])
+        parts.append(block[rows[cuts[p] : cuts[p + 1]] - starts[p]])
+    return np.concatenate(parts)
+
+
+def write_neighbours(run: RunDirectory, modality: str, start: int, found: Neighbours) -> None:
+    """Write the neighbours of a run of rows from ``start``."""
+    arrays.write_rows(run.neighbours(modality, "rows"), start, found.rows)
+    arrays.write_rows(run.neighbours(modality, "distances"), start, found.distances)
+
+
+def _search_partition(
+    run: RunDirectory, modality: str, starts: tuple[int, ...], partition: int, k: int
+) -> None:
+    start, stop = starts[partition], starts[partition + 1]
+    queries = arrays.read_rows(run.features(modality), start, stop)
+    rows = np.arange(start, stop)
+    found = merge_exact(Neighbours.empty(len(rows), k), queries, rows, queries, start)
+    for other in range(len(starts) - 1):
+        if other != partition:
+            block = arrays.read_rows(run.features(modality), starts[other], starts[other + 1])
+            found = merge_exact(found, queries, rows, block, starts[other])
+    write_neighbours(run, modality, start, found)
+
+
+def _search_rows(
+    run: RunDirectory,
+    modality: str,
+    span: tuple[int, int],
+    queries: NDArray[np.floating],
+    rows: NDArray[np.int64],
+    k: int,
+) -> Neighbours:
+    block = arrays.read_rows(run.features(modality), *span)
+    return merge_exact(Neighbours.empty(len(rows), k), queries, rows, block, span[0])
+
+
+def _merge(parts: list[Neighbours], k: int) -> Neighbours:
+    distances = np.concatenate([part.distances for part in parts], axis=1)
+    rows = np.concatenate([part.rows for part in parts], axis=1)
+    owners, columns = np.nonzero(rows >= 0)
+    return keep_nearest(owners, distances[owners, columns], rows[owners, columns], len(rows), k)

@@ -1,0 +1,67 @@
+"""Binary codes: ±1 arrays, their packed form, random starts and Hamming distances."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes = NDArray[np.int8]
+Packed = NDArray[np.uint8]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def hash_rows(seed: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Mix a seed with row numbers (splitmix64), (n,) uint64, one value a row.
+
+    The value of a row depends on nothing but the seed and its number, so anything drawn from
+    it is the same for every partitioning.
+    """
+    start = _mix(np.array([seed], dtype=np.uint64) + _GOLDEN)
+    return _mix(start + rows.astype(np.uint64) * _GOLDEN)
+
+
+def random_codes(seed: int, rows: NDArray[np.int64], bits: int) -> Codes:
+    """Draw uniform ±1 codes (n, bits) from the seed and the global row numbers ``rows`` (n,)."""
+    words = np.arange(1, -(-bits // 64) + 1, dtype=np.uint64) * _GOLDEN
+    values = _mix(hash_rows(seed, rows)[:, None] + words[None, :])
+    packed = values.astype("<u8").view(np.uint8).reshape(len(rows), -1)[:, : bits // 8]
+    return unpack_codes(packed)
+
+
+def sign_codes(values: NDArray[np.floating]) -> Codes:
+    """Signs as ±1 int8, with sign(0) = +1."""
+    return np.where(values >= 0, np.int8(1), np.int8(-1))
+
+
+def pack_codes(codes: Codes) -> Packed:
+    """Pack ±1 codes (n, bits) to (n, bits / 8) uint8; bit j is bit j % 8 of byte j // 8."""
+    return np.packbits(codes > 0, axis=1, bitorder="little")
+
+
+def unpack_codes(packed: Packed) -> Codes:
+    """Undo `pack_codes`: (n, bits / 8) uint8 to ±1 int8 (n, bits)."""
+    return np.unpackbits(packed, axis=1, bitorder="little").astype(np.int8) * np.int8(2) - np.int8(
+        1
+    )
+
+
+def hamming_distances(queries: Packed, database: Packed) -> NDArray[np.int64]:
+    """Hamming distances (q, n) between packed codes (q, bits / 8) and (n, bits / 8).
+
+    A matrix product of ±1 values is exact in float32 and faster than counting bits here.
+    """
+    bits = queries.shape[1] * 8
+    left = unpack_codes(queries).astype(np.float32)
+    right = unpack_codes(database).astype(np.float32)
+    agreement = left @ right.T
+    return ((bits - agreement) * 0.5).astype(np.int64)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    values = values ^ (values >> np.uint64(30))
+    values = values * np.uint64(0xBF58476D1CE4E5B9)
+    values = values ^ (values >> np.uint64(27))
+    values = values * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,118 @@
+"""Edges of a block of rows: both ends of every directed neighbour, degrees, and weights C."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Adjacency:
+    """The undirected edges of a run of rows, each row's neighbours in ascending order.
+
+    Attributes
+    ----------
+    indptr : (rows + 1,) int64.
+    indices : (edges,) int64, row numbers over the whole training set.
+    members : (edges, modalities) bool, which modality's graph holds the edge.
+    """
+
+    indptr: IntArray
+    indices: IntArray
+    members: NDArray[np.bool_]
+
+    def rows(self, start: int, stop: int) -> Adjacency:
+        """The part of rows ``start`` … ``stop`` - 1, counted from the first row of this one."""
+        low, high = self.indptr[start], self.indptr[stop]
+        return Adjacency(
+            self.indptr[start : stop + 1] - low, self.indices[low:high], self.members[low:high]
+        )
+
+
+def directed_pairs(neighbours: IntArray, first_row: int) -> tuple[IntArray, IntArray]:
+    """(row, neighbour) of each directed edge of ``neighbours`` (n, k); -1 is no neighbour."""
+    rows = np.repeat(np.arange(first_row, first_row + len(neighbours)), neighbours.shape[1])
+    flat = neighbours.ravel().astype(np.int64)
+    return rows[flat >= 0], flat[flat >= 0]
+
+
+def symmetrise(outgoing: IntArray, incoming: IntArray, mutual: bool) -> IntArray:
+    """Undirected edges as sorted unique keys, from those of directed edges out of and into rows.
+
+    An edge is found from either end (union) or, where ``mutual``, from both.
+    """
+    if mutual:
+        return np.intersect1d(outgoing, incoming)
+    return np.union1d(outgoing, incoming)
+
+
+def build_adjacency(keys: Sequence[IntArray], first_row: int, rows: int, n: int) -> Adjacency:
+    """One CSR over the edges of all modalities.
+
+    Parameters
+    ----------
+    keys : for each modality the sorted edge keys ``(row - first_row) * n + neighbour``.
+    rows : rows of the block; n : rows of the training set.
+    """
+    merged = np.unique(np.concatenate(keys)) if keys else np.empty(0, dtype=np.int64)
+    members = np.stack([np.isin(merged, part, assume_unique=True) for part in keys], axis=1)
+    owner = merged // n
+    indptr = np.searchsorted(owner, np.arange(rows + 1)).astype(np.int64)
+    return Adjacency(indptr, merged % n, members)
+
+
+def degrees(adjacency: Adjacency) -> NDArray[np.int32]:
+    """Distinct undirected edges of each row in each modality's graph, (rows, modalities)."""
+    counts = np.concatenate(
+        [
+            np.zeros((1, adjacency.members.shape[1]), dtype=np.int64),
+            adjacency.members.cumsum(axis=0),
+        ]
+    )
+    return (counts[adjacency.indptr[1:]] - counts[adjacency.indptr[:-1]]).astype(np.int32)
+
+
+def edge_weights(
+    adjacency: Adjacency,
+    own_degrees: NDArray[Any],
+    neighbour_degrees: NDArray[Any],
+    mean: NDArray[Any],
+) -> NDArray[np.float32]:
+    """C_g of Eq. 6, (edges, modalities), zero where the modality's graph lacks the edge.
+
+    ``own_degrees`` is (rows, modalities), ``neighbour_degrees`` (edges, modalities), ``mean``
+    (modalities,): the mean degree over all training rows.
+    """
+    owner = np.repeat(np.arange(len(own_degrees)), np.diff(adjacency.indptr))
+    product = own_degrees[owner].astype(np.float64) * neighbour_degrees
+    weights = mean / np.sqrt(np.where(adjacency.members, product, 1.0))
+    return np.where(adjacency.members, weights, 0.0).astype(np.float32)
+
+
+def component_stars(nodes: IntArray, others: IntArray) -> IntArray:
+    """Connect edges (nodes[i], others[i]) and return each node with its component's lowest node.
+
+    The result (m, 2) names every node touched except the lowest of each component, so a list
+    of such pairs from several blocks can be connected again; the number of components among n
+    rows is n minus the number of pairs at the end.
+    """
+    touched, compact = np.unique(np.concatenate([nodes, others]), return_inverse=True)
+    if len(touched) == 0:
+        return np.empty((0, 2), dtype=np.int64)
+    ends = compact.reshape(2, -1)
+    graph = scipy.sparse.coo_array(
+        (np.ones(ends.shape[1], dtype=np.int8), (ends[0], ends[1])), shape=(len(touched),) * 2
+    )
+    _, labels = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    # `touched` is sorted, so the first node of a label is its lowest.
+    _, first = np.unique(labels, return_index=True)
+    lowest = touched[first][labels]
+    return np.stack([touched, lowest], axis=1)[touched != lowest]

@@ -1,0 +1,73 @@
+"""Features of one block: validity, normalisation, and sums of products in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+GramMatrices = dict[tuple[str, str], NDArray[np.float64]]
+
+# A float32 product of this many rows is added to a float64 sum: the rounding of the sum then
+# stays that of a short one, at a cost of a few per cent of the product.
+_ROWS_PER_PRODUCT = 1024
+# A row whose centred length is below this share of what was subtracted is rounding, not signal.
+_ZERO_LENGTH = 1e-10
+
+
+def invalid_rows(block: Array) -> NDArray[np.int64]:
+    """Positions (in the block) of rows of ``block`` (n, d) that hold a NaN or an Inf."""
+    if not np.issubdtype(block.dtype, np.floating):
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(~np.isfinite(block).all(axis=1)).astype(np.int64)
+
+
+def column_sums(block: Array) -> NDArray[np.float64]:
+    """Column sums (d,) of a block (n, d), in float64."""
+    sums: NDArray[np.float64] = block.sum(axis=0, dtype=np.float64)
+    return sums
+
+
+def normalise(
+    block: Array, mean: NDArray[np.float64], center: bool, unit_norm: bool, dtype: np.dtype[Any]
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Centre a block (n, d) with ``mean`` (d,) and scale its rows to unit length.
+
+    Returns the features (n, d) in ``dtype`` and which rows (n,) are zero; these stay zero.
+    Each row is worked out on its own in float64, so the result does not depend on the block.
+    """
+    values = block.astype(np.float64)
+    scale = np.sqrt(np.einsum("ij,ij->i", values, values))
+    if center:
+        values -= mean
+        scale += np.sqrt(mean @ mean)
+    lengths = np.sqrt(np.einsum("ij,ij->i", values, values))
+    zero = lengths <= _ZERO_LENGTH * scale
+    values[zero] = 0.0
+    if unit_norm:
+        values /= np.where(zero, 1.0, lengths)[:, None]
+    return values.astype(dtype), zero
+
+
+def product_sum(left: Array, right: Array) -> NDArray[np.float64]:
+    """The product left' right (d, l) of two blocks (n, d) and (n, l), summed in float64."""
+    if left.dtype == np.float64:
+        return left.T @ right.astype(np.float64)
+    total = np.zeros((left.shape[1], right.shape[1]))
+    for start in range(0, len(left), _ROWS_PER_PRODUCT):
+        rows = slice(start, start + _ROWS_PER_PRODUCT)
+        total += left[rows].T @ right[rows].astype(left.dtype)
+    return total
+
+
+def gram_matrices(blocks: Mapping[str, Array]) -> GramMatrices:
+    """X_g' X_h (d_g, d_h) of one block of rows for each pair of modalities g ≤ h (by order)."""
+    names = list(blocks)
+    return {
+        (g, h): product_sum(blocks[g], blocks[h])
+        for position, g in enumerate(names)
+        for h in names[position:]
+    }

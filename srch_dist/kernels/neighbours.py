@@ -1,0 +1,136 @@
+"""Exact nearest neighbours of a block among another block, whatever the block shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Tiles of the distance matrix: 1024 × 4096 float32 values are 16 MiB.
+_QUERY_TILE, _ROW_TILE = 1024, 4096
+# Candidate differences refined at once: at most this many float64 values (32 MiB).
+_REFINE_VALUES = 1 << 22
+
+
+@dataclass
+class Neighbours:
+    """The best candidates so far, sorted by distance, then by row number.
+
+    Attributes
+    ----------
+    distances : (n, k) float64, squared Euclidean; inf where there are fewer than k.
+    rows : (n, k) int64 row numbers; -1 where there are fewer than k.
+    """
+
+    distances: NDArray[np.float64]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, n: int, k: int) -> Neighbours:
+        """No candidate yet for any of n rows."""
+        return cls(np.full((n, k), np.inf), np.full((n, k), -1, dtype=np.int64))
+
+
+def merge_exact(
+    best: Neighbours, queries: Array, query_rows: NDArray[np.int64], block: Array, first_row: int
+) -> Neighbours:
+    """Take the rows of ``block`` into the k nearest of ``queries``, exactly.
+
+    A float32 product finds every candidate that may be among the k nearest, allowing for its
+    rounding; their distances are then worked out row by row in float64 and ties go to the lower
+    row number. The result is therefore the same for every order and shape of blocks.
+
+    Parameters
+    ----------
+    best : candidates so far; k is its width.
+    queries : (m, d); query_rows : (m,), their row numbers, which are left out as neighbours.
+    block : (r, d), rows numbered from ``first_row``.
+    """
+    parts = []
+    for start in range(0, len(queries), _QUERY_TILE):
+        own = slice(start, start + _QUERY_TILE)
+        part = Neighbours(best.distances[own], best.rows[own])
+        for offset in range(0, len(block), _ROW_TILE):
+            tile = block[offset : offset + _ROW_TILE]
+            part = _merge_tile(part, queries[own], query_rows[own], tile, first_row + offset)
+        parts.append(part)
+    return Neighbours(
+        np.concatenate([part.distances for part in parts]),
+        np.concatenate([part.rows for part in parts]),
+    )
+
+
+def candidate_distances(
+    queries: Array, query_index: NDArray[np.int64], block: Array, block_index: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Squared distances (m,) of the pairs queries[query_index], block[block_index], in float64.
+
+    Each pair is summed on its own, so a pair has one value wherever it is worked out.
+    """
+    result = np.empty(len(query_index))
+    step = max(1, _REFINE_VALUES // max(1, queries.shape[1]))
+    for start in range(0, len(query_index), step):
+        part = slice(start, start + step)
+        difference = queries[query_index[part]].astype(np.float64) - block[block_index[part]]
+        result[part] = np.einsum("ij,ij->i", difference, difference)
+    return result
+
+
+def keep_nearest(
+    owners: NDArray[np.int64],
+    distances: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    n: int,
+    k: int,
+) -> Neighbours:
+    """The k nearest (by distance, then row number) candidates of each owner 0 … n-1.
+
+    ``owners``, ``distances`` and ``rows`` are (m,): one entry a candidate, no pair twice.
+    """
+    order = np.lexsort((rows, distances, owners))
+    owners, distances, rows = owners[order], distances[order], rows[order]
+    first = np.searchsorted(owners, np.arange(n))
+    rank = np.arange(len(owners)) - first[owners]
+    kept = rank < k
+    result = Neighbours.empty(n, k)
+    result.distances[owners[kept], rank[kept]] = distances[kept]
+    result.rows[owners[kept], rank[kept]] = rows[kept]
+    return result
+
+
+def _merge_tile(
+    best: Neighbours, queries: Array, query_rows: NDArray[np.int64], tile: Array, first_row: int
+) -> Neighbours:
+    """`merge_exact` for one tile."""
+    k = best.rows.shape[1]
+    left, right = queries.astype(np.float32), tile.astype(np.float32)
+    left_norms = np.einsum("ij,ij->i", left, left)
+    right_norms = np.einsum("ij,ij->i", right, right)
+    approximate = left_norms[:, None] + right_norms[None, :] - 2.0 * (left @ right.T)
+    position = query_rows - first_row
+    inside = np.flatnonzero((position >= 0) & (position < len(tile)))
+    approximate[inside, position[inside]] = np.inf
+    # Rounding of the products and norms of d terms (Higham, ch. 3), doubled for the conversion.
+    unit = float(np.finfo(np.float32).eps) * (queries.shape[1] + 8)
+    slack = 2.0 * unit * (left_norms + right_norms.max(initial=0.0))
+    threshold = best.distances[:, -1].copy()
+    if len(tile) > k:
+        kth = np.partition(approximate, k - 1, axis=1)[:, k - 1]
+        threshold = np.minimum(threshold, kth + slack)
+    owners, columns = np.nonzero(approximate <= (threshold + slack)[:, None])
+    finite = np.isfinite(approximate[owners, columns])
+    owners, columns = owners[finite], columns[finite]
+    distances = candidate_distances(queries, owners, tile, columns)
+    filled = best.rows >= 0
+    own_rows = np.nonzero(filled)[0]
+    return keep_nearest(
+        np.concatenate([own_rows, owners]),
+        np.concatenate([best.distances[filled], distances]),
+        np.concatenate([best.rows[filled], columns + first_row]),
+        len(queries),
+        k,
+    )

@@ -1,0 +1,67 @@
+"""Closed forms in (d, l): the W-step, the ridge encoder, and the scale of the projections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from srch_dist.kernels.features import GramMatrices
+
+Matrix = NDArray[np.float64]
+
+
+def procrustes(cross_covariance: Matrix) -> Matrix:
+    """W (l, d) that maximises tr(W X B') (Eqs. 10 and 11), from X B' as (d, l).
+
+    Its rows are orthonormal where l ≤ d, its columns where l > d.
+    """
+    left, _, right = np.linalg.svd(cross_covariance, full_matrices=False)
+    w: Matrix = (left @ right).T
+    return w
+
+
+def ridge_encoder(gram: Matrix, cross_covariance: Matrix, ridge: float) -> Matrix:
+    """Ridge regression of B on X as a projection (l, d).
+
+    Parameters
+    ----------
+    gram : (d, d), X'X over the training rows.
+    cross_covariance : (d, l), X'B.
+    ridge : penalty in units of trace(X'X) / d.
+    """
+    d = len(gram)
+    penalty = ridge * np.trace(gram) / d
+    solution: Matrix = scipy.linalg.solve(
+        gram + penalty * np.eye(d), cross_covariance, assume_a="pos"
+    )
+    return np.ascontiguousarray(solution.T)
+
+
+def projection_energy(w: Matrix, gram: Matrix) -> float:
+    """‖W X‖² over all rows and bits, from the Gram matrix (d, d)."""
+    return float(np.einsum("ij,ij->", w @ gram, w))
+
+
+def balanced_scales(
+    projections: Mapping[str, Matrix], grams: GramMatrices, n: int
+) -> dict[str, float]:
+    """Factors s_g such that P = Σ_g s_g W_g X_g has equal parts and rms(P) = 1.
+
+    Each W_g X_g is brought to rms 1, then their sum is: both follow from the Gram matrices.
+    A modality whose projection is zero everywhere gets the factor 0.
+    """
+    entries = n * len(next(iter(projections.values())))
+    scale: dict[str, float] = {}
+    for g, w in projections.items():
+        energy = projection_energy(w, grams[g, g])
+        scale[g] = np.sqrt(entries / energy) if energy > 0 else 0.0
+    total = 0.0
+    for (g, h), gram in grams.items():
+        part = np.einsum("ij,ij->", projections[g] @ gram, projections[h])
+        total += (1.0 if g == h else 2.0) * scale[g] * scale[h] * float(part)
+    # Projections that cancel each other leave only rounding, possibly below zero.
+    overall = np.sqrt(entries / total) if total > 1e-12 * entries else 0.0
+    return {g: float(factor * overall) for g, factor in scale.items()}

@@ -1,0 +1,180 @@
+"""Partitions, blocks and bytes, worked out from shapes and options before any work.
+
+The plan decides how work is cut, never what is computed: codes do not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from srch_dist.config import TrainConfig
+from srch_dist.errors import PlanError
+
+_PARTITION_BYTES = 32 << 20
+# Up to this many feature values (512 MiB) training is done in float64.
+_DOUBLE_VALUES = 1 << 26
+# Exact search up to this many multiplications (some 10 s on two cores): below it, the start-up
+# of NN-descent (compilation, about 22 s a process) costs more than it saves.
+_EXACT_PRODUCTS = 5e11
+_ROWS_PER_BLOCK = 8192
+# Resident memory of an idle worker with its imports, and what compiling NN-descent adds.
+_IDLE_BYTES = 250 << 20
+_COMPILED_BYTES = 500 << 20
+# A worker spills and pauses as it nears its limit; tasks are planned to stay below this share.
+_USABLE = 0.8
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Memory of one stage: the largest process at its fullest, in bytes."""
+
+    name: str
+    worker_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run is cut.
+
+    Attributes
+    ----------
+    starts : first row of each partition, and n at the end.
+    block_starts : first partition of each Z-step block, and the number of partitions at the end.
+    dtype : arithmetic of features and vectors. methods : neighbour search by modality.
+    stages : memory by stage. disk_bytes : the run directory at its largest.
+    """
+
+    starts: tuple[int, ...]
+    block_starts: tuple[int, ...]
+    dtype: np.dtype[np.float32] | np.dtype[np.float64]
+    methods: Mapping[str, str]
+    stages: tuple[Stage, ...]
+    disk_bytes: int
+
+    @property
+    def rows(self) -> int:
+        """N."""
+        return self.starts[-1]
+
+    @property
+    def partitions(self) -> range:
+        """Numbers of the partitions."""
+        return range(len(self.starts) - 1)
+
+    @property
+    def partition_rows(self) -> int:
+        """Rows of a whole partition: the chunk of every array of the run."""
+        return self.starts[1]
+
+    def span(self, partition: int) -> tuple[int, int]:
+        """First row and end of a partition."""
+        return self.starts[partition], self.starts[partition + 1]
+
+    @property
+    def blocks(self) -> range:
+        """Numbers of the blocks."""
+        return range(len(self.block_starts) - 1)
+
+    def block_partitions(self, block: int) -> range:
+        """The partitions of a block."""
+        return range(self.block_starts[block], self.block_starts[block + 1])
+
+    def block_span(self, block: int) -> tuple[int, int]:
+        """First row and end of a block."""
+        low, high = self.block_starts[block], self.block_starts[block + 1]
+        return self.starts[low], self.starts[high]
+
+
+def make_plan(
+    rows: int, dims: Mapping[str, int], config: TrainConfig, workers: int, memory_limit: int
+) -> Plan:
+    """Cut n rows of features for workers of ``memory_limit`` bytes each.
+
+    Raises
+    ------
+    PlanError : a stage that cannot fit, with both numbers.
+    """
+    values = rows * sum(dims.values())
+    double = config.precision == "float64" or (
+        config.precision == "auto" and values <= _DOUBLE_VALUES
+    )
+    dtype = np.dtype(np.float64 if double else np.float32)
+    width = sum(dims.values()) * dtype.itemsize
+    size = config.partition_rows or _default_partition(width)
+    starts = (*range(0, rows, size), rows)
+    partitions = len(starts) - 1
+    blocks = min(config.blocks or min(workers, -(-rows // _ROWS_PER_BLOCK)), partitions)
+    cuts = tuple(round(block * partitions / blocks) for block in range(blocks + 1))
+    methods = {g: _search_method(config.graph.method, rows, d) for g, d in dims.items()}
+    resident = -(-blocks // workers) * max(
+        starts[cuts[b + 1]] - starts[cuts[b]] for b in range(blocks)
+    )
+    stages = _stage_bytes(min(size, rows), resident, rows, dims, config, dtype.itemsize, methods)
+    disk = rows * (width + len(dims) * config.graph.k * 40 + config.bits * 9)
+    plan = Plan(starts, cuts, dtype, methods, stages, disk)
+    _refuse_misfit(plan, memory_limit)
+    return plan
+
+
+def _default_partition(width: int) -> int:
+    """Rows of a partition of about 32 MiB, a multiple of 1024 where it is that large."""
+    rows = max(1, _PARTITION_BYTES // width)
+    return rows // 1024 * 1024 if rows >= 1024 else rows
+
+
+def _search_method(method: str, rows: int, dims: int) -> str:
+    if method != "auto":
+        return method
+    return "exact" if float(rows) ** 2 * dims <= _EXACT_PRODUCTS else "pynndescent"
+
+
+def _stage_bytes(
+    partition: int,
+    resident: int,
+    rows: int,
+    dims: Mapping[str, int],
+    config: TrainConfig,
+    itemsize: int,
+    methods: Mapping[str, str],
+) -> tuple[Stage, ...]:
+    """What a worker holds at the fullest moment of each stage, beyond its idle size.
+
+    ``partition`` rows are in memory in a pass, ``resident`` rows of graph and vectors in the
+    Z-step.
+    """
+    total, widest, bits = sum(dims.values()), max(dims.values()), config.bits
+    k, count = config.graph.k, len(dims)
+    prepare = partition * (total * (itemsize + 8) + widest * 16) + total * total * 8
+    search = 0
+    for g, method in methods.items():
+        if method == "pynndescent":
+            # The rows, the copy in the index, its trees and graph, and the result.
+            search = max(search, _COMPILED_BYTES + rows * (dims[g] * (8 + itemsize) + 60 * k))
+        else:
+            search = max(search, partition * dims[g] * 2 * (itemsize + 4) + (96 << 20))
+    # Keys of outgoing and incoming edges, sorted and merged, before they are one CSR.
+    edges = resident * count * k * 2 * 8 * 4
+    per_row = 8 * bits * itemsize + 2 * k * count * (13 + 4 + 2 * itemsize)
+    solve = resident * per_row
+    codes = partition * (total * itemsize + bits * (4 + 8 + 2 * itemsize)) + total * bits * 24
+    return (
+        Stage("features", prepare),
+        Stage("neighbours", search),
+        Stage("graph", edges),
+        Stage("Z-step", solve),
+        Stage("B-step", codes),
+    )
+
+
+def _refuse_misfit(plan: Plan, memory_limit: int) -> None:
+    worst = max(plan.stages, key=lambda stage: stage.worker_bytes)
+    usable = int(memory_limit * _USABLE) - _IDLE_BYTES
+    if worst.worker_bytes > usable:
+        raise PlanError(
+            f"the {worst.name} stage needs {worst.worker_bytes / 2**20:.0f} MiB in a worker, but of "
+            f"its {memory_limit / 2**20:.0f} MiB only {max(usable, 0) / 2**20:.0f} MiB are usable; "
+            "give workers more memory (--memory-limit), or use more of them"
+        )

@@ -1,0 +1,144 @@
+"""The first passes over the features: means, normalised copies, Gram matrices, first codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.config import TrainConfig
+from srch_dist.errors import InputError
+from srch_dist.kernels import bits as codes
+from srch_dist.kernels import features as kernels
+from srch_dist.kernels.features import GramMatrices
+from srch_dist.planning import Plan
+from srch_dist.progress import Progress
+from srch_dist.storage import arrays
+from srch_dist.storage.features import FeatureStore
+from srch_dist.storage.run import RunDirectory
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the passes before the loop learn.
+
+    Attributes
+    ----------
+    means : (d_g,) of the training rows. zero_rows : rows that are zero once centred.
+    grams : X_g' X_h for each pair of modalities. cross_covariance : X_g B' (d_g, l) of the
+        random first codes.
+    """
+
+    means: Mapping[str, Matrix]
+    zero_rows: Mapping[str, int]
+    grams: GramMatrices
+    cross_covariance: Mapping[str, Matrix]
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Partial results of the second pass; see `Statistics`."""
+
+    zero_rows: Mapping[str, int]
+    grams: GramMatrices
+    cross_covariance: Mapping[str, Matrix]
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(
+            {g: count + other.zero_rows[g] for g, count in self.zero_rows.items()},
+            {pair: gram + other.grams[pair] for pair, gram in self.grams.items()},
+            {g: part + other.cross_covariance[g] for g, part in self.cross_covariance.items()},
+        )
+
+
+class _ColumnSums(dict[str, Matrix]):
+    """Column sums by modality, which add up."""
+
+    def __add__(self, other: _ColumnSums) -> _ColumnSums:
+        return _ColumnSums({g: sums + other[g] for g, sums in self.items()})
+
+
+def prepare_features(
+    store: FeatureStore, run: RunDirectory, plan: Plan, config: TrainConfig, progress: Progress
+) -> Statistics:
+    """Write normalised features and random first codes of the rows in ``run.rows``.
+
+    Raises
+    ------
+    InputError : too many rows are zero after centring.
+    """
+    with progress.stage("features", 2 * len(plan.partitions)) as stage:
+        parts = [execution.task(_partition_sums, store, run, plan.span(p)) for p in plan.partitions]
+        sums = execution.run_one(execution.add_up(parts))
+        stage.advance(len(plan.partitions))
+        means = {g: total / plan.rows for g, total in sums.items()}
+        for g, dims in store.modalities.items():
+            arrays.create_array(run.features(g), (plan.rows, dims), plan.partition_rows, plan.dtype)
+        create_codes(run, plan, config.bits, 0)
+        shared = execution.literal(means)
+        parts = [
+            execution.task(_prepare_partition, store, run, plan.span(p), shared, config, plan.dtype)
+            for p in plan.partitions
+        ]
+        prepared = execution.run_one(execution.add_up(parts))
+        stage.advance(len(plan.partitions))
+    _refuse_zero_rows(prepared.zero_rows, plan.rows, config.features.max_zero_share)
+    return Statistics(means, prepared.zero_rows, prepared.grams, prepared.cross_covariance)
+
+
+def create_codes(run: RunDirectory, plan: Plan, bits: int, iteration: int) -> None:
+    """Make the empty array of an iteration's packed codes."""
+    path = run.checkpoint(iteration, "codes")
+    arrays.create_array(path, (plan.rows, bits // 8), plan.partition_rows, np.uint8)
+
+
+def _partition_sums(store: FeatureStore, run: RunDirectory, span: tuple[int, int]) -> _ColumnSums:
+    rows = arrays.read_rows(run.rows, *span)
+    sums = _ColumnSums()
+    for g in store.modalities:
+        block = store.read_selected(g, rows)
+        bad = kernels.invalid_rows(block)
+        if len(bad):
+            raise InputError(f"{store.path}: {g} holds NaN or Inf in row {rows[bad[0]]}")
+        sums[g] = kernels.column_sums(block)
+    return sums
+
+
+def _prepare_partition(
+    store: FeatureStore,
+    run: RunDirectory,
+    span: tuple[int, int],
+    means: Mapping[str, Matrix],
+    config: TrainConfig,
+    dtype: np.dtype[np.float64],
+) -> _Sums:
+    rows = arrays.read_rows(run.rows, *span)
+    first = codes.random_codes(config.seed, rows, config.bits)
+    arrays.write_rows(run.checkpoint(0, "codes"), span[0], codes.pack_codes(first))
+    options = config.features
+    blocks, zero_rows = {}, {}
+    for g in store.modalities:
+        raw = store.read_selected(g, rows)
+        blocks[g], zero = kernels.normalise(raw, means[g], options.center, options.unit_norm, dtype)
+        zero_rows[g] = int(zero.sum())
+        arrays.write_rows(run.features(g), span[0], blocks[g])
+    return _Sums(
+        zero_rows,
+        kernels.gram_matrices(blocks),
+        {g: kernels.product_sum(block, first) for g, block in blocks.items()},
+    )
+
+
+def _refuse_zero_rows(zero_rows: Mapping[str, int], rows: int, share: float) -> None:
+    for g, count in zero_rows.items():
+        if count > max(1, int(share * rows)):
+            raise InputError(
+                f"{g}: {count} of {rows} rows are zero after centring, more than "
+                f"{share:.0%}; they carry no information, so remove them or raise "
+                "features.max_zero_share"
+            )

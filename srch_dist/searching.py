@@ -1,0 +1,75 @@
+"""Nearest codes in Hamming distance, streamed over a database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist.encoding import encode_rows
+from srch_dist.evaluation import query_split
+from srch_dist.kernels.bits import Packed, hamming_distances, hash_rows
+from srch_dist.storage.features import FeatureStore
+from srch_dist.storage.model import Model
+from srch_dist.storage.run import RunDirectory
+
+# So that the sample is not the one drawn from the same seed for something else.
+_STREAM = 0xE8A3
+
+
+@dataclass(frozen=True)
+class Example:
+    """One query and what its code finds.
+
+    Attributes
+    ----------
+    query : its row number. found : row numbers, nearest first, ties by row number.
+    distances : Hamming distance of each.
+    """
+
+    query: int
+    found: NDArray[np.int64]
+    distances: NDArray[np.int64]
+
+
+def example_queries(
+    run: RunDirectory,
+    store: FeatureStore,
+    model: Model,
+    source: str,
+    target: str,
+    count: int,
+    top: int,
+    seed: int,
+) -> list[Example]:
+    """A few queries of one modality and their nearest rows of another, by code."""
+    split = query_split(run, store)
+    keys = hash_rows(seed ^ _STREAM, split.queries)
+    chosen = np.sort(split.queries[np.argsort(keys)[:count]])
+    queries = encode_rows(model, source, store.read_selected(source, chosen))
+    distances = np.empty((len(chosen), 0), dtype=np.int64)
+    rows = np.empty((len(chosen), 0), dtype=np.int64)
+    for start in range(0, len(split.database), store.rows_per_chunk):
+        part = split.database[start : start + store.rows_per_chunk]
+        database = encode_rows(model, target, store.read_selected(target, part))
+        distances, rows = _merge(distances, rows, queries, database, part, top)
+    return [
+        Example(int(query), found, apart)
+        for query, found, apart in zip(chosen, rows, distances, strict=True)
+    ]
+
+
+def _merge(
+    distances: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    queries: Packed,
+    database: Packed,
+    part: NDArray[np.int64],
+    top: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The ``top`` nearest so far; rows come in ascending order, so a stable sort keeps ties."""
+    both = np.concatenate([distances, hamming_distances(queries, database)], axis=1)
+    numbers = np.concatenate([rows, np.tile(part, (len(queries), 1))], axis=1)
+    order = np.argsort(both, axis=1, kind="stable")[:, :top]
+    return np.take_along_axis(both, order, 1), np.take_along_axis(numbers, order, 1)

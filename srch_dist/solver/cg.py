@@ -1,0 +1,131 @@
+"""Preconditioned conjugate gradients over blocks: several iterations in one task graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.config import SolverConfig
+from srch_dist.errors import SrchError
+from srch_dist.kernels import gradients as kernels
+from srch_dist.kernels.gradients import Coefficients, Vectors
+from srch_dist.kernels.laplacian import SystemBlock
+from srch_dist.solver.blocks import BlockGraph
+
+Array = NDArray[Any]
+
+
+def solve(
+    graph: BlockGraph,
+    systems: Sequence[Delayed],
+    right: Sequence[Delayed],
+    start: Sequence[Delayed],
+    options: SolverConfig,
+) -> tuple[list[Delayed], Coefficients]:
+    """Solve (βI + λH) Z = βB (Eq. 14) for all columns.
+
+    Parameters
+    ----------
+    systems : a `SystemBlock` a block. right : β B and start : the first Z, (rows, l) a block.
+
+    Returns
+    -------
+    The solution, (rows, l) a block on the workers, and the last coefficients: residual by
+    column and the number of iterations.
+
+    Raises
+    ------
+    SrchError : a column is not below the tolerance after ``options.max_iterations``.
+    """
+    if len(systems) == 1:
+        limit = options.max_iterations
+        whole = execution.task(
+            kernels.solve_whole, systems[0], right[0], start[0], options.tolerance, limit, outputs=2
+        )
+        x, last = execution.keep(list(whole))
+        coefficients = execution.run_one(last)
+        solution = [x]
+    else:
+        solution, coefficients = _solve_blocks(graph, systems, right, start, options)
+    if coefficients.active.any():
+        worst = float(np.max(coefficients.residual))
+        raise SrchError(
+            f"the Z-step stands at a relative residual of {worst:.1e} after "
+            f"{coefficients.iterations} iterations, above solver.tolerance {options.tolerance:.1e}; "
+            "raise solver.max_iterations, or lower method.lam / method.beta"
+        )
+    return solution, coefficients
+
+
+def _solve_blocks(
+    graph: BlockGraph,
+    systems: Sequence[Delayed],
+    right: Sequence[Delayed],
+    start: Sequence[Delayed],
+    options: SolverConfig,
+) -> tuple[list[Delayed], Coefficients]:
+    halos = graph.exchange(start)
+    vectors = _each(kernels.begin, systems, right, start, halos)
+    products = _products(graph, systems, vectors, None)
+    dots = _each(kernels.column_dots, vectors, products)
+    norms = _each(_squared_norms, right)
+    current = execution.task(kernels.first_coefficients, dots, norms, options.tolerance)
+    done = 0
+    while True:
+        for _ in range(min(options.fused, options.max_iterations - done)):
+            vectors = [
+                execution.task(kernels.advance, s, v, w, current)
+                for s, v, w in zip(systems, vectors, products, strict=True)
+            ]
+            products = _products(graph, systems, vectors, current)
+            dots = _each(kernels.column_dots, vectors, products)
+            current = execution.task(kernels.next_coefficients, dots, current, options.tolerance)
+        kept = execution.keep([*vectors, *products, current])
+        vectors, products = kept[: len(vectors)], kept[len(vectors) : -1]
+        current = kept[-1]
+        seen: Coefficients = execution.run_one(current)
+        if not seen.active.any() or seen.iterations >= options.max_iterations:
+            return execution.keep(_each(_solution, vectors)), seen
+        done = seen.iterations
+
+
+def _products(
+    graph: BlockGraph,
+    systems: Sequence[Delayed],
+    vectors: Sequence[Delayed],
+    current: Delayed | None,
+) -> list[Delayed]:
+    """The matrix times u, block by block."""
+    own = _each(_preconditioned, vectors)
+    return [
+        execution.task(_product, system, values, halo, current)
+        for system, values, halo in zip(systems, own, graph.exchange(own), strict=True)
+    ]
+
+
+def _each(function: Any, *columns: Sequence[Delayed]) -> list[Delayed]:
+    return [execution.task(function, *row) for row in zip(*columns, strict=True)]
+
+
+def _preconditioned(vectors: Vectors) -> Array:
+    return vectors.u
+
+
+def _solution(vectors: Vectors) -> Array:
+    return vectors.x
+
+
+def _product(system: SystemBlock, own: Array, halo: Array, current: Coefficients | None) -> Array:
+    # Once every column is frozen the coefficients no longer change, whatever the product is.
+    if current is not None and not current.active.any():
+        return own
+    return system.apply(own, halo)
+
+
+def _squared_norms(right: Array) -> NDArray[np.float64]:
+    return np.einsum("ij,ij->j", right, right, dtype=np.float64)

@@ -1,0 +1,312 @@
+"""The steps of Algorithm 1 as Dask graphs: kernels mapped over partitions and blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.config import TrainConfig
+from srch_dist.kernels import codes as code_kernels
+from srch_dist.kernels import histogram
+from srch_dist.kernels.bits import pack_codes, unpack_codes
+from srch_dist.kernels.codes import CodeRule, CodeSums
+from srch_dist.kernels.features import GramMatrices
+from srch_dist.kernels.laplacian import (
+    GraphBlock,
+    SystemBlock,
+    edge_distances,
+    edge_terms,
+    semantic_weights,
+    system_block,
+)
+from srch_dist.kernels.projections import balanced_scales, procrustes
+from srch_dist.planning import Plan
+from srch_dist.preparation import create_codes
+from srch_dist.solver.blocks import BlockGraph
+from srch_dist.solver.cg import solve
+from srch_dist.storage import arrays
+from srch_dist.storage.run import RunDirectory
+
+Array = NDArray[Any]
+Matrix = NDArray[np.float64]
+# Width at which the median of the distances is taken as known, relative to its value.
+_MEDIAN_WIDTH = 1e-7
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Z on the workers and what the client knows of it.
+
+    Attributes
+    ----------
+    blocks : float32 (rows, l) a block.
+    checksums : crc32 of each partition as stored.
+    mean : (l,) over all rows. rms : of the entries about their column's mean.
+    cg_iterations, cg_residual : of the slowest column.
+    """
+
+    blocks: Sequence[Delayed]
+    checksums: Sequence[int]
+    mean: Matrix
+    rms: float
+    cg_iterations: int
+    cg_residual: float
+
+
+@dataclass(frozen=True)
+class Rebased:
+    """S, as the edge lengths it follows from (on the workers) and α.
+
+    Attributes
+    ----------
+    distances : ‖z_i - z_j‖² (edges,) a block.
+    alpha : α of Eq. 15, infinite where S = 1. lam : the paper's λ.
+    semantic, sparsity : λ times Eq. 4 and α times Eq. 7, summed over the modalities.
+    """
+
+    distances: Sequence[Delayed]
+    alpha: float
+    lam: float
+    semantic: float
+    sparsity: float
+
+
+@dataclass(frozen=True)
+class _StoredPart:
+    """Column sums and sums of squares (l,) of rows of Z, and the checksums of their partitions."""
+
+    sums: Matrix
+    squares: Matrix
+    checksums: list[int]
+
+    def __add__(self, other: _StoredPart) -> _StoredPart:
+        return _StoredPart(
+            self.sums + other.sums, self.squares + other.squares, self.checksums + other.checksums
+        )
+
+
+def w_step(cross_covariance: Mapping[str, Matrix]) -> dict[str, Matrix]:
+    """W_g (l, d_g) from X_g B' (d_g, l): Eq. 11, on the client."""
+    return {g: procrustes(matrix) for g, matrix in cross_covariance.items()}
+
+
+def embedding_weight(config: TrainConfig, modalities: int) -> float:
+    """β of Eqs. 14 and 17 for G modalities: Eq. 9 holds G copies of Eq. 5, hence G β / 2."""
+    return config.method.beta * modalities / 2
+
+
+def z_step(
+    graph: BlockGraph,
+    run: RunDirectory,
+    rebased: Rebased | None,
+    warm: Sequence[Delayed] | None,
+    iteration: int,
+    config: TrainConfig,
+    modalities: int,
+) -> Embedding:
+    """Z = β B (βI + λH)⁻¹ (Eq. 14) by conjugate gradients, stored in the iteration's checkpoint.
+
+    ``rebased`` None is S = 1; ``warm`` None starts from zero. B is that of the iteration before.
+    """
+    plan, bits = graph.plan, config.bits
+    beta, lam = embedding_weight(config, modalities), config.method.lam
+    systems, right, start = [], [], []
+    for b in plan.blocks:
+        lengths = None if rebased is None else rebased.distances[b]
+        alpha = np.inf if rebased is None else rebased.alpha
+        systems.append(
+            execution.task(_system, graph.blocks[b], lengths, alpha, beta, lam, plan.dtype)
+        )
+        span = plan.block_span(b)
+        right.append(execution.task(_right_side, run, iteration - 1, span, beta, plan.dtype))
+        first = right[b] if warm is None else warm[b]
+        start.append(execution.task(_start, first, warm is None, plan.dtype))
+    solution, last = solve(graph, systems, right, start, config.solver)
+    path = run.checkpoint(iteration, "z")
+    arrays.remove(path)
+    arrays.create_array(path, (plan.rows, bits), plan.partition_rows, np.float32)
+    blocks = execution.keep([execution.task(_as_stored, x) for x in solution])
+    stored = execution.run_one(
+        execution.add_up(
+            [execution.task(_store_block, run, iteration, plan, b, blocks[b]) for b in plan.blocks]
+        )
+    )
+    mean = stored.sums / plan.rows
+    variance = np.mean(stored.squares / plan.rows - mean**2)
+    return Embedding(
+        blocks,
+        stored.checksums,
+        mean,
+        float(np.sqrt(max(variance, 0.0))),
+        last.iterations,
+        float(np.max(last.residual)),
+    )
+
+
+def load_embedding(run: RunDirectory, plan: Plan, iteration: int) -> list[Delayed]:
+    """The blocks of a committed Z, for a run that goes on from its checkpoint."""
+    path = run.checkpoint(iteration, "z")
+    return execution.keep(
+        [execution.task(arrays.read_rows, path, *plan.block_span(b)) for b in plan.blocks]
+    )
+
+
+def s_step(graph: BlockGraph, blocks: Sequence[Delayed], config: TrainConfig) -> Rebased:
+    """Rebase the graph: edge lengths from Z, α, and S by Eq. 15 (kept as lengths and α)."""
+    method = config.method
+    halos = graph.exchange(blocks)
+    distances = execution.keep(
+        [
+            execution.task(_edge_lengths, block, z, halo)
+            for block, z, halo in zip(graph.blocks, blocks, halos, strict=True)
+        ]
+    )
+    alpha = _choose_alpha(graph, distances, config)
+    parts = [
+        execution.task(_terms, block, lengths, alpha, method.lam)
+        for block, lengths in zip(graph.blocks, distances, strict=True)
+    ]
+    pull, spread = execution.run_one(execution.add_up(parts))
+    sparsity = 0.0 if np.isinf(alpha) else alpha * spread
+    return Rebased(distances, alpha, method.lam, method.lam * pull, sparsity)
+
+
+def code_rule(
+    w: Mapping[str, Matrix], z: Embedding, grams: GramMatrices, n: int, config: TrainConfig
+) -> CodeRule:
+    """How the B-step puts Z and the projections together; see `CodeRule`."""
+    if config.method.scaling == "printed":
+        beta = embedding_weight(config, len(w))
+        return CodeRule({g: 2 * part for g, part in w.items()}, np.zeros_like(z.mean), beta)
+    scales = balanced_scales(w, grams, n)
+    # An embedding that is constant to rounding says nothing; it must not be blown up.
+    flat = z.rms <= 1e-6 * float(np.sqrt(np.mean(z.mean**2)))
+    weight = 0.0 if flat else config.method.omega / z.rms
+    return CodeRule({g: scales[g] * part for g, part in w.items()}, z.mean, weight)
+
+
+def b_step(
+    run: RunDirectory, plan: Plan, modalities: tuple[str, ...], rule: CodeRule, iteration: int
+) -> tuple[CodeSums, list[int]]:
+    """B by Eq. 17, with all sums over X that the next iteration needs: the only pass over X.
+
+    Writes the codes of the iteration's checkpoint; returns the sums and each partition's crc32.
+    """
+    bits = len(rule.z_mean)
+    arrays.remove(run.checkpoint(iteration, "codes"))
+    create_codes(run, plan, bits, iteration)
+    shared = execution.literal(rule)
+    parts = [
+        execution.task(
+            _update_partition, run, modalities, plan.span(p), shared, iteration, outputs=2
+        )
+        for p in plan.partitions
+    ]
+    sums = execution.add_up([part[0] for part in parts])
+    results = execution.run_all([sums, *(part[1] for part in parts)])
+    return results[0], results[1:]
+
+
+def _choose_alpha(graph: BlockGraph, distances: Sequence[Delayed], config: TrainConfig) -> float:
+    """α: infinite without rebase, a number, or λ times the median squared edge length."""
+    if not config.method.rebase:
+        return float("inf")
+    if config.method.alpha != "median":
+        return float(config.method.alpha)
+    limits = histogram.FULL_RANGE
+    while True:
+        parts = [
+            execution.task(_count_lengths, block, lengths, limits)
+            for block, lengths in zip(graph.blocks, distances, strict=True)
+        ]
+        counts = execution.run_one(execution.add_up(parts))
+        limits = histogram.median_limits(counts)
+        if limits[1] == 0.0:  # half of the edges have length zero, or there are none
+            middle = counts.smallest
+            break
+        if limits[1] - limits[0] <= _MEDIAN_WIDTH * limits[1]:
+            middle = 0.5 * (limits[0] + limits[1])
+            break
+    # Without λ the weights S do not matter; any positive α serves.
+    return max(config.method.lam, 1e-12) * middle
+
+
+def _system(
+    block: GraphBlock,
+    lengths: Array | None,
+    alpha: float,
+    beta: float,
+    lam: float,
+    dtype: np.dtype[Any],
+) -> SystemBlock:
+    if lengths is None or np.isinf(alpha):
+        return system_block(block, None, beta, lam, dtype)
+    semantic = semantic_weights(lengths.astype(np.float64), alpha, lam)
+    return system_block(block, semantic, beta, lam, dtype)
+
+
+def _right_side(
+    run: RunDirectory, iteration: int, span: tuple[int, int], beta: float, dtype: np.dtype[Any]
+) -> Array:
+    codes = unpack_codes(arrays.read_rows(run.checkpoint(iteration, "codes"), *span))
+    return codes.astype(dtype) * dtype.type(beta)
+
+
+def _start(values: Array, cold: bool, dtype: np.dtype[Any]) -> Array:
+    return np.zeros_like(values) if cold else values.astype(dtype)
+
+
+def _as_stored(values: Array) -> Array:
+    """Z as float32, as every later step and a resumed run sees it."""
+    return values.astype(np.float32)
+
+
+def _store_block(
+    run: RunDirectory, iteration: int, plan: Plan, block: int, values: Array
+) -> _StoredPart:
+    start = plan.block_span(block)[0]
+    checksums = []
+    for p in plan.block_partitions(block):
+        low, high = plan.span(p)
+        part = values[low - start : high - start]
+        checksums.append(arrays.write_rows(run.checkpoint(iteration, "z"), low, part))
+    wide = values.astype(np.float64)
+    return _StoredPart(wide.sum(axis=0), np.einsum("ij,ij->j", wide, wide), checksums)
+
+
+def _edge_lengths(block: GraphBlock, own: Array, halo: Array) -> Array:
+    return edge_distances(block, own, halo).astype(np.float32)
+
+
+def _count_lengths(
+    block: GraphBlock, lengths: Array, limits: tuple[float, float]
+) -> histogram.Counts:
+    once = block.counted_once
+    values = lengths[once].astype(np.float64)
+    return histogram.count_values(values, block.multiplicity[once].astype(np.int64), limits)
+
+
+def _terms(block: GraphBlock, lengths: Array, alpha: float, lam: float) -> Matrix:
+    wide = lengths.astype(np.float64)
+    return np.array(edge_terms(block, wide, semantic_weights(wide, alpha, lam)))
+
+
+def _update_partition(
+    run: RunDirectory,
+    modalities: tuple[str, ...],
+    span: tuple[int, int],
+    rule: CodeRule,
+    iteration: int,
+) -> tuple[CodeSums, int]:
+    features = {g: arrays.read_rows(run.features(g), *span) for g in modalities}
+    z = arrays.read_rows(run.checkpoint(iteration, "z"), *span)
+    before = unpack_codes(arrays.read_rows(run.checkpoint(iteration - 1, "codes"), *span))
+    codes, sums = code_kernels.update_codes(rule, features, z, before)
+    path = run.checkpoint(iteration, "codes")
+    return sums, arrays.write_rows(path, span[0], pack_codes(codes))

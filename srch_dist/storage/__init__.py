@@ -1,0 +1,1 @@
+"""The only rooms that know Zarr and files: feature stores, run directories, the model file."""

@@ -1,0 +1,171 @@
+"""The feature store: one (n, d_g) Zarr array a modality, and side arrays, in row chunks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from srch_dist.errors import InputError, StorageError
+from srch_dist.storage import arrays
+
+Array = NDArray[Any]
+
+FORMAT = 1
+_KEY = "srch_dist"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """A finished feature store; holds names and shapes alone, so it travels to any worker.
+
+    Attributes
+    ----------
+    path : folder of the Zarr group.
+    rows : n.
+    modalities : dimensions d_g by name, in the order of the store.
+    side : names of the other arrays of n rows (labels, split, ids, titles, …).
+    rows_per_chunk : rows of a chunk, the same in every array.
+    attributes : small arrays of other lengths (label_names, …) as plain values.
+    """
+
+    path: str
+    rows: int
+    modalities: Mapping[str, int]
+    side: tuple[str, ...]
+    rows_per_chunk: int
+    attributes: Mapping[str, Any]
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """Rows ``start`` … ``stop`` - 1 of a modality or side array."""
+        if name not in self.modalities and name not in self.side:
+            known = ", ".join([*self.modalities, *self.side])
+            raise InputError(f"{self.path} has no array {name!r}; it has {known}")
+        # A side array may hold any value, so only its chunk count (at opening) can tell a loss.
+        guard = name in self.modalities
+        return arrays.read_rows(Path(self.path) / name, start, stop, guard)
+
+    def read_selected(self, name: str, rows: NDArray[np.int64]) -> Array:
+        """The rows numbered ``rows`` (m,), ascending, reading one chunk at a time."""
+        step = self.rows_per_chunk
+        cuts = np.searchsorted(rows, np.arange(0, self.rows + step, step))
+        parts = []
+        for chunk in np.flatnonzero(np.diff(cuts)):
+            wanted = rows[cuts[chunk] : cuts[chunk + 1]]
+            first, last = int(wanted[0]), int(wanted[-1])
+            parts.append(self.read(name, first, last + 1)[wanted - first])
+        return np.concatenate(parts) if parts else self.read(name, 0, 0)
+
+
+class FeatureWriter:
+    """Writes a feature store; until `finish` nothing takes the folder for a store.
+
+    ``specs`` gives (shape, dtype) by name for every array, modalities first.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        specs: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
+        modalities: tuple[str, ...],
+        rows_per_chunk: int,
+    ) -> None:
+        self.path = arrays.local_path(path)
+        if self.path.exists():
+            raise StorageError(f"{self.path} is already there; remove it or name another store")
+        for name in specs:
+            if not _NAME.fullmatch(name):
+                raise InputError(f"{name!r} cannot name an array; use letters, digits, _ - .")
+        self._specs, self._modalities, self._rows_per_chunk = specs, modalities, rows_per_chunk
+        try:
+            zarr.create_group(str(self.path), zarr_format=3)
+            for name, (shape, dtype) in specs.items():
+                kind = np.dtypes.StringDType() if dtype.kind == "U" else dtype
+                arrays.create_array(self.path / name, shape, rows_per_chunk, kind)
+        except OSError as error:
+            self.discard()
+            raise StorageError(f"cannot create the store {self.path}: {error}") from None
+
+    def write(self, name: str, start: int, block: Array) -> None:
+        """Write rows from ``start``: whole chunks of one array."""
+        arrays.write_rows(self.path / name, start, block)
+
+    def finish(self, attributes: Mapping[str, Any]) -> FeatureStore:
+        """Commit: the store is whole once its manifest is in the group's attributes."""
+        group = zarr.open_group(str(self.path), mode="r+")
+        rows = self._specs[self._modalities[0]][0][0]
+        group.attrs.update(
+            {
+                **attributes,
+                _KEY: {
+                    "format": FORMAT,
+                    "rows": rows,
+                    "modalities": list(self._modalities),
+                    "side": [name for name in self._specs if name not in self._modalities],
+                    "attributes": list(attributes),
+                    "rows_per_chunk": self._rows_per_chunk,
+                },
+            }
+        )
+        return open_store(self.path)
+
+    def discard(self) -> None:
+        """Remove everything written so far."""
+        arrays.remove(self.path)
+
+
+def open_store(path: str | Path) -> FeatureStore:
+    """Open a finished feature store and check its arrays against its manifest.
+
+    Raises
+    ------
+    StorageError : no store there, not finished, or chunks missing.
+    """
+    folder = arrays.local_path(path)
+    hint = "make it with: python -m srch_dist.ingest SOURCE STORE"
+    if not (folder / "zarr.json").exists():
+        raise StorageError(f"{folder} is not a feature store; {hint}")
+    try:
+        group = zarr.open_group(str(folder), mode="r", zarr_format=3)
+        manifest = dict(group.attrs).get(_KEY)
+    except Exception as error:
+        raise StorageError(f"cannot open the feature store {folder}: {error}") from None
+    if not isinstance(manifest, dict):
+        raise StorageError(f"{folder} is not a finished feature store; remove it and {hint}")
+    if manifest.get("format") != FORMAT:
+        raise StorageError(
+            f"{folder} has format {manifest.get('format')!r}, this version reads {FORMAT}; {hint}"
+        )
+    store = _described(folder, group, manifest)
+    for name in [*store.modalities, *store.side]:
+        missing = arrays.missing_chunks(folder / name)
+        if missing:
+            raise StorageError(f"{folder / name}: {missing} chunks are missing; {hint}")
+    return store
+
+
+def _described(folder: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> FeatureStore:
+    try:
+        rows, per_chunk = int(manifest["rows"]), int(manifest["rows_per_chunk"])
+        modalities, side = [str(g) for g in manifest["modalities"]], manifest["side"]
+        values = {name: group.attrs[name] for name in manifest["attributes"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(f"{folder}: its manifest is damaged ({error!r})") from None
+    dims: dict[str, int] = {}
+    for name in [*modalities, *side]:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise StorageError(f"{folder}: its manifest names an array {name!r}")
+        array = arrays.open_array(folder / name)
+        wanted = 2 if name in modalities else array.ndim
+        if array.shape[:1] != (rows,) or array.ndim != wanted:
+            raise StorageError(f"{folder / name} has shape {array.shape}, expected {rows} rows")
+        if name in modalities:
+            dims[name] = int(array.shape[1])
+    return FeatureStore(str(folder), rows, dims, tuple(side), per_chunk, values)

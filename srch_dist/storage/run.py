@@ -1,0 +1,154 @@
+"""The run directory: where everything of a run lies, and when it counts as done.
+
+```
+run.json          format, finished or not, summary of the stages
+config.yaml       every option, resolved
+history.jsonl     one line an iteration
+model.npz         projections, encoder, means; codes.zarr and rows.zarr: the learned codes
+queries.zarr      rows held out by seed, where there are any
+checkpoints/0007  codes, z, sums; committed by its manifest.json
+work/             normalised features, neighbours, graph; removed when the run is finished
+```
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist.config import TrainConfig, dump_config
+from srch_dist.errors import StorageError
+from srch_dist.storage import arrays
+from srch_dist.storage.documents import read_json, write_json, write_text
+
+FORMAT = 1
+Matrices = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths and commits of one run; holds its path alone, so it travels to any worker."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The model file."""
+        return self.path / "model.npz"
+
+    @property
+    def codes(self) -> Path:
+        """Learned codes, uint8 (n, bits / 8), an array at the root of its store."""
+        return self.path / "codes.zarr"
+
+    @property
+    def rows(self) -> Path:
+        """Row numbers (n,) in the feature store of the rows trained on, ascending."""
+        return self.path / "rows.zarr"
+
+    @property
+    def queries(self) -> Path:
+        """Row numbers held out as queries."""
+        return self.path / "queries.zarr"
+
+    @property
+    def work(self) -> Path:
+        """Everything that can be made again from the data."""
+        return self.path / "work"
+
+    def features(self, modality: str) -> Path:
+        """Normalised features (n, d_g) in training order."""
+        return self.work / "features" / modality
+
+    def neighbours(self, modality: str, kind: str) -> Path:
+        """``rows`` or ``distances`` (n, k) of the nearest neighbours."""
+        return self.work / "neighbours" / modality / kind
+
+    @property
+    def degrees(self) -> Path:
+        """Degrees (n, modalities)."""
+        return self.work / "degrees"
+
+    def edges(self, partition: int, kind: str) -> Path:
+        """``indptr``, ``indices``, ``members`` or ``weights`` of a partition's rows."""
+        return self.work / "graph" / f"{partition:06d}" / kind
+
+    def checkpoint(self, iteration: int, kind: str = "") -> Path:
+        """The folder of an iteration, or an array (``codes``, ``z``) in it."""
+        return self.path / "checkpoints" / f"{iteration:04d}" / kind
+
+    def write_matrices(self, folder: Path, matrices: Matrices) -> None:
+        """Write small arrays, one chunk each."""
+        for name, values in matrices.items():
+            arrays.create_chunk(folder / name, np.asarray(values))
+
+    def commit(self, iteration: int, manifest: Mapping[str, Any]) -> None:
+        """Make a checkpoint count, and drop those before the previous one."""
+        write_json(self.checkpoint(iteration, "manifest.json"), manifest)
+        for old in range(max(0, iteration - 1)):
+            arrays.remove(self.checkpoint(old))
+
+    def append_history(self, record: Mapping[str, Any]) -> None:
+        """Add one line to the history."""
+        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """The records of all iterations."""
+        text = (self.path / "history.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def summary(self) -> dict[str, Any]:
+        """What `finish` recorded."""
+        return dict(read_json(self.path / "run.json")["summary"])
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Make the run count as finished."""
+        write_json(self.path / "run.json", {**_head(True), "summary": dict(summary)})
+
+
+def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
+    """Make a new run directory.
+
+    Raises
+    ------
+    StorageError : something is there already, or the place cannot be written.
+    """
+    folder = arrays.local_path(path)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StorageError(f"{folder} is in use; name another run directory with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "config.yaml", dump_config(config))
+        write_json(folder / "run.json", _head(False))
+    except OSError as error:
+        raise StorageError(f"cannot write the run directory {folder}: {error}") from None
+    return RunDirectory(folder.resolve())
+
+
+def open_run(path: str | Path) -> RunDirectory:
+    """Open a finished run.
+
+    Raises
+    ------
+    StorageError : no run there, or one that is not finished.
+    """
+    folder = arrays.local_path(path)
+    if not (folder / "run.json").exists():
+        raise StorageError(f"{folder} is not a run directory; make one with srch_dist.train")
+    head = read_json(folder / "run.json")
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        raise StorageError(f"{folder}/run.json is not of format {FORMAT}")
+    if head.get("finished") is not True:
+        raise StorageError(f"the run {folder} is not finished; train it again")
+    return RunDirectory(folder.resolve())
+
+
+def _head(finished: bool) -> dict[str, Any]:
+    return {"format": FORMAT, "finished": finished}

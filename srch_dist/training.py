@@ -1,0 +1,265 @@
+"""One training run from a feature store to a finished run directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.algorithm import Learned, learn_codes
+from srch_dist.cluster import connect
+from srch_dist.config import TrainConfig, to_dict
+from srch_dist.errors import InputError
+from srch_dist.evaluation import evaluate_model
+from srch_dist.graph import GraphReport, set_graph
+from srch_dist.ingest import ingest_source
+from srch_dist.kernels.bits import hash_rows
+from srch_dist.kernels.projections import procrustes, ridge_encoder
+from srch_dist.planning import Plan, make_plan
+from srch_dist.preparation import Statistics, prepare_features
+from srch_dist.progress import Progress, silent
+from srch_dist.storage import arrays
+from srch_dist.storage.features import FeatureStore, open_store
+from srch_dist.storage.model import Model, save_model
+from srch_dist.storage.run import RunDirectory, create_run
+
+# So that the held-out rows are not those drawn from the same seed for something else.
+_STREAM = 0x0B5E
+_CODE_ROWS = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished run.
+
+    Attributes
+    ----------
+    run : its directory. store : the data. reason : why the loop stopped.
+    evaluation : as of `evaluate_model`; None where the data has no queries or it was not asked.
+    """
+
+    run: RunDirectory
+    store: FeatureStore
+    reason: str
+    evaluation: dict[str, Any] | None
+
+
+def train_model(config: TrainConfig, progress: Progress | None = None) -> Trained:
+    """Train as ``config`` says; starts a local cluster unless it names a scheduler.
+
+    Raises
+    ------
+    SrchError : bad input, a plan that does not fit, a run directory in use. Nothing that looks
+        like a finished run is left then.
+    """
+    progress = progress or silent()
+    if config.data is not None:
+        store = open_store(config.data)
+        rows, queries = choose_rows(store, config)
+    folder = config.out or f"runs/{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+    run = create_run(folder, config)
+    if config.data is None:
+        store = _shipped_store(run)
+        rows, queries = choose_rows(store, config)
+    progress.note(
+        f"{len(rows)} pairs of {store.path}: "
+        + ", ".join(f"{g} {d}" for g, d in store.modalities.items())
+        + f"; {config.bits} bits, preset {config.preset}; run {run.path}"
+    )
+    with connect(config.scheduler, config.workers, config.memory_limit, progress) as cluster:
+        plan = make_plan(len(rows), store.modalities, config, cluster.workers, cluster.memory_limit)
+        seconds = _Seconds()
+        _write_rows(run, plan, rows, queries)
+        learned = _learn(run, store, plan, config, progress, seconds, len(queries))
+        evaluation = None
+        if config.evaluate and ("split" in store.side or len(queries)):
+            with seconds.of("evaluate"):
+                evaluation = evaluate_model(run.path, store.path, progress)
+    return Trained(run, store, learned.reason, evaluation)
+
+
+def choose_rows(
+    store: FeatureStore, config: TrainConfig
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers to train on and to hold out, ascending.
+
+    Raises
+    ------
+    InputError : too few rows or modalities for the graph, or queries asked for twice.
+    """
+    if len(store.modalities) < 2:
+        raise InputError(f"{store.path} has one modality; at least two are needed")
+    rows = np.arange(store.rows)
+    queries = rows[:0]
+    if config.queries:
+        if "split" in store.side:
+            raise InputError(
+                f"{store.path} has a split, whose rows of split 1 are the queries; "
+                "leave --queries out"
+            )
+        if config.rows == "all":
+            raise InputError("--queries holds rows out, --rows all trains on every row; drop one")
+        if config.queries >= store.rows:
+            raise InputError(
+                f"--queries {config.queries} of {store.rows} rows leaves none to train"
+            )
+        keys = hash_rows(config.seed ^ _STREAM, rows)
+        queries = np.sort(np.argpartition(keys, config.queries)[: config.queries])
+        rows = np.setdiff1d(rows, queries)
+    elif config.rows == "train" and "split" in store.side:
+        rows = np.flatnonzero(store.read("split") == 0)
+    if len(rows) <= config.graph.k:
+        raise InputError(
+            f"{len(rows)} rows to train on, but each needs graph.k = {config.graph.k} neighbours "
+            "besides itself; lower graph.k or bring more rows"
+        )
+    return rows, queries
+
+
+def _learn(
+    run: RunDirectory,
+    store: FeatureStore,
+    plan: Plan,
+    config: TrainConfig,
+    progress: Progress,
+    seconds: _Seconds,
+    held_out: int,
+) -> Learned:
+    """Everything from features to a finished run directory."""
+    modalities = tuple(store.modalities)
+    _note_narrow(store, config, progress)
+    with seconds.of("features"):
+        statistics = prepare_features(store, run, plan, config, progress)
+    with seconds.of("graph"):
+        graph = set_graph(run, modalities, plan, config, progress)
+    _note_graph(graph, statistics, progress)
+    with seconds.of("training"):
+        learned = learn_codes(run, plan, statistics, config, progress)
+    progress.note(f"stopped: {learned.reason}")
+    with seconds.of("model"):
+        save_model(run.model, _make_model(learned, statistics, store, config))
+        _write_codes(run, plan, learned.iteration, config.bits)
+    if not config.keep_work:
+        arrays.remove(run.work)
+    run.finish(
+        {
+            "reason": learned.reason,
+            "iterations": learned.iteration,
+            "store_rows": store.rows,
+            "rows": plan.rows,
+            "held_out": held_out,
+            "partitions": len(plan.partitions),
+            "blocks": len(plan.blocks),
+            "precision": plan.dtype.name,
+            "zero_rows": dict(statistics.zero_rows),
+            "graph": dataclasses.asdict(graph),
+            "seconds": seconds.spent,
+            "peak_memory": execution.peak_memory(),
+        }
+    )
+    return learned
+
+
+def _shipped_store(run: RunDirectory) -> FeatureStore:
+    """The emoji pairs of the package as a feature store in the run directory."""
+    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
+        return ingest_source(source, run.path / "emoji.zarr")
+
+
+def _write_rows(
+    run: RunDirectory, plan: Plan, rows: NDArray[np.int64], queries: NDArray[np.int64]
+) -> None:
+    for path, values, chunk in (
+        (run.rows, rows, plan.partition_rows),
+        (run.queries, queries, _CODE_ROWS),
+    ):
+        if len(values):
+            arrays.create_array(path, values.shape, chunk, np.int64)
+            arrays.write_rows(path, 0, values)
+
+
+def _write_codes(run: RunDirectory, plan: Plan, iteration: int, bits: int) -> None:
+    """The learned codes in the order of ``rows.zarr``."""
+    attributes = {"bits": bits, "bitorder": "little", "rows": run.rows.name}
+    shape = (plan.rows, bits // 8)
+    arrays.create_array(run.codes, shape, plan.partition_rows, np.uint8, attributes)
+    execution.run_all(
+        [execution.task(_copy_codes, run, iteration, plan.span(p)) for p in plan.partitions]
+    )
+
+
+def _copy_codes(run: RunDirectory, iteration: int, span: tuple[int, int]) -> None:
+    codes = arrays.read_rows(run.checkpoint(iteration, "codes"), *span)
+    arrays.write_rows(run.codes, span[0], codes)
+
+
+def _make_model(
+    learned: Learned, statistics: Statistics, store: FeatureStore, config: TrainConfig
+) -> Model:
+    """Projections by one more W-step from the final X B', and the encoder."""
+    projections = {g: procrustes(matrix) for g, matrix in learned.cross_covariance.items()}
+    encoders: Mapping[str, NDArray[np.float64]] = projections
+    if config.method.encoder == "ridge":
+        encoders = {
+            g: ridge_encoder(statistics.grams[g, g], matrix, config.method.ridge)
+            for g, matrix in learned.cross_covariance.items()
+        }
+    packages = ("srch-dist", "numpy", "scipy", "dask", "zarr", "pynndescent")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    metadata = {
+        "versions": {"python": platform.python_version(), **versions},
+        "config": to_dict(config),
+        "store": {"rows": store.rows, "modalities": dict(store.modalities)},
+    }
+    return Model(
+        statistics.means,
+        projections,
+        encoders,
+        config.bits,
+        config.features.center,
+        config.features.unit_norm,
+        metadata,
+    )
+
+
+def _note_narrow(store: FeatureStore, config: TrainConfig, progress: Progress) -> None:
+    for g, dims in store.modalities.items():
+        if config.bits > dims:
+            progress.note(
+                f"warning: {g} has {dims} dimensions, fewer than {config.bits} bits; its projection "
+                "has orthonormal columns instead of rows"
+            )
+
+
+def _note_graph(graph: GraphReport, statistics: Statistics, progress: Progress) -> None:
+    for g, report in graph.modalities.items():
+        progress.note(
+            f"graph {g}: {report.method}, recall {report.recall:.3f}, {report.edges} edges, "
+            f"mean degree {report.mean_degree:.1f}, isolated {report.isolated}, rows with a "
+            f"duplicate {report.duplicates}, zero rows {statistics.zero_rows[g]}"
+        )
+    progress.note(f"graph of all modalities: components {graph.components}")
+
+
+class _Seconds:
+    """Wall-clock seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = {}
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Time what runs inside."""
+        start = time.perf_counter()
+        yield
+        self.spent[stage] = round(time.perf_counter() - start, 3)
