@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist import execution
-from srch_dist.config import MethodConfig, TrainConfig
+from srch_dist.config import MethodConfig, TrainConfig, fingerprint
 from srch_dist.kernels.codes import CodeSums
 from srch_dist.kernels.objective import Objective, auto_encoding_terms
 from srch_dist.planning import Plan
@@ -81,7 +81,7 @@ def learn_codes(
             before = objective.total
             record = _record(iteration, objective, sums, z, s, clock, plan, config.bits)
             run.append_history(record)
-            _commit(run, plan, iteration, sums, s, z, checksums)
+            _commit(run, plan, iteration, sums, s, z, checksums, config)
             stage.advance()
             progress.note(_line(record))
     return Learned(iteration, cross_covariance, reason)
@@ -157,17 +157,29 @@ def _commit(
     s: Rebased,
     z: Embedding,
     code_checksums: list[int],
+    config: TrainConfig,
 ) -> None:
-    run.write_matrices(run.checkpoint(iteration, "cross_covariance"), sums.cross_covariance)
+    folder = run.checkpoint(iteration, "cross_covariance")
+    matrices = run.write_matrices(folder, sums.cross_covariance)
     run.commit(
         iteration,
         {
             "iteration": iteration,
             "rows": plan.rows,
             "bits": len(sums.bit_sums),
+            "shapes": {
+                "codes": [plan.rows, len(sums.bit_sums) // 8],
+                "z": [plan.rows, len(z.mean)],
+            },
             "starts": plan.starts,
             "alpha": s.alpha if np.isfinite(s.alpha) else None,
-            "checksums": {"codes": code_checksums, "z": list(z.checksums)},
+            "config": fingerprint(config),
+            "checksums": {
+                "codes": code_checksums,
+                "z": list(z.checksums),
+                "cross_covariance": matrices,
+            },
+            "history": run.history(),
         },
     )
 

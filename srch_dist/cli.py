@@ -10,7 +10,7 @@ from typing import TypeVar
 import tyro
 from rich.console import Console
 
-from srch_dist.config import TrainConfig, build_config, load_config
+from srch_dist.config import TrainConfig, build_config, check_config, load_config
 from srch_dist.errors import SrchError
 
 T = TypeVar("T")
@@ -34,12 +34,13 @@ def parse_training(arguments: Sequence[str] | None) -> TrainConfig:
         base = load_config(known.config, known.preset)
     else:
         base = build_config({}, known.preset)
-    return tyro.cli(
+    given: TrainConfig = tyro.cli(
         TrainConfig,
         prog="python -m srch_dist.train [--config F.yaml]",
         default=base,
         args=rest,
     )
+    return check_config(given)
 
 
 def run_command(work: Callable[[], None]) -> None:

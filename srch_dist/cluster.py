@@ -13,7 +13,7 @@ import dask
 import dask.utils
 import distributed
 
-from srch_dist.errors import ConfigError, SrchError
+from srch_dist.errors import ClusterError, ConfigError
 from srch_dist.progress import Progress, silent
 
 _CONNECT_SECONDS = 30
@@ -62,7 +62,7 @@ def connect(
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             local_directory=scratch,
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,
         ) as local,
         distributed.Client(local) as client,
     ):
@@ -74,7 +74,7 @@ def _existing(address: str) -> Iterator[distributed.Client]:
     try:
         client = distributed.Client(address, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError, TimeoutError) as error:
-        raise SrchError(f"no Dask scheduler answers at {address}: {error}") from None
+        raise ClusterError(f"no Dask scheduler answers at {address}: {error}") from None
     try:
         yield client
     finally:
@@ -84,7 +84,7 @@ def _existing(address: str) -> Iterator[distributed.Client]:
 def _describe(client: distributed.Client, progress: Progress) -> Cluster:
     found = client.scheduler_info(n_workers=-1)["workers"]
     if not found:
-        raise SrchError("the cluster has no workers; start some and try again")
+        raise ClusterError("the cluster has no workers; start some and try again")
     limits = [worker["memory_limit"] for worker in found.values() if worker["memory_limit"]]
     limit = min(limits, default=_parse_bytes("2GiB"))
     progress.note(

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic import Field, TypeAdapter, ValidationError
 
 from srch_dist.errors import ConfigError
-
-_STRICT = ConfigDict(extra="forbid")
 
 Preset = Literal["balanced", "paper"]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -28,7 +27,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class FeatureConfig:
     """How features are normalised before anything else (the same for queries later)."""
 
@@ -40,7 +39,7 @@ class FeatureConfig:
     """Refuse the data when more than this share of the rows is zero after centring."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class GraphConfig:
     """The kNN graph of each modality (the paper's "set", Eqs. 1 and 6)."""
 
@@ -54,7 +53,7 @@ class GraphConfig:
     """Rows sampled to measure recall@k against exact search."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class MethodConfig:
     """Algorithm 1: the weights of Eq. 9 and how its terms are put together."""
 
@@ -82,7 +81,7 @@ class MethodConfig:
     """Ridge penalty, in units of the mean eigenvalue of X'X."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class SolverConfig:
     """Conjugate gradients for the Z-step (Eq. 14)."""
 
@@ -93,6 +92,19 @@ class SolverConfig:
     fused: PositiveInt = 10
     """Iterations in one task graph, between two looks at the residual."""
 
+
+# Options that say where and how work is done, not what comes out.
+_WITHOUT_EFFECT = (
+    "data",
+    "out",
+    "evaluate",
+    "scheduler",
+    "workers",
+    "memory_limit",
+    "partition_rows",
+    "blocks",
+    "keep_work",
+)
 
 _PRESETS: dict[str, MethodConfig] = {
     "balanced": MethodConfig(),
@@ -108,11 +120,12 @@ _PRESETS: dict[str, MethodConfig] = {
 }
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class TrainConfig:
     """Train cross-modal hash codes (SRCH) from a feature store.
 
-    Without --data, the emoji pairs that come with the package are used.
+    Without --data, the emoji pairs that come with the package are used. Options come from the
+    preset, then from the YAML file named by --config, then from the command line.
     """
 
     data: str | None = None
@@ -184,6 +197,11 @@ def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainC
         raise ConfigError("; ".join(lines)) from None
 
 
+def check_config(config: TrainConfig) -> TrainConfig:
+    """Validate every value of a configuration made directly; raises ConfigError."""
+    return build_config(to_dict(config))
+
+
 def load_config(path: str | Path, preset: str | None = None) -> TrainConfig:
     """Read a YAML file of options; see `build_config`."""
     try:
@@ -207,6 +225,12 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def fingerprint(config: TrainConfig) -> str:
+    """SHA-256 of the options that can change the codes; not of places, sizes or workers."""
+    kept = {key: value for key, value in to_dict(config).items() if key not in _WITHOUT_EFFECT}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
 def dump_config(config: TrainConfig) -> str:
     """The YAML text that `load_config` reads back to the same configuration."""
     return yaml.safe_dump(to_dict(config), sort_keys=False)
@@ -219,7 +243,7 @@ def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], prefix: str) -> 
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
             raise ConfigError(f"unknown option {prefix}{key!s}; did you mean {prefix}{near[0]}?")
-        section = known[key].default_factory
+        section: Any = known[key].default_factory
         if isinstance(section, type) and value is not None:
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{prefix}{key} is {value!r}, expected a section of options")

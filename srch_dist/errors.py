@@ -19,5 +19,9 @@ class StorageError(SrchError):
     """A store or run directory that is absent, unfinished, in use or damaged."""
 
 
+class ClusterError(SrchError):
+    """A Dask cluster that does not answer, or has no workers."""
+
+
 class PlanError(SrchError):
     """Work that does not fit the memory it was given; the message holds both numbers."""

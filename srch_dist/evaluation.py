@@ -90,13 +90,12 @@ def evaluate_model(
                 _measure_queries,
                 names,
                 query,
-                loaded.bits,
                 *_count(query, parts, learned, names, loaded.bits),
             )
             for query in parts["queries"]
         ]
         measured = execution.run_all(measures, stage)
-    result = _average(measured, names, labels is not None, bool(learned), loaded.bits)
+    result = _average(measured, names, labels is not None, bool(learned))
     return {
         "queries": len(split.queries),
         "database": len(split.database),
@@ -112,10 +111,10 @@ def query_split(run: RunDirectory, store: FeatureStore) -> Split:
         found = Split(np.flatnonzero(split == 0), np.flatnonzero(split == 1))
         where = "rows of split 1 (queries) and of split 0 (database)"
     elif run.queries.exists():
-        if int(run.summary()["store_rows"]) != store.rows:
+        if not _same_store(run, store):
             raise InputError(
-                f"{store.path} has {store.rows} rows, but the run held out queries of a store "
-                f"with {run.summary()['store_rows']}; evaluate on the store it was trained on"
+                f"the run held out queries of another store than {store.path}; evaluate on the "
+                "store it was trained on, or add an array 'split' (0 database, 1 queries)"
             )
         queries = arrays.read_rows(run.queries)
         found = Split(np.setdiff1d(np.arange(store.rows), queries), queries)
@@ -128,6 +127,11 @@ def query_split(run: RunDirectory, store: FeatureStore) -> Split:
     if not len(found.database) or not len(found.queries):
         raise InputError(f"{store.path} needs {where} to be evaluated")
     return found
+
+
+def _same_store(run: RunDirectory, store: FeatureStore) -> bool:
+    """Whether the run was trained on this very data, however it is chunked."""
+    return bool(run.summary()["store"] == dict(store.checksums))
 
 
 def _runs(rows: Rows, step: int) -> list[Rows]:
@@ -147,7 +151,7 @@ def _learned(
 ) -> list[Delayed]:
     """The learned training codes that belong to the store's rows, as a database."""
     rows = arrays.read_rows(run.rows)
-    if int(run.summary()["store_rows"]) != store.rows:
+    if not _same_store(run, store):
         return []
     if "split" in store.side:
         keep = np.flatnonzero(store.read("split")[rows] == 0)
@@ -214,7 +218,6 @@ def _count_block(query: _Coded, block: _Coded, pairs: list[tuple[str, str]], bit
 def _measure_queries(
     names: list[str],
     query: _Coded,
-    bits: int,
     database: _Counts,
     queries: _Counts,
     learned: _Counts | None,
@@ -252,7 +255,7 @@ def _measures(items: NDArray[np.int64], relevant: NDArray[np.int64]) -> dict[str
 
 
 def _average(
-    measured: list[dict[str, Any]], names: list[str], labelled: bool, learned: bool, bits: int
+    measured: list[dict[str, Any]], names: list[str], labelled: bool, learned: bool
 ) -> dict[str, Any]:
     """Means over all queries, nested as they are published."""
     directions = [f"{source}_to_{target}" for source, target in permutations(names, 2)]

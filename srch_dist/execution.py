@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import dask
+import dask.base
 import distributed
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 
 from srch_dist.progress import Stage
 
@@ -23,15 +23,21 @@ T = TypeVar("T")
 _FAN_IN = 8
 
 
-def task(function: Callable[..., Any], *arguments: Any, outputs: int | None = None) -> Delayed:
-    """A lazy call; with ``outputs`` its result can be unpacked into that many."""
-    call: Delayed = dask.delayed(function, pure=False, nout=outputs)(*arguments)
+def task(function: Callable[..., Any], *arguments: Any) -> Delayed:
+    """A lazy call."""
+    call: Delayed = delayed(function, pure=False)(*arguments)
     return call
+
+
+def task_pair(function: Callable[..., tuple[Any, Any]], *arguments: Any) -> tuple[Delayed, Delayed]:
+    """A lazy call that returns two values, each to be used on its own."""
+    first, second = delayed(function, pure=False, nout=2)(*arguments)
+    return first, second
 
 
 def literal(value: Any) -> Delayed:
     """A value that stands in a graph once, however many tasks use it."""
-    wrapped: Delayed = dask.delayed(value, pure=False, traverse=False)
+    wrapped: Delayed = delayed(value, pure=False, traverse=False)
     return wrapped
 
 
@@ -49,7 +55,7 @@ def run_all(tasks: Sequence[Delayed], stage: Stage | None = None) -> list[Any]:
     """Compute tasks and return their results in order, counting each on ``stage``."""
     client = current_client()
     if client is None:
-        results = list(dask.compute(*tasks))
+        results = list(dask.base.compute(*tasks))
         if stage is not None:
             stage.advance(len(tasks))
         return results
@@ -68,7 +74,7 @@ def run_one(work: Delayed) -> Any:
 
 def keep(tasks: Sequence[Delayed]) -> list[Delayed]:
     """Start tasks and keep their results on the workers; lost ones are computed again."""
-    return list(dask.persist(*tasks))
+    return list(dask.base.persist(*tasks))
 
 
 def current_client() -> distributed.Client | None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,6 @@ _DOUBLE_VALUES = 1 << 26
 # Exact search up to this many multiplications (some 10 s on two cores): below it, the start-up
 # of NN-descent (compilation, about 22 s a process) costs more than it saves.
 _EXACT_PRODUCTS = 5e11
-_ROWS_PER_BLOCK = 8192
 # Resident memory of an idle worker with its imports, and what compiling NN-descent adds.
 _IDLE_BYTES = 250 << 20
 _COMPILED_BYTES = 500 << 20
@@ -49,7 +50,7 @@ class Plan:
 
     starts: tuple[int, ...]
     block_starts: tuple[int, ...]
-    dtype: np.dtype[np.float32] | np.dtype[np.float64]
+    dtype: np.dtype[Any]
     methods: Mapping[str, str]
     stages: tuple[Stage, ...]
     disk_bytes: int
@@ -101,22 +102,34 @@ def make_plan(
     double = config.precision == "float64" or (
         config.precision == "auto" and values <= _DOUBLE_VALUES
     )
-    dtype = np.dtype(np.float64 if double else np.float32)
+    dtype: np.dtype[Any] = np.dtype(np.float64) if double else np.dtype(np.float32)
     width = sum(dims.values()) * dtype.itemsize
     size = config.partition_rows or _default_partition(width)
     starts = (*range(0, rows, size), rows)
     partitions = len(starts) - 1
-    blocks = min(config.blocks or min(workers, -(-rows // _ROWS_PER_BLOCK)), partitions)
-    cuts = tuple(round(block * partitions / blocks) for block in range(blocks + 1))
     methods = {g: _search_method(config.graph.method, rows, d) for g, d in dims.items()}
-    resident = -(-blocks // workers) * max(
-        starts[cuts[b + 1]] - starts[cuts[b]] for b in range(blocks)
-    )
+    usable = int(memory_limit * _USABLE) - _IDLE_BYTES
+    for blocks in [config.blocks] if config.blocks else range(1, workers + 1):
+        cuts = _cut(partitions, min(blocks, partitions))
+        resident = _resident_rows(starts, cuts, workers)
+        if _solve_bytes(resident, dims, config) <= usable:
+            break
     stages = _stage_bytes(min(size, rows), resident, rows, dims, config, dtype.itemsize, methods)
     disk = rows * (width + len(dims) * config.graph.k * 40 + config.bits * 9)
     plan = Plan(starts, cuts, dtype, methods, stages, disk)
-    _refuse_misfit(plan, memory_limit)
+    _refuse_misfit(stages, memory_limit, usable)
     return plan
+
+
+def _cut(partitions: int, blocks: int) -> tuple[int, ...]:
+    """First partition of each of ``blocks`` even runs, and the number of partitions."""
+    return tuple(round(block * partitions / blocks) for block in range(blocks + 1))
+
+
+def _resident_rows(starts: tuple[int, ...], cuts: tuple[int, ...], workers: int) -> int:
+    """Rows whose graph and vectors the fullest worker holds in the Z-step."""
+    largest = max(starts[stop] - starts[start] for start, stop in pairwise(cuts))
+    return largest * -(-(len(cuts) - 1) // workers)
 
 
 def _default_partition(width: int) -> int:
@@ -157,8 +170,7 @@ def _stage_bytes(
             search = max(search, partition * dims[g] * 2 * (itemsize + 4) + (96 << 20))
     # Keys of outgoing and incoming edges, sorted and merged, before they are one CSR.
     edges = resident * count * k * 2 * 8 * 4
-    per_row = 8 * bits * itemsize + 2 * k * count * (13 + 4 + 2 * itemsize)
-    solve = resident * per_row
+    solve = _solve_bytes(resident, dims, config)
     codes = partition * (total * itemsize + bits * (4 + 8 + 2 * itemsize)) + total * bits * 24
     return (
         Stage("features", prepare),
@@ -169,12 +181,29 @@ def _stage_bytes(
     )
 
 
-def _refuse_misfit(plan: Plan, memory_limit: int) -> None:
-    worst = max(plan.stages, key=lambda stage: stage.worker_bytes)
-    usable = int(memory_limit * _USABLE) - _IDLE_BYTES
+def _solve_bytes(resident: int, dims: Mapping[str, int], config: TrainConfig) -> int:
+    """Memory of the Z-step: ten vectors, two of them of the halo, and the graph twice."""
+    itemsize = vector_dtype(config).itemsize
+    edges = 2 * config.graph.k * len(dims)
+    return resident * (10 * config.bits * itemsize + edges * (17 + 12 + itemsize))
+
+
+def vector_dtype(config: TrainConfig) -> np.dtype[Any]:
+    """Arithmetic of the Z-step's vectors.
+
+    float32 reaches relative residuals of some 1e-6, at half the memory and traffic of float64.
+    No partitioning changes a result in float32 either: products add along a row in one order,
+    and sums over rows are in float64.
+    """
+    return np.dtype(np.float32 if config.solver.tolerance >= 1e-5 else np.float64)
+
+
+def _refuse_misfit(stages: tuple[Stage, ...], memory_limit: int, usable: int) -> None:
+    worst = max(stages, key=lambda stage: stage.worker_bytes)
     if worst.worker_bytes > usable:
         raise PlanError(
-            f"the {worst.name} stage needs {worst.worker_bytes / 2**20:.0f} MiB in a worker, but of "
-            f"its {memory_limit / 2**20:.0f} MiB only {max(usable, 0) / 2**20:.0f} MiB are usable; "
+            f"the {worst.name} stage needs {worst.worker_bytes / 2**20:.0f} MiB in a worker, but "
+            f"of its {memory_limit / 2**20:.0f} MiB only {max(usable, 0) / 2**20:.0f} MiB are "
+            "usable; "
             "give workers more memory (--memory-limit), or use more of them"
         )

@@ -22,6 +22,8 @@ from srch_dist.storage.run import RunDirectory
 
 Matrix = NDArray[np.float64]
 
+_LARGEST = 1e15
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -126,12 +128,23 @@ def _prepare_partition(
         raw = store.read_selected(g, rows)
         blocks[g], zero = kernels.normalise(raw, means[g], options.center, options.unit_norm, dtype)
         zero_rows[g] = int(zero.sum())
+        _refuse_huge(g, blocks[g])
         arrays.write_rows(run.features(g), span[0], blocks[g])
     return _Sums(
         zero_rows,
         kernels.gram_matrices(blocks),
         {g: kernels.product_sum(block, first) for g, block in blocks.items()},
     )
+
+
+def _refuse_huge(g: str, block: NDArray[np.floating]) -> None:
+    """Refuse values whose squares float32 cannot hold; only without unit_norm can they occur."""
+    largest = float(np.abs(block).max(initial=0.0))
+    if largest > _LARGEST:
+        raise InputError(
+            f"{g} holds a value of {largest:.1e} after centring, above {_LARGEST:.0e}; scale the "
+            "features or leave features.unit_norm on"
+        )
 
 
 def _refuse_zero_rows(zero_rows: Mapping[str, int], rows: int, share: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -31,24 +31,18 @@ class Stage(Protocol):
 class Progress(Protocol):
     """Where stages and messages are shown."""
 
-    def stage(self, name: str, total: float) -> _StageContext:
+    def stage(self, name: str, total: float) -> AbstractContextManager[Stage]:
         """A context for a stage of ``total`` steps."""
 
     def note(self, message: str) -> None:
         """Show a line that stays."""
 
 
-class _StageContext(Protocol):
-    def __enter__(self) -> Stage: ...
-
-    def __exit__(self, *details: object) -> None: ...
-
-
 class _Silent:
     """Shows nothing."""
 
     @contextmanager
-    def stage(self, name: str, total: float) -> Iterator[_Silent]:
+    def stage(self, name: str, total: float) -> Iterator[Stage]:  # noqa: ARG002
         yield self
 
     def advance(self, steps: float = 1) -> None:
@@ -86,7 +80,7 @@ class _Terminal:
         )
 
     @contextmanager
-    def stage(self, name: str, total: float) -> Iterator[_TerminalStage]:
+    def stage(self, name: str, total: float) -> Iterator[Stage]:
         outermost = not self._bars.live.is_started
         if outermost:
             self._bars.start()
@@ -125,7 +119,7 @@ class _Plain:
         self._started = time.monotonic()
 
     @contextmanager
-    def stage(self, name: str, total: float) -> Iterator[_PlainStage]:
+    def stage(self, name: str, total: float) -> Iterator[Stage]:
         yield _PlainStage(self, name, total)
 
     def note(self, message: str) -> None:

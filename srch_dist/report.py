@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 from srch_dist.searching import Example
 from srch_dist.storage.features import FeatureStore
 
-_EXAMPLE_WIDTH = 40
+_WIDTH = 26
+_TITLES = 4
 
 
 def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
@@ -52,12 +54,15 @@ def print_examples(
     names = _names(store, source), _names(store, target)
     console.print(f"{source} → {target}, nearest codes first:", markup=False)
     for example in examples:
-        query = _name(store, names[0], example.query)
-        query = query if len(query) <= _EXAMPLE_WIDTH else query[: _EXAMPLE_WIDTH - 1] + "…"
-        found = [_name(store, names[1], int(row)) for row in example.found]
-        separator = "  " if names[1] == "characters" else " | "
+        query = _shorten(_name(store, names[0], example.query))
+        found = [_shorten(_name(store, names[1], int(row))) for row in example.found]
+        if names[1] != "characters":
+            found = found[:_TITLES]
         console.print(
-            f"  {query:<{_EXAMPLE_WIDTH}} {separator.join(found)}", markup=False, highlight=False
+            f"  {query}{' ' * (_WIDTH - cell_len(query))}  {'  '.join(found)}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
     console.print()
 
@@ -74,3 +79,7 @@ def _name(store: FeatureStore, array: str | None, row: int) -> str:
     name = str(store.read(array, row, row + 1)[0])
     # A title may list several names; the first says enough here.
     return name.split(",")[0]
+
+
+def _shorten(text: str) -> str:
+    return text if cell_len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"

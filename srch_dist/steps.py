@@ -26,7 +26,7 @@ from srch_dist.kernels.laplacian import (
     system_block,
 )
 from srch_dist.kernels.projections import balanced_scales, procrustes
-from srch_dist.planning import Plan
+from srch_dist.planning import Plan, vector_dtype
 from srch_dist.preparation import create_codes
 from srch_dist.solver.blocks import BlockGraph
 from srch_dist.solver.cg import solve
@@ -115,18 +115,17 @@ def z_step(
     ``rebased`` None is S = 1; ``warm`` None starts from zero. B is that of the iteration before.
     """
     plan, bits = graph.plan, config.bits
+    dtype = vector_dtype(config)
     beta, lam = embedding_weight(config, modalities), config.method.lam
     systems, right, start = [], [], []
     for b in plan.blocks:
         lengths = None if rebased is None else rebased.distances[b]
         alpha = np.inf if rebased is None else rebased.alpha
-        systems.append(
-            execution.task(_system, graph.blocks[b], lengths, alpha, beta, lam, plan.dtype)
-        )
+        systems.append(execution.task(_system, graph.blocks[b], lengths, alpha, beta, lam, dtype))
         span = plan.block_span(b)
-        right.append(execution.task(_right_side, run, iteration - 1, span, beta, plan.dtype))
+        right.append(execution.task(_right_side, run, iteration - 1, span, beta, dtype))
         first = right[b] if warm is None else warm[b]
-        start.append(execution.task(_start, first, warm is None, plan.dtype))
+        start.append(execution.task(_start, first, warm is None, dtype))
     solution, last = solve(graph, systems, right, start, config.solver)
     path = run.checkpoint(iteration, "z")
     arrays.remove(path)
@@ -203,13 +202,11 @@ def b_step(
     create_codes(run, plan, bits, iteration)
     shared = execution.literal(rule)
     parts = [
-        execution.task(
-            _update_partition, run, modalities, plan.span(p), shared, iteration, outputs=2
-        )
+        execution.task_pair(_update_partition, run, modalities, plan.span(p), shared, iteration)
         for p in plan.partitions
     ]
-    sums = execution.add_up([part[0] for part in parts])
-    results = execution.run_all([sums, *(part[1] for part in parts)])
+    total = execution.add_up([sums for sums, _ in parts])
+    results = execution.run_all([total, *(checksum for _, checksum in parts)])
     return results[0], results[1:]
 
 
@@ -219,22 +216,27 @@ def _choose_alpha(graph: BlockGraph, distances: Sequence[Delayed], config: Train
         return float("inf")
     if config.method.alpha != "median":
         return float(config.method.alpha)
+    # Without λ the weights S do not matter; any positive α serves.
+    return max(config.method.lam, 1e-12) * _median_length(graph, distances)
+
+
+def _median_length(graph: BlockGraph, distances: Sequence[Delayed]) -> float:
+    """Median of ‖z_i - z_j‖², edges of several graphs counted as often.
+
+    Where it is zero the smallest positive length serves; infinite where there is none.
+    """
     limits = histogram.FULL_RANGE
     while True:
         parts = [
             execution.task(_count_lengths, block, lengths, limits)
             for block, lengths in zip(graph.blocks, distances, strict=True)
         ]
-        counts = execution.run_one(execution.add_up(parts))
+        counts: histogram.Counts = execution.run_one(execution.add_up(parts))
         limits = histogram.median_limits(counts)
-        if limits[1] == 0.0:  # half of the edges have length zero, or there are none
-            middle = counts.smallest
-            break
+        if limits[1] == 0.0:
+            return counts.smallest
         if limits[1] - limits[0] <= _MEDIAN_WIDTH * limits[1]:
-            middle = 0.5 * (limits[0] + limits[1])
-            break
-    # Without λ the weights S do not matter; any positive α serves.
-    return max(config.method.lam, 1e-12) * middle
+            return 0.5 * (limits[0] + limits[1])
 
 
 def _system(
@@ -255,11 +257,13 @@ def _right_side(
     run: RunDirectory, iteration: int, span: tuple[int, int], beta: float, dtype: np.dtype[Any]
 ) -> Array:
     codes = unpack_codes(arrays.read_rows(run.checkpoint(iteration, "codes"), *span))
-    return codes.astype(dtype) * dtype.type(beta)
+    side: Array = codes.astype(dtype) * dtype.type(beta)
+    return side
 
 
 def _start(values: Array, cold: bool, dtype: np.dtype[Any]) -> Array:
-    return np.zeros_like(values) if cold else values.astype(dtype)
+    start: Array = np.zeros_like(values) if cold else values.astype(dtype)
+    return start
 
 
 def _as_stored(values: Array) -> Array:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from srch_dist import execution
 from srch_dist.algorithm import Learned, learn_codes
 from srch_dist.cluster import connect
-from srch_dist.config import TrainConfig, to_dict
-from srch_dist.errors import InputError
+from srch_dist.config import TrainConfig, check_config, to_dict
+from srch_dist.errors import ClusterError, ConfigError, InputError, PlanError
 from srch_dist.evaluation import evaluate_model
 from srch_dist.graph import GraphReport, set_graph
 from srch_dist.ingest import ingest_source
@@ -63,19 +63,30 @@ def train_model(config: TrainConfig, progress: Progress | None = None) -> Traine
         like a finished run is left then.
     """
     progress = progress or silent()
-    if config.data is not None:
-        store = open_store(config.data)
-        rows, queries = choose_rows(store, config)
+    config = check_config(config)
+    store = None if config.data is None else open_store(config.data)
+    if store is not None:
+        choose_rows(store, config)
     folder = config.out or f"runs/{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     run = create_run(folder, config)
-    if config.data is None:
-        store = _shipped_store(run)
-        rows, queries = choose_rows(store, config)
+    try:
+        return _train(store or _shipped_store(run), run, config, progress)
+    except (ConfigError, InputError, PlanError, ClusterError):
+        # Refused: what was written is of no use, and would be in the way of the next try.
+        arrays.remove(run.path)
+        raise
+
+
+def _train(
+    store: FeatureStore, run: RunDirectory, config: TrainConfig, progress: Progress
+) -> Trained:
+    rows, queries = choose_rows(store, config)
+    dims = ", ".join(f"{g} {d}" for g, d in store.modalities.items())
     progress.note(
-        f"{len(rows)} pairs of {store.path}: "
-        + ", ".join(f"{g} {d}" for g, d in store.modalities.items())
-        + f"; {config.bits} bits, preset {config.preset}; run {run.path}"
+        f"{len(rows)} pairs of {store.path}: {dims}; {config.bits} bits, preset {config.preset}; "
+        f"run {run.path}"
     )
+    _note_unused(store, rows, queries, config, progress)
     with connect(config.scheduler, config.workers, config.memory_limit, progress) as cluster:
         plan = make_plan(len(rows), store.modalities, config, cluster.workers, cluster.memory_limit)
         seconds = _Seconds()
@@ -83,8 +94,7 @@ def train_model(config: TrainConfig, progress: Progress | None = None) -> Traine
         learned = _learn(run, store, plan, config, progress, seconds, len(queries))
         evaluation = None
         if config.evaluate and ("split" in store.side or len(queries)):
-            with seconds.of("evaluate"):
-                evaluation = evaluate_model(run.path, store.path, progress)
+            evaluation = evaluate_model(run.path, store.path, progress)
     return Trained(run, store, learned.reason, evaluation)
 
 
@@ -155,7 +165,7 @@ def _learn(
         {
             "reason": learned.reason,
             "iterations": learned.iteration,
-            "store_rows": store.rows,
+            "store": dict(store.checksums),
             "rows": plan.rows,
             "held_out": held_out,
             "partitions": len(plan.partitions),
@@ -232,12 +242,27 @@ def _make_model(
     )
 
 
+def _note_unused(
+    store: FeatureStore,
+    rows: NDArray[np.int64],
+    queries: NDArray[np.int64],
+    config: TrainConfig,
+    progress: Progress,
+) -> None:
+    """Say how many rows are neither trained on nor queries: splits other than 0 and 1."""
+    if "split" in store.side and config.rows == "train":
+        queries = np.flatnonzero(store.read("split") == 1)
+    unused = store.rows - len(rows) - len(queries)
+    if unused > 0 and config.rows == "train":
+        progress.note(f"warning: {unused} rows have a split other than 0 and 1 and are not used")
+
+
 def _note_narrow(store: FeatureStore, config: TrainConfig, progress: Progress) -> None:
     for g, dims in store.modalities.items():
         if config.bits > dims:
             progress.note(
-                f"warning: {g} has {dims} dimensions, fewer than {config.bits} bits; its projection "
-                "has orthonormal columns instead of rows"
+                f"warning: {g} has {dims} dimensions, fewer than {config.bits} bits; its "
+                "projection has orthonormal columns instead of rows"
             )
 
 

@@ -138,7 +138,7 @@ def _write_block(
         shared.append(len(np.intersect1d(outgoing, incoming, assume_unique=True)))
         nearest = arrays.read_rows(run.neighbours(g, "distances"), start, stop)[:, 0]
         duplicates.append(int(np.count_nonzero(nearest == 0)))
-    adjacency = kernels.build_adjacency(keys, start, stop - start, plan.rows)
+    adjacency = kernels.build_adjacency(keys, stop - start, plan.rows)
     degrees = kernels.degrees(adjacency)
     for p in plan.block_partitions(block):
         low, high = plan.span(p)
@@ -179,8 +179,7 @@ def _write_weights(
 ) -> None:
     degrees = arrays.read_rows(run.degrees)
     indptr, indices, members = (
-        arrays.read_rows(run.edges(partition, kind), guard=False)
-        for kind in ("indptr", "indices", "members")
+        arrays.read_rows(run.edges(partition, kind)) for kind in ("indptr", "indices", "members")
     )
     adjacency = kernels.Adjacency(indptr, indices, members)
     weights = kernels.edge_weights(adjacency, degrees[slice(*span)], degrees[indices], mean)

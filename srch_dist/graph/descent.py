@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ def search_whole(
         empty = Neighbours.empty(len(short), k)
         exact = merge_exact(empty, features[short], short, features, 0)
         found.rows[short], found.distances[short] = exact.rows, exact.distances
-    for start, stop in zip(starts[:-1], starts[1:], strict=True):
+    for start, stop in pairwise(starts):
         part = Neighbours(found.distances[start:stop], found.rows[start:stop])
         write_neighbours(run, modality, start, part)
 

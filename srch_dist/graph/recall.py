@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from dask.delayed import Delayed
 from numpy.typing import NDArray
@@ -46,7 +48,7 @@ def _recall(
     exact: Neighbours,
 ) -> float:
     found = np.empty(exact.distances.shape)
-    for start, stop in zip(starts[:-1], starts[1:], strict=True):
+    for start, stop in pairwise(starts):
         inside = (rows >= start) & (rows < stop)
         if inside.any():
             part = arrays.read_rows(run.neighbours(modality, "distances"), start, stop)

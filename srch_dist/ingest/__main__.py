@@ -9,7 +9,6 @@ from typing import Annotated
 import tyro
 
 from srch_dist.cli import output, parse, run_command
-from srch_dist.errors import ConfigError
 from srch_dist.ingest.store import ingest_source
 from srch_dist.progress import on_console
 
@@ -18,9 +17,9 @@ from srch_dist.progress import on_console
 class _Options:
     """Turn paired features (.npz) into a feature store: a Zarr array a modality, in row chunks."""
 
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """File with the features."""
-    store: Annotated[str, tyro.conf.Positional]
+    store: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """Folder of the store to make."""
     modalities: str | None = None
     """Arrays that are modalities, as a,b; all 2-D floating-point arrays when absent."""
@@ -35,8 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _ingest(arguments: Sequence[str] | None) -> None:
     options = parse(_Options, "ingest", arguments)
-    if options.rows_per_chunk is not None and options.rows_per_chunk < 1:
-        raise ConfigError(f"--rows-per-chunk is {options.rows_per_chunk}, it has to be at least 1")
     names = None
     if options.modalities is not None:
         names = [name.strip() for name in options.modalities.split(",") if name.strip()]

@@ -47,16 +47,15 @@ class NpzSource:
             with zipfile.ZipFile(self._path) as archive, archive.open(f"{name}.npy") as member:
                 self._skip_header(member)
                 if fortran and len(shape) > 1:
-                    whole = np.frombuffer(self._exactly(name, member, shape, dtype), dtype)
-                    columns = whole.reshape(shape[::-1]).T
+                    flat = np.frombuffer(self._exactly(name, member, shape, dtype), dtype)
+                    columns = flat.reshape(shape[::-1]).T
                     for start in range(0, shape[0], rows):
                         yield np.ascontiguousarray(columns[start : start + rows])
-                    return
-                for start in range(0, shape[0] if shape else 1, rows):
-                    size = (min(rows, shape[0] - start), *shape[1:]) if shape else ()
-                    yield np.frombuffer(self._exactly(name, member, size, dtype), dtype).reshape(
-                        size
-                    )
+                else:
+                    for start in range(0, shape[0] if shape else 1, rows):
+                        size = (min(rows, shape[0] - start), *shape[1:]) if shape else ()
+                        data = self._exactly(name, member, size, dtype)
+                        yield np.frombuffer(data, dtype).reshape(size)
                 if member.read(1):  # also makes zipfile compare the member's checksum
                     raise InputError(f"{self._path}: {name} holds more than its shape {shape} says")
         except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:

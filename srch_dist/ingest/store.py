@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.errors import InputError
+from srch_dist.errors import ConfigError, InputError
 from srch_dist.ingest.source import Source, Specs, open_source
 from srch_dist.kernels.features import invalid_rows
 from srch_dist.progress import Progress, silent
-from srch_dist.storage.features import FeatureStore, FeatureWriter
+from srch_dist.storage.features import FeatureStore, FeatureWriter, check_name
 
 _CHUNK_BYTES = 32 << 20
 # These describe rows; of another length they are a mistake, not an attribute.
@@ -40,6 +40,8 @@ def ingest_source(
     StorageError : the store is there already or cannot be written.
     """
     progress = progress or silent()
+    if rows_per_chunk is not None and rows_per_chunk < 1:
+        raise ConfigError(f"rows_per_chunk is {rows_per_chunk}, it has to be at least 1")
     opened = open_source(source)
     specs = opened.specs()
     names = _choose_modalities(specs, modalities)
@@ -54,8 +56,10 @@ def ingest_source(
             for name in chosen:
                 start = 0
                 for block in opened.blocks(name, per_chunk):
-                    if name in names:
+                    if name in names or name == "labels":
                         _refuse_invalid(source, name, block, start)
+                    if block.dtype.kind == "U":
+                        _refuse_unwritable(source, name, block, start)
                     writer.write(name, start, block)
                     start += len(block)
                     stage.advance()
@@ -100,8 +104,8 @@ def _paired_rows(specs: Specs, names: Sequence[str]) -> int:
         listing = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise InputError(f"modalities are paired by row, but have unequal rows: {listing}")
     rows = counts[names[0]]
-    if rows == 0:
-        raise InputError("the modalities have no rows")
+    if rows < 2:
+        raise InputError(f"the modalities have {rows} rows; at least two are needed")
     for name in _ROW_ARRAYS:
         if name in specs and specs[name][0][:1] != (rows,):
             raise InputError(f"{name} has shape {specs[name][0]}, expected {rows} rows")
@@ -113,9 +117,21 @@ def _side_arrays(specs: Specs, names: Sequence[str], rows: int) -> list[str]:
     for name in side:
         if specs[name][1].kind not in "fiubU":
             raise InputError(f"{name} is {specs[name][1]}; save it as numbers or as text")
+    if "labels" in side:
+        _check_labels(*specs["labels"])
     if "split" in side and (specs["split"][1].kind not in "iub" or len(specs["split"][0]) != 1):
         raise InputError("split has to be one integer a row: 0 to train on, 1 for queries")
     return side
+
+
+def _check_labels(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Labels are class numbers or names (n,), or multi-hot (n, classes)."""
+    if len(shape) == 1 or (len(shape) == 2 and shape[1] > 1 and dtype.kind != "U"):
+        return
+    raise InputError(
+        f"labels has shape {shape} of {dtype}; it has to be one class a row, (n,), or multi-hot "
+        "numbers, (n, classes)"
+    )
 
 
 def _read_attributes(source: Source, specs: Specs, taken: set[str]) -> dict[str, Any]:
@@ -124,6 +140,7 @@ def _read_attributes(source: Source, specs: Specs, taken: set[str]) -> dict[str,
     for name, (shape, dtype) in specs.items():
         if name in taken:
             continue
+        check_name(name)
         size = int(np.prod(shape))
         if size > _ATTRIBUTE_VALUES or dtype.kind not in "fiubU":
             raise InputError(
@@ -143,10 +160,21 @@ def _default_chunk(specs: Specs, names: Sequence[str], rows: int) -> int:
 
 
 def _refuse_invalid(source: str | Path, name: str, block: NDArray[Any], start: int) -> None:
-    bad = invalid_rows(block)
+    bad = invalid_rows(block.reshape(len(block), -1))
     if len(bad):
         shown = ", ".join(str(row + start) for row in bad[:5])
         raise InputError(
             f"{source}: {name} holds NaN or Inf in row {shown}"
             f"{', …' if len(bad) > 5 else ''}; mend or remove these rows in every modality"
         )
+
+
+def _refuse_unwritable(source: str | Path, name: str, block: NDArray[Any], start: int) -> None:
+    """Refuse text that UTF-8 cannot hold: lone surrogates."""
+    for row, text in enumerate(block.ravel()):
+        try:
+            str(text).encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{source}: {name} holds text that is not valid Unicode in row {row + start}"
+            ) from None

@@ -55,7 +55,8 @@ def hamming_distances(queries: Packed, database: Packed) -> NDArray[np.int64]:
     left = unpack_codes(queries).astype(np.float32)
     right = unpack_codes(database).astype(np.float32)
     agreement = left @ right.T
-    return ((bits - agreement) * 0.5).astype(np.int64)
+    distances: NDArray[np.int64] = ((bits - agreement) * 0.5).astype(np.int64)
+    return distances
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from srch_dist.kernels.bits import Codes, sign_codes
 from srch_dist.kernels.features import product_sum
+from srch_dist.kernels.sizes import Sized
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class CodeRule:
+class CodeRule(Sized):
     """B = sign(z_scale (Z - z_mean) + Σ_g x_scale_g W_g X_g).
 
     As printed (Eq. 17): z_mean 0, z_scale β, x_scale 2. Balanced: both terms at rms 1.
@@ -34,7 +35,7 @@ class CodeRule:
 
 
 @dataclass(frozen=True)
-class CodeSums:
+class CodeSums(Sized):
     """Sums over rows after a B-step; those of two runs of rows add up.
 
     Attributes

@@ -54,12 +54,13 @@ def symmetrise(outgoing: IntArray, incoming: IntArray, mutual: bool) -> IntArray
     return np.union1d(outgoing, incoming)
 
 
-def build_adjacency(keys: Sequence[IntArray], first_row: int, rows: int, n: int) -> Adjacency:
+def build_adjacency(keys: Sequence[IntArray], rows: int, n: int) -> Adjacency:
     """One CSR over the edges of all modalities.
 
     Parameters
     ----------
-    keys : for each modality the sorted edge keys ``(row - first_row) * n + neighbour``.
+    keys : for each modality the sorted edge keys ``row * n + neighbour``, rows
+        counted from the first of the block.
     rows : rows of the block; n : rows of the training set.
     """
     merged = np.unique(np.concatenate(keys)) if keys else np.empty(0, dtype=np.int64)
@@ -77,7 +78,8 @@ def degrees(adjacency: Adjacency) -> NDArray[np.int32]:
             adjacency.members.cumsum(axis=0),
         ]
     )
-    return (counts[adjacency.indptr[1:]] - counts[adjacency.indptr[:-1]]).astype(np.int32)
+    result: NDArray[np.int32] = np.diff(counts[adjacency.indptr], axis=0).astype(np.int32)
+    return result
 
 
 def edge_weights(
@@ -115,4 +117,5 @@ def component_stars(nodes: IntArray, others: IntArray) -> IntArray:
     # `touched` is sorted, so the first node of a label is its lowest.
     _, first = np.unique(labels, return_index=True)
     lowest = touched[first][labels]
-    return np.stack([touched, lowest], axis=1)[touched != lowest]
+    stars: IntArray = np.stack([touched, lowest], axis=1)[touched != lowest]
+    return stars

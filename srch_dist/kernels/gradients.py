@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.kernels.laplacian import SystemBlock
+from srch_dist.kernels.sizes import Sized
 
 Array = NDArray[Any]
 Row = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Vectors:
-    """One block's vectors, each (rows, l): solution, residual, M⁻¹r, and the two directions."""
+class Vectors(Sized):
+    """One block's vectors, each (rows, l): solution, residual, and the two directions."""
 
     x: Array
     r: Array
-    u: Array
     p: Array
     s: Array
 
@@ -55,14 +55,19 @@ class Coefficients:
 def begin(system: SystemBlock, b: Array, x: Array, x_halo: Array) -> Vectors:
     """The first vectors, from a start ``x`` (rows, l) and its halo (h, l)."""
     r = b - system.apply(x, x_halo)
-    u = r / system.diagonal[:, None]
-    return Vectors(x, r, u, np.zeros_like(r), np.zeros_like(r))
+    return Vectors(x, r, np.zeros_like(r), np.zeros_like(r))
 
 
-def column_dots(vectors: Vectors, w: Array) -> Row:
+def precondition(system: SystemBlock, vectors: Vectors) -> Array:
+    """U = M⁻¹ r (rows, l), with M the diagonal."""
+    u: Array = vectors.r / system.diagonal[:, None]
+    return u
+
+
+def column_dots(vectors: Vectors, u: Array, w: Array) -> Row:
     """(3, l): this block's part of (r, u), (w, u) and (r, r), in float64."""
-    r, u = vectors.r.astype(np.float64, copy=False), vectors.u.astype(np.float64, copy=False)
-    return np.stack([np.einsum("ij,ij->j", a, b) for a, b in ((r, u), (w, u), (r, r))])
+    pairs = ((vectors.r, u), (w, u), (vectors.r, vectors.r))
+    return np.stack([np.einsum("ij,ij->j", a, b, dtype=np.float64) for a, b in pairs])
 
 
 def first_coefficients(
@@ -100,17 +105,17 @@ def next_coefficients(
     )
 
 
-def advance(system: SystemBlock, vectors: Vectors, w: Array, c: Coefficients) -> Vectors:
+def advance(vectors: Vectors, u: Array, w: Array, c: Coefficients) -> Vectors:
     """One update of this block's vectors. A frozen column keeps its solution: its α is zero."""
     if not c.active.any():
         return vectors
     dtype = vectors.x.dtype
     alpha, beta = c.alpha.astype(dtype), c.beta.astype(dtype)
-    p = vectors.u + beta * vectors.p
+    p = u + beta * vectors.p
     s = w + beta * vectors.s
     x = vectors.x + alpha * p
     r = vectors.r - alpha * s
-    return Vectors(x, r, r / system.diagonal[:, None], p, s)
+    return Vectors(x, r, p, s)
 
 
 def solve_whole(
@@ -119,11 +124,13 @@ def solve_whole(
     """Solve a system that is one block, with the same operations as over several."""
     none = np.empty((0, b.shape[1]), dtype=b.dtype)
     vectors = begin(system, b, x, none)
-    w = system.apply(vectors.u, none)
+    u = precondition(system, vectors)
+    w = system.apply(u, none)
     squared = np.einsum("ij,ij->j", b, b, dtype=np.float64)
-    c = first_coefficients([column_dots(vectors, w)], [squared], tolerance)
+    c = first_coefficients([column_dots(vectors, u, w)], [squared], tolerance)
     while c.active.any() and c.iterations < max_iterations:
-        vectors = advance(system, vectors, w, c)
-        w = system.apply(vectors.u, none)
-        c = next_coefficients([column_dots(vectors, w)], c, tolerance)
+        vectors = advance(vectors, u, w, c)
+        u = precondition(system, vectors)
+        w = system.apply(u, none)
+        c = next_coefficients([column_dots(vectors, u, w)], c, tolerance)
     return vectors.x, c

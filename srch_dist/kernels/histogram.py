@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_OCTAVES = (-160, 64)
+_OCTAVES = (-160, 130)
 _PER_OCTAVE = 8
 _FINE_BINS = 4096
 
@@ -70,7 +70,7 @@ def median_limits(counts: Counts) -> tuple[float, float]:
 
 
 def _bin_edges(limits: tuple[float, float]) -> NDArray[np.float64]:
-    """Bin limits: logarithmic over all of float32's range, or even between two numbers."""
+    """Bin limits: logarithmic beyond float32's range, or even between two numbers."""
     if limits == FULL_RANGE:
         low, high = _OCTAVES
         octaves = np.arange(low * _PER_OCTAVE, high * _PER_OCTAVE + 1) / _PER_OCTAVE

@@ -9,6 +9,8 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from srch_dist.kernels.sizes import Sized
+
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 
@@ -16,7 +18,7 @@ _DISTANCE_VALUES = 1 << 22
 
 
 @dataclass(frozen=True)
-class GraphBlock:
+class GraphBlock(Sized):
     """The edges of a run of rows, with local columns: own rows first, then the halo.
 
     Attributes
@@ -52,7 +54,7 @@ class GraphBlock:
 
 
 @dataclass(frozen=True)
-class SystemBlock:
+class SystemBlock(Sized):
     """Rows of βI + λH: ``diagonal`` (rows,) and the rest as a CSR (rows, rows + halo)."""
 
     diagonal: Array

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srch_dist.kernels.sizes import Sized
+
 Array = NDArray[Any]
 
 # Tiles of the distance matrix: 1024 × 4096 float32 values are 16 MiB.
@@ -17,7 +19,7 @@ _REFINE_VALUES = 1 << 22
 
 
 @dataclass
-class Neighbours:
+class Neighbours(Sized):
     """The best candidates so far, sorted by distance, then by row number.
 
     Attributes

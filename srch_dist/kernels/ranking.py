@@ -30,7 +30,8 @@ def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDAr
         same: NDArray[np.bool_] = query_labels[:, None] == database_labels[None, :]
         return same
     shared = (query_labels != 0).astype(np.float32) @ (database_labels != 0).astype(np.float32).T
-    return shared > 0
+    either: NDArray[np.bool_] = shared > 0
+    return either
 
 
 def average_precision(items: Counts, relevant: Counts, cutoff: int | None = None) -> Values:
@@ -49,7 +50,9 @@ def average_precision(items: Counts, relevant: Counts, cutoff: int | None = None
     total = np.sum(relevant / np.maximum(items, 1) * gain, axis=1)
     count = relevant.sum(axis=1)
     limit = count if cutoff is None else np.minimum(count, cutoff)
-    return np.divide(total, limit, out=np.full(len(total), np.nan), where=limit > 0)
+    none = np.full(len(total), np.nan)
+    share: Values = np.divide(total, limit, out=none, where=limit > 0)
+    return np.minimum(share, 1.0)  # rounding may leave a perfect ranking a little above
 
 
 def precision_at(items: Counts, relevant: Counts, cutoff: int) -> Values:

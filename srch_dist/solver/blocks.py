@@ -75,7 +75,7 @@ def _load_block(run: RunDirectory, partitions: range, first_row: int) -> GraphBl
     edges = 0
     for p in partitions:
         for kind, values in parts.items():
-            values.append(arrays.read_rows(run.edges(p, kind), guard=False))
+            values.append(arrays.read_rows(run.edges(p, kind)))
         ends = parts["indptr"][-1]
         parts["indptr"][-1] = ends[:-1] + edges
         edges += int(ends[-1])

@@ -44,10 +44,10 @@ def solve(
     """
     if len(systems) == 1:
         limit = options.max_iterations
-        whole = execution.task(
-            kernels.solve_whole, systems[0], right[0], start[0], options.tolerance, limit, outputs=2
+        whole = execution.task_pair(
+            kernels.solve_whole, systems[0], right[0], start[0], options.tolerance, limit
         )
-        x, last = execution.keep(list(whole))
+        x, last = execution.keep(whole)
         coefficients = execution.run_one(last)
         solution = [x]
     else:
@@ -56,8 +56,9 @@ def solve(
         worst = float(np.max(coefficients.residual))
         raise SrchError(
             f"the Z-step stands at a relative residual of {worst:.1e} after "
-            f"{coefficients.iterations} iterations, above solver.tolerance {options.tolerance:.1e}; "
-            "raise solver.max_iterations, or lower method.lam / method.beta"
+            f"{coefficients.iterations} iterations, above solver.tolerance "
+            f"{options.tolerance:.1e}; raise solver.max_iterations, or lower method.lam / "
+            "method.beta"
         )
     return solution, coefficients
 
@@ -71,22 +72,23 @@ def _solve_blocks(
 ) -> tuple[list[Delayed], Coefficients]:
     halos = graph.exchange(start)
     vectors = _each(kernels.begin, systems, right, start, halos)
-    products = _products(graph, systems, vectors, None)
-    dots = _each(kernels.column_dots, vectors, products)
+    u, w = _products(graph, systems, vectors, None)
+    dots = _each(kernels.column_dots, vectors, u, w)
     norms = _each(_squared_norms, right)
     current = execution.task(kernels.first_coefficients, dots, norms, options.tolerance)
     done = 0
     while True:
         for _ in range(min(options.fused, options.max_iterations - done)):
             vectors = [
-                execution.task(kernels.advance, s, v, w, current)
-                for s, v, w in zip(systems, vectors, products, strict=True)
+                execution.task(kernels.advance, *block, current)
+                for block in zip(vectors, u, w, strict=True)
             ]
-            products = _products(graph, systems, vectors, current)
-            dots = _each(kernels.column_dots, vectors, products)
+            u, w = _products(graph, systems, vectors, current)
+            dots = _each(kernels.column_dots, vectors, u, w)
             current = execution.task(kernels.next_coefficients, dots, current, options.tolerance)
-        kept = execution.keep([*vectors, *products, current])
-        vectors, products = kept[: len(vectors)], kept[len(vectors) : -1]
+        kept = execution.keep([*vectors, *u, *w, current])
+        blocks = len(systems)
+        vectors, u, w = kept[:blocks], kept[blocks : 2 * blocks], kept[2 * blocks : -1]
         current = kept[-1]
         seen: Coefficients = execution.run_one(current)
         if not seen.active.any() or seen.iterations >= options.max_iterations:
@@ -99,21 +101,18 @@ def _products(
     systems: Sequence[Delayed],
     vectors: Sequence[Delayed],
     current: Delayed | None,
-) -> list[Delayed]:
-    """The matrix times u, block by block."""
-    own = _each(_preconditioned, vectors)
-    return [
+) -> tuple[list[Delayed], list[Delayed]]:
+    """The preconditioned residual u and the matrix times u, block by block."""
+    own = _each(kernels.precondition, systems, vectors)
+    products = [
         execution.task(_product, system, values, halo, current)
         for system, values, halo in zip(systems, own, graph.exchange(own), strict=True)
     ]
+    return own, products
 
 
 def _each(function: Any, *columns: Sequence[Delayed]) -> list[Delayed]:
     return [execution.task(function, *row) for row in zip(*columns, strict=True)]
-
-
-def _preconditioned(vectors: Vectors) -> Array:
-    return vectors.u
 
 
 def _solution(vectors: Vectors) -> Array:
@@ -128,4 +127,5 @@ def _product(system: SystemBlock, own: Array, halo: Array, current: Coefficients
 
 
 def _squared_norms(right: Array) -> NDArray[np.float64]:
-    return np.einsum("ij,ij->j", right, right, dtype=np.float64)
+    norms: NDArray[np.float64] = np.einsum("ij,ij->j", right, right, dtype=np.float64)
+    return norms

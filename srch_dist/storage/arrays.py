@@ -37,18 +37,13 @@ def create_array(
     dtype: Any,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make an empty array of row chunks with a crc32c checksum on each.
-
-    A chunk that was never written reads as the fill value: NaN, or the least integer, where the
-    dtype has one, so that `read_rows` can tell.
-    """
+    """Make an empty array of row chunks with a crc32c checksum on each."""
     zarr.create_array(
         str(path),
         shape=shape,
         chunks=(max(1, min(chunk_rows, shape[0])), *shape[1:]),
         dtype=dtype,
         compressors=[Crc32cCodec()],
-        fill_value=_fill_value(dtype),
         attributes=dict(attributes or {}),
         zarr_format=3,
         overwrite=False,
@@ -69,26 +64,21 @@ def open_array(path: str | Path) -> zarr.Array[Any]:
         array = zarr.open_array(str(path), mode="r+", zarr_format=3)
     except Exception as error:  # zarr raises many kinds here, none of them for users
         raise StorageError(f"cannot open the Zarr array {path}: {error}") from None
-    return array
+    # A chunk of fill values is written like any other, so an absent one is a lost one.
+    return array.with_config({"write_empty_chunks": True})
 
 
-def read_rows(
-    path: str | Path, start: int = 0, stop: int | None = None, guard: bool = True
-) -> Array:
-    """Rows ``start`` … ``stop`` - 1 (all by default) of an array.
-
-    With ``guard`` a chunk that is missing is an error; without, the fill value is data.
-    """
+def read_rows(path: str | Path, start: int = 0, stop: int | None = None) -> Array:
+    """Rows ``start`` … ``stop`` - 1 (all by default); a missing chunk is an error, not zeros."""
     array = open_array(path)
     stop = array.shape[0] if stop is None else stop
+    lost = _first_missing(array, Path(path), start, stop)
+    if lost is not None:
+        raise StorageError(f"{path}: the chunk with row {lost} is missing; make the array again")
     try:
-        values = np.asarray(array[start:stop])
+        return np.asarray(array[start:stop])
     except Exception as error:
         raise StorageError(f"cannot read rows {start} to {stop - 1} of {path}: {error}") from None
-    lost = _never_written(values, array.fill_value) if guard else None
-    if lost is not None:
-        raise StorageError(f"{path}: the chunk with row {start + lost} is missing; make it again")
-    return values
 
 
 def write_rows(path: str | Path, start: int, values: Array) -> int:
@@ -101,9 +91,9 @@ def write_rows(path: str | Path, start: int, values: Array) -> int:
     return checksum(values)
 
 
-def checksum(values: Array) -> int:
-    """crc32 of an array's bytes in C order."""
-    return zlib.crc32(np.ascontiguousarray(values).data)
+def checksum(values: Array, before: int = 0) -> int:
+    """crc32 of an array's bytes in C order, going on from that of the rows ``before``."""
+    return zlib.crc32(np.ascontiguousarray(values).tobytes(), before)
 
 
 def missing_chunks(path: str | Path) -> int:
@@ -117,17 +107,11 @@ def remove(path: str | Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _fill_value(dtype: Any) -> Any:
-    kind = np.dtype(dtype).kind
-    if kind == "i":
-        return int(np.iinfo(dtype).min)
-    return {"f": np.nan, "T": "", "U": ""}.get(kind, 0)
-
-
-def _never_written(values: Array, fill: Any) -> int | None:
-    """Position of the first row that reads as the fill value in its first entry, if that tells."""
-    if values.dtype.kind not in "fi" or not values.size:
-        return None
-    first = values.reshape(len(values), -1)[:, 0]
-    hits = np.flatnonzero(np.isnan(first) if values.dtype.kind == "f" else first == fill)
-    return int(hits[0]) if len(hits) else None
+def _first_missing(array: zarr.Array[Any], path: Path, start: int, stop: int) -> int | None:
+    """First row of the first chunk among rows ``start`` … ``stop`` - 1 that is not there."""
+    rows = array.chunks[0]
+    for chunk in range(start // rows, -(-min(stop, array.shape[0]) // rows)):
+        indices = (chunk, *(0 for _ in array.shape[1:]))
+        if not (path / array.metadata.encode_chunk_key(indices)).exists():
+            return chunk * rows
+    return None

@@ -34,6 +34,7 @@ class FeatureStore:
     side : names of the other arrays of n rows (labels, split, ids, titles, …).
     rows_per_chunk : rows of a chunk, the same in every array.
     attributes : small arrays of other lengths (label_names, …) as plain values.
+    checksums : crc32 by array over all its rows, the same for every chunk size.
     """
 
     path: str
@@ -42,15 +43,14 @@ class FeatureStore:
     side: tuple[str, ...]
     rows_per_chunk: int
     attributes: Mapping[str, Any]
+    checksums: Mapping[str, int]
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Rows ``start`` … ``stop`` - 1 of a modality or side array."""
         if name not in self.modalities and name not in self.side:
             known = ", ".join([*self.modalities, *self.side])
             raise InputError(f"{self.path} has no array {name!r}; it has {known}")
-        # A side array may hold any value, so only its chunk count (at opening) can tell a loss.
-        guard = name in self.modalities
-        return arrays.read_rows(Path(self.path) / name, start, stop, guard)
+        return arrays.read_rows(Path(self.path) / name, start, stop)
 
     def read_selected(self, name: str, rows: NDArray[np.int64]) -> Array:
         """The rows numbered ``rows`` (m,), ascending, reading one chunk at a time."""
@@ -81,8 +81,9 @@ class FeatureWriter:
         if self.path.exists():
             raise StorageError(f"{self.path} is already there; remove it or name another store")
         for name in specs:
-            if not _NAME.fullmatch(name):
-                raise InputError(f"{name!r} cannot name an array; use letters, digits, _ - .")
+            check_name(name)
+        self._checksums = dict.fromkeys(specs, 0)
+        self._created = [folder for folder in self.path.parents if not folder.exists()]
         self._specs, self._modalities, self._rows_per_chunk = specs, modalities, rows_per_chunk
         try:
             zarr.create_group(str(self.path), zarr_format=3)
@@ -94,8 +95,9 @@ class FeatureWriter:
             raise StorageError(f"cannot create the store {self.path}: {error}") from None
 
     def write(self, name: str, start: int, block: Array) -> None:
-        """Write rows from ``start``: whole chunks of one array."""
+        """Write rows from ``start``: whole chunks of one array, in order."""
         arrays.write_rows(self.path / name, start, block)
+        self._checksums[name] = arrays.checksum(block, self._checksums[name])
 
     def finish(self, attributes: Mapping[str, Any]) -> FeatureStore:
         """Commit: the store is whole once its manifest is in the group's attributes."""
@@ -111,14 +113,27 @@ class FeatureWriter:
                     "side": [name for name in self._specs if name not in self._modalities],
                     "attributes": list(attributes),
                     "rows_per_chunk": self._rows_per_chunk,
+                    "checksums": self._checksums,
                 },
             }
         )
         return open_store(self.path)
 
     def discard(self) -> None:
-        """Remove everything written so far."""
+        """Remove everything written so far, and folders made for it."""
         arrays.remove(self.path)
+        for folder in self._created:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no array or attribute of a store may have."""
+    if not _NAME.fullmatch(name) or name in ("zarr.json", _KEY):
+        raise InputError(
+            f"{name!r} cannot name an array; use letters, digits, _ - . and neither zarr.json nor "
+            f"{_KEY}"
+        )
 
 
 def open_store(path: str | Path) -> FeatureStore:
@@ -156,6 +171,7 @@ def _described(folder: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> 
         rows, per_chunk = int(manifest["rows"]), int(manifest["rows_per_chunk"])
         modalities, side = [str(g) for g in manifest["modalities"]], manifest["side"]
         values = {name: group.attrs[name] for name in manifest["attributes"]}
+        checksums = {name: int(value) for name, value in dict(manifest["checksums"]).items()}
     except (KeyError, TypeError, ValueError) as error:
         raise StorageError(f"{folder}: its manifest is damaged ({error!r})") from None
     dims: dict[str, int] = {}
@@ -168,4 +184,4 @@ def _described(folder: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> 
             raise StorageError(f"{folder / name} has shape {array.shape}, expected {rows} rows")
         if name in modalities:
             dims[name] = int(array.shape[1])
-    return FeatureStore(str(folder), rows, dims, tuple(side), per_chunk, values)
+    return FeatureStore(str(folder), rows, dims, tuple(side), per_chunk, values, checksums)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from srch_dist.errors import StorageError
 
 FORMAT = 1
+# What a damaged .npz makes NumPy and zipfile raise.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 Matrix = NDArray[np.float64]
 
 
@@ -84,5 +87,5 @@ def load_model(path: str | Path) -> Model:
                 header["unit_norm"],
                 header["metadata"],
             )
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (*_DAMAGE, OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"cannot read the model {file}: {error}") from None

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.config import TrainConfig, dump_config
@@ -83,10 +82,11 @@ class RunDirectory:
         """The folder of an iteration, or an array (``codes``, ``z``) in it."""
         return self.path / "checkpoints" / f"{iteration:04d}" / kind
 
-    def write_matrices(self, folder: Path, matrices: Matrices) -> None:
-        """Write small arrays, one chunk each."""
+    def write_matrices(self, folder: Path, matrices: Matrices) -> dict[str, int]:
+        """Write small arrays, one chunk each, and return the crc32 of each."""
         for name, values in matrices.items():
-            arrays.create_chunk(folder / name, np.asarray(values))
+            arrays.create_chunk(folder / name, values)
+        return {name: arrays.checksum(values) for name, values in matrices.items()}
 
     def commit(self, iteration: int, manifest: Mapping[str, Any]) -> None:
         """Make a checkpoint count, and drop those before the previous one."""
