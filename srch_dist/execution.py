@@ -24,7 +24,11 @@ _FAN_IN = 8
 
 
 def task(function: Callable[..., Any], *arguments: Any) -> Delayed:
-    """A lazy call."""
+    """A lazy call.
+
+    Lazy values have to be arguments of their own: for one inside a list Dask optimises the whole
+    graph built so far, at every call.
+    """
     call: Delayed = delayed(function, pure=False)(*arguments)
     return call
 
@@ -45,8 +49,7 @@ def add_up(parts: Sequence[Delayed]) -> Delayed:
     """The sum of partial results as a tree of tasks."""
     while len(parts) > 1:
         parts = [
-            task(_total, list(parts[start : start + _FAN_IN]))
-            for start in range(0, len(parts), _FAN_IN)
+            task(_total, *parts[start : start + _FAN_IN]) for start in range(0, len(parts), _FAN_IN)
         ]
     return parts[0]
 
@@ -101,7 +104,7 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _total(parts: Sequence[T]) -> T:
+def _total(*parts: T) -> T:
     result = parts[0]
     for part in parts[1:]:
         result = result + part  # type: ignore[operator]

@@ -27,7 +27,7 @@ def nearest_to_rows(run: RunDirectory, modality: str, plan: Plan, rows: Delayed,
         execution.task(_search_rows, run, modality, plan.span(p), queries, rows, k)
         for p in plan.partitions
     ]
-    return execution.task(_merge, parts, k)
+    return execution.task(_merge, k, *parts)
 
 
 def read_feature_rows(
@@ -74,7 +74,7 @@ def _search_rows(
     return merge_exact(Neighbours.empty(len(rows), k), queries, rows, block, span[0])
 
 
-def _merge(parts: list[Neighbours], k: int) -> Neighbours:
+def _merge(k: int, *parts: Neighbours) -> Neighbours:
     distances = np.concatenate([part.distances for part in parts], axis=1)
     rows = np.concatenate([part.rows for part in parts], axis=1)
     owners, columns = np.nonzero(rows >= 0)

@@ -42,11 +42,11 @@ class BlockGraph:
         return [
             execution.task(
                 _join,
-                [
+                *(
                     execution.task(_pick, values[owner], self.requests[owner, taker])
                     for owner in numbers
                     if owner != taker
-                ],
+                ),
             )
             for taker in numbers
         ]
@@ -94,7 +94,7 @@ def _pick(values: Array, rows: Array) -> Array:
     return values[rows]
 
 
-def _join(parts: list[Array]) -> Array:
+def _join(*parts: Array) -> Array:
     """Owners are ascending runs of rows, so their parts in order are the sorted halo."""
     return np.concatenate(parts)
 

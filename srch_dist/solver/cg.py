@@ -13,7 +13,7 @@ from srch_dist import execution
 from srch_dist.config import SolverConfig
 from srch_dist.errors import SrchError
 from srch_dist.kernels import gradients as kernels
-from srch_dist.kernels.gradients import Coefficients, Vectors
+from srch_dist.kernels.gradients import Coefficients, Row, Vectors
 from srch_dist.kernels.laplacian import SystemBlock
 from srch_dist.solver.blocks import BlockGraph
 
@@ -75,7 +75,7 @@ def _solve_blocks(
     u, w = _products(graph, systems, vectors, None)
     dots = _each(kernels.column_dots, vectors, u, w)
     norms = _each(_squared_norms, right)
-    current = execution.task(kernels.first_coefficients, dots, norms, options.tolerance)
+    current = execution.task(_first, options.tolerance, *dots, *norms)
     done = 0
     while True:
         for _ in range(min(options.fused, options.max_iterations - done)):
@@ -85,7 +85,7 @@ def _solve_blocks(
             ]
             u, w = _products(graph, systems, vectors, current)
             dots = _each(kernels.column_dots, vectors, u, w)
-            current = execution.task(kernels.next_coefficients, dots, current, options.tolerance)
+            current = execution.task(_next, options.tolerance, current, *dots)
         kept = execution.keep([*vectors, *u, *w, current])
         blocks = len(systems)
         vectors, u, w = kept[:blocks], kept[blocks : 2 * blocks], kept[2 * blocks : -1]
@@ -113,6 +113,16 @@ def _products(
 
 def _each(function: Any, *columns: Sequence[Delayed]) -> list[Delayed]:
     return [execution.task(function, *row) for row in zip(*columns, strict=True)]
+
+
+def _first(tolerance: float, *parts: Row) -> Coefficients:
+    """`first_coefficients` of the blocks' dots, then their squared norms."""
+    blocks = len(parts) // 2
+    return kernels.first_coefficients(parts[:blocks], parts[blocks:], tolerance)
+
+
+def _next(tolerance: float, previous: Coefficients, *dots: Row) -> Coefficients:
+    return kernels.next_coefficients(dots, previous, tolerance)
 
 
 def _solution(vectors: Vectors) -> Array:
