@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -24,23 +25,30 @@ def parse(kind: Callable[..., T], command: str, arguments: Sequence[str] | None)
     return tyro.cli(kind, prog=f"python -m srch_dist.{command}", args=arguments)
 
 
+@dataclasses.dataclass(frozen=True)
+class _TrainOptions(TrainConfig):
+    __doc__ = TrainConfig.__doc__
+
+    config: str | None = None
+    """YAML file of options; those on the command line override it."""
+
+
 def parse_training(arguments: Sequence[str] | None) -> TrainConfig:
     """`TrainConfig` from the command line, over the YAML file of ``--config``, over a preset."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config")
     first.add_argument("--preset")
-    known, rest = first.parse_known_args(arguments)
+    known, _ = first.parse_known_args(arguments)
     if known.config is not None:
         base = load_config(known.config, known.preset)
     else:
         base = build_config({}, known.preset)
-    given: TrainConfig = tyro.cli(
-        TrainConfig,
-        prog="python -m srch_dist.train [--config F.yaml]",
-        default=base,
-        args=rest,
+    names = [item.name for item in dataclasses.fields(TrainConfig)]
+    default = _TrainOptions(**{name: getattr(base, name) for name in names})
+    given = tyro.cli(
+        _TrainOptions, prog="python -m srch_dist.train", default=default, args=arguments
     )
-    return check_config(given)
+    return check_config(TrainConfig(**{name: getattr(given, name) for name in names}))
 
 
 def run_command(work: Callable[[], None]) -> None:

@@ -95,6 +95,9 @@ def _describe(client: distributed.Client, progress: Progress) -> Cluster:
 
 def _parse_bytes(text: str) -> int:
     try:
-        return int(dask.utils.parse_bytes(text))
+        size = int(dask.utils.parse_bytes(text))
     except ValueError:
-        raise ConfigError(f"memory_limit is {text!r}; write for example 2GiB") from None
+        size = 0
+    if size < 1 or not text.strip()[:1].isdigit():
+        raise ConfigError(f"memory_limit is {text!r}; write for example 2GiB")
+    return size

@@ -65,13 +65,13 @@ class MethodConfig:
     """Weight of Eq. 5, which ties the embedding Z to the codes B."""
     lam: NotNegative = 10.0
     """The paper's lambda: weight of Eq. 4, which pulls neighbours together."""
-    omega: NotNegative = 1.5
+    omega: NotNegative = 1.0
     """Weight of the embedding against the projections (balanced scaling); 0 turns it off."""
     center_z: bool = True
     """Subtract the mean of the embedding before the B-step (balanced scaling)."""
-    weights: Literal["mutual", "equal"] = "mutual"
-    """Weight of each modality: by its share of mutual neighbours, or all alike."""
-    rotate: bool = True
+    weights: Literal["equal", "mutual"] = "equal"
+    """Weight of each modality: all alike, or by its share of mutual neighbours."""
+    rotate: bool = False
     """Turn the scores towards the corners of the cube before their signs are taken."""
     rebase: bool = True
     """Re-weight the edges by Eq. 15 after each Z-step; off keeps S = 1."""
@@ -81,9 +81,9 @@ class MethodConfig:
     """What has to fall below the threshold: share of changed bits, or relative change of Eq. 9."""
     threshold: NotNegative = 1e-3
     """The threshold of the stopping rule."""
-    encoder: Literal["anchors", "ridge", "projection"] = "anchors"
-    """Codes of new rows: ridge regression of B on features and their similarities to anchor rows,
-    on the features alone, or Eq. 18, sign(W X)."""
+    encoder: Literal["ridge", "anchors", "projection"] = "ridge"
+    """Codes of new rows: ridge regression of B on the features, or on them and their similarities
+    to anchor rows, or Eq. 18, sign(W X)."""
     anchors: Annotated[int, Field(ge=2)] = 1000
     """Training rows that serve as anchors, and from which the rotation is worked out."""
     ridge: Positive = 0.1
@@ -122,8 +122,6 @@ _PRESETS: dict[str, MethodConfig] = {
         alpha=1e-4,
         beta=1e-3,
         lam=10.0,
-        weights="equal",
-        rotate=False,
         stop="objective",
         threshold=1e-5,
         encoder="projection",

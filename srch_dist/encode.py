@@ -9,6 +9,8 @@ from srch_dist.cli import output, parse, run_command
 from srch_dist.cluster import connect
 from srch_dist.encoding import encode_store
 from srch_dist.progress import on_console
+from srch_dist.storage.features import open_store
+from srch_dist.storage.run import open_run
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _encode(arguments: Sequence[str] | None) -> None:
     options = parse(_Options, "encode", arguments)
+    # What is wrong with these is said before a cluster is started.
+    open_run(options.model)
+    open_store(options.data)
     progress = on_console()
     with connect(options.scheduler, options.workers, options.memory_limit, progress):
         path = encode_store(options.model, options.data, options.modality, options.out, progress)

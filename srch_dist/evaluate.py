@@ -9,10 +9,12 @@ from pathlib import Path
 from srch_dist.cli import output, parse, run_command
 from srch_dist.cluster import connect
 from srch_dist.errors import StorageError
-from srch_dist.evaluation import evaluate_model
+from srch_dist.evaluation import evaluate_model, query_split
 from srch_dist.progress import on_console
 from srch_dist.report import print_evaluation
 from srch_dist.storage.documents import write_json
+from srch_dist.storage.features import open_store
+from srch_dist.storage.run import open_run
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _evaluate(arguments: Sequence[str] | None) -> None:
     options = parse(_Options, "evaluate", arguments)
+    # What is wrong with these is said before a cluster is started.
+    query_split(open_run(options.model), open_store(options.data))
     progress = on_console()
     with connect(options.scheduler, options.workers, options.memory_limit, progress):
         result = evaluate_model(options.model, options.data, progress)

@@ -129,6 +129,14 @@ def query_split(run: RunDirectory, store: FeatureStore) -> Split:
     return found
 
 
+def has_queries(run: RunDirectory, store: FeatureStore) -> bool:
+    """Whether `query_split` would find queries and a database."""
+    if "split" in store.side:
+        split = store.read("split")
+        return bool((split == 0).any() and (split == 1).any())
+    return run.queries.exists()
+
+
 def _same_store(run: RunDirectory, store: FeatureStore) -> bool:
     """Whether the run was trained on this very data, however it is chunked."""
     return bool(run.summary()["store"] == dict(store.checksums))

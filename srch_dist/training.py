@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.algorithm import Learned, learn_codes
-from srch_dist.cluster import connect
+from srch_dist.cluster import Cluster, connect
 from srch_dist.config import TrainConfig, check_config
 from srch_dist.errors import ClusterError, ConfigError, InputError, PlanError
-from srch_dist.evaluation import evaluate_model
+from srch_dist.evaluation import evaluate_model, has_queries
 from srch_dist.fitting import fit_model
 from srch_dist.graph import GraphReport, set_graph
 from srch_dist.ingest import ingest_source
@@ -68,17 +68,37 @@ def train_model(config: TrainConfig, progress: Progress | None = None) -> Traine
         choose_rows(store, config)
     folder = config.out or f"runs/{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     run = create_run(folder, config)
+    with _connect_for(run, config, progress) as cluster:
+        try:
+            store = store or _shipped_store(run)
+            learned = _train(store, run, config, cluster, progress)
+        except (ConfigError, InputError, PlanError):
+            run.discard()
+            raise
+        evaluation = None
+        if config.evaluate and has_queries(run, store):
+            evaluation = evaluate_model(run.path, store.path, progress)
+    return Trained(run, store, learned.reason, evaluation)
+
+
+@contextmanager
+def _connect_for(run: RunDirectory, config: TrainConfig, progress: Progress) -> Iterator[Cluster]:
+    """`connect` as ``config`` says; a cluster that cannot be had leaves no run directory."""
     try:
-        return _train(store or _shipped_store(run), run, config, progress)
-    except (ConfigError, InputError, PlanError, ClusterError):
-        # Refused: what was written is of no use, and would be in the way of the next try.
-        arrays.remove(run.path)
+        with connect(config.scheduler, config.workers, config.memory_limit, progress) as cluster:
+            yield cluster
+    except (ClusterError, ConfigError):
+        run.discard()
         raise
 
 
 def _train(
-    store: FeatureStore, run: RunDirectory, config: TrainConfig, progress: Progress
-) -> Trained:
+    store: FeatureStore,
+    run: RunDirectory,
+    config: TrainConfig,
+    cluster: Cluster,
+    progress: Progress,
+) -> Learned:
     rows, queries = choose_rows(store, config)
     dims = ", ".join(f"{g} {d}" for g, d in store.modalities.items())
     progress.note(
@@ -86,15 +106,9 @@ def _train(
         f"run {run.path}"
     )
     _note_unused(store, rows, queries, config, progress)
-    with connect(config.scheduler, config.workers, config.memory_limit, progress) as cluster:
-        plan = make_plan(len(rows), store.modalities, config, cluster.workers, cluster.memory_limit)
-        seconds = _Seconds()
-        _write_rows(run, plan, rows, queries)
-        learned = _learn(run, store, plan, config, progress, seconds, len(queries))
-        evaluation = None
-        if config.evaluate and ("split" in store.side or len(queries)):
-            evaluation = evaluate_model(run.path, store.path, progress)
-    return Trained(run, store, learned.reason, evaluation)
+    plan = make_plan(len(rows), store.modalities, config, cluster.workers, cluster.memory_limit)
+    _write_rows(run, plan, rows, queries)
+    return _learn(run, store, plan, config, progress, len(queries))
 
 
 def choose_rows(
@@ -141,11 +155,11 @@ def _learn(
     plan: Plan,
     config: TrainConfig,
     progress: Progress,
-    seconds: _Seconds,
     held_out: int,
 ) -> Learned:
     """Everything from features to a finished run directory."""
     modalities = tuple(store.modalities)
+    seconds = _Seconds()
     _note_narrow(store, config, progress)
     with seconds.of("features"):
         statistics = prepare_features(store, run, plan, config, progress)

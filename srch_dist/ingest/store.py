@@ -105,7 +105,8 @@ def _paired_rows(specs: Specs, names: Sequence[str]) -> int:
         raise InputError(f"modalities are paired by row, but have unequal rows: {listing}")
     rows = counts[names[0]]
     if rows < 2:
-        raise InputError(f"the modalities have {rows} rows; at least two are needed")
+        found = "no rows" if rows == 0 else "one row"
+        raise InputError(f"the modalities have {found}; at least two are needed")
     for name in _ROW_ARRAYS:
         if name in specs and specs[name][0][:1] != (rows,):
             raise InputError(f"{name} has shape {specs[name][0]}, expected {rows} rows")

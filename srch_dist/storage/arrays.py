@@ -27,7 +27,8 @@ def local_path(location: str | Path) -> Path:
         raise StorageError(f"{location}: only local paths and file:// are supported")
     if not text:
         raise StorageError("an empty path was given for a store")
-    return Path(text)
+    # Workers have working directories of their own.
+    return Path(text).absolute()
 
 
 def create_array(

@@ -112,6 +112,10 @@ class RunDirectory:
         """What `finish` recorded."""
         return dict(read_json(self.path / "run.json")["summary"])
 
+    def discard(self) -> None:
+        """Remove a run that was refused: it would be in the way of the next try."""
+        arrays.remove(self.path)
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Make the run count as finished."""
         write_json(self.path / "run.json", {**_head(True), "summary": dict(summary)})

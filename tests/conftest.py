@@ -1,0 +1,103 @@
+"""Fixtures of the numeric tests: runs without a cluster, and parts of them read back dense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import dask
+import numpy as np
+import pytest
+import zarr
+
+from srch_dist.algorithm import Learned, learn_codes
+from srch_dist.config import TrainConfig, build_config
+from srch_dist.graph import GraphReport, set_graph
+from srch_dist.ingest import ingest_source
+from srch_dist.planning import Plan, make_plan
+from srch_dist.preparation import Statistics, prepare_features
+from srch_dist.progress import silent
+from srch_dist.storage import arrays
+from srch_dist.storage.run import RunDirectory, create_run
+from srch_dist.training import choose_rows
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run up to the loop: normalised features, first codes and the graph are written."""
+
+    directory: RunDirectory
+    plan: Plan
+    config: TrainConfig
+    modalities: tuple[str, ...]
+    statistics: Statistics
+    report: GraphReport
+    first_codes: np.ndarray
+
+    def learn(self) -> Learned:
+        """Run the loop."""
+        return learn_codes(self.directory, self.plan, self.statistics, self.config, silent())
+
+    def codes(self, iteration: int) -> np.ndarray:
+        """±1 codes (n, l) of an iteration's checkpoint."""
+        return read_codes(self.directory, iteration)
+
+    def embedding(self, iteration: int) -> np.ndarray:
+        """Z (n, l) of an iteration's checkpoint."""
+        return read_array(self.directory.checkpoint(iteration, "z"))
+
+    def features(self) -> dict[str, np.ndarray]:
+        """Normalised features by modality."""
+        return {g: read_array(self.directory.features(g)) for g in self.modalities}
+
+    def weights(self) -> np.ndarray:
+        """C of every modality as (modalities, n, n), zero where there is no edge."""
+        n = self.plan.rows
+        dense = np.zeros((len(self.modalities), n, n))
+        for p in self.plan.partitions:
+            low, high = self.plan.span(p)
+            indptr, indices, weights = (
+                read_array(self.directory.edges(p, kind))
+                for kind in ("indptr", "indices", "weights")
+            )
+            owners = np.repeat(np.arange(low, high), np.diff(indptr))
+            dense[:, owners, indices] = weights.T
+        return dense
+
+
+def read_array(path) -> np.ndarray:
+    return zarr.open_array(str(path), mode="r")[:]
+
+
+def read_codes(directory: RunDirectory, iteration: int) -> np.ndarray:
+    packed = read_array(directory.checkpoint(iteration, "codes"))
+    return np.unpackbits(packed, axis=1, bitorder="little").astype(np.int8) * 2 - 1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _synchronous():
+    """Without a client, Dask runs tasks one after another in this process."""
+    with dask.config.set(scheduler="sync"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def prepare(tmp_path_factory):
+    """A function that takes raw features by modality and options, and prepares a run."""
+
+    def prepared(features: dict[str, np.ndarray], workers: int = 1, **options) -> PreparedRun:
+        folder = tmp_path_factory.mktemp("run")
+        np.savez(folder / "data.npz", **features)
+        store = ingest_source(folder / "data.npz", folder / "store.zarr")
+        config = build_config({"bits": 8, "precision": "float64", **options})
+        run = create_run(folder / "run", config)
+        rows, _ = choose_rows(store, config)
+        plan = make_plan(len(rows), store.modalities, config, workers, 4 << 30)
+        arrays.create_array(run.rows, rows.shape, plan.partition_rows, np.int64)
+        arrays.write_rows(run.rows, 0, rows)
+        statistics = prepare_features(store, run, plan, config, silent())
+        modalities = tuple(store.modalities)
+        report = set_graph(run, modalities, plan, config, silent())
+        first = read_codes(run, 0)
+        return PreparedRun(run, plan, config, modalities, statistics, report, first)
+
+    return prepared

@@ -1,0 +1,63 @@
+"""Approximate neighbours; compiling the search takes some 25 s, once in this process."""
+
+import numpy as np
+import pytest
+import reference
+import zarr
+
+K, N = 8, 1200
+
+
+def features(seed=0):
+    """Clustered rows, of which 150 are repeated and 30 are all the same."""
+    made = reference.paired_features(seed, N, (16, 6), classes=12)
+    for x in made.values():
+        x[1000:1150] = x[:150]
+        x[600:630] = x[600]
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(prepare):
+    return prepare(features(), graph={"k": K, "method": "pynndescent"}, partition_rows=500)
+
+
+def found(run, modality, kind):
+    return zarr.open_array(str(run.directory.neighbours(modality, kind)), mode="r")[:]
+
+
+def test_recall_is_high_and_reported(run):
+    for g, x in run.features().items():
+        exact = np.sort(reference.squared_distances(x) + np.diag(np.full(N, np.inf)), axis=1)
+        measured = np.mean(found(run, g, "distances") <= exact[:, [K - 1]] * (1 + 1e-5) ** 2)
+        assert measured > 0.97
+        assert run.report.modalities[g].method == "pynndescent"
+        # 500 of the rows are sampled.
+        assert run.report.modalities[g].recall == pytest.approx(measured, abs=0.01)
+
+
+def test_every_row_has_k_distinct_neighbours_other_than_itself(run):
+    for g in run.modalities:
+        rows = found(run, g, "rows")
+        assert rows.min() >= 0
+        assert rows.max() < N
+        assert not (rows == np.arange(N)[:, None]).any()
+        assert (np.diff(np.sort(rows, axis=1), axis=1) > 0).all()
+
+
+def test_distances_are_those_of_the_neighbours_in_ascending_order(run):
+    for g, x in run.features().items():
+        rows, distances = found(run, g, "rows"), found(run, g, "distances")
+        exact = ((x[:, None, :] - x[rows]) ** 2).sum(axis=2)
+        np.testing.assert_allclose(distances, exact, rtol=1e-10)
+        assert (np.diff(distances, axis=1) >= 0).all()
+        tied = np.diff(distances, axis=1) == 0
+        assert tied.any()
+        assert (np.diff(rows, axis=1)[tied] > 0).all()
+
+
+def test_search_is_reproducible_and_does_not_depend_on_partitions(run, prepare):
+    again = prepare(features(), graph={"k": K, "method": "pynndescent"}, partition_rows=170)
+    for g in run.modalities:
+        np.testing.assert_array_equal(found(run, g, "rows"), found(again, g, "rows"))
+    np.testing.assert_array_equal(run.weights(), again.weights())

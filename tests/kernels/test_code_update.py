@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import reference
+
+from srch_dist.kernels.codes import CodeRule, code_scores, code_sums, update_codes
+
+N, BITS = 50, 8
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """Features, projections, Z, the mean of Z and the codes before."""
+    rng = np.random.default_rng(0)
+    features = reference.paired_features(0, N, (12, 5))
+    projections = {g: rng.normal(size=(BITS, x.shape[1])) for g, x in features.items()}
+    z = rng.normal(size=(N, BITS)).astype(np.float32)
+    before = rng.choice(np.array([-1, 1], dtype=np.int8), (N, BITS))
+    return features, CodeRule(projections, rng.normal(size=BITS), 0.8), z, before
+
+
+def expected_scores(features, rule, z):
+    projected = sum(x @ rule.projections[g].T for g, x in features.items())
+    return rule.z_scale * (z.astype(np.float64) - rule.z_mean) + projected
+
+
+def test_scores_add_the_centred_embedding_and_the_projections(parts):
+    features, rule, z, _ = parts
+    np.testing.assert_allclose(
+        code_scores(rule, features, z), expected_scores(features, rule, z), rtol=1e-12
+    )
+
+
+def test_float32_features_give_float32_scores_within_rounding(parts):
+    features, rule, z, _ = parts
+    single = {g: x.astype(np.float32) for g, x in features.items()}
+    result = code_scores(rule, single, z)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, expected_scores(features, rule, z), rtol=1e-4, atol=1e-4)
+
+
+def test_new_codes_are_the_signs_of_the_scores(parts):
+    features, rule, z, before = parts
+    codes, _ = update_codes(rule, features, z, before)
+    np.testing.assert_array_equal(codes, reference.sign(expected_scores(features, rule, z)))
+
+
+def test_a_score_of_zero_gives_plus_one(parts):
+    features, _, z, before = parts
+    rule = CodeRule({g: np.zeros((BITS, x.shape[1])) for g, x in features.items()}, np.zeros(8), 0)
+    np.testing.assert_array_equal(update_codes(rule, features, z, before)[0], 1)
+
+
+def test_sums_equal_products_over_all_rows(parts):
+    features, rule, z, before = parts
+    codes, sums = update_codes(rule, features, z, before)
+    b = codes.astype(np.float64)
+    for g, x in features.items():
+        np.testing.assert_allclose(sums.cross_covariance[g], x.T @ b, rtol=1e-11, atol=1e-11)
+    np.testing.assert_array_equal(sums.code_gram, b.T @ b)
+    np.testing.assert_array_equal(sums.bit_sums, b.sum(axis=0))
+    assert sums.changed == np.sum(codes != before)
+    assert sums.embedding_error == pytest.approx(np.sum((z - b) ** 2), rel=1e-6)
+
+
+def test_sums_of_two_parts_add_up_to_those_of_the_whole(parts):
+    features, rule, z, before = parts
+
+    def of(rows):
+        block = {g: x[rows] for g, x in features.items()}
+        return update_codes(rule, block, z[rows], before[rows])[1]
+
+    both, whole = of(slice(0, 17)) + of(slice(17, N)), of(slice(0, N))
+    for g in features:
+        np.testing.assert_allclose(
+            both.cross_covariance[g], whole.cross_covariance[g], rtol=1e-11, atol=1e-11
+        )
+    np.testing.assert_array_equal(both.code_gram, whole.code_gram)
+    np.testing.assert_array_equal(both.bit_sums, whole.bit_sums)
+    assert both.changed == whole.changed
+    assert both.embedding_error == pytest.approx(whole.embedding_error, rel=1e-12)
+
+
+def test_without_an_embedding_its_error_is_left_out(parts):
+    features, _, _, before = parts
+    sums = code_sums(features, before, before, None)
+    assert sums.embedding_error == 0.0
+    assert sums.changed == 0

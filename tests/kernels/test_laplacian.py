@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import reference
+
+from srch_dist.kernels import laplacian
+from srch_dist.kernels.laplacian import (
+    edge_distances,
+    edge_terms,
+    make_block,
+    semantic_weights,
+    system_block,
+)
+
+N, BITS, BETA, LAM = 30, 8, 0.7, 3.0
+SPANS = [(0, 30), (0, 11), (11, 12), (12, 30)]
+DOUBLE = np.dtype(np.float64)
+
+
+@pytest.fixture(scope="module")
+def graphs():
+    """Two graphs; rows 4 and 17 have no edge in either."""
+    features = reference.paired_features(3, N, (6, 5))
+    found = {g: reference.adjacency(reference.nearest(x, 3)) for g, x in features.items()}
+    for graph in found.values():
+        graph[[4, 17]] = graph[:, [4, 17]] = False
+    return found
+
+
+@pytest.fixture(scope="module")
+def z():
+    return np.random.default_rng(1).normal(size=(N, BITS))
+
+
+def dense_weights(graphs):
+    """C of each graph as (n, n)."""
+    result = []
+    for graph in graphs.values():
+        degrees = np.maximum(graph.sum(axis=1), 1)
+        mean = graph.sum() / N
+        result.append(np.where(graph, mean / np.sqrt(np.outer(degrees, degrees)), 0.0))
+    return np.stack(result)
+
+
+def block_of(graphs, span):
+    weights = dense_weights(graphs)
+    rows, columns = np.nonzero(weights.sum(axis=0)[slice(*span)])
+    indptr = np.searchsorted(rows, np.arange(span[1] - span[0] + 1))
+    return make_block(span[0], indptr, columns, weights[:, rows + span[0], columns].T)
+
+
+def apply(system, block, span, values):
+    return system.apply(values[slice(*span)], values[block.halo])
+
+
+def edge_ends(block):
+    """Global row numbers of both ends of the block's edges."""
+    numbers = np.concatenate([block.first_row + np.arange(block.rows), block.halo])
+    return block.owners + block.first_row, numbers[block.columns]
+
+
+@pytest.mark.parametrize("span", SPANS)
+def test_rows_of_the_system_equal_those_of_the_dense_matrix(graphs, z, span):
+    block = block_of(graphs, span)
+    h = reference.full_laplacian(graphs, reference.unit_weights(graphs))
+    expected = (BETA * np.eye(N) + LAM * h) @ z
+    system = system_block(block, None, BETA, LAM, DOUBLE)
+    np.testing.assert_allclose(apply(system, block, span, z), expected[slice(*span)], rtol=1e-12)
+
+
+@pytest.mark.parametrize("span", SPANS)
+def test_rebased_edges_weigh_with_the_square_of_s(graphs, z, span):
+    block = block_of(graphs, span)
+    options = reference.Options(alpha=0.5, lam=LAM)
+    _, s = reference.s_step(graphs, z, options)
+    expected = (BETA * np.eye(N) + LAM * reference.full_laplacian(graphs, s)) @ z
+    lengths = edge_distances(block, z[slice(*span)], z[block.halo])
+    system = system_block(block, semantic_weights(lengths, 0.5, LAM), BETA, LAM, DOUBLE)
+    np.testing.assert_allclose(apply(system, block, span, z), expected[slice(*span)], rtol=1e-12)
+
+
+def test_system_has_the_dtype_asked_for(graphs):
+    system = system_block(block_of(graphs, (0, 11)), None, BETA, LAM, np.dtype(np.float32))
+    assert system.diagonal.dtype == system.off_diagonal.dtype == np.float32
+
+
+@pytest.mark.parametrize("values_at_once", [1 << 22, 3 * BITS])
+@pytest.mark.parametrize("span", SPANS)
+def test_edge_distances_are_squared_lengths(graphs, z, span, values_at_once, monkeypatch):
+    monkeypatch.setattr(laplacian, "_DISTANCE_VALUES", values_at_once)
+    block = block_of(graphs, span)
+    i, j = edge_ends(block)
+    lengths = edge_distances(block, z[slice(*span)], z[block.halo])
+    np.testing.assert_allclose(lengths, ((z[i] - z[j]) ** 2).sum(axis=1), rtol=1e-12)
+
+
+def test_halo_is_every_neighbour_outside_once_in_order(graphs):
+    block = block_of(graphs, (12, 30))
+    either = graphs["m0"] | graphs["m1"]
+    np.testing.assert_array_equal(block.halo, np.flatnonzero(either[12:, :12].any(axis=0)))
+
+
+def test_blocks_count_each_undirected_edge_once_with_its_multiplicity(graphs):
+    counted = np.zeros((N, N), dtype=int)
+    for span in SPANS[1:]:
+        block = block_of(graphs, span)
+        i, j = edge_ends(block)
+        once = block.counted_once
+        counted[i[once], j[once]] += block.multiplicity[once]
+    np.testing.assert_array_equal(counted, np.triu(graphs["m0"].astype(int) + graphs["m1"], 1))
+
+
+def test_semantic_weights_are_those_of_equation_15():
+    distances = np.array([0.0, 0.5, 2.0, 100.0])
+    np.testing.assert_allclose(
+        semantic_weights(distances, 0.3, 4.0), 0.3 / (0.3 + 4.0 * distances), rtol=1e-14
+    )
+
+
+def test_semantic_weights_are_one_for_infinite_alpha_and_for_no_lambda():
+    distances = np.array([0.0, 0.5, 1e30])
+    np.testing.assert_array_equal(semantic_weights(distances, np.inf, 10.0), 1.0)
+    np.testing.assert_array_equal(semantic_weights(distances, 1e-4, 0.0), 1.0)
+
+
+@pytest.mark.parametrize("spans", [SPANS[:1], SPANS[1:]], ids=["one block", "three blocks"])
+def test_edge_terms_of_the_blocks_add_up_to_equations_4_and_7(graphs, z, spans):
+    options = reference.Options(alpha=0.5, lam=LAM)
+    _, s = reference.s_step(graphs, z, options)
+    c = {g: reference.edge_weights(graph) for g, graph in graphs.items()}
+    lengths = {g: reference.edge_lengths(graph, z) for g, graph in graphs.items()}
+    pull = sum(np.sum(c[g] * s[g] ** 2 * lengths[g]) for g in graphs)
+    spread = sum(np.sum(c[g] * (s[g] - 1) ** 2) for g in graphs)
+    parts = []
+    for span in spans:
+        block = block_of(graphs, span)
+        own = edge_distances(block, z[slice(*span)], z[block.halo])
+        parts.append(edge_terms(block, own, semantic_weights(own, 0.5, LAM)))
+    np.testing.assert_allclose(np.sum(parts, axis=0), [pull, spread], rtol=1e-12)

@@ -1,0 +1,229 @@
+"""Algorithm 1 of the paper, dense and slow, written from its equations.
+
+It shares no code with `srch_dist`. Samples are rows: features (n, d_g), W_g (l, d_g), Z and
+B (n, l); edges are pairs i < j; S and C_g are (edges of modality g,) in the order of `edges_of`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+# Scores this close to zero may get either sign: the stored Z is float32, C is float32.
+SCORE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the method; ``alpha`` None takes the median."""
+
+    k: int = 10
+    symmetry: Literal["union", "mutual"] = "union"
+    printed: bool = False
+    alpha: float | None = None
+    beta: float = 1.0
+    lam: float = 10.0
+    omega: float = 1.0
+    rebase: bool = True
+    iterations: int = 20
+    stop: Literal["changed_bits", "objective"] = "changed_bits"
+    threshold: float = 1e-3
+    ridge: float = 0.1
+
+
+BALANCED = Options()
+PAPER = Options(printed=True, alpha=1e-4, beta=1e-3, stop="objective", threshold=1e-5)
+
+
+@dataclass
+class Trained:
+    """The end of a run: W is one more W-step, ``scores`` are those of the last B-step."""
+
+    codes: np.ndarray
+    scores: np.ndarray
+    z: np.ndarray
+    w: dict[str, np.ndarray]
+    encoders: dict[str, np.ndarray]
+    terms: list[dict[str, float]] = field(default_factory=list)
+    changed: list[float] = field(default_factory=list)
+    alphas: list[float] = field(default_factory=list)
+
+
+def paired_features(seed, n, dims, classes=5, noise=0.6):
+    """Modalities that see the same noisy class centres through different random maps."""
+    rng = np.random.default_rng(seed)
+    latent = rng.normal(size=(classes, 6))[rng.integers(0, classes, n)]
+    latent = latent + noise * rng.normal(size=latent.shape)
+    return {
+        f"m{i}": latent @ rng.normal(size=(6, d)) + noise * rng.normal(size=(n, d))
+        for i, d in enumerate(dims)
+    }
+
+
+def normalise(x, center=True, unit_norm=True):
+    x = np.asarray(x, dtype=np.float64)
+    if center:
+        x = x - x.mean(axis=0)
+    return x / np.linalg.norm(x, axis=1, keepdims=True) if unit_norm else x
+
+
+def squared_distances(x):
+    difference = x[:, None, :] - x[None, :, :]
+    return np.einsum("ijk,ijk->ij", difference, difference)
+
+
+def nearest(x, k):
+    """The k nearest rows (n, k) of each row, itself left out, ties to the lower row."""
+    distances = squared_distances(x)
+    np.fill_diagonal(distances, np.inf)
+    return np.argsort(distances, axis=1, kind="stable")[:, :k]
+
+
+def adjacency(neighbours, symmetry="union"):
+    """Eq. 1, undirected, as a boolean (n, n)."""
+    n = len(neighbours)
+    directed = np.zeros((n, n), dtype=bool)
+    directed[np.arange(n)[:, None], neighbours] = True
+    return directed & directed.T if symmetry == "mutual" else directed | directed.T
+
+
+def edges_of(graph):
+    """Both ends (edges,), (edges,) of each undirected edge, once."""
+    return np.nonzero(np.triu(graph, 1))
+
+
+def edge_weights(graph):
+    """C_g of Eq. 6 along `edges_of`."""
+    degrees = graph.sum(axis=1)
+    i, j = edges_of(graph)
+    return degrees.mean() / np.sqrt(degrees[i] * degrees[j])
+
+
+def laplacian(graph, values):
+    """Σ values_(i,j) (e_i - e_j)(e_i - e_j)' over the edges (Eq. 13)."""
+    i, j = edges_of(graph)
+    incidence = np.zeros((len(i), len(graph)))
+    incidence[np.arange(len(i)), i] = 1.0
+    incidence[np.arange(len(i)), j] = -1.0
+    return incidence.T @ (values[:, None] * incidence)
+
+
+def edge_lengths(graph, z):
+    i, j = edges_of(graph)
+    return ((z[i] - z[j]) ** 2).sum(axis=1)
+
+
+def lower_median(values):
+    """The lower median of the values, the smallest positive one where that is zero."""
+    values = np.sort(values)
+    middle = values[(len(values) - 1) // 2]
+    if middle > 0:
+        return middle
+    positive = values[values > 0]
+    return positive[0] if len(positive) else np.inf
+
+
+def w_step(x, b):
+    """Eq. 11: Q U' from the compact SVD of X B'."""
+    u, _, qt = np.linalg.svd(x.T @ b, full_matrices=False)
+    return qt.T @ u.T
+
+
+def z_step(h, b, beta, lam):
+    """Eq. 14 by a dense solve, with β as it stands there; in float32 as it is stored."""
+    z = np.linalg.solve(beta * np.eye(len(b)) + lam * h, beta * b)
+    return z.astype(np.float32).astype(np.float64)
+
+
+def s_step(graphs, z, options):
+    """α and S of Eq. 15, along each modality's edges."""
+    lengths = {g: edge_lengths(graph, z) for g, graph in graphs.items()}
+    if not options.rebase:
+        return np.inf, {g: np.ones(len(d)) for g, d in lengths.items()}
+    alpha = options.alpha
+    if alpha is None:
+        alpha = options.lam * lower_median(np.concatenate(list(lengths.values())))
+    if np.isinf(alpha) or options.lam == 0:
+        return alpha, {g: np.ones(len(d)) for g, d in lengths.items()}
+    return alpha, {g: alpha / (alpha + options.lam * d) for g, d in lengths.items()}
+
+
+def scores(x, w, z, options):
+    """What Eq. 17 takes the sign of."""
+    if options.printed:
+        return options.beta * len(x) / 2 * z + sum(2 * x[g] @ w[g].T for g in x)
+    centred = z - z.mean(axis=0)
+    projected = sum(x[g] @ w[g].T / rms(x[g] @ w[g].T) for g in x)
+    return options.omega * centred / rms(centred) + projected / rms(projected)
+
+
+def rms(values):
+    return np.sqrt(np.mean(values**2))
+
+
+def sign(values):
+    return np.where(values >= 0, 1, -1)
+
+
+def objective(x, w, z, s, b, graphs, alpha, options):
+    """Eq. 9 by its terms, each as it is printed."""
+    c = {g: edge_weights(graph) for g, graph in graphs.items()}
+    lengths = {g: edge_lengths(graph, z) for g, graph in graphs.items()}
+    spread = sum(np.sum(c[g] * (s[g] - 1) ** 2) for g in x)
+    return {
+        "quantisation": sum(np.sum((x[g] @ w[g].T - b) ** 2) for g in x),
+        "reconstruction": sum(np.sum((x[g] - b @ w[g]) ** 2) for g in x),
+        "semantic": options.lam * sum(np.sum(c[g] * s[g] ** 2 * lengths[g]) for g in x),
+        "sparsity": 0.0 if np.isinf(alpha) else alpha * spread,
+        "embedding": options.beta * sum(0.5 * np.sum((z - b) ** 2) for _ in x),
+    }
+
+
+def ridge_encoder(x, b, ridge):
+    gram = x.T @ x
+    penalty = ridge * np.trace(gram) / len(gram)
+    return (np.linalg.inv(gram + penalty * np.eye(len(gram))) @ x.T @ b).T
+
+
+def full_laplacian(graphs, s):
+    """H = Σ_g H_g with the weights C_g S²."""
+    return sum(laplacian(graph, edge_weights(graph) * s[g] ** 2) for g, graph in graphs.items())
+
+
+def unit_weights(graphs):
+    """S = 1 on every edge."""
+    return {g: np.ones(len(edges_of(graph)[0])) for g, graph in graphs.items()}
+
+
+def train(features, b, options):
+    """Algorithm 1 from raw features by modality and the first codes ``b`` (n, l)."""
+    x = {g: normalise(values) for g, values in features.items()}
+    graphs = {g: adjacency(nearest(x[g], options.k), options.symmetry) for g in x}
+    b = np.asarray(b, dtype=np.float64)
+    s = unit_weights(graphs)
+    beta = options.beta * len(x) / 2
+    result = Trained(b, b, b, {}, {})
+    before = np.inf
+    for _ in range(options.iterations):
+        w = {g: w_step(x[g], b) for g in x}
+        z = z_step(full_laplacian(graphs, s), b, beta, options.lam)
+        alpha, s = s_step(graphs, z, options)
+        result.scores = scores(x, w, z, options)
+        changed = np.mean(sign(result.scores) != b)
+        b = sign(result.scores).astype(np.float64)
+        result.z = z
+        result.alphas.append(alpha)
+        result.changed.append(changed)
+        result.terms.append(objective(x, w, z, s, b, graphs, alpha, options))
+        total = sum(result.terms[-1].values())
+        if options.stop == "changed_bits" and changed < options.threshold:
+            break
+        if options.stop == "objective" and abs(before - total) < options.threshold * abs(before):
+            break
+        before = total
+    result.codes = b
+    result.w = {g: w_step(x[g], b) for g in x}
+    result.encoders = {g: ridge_encoder(x[g], b, options.ridge) for g in x}
+    return result

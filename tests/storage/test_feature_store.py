@@ -1,0 +1,164 @@
+"""Feature stores: only finished and whole ones are opened."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+
+import numpy as np
+import pytest
+
+from srch_dist.errors import InputError, StorageError
+from srch_dist.ingest import ingest_source
+from srch_dist.storage.features import FeatureWriter, open_store
+
+ROWS = 20
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(2)
+    return {
+        "image": rng.normal(size=(ROWS, 5)),
+        "text": rng.normal(size=(ROWS, 3)).astype(np.float32),
+        "labels": rng.integers(1, 5, ROWS),
+        "titles": np.array([f"row {row}" for row in range(ROWS)]),
+    }
+
+
+@pytest.fixture
+def store(arrays, tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays)
+    return ingest_source(tmp_path / "a.npz", tmp_path / "a.zarr", rows_per_chunk=6)
+
+
+def edit_manifest(path, **changes) -> None:
+    """Change entries of the manifest in the group's attributes; None takes one out."""
+    file = path / "zarr.json"
+    content = json.loads(file.read_text())
+    manifest = content["attributes"]["srch_dist"]
+    manifest.update(changes)
+    content["attributes"]["srch_dist"] = {k: v for k, v in manifest.items() if v is not None}
+    file.write_text(json.dumps(content))
+
+
+def test_manifest_describes_the_store(store, arrays, tmp_path):
+    content = json.loads((tmp_path / "a.zarr" / "zarr.json").read_text())
+    manifest = content["attributes"]["srch_dist"]
+    checksums = manifest.pop("checksums")
+    assert list(checksums) == list(arrays)
+    for name in ("image", "text", "labels"):
+        assert checksums[name] == zlib.crc32(arrays[name].tobytes())
+    assert manifest == {
+        "format": 1,
+        "rows": ROWS,
+        "modalities": ["image", "text"],
+        "side": ["labels", "titles"],
+        "attributes": [],
+        "rows_per_chunk": 6,
+    }
+    assert open_store(tmp_path / "a.zarr") == store
+
+
+@pytest.mark.parametrize("rows", [[0], [5, 6], [0, 7, 8, 19], list(range(ROWS)), []])
+def test_selected_rows_are_those_asked_for(store, arrays, rows):
+    rows = np.array(rows, dtype=np.int64)
+    for name, values in arrays.items():
+        found = store.read_selected(name, rows)
+        assert found.shape == values[rows].shape
+        np.testing.assert_array_equal(found, values[rows])
+
+
+def test_unknown_array_is_refused_with_the_known_ones(store):
+    with pytest.raises(InputError, match="no array 'sound'; it has image, text, labels, titles"):
+        store.read("sound")
+
+
+def test_store_without_its_manifest_is_not_opened(tmp_path):
+    """What a killed ingest leaves: arrays, but no commit."""
+    specs = {g: ((4, 2), np.dtype(np.float64)) for g in ("image", "text")}
+    writer = FeatureWriter(tmp_path / "a.zarr", specs, ("image", "text"), 4)
+    for g in specs:
+        writer.write(g, 0, np.ones((4, 2)))
+    with pytest.raises(StorageError, match="not a finished feature store; remove it and make it"):
+        open_store(tmp_path / "a.zarr")
+    writer.finish({})
+    assert open_store(tmp_path / "a.zarr").rows == 4
+
+
+def test_manifest_before_all_chunks_are_there_does_not_make_a_store(tmp_path):
+    specs = {g: ((4, 2), np.dtype(np.float64)) for g in ("image", "text")}
+    writer = FeatureWriter(tmp_path / "a.zarr", specs, ("image", "text"), 2)
+    writer.write("image", 0, np.ones((4, 2)))
+    writer.write("text", 0, np.ones((2, 2)))
+    with pytest.raises(StorageError, match="text: 1 chunks are missing"):
+        writer.finish({})
+
+
+@pytest.mark.parametrize("name", ["image", "text", "labels", "titles"])
+def test_missing_chunk_is_noticed_at_opening(store, tmp_path, name):
+    chunks = sorted(
+        file for file in (tmp_path / "a.zarr" / name / "c").rglob("*") if file.is_file()
+    )
+    assert len(chunks) == 4
+    chunks[2].unlink()
+    with pytest.raises(StorageError, match=f"{name}: 1 chunks are missing; make it with"):
+        open_store(store.path)
+
+
+@pytest.mark.parametrize("name", ["image", "text", "labels", "titles"])
+def test_flipped_byte_is_noticed_at_reading(store, tmp_path, name):
+    chunks = sorted(
+        file for file in (tmp_path / "a.zarr" / name / "c").rglob("*") if file.is_file()
+    )
+    raw = bytearray(chunks[1].read_bytes())
+    raw[len(raw) // 2] ^= 0x01
+    chunks[1].write_bytes(raw)
+    with pytest.raises(StorageError, match="cannot read rows 6 to 11"):
+        store.read(name, 6, 12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "has format 2, this version reads 1"),
+        ({"format": None}, "has format None"),
+        ({"rows": 19}, "expected 19 rows"),
+        ({"rows": "many"}, "manifest is damaged"),
+        ({"rows": None}, "manifest is damaged"),
+        ({"modalities": ["image", "sound"]}, "sound"),
+        ({"modalities": ["image", "labels"], "side": []}, "labels has shape"),
+        ({"modalities": ["image", "../b"]}, r"names an array '\.\./b'"),
+        ({"side": [5]}, "names an array 5"),
+        ({"attributes": ["label_names"]}, "manifest is damaged"),
+    ],
+)
+def test_damaged_manifest_is_refused(store, tmp_path, changes, message):
+    edit_manifest(tmp_path / "a.zarr", **changes)
+    with pytest.raises(StorageError, match=message):
+        open_store(store.path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"zarr_format": 3, "node_type": "group"}'])
+def test_damaged_group_metadata_is_refused(store, tmp_path, content):
+    (tmp_path / "a.zarr" / "zarr.json").write_text(content)
+    with pytest.raises(StorageError, match=r"a\.zarr"):
+        open_store(store.path)
+
+
+def test_array_lost_as_a_whole_is_refused(store, tmp_path):
+    shutil.rmtree(tmp_path / "a.zarr" / "text")
+    with pytest.raises(StorageError, match="text"):
+        open_store(store.path)
+
+
+@pytest.mark.parametrize("kind", ["nothing", "folder", "file"])
+def test_places_that_are_no_store_are_refused_with_the_command_that_makes_one(tmp_path, kind):
+    place = tmp_path / "a.zarr"
+    if kind == "folder":
+        place.mkdir()
+    if kind == "file":
+        place.write_text("x")
+    with pytest.raises(StorageError, match=r"python -m srch_dist\.ingest SOURCE STORE"):
+        open_store(place)

@@ -1,0 +1,100 @@
+"""Run directories: made once, finished by one file, checkpoints pruned behind their commit."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from srch_dist.config import build_config, load_config
+from srch_dist.errors import StorageError
+from srch_dist.storage.run import create_run, open_run
+
+
+@pytest.fixture
+def config():
+    return build_config({"bits": 16, "seed": 3})
+
+
+def test_new_run_records_its_options_and_is_not_finished(tmp_path, config):
+    run = create_run(tmp_path / "runs" / "a", config)
+    assert load_config(run.path / "config.yaml") == config
+    assert json.loads((run.path / "run.json").read_text())["finished"] is False
+    with pytest.raises(StorageError, match=r"the run .*a is not finished; train it again"):
+        open_run(run.path)
+
+
+def test_finished_run_is_opened_with_its_summary(tmp_path, config):
+    create_run(tmp_path / "a", config).finish({"rows": 7})
+    run = open_run(tmp_path / "a")
+    assert run.path == (tmp_path / "a").resolve()
+    assert run.summary() == {"rows": 7}
+
+
+def test_directory_with_anything_in_it_is_in_use(tmp_path, config):
+    create_run(tmp_path / "a", config)
+    before = sorted(path.name for path in (tmp_path / "a").iterdir())
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine").write_text("x")
+    (tmp_path / "c").write_text("x")
+    for name in "abc":
+        with pytest.raises(StorageError, match=rf"{name} is in use; name another .* --out"):
+            create_run(tmp_path / name, config)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == before
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["mine"]
+
+
+def test_empty_directory_may_be_used(tmp_path, config):
+    (tmp_path / "a").mkdir()
+    assert create_run(tmp_path / "a", config).path == (tmp_path / "a").resolve()
+
+
+def test_place_that_cannot_be_written_is_refused(tmp_path, config):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="cannot write the run directory"):
+        create_run(tmp_path / "file" / "a", config)
+
+
+def test_commit_keeps_the_checkpoint_and_the_one_before(tmp_path, config):
+    run = create_run(tmp_path / "a", config)
+    for iteration in range(5):
+        run.write_matrices(run.checkpoint(iteration, "sums"), {"a": np.full(2, iteration)})
+        run.commit(iteration, {"iteration": iteration})
+        kept = sorted(path.name for path in (run.path / "checkpoints").iterdir())
+        assert kept == [f"{i:04d}" for i in range(max(0, iteration - 1), iteration + 1)]
+    assert json.loads(run.checkpoint(4, "manifest.json").read_text()) == {"iteration": 4}
+
+
+def test_history_grows_by_a_line_of_json_an_iteration(tmp_path, config):
+    run = create_run(tmp_path / "a", config)
+    records = [{"iteration": 1, "alpha": None}, {"iteration": 2, "alpha": 0.25}]
+    for record in records:
+        run.append_history(record)
+    lines = (run.path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == records == run.history()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", '{"format": 2, "finished": true}', '{"finished": true}'],
+)
+def test_damaged_or_foreign_run_is_refused(tmp_path, config, content):
+    run = create_run(tmp_path / "a", config)
+    (run.path / "run.json").write_text(content)
+    with pytest.raises(StorageError, match=r"run\.json"):
+        open_run(run.path)
+
+
+@pytest.mark.parametrize("finished", ['"yes"', "1", "null", "false"])
+def test_only_true_means_finished(tmp_path, config, finished):
+    run = create_run(tmp_path / "a", config)
+    (run.path / "run.json").write_text(f'{{"format": 1, "finished": {finished}}}')
+    with pytest.raises(StorageError, match="not finished"):
+        open_run(run.path)
+
+
+def test_place_that_is_no_run_is_refused(tmp_path):
+    for place in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(StorageError, match="is not a run directory; make one with"):
+            open_run(place)

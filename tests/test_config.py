@@ -1,0 +1,181 @@
+"""The one source of options: presets, YAML and command line on top of each other, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from srch_dist.cli import parse_training
+from srch_dist.config import build_config, dump_config, load_config, to_dict
+from srch_dist.errors import ConfigError
+
+
+def test_balanced_is_the_default_and_is_as_algorithm_md_defines_it():
+    config = build_config({})
+    assert config.preset == "balanced"
+    assert (config.graph.k, config.graph.symmetry) == (10, "union")
+    assert (config.features.center, config.features.unit_norm) == (True, True)
+    assert dataclasses.asdict(config.method) == {
+        "scaling": "balanced",
+        "alpha": "median",
+        "beta": 1.0,
+        "lam": 10.0,
+        "omega": 1.0,
+        "rebase": True,
+        "iterations": 20,
+        "stop": "changed_bits",
+        "threshold": 1e-3,
+        "encoder": "ridge",
+        "ridge": 0.1,
+    }
+    assert config.solver.tolerance == 1e-4
+
+
+def test_paper_holds_the_constants_of_the_paper():
+    config = build_config({}, "paper")
+    assert (config.graph.k, config.graph.symmetry) == (10, "union")
+    assert (config.features.center, config.features.unit_norm) == (True, True)
+    method = config.method
+    assert (method.alpha, method.beta, method.lam) == (1e-4, 1e-3, 10.0)
+    assert (method.scaling, method.encoder, method.rebase) == ("printed", "projection", True)
+    assert (method.stop, method.threshold, method.iterations) == ("objective", 1e-5, 20)
+
+
+@pytest.mark.parametrize("preset", ["balanced", "paper"])
+def test_yaml_round_trip_gives_the_same_configuration(tmp_path, preset):
+    values = {"bits": 48, "data": "a b.zarr", "graph": {"k": 7}, "method": {"threshold": 1e-7}}
+    config = build_config(values, preset)
+    (tmp_path / "c.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "c.yaml") == config
+    assert build_config(to_dict(config)) == config
+
+
+def test_later_sources_win_preset_then_yaml_then_command_line(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("preset: paper\nbits: 64\nmethod: {lam: 5, iterations: 3}\n")
+    config = parse_training(["--config", str(file), "--method.lam", "2", "--seed", "4"])
+    assert config.preset == "paper"
+    assert config.method.beta == 1e-3  # of the preset
+    assert (config.bits, config.method.iterations) == (64, 3)  # of the file
+    assert (config.method.lam, config.seed) == (2.0, 4)  # of the command line
+
+
+def test_preset_of_the_command_line_replaces_that_of_the_file_but_not_its_values(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("preset: paper\nmethod: {lam: 5}\n")
+    for arguments in (["--preset", "balanced"], ["--preset=balanced"]):
+        config = parse_training([*arguments, "--config", str(file)])
+        assert (config.preset, config.method.scaling) == ("balanced", "balanced")
+        assert (config.method.alpha, config.method.lam) == ("median", 5.0)
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("method: {alpha: 1e-4, threshold: 1e-6}\n")  # YAML 1.1 wants 1.0e-4
+    method = load_config(file).method
+    assert (method.alpha, method.threshold) == (1e-4, 1e-6)
+
+
+def test_empty_file_is_the_default(tmp_path):
+    (tmp_path / "c.yaml").write_text("# nothing\n")
+    assert load_config(tmp_path / "c.yaml") == build_config({})
+
+
+def test_configuration_cannot_be_changed():
+    config = build_config({})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.bits = 64  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("values", "unknown", "nearest"),
+    [
+        ({"bit": 16}, "bit", "bits"),
+        ({"worker": 3}, "worker", "workers"),
+        ({"graf": {"k": 3}}, "graf", "graph"),
+        ({"graph": {"symmetri": "union"}}, "graph.symmetri", "graph.symmetry"),
+        ({"method": {"lambda": 3}}, "method.lambda", "method.lam"),
+        ({"solver": {"tolerence": 1}}, "solver.tolerence", "solver.tolerance"),
+        ({"features": {"centre": True}}, "features.centre", "features.center"),
+    ],
+)
+def test_unknown_option_is_refused_with_the_nearest_name(values, unknown, nearest):
+    with pytest.raises(ConfigError) as refusal:
+        build_config(values)
+    assert f"unknown option {unknown};" in str(refusal.value)
+    assert f"did you mean {nearest}?" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"bits": 12}, "bits"),
+        ({"bits": 0}, "bits"),
+        ({"bits": -8}, "bits"),
+        ({"bits": "many"}, "bits"),
+        ({"bits": 32.5}, "bits"),
+        ({"seed": -1}, "seed"),
+        ({"queries": -1}, "queries"),
+        ({"workers": 0}, "workers"),
+        ({"partition_rows": 0}, "partition_rows"),
+        ({"blocks": 0}, "blocks"),
+        ({"rows": "some"}, "rows"),
+        ({"precision": "float16"}, "precision"),
+        ({"data": 5}, "data"),
+        ({"graph": {"k": 0}}, "graph.k"),
+        ({"graph": {"symmetry": "both"}}, "graph.symmetry"),
+        ({"graph": {"method": "faiss"}}, "graph.method"),
+        ({"method": {"lam": -1}}, "method.lam"),
+        ({"method": {"lam": float("nan")}}, "method.lam"),
+        ({"method": {"beta": 0}}, "method.beta"),
+        ({"method": {"beta": float("inf")}}, "method.beta"),
+        ({"method": {"alpha": "mean"}}, "method.alpha"),
+        ({"method": {"alpha": 0}}, "method.alpha"),
+        ({"method": {"iterations": 0}}, "method.iterations"),
+        ({"method": {"threshold": -1}}, "method.threshold"),
+        ({"features": {"max_zero_share": 1.5}}, "features.max_zero_share"),
+        ({"features": {"center": "perhaps"}}, "features.center"),
+        ({"solver": {"tolerance": 0}}, "solver.tolerance"),
+        ({"solver": "fast"}, "solver"),
+        ({"graph": [1]}, "graph"),
+    ],
+)
+def test_wrong_type_or_range_is_refused_by_name_with_the_value(values, name):
+    with pytest.raises(ConfigError) as refusal:
+        build_config(values)
+    value = values
+    for part in name.split("."):
+        value = value[part]
+    assert str(refusal.value).startswith(name)
+    assert f"is {value!r}" in str(refusal.value)
+
+
+@pytest.mark.parametrize("preset", ["fancy", "", 3, []])
+def test_unknown_preset_is_refused_with_the_known_ones(preset):
+    with pytest.raises(ConfigError, match="known presets: balanced, paper"):
+        build_config({"preset": preset})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"bits: [", "not valid YAML"),
+        (b"- bits\n- 32\n", "holds a list"),
+        (b"just text", "holds a str"),
+        (b"bits: \xff\xfe", "cannot read the configuration"),
+        (b"bits: 12", "multiple of 8"),
+        (b"!!python/object/apply:os.getcwd []", "not valid YAML"),
+    ],
+)
+def test_unusable_file_is_refused_with_its_name(tmp_path, content, message):
+    file = tmp_path / "broken.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as refusal:
+        load_config(file)
+    assert str(file) in str(refusal.value)
+
+
+def test_missing_file_is_refused_with_its_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load_config(tmp_path / "nowhere.yaml")

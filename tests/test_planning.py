@@ -1,0 +1,129 @@
+"""The plan: how rows are cut, and what is refused before any work."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srch_dist.config import build_config
+from srch_dist.errors import PlanError
+from srch_dist.planning import make_plan
+
+DIMS = {"image": 1280, "text": 384}
+GIB = 1 << 30
+
+
+def plan(rows, dims=None, workers=2, memory=4 * GIB, **options):
+    return make_plan(rows, dims or DIMS, build_config(options), workers, memory)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    rows=st.integers(1, 5000),
+    partition=st.integers(1, 6000),
+    blocks=st.one_of(st.none(), st.integers(1, 40)),
+    workers=st.integers(1, 9),
+)
+def test_partitions_and_blocks_cover_every_row_once(rows, partition, blocks, workers):
+    found = plan(rows, {"a": 8, "b": 4}, workers, partition_rows=partition, blocks=blocks)
+    spans = [found.span(p) for p in found.partitions]
+    assert [row for low, high in spans for row in range(low, high)] == list(range(rows))
+    assert all(high - low == partition for low, high in spans[:-1])
+    assert [p for b in found.blocks for p in found.block_partitions(b)] == list(found.partitions)
+    for b in found.blocks:
+        inside = found.block_partitions(b)
+        assert len(inside) >= 1
+        assert found.block_span(b) == (spans[inside[0]][0], spans[inside[-1]][1])
+    assert found.rows == rows
+    if blocks is not None:
+        assert len(found.blocks) == min(blocks, len(spans))
+
+
+@pytest.mark.parametrize("dims", [{"a": 64, "b": 64}, DIMS, {"a": 4096, "b": 4096, "c": 4096}])
+def test_default_partition_is_about_32_mib_of_all_modalities(dims):
+    found = plan(1_000_000, dims, memory=64 * GIB)
+    size = found.partition_rows * sum(dims.values()) * found.dtype.itemsize
+    assert 16 << 20 < size <= 32 << 20
+    assert found.partition_rows < 1024 or found.partition_rows % 1024 == 0
+
+
+def test_small_data_is_one_partition_and_one_block():
+    found = plan(1525)
+    assert (len(found.partitions), len(found.blocks)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "dims", "expected"),
+    [
+        (1_525, DIMS, {"image": "exact", "text": "exact"}),
+        (15_000, {"a": 512, "b": 384}, {"a": "exact", "b": "exact"}),
+        (151_000, {"a": 512, "b": 384}, {"a": "pynndescent", "b": "pynndescent"}),
+    ],
+)
+def test_neighbour_search_is_chosen_by_rows_and_dimensions_alone(rows, dims, expected):
+    for workers, memory in ((1, 16 * GIB), (8, 64 * GIB)):
+        found = plan(rows, dims, workers, memory)
+        assert dict(found.methods) == expected
+        assert dict(plan(rows, dims, workers, memory, partition_rows=500).methods) == expected
+    forced = plan(rows, dims, memory=64 * GIB, graph={"method": "exact"})
+    assert set(forced.methods.values()) == {"exact"}
+
+
+def test_arithmetic_follows_from_the_data_alone():
+    assert plan(1000).dtype == np.float64
+    assert plan(1_000_000, memory=64 * GIB).dtype == np.float32
+    assert plan(1000, precision="float32").dtype == np.float32
+    assert plan(100_000, {"a": 64, "b": 1280}, memory=64 * GIB, precision="float64").dtype == (
+        np.float64
+    )
+    for memory in (2 * GIB, 64 * GIB):
+        assert plan(10_000, memory=memory).dtype == plan(10_000).dtype
+
+
+def test_icons151k_fits_two_workers_of_two_gib():
+    """The size that the project promises: 151,040 rows at 64 bits."""
+    dims = {"image": 96, "text": 128}
+    found = plan(151_040, dims, workers=2, memory=2 * GIB, bits=64)
+    assert 1 <= len(found.blocks) <= 2
+
+
+def test_plan_that_does_not_fit_is_refused_with_stage_and_both_numbers():
+    with pytest.raises(PlanError) as refusal:
+        plan(5_000_000, workers=2, memory=GIB, bits=64)
+    text = str(refusal.value)
+    found = re.search(r"the (\S+) stage needs (\d+) MiB .*of its 1024 MiB only (\d+) MiB", text)
+    assert found
+    assert found[1] in {"features", "neighbours", "graph", "Z-step", "B-step"}
+    assert int(found[2]) > int(found[3])
+    assert int(found[3]) < 1024
+    assert "--memory-limit" in text
+
+
+@pytest.mark.parametrize("memory", [1, 64 << 20, 200 << 20])
+def test_worker_smaller_than_its_own_imports_is_refused(memory):
+    with pytest.raises(PlanError, match="only 0 MiB are usable"):
+        plan(100, {"a": 8, "b": 8}, memory=memory)
+
+
+def test_needs_grow_with_rows_bits_and_neighbours_and_shrink_with_workers():
+    dims = {"a": 64, "b": 64}
+
+    def solve(rows, workers, **options):
+        options = {"graph": {"method": "exact"}, "blocks": workers, **options}
+        found = plan(rows, dims, workers, 64 * GIB, partition_rows=1000, **options)
+        return {stage.name: stage.worker_bytes for stage in found.stages}["Z-step"]
+
+    base = solve(100_000, 2)
+    assert solve(200_000, 2) > 1.9 * base
+    assert solve(100_000, 4) < 0.6 * base
+    assert solve(100_000, 2, bits=128) > base
+    assert solve(100_000, 2, graph={"method": "exact", "k": 40}) > base
+
+
+def test_disk_holds_at_least_the_normalised_features():
+    found = plan(10_000)
+    assert found.disk_bytes >= 10_000 * sum(DIMS.values()) * found.dtype.itemsize
