@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,8 @@ def learn_codes(
             with clock.step("b"):
                 rule = code_rule(w, z, statistics.grams, plan.rows, weights, config)
                 if config.method.rotate:
-                    rule = rule.rotated(rotation(graph, run, rule, z.blocks))
+                    turn = rotation(graph, run, rule, z.blocks)
+                    rule = replace(rule, rotation=turn)
                 sums, checksums = b_step(run, plan, modalities, rule, iteration)
             _refuse_collapse(sums, plan.rows, iteration)
             cross_covariance = sums.cross_covariance

@@ -37,6 +37,7 @@ Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 # Width at which the median of the distances is taken as known, relative to its value.
 _MEDIAN_WIDTH = 1e-7
+_LEAST_TURN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -185,16 +186,15 @@ def code_rule(
     config: TrainConfig,
 ) -> CodeRule:
     """How the B-step puts Z and the projections together; see `CodeRule`."""
-    unit = np.eye(len(z.mean))
     if config.method.scaling == "printed":
         beta = embedding_weight(config, len(w))
-        return CodeRule({g: 2 * part for g, part in w.items()}, np.zeros_like(z.mean), beta * unit)
+        return CodeRule({g: 2 * part for g, part in w.items()}, np.zeros_like(z.mean), beta)
     scales = balanced_scales(w, grams, n, weights)
     level = float(np.sqrt(np.mean(z.mean**2)))
     mean, rms = (z.mean, z.rms) if config.method.center_z else (0 * z.mean, np.hypot(z.rms, level))
     # An embedding that is constant to rounding says nothing; it must not be blown up.
     weight = 0.0 if rms <= 1e-6 * level else config.method.omega / rms
-    return CodeRule({g: scales[g] * part for g, part in w.items()}, mean, weight * unit)
+    return CodeRule({g: scales[g] * part for g, part in w.items()}, mean, weight)
 
 
 def rotation(
@@ -213,7 +213,10 @@ def rotation(
         inside = rows[(rows >= low) & (rows < high)] - low
         parts.append(execution.task(_pick_rows, blocks[b], inside))
     scores = execution.task(_sample_product, run, execution.literal(rule), *parts)
-    return nearest_orthogonal(execution.run_one(scores))
+    product: Matrix = execution.run_one(scores)
+    # Bits that agree on the whole sample leave Q open; among equals the least turn is taken.
+    anchor = _LEAST_TURN * np.trace(product) / len(product)
+    return nearest_orthogonal(product + anchor * np.eye(len(product)))
 
 
 def b_step(

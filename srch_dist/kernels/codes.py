@@ -19,24 +19,21 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CodeRule(Sized):
-    """B = sign((Z - z_mean) z_map + Σ_g X_g projections_g').
+    """B = sign((z_scale (Z - z_mean) + Σ_g X_g projections_g') rotation).
 
-    As printed (Eq. 17): z_mean 0, z_map β I, projections 2 W. Balanced: both terms at one scale.
+    As printed (Eq. 17): z_mean 0, z_scale β, projections 2 W. Balanced: both terms at one scale.
 
     Attributes
     ----------
     projections : (l, d_g) by modality.
-    z_mean : (l,); z_map : (l, l).
+    z_mean : (l,); z_scale : a number.
+    rotation : (l, l) orthogonal; None leaves the scores as they are.
     """
 
     projections: Mapping[str, Matrix]
     z_mean: Matrix
-    z_map: Matrix
-
-    def rotated(self, rotation: Matrix) -> CodeRule:
-        """The rule whose scores are those of this one times ``rotation`` (l, l)."""
-        turned = {g: rotation.T @ part for g, part in self.projections.items()}
-        return CodeRule(turned, self.z_mean, self.z_map @ rotation)
+    z_scale: float
+    rotation: Matrix | None = None
 
 
 @dataclass(frozen=True)
@@ -71,10 +68,10 @@ class CodeSums(Sized):
 def code_scores(rule: CodeRule, features: Mapping[str, Array], z: Array) -> Array:
     """What Eq. 17 takes the sign of, (n, l), from features (n, d_g) and embedding (n, l)."""
     dtype = next(iter(features.values())).dtype
-    scores: Array = ((z.astype(np.float64) - rule.z_mean) @ rule.z_map).astype(dtype)
+    scores: Array = (rule.z_scale * (z.astype(np.float64) - rule.z_mean)).astype(dtype)
     for g, block in features.items():
         scores += block @ rule.projections[g].T.astype(dtype)
-    return scores
+    return scores if rule.rotation is None else scores @ rule.rotation.astype(dtype)
 
 
 def update_codes(
