@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.config import MethodConfig, TrainConfig, fingerprint
-from srch_dist.kernels.codes import CodeSums
+from srch_dist.errors import SrchError
+from srch_dist.kernels.codes import CodeSums, effective_bits
 from srch_dist.kernels.objective import Objective, auto_encoding_terms
 from srch_dist.planning import Plan
 from srch_dist.preparation import Statistics
@@ -25,6 +26,7 @@ from srch_dist.steps import (
     b_step,
     code_rule,
     embedding_weight,
+    rotation,
     s_step,
     w_step,
     z_step,
@@ -32,6 +34,9 @@ from srch_dist.steps import (
 from srch_dist.storage.run import RunDirectory
 
 Matrix = NDArray[np.float64]
+
+# Codes worth fewer independent bits than this tell next to nothing apart.
+_COLLAPSED = 1.1
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,22 @@ class Learned:
 
 
 def learn_codes(
-    run: RunDirectory, plan: Plan, statistics: Statistics, config: TrainConfig, progress: Progress
+    run: RunDirectory,
+    plan: Plan,
+    statistics: Statistics,
+    weights: Mapping[str, float],
+    config: TrainConfig,
+    progress: Progress,
 ) -> Learned:
-    """Learn the codes of the training rows; each iteration is committed to ``run``."""
-    graph = load_graph(run, plan)
+    """Learn the codes of the training rows; each iteration is committed to ``run``.
+
+    ``weights`` says how far each modality is trusted, in the graph and in the projections.
+
+    Raises
+    ------
+    SrchError : the Z-step does not converge, or the codes collapse.
+    """
+    graph = load_graph(run, plan, np.array(list(weights.values())))
     cross_covariance = statistics.cross_covariance
     modalities = tuple(cross_covariance)
     z: Embedding | None = None
@@ -73,8 +90,12 @@ def learn_codes(
             with clock.step("s"):
                 s = s_step(graph, z.blocks, config)
             with clock.step("b"):
-                rule = code_rule(w, z, statistics.grams, plan.rows, config)
+                rule = code_rule(w, z, statistics.grams, plan.rows, weights, config)
+                if config.method.rotate:
+                    turn = rotation(graph, run, rule, z.blocks)
+                    rule = replace(rule, rotation=turn)
                 sums, checksums = b_step(run, plan, modalities, rule, iteration)
+            _refuse_collapse(sums, plan.rows, iteration)
             cross_covariance = sums.cross_covariance
             objective = _objective(w, statistics, sums, s, plan.rows, config)
             reason = _stopping_reason(config.method, iteration, objective, before, sums, plan)
@@ -85,6 +106,16 @@ def learn_codes(
             stage.advance()
             progress.note(_line(record))
     return Learned(iteration, cross_covariance, reason)
+
+
+def _refuse_collapse(sums: CodeSums, n: int, iteration: int) -> None:
+    """End a run whose codes no longer tell rows apart."""
+    worth = effective_bits(sums.code_gram, sums.bit_sums, n)
+    if worth < _COLLAPSED:
+        raise SrchError(
+            f"the codes collapsed in iteration {iteration}: {len(sums.bit_sums)} bits are worth "
+            f"{worth:.2f} independent ones; lower method.lam or method.omega, or raise method.beta"
+        )
 
 
 def _objective(
@@ -140,6 +171,7 @@ def _record(
         "objective": objective.total,
         "terms": objective.terms(),
         "changed_bits": sums.changed / (plan.rows * bits),
+        "effective_bits": effective_bits(sums.code_gram, sums.bit_sums, plan.rows),
         "bit_balance": {"mean": float(means.mean()), "worst": float(means.max())},
         "alpha": s.alpha if np.isfinite(s.alpha) else None,
         "cg_iterations": z.cg_iterations,

@@ -67,6 +67,12 @@ class MethodConfig:
     """The paper's lambda: weight of Eq. 4, which pulls neighbours together."""
     omega: NotNegative = 1.0
     """Weight of the embedding against the projections (balanced scaling); 0 turns it off."""
+    center_z: bool = True
+    """Subtract the mean of the embedding before the B-step (balanced scaling)."""
+    weights: Literal["equal", "mutual"] = "equal"
+    """Weight of each modality: all alike, or by its share of mutual neighbours."""
+    rotate: bool = False
+    """Turn the scores towards the corners of the cube before their signs are taken."""
     rebase: bool = True
     """Re-weight the edges by Eq. 15 after each Z-step; off keeps S = 1."""
     iterations: PositiveInt = 20
@@ -75,8 +81,11 @@ class MethodConfig:
     """What has to fall below the threshold: share of changed bits, or relative change of Eq. 9."""
     threshold: NotNegative = 1e-3
     """The threshold of the stopping rule."""
-    encoder: Literal["ridge", "projection"] = "ridge"
-    """Codes of new rows: ridge regression of B on the features, or Eq. 18, sign(W X)."""
+    encoder: Literal["ridge", "anchors", "projection"] = "ridge"
+    """Codes of new rows: ridge regression of B on the features, or on them and their similarities
+    to anchor rows, or Eq. 18, sign(W X)."""
+    anchors: Annotated[int, Field(ge=2)] = 1000
+    """Training rows that serve as anchors, and from which the rotation is worked out."""
     ridge: Positive = 0.1
     """Ridge penalty, in units of the mean eigenvalue of X'X."""
 

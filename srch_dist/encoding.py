@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.errors import InputError, StorageError
+from srch_dist.kernels.anchors import similarities
 from srch_dist.kernels.bits import Packed, pack_codes, sign_codes
 from srch_dist.kernels.features import invalid_rows, normalise
 from srch_dist.progress import Progress, silent
@@ -19,6 +20,8 @@ from srch_dist.storage.model import Model, load_model
 from srch_dist.storage.run import open_run
 
 _TASK_BYTES = 32 << 20
+# Rows whose similarities to the anchors are held at once.
+_ANCHOR_TILE = 4096
 
 
 def score_rows(model: Model, modality: str, rows: NDArray[Any]) -> NDArray[np.float64]:
@@ -42,6 +45,12 @@ def score_rows(model: Model, modality: str, rows: NDArray[Any]) -> NDArray[np.fl
     kind = np.dtype(np.float64)
     features, _ = normalise(rows, mean, model.center, model.unit_norm, kind)
     scores: NDArray[np.float64] = features @ model.encoders[modality].T
+    anchors = model.anchors.get(modality)
+    if anchors is not None:
+        for start in range(0, len(features), _ANCHOR_TILE):
+            tile = slice(start, start + _ANCHOR_TILE)
+            near = similarities(features[tile], anchors.rows, anchors.bandwidth)
+            scores[tile] += near @ anchors.encoder.T + anchors.offset
     return scores
 
 

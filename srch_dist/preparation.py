@@ -23,6 +23,8 @@ from srch_dist.storage.run import RunDirectory
 Matrix = NDArray[np.float64]
 
 _LARGEST = 1e15
+# So that the sample is not the one drawn for something else.
+_SAMPLE_STREAM = 0xA9C4
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,23 @@ def prepare_features(
         stage.advance(len(plan.partitions))
     _refuse_zero_rows(prepared.zero_rows, plan.rows, config.features.max_zero_share)
     return Statistics(means, prepared.zero_rows, prepared.grams, prepared.cross_covariance)
+
+
+def write_sample(run: RunDirectory, modalities: tuple[str, ...], count: int) -> None:
+    """Write the features of a fixed sample of at most ``count`` rows.
+
+    Rows are chosen by hash of their number in the store: by nothing that a seed, an order or a
+    partitioning changes.
+    """
+    rows = arrays.read_rows(run.rows)
+    keys = codes.hash_rows(_SAMPLE_STREAM, rows)
+    chosen = np.sort(np.argsort(keys, kind="stable")[:count])
+    arrays.create_chunk(run.sample("rows"), chosen)
+    execution.run_all([execution.task(_copy_sample, run, g, chosen) for g in modalities])
+
+
+def _copy_sample(run: RunDirectory, modality: str, rows: NDArray[np.int64]) -> None:
+    arrays.create_chunk(run.sample(modality), arrays.read_selected(run.features(modality), rows))
 
 
 def create_codes(run: RunDirectory, plan: Plan, bits: int, iteration: int) -> None:

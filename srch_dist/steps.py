@@ -14,7 +14,7 @@ from srch_dist import execution
 from srch_dist.config import TrainConfig
 from srch_dist.kernels import codes as code_kernels
 from srch_dist.kernels import histogram
-from srch_dist.kernels.bits import pack_codes, unpack_codes
+from srch_dist.kernels.bits import pack_codes, sign_codes, unpack_codes
 from srch_dist.kernels.codes import CodeRule, CodeSums
 from srch_dist.kernels.features import GramMatrices
 from srch_dist.kernels.laplacian import (
@@ -25,7 +25,7 @@ from srch_dist.kernels.laplacian import (
     semantic_weights,
     system_block,
 )
-from srch_dist.kernels.projections import balanced_scales, procrustes
+from srch_dist.kernels.projections import balanced_scales, nearest_orthogonal, procrustes
 from srch_dist.planning import Plan, vector_dtype
 from srch_dist.preparation import create_codes
 from srch_dist.solver.blocks import BlockGraph
@@ -37,6 +37,7 @@ Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 # Width at which the median of the distances is taken as known, relative to its value.
 _MEDIAN_WIDTH = 1e-7
+_LEAST_TURN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -177,17 +178,45 @@ def s_step(graph: BlockGraph, blocks: Sequence[Delayed], config: TrainConfig) ->
 
 
 def code_rule(
-    w: Mapping[str, Matrix], z: Embedding, grams: GramMatrices, n: int, config: TrainConfig
+    w: Mapping[str, Matrix],
+    z: Embedding,
+    grams: GramMatrices,
+    n: int,
+    weights: Mapping[str, float],
+    config: TrainConfig,
 ) -> CodeRule:
     """How the B-step puts Z and the projections together; see `CodeRule`."""
     if config.method.scaling == "printed":
         beta = embedding_weight(config, len(w))
         return CodeRule({g: 2 * part for g, part in w.items()}, np.zeros_like(z.mean), beta)
-    scales = balanced_scales(w, grams, n)
+    scales = balanced_scales(w, grams, n, weights)
+    level = float(np.sqrt(np.mean(z.mean**2)))
+    mean, rms = (z.mean, z.rms) if config.method.center_z else (0 * z.mean, np.hypot(z.rms, level))
     # An embedding that is constant to rounding says nothing; it must not be blown up.
-    flat = z.rms <= 1e-6 * float(np.sqrt(np.mean(z.mean**2)))
-    weight = 0.0 if flat else config.method.omega / z.rms
-    return CodeRule({g: scales[g] * part for g, part in w.items()}, z.mean, weight)
+    weight = 0.0 if rms <= 1e-6 * level else config.method.omega / rms
+    return CodeRule({g: scales[g] * part for g, part in w.items()}, mean, weight)
+
+
+def rotation(
+    graph: BlockGraph, run: RunDirectory, rule: CodeRule, blocks: Sequence[Delayed]
+) -> Matrix:
+    """Q (l, l), which turns the scores T of the sampled rows towards their signs.
+
+    The orthogonal Q nearest to T'sign(T): one step of iterative quantisation (Gong et al., TPAMI
+    2013), and with it the paper's dropped BB' = nI in closed form, since Q mixes bits that say
+    the same.
+    """
+    rows = arrays.read_rows(run.sample("rows"))
+    parts = []
+    for b in graph.plan.blocks:
+        low, high = graph.plan.block_span(b)
+        inside = rows[(rows >= low) & (rows < high)] - low
+        parts.append(execution.task(_pick_rows, blocks[b], inside))
+    scores = execution.task(_sample_product, run, execution.literal(rule), *parts)
+    product: Matrix = execution.run_one(scores)
+    # Bits that agree on the whole sample leave Q open; among equals the least turn is taken.
+    anchor = _LEAST_TURN * np.trace(product) / len(product)
+    return nearest_orthogonal(product + anchor * np.eye(len(product)))
 
 
 def b_step(
@@ -251,6 +280,17 @@ def _system(
         return system_block(block, None, beta, lam, dtype)
     semantic = semantic_weights(lengths.astype(np.float64), alpha, lam)
     return system_block(block, semantic, beta, lam, dtype)
+
+
+def _pick_rows(values: Array, rows: Array) -> Array:
+    return values[rows]
+
+
+def _sample_product(run: RunDirectory, rule: CodeRule, *z: Array) -> Matrix:
+    """T'sign(T) (l, l) of the sampled rows."""
+    features = {g: arrays.read_rows(run.sample(g)).astype(np.float64) for g in rule.projections}
+    scores = code_kernels.code_scores(rule, features, np.concatenate(z))
+    return np.asarray(scores.T @ sign_codes(scores).astype(np.float64))
 
 
 def _right_side(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import resources
@@ -18,19 +16,20 @@ from numpy.typing import NDArray
 from srch_dist import execution
 from srch_dist.algorithm import Learned, learn_codes
 from srch_dist.cluster import Cluster, connect
-from srch_dist.config import TrainConfig, check_config, to_dict
+from srch_dist.config import TrainConfig, check_config
 from srch_dist.errors import ClusterError, ConfigError, InputError, PlanError
 from srch_dist.evaluation import evaluate_model, has_queries
+from srch_dist.fitting import fit_model
 from srch_dist.graph import GraphReport, set_graph
 from srch_dist.ingest import ingest_source
 from srch_dist.kernels.bits import hash_rows
-from srch_dist.kernels.projections import procrustes, ridge_encoder
+from srch_dist.kernels.edges import modality_weights
 from srch_dist.planning import Plan, make_plan
-from srch_dist.preparation import Statistics, prepare_features
+from srch_dist.preparation import Statistics, prepare_features, write_sample
 from srch_dist.progress import Progress, silent
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
-from srch_dist.storage.model import Model, save_model
+from srch_dist.storage.model import save_model
 from srch_dist.storage.run import RunDirectory, create_run
 
 # So that the held-out rows are not those drawn from the same seed for something else.
@@ -168,10 +167,13 @@ def _learn(
         graph = set_graph(run, modalities, plan, config, progress)
     _note_graph(graph, statistics, progress)
     with seconds.of("training"):
-        learned = learn_codes(run, plan, statistics, config, progress)
+        if config.method.rotate or config.method.encoder == "anchors":
+            write_sample(run, modalities, config.method.anchors)
+        weights = choose_weights(graph, config)
+        learned = learn_codes(run, plan, statistics, weights, config, progress)
     progress.note(f"stopped: {learned.reason}")
     with seconds.of("model"):
-        save_model(run.model, _make_model(learned, statistics, store, config))
+        save_model(run.model, fit_model(run, plan, learned, statistics, store, config))
         _write_codes(run, plan, learned.iteration, config.bits)
     if not config.keep_work:
         arrays.remove(run.work)
@@ -185,6 +187,7 @@ def _learn(
             "partitions": len(plan.partitions),
             "blocks": len(plan.blocks),
             "precision": plan.dtype.name,
+            "weights": weights,
             "zero_rows": dict(statistics.zero_rows),
             "graph": dataclasses.asdict(graph),
             "seconds": seconds.spent,
@@ -192,6 +195,14 @@ def _learn(
         }
     )
     return learned
+
+
+def choose_weights(graph: GraphReport, config: TrainConfig) -> dict[str, float]:
+    """How far each modality is trusted, by name; the weights sum to the number of modalities."""
+    if config.method.weights == "equal":
+        return dict.fromkeys(graph.modalities, 1.0)
+    shares = np.array([report.mutual for report in graph.modalities.values()])
+    return dict(zip(graph.modalities, modality_weights(shares).tolist(), strict=True))
 
 
 def _shipped_store(run: RunDirectory) -> FeatureStore:
@@ -225,35 +236,6 @@ def _write_codes(run: RunDirectory, plan: Plan, iteration: int, bits: int) -> No
 def _copy_codes(run: RunDirectory, iteration: int, span: tuple[int, int]) -> None:
     codes = arrays.read_rows(run.checkpoint(iteration, "codes"), *span)
     arrays.write_rows(run.codes, span[0], codes)
-
-
-def _make_model(
-    learned: Learned, statistics: Statistics, store: FeatureStore, config: TrainConfig
-) -> Model:
-    """Projections by one more W-step from the final X B', and the encoder."""
-    projections = {g: procrustes(matrix) for g, matrix in learned.cross_covariance.items()}
-    encoders: Mapping[str, NDArray[np.float64]] = projections
-    if config.method.encoder == "ridge":
-        encoders = {
-            g: ridge_encoder(statistics.grams[g, g], matrix, config.method.ridge)
-            for g, matrix in learned.cross_covariance.items()
-        }
-    packages = ("srch-dist", "numpy", "scipy", "dask", "zarr", "pynndescent")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    metadata = {
-        "versions": {"python": platform.python_version(), **versions},
-        "config": to_dict(config),
-        "store": {"rows": store.rows, "modalities": dict(store.modalities)},
-    }
-    return Model(
-        statistics.means,
-        projections,
-        encoders,
-        config.bits,
-        config.features.center,
-        config.features.unit_norm,
-        metadata,
-    )
 
 
 def _note_unused(

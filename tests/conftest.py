@@ -13,12 +13,15 @@ from srch_dist.algorithm import Learned, learn_codes
 from srch_dist.config import TrainConfig, build_config
 from srch_dist.graph import GraphReport, set_graph
 from srch_dist.ingest import ingest_source
+from srch_dist.kernels.codes import CodeRule
 from srch_dist.planning import Plan, make_plan
-from srch_dist.preparation import Statistics, prepare_features
+from srch_dist.preparation import Statistics, prepare_features, write_sample
 from srch_dist.progress import silent
+from srch_dist.solver.blocks import BlockGraph, load_graph
+from srch_dist.steps import code_rule
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory, create_run
-from srch_dist.training import choose_rows
+from srch_dist.training import choose_rows, choose_weights
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,21 @@ class PreparedRun:
 
     def learn(self) -> Learned:
         """Run the loop."""
-        return learn_codes(self.directory, self.plan, self.statistics, self.config, silent())
+        weights = choose_weights(self.report, self.config)
+        if self.config.method.rotate:
+            write_sample(self.directory, self.modalities, self.config.method.anchors)
+        return learn_codes(
+            self.directory, self.plan, self.statistics, weights, self.config, silent()
+        )
+
+    def graph(self) -> BlockGraph:
+        """The graph's blocks, all modalities trusted alike."""
+        return load_graph(self.directory, self.plan, np.ones(len(self.modalities)))
+
+    def rule(self, w, z) -> CodeRule:
+        """How the B-step goes, all modalities trusted alike."""
+        alike = dict.fromkeys(self.modalities, 1.0)
+        return code_rule(w, z, self.statistics.grams, self.plan.rows, alike, self.config)
 
     def codes(self, iteration: int) -> np.ndarray:
         """±1 codes (n, l) of an iteration's checkpoint."""

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import reference
+from conftest import read_array
 
 from srch_dist import execution
-from srch_dist.solver.blocks import load_graph
-from srch_dist.steps import b_step, code_rule, s_step, w_step, z_step
+from srch_dist.errors import SrchError
+from srch_dist.steps import b_step, s_step, w_step, z_step
 
 N = 150
 PRESETS = {"balanced": reference.BALANCED, "paper": reference.PAPER}
@@ -170,7 +171,7 @@ def test_objective_falls_over_z_s_and_b_steps_of_the_printed_preset(prepare):
     run = prepare(features, preset="paper", method=method, solver={"tolerance": 1e-8})
     x = {g: reference.normalise(values) for g, values in features.items()}
     graphs = {g: reference.adjacency(reference.nearest(x[g], options.k)) for g in x}
-    graph = load_graph(run.directory, run.plan)
+    graph = run.graph()
     cross, rebased, warm = run.statistics.cross_covariance, None, None
     b = run.first_codes.astype(np.float64)
     z, s = b, reference.unit_weights(graphs)
@@ -192,7 +193,7 @@ def test_objective_falls_over_z_s_and_b_steps_of_the_printed_preset(prepare):
             for g in x
         }
         values.append(total(z, s, b))
-        rule = code_rule(w, found, run.statistics.grams, N, run.config)
+        rule = run.rule(w, found)
         sums, _ = b_step(run.directory, run.plan, run.modalities, rule, iteration)
         cross, b = sums.cross_covariance, run.codes(iteration).astype(float)
         values.append(total(z, s, b))
@@ -219,3 +220,55 @@ def test_no_other_embedding_and_no_other_bit_lowers_the_printed_objective(prepar
         flipped = b.copy()
         flipped[i, j] *= -1
         assert total(flipped) > best
+
+
+OPTIONS = {
+    "weights": ({"weights": "mutual"}, {"trust_mutual": True}),
+    "rotation": ({"rotate": True, "anchors": 30}, {"rotation_rows": True}),
+    "no centring": ({"center_z": False}, {"center_z": False}),
+    "all": (
+        {"weights": "mutual", "rotate": True, "anchors": 30, "omega": 1.5},
+        {"trust_mutual": True, "rotation_rows": True, "omega": 1.5},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_options_of_the_method_equal_the_dense_reference(prepare, name, blocks):
+    method, changes = OPTIONS[name]
+    features = reference.paired_features(3, N, (12, 9))
+    method = {**method, "iterations": 4}
+    run = prepare(
+        features, method=method, solver={"tolerance": 1e-10}, blocks=blocks, partition_rows=31
+    )
+    learned = run.learn()
+    changes = dict(changes, iterations=4)
+    if changes.get("rotation_rows"):
+        changes["rotation_rows"] = tuple(read_array(run.directory.sample("rows")))
+    expected = reference.train(features, run.first_codes, reference.Options(**changes))
+    differing = run.codes(learned.iteration) != expected.codes
+    assert (np.abs(expected.scores[differing]) <= reference.SCORE_TOLERANCE).all()
+    objective = [record["objective"] for record in run.directory.history()]
+    np.testing.assert_allclose(objective, [sum(t.values()) for t in expected.terms], rtol=1e-5)
+
+
+def test_sample_depends_on_row_numbers_alone(prepare):
+    features = reference.paired_features(3, N, (12, 9))
+    method = {"rotate": True, "anchors": 20, "iterations": 1}
+    samples = []
+    for seed, size in ((0, 7), (5, N)):
+        run = prepare(features, seed=seed, method=method, partition_rows=size)
+        run.learn()
+        samples.append(read_array(run.directory.sample("rows")))
+    assert len(samples[0]) == 20
+    np.testing.assert_array_equal(samples[0], samples[1])
+
+
+def test_collapsed_codes_end_the_run(prepare):
+    """A graph that outweighs everything gives every row one code; the run must not hide it."""
+    features = reference.paired_features(0, N, (12, 9))
+    method = {"lam": 1e6, "omega": 1e6, "center_z": False, "rebase": False}
+    run = prepare(features, method=method, graph={"k": 20}, solver={"max_iterations": 100_000})
+    with pytest.raises(SrchError, match=r"collapsed in iteration .* independent"):
+        run.learn()

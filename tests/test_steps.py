@@ -8,8 +8,7 @@ import reference
 
 from srch_dist import execution
 from srch_dist.config import build_config
-from srch_dist.solver.blocks import load_graph
-from srch_dist.steps import b_step, code_rule, load_embedding, s_step, w_step, z_step
+from srch_dist.steps import b_step, load_embedding, s_step, w_step, z_step
 
 N, BITS, K = 90, 8, 5
 CUTS = {"one block": {}, "three blocks": {"partition_rows": 20, "blocks": 3}}
@@ -29,7 +28,7 @@ class State:
             solver={"tolerance": tolerance},
             **cut,
         )
-        self.graph = load_graph(self.run.directory, self.run.plan)
+        self.graph = self.run.graph()
         self.x = {g: reference.normalise(values) for g, values in raw.items()}
         self.graphs = {g: reference.adjacency(reference.nearest(x, K)) for g, x in self.x.items()}
         self.b = self.run.first_codes.astype(np.float64)
@@ -211,7 +210,7 @@ def run_b_step(state):
     w = w_step(run.statistics.cross_covariance)
     found = state.z_step()
     z = values_of(found.blocks).astype(np.float64)
-    rule = code_rule(w, found, run.statistics.grams, run.plan.rows, run.config)
+    rule = run.rule(w, found)
     result = b_step(run.directory, run.plan, run.modalities, rule, 1)
     wanted = reference.scores(
         state.x, {g: reference.w_step(x, state.b) for g, x in state.x.items()}, z, state.options
@@ -245,7 +244,7 @@ def rule_of(state, z):
         **{**vars(found), "mean": z.mean(axis=0), "rms": reference.rms(z - z.mean(axis=0))}
     )
     w = w_step(run.statistics.cross_covariance)
-    return code_rule(w, changed, run.statistics.grams, run.plan.rows, run.config)
+    return run.rule(w, changed)
 
 
 def test_balanced_rule_brings_both_terms_to_rms_one(balanced):

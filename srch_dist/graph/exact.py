@@ -22,24 +22,12 @@ def search_tasks(run: RunDirectory, modality: str, plan: Plan, k: int) -> list[D
 
 def nearest_to_rows(run: RunDirectory, modality: str, plan: Plan, rows: Delayed, k: int) -> Delayed:
     """The k nearest rows (over all partitions) of the rows numbered ``rows`` (m,), as a task."""
-    queries = execution.task(read_feature_rows, run, modality, plan.starts, rows)
+    queries = execution.task(arrays.read_selected, run.features(modality), rows)
     parts = [
         execution.task(_search_rows, run, modality, plan.span(p), queries, rows, k)
         for p in plan.partitions
     ]
     return execution.task(_merge, k, *parts)
-
-
-def read_feature_rows(
-    run: RunDirectory, modality: str, starts: tuple[int, ...], rows: NDArray[np.int64]
-) -> NDArray[np.floating]:
-    """Normalised features (m, d) of the rows numbered ``rows`` (m,), ascending."""
-    cuts = np.searchsorted(rows, starts)
-    parts = []
-    for p in np.flatnonzero(np.diff(cuts)):
-        block = arrays.read_rows(run.features(modality), starts[p], starts[p + 1])
-        parts.append(block[rows[cuts[p] : cuts[p + 1]] - starts[p]])
-    return np.concatenate(parts)
 
 
 def write_neighbours(run: RunDirectory, modality: str, start: int, found: Neighbours) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 from dask.delayed import Delayed
 from numpy.typing import NDArray
@@ -29,7 +27,7 @@ def recall_task(
     rows = sample_rows(plan.rows, sample, seed)
     shared = execution.literal(rows)
     exact = nearest_to_rows(run, modality, plan, shared, k)
-    return execution.task(_recall, run, modality, plan.starts, shared, exact)
+    return execution.task(_recall, run, modality, shared, exact)
 
 
 def sample_rows(n: int, sample: int, seed: int) -> NDArray[np.int64]:
@@ -43,15 +41,9 @@ def sample_rows(n: int, sample: int, seed: int) -> NDArray[np.int64]:
 def _recall(
     run: RunDirectory,
     modality: str,
-    starts: tuple[int, ...],
     rows: NDArray[np.int64],
     exact: Neighbours,
 ) -> float:
-    found = np.empty(exact.distances.shape)
-    for start, stop in pairwise(starts):
-        inside = (rows >= start) & (rows < stop)
-        if inside.any():
-            part = arrays.read_rows(run.neighbours(modality, "distances"), start, stop)
-            found[inside] = part[rows[inside] - start]
+    found = arrays.read_selected(run.neighbours(modality, "distances"), rows)
     limit = exact.distances[:, -1:] * _TOLERANCE**2
     return float(np.mean(found <= limit))

@@ -19,19 +19,21 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CodeRule(Sized):
-    """B = sign(z_scale (Z - z_mean) + Σ_g x_scale_g W_g X_g).
+    """B = sign((z_scale (Z - z_mean) + Σ_g X_g projections_g') rotation).
 
-    As printed (Eq. 17): z_mean 0, z_scale β, x_scale 2. Balanced: both terms at rms 1.
+    As printed (Eq. 17): z_mean 0, z_scale β, projections 2 W. Balanced: both terms at one scale.
 
     Attributes
     ----------
-    projections : for each modality x_scale_g W_g, (l, d_g).
+    projections : (l, d_g) by modality.
     z_mean : (l,); z_scale : a number.
+    rotation : (l, l) orthogonal; None leaves the scores as they are.
     """
 
     projections: Mapping[str, Matrix]
     z_mean: Matrix
     z_scale: float
+    rotation: Matrix | None = None
 
 
 @dataclass(frozen=True)
@@ -69,30 +71,35 @@ def code_scores(rule: CodeRule, features: Mapping[str, Array], z: Array) -> Arra
     scores: Array = (rule.z_scale * (z.astype(np.float64) - rule.z_mean)).astype(dtype)
     for g, block in features.items():
         scores += block @ rule.projections[g].T.astype(dtype)
-    return scores
+    return scores if rule.rotation is None else scores @ rule.rotation.astype(dtype)
 
 
 def update_codes(
     rule: CodeRule, features: Mapping[str, Array], z: Array, before: Codes
 ) -> tuple[Codes, CodeSums]:
-    """New codes (n, l) of one partition and its sums."""
+    """New codes (n, l) of one partition, and its sums."""
     codes = sign_codes(code_scores(rule, features, z))
-    return codes, code_sums(features, codes, before, z)
-
-
-def code_sums(
-    features: Mapping[str, Array], codes: Codes, before: Codes, z: Array | None
-) -> CodeSums:
-    """The sums of one partition for given codes (n, l); ``z`` None leaves its term out."""
     dense = codes.astype(np.float32)
-    error = 0.0
-    if z is not None:
-        difference = z.astype(np.float64) - codes
-        error = float(np.einsum("ij,ij->", difference, difference))
-    return CodeSums(
+    difference = z.astype(np.float64) - codes
+    sums = CodeSums(
         {g: product_sum(block, codes) for g, block in features.items()},
         product_sum(dense, dense),
         codes.sum(axis=0, dtype=np.float64),
         int(np.count_nonzero(codes != before)),
-        error,
+        float(np.einsum("ij,ij->", difference, difference)),
     )
+    return codes, sums
+
+
+def effective_bits(code_gram: Matrix, bit_sums: Matrix, n: int) -> float:
+    """How many independent balanced bits the codes are worth: 0 (constant) to l.
+
+    The participation ratio of the covariance of the bits, times their mean variance.
+    """
+    means = bit_sums / n
+    covariance = code_gram / n - np.outer(means, means)
+    variance = float(np.trace(covariance))
+    squares = float(np.einsum("ij,ij->", covariance, covariance))
+    if squares <= 0.0 or variance <= 0.0:
+        return 0.0
+    return variance**2 / squares * variance / len(bit_sums)

@@ -29,7 +29,7 @@ class GraphBlock(Sized):
         A row's edges are in ascending order of the neighbour's row number for every block
         count, so that sums along a row round in the same way.
     halo : (h,) int64, sorted row numbers of neighbours outside the block.
-    weights : (edges,) float64, Σ_g C_g (Eq. 6).
+    weights : (edges,) float64, Σ_g w_g C_g (Eq. 6), with w_g the weight of modality g.
     multiplicity : (edges,) int64, how many modalities' graphs hold the edge.
     counted_once : (edges,), true at one end of each undirected edge: the row of the lower number.
     """
@@ -72,10 +72,12 @@ def make_block(
     indptr: NDArray[np.int64],
     indices: NDArray[np.int64],
     weights: Array,
+    trust: Array,
 ) -> GraphBlock:
     """Give global neighbour numbers ``indices`` (edges,) local columns; see `GraphBlock`.
 
-    ``weights`` is (edges, modalities): C_g, zero where a modality's graph lacks the edge.
+    ``weights`` is (edges, modalities): C_g, zero where a modality's graph lacks the edge;
+    ``trust`` (modalities,) weighs the modalities' graphs.
     """
     rows = len(indptr) - 1
     own = (indices >= first_row) & (indices < first_row + rows)
@@ -86,7 +88,7 @@ def make_block(
         indptr,
         columns,
         halo,
-        weights.sum(axis=1, dtype=np.float64),
+        weights @ trust,
         (weights > 0).sum(axis=1, dtype=np.int64),
         first_row + np.repeat(np.arange(rows), np.diff(indptr)) < indices,
     )

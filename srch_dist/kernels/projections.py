@@ -40,24 +40,30 @@ def ridge_encoder(gram: Matrix, cross_covariance: Matrix, ridge: float) -> Matri
     return np.ascontiguousarray(solution.T)
 
 
+def nearest_orthogonal(matrix: Matrix) -> Matrix:
+    """The orthogonal matrix nearest to a square one: its polar factor."""
+    left, _, right = np.linalg.svd(matrix)
+    return np.asarray(left @ right)
+
+
 def projection_energy(w: Matrix, gram: Matrix) -> float:
     """‖W X‖² over all rows and bits, from the Gram matrix (d, d)."""
     return float(np.einsum("ij,ij->", w @ gram, w))
 
 
 def balanced_scales(
-    projections: Mapping[str, Matrix], grams: GramMatrices, n: int
+    projections: Mapping[str, Matrix], grams: GramMatrices, n: int, weights: Mapping[str, float]
 ) -> dict[str, float]:
-    """Factors s_g such that P = Σ_g s_g W_g X_g has equal parts and rms(P) = 1.
+    """Factors s_g such that P = Σ_g s_g W_g X_g has parts of rms ∝ ``weights`` and rms(P) = 1.
 
-    Each W_g X_g is brought to rms 1, then their sum is: both follow from the Gram matrices.
+    Each W_g X_g is brought to rms w_g, then their sum to 1: both follow from the Gram matrices.
     A modality whose projection is zero everywhere gets the factor 0.
     """
     entries = n * len(next(iter(projections.values())))
     scale: dict[str, float] = {}
     for g, w in projections.items():
         energy = projection_energy(w, grams[g, g])
-        scale[g] = np.sqrt(entries / energy) if energy > 0 else 0.0
+        scale[g] = weights[g] * np.sqrt(entries / energy) if energy > 0 else 0.0
     total = 0.0
     for (g, h), gram in grams.items():
         part = np.einsum("ij,ij->", projections[g] @ gram, projections[h])

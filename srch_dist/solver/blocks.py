@@ -52,10 +52,10 @@ class BlockGraph:
         ]
 
 
-def load_graph(run: RunDirectory, plan: Plan) -> BlockGraph:
-    """Load every block onto a worker, once for all iterations."""
+def load_graph(run: RunDirectory, plan: Plan, trust: NDArray[np.float64]) -> BlockGraph:
+    """Load every block onto a worker, once; ``trust`` (modalities,) weighs their graphs."""
     blocks = [
-        execution.task(_load_block, run, plan.block_partitions(b), plan.block_span(b)[0])
+        execution.task(_load_block, run, plan.block_partitions(b), plan.block_span(b)[0], trust)
         for b in plan.blocks
     ]
     requests = {
@@ -70,7 +70,9 @@ def load_graph(run: RunDirectory, plan: Plan) -> BlockGraph:
     )
 
 
-def _load_block(run: RunDirectory, partitions: range, first_row: int) -> GraphBlock:
+def _load_block(
+    run: RunDirectory, partitions: range, first_row: int, trust: NDArray[np.float64]
+) -> GraphBlock:
     parts: dict[str, list[Array]] = {"indptr": [], "indices": [], "weights": []}
     edges = 0
     for p in partitions:
@@ -81,7 +83,7 @@ def _load_block(run: RunDirectory, partitions: range, first_row: int) -> GraphBl
         edges += int(ends[-1])
     parts["indptr"].append(np.array([edges]))
     joined = {kind: np.concatenate(values) for kind, values in parts.items()}
-    return make_block(first_row, joined["indptr"], joined["indices"], joined["weights"])
+    return make_block(first_row, joined["indptr"], joined["indices"], joined["weights"], trust)
 
 
 def _request(block: GraphBlock, span: tuple[int, int]) -> Array:

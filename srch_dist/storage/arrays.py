@@ -82,6 +82,19 @@ def read_rows(path: str | Path, start: int = 0, stop: int | None = None) -> Arra
         raise StorageError(f"cannot read rows {start} to {stop - 1} of {path}: {error}") from None
 
 
+def read_selected(path: str | Path, rows: NDArray[np.int64]) -> Array:
+    """The rows numbered ``rows`` (m,), ascending, reading one chunk at a time."""
+    array = open_array(path)
+    step = array.chunks[0]
+    cuts = np.searchsorted(rows, np.arange(0, array.shape[0] + step, step))
+    parts = []
+    for chunk in np.flatnonzero(np.diff(cuts)):
+        wanted = rows[cuts[chunk] : cuts[chunk + 1]]
+        first, last = int(wanted[0]), int(wanted[-1])
+        parts.append(read_rows(path, first, last + 1)[wanted - first])
+    return np.concatenate(parts) if parts else read_rows(path, 0, 0)
+
+
 def write_rows(path: str | Path, start: int, values: Array) -> int:
     """Write whole chunks from row ``start`` and return the crc32 of the values."""
     array = open_array(path)

@@ -47,21 +47,18 @@ class FeatureStore:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Rows ``start`` … ``stop`` - 1 of a modality or side array."""
-        if name not in self.modalities and name not in self.side:
-            known = ", ".join([*self.modalities, *self.side])
-            raise InputError(f"{self.path} has no array {name!r}; it has {known}")
+        self._check(name)
         return arrays.read_rows(Path(self.path) / name, start, stop)
 
     def read_selected(self, name: str, rows: NDArray[np.int64]) -> Array:
         """The rows numbered ``rows`` (m,), ascending, reading one chunk at a time."""
-        step = self.rows_per_chunk
-        cuts = np.searchsorted(rows, np.arange(0, self.rows + step, step))
-        parts = []
-        for chunk in np.flatnonzero(np.diff(cuts)):
-            wanted = rows[cuts[chunk] : cuts[chunk + 1]]
-            first, last = int(wanted[0]), int(wanted[-1])
-            parts.append(self.read(name, first, last + 1)[wanted - first])
-        return np.concatenate(parts) if parts else self.read(name, 0, 0)
+        self._check(name)
+        return arrays.read_selected(Path(self.path) / name, rows)
+
+    def _check(self, name: str) -> None:
+        if name not in self.modalities and name not in self.side:
+            known = ", ".join([*self.modalities, *self.side])
+            raise InputError(f"{self.path} has no array {name!r}; it has {known}")
 
 
 class FeatureWriter:

@@ -22,6 +22,22 @@ Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Anchors:
+    """What similarities to anchor rows add to the scores of a modality.
+
+    Attributes
+    ----------
+    rows : (m, d_g) normalised features. encoder : (l, m). offset : (l,).
+    bandwidth : squared distance that the similarity is measured by.
+    """
+
+    rows: Matrix
+    encoder: Matrix
+    offset: Matrix
+    bandwidth: float
+
+
+@dataclass(frozen=True)
 class Model:
     """What it takes to encode rows that were not trained on.
 
@@ -30,6 +46,7 @@ class Model:
     means : (d_g,) by modality, subtracted before rows are scaled to unit length.
     projections : W_g (l, d_g), Eq. 11.
     encoders : (l, d_g), what codes are taken the sign of: W_g (Eq. 18) or a ridge regression.
+    anchors : by modality what is added to that; empty without the anchor encoder.
     bits : l. center, unit_norm : how features are normalised.
     metadata : versions and options, for the record.
     """
@@ -37,6 +54,7 @@ class Model:
     means: Mapping[str, Matrix]
     projections: Mapping[str, Matrix]
     encoders: Mapping[str, Matrix]
+    anchors: Mapping[str, Anchors]
     bits: int
     center: bool
     unit_norm: bool
@@ -48,6 +66,7 @@ def save_model(path: Path, model: Model) -> None:
     header = {
         "format": FORMAT,
         "modalities": list(model.means),
+        "anchors": list(model.anchors),
         "bits": model.bits,
         "center": model.center,
         "unit_norm": model.unit_norm,
@@ -58,6 +77,11 @@ def save_model(path: Path, model: Model) -> None:
         members[f"mean/{g}"] = model.means[g]
         members[f"projection/{g}"] = model.projections[g]
         members[f"encoder/{g}"] = model.encoders[g]
+    for g, anchors in model.anchors.items():
+        members[f"anchors/{g}/rows"] = anchors.rows
+        members[f"anchors/{g}/encoder"] = anchors.encoder
+        members[f"anchors/{g}/offset"] = anchors.offset
+        members[f"anchors/{g}/bandwidth"] = np.array(anchors.bandwidth)
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         np.savez(file, **members)
@@ -82,6 +106,7 @@ def load_model(path: str | Path) -> Model:
                 {g: members[f"mean/{g}"] for g in names},
                 {g: members[f"projection/{g}"] for g in names},
                 {g: members[f"encoder/{g}"] for g in names},
+                {g: _read_anchors(members, g) for g in header["anchors"]},
                 header["bits"],
                 header["center"],
                 header["unit_norm"],
@@ -89,3 +114,10 @@ def load_model(path: str | Path) -> Model:
             )
     except (*_DAMAGE, OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"cannot read the model {file}: {error}") from None
+
+
+def _read_anchors(members: Mapping[str, Any], g: str) -> Anchors:
+    rows, encoder, offset, bandwidth = (
+        members[f"anchors/{g}/{name}"] for name in ("rows", "encoder", "offset", "bandwidth")
+    )
+    return Anchors(rows, encoder, offset, float(bandwidth))

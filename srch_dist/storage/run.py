@@ -65,6 +65,10 @@ class RunDirectory:
         """Normalised features (n, d_g) in training order."""
         return self.work / "features" / modality
 
+    def sample(self, name: str) -> Path:
+        """Normalised features (m, d_g) of a fixed sample, or its ``rows`` in training order."""
+        return self.work / "sample" / name
+
     def neighbours(self, modality: str, kind: str) -> Path:
         """``rows`` or ``distances`` (n, k) of the nearest neighbours."""
         return self.work / "neighbours" / modality / kind

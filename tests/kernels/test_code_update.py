@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import reference
 
-from srch_dist.kernels.codes import CodeRule, code_scores, code_sums, update_codes
+from srch_dist.kernels.codes import CodeRule, code_scores, effective_bits, update_codes
 
 N, BITS = 50, 8
 
@@ -80,8 +82,26 @@ def test_sums_of_two_parts_add_up_to_those_of_the_whole(parts):
     assert both.embedding_error == pytest.approx(whole.embedding_error, rel=1e-12)
 
 
-def test_without_an_embedding_its_error_is_left_out(parts):
-    features, _, _, before = parts
-    sums = code_sums(features, before, before, None)
-    assert sums.embedding_error == 0.0
-    assert sums.changed == 0
+def test_rotation_turns_the_scores(parts):
+    features, rule, z, _ = parts
+    turn, _ = np.linalg.qr(np.random.default_rng(4).normal(size=(BITS, BITS)))
+    turned = dataclasses.replace(rule, rotation=turn)
+    expected = expected_scores(features, rule, z) @ turn
+    np.testing.assert_allclose(code_scores(turned, features, z), expected, rtol=1e-10, atol=1e-12)
+
+
+def worth(codes):
+    b = codes.astype(np.float64)
+    return effective_bits(b.T @ b, b.sum(axis=0), len(b))
+
+
+def test_independent_balanced_bits_are_all_worth_one():
+    codes = np.random.default_rng(0).choice([-1, 1], (20_000, BITS))
+    assert worth(codes) == pytest.approx(BITS, rel=0.01)
+
+
+def test_copies_of_one_bit_are_worth_one_and_constant_bits_nothing():
+    bit = np.random.default_rng(1).choice([-1, 1], (20_000, 1))
+    assert worth(np.repeat(bit, BITS, axis=1)) == pytest.approx(1.0, rel=0.01)
+    assert worth(np.ones((50, BITS))) == 0.0
+    assert worth(np.hstack([bit, np.ones((20_000, BITS - 1))])) < 0.2

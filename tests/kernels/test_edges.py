@@ -12,6 +12,7 @@ from srch_dist.kernels.edges import (
     degrees,
     directed_pairs,
     edge_weights,
+    modality_weights,
     symmetrise,
 )
 
@@ -125,3 +126,16 @@ def test_components_are_those_of_scipy_for_any_split_of_the_edges(edges, cut):
     expected = lowest_of_components(nodes, others, 25)
     np.testing.assert_array_equal(lowest, expected)
     assert 25 - len(stars) == len(np.unique(expected))
+
+
+def test_modalities_are_weighted_by_their_share_of_mutual_edges():
+    weights = modality_weights(np.array([0.2, 0.4, 0.6]))
+    np.testing.assert_allclose(weights, 3 * np.array([1, 8, 27]) / 36, rtol=1e-12)
+
+
+def test_a_very_mutual_graph_is_trusted_no_more_than_a_clean_one():
+    np.testing.assert_allclose(modality_weights(np.array([0.65, 0.9])), [1.0, 1.0])
+
+
+def test_graphs_without_a_mutual_edge_are_trusted_alike():
+    np.testing.assert_array_equal(modality_weights(np.zeros(2)), [1.0, 1.0])

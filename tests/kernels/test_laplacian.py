@@ -45,7 +45,8 @@ def block_of(graphs, span):
     weights = dense_weights(graphs)
     rows, columns = np.nonzero(weights.sum(axis=0)[slice(*span)])
     indptr = np.searchsorted(rows, np.arange(span[1] - span[0] + 1))
-    return make_block(span[0], indptr, columns, weights[:, rows + span[0], columns].T)
+    trust = np.ones(len(graphs))
+    return make_block(span[0], indptr, columns, weights[:, rows + span[0], columns].T, trust)
 
 
 def apply(system, block, span, values):

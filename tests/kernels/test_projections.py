@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 from srch_dist.kernels.features import gram_matrices
 from srch_dist.kernels.projections import (
     balanced_scales,
+    nearest_orthogonal,
     procrustes,
     projection_energy,
     ridge_encoder,
@@ -95,9 +96,10 @@ def test_projection_energy_is_the_squared_norm_of_the_projected_rows(data):
     assert projection_energy(w, x.T @ x) == pytest.approx(np.sum((x @ w.T) ** 2), rel=1e-12)
 
 
-def scaled_parts(features, projections):
+def scaled_parts(features, projections, weights=None):
     n = len(next(iter(features.values())))
-    scales = balanced_scales(projections, gram_matrices(features), n)
+    weights = weights or dict.fromkeys(features, 1.0)
+    scales = balanced_scales(projections, gram_matrices(features), n, weights)
     return {g: scales[g] * features[g] @ projections[g].T for g in features}
 
 
@@ -110,6 +112,25 @@ def test_balanced_parts_have_one_rms_and_their_sum_rms_one(dims):
     sizes = [reference.rms(part) for part in parts.values()]
     np.testing.assert_allclose(sizes, sizes[0], rtol=1e-10)
     assert reference.rms(sum(parts.values())) == pytest.approx(1.0, rel=1e-10)
+
+
+def test_weighted_parts_have_rms_in_proportion_to_their_weights():
+    features = reference.paired_features(1, 80, (12, 9))
+    rng = np.random.default_rng(2)
+    projections = {g: rng.normal(size=(8, x.shape[1])) for g, x in features.items()}
+    parts = scaled_parts(features, projections, {"m0": 0.5, "m1": 1.5})
+    ratio = reference.rms(parts["m1"]) / reference.rms(parts["m0"])
+    assert ratio == pytest.approx(3.0, rel=1e-10)
+    assert reference.rms(sum(parts.values())) == pytest.approx(1.0, rel=1e-10)
+
+
+def test_nearest_orthogonal_is_orthogonal_and_no_other_is_nearer():
+    rng = np.random.default_rng(5)
+    matrix = rng.normal(size=(6, 6))
+    found = nearest_orthogonal(matrix)
+    np.testing.assert_allclose(found @ found.T, np.eye(6), atol=1e-12)
+    others = [np.linalg.qr(rng.normal(size=(6, 6)))[0] for _ in range(200)]
+    assert np.sum(found * matrix) >= max(np.sum(other * matrix) for other in others)
 
 
 def test_a_modality_that_projects_to_zero_gets_no_weight():

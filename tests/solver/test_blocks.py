@@ -3,7 +3,6 @@ import pytest
 import reference
 
 from srch_dist import execution
-from srch_dist.solver.blocks import load_graph
 
 N = 70
 
@@ -17,7 +16,7 @@ def run(request, prepare):
 
 @pytest.fixture(scope="module")
 def graph(run):
-    return load_graph(run.directory, run.plan)
+    return run.graph()
 
 
 def test_blocks_hold_every_edge_with_the_sum_of_its_weights(run, graph):

@@ -10,7 +10,6 @@ from srch_dist import execution
 from srch_dist.config import SolverConfig
 from srch_dist.errors import SrchError
 from srch_dist.kernels.laplacian import system_block
-from srch_dist.solver.blocks import load_graph
 from srch_dist.solver.cg import solve
 
 N, BITS, BETA, LAM = 80, 16, 0.5, 10.0
@@ -30,7 +29,7 @@ def graph_of(prepare, features):
         options = {"k": 4, "symmetry": "mutual"}
         run = prepare(features, graph=options, partition_rows=16, blocks=blocks)
         assert len(run.plan.blocks) == blocks
-        return load_graph(run.directory, run.plan)
+        return run.graph()
 
     return load
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from srch_dist.errors import StorageError
-from srch_dist.storage.model import Model, load_model, save_model
+from srch_dist.storage.model import Anchors, Model, load_model, save_model
 
 
 @pytest.fixture
@@ -19,6 +19,11 @@ def model():
         {g: rng.normal(size=d) for g, d in dims.items()},
         {g: rng.normal(size=(16, d)) for g, d in dims.items()},
         {g: rng.normal(size=(16, d)) for g, d in dims.items()},
+        {
+            "image": Anchors(
+                rng.normal(size=(4, 5)), rng.normal(size=(16, 4)), rng.normal(size=16), 0.7
+            )
+        },
         16,
         True,
         False,
@@ -56,9 +61,9 @@ def test_numpy_reads_every_member_without_pickle(tmp_path, model):
         header = json.loads(str(members["header"]))
     assert kinds.pop("header") == "U"
     assert set(kinds.values()) == {"f"}
-    assert sorted(kinds) == sorted(
-        f"{kind}/{g}" for kind in ("mean", "projection", "encoder") for g in model.means
-    )
+    expected = [f"{kind}/{g}" for kind in ("mean", "projection", "encoder") for g in model.means]
+    parts = ("rows", "encoder", "offset", "bandwidth")
+    assert sorted(kinds) == sorted(expected + [f"anchors/image/{part}" for part in parts])
     assert (header["format"], header["modalities"], header["bits"]) == (1, list(model.means), 16)
 
 
@@ -87,6 +92,7 @@ def test_pickled_member_is_refused_and_not_run(tmp_path, model, member):
         {"header": np.array('{"format": 1}')},
         {"mean__text": None},
         {"encoder__image": None},
+        {"anchors/image/rows": None},
     ],
 )
 def test_incomplete_or_foreign_model_is_refused(tmp_path, model, change):
