@@ -96,16 +96,20 @@ def prepare_features(
 
 
 def write_sample(run: RunDirectory, modalities: tuple[str, ...], count: int) -> None:
-    """Write the features of a fixed sample of at most ``count`` rows.
-
-    Rows are chosen by hash of their number in the store: by nothing that a seed, an order or a
-    partitioning changes.
-    """
-    rows = arrays.read_rows(run.rows)
-    keys = codes.hash_rows(_SAMPLE_STREAM, rows)
-    chosen = np.sort(np.argsort(keys, kind="stable")[:count])
+    """Write the features of a fixed sample of at most ``count`` training rows."""
+    chosen = sample_positions(arrays.read_rows(run.rows), count)
     arrays.create_chunk(run.sample("rows"), chosen)
     execution.run_all([execution.task(_copy_sample, run, g, chosen) for g in modalities])
+
+
+def sample_positions(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Positions, ascending, of at most ``count`` of the ``rows`` (n,), numbered as in the store.
+
+    They are chosen by hash of the row number: by nothing that a seed, an order or a partitioning
+    changes.
+    """
+    keys = codes.hash_rows(_SAMPLE_STREAM, rows)
+    return np.sort(np.argsort(keys, kind="stable")[:count])
 
 
 def _copy_sample(run: RunDirectory, modality: str, rows: NDArray[np.int64]) -> None:

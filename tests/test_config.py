@@ -28,6 +28,11 @@ def test_balanced_is_the_default_and_is_as_algorithm_md_defines_it():
         "threshold": 1e-3,
         "encoder": "ridge",
         "ridge": 0.1,
+        # Options beyond algorithm.md, off:
+        "center_z": True,
+        "weights": "equal",
+        "rotate": False,
+        "anchors": 1000,
     }
     assert config.solver.tolerance == 1e-4
 

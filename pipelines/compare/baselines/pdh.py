@@ -1,0 +1,116 @@
+"""Predictable dual-view hashing (PDH).
+
+M. Rastegari, J. Choi, S. Fakhraei, H. Daumé III and L. Davis, "Predictable dual-view hashing",
+ICML 2013.
+
+Each bit of one view is to be predicted with a large margin from the other view. For hyperplanes
+W_g (d_g, l) and bits Y_g in {-1, +1}, (n, l):
+
+    Σ_g ‖Y_gᵀY_g / n - I‖² + Σ_g ‖W_g‖² + C Σ_g Σ hinge(1 - Y_h ∘ (X_g W_g)),   Y_g = sign(X_g W_g),
+
+h the other view. Block coordinate descent from the bits of CCA: the hyperplanes of a view are SVMs
+trained on the bits of the other; the bits of a view are the signs of its margins after the nearest
+matrix with orthonormal columns is taken, which is what keeps them uncorrelated.
+
+Uncertain: the original text was not at hand. How it relaxes the correlation term is not known
+here; the polar factor of the margins is a stand-in (``decorrelate``); l <= n for its sake.
+The SVMs use the squared hinge without an intercept (the features are centred), so that all l are
+solved at once; C is per row. Beyond min(d_g) bits CCA's start is spread by a random frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .cca import CcaSign
+from .linear_algebra import polar_factor
+from .protocol import CodeArray, Features, FloatArray, LinearCodes, signs, two_modalities
+
+
+def svm_objective(X: FloatArray, Y: CodeArray, W: FloatArray, C: float) -> FloatArray:
+    """½‖w‖² + C Σ max(0, 1 - y·xw)² of every column, (l,)."""
+    slack = np.maximum(0.0, 1.0 - Y * (X @ W))
+    return np.asarray(0.5 * np.sum(W**2, axis=0) + C * np.sum(slack**2, axis=0))
+
+
+def linear_svms(
+    X: FloatArray, Y: CodeArray, C: float, tolerance: float = 1e-3, iterations: int = 500
+) -> FloatArray:
+    """Hyperplanes (d, l) of l linear SVMs with squared hinge and no intercept.
+
+    Accelerated gradient descent on all columns at once, restarted where a step goes uphill.
+
+    Parameters
+    ----------
+    X : array (n, d)
+    Y : array (n, l) of -1 and +1
+        Targets, one SVM a column.
+    C : float
+        Weight of a row's squared hinge.
+    tolerance : float
+        Stop when every column's gradient is below this share of its first.
+    """
+    curvature = 1.0 + 2.0 * C * np.linalg.norm(X.T @ X, 2)
+    W = np.zeros((X.shape[1], Y.shape[1]))
+    ahead, momentum = W, 1.0
+    first = 2.0 * C * np.linalg.norm(X.T @ Y, axis=0)
+    for _ in range(iterations):
+        slack = np.maximum(0.0, 1.0 - Y * (X @ ahead))
+        gradient = ahead - 2.0 * C * (X.T @ (Y * slack))
+        if np.all(np.linalg.norm(gradient, axis=0) <= tolerance * first):
+            return np.asarray(ahead)
+        previous, W = W, ahead - gradient / curvature
+        if np.sum(gradient * (W - previous)) > 0:
+            ahead, momentum = W, 1.0
+            continue
+        following = (1.0 + np.sqrt(1.0 + 4.0 * momentum**2)) / 2.0
+        ahead = W + (momentum - 1.0) / following * (W - previous)
+        momentum = following
+    return W
+
+
+def uncorrelated_bits(margins: FloatArray) -> CodeArray:
+    """Signs (n, l) of the matrix with orthonormal columns that is nearest to the margins."""
+    return signs(polar_factor(margins))
+
+
+@dataclass(frozen=True)
+class PredictableDualView:
+    """PDH.
+
+    Parameters
+    ----------
+    C : float
+        Weight of the hinges.
+    rounds : int
+        Passes over both views.
+    decorrelate : bool
+        Whether a view's bits are made uncorrelated before the other view learns them.
+    """
+
+    C: float = 1.0
+    rounds: int = 3
+    decorrelate: bool = True
+    name: ClassVar[str] = "PDH"
+    supervised: ClassVar[bool] = False
+
+    def bits_of(self, margins: FloatArray) -> CodeArray:
+        """Bits (n, l) of a view from its margins (n, l)."""
+        return uncorrelated_bits(margins) if self.decorrelate else signs(margins)
+
+    def fit(
+        self, features: Features, bits: int, seed: int, labels: FloatArray | None = None
+    ) -> LinearCodes:
+        """See `Method`."""
+        first, second = two_modalities(features)
+        X, Y = features[first], features[second]
+        bits_y = CcaSign().fit(features, bits, seed).encode(second, Y)
+        for _ in range(self.rounds):
+            W_x = linear_svms(X, bits_y, self.C)
+            bits_x = self.bits_of(X @ W_x)
+            W_y = linear_svms(Y, bits_x, self.C)
+            bits_y = self.bits_of(Y @ W_y)
+        return LinearCodes({first: W_x, second: W_y}, train_codes=signs(X @ W_x + Y @ W_y))

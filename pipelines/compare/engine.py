@@ -1,0 +1,113 @@
+"""SRCH through the real engine: one run a call, on a cluster that all runs share."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import distributed
+
+import srch_dist
+from srch_dist.kernels.bits import Codes, unpack_codes
+from srch_dist.storage import arrays
+
+from .data import RetrievalTask
+from .scoring import Measures, score_codes
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where runs are computed and where their directories are put for as long as they are read.
+
+    Attributes
+    ----------
+    scheduler : address of a Dask scheduler. scratch : folder for runs and ingested stores.
+    """
+
+    scheduler: str
+    scratch: Path
+
+    def train(self, task: RetrievalTask, values: Mapping[str, Any]) -> EngineRun:
+        """Train and evaluate with ``values``, options nested as in a YAML file.
+
+        Raises
+        ------
+        SrchError : refused by the engine, for example because the codes collapsed.
+        """
+        folder = Path(tempfile.mkdtemp(dir=self.scratch)) / "run"
+        try:
+            places = {"data": task.store.path, "out": str(folder), "scheduler": self.scheduler}
+            config = srch_dist.build_config({**values, **places, "evaluate": True})
+            trained = srch_dist.train_model(config)
+            assert trained.evaluation is not None, "a task has queries"
+            evaluated = trained.evaluation["map"]
+            model = srch_dist.load_model(folder)
+            scores = score_codes(task, _encode(task, model))
+            scores["map"] = [evaluated[f"{g}_to_{h}"] for g, h in task.directions]
+            summary = trained.run.summary()
+            codes = unpack_codes(arrays.read_rows(trained.run.codes))
+            return EngineRun(scores, codes, summary, config.method.encoder)
+        finally:
+            shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """What is kept of a run.
+
+    Attributes
+    ----------
+    scores : MAP of both directions, ``map`` as evaluated by the engine, ``unseen`` as in
+        `score_codes`. codes : learned codes (n, l). summary : stages and sizes, as in ``run.json``.
+    encoder : the option method.encoder.
+    """
+
+    scores: Measures
+    codes: Codes
+    summary: Mapping[str, Any]
+    encoder: str
+
+    @property
+    def fit_seconds(self) -> float:
+        """Seconds from features to model, without evaluation."""
+        return float(sum(self.summary["seconds"].values()))
+
+    @property
+    def peak_bytes(self) -> int:
+        """Largest resident memory of a worker so far, interpreter and libraries included."""
+        memory = self.summary["peak_memory"]
+        return int(memory.get("worker", memory["client"]))
+
+
+@contextmanager
+def open_engine(workers: int, scheduler: str | None = None) -> Iterator[Engine]:
+    """An engine on ``scheduler``, or on a local cluster of its own."""
+    with tempfile.TemporaryDirectory(prefix="compare-") as name:
+        scratch = Path(name)
+        if scheduler is not None:
+            yield Engine(scheduler, scratch)
+            return
+        with distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            local_directory=str(scratch / "workers"),
+        ) as cluster:
+            yield Engine(cluster.scheduler_address, scratch)
+
+
+def _encode(task: RetrievalTask, model: srch_dist.Model) -> dict[str, dict[str, Any]]:
+    """Packed codes by side and modality from features as they are stored."""
+    return {
+        side: {
+            g: srch_dist.encode_rows(model, g, task.store.read_selected(g, rows))
+            for g in task.store.modalities
+        }
+        for side, rows in task.rows.items()
+    }

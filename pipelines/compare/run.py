@@ -1,0 +1,205 @@
+"""Every method on any paired features, as one table.
+
+    python -m pipelines.compare.run STORE [STORE ...] --bits 16 32 64 128 --seeds 5 --out FOLDER
+
+STORE is a feature store, or an .npz that is ingested first; it needs labels and a split. Results
+go to ``results.json`` (every single fit) and ``results.md`` (the table), renewed after each width.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from srch_dist.errors import ConfigError, SrchError
+
+from .baselines.protocol import CodeModel, DistanceModel, Method
+from .data import RetrievalTask, open_source
+from .encoders import CommonEncoders
+from .engine import Engine, open_engine
+from .grids import DETERMINISTIC, GRIDS, SRCH, method_names
+from .published import published_records
+from .scoring import Measures, score_model
+from .table import ENCODERS, best_points, markdown
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Compare SRCH with every baseline."""
+
+    stores: Annotated[list[Path], tyro.conf.Positional]
+    """Feature stores, or .npz files that are ingested first."""
+    out: Path
+    """Folder for results.json and results.md."""
+    bits: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
+    """Code lengths, multiples of 8."""
+    seeds: int = 5
+    """Seeds 0 … n - 1; grids are searched with seed 0."""
+    methods: list[str] | None = None
+    """Rows of the table by name; all when absent."""
+    workers: int = 1
+    """Worker processes of the cluster that SRCH runs on."""
+    scheduler: str | None = None
+    """Address of a running Dask scheduler instead."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One data set at one code length."""
+
+    task: RetrievalTask
+    encoders: CommonEncoders
+    engine: Engine
+    bits: int
+
+    def run_srch(self, name: str, seeds: int) -> Iterator[Record]:
+        """A preset of SRCH with every seed; a refused run gives a record that says why."""
+        for seed in range(seeds):
+            base = self._base(name, SRCH[name], seed) | {"best_for": list(ENCODERS)}
+            try:
+                run = self.engine.train(self.task, SRCH[name] | {"bits": self.bits, "seed": seed})
+            except SrchError as error:
+                yield base | {"error": str(error)}
+                continue
+            scores = {"own": run.scores} | self.encoders.scores(run.codes)
+            if run.encoder in scores:
+                scores[run.encoder] = run.scores
+            yield base | {
+                "fit_seconds": round(run.fit_seconds, 3),
+                "peak_bytes": run.peak_bytes,
+                "scores": scores,
+            }
+
+    def run_grid(self, grid: tuple[Method, ...], seeds: int) -> list[Record]:
+        """A baseline's grid with seed 0, then its best points with the other seeds.
+
+        The best point is chosen for each encoder by the test MAP, mean of both directions.
+        """
+        records = [self._run_point(method, 0, ENCODERS) for method in grid]
+        best = best_points(records)
+        for record, method in list(zip(records, grid, strict=True)):
+            record["best_for"] = [name for name, point in best.items() if point is record]
+            if not record["best_for"] or "error" in record:
+                continue
+            record["peak_bytes"] = _peak_bytes(partial(self._fit, method, 0))
+            for seed in range(1, 1 if method.name in DETERMINISTIC else seeds):
+                again = self._run_point(method, seed, tuple(record["best_for"]))
+                records.append(again | {"best_for": record["best_for"]})
+        return records
+
+    def _run_point(self, method: Method, seed: int, encoders: tuple[str, ...]) -> Record:
+        """Fit one point and score it with ``encoders``; what cannot be fitted says why."""
+        base = self._base(method.name, asdict(method), seed)  # type: ignore[call-overload]
+        base["supervised"] = method.supervised
+        start = time.perf_counter()
+        try:
+            model = self._fit(method, seed)
+        except (ValueError, RuntimeError) as error:
+            return base | {"error": str(error)}
+        seconds = time.perf_counter() - start
+        base |= {"fit_seconds": round(seconds, 3), "real": not isinstance(model, CodeModel)}
+        return base | {"scores": self._scores(model, encoders)}
+
+    def _scores(
+        self, model: CodeModel | DistanceModel, encoders: tuple[str, ...]
+    ) -> dict[str, Measures]:
+        scores = {"own": score_model(self.task, model)} if "own" in encoders else {}
+        if isinstance(model, CodeModel) and model.train_codes is not None:
+            common = self.encoders.scores(model.train_codes) if set(encoders) - {"own"} else {}
+            scores |= {name: common[name] for name in encoders if name in common}
+        return scores
+
+    def _fit(self, method: Method, seed: int) -> CodeModel | DistanceModel:
+        labels = self.task.class_indicators if method.supervised else None
+        return method.fit(self.task.train, self.bits, seed, labels)
+
+    def _base(self, name: str, parameters: dict[str, Any], seed: int) -> Record:
+        return {
+            "set": self.task.name,
+            "bits": self.bits,
+            "method": name,
+            "seed": seed,
+            "parameters": parameters,
+            "directions": [f"{g} → {h}" for g, h in self.task.directions],
+            "supervised": False,
+            "real": False,
+        }
+
+
+def run_all(options: Options) -> list[Record]:
+    """Run every combination, save after each width, and return every record."""
+    wanted = _chosen_methods(options)
+    records: list[Record] = []
+    options.out.mkdir(parents=True, exist_ok=True)
+    with open_engine(options.workers, options.scheduler) as engine:
+        for source in options.stores:
+            task = RetrievalTask.load(open_source(source, engine.scratch))
+            bench = Bench(task, CommonEncoders(task), engine, 0)
+            for bits in options.bits:
+                records += _run_width(replace(bench, bits=bits), wanted, options.seeds)
+                _save(options, records)
+    return records
+
+
+def _run_width(bench: Bench, wanted: list[str], seeds: int) -> list[Record]:
+    records: list[Record] = []
+    jobs: dict[str, Callable[[], Any]] = {
+        **{name: partial(bench.run_srch, name, seeds) for name in SRCH},
+        **{grid[0].name: partial(bench.run_grid, grid, seeds) for grid in GRIDS},
+    }
+    for name in wanted:
+        start = time.perf_counter()
+        records += jobs[name]()
+        seconds = time.perf_counter() - start
+        print(f"{bench.task.name}, {bench.bits} bits, {name}: {seconds:.0f} s", flush=True)
+    return records
+
+
+def _chosen_methods(options: Options) -> list[str]:
+    names = method_names()
+    unknown = set(options.methods or []) - set(names)
+    if unknown:
+        raise ConfigError(f"unknown methods {sorted(unknown)}; known: {', '.join(names)}")
+    if any(bits < 8 or bits % 8 for bits in options.bits) or options.seeds < 1:
+        raise ConfigError("bits have to be positive multiples of 8, and seeds at least 1")
+    return [name for name in names if options.methods is None or name in options.methods]
+
+
+def _peak_bytes(work: Callable[[], object]) -> int | None:
+    """Most that Python and NumPy hold at once during ``work``, beyond what was there before."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def _save(options: Options, records: list[Record]) -> None:
+    results = {"seeds": options.seeds, "records": records, "published": published_records()}
+    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    (options.out / "results.md").write_text(markdown(records), "utf-8")
+
+
+def main() -> None:
+    """Run, save and print the table."""
+    options = tyro.cli(Options)
+    try:
+        records = run_all(options)
+    except SrchError as error:
+        raise SystemExit(f"error: {error}") from None
+    print(markdown(records))
+
+
+if __name__ == "__main__":
+    main()

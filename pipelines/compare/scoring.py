@@ -1,0 +1,98 @@
+"""Mean average precision of codes and of real distances, expected over random order among ties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist.kernels import ranking
+from srch_dist.kernels.bits import Packed, hamming_distances, pack_codes
+
+from .baselines.protocol import CodeModel, DistanceModel, FloatArray
+from .data import RetrievalTask
+
+# Distances held at once.
+_ENTRIES = 1 << 22
+
+PackedCodes = Mapping[str, Mapping[str, Packed]]
+Measures = dict[str, list[float]]
+Distances = Callable[[str, str, str, slice], NDArray[Any]]
+
+
+def score_model(task: RetrievalTask, model: CodeModel | DistanceModel) -> Measures:
+    """MAP of a baseline in both directions; see `score_codes`."""
+    if isinstance(model, CodeModel):
+        codes = {
+            side: {g: pack_codes(model.encode(g, X)) for g, X in blocks.items()}
+            for side, blocks in task.features.items()
+        }
+        return score_codes(task, codes)
+
+    def distances(side: str, g: str, h: str, tile: slice) -> FloatArray:
+        Q = task.features["queries"][g][tile]
+        return model.distances(g, Q, h, task.features[side][h])
+
+    return _measure(task, distances, real_average_precision)
+
+
+def score_codes(task: RetrievalTask, codes: PackedCodes) -> Measures:
+    """MAP of packed codes by side and modality, in both directions.
+
+    Returns
+    -------
+    ``map`` with the training rows as the database, ``unseen`` with the queries as the database,
+    each query without its own pair. Queries to which nothing is relevant are left out.
+    """
+    bits = 8 * next(iter(codes["train"].values())).shape[1]
+
+    def distances(side: str, g: str, h: str, tile: slice) -> NDArray[np.int64]:
+        return hamming_distances(codes["queries"][g][tile], codes[side][h])
+
+    def precision(d: NDArray[np.int64], relevant: NDArray[np.bool_]) -> FloatArray:
+        items = ranking.distance_counts(d, None, bits)
+        return ranking.average_precision(items, ranking.distance_counts(d, relevant, bits))
+
+    return _measure(task, distances, precision)
+
+
+def real_average_precision(distances: FloatArray, relevant: NDArray[np.bool_]) -> FloatArray:
+    """Average precision (q,) for real distances and relevance (q, n); equal distances are ties."""
+    q, n = distances.shape
+    order = np.argsort(distances, axis=1)
+    steps = np.diff(np.take_along_axis(distances, order, axis=1), axis=1) != 0
+    block = np.zeros((q, n), dtype=np.int64)
+    np.cumsum(steps, axis=1, out=block[:, 1:])
+    items = ranking.distance_counts(block, None, n - 1)
+    found = ranking.distance_counts(block, np.take_along_axis(relevant, order, axis=1), n - 1)
+    return ranking.average_precision(items, found)
+
+
+def _measure(
+    task: RetrievalTask, distances: Distances, precision: Callable[..., FloatArray]
+) -> Measures:
+    """Both directions against both databases, a tile of queries at a time."""
+    measures: Measures = {}
+    for side, name in (("train", "map"), ("queries", "unseen")):
+        step = max(1, _ENTRIES // len(task.rows[side]))
+        measures[name] = []
+        for g, h in task.directions:
+            values = []
+            for start in range(0, len(task.rows["queries"]), step):
+                tile = slice(start, start + step)
+                found, relevant = distances(side, g, h, tile), task.relevant[side][tile]
+                if side == "queries":
+                    found, relevant = _without_own(found, start), _without_own(relevant, start)
+                values.append(precision(found, relevant))
+            measures[name].append(float(np.nanmean(np.concatenate(values))))
+    return measures
+
+
+def _without_own(values: NDArray[Any], start: int) -> NDArray[Any]:
+    """Rows start, start + 1, … of a square matrix (q, q) without their diagonal entries."""
+    rows, columns = values.shape
+    others = np.arange(columns) != start + np.arange(rows)[:, None]
+    kept: NDArray[Any] = values[others].reshape(rows, columns - 1)
+    return kept
