@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import dask
@@ -50,23 +50,33 @@ def connect(
             yield _describe(client, progress)
         return
     limit = _parse_bytes(memory_limit)
-    count = workers or max(1, os.cpu_count() or 1)
-    with (
-        tempfile.TemporaryDirectory(prefix="srch-dist-") as scratch,
-        # What a worker has to say about its end matters; its shutdown messages do not.
-        distributed.LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=limit,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            local_directory=scratch,
-            silence_logs=logging.CRITICAL,
-        ) as local,
-        distributed.Client(local) as client,
-    ):
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers is {workers}, it has to be at least 1")
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="srch-dist-"))
+        try:
+            local = stack.enter_context(_local_cluster(workers, limit, scratch))
+            client = stack.enter_context(distributed.Client(local))
+        except (RuntimeError, OSError, ValueError, KeyError) as error:
+            raise ClusterError(
+                f"the local workers did not start ({error}); in a script, everything that trains "
+                'has to stand under if __name__ == "__main__":, because workers import the script'
+            ) from None
         yield _describe(client, progress)
+
+
+def _local_cluster(workers: int | None, limit: int, scratch: str) -> distributed.LocalCluster:
+    return distributed.LocalCluster(
+        n_workers=workers or max(1, os.cpu_count() or 1),
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=limit,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        local_directory=scratch,
+        # A failed task is reported by the command; the workers' own account would repeat it.
+        silence_logs=logging.CRITICAL,
+    )
 
 
 @contextmanager

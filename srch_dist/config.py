@@ -61,7 +61,7 @@ class MethodConfig:
     """B-step: both terms of Eq. 17 brought to one scale (balanced), or as printed."""
     alpha: Positive | Literal["median"] = "median"
     """Weight of Eq. 7; median sets half of the edges above S = 1/2 at every rebase."""
-    beta: Positive = 1.0
+    beta: Annotated[float, Field(ge=1e-9, allow_inf_nan=False)] = 1.0
     """Weight of Eq. 5, which ties the embedding Z to the codes B."""
     lam: NotNegative = 10.0
     """The paper's lambda: weight of Eq. 4, which pulls neighbours together."""
@@ -94,7 +94,7 @@ class MethodConfig:
 class SolverConfig:
     """Conjugate gradients for the Z-step (Eq. 14)."""
 
-    tolerance: Positive = 1e-4
+    tolerance: Annotated[float, Field(ge=1e-12, le=0.1)] = 1e-4
     """Relative residual at which a column of Z is finished."""
     max_iterations: PositiveInt = 1000
     """Most iterations a Z-step; reaching it is an error, never a worse answer."""
@@ -191,6 +191,12 @@ def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainC
         raise ConfigError(f"preset is {name!r}; known presets: {', '.join(_PRESETS)}")
     _refuse_unknown(values, TrainConfig, "")
     method = values.get("method") or {}
+    whole = {item.name for item in dataclasses.fields(MethodConfig)} <= set(method)
+    if whole and values.get("preset", name) != name:
+        raise ConfigError(
+            f"preset {name} was asked for, but all options of method are given, for preset "
+            f"{values['preset']}; leave one of the two out"
+        )
     merged = {
         **{key: value for key, value in values.items() if value is not None},
         "preset": name,
@@ -207,8 +213,14 @@ def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainC
 
 
 def check_config(config: TrainConfig) -> TrainConfig:
-    """Validate every value of a configuration made directly; raises ConfigError."""
-    return build_config(to_dict(config))
+    """Validate every value of a configuration made directly; raises ConfigError.
+
+    Where it names a preset and leaves the method at its default, the preset's method is meant.
+    """
+    values = to_dict(config)
+    if config.method == MethodConfig():
+        del values["method"]
+    return build_config(values)
 
 
 def load_config(path: str | Path, preset: str | None = None) -> TrainConfig:

@@ -44,6 +44,8 @@ def _evaluate(arguments: Sequence[str] | None) -> None:
     options = parse(_Options, "evaluate", arguments)
     # What is wrong with these is said before a cluster is started.
     query_split(open_run(options.model), open_store(options.data))
+    if options.json is not None and not Path(options.json).absolute().parent.is_dir():
+        raise StorageError(f"cannot write {options.json}: its folder does not exist")
     progress = on_console()
     with connect(options.scheduler, options.workers, options.memory_limit, progress):
         result = evaluate_model(options.model, options.data, progress)

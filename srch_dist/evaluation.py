@@ -95,10 +95,16 @@ def evaluate_model(
             for query in parts["queries"]
         ]
         measured = execution.run_all(measures, stage)
+    trained_on = 0
+    if _same_store(run, store):
+        trained_on = len(np.intersect1d(arrays.read_rows(run.rows), split.queries))
+        if trained_on:
+            progress.note(f"warning: the run was trained on {trained_on} of the queries")
     result = _average(measured, names, labels is not None, bool(learned))
     return {
         "queries": len(split.queries),
         "database": len(split.database),
+        "queries_trained_on": trained_on,
         "bits": loaded.bits,
         **result,
     }

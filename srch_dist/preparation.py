@@ -61,10 +61,10 @@ class _Sums:
 
 
 class _ColumnSums(dict[str, Matrix]):
-    """Column sums by modality, which add up."""
+    """Column sums by modality, as of `column_sums`, which add up."""
 
     def __add__(self, other: _ColumnSums) -> _ColumnSums:
-        return _ColumnSums({g: sums + other[g] for g, sums in self.items()})
+        return _ColumnSums({g: kernels.add_sums(sums, other[g]) for g, sums in self.items()})
 
 
 def prepare_features(
@@ -80,7 +80,7 @@ def prepare_features(
         parts = [execution.task(_partition_sums, store, run, plan.span(p)) for p in plan.partitions]
         sums = execution.run_one(execution.add_up(parts))
         stage.advance(len(plan.partitions))
-        means = {g: total / plan.rows for g, total in sums.items()}
+        means = {g: total.sum(axis=0) / plan.rows for g, total in sums.items()}
         for g, dims in store.modalities.items():
             arrays.create_array(run.features(g), (plan.rows, dims), plan.partition_rows, plan.dtype)
         create_codes(run, plan, config.bits, 0)
@@ -130,8 +130,16 @@ def _partition_sums(store: FeatureStore, run: RunDirectory, span: tuple[int, int
         bad = kernels.invalid_rows(block)
         if len(bad):
             raise InputError(f"{store.path}: {g} holds NaN or Inf in row {rows[bad[0]]}")
+        _refuse_out_of_range(g, block)
         sums[g] = kernels.column_sums(block)
     return sums
+
+
+def _refuse_out_of_range(g: str, block: NDArray[np.floating]) -> None:
+    """Refuse features whose squares leave float64."""
+    largest = float(np.abs(block.astype(np.float64)).max(initial=0.0))
+    if largest > 1e100 or 0.0 < largest < 1e-100:
+        raise InputError(f"{g} holds values around {largest:.0e}; scale the features nearer to 1")
 
 
 def _prepare_partition(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
@@ -17,7 +17,7 @@ from srch_dist import execution
 from srch_dist.algorithm import Learned, learn_codes
 from srch_dist.cluster import Cluster, connect
 from srch_dist.config import TrainConfig, check_config
-from srch_dist.errors import ClusterError, ConfigError, InputError, PlanError
+from srch_dist.errors import ConfigError, InputError, PlanError
 from srch_dist.evaluation import evaluate_model, has_queries
 from srch_dist.fitting import fit_model
 from srch_dist.graph import GraphReport, set_graph
@@ -84,12 +84,15 @@ def train_model(config: TrainConfig, progress: Progress | None = None) -> Traine
 @contextmanager
 def _connect_for(run: RunDirectory, config: TrainConfig, progress: Progress) -> Iterator[Cluster]:
     """`connect` as ``config`` says; a cluster that cannot be had leaves no run directory."""
-    try:
-        with connect(config.scheduler, config.workers, config.memory_limit, progress) as cluster:
-            yield cluster
-    except (ClusterError, ConfigError):
-        run.discard()
-        raise
+    with ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(
+                connect(config.scheduler, config.workers, config.memory_limit, progress)
+            )
+        except BaseException:
+            run.discard()
+            raise
+        yield cluster
 
 
 def _train(

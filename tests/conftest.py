@@ -101,9 +101,9 @@ def _synchronous():
 def prepare(tmp_path_factory):
     """A function that takes raw features by modality and options, and prepares a run."""
 
-    def prepared(features: dict[str, np.ndarray], workers: int = 1, **options) -> PreparedRun:
+    def prepared(data: dict[str, np.ndarray], workers: int = 1, **options) -> PreparedRun:
         folder = tmp_path_factory.mktemp("run")
-        np.savez(folder / "data.npz", **features)
+        np.savez(folder / "data.npz", **data)
         store = ingest_source(folder / "data.npz", folder / "store.zarr")
         config = build_config({"bits": 8, "precision": "float64", **options})
         run = create_run(folder / "run", config)

@@ -301,3 +301,18 @@ def test_interrupted_training_ends_with_130_and_no_finished_run(tmp_path):
     assert process.returncode == 130
     assert rest.splitlines()[-1] == "interrupted"
     assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is False
+
+
+def test_script_without_a_main_guard_is_told_so_and_leaves_no_run(session, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from srch_dist import build_config, train_model\n"
+        f"data = {str(session.folder / 'pairs.zarr')!r}\n"
+        "train_model(build_config({'data': data, 'out': 'run'}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0
+    assert 'under if __name__ == "__main__":' in done.stderr
+    assert not (tmp_path / "run").exists()

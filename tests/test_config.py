@@ -7,7 +7,14 @@ import dataclasses
 import pytest
 
 from srch_dist.cli import parse_training
-from srch_dist.config import build_config, dump_config, load_config, to_dict
+from srch_dist.config import (
+    TrainConfig,
+    build_config,
+    check_config,
+    dump_config,
+    load_config,
+    to_dict,
+)
 from srch_dist.errors import ConfigError
 
 
@@ -184,3 +191,26 @@ def test_unusable_file_is_refused_with_its_name(tmp_path, content, message):
 def test_missing_file_is_refused_with_its_name(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         load_config(tmp_path / "nowhere.yaml")
+
+
+def test_preset_of_a_configuration_made_directly_is_meant():
+    assert check_config(TrainConfig(preset="paper")).method == build_config({}, "paper").method
+    assert check_config(TrainConfig()).method == build_config({}).method
+
+
+def test_values_of_a_configuration_made_directly_are_checked():
+    with pytest.raises(ConfigError, match="bits is 12"):
+        check_config(TrainConfig(bits=12))
+
+
+def test_resolved_file_of_one_preset_is_not_read_as_another(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(dump_config(build_config({})), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"preset paper was asked for, .* for preset balanced"):
+        load_config(file, "paper")
+
+
+@pytest.mark.parametrize("values", [{"solver": {"tolerance": 10}}, {"method": {"beta": 1e-300}}])
+def test_values_that_would_silence_the_graph_are_refused(values):
+    with pytest.raises(ConfigError, match=r"greater than|less than"):
+        build_config(values)

@@ -200,7 +200,7 @@ def test_one_label_a_row_and_held_out_queries_give_the_dense_result(tmp_path, la
 def test_without_labels_only_partners_are_scored(tmp_path):
     trained = trained_on(tmp_path, labels=None)
     found = evaluate_model(trained.run.path, trained.store.path)
-    assert set(found) == {"queries", "database", "bits", "pair_recall"}
+    assert set(found) == {"queries", "database", "queries_trained_on", "bits", "pair_recall"}
     check(found, trained, *split_rows(trained.store))
 
 
@@ -296,3 +296,10 @@ def test_unfinished_runs_are_not_scored(labelled, tmp_path):
     (run / "run.json").write_text('{"format": 1, "finished": false}')
     with pytest.raises(StorageError, match="is not finished"):
         evaluate_model(run, labelled.store.path)
+
+
+def test_queries_that_were_trained_on_are_counted(tmp_path):
+    store = make_store(tmp_path, None, **make_pairs())
+    trained = train_here(store.path, tmp_path / "run", rows="all")
+    found = evaluate_model(trained.run.path, trained.store.path)
+    assert found["queries_trained_on"] == found["queries"] > 0

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import reference
 import zarr
+from conftest import read_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,3 +110,15 @@ def assert_model_is_that_of(codes, model):
         np.testing.assert_allclose(model.projections[g], reference.w_step(x, codes), atol=1e-8)
         expected = reference.ridge_encoder(x, codes, 0.1)
         np.testing.assert_allclose(model.encoders[g], expected, rtol=1e-8, atol=1e-10)
+
+
+def test_equally_far_neighbours_stay_so_for_every_partitioning(prepare):
+    """Fractions whose sums round: a mean that followed the partitions would order the ties."""
+    rng = np.random.default_rng(0)
+    features = {"m0": rng.poisson(0.2, (300, 40)) / 3.0, "m1": rng.normal(size=(300, 9))}
+    found = []
+    for size in (300, 151, 64, 7):
+        run = prepare(features, partition_rows=size, features={"unit_norm": False})
+        found.append(read_array(run.directory.neighbours("m0", "rows")))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])

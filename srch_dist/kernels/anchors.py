@@ -99,7 +99,10 @@ def anchor_encoder(
     whole = np.block([[gram, cross], [cross.T, near]])
     target = np.concatenate([cross_covariance, scale * (sums.targets - np.outer(mean, sums.codes))])
     penalty = ridge * float(np.trace(whole)) / len(whole)
-    solution = scipy.linalg.solve(whole + penalty * np.eye(len(whole)), target, assume_a="pos")
+    solution = np.zeros_like(target)
+    if penalty > 0.0:  # otherwise the features are zero everywhere
+        regular = whole + penalty * np.eye(len(whole))
+        solution = scipy.linalg.solve(regular, target, assume_a="pos")
     linear, on_anchors = solution[: len(gram)].T, scale * solution[len(gram) :].T
     return np.ascontiguousarray(linear), np.ascontiguousarray(on_anchors), -on_anchors @ mean
 

@@ -26,9 +26,30 @@ def invalid_rows(block: Array) -> NDArray[np.int64]:
 
 
 def column_sums(block: Array) -> NDArray[np.float64]:
-    """Column sums (d,) of a block (n, d), in float64."""
-    sums: NDArray[np.float64] = block.sum(axis=0, dtype=np.float64)
-    return sums
+    """Column sums of a block (n, d) as (2, d): a float64 sum and what its rounding left out.
+
+    Sums of parts (see `add_sums`) then round to the same float64 mean for every partitioning; a
+    mean that moved by one unit would tell apart rows that are equally far.
+    """
+    total = np.zeros((2, block.shape[1]))
+    for start in range(0, len(block), _ROWS_PER_PRODUCT):
+        part = np.stack([block[start : start + _ROWS_PER_PRODUCT].astype(np.float64)])
+        pairs = np.concatenate([part, np.zeros_like(part)])
+        while pairs.shape[1] > 1:
+            half = pairs.shape[1] // 2
+            rest = pairs[:, 2 * half :]
+            pairs = np.concatenate([add_sums(pairs[:, :half], pairs[:, half : 2 * half]), rest], 1)
+        total = add_sums(total, pairs[:, 0])
+    return total
+
+
+def add_sums(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Add pairs (2, …) of a sum and its remainder without loss (Dekker, Numer. Math. 18, 1971)."""
+    high = left[0] + right[0]
+    shifted = high - left[0]
+    low = (left[0] - (high - shifted)) + (right[0] - shifted) + (left[1] + right[1])
+    total = high + low
+    return np.stack([total, low - (total - high)])
 
 
 def normalise(

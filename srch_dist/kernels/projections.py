@@ -34,6 +34,8 @@ def ridge_encoder(gram: Matrix, cross_covariance: Matrix, ridge: float) -> Matri
     """
     d = len(gram)
     penalty = ridge * np.trace(gram) / d
+    if penalty == 0.0:  # features that are zero everywhere
+        return np.zeros(cross_covariance.shape[::-1])
     solution: Matrix = scipy.linalg.solve(
         gram + penalty * np.eye(d), cross_covariance, assume_a="pos"
     )

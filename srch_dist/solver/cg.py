@@ -52,6 +52,10 @@ def solve(
         solution = [x]
     else:
         solution, coefficients = _solve_blocks(graph, systems, right, start, options)
+    if not np.isfinite(coefficients.residual).all():
+        raise SrchError(
+            "the Z-step does not stay finite; bring method.lam and method.beta closer together"
+        )
     if coefficients.active.any():
         worst = float(np.max(coefficients.residual))
         raise SrchError(

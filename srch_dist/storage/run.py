@@ -133,8 +133,12 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
         raise StorageError(f"{folder} is in use; name another run directory with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # Of two runs that start at once, one makes the file and the other is refused.
+        with (folder / "run.json").open("x", encoding="utf-8") as file:
+            json.dump(_head(False), file)
         write_text(folder / "config.yaml", dump_config(config))
-        write_json(folder / "run.json", _head(False))
+    except FileExistsError:
+        raise StorageError(f"{folder} is in use; name another run directory with --out") from None
     except OSError as error:
         raise StorageError(f"cannot write the run directory {folder}: {error}") from None
     return RunDirectory(folder.resolve())

@@ -1,9 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srch_dist.kernels.features import (
+    add_sums,
     column_sums,
     gram_matrices,
     invalid_rows,
@@ -29,7 +32,19 @@ def test_invalid_rows_are_those_with_nan_or_inf(block):
 
 def test_column_sums_of_float16_are_taken_in_float64():
     values = np.full((5000, 2), 100.0, dtype=np.float16)
-    np.testing.assert_array_equal(column_sums(values), [5e5, 5e5])
+    np.testing.assert_array_equal(column_sums(values).sum(axis=0), [5e5, 5e5])
+
+
+@pytest.mark.parametrize("cuts", [(), (1,), (700, 1024), (3, 4, 5, 2999)])
+def test_column_sums_of_any_parts_round_to_the_exact_sum(cuts):
+    values = np.random.default_rng(0).lognormal(sigma=8, size=(3000, 3)) / 3.0
+    values *= np.random.default_rng(1).choice([-1, 1], values.shape)
+    parts = [column_sums(part) for part in np.split(values, cuts)]
+    total = parts[0]
+    for part in parts[1:]:
+        total = add_sums(total, part)
+    exact = [math.fsum(column) for column in values.T]
+    np.testing.assert_array_equal(total.sum(axis=0), exact)
 
 
 @pytest.mark.parametrize("center", [True, False])

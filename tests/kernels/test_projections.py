@@ -147,3 +147,7 @@ def test_projections_that_cancel_get_no_weight():
     parts = scaled_parts({"a": x, "b": x.copy()}, {"a": w, "b": -w})
     assert not parts["a"].any()
     assert not parts["b"].any()
+
+
+def test_features_that_are_zero_give_a_zero_encoder():
+    np.testing.assert_array_equal(ridge_encoder(np.zeros((4, 4)), np.zeros((4, 8)), 0.1), 0.0)

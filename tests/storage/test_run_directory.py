@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -98,3 +100,21 @@ def test_place_that_is_no_run_is_refused(tmp_path):
     for place in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(StorageError, match="is not a run directory; make one with"):
             open_run(place)
+
+
+def test_of_two_runs_that_start_at_once_one_is_refused(tmp_path, config):
+    with ThreadPoolExecutor(8) as pool:
+        tries = [pool.submit(create_run, tmp_path / "a", config) for _ in range(8)]
+    refused = [one.exception() for one in tries if one.exception() is not None]
+    assert len(refused) == 7
+    assert all(isinstance(error, StorageError) for error in refused)
+
+
+def test_files_are_readable_as_the_umask_says(tmp_path, config):
+    before = os.umask(0o022)
+    try:
+        run = create_run(tmp_path / "a", config)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in run.path.iterdir()}
+    assert modes == {"run.json": 0o644, "config.yaml": 0o644}
