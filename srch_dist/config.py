@@ -61,7 +61,7 @@ class MethodConfig:
     """B-step: both terms of Eq. 17 brought to one scale (balanced), or as printed."""
     alpha: Positive | Literal["median"] = "median"
     """Weight of Eq. 7; median sets half of the edges above S = 1/2 at every rebase."""
-    beta: Annotated[float, Field(ge=1e-9, allow_inf_nan=False)] = 1.0
+    beta: Annotated[float, Field(ge=1e-12, allow_inf_nan=False)] = 1.0
     """Weight of Eq. 5, which ties the embedding Z to the codes B."""
     lam: NotNegative = 10.0
     """The paper's lambda: weight of Eq. 4, which pulls neighbours together."""

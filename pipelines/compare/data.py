@@ -68,7 +68,7 @@ class RetrievalTask:
         features: dict[str, dict[str, FloatArray]] = {side: {} for side in rows}
         for g in store.modalities:
             raw = {side: store.read_selected(g, chosen) for side, chosen in rows.items()}
-            mean = kernels.column_sums(raw["train"]) / len(raw["train"])
+            mean = kernels.column_sums(raw["train"]).sum(axis=0) / len(raw["train"])
             for side, block in raw.items():
                 kind = np.dtype(np.float64)
                 features[side][g], _ = kernels.normalise(block, mean, True, True, kind)
