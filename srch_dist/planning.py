@@ -88,6 +88,16 @@ class Plan:
         low, high = self.block_starts[block], self.block_starts[block + 1]
         return self.starts[low], self.starts[high]
 
+    def summary(self) -> str:
+        """One line for a person."""
+        fullest = max(self.stages, key=lambda stage: stage.worker_bytes)
+        memory, disk = fullest.worker_bytes / 2**20, self.disk_bytes / 2**20
+        return (
+            f"plan: partitions {len(self.partitions)} of {self.partition_rows} rows, "
+            f"blocks {len(self.blocks)}, {self.dtype.name}; fullest stage {fullest.name} with "
+            f"{memory:.0f} MiB a worker; disk {disk:.0f} MiB"
+        )
+
 
 def make_plan(
     rows: int, dims: Mapping[str, int], config: TrainConfig, workers: int, memory_limit: int

@@ -149,14 +149,6 @@ def z_step(
     )
 
 
-def load_embedding(run: RunDirectory, plan: Plan, iteration: int) -> list[Delayed]:
-    """The blocks of a committed Z, for a run that goes on from its checkpoint."""
-    path = run.checkpoint(iteration, "z")
-    return execution.keep(
-        [execution.task(arrays.read_rows, path, *plan.block_span(b)) for b in plan.blocks]
-    )
-
-
 def s_step(graph: BlockGraph, blocks: Sequence[Delayed], config: TrainConfig) -> Rebased:
     """Rebase the graph: edge lengths from Z, α, and S by Eq. 15 (kept as lengths and α)."""
     method = config.method

@@ -110,6 +110,7 @@ def _train(
     )
     _note_unused(store, rows, queries, config, progress)
     plan = make_plan(len(rows), store.modalities, config, cluster.workers, cluster.memory_limit)
+    progress.note(plan.summary())
     _write_rows(run, plan, rows, queries)
     return _learn(run, store, plan, config, progress, len(queries))
 
