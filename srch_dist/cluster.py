@@ -54,6 +54,8 @@ def connect(
         raise ConfigError(f"workers is {workers}, it has to be at least 1")
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="srch-dist-"))
+        # Otherwise Dask leaves a folder of lock files beside it.
+        stack.enter_context(dask.config.set({"temporary-directory": scratch}))
         try:
             local = stack.enter_context(_local_cluster(workers, limit, scratch))
             client = stack.enter_context(distributed.Client(local))

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import dask
 import distributed
 import numpy as np
 import pytest
@@ -51,15 +52,20 @@ class Session:
 
 
 @pytest.fixture(scope="module")
-def address():
+def address(tmp_path_factory):
     """A scheduler that runs already, with two worker processes."""
-    with distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address=None,
-        memory_limit="1GiB",
-    ) as cluster:
+    scratch = str(tmp_path_factory.mktemp("scratch"))
+    with (
+        dask.config.set({"temporary-directory": scratch}),
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit="1GiB",
+            local_directory=scratch,
+        ) as cluster,
+    ):
         yield cluster.scheduler_address
 
 
