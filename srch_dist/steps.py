@@ -28,7 +28,7 @@ from srch_dist.kernels.laplacian import (
 from srch_dist.kernels.projections import balanced_scales, nearest_orthogonal, procrustes
 from srch_dist.planning import Plan, vector_dtype
 from srch_dist.preparation import create_codes
-from srch_dist.solver.blocks import BlockGraph
+from srch_dist.solver.blocks import BlockGraph, pick_rows
 from srch_dist.solver.cg import solve
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
@@ -203,7 +203,7 @@ def rotation(
     for b in graph.plan.blocks:
         low, high = graph.plan.block_span(b)
         inside = rows[(rows >= low) & (rows < high)] - low
-        parts.append(execution.task(_pick_rows, blocks[b], inside))
+        parts.append(execution.task(pick_rows, blocks[b], inside))
     scores = execution.task(_sample_product, run, execution.literal(rule), *parts)
     product: Matrix = execution.run_one(scores)
     # Bits that agree on the whole sample leave Q open; among equals the least turn is taken.
@@ -272,10 +272,6 @@ def _system(
         return system_block(block, None, beta, lam, dtype)
     semantic = semantic_weights(lengths.astype(np.float64), alpha, lam)
     return system_block(block, semantic, beta, lam, dtype)
-
-
-def _pick_rows(values: Array, rows: Array) -> Array:
-    return values[rows]
 
 
 def _sample_product(run: RunDirectory, rule: CodeRule, *z: Array) -> Matrix:

@@ -43,7 +43,7 @@ class BlockGraph:
             execution.task(
                 _join,
                 *(
-                    execution.task(_pick, values[owner], self.requests[owner, taker])
+                    execution.task(pick_rows, values[owner], self.requests[owner, taker])
                     for owner in numbers
                     if owner != taker
                 ),
@@ -92,7 +92,8 @@ def _request(block: GraphBlock, span: tuple[int, int]) -> Array:
     return block.halo[low:high] - span[0]
 
 
-def _pick(values: Array, rows: Array) -> Array:
+def pick_rows(values: Array, rows: Array) -> Array:
+    """The local ``rows`` (m,) of a block's ``values`` (rows, l)."""
     return values[rows]
 
 
