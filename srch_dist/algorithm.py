@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from srch_dist import execution
 from srch_dist.config import MethodConfig, TrainConfig, fingerprint
 from srch_dist.errors import SrchError
-from srch_dist.kernels.codes import CodeSums, effective_bits
+from srch_dist.kernels.codes import COLLAPSED, CodeSums, effective_bits
 from srch_dist.kernels.objective import Objective, auto_encoding_terms
 from srch_dist.planning import Plan
 from srch_dist.preparation import Statistics
@@ -34,9 +34,6 @@ from srch_dist.steps import (
 from srch_dist.storage.run import RunDirectory
 
 Matrix = NDArray[np.float64]
-
-# Codes worth fewer independent bits than this tell next to nothing apart.
-_COLLAPSED = 1.1
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def learn_codes(
             objective = _objective(w, statistics, sums, s, plan.rows, config)
             reason = _stopping_reason(config.method, iteration, objective, before, sums, plan)
             before = objective.total
-            record = _record(iteration, objective, sums, z, s, clock, plan, config.bits)
+            record = _record(iteration, objective, sums, z, s, clock, plan, config.loop_bits)
             run.append_history(record)
             _commit(run, plan, iteration, sums, s, z, checksums, config)
             stage.advance()
@@ -111,7 +108,7 @@ def learn_codes(
 def _refuse_collapse(sums: CodeSums, n: int, iteration: int) -> None:
     """End a run whose codes no longer tell rows apart."""
     worth = effective_bits(sums.code_gram, sums.bit_sums, n)
-    if worth < _COLLAPSED:
+    if worth < COLLAPSED:
         raise SrchError(
             f"the codes collapsed in iteration {iteration}: {len(sums.bit_sums)} bits are worth "
             f"{worth:.2f} independent ones; lower method.lam or method.omega, or raise method.beta"

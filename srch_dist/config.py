@@ -69,9 +69,9 @@ class MethodConfig:
     """Weight of the embedding against the projections (balanced scaling); 0 turns it off."""
     center_z: bool = True
     """Subtract the mean of the embedding before the B-step (balanced scaling)."""
-    weights: Literal["equal", "mutual"] = "equal"
+    weights: Literal["equal", "mutual"] = "mutual"
     """Weight of each modality: all alike, or by its share of mutual neighbours."""
-    rotate: bool = False
+    rotate: bool = True
     """Turn the scores towards the corners of the cube before their signs are taken."""
     rebase: bool = True
     """Re-weight the edges by Eq. 15 after each Z-step; off keeps S = 1."""
@@ -81,7 +81,12 @@ class MethodConfig:
     """What has to fall below the threshold: share of changed bits, or relative change of Eq. 9."""
     threshold: NotNegative = 1e-3
     """The threshold of the stopping rule."""
-    encoder: Literal["ridge", "anchors", "projection"] = "ridge"
+    directions: Annotated[int, Field(ge=0)] = 16
+    """Leading directions of the encoded rows that the codes are spread from once the loop has
+    ended; 0 keeps the codes of the loop."""
+    loop_bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64
+    """Bits that the loop learns where the codes are spread from directions."""
+    encoder: Literal["ridge", "anchors", "projection"] = "anchors"
     """Codes of new rows: ridge regression of B on the features, or on them and their similarities
     to anchor rows, or Eq. 18, sign(W X)."""
     anchors: Annotated[int, Field(ge=2)] = 1000
@@ -124,6 +129,9 @@ _PRESETS: dict[str, MethodConfig] = {
         lam=10.0,
         stop="objective",
         threshold=1e-5,
+        weights="equal",
+        rotate=False,
+        directions=0,
         encoder="projection",
     ),
 }
@@ -144,7 +152,7 @@ class TrainConfig:
     bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 32
     """Bits a code, a multiple of 8."""
     preset: Preset = "balanced"
-    """balanced: the scale-free reading with a ridge encoder; paper: equations as printed."""
+    """balanced: the scale-free reading, whose graph counts; paper: equations as printed."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the first codes, of samples and of held-out queries."""
     rows: Literal["train", "all"] = "train"
@@ -171,6 +179,11 @@ class TrainConfig:
     graph: GraphConfig = field(default_factory=GraphConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
+
+    @property
+    def loop_bits(self) -> int:
+        """Bits that Algorithm 1 learns: those asked for, or those that they are spread from."""
+        return self.method.loop_bits if self.method.directions else self.bits
 
 
 def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainConfig:

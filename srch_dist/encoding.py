@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.errors import InputError, StorageError
-from srch_dist.kernels.anchors import similarities
+from srch_dist.kernels.anchors import TILE, similarities
 from srch_dist.kernels.bits import Packed, pack_codes, sign_codes
 from srch_dist.kernels.features import invalid_rows, normalise
 from srch_dist.progress import Progress, silent
@@ -20,8 +20,6 @@ from srch_dist.storage.model import Model, load_model
 from srch_dist.storage.run import open_run
 
 _TASK_BYTES = 32 << 20
-# Rows whose similarities to the anchors are held at once.
-_ANCHOR_TILE = 4096
 
 
 def score_rows(model: Model, modality: str, rows: NDArray[Any]) -> NDArray[np.float64]:
@@ -44,13 +42,20 @@ def score_rows(model: Model, modality: str, rows: NDArray[Any]) -> NDArray[np.fl
         raise InputError(f"{modality} holds NaN or Inf in row {bad[0]} of those to encode")
     kind = np.dtype(np.float64)
     features, _ = normalise(rows, mean, model.center, model.unit_norm, kind)
-    scores: NDArray[np.float64] = features @ model.encoders[modality].T
+    return score_features(model, modality, features)
+
+
+def score_features(model: Model, modality: str, features: NDArray[Any]) -> NDArray[Any]:
+    """Real-valued bits (n, l) of normalised features (n, d_g), in their precision."""
+    kind = features.dtype
+    scores: NDArray[Any] = features @ model.encoders[modality].T.astype(kind)
     anchors = model.anchors.get(modality)
     if anchors is not None:
-        for start in range(0, len(features), _ANCHOR_TILE):
-            tile = slice(start, start + _ANCHOR_TILE)
-            near = similarities(features[tile], anchors.rows, anchors.bandwidth)
-            scores[tile] += near @ anchors.encoder.T + anchors.offset
+        rows, encoder = anchors.rows.astype(kind), anchors.encoder.T.astype(kind)
+        for start in range(0, len(features), TILE):
+            tile = slice(start, start + TILE)
+            near = similarities(features[tile], rows, anchors.bandwidth)
+            scores[tile] += near @ encoder + anchors.offset.astype(kind)
     return scores
 
 
@@ -72,7 +77,8 @@ def encode_store(
     """
     progress = progress or silent()
     store = open_store(data)
-    loaded = load_model(open_run(model).path)
+    source = open_run(model).path
+    loaded = load_model(source)
     check_modalities(loaded, store, [modality])
     target = arrays.local_path(out)
     if target.exists():
@@ -83,7 +89,7 @@ def encode_store(
     attributes = {"modality": modality, "bits": loaded.bits, "bitorder": "little"}
     try:
         arrays.create_array(partial, (store.rows, loaded.bits // 8), rows, np.uint8, attributes)
-        shared = execution.literal(loaded)
+        shared = execution.task(load_model, source)
         tasks = [
             execution.task(_encode_span, shared, store, modality, start, start + rows, partial)
             for start in range(0, store.rows, rows)

@@ -76,7 +76,7 @@ def evaluate_model(
     check_modalities(loaded, store, list(loaded.means))
     split = query_split(run, store)
     labels = "labels" if "labels" in store.side else None
-    shared = execution.literal(loaded)
+    (shared,) = execution.keep([execution.task(load_model, run.path)])
     step = encoding_rows(store)
     parts = {
         "database": _coded(store, shared, split.database, step, labels),

@@ -1,55 +1,84 @@
-"""From learned codes to a model: the last W-step and the encoder of rows not trained on."""
+"""From learned codes to the codes and the model of a run."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import platform
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from srch_dist import execution
 from srch_dist.algorithm import Learned
+from srch_dist.condensing import condense_codes, copy_codes, create_final_codes
 from srch_dist.config import TrainConfig, to_dict
-from srch_dist.kernels.anchors import AnchorSums, anchor_bandwidth, anchor_encoder, anchor_sums
-from srch_dist.kernels.bits import unpack_codes
-from srch_dist.kernels.projections import procrustes, ridge_encoder
+from srch_dist.encoders import (
+    AnchorRows,
+    Targets,
+    anchor_products,
+    fit_encoders,
+    load_anchors,
+)
+from srch_dist.kernels.projections import procrustes
 from srch_dist.planning import Plan
 from srch_dist.preparation import Statistics
-from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore
-from srch_dist.storage.model import Anchors, Model
-from srch_dist.storage.run import RunDirectory
+from srch_dist.storage.model import Model, save_model
+from srch_dist.storage.run import Matrices, RunDirectory
 
-Matrix = NDArray[np.float64]
 _PACKAGES = ("srch-dist", "numpy", "scipy", "dask", "zarr", "pynndescent")
 
 
-def fit_model(
+def finish_codes(
     run: RunDirectory,
     plan: Plan,
     learned: Learned,
     statistics: Statistics,
+    weights: Mapping[str, float],
+    store: FeatureStore,
+    config: TrainConfig,
+) -> tuple[Model, dict[str, Any]]:
+    """Write the run's codes and fit the model to them.
+
+    Returns the model, and what is to be recorded of the directions that codes were spread from
+    (nothing where the codes are those of the loop).
+
+    Raises
+    ------
+    SrchError : the codes collapse.
+    """
+    create_final_codes(run, plan, config.bits)
+    anchors: dict[str, AnchorRows] = {}
+    if config.method.encoder == "anchors":
+        anchors = load_anchors(run, plan, tuple(learned.cross_covariance))
+
+    def fit(cross_covariance: Matrices, codes: Path, bits: int) -> Model:
+        targets = Targets(cross_covariance, anchor_products(run, plan, anchors, codes))
+        return _fit_model(targets, anchors, statistics, plan.rows, bits, store, config)
+
+    in_loop = run.checkpoint(learned.iteration, "codes")
+    model = fit(learned.cross_covariance, in_loop, config.loop_bits)
+    if not config.method.directions:
+        copy_codes(run, plan, learned.iteration)
+        return model, {}
+    save_model(run.loop_model, model)
+    condensed = condense_codes(run, plan, weights, config)
+    record = dataclasses.asdict(condensed)
+    del record["cross_covariance"]
+    return fit(condensed.cross_covariance, run.codes, config.bits), record
+
+
+def _fit_model(
+    targets: Targets,
+    anchors: Mapping[str, AnchorRows],
+    statistics: Statistics,
+    rows: int,
+    bits: int,
     store: FeatureStore,
     config: TrainConfig,
 ) -> Model:
-    """Projections by one more W-step from the final X B', and the encoder of ``config``.
-
-    The anchor encoder reads the features once more; the others need no pass.
-    """
-    projections = {g: procrustes(matrix) for g, matrix in learned.cross_covariance.items()}
-    encoders: Mapping[str, Matrix] = projections
-    anchors: dict[str, Anchors] = {}
-    if config.method.encoder == "ridge":
-        encoders = {
-            g: ridge_encoder(statistics.grams[g, g], matrix, config.method.ridge)
-            for g, matrix in learned.cross_covariance.items()
-        }
-    elif config.method.encoder == "anchors":
-        fitted = {g: _fit_anchors(run, plan, g, learned, statistics, config) for g in projections}
-        encoders = {g: linear for g, (linear, _) in fitted.items()}
-        anchors = {g: part for g, (_, part) in fitted.items()}
+    """The model of codes, with projections by one more W-step from their X B'."""
+    encoders = fit_encoders(statistics, rows, targets, anchors, config)
     metadata = {
         "versions": {
             "python": platform.python_version(),
@@ -61,46 +90,11 @@ def fit_model(
     options = config.features
     return Model(
         statistics.means,
-        projections,
-        encoders,
-        anchors,
-        config.bits,
+        {g: procrustes(matrix) for g, matrix in targets.cross_covariance.items()},
+        encoders.linear,
+        encoders.anchors,
+        bits,
         options.center,
         options.unit_norm,
         metadata,
     )
-
-
-def _fit_anchors(
-    run: RunDirectory,
-    plan: Plan,
-    modality: str,
-    learned: Learned,
-    statistics: Statistics,
-    config: TrainConfig,
-) -> tuple[Matrix, Anchors]:
-    """The part of the encoder on features (l, d), and that on similarities to anchors."""
-    rows = arrays.read_rows(run.sample(modality)).astype(np.float64)
-    bandwidth = anchor_bandwidth(rows)
-    parts = [
-        execution.task(_partition_sums, run, modality, plan.span(p), bandwidth, learned.iteration)
-        for p in plan.partitions
-    ]
-    sums: AnchorSums = execution.run_one(execution.add_up(parts))
-    linear, on_anchors, offset = anchor_encoder(
-        sums,
-        statistics.grams[modality, modality],
-        learned.cross_covariance[modality],
-        plan.rows,
-        config.method.ridge,
-    )
-    return linear, Anchors(rows, on_anchors, offset, bandwidth)
-
-
-def _partition_sums(
-    run: RunDirectory, modality: str, span: tuple[int, int], bandwidth: float, iteration: int
-) -> AnchorSums:
-    features = arrays.read_rows(run.features(modality), *span)
-    anchors = arrays.read_rows(run.sample(modality))
-    codes = unpack_codes(arrays.read_rows(run.checkpoint(iteration, "codes"), *span))
-    return anchor_sums(features, anchors, bandwidth, codes)

@@ -125,7 +125,7 @@ def make_plan(
         if _solve_bytes(resident, dims, config) <= usable:
             break
     stages = _stage_bytes(min(size, rows), resident, rows, dims, config, dtype.itemsize, methods)
-    disk = rows * (width + len(dims) * config.graph.k * 40 + config.bits * 9)
+    disk = rows * (width + len(dims) * config.graph.k * 40 + config.loop_bits * 9)
     plan = Plan(starts, cuts, dtype, methods, stages, disk)
     _refuse_misfit(stages, memory_limit, usable)
     return plan
@@ -168,7 +168,7 @@ def _stage_bytes(
     ``partition`` rows are in memory in a pass, ``resident`` rows of graph and vectors in the
     Z-step.
     """
-    total, widest, bits = sum(dims.values()), max(dims.values()), config.bits
+    total, widest, bits = sum(dims.values()), max(dims.values()), config.loop_bits
     k, count = config.graph.k, len(dims)
     prepare = partition * (total * (itemsize + 8) + widest * 16) + total * total * 8
     search = 0
@@ -195,7 +195,7 @@ def _solve_bytes(resident: int, dims: Mapping[str, int], config: TrainConfig) ->
     """Memory of the Z-step: ten vectors, two of them of the halo, and the graph twice."""
     itemsize = vector_dtype(config).itemsize
     edges = 2 * config.graph.k * len(dims)
-    return resident * (10 * config.bits * itemsize + edges * (17 + 12 + itemsize))
+    return resident * (10 * config.loop_bits * itemsize + edges * (17 + 12 + itemsize))
 
 
 def vector_dtype(config: TrainConfig) -> np.dtype[Any]:

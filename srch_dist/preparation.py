@@ -83,7 +83,7 @@ def prepare_features(
         means = {g: total.sum(axis=0) / plan.rows for g, total in sums.items()}
         for g, dims in store.modalities.items():
             arrays.create_array(run.features(g), (plan.rows, dims), plan.partition_rows, plan.dtype)
-        create_codes(run, plan, config.bits, 0)
+        create_codes(run, plan, config.loop_bits, 0)
         shared = execution.literal(means)
         parts = [
             execution.task(_prepare_partition, store, run, plan.span(p), shared, config, plan.dtype)
@@ -151,7 +151,7 @@ def _prepare_partition(
     dtype: np.dtype[np.float64],
 ) -> _Sums:
     rows = arrays.read_rows(run.rows, *span)
-    first = codes.random_codes(config.seed, rows, config.bits)
+    first = codes.random_codes(config.seed, rows, config.loop_bits)
     arrays.write_rows(run.checkpoint(0, "codes"), span[0], codes.pack_codes(first))
     options = config.features
     blocks, zero_rows = {}, {}

@@ -25,7 +25,7 @@ from srch_dist.kernels.laplacian import (
     semantic_weights,
     system_block,
 )
-from srch_dist.kernels.projections import balanced_scales, nearest_orthogonal, procrustes
+from srch_dist.kernels.projections import balanced_scales, polar_factor, procrustes
 from srch_dist.planning import Plan, vector_dtype
 from srch_dist.preparation import create_codes
 from srch_dist.solver.blocks import BlockGraph, pick_rows
@@ -115,7 +115,7 @@ def z_step(
 
     ``rebased`` None is S = 1; ``warm`` None starts from zero. B is that of the iteration before.
     """
-    plan, bits = graph.plan, config.bits
+    plan, bits = graph.plan, config.loop_bits
     dtype = vector_dtype(config)
     beta, lam = embedding_weight(config, modalities), config.method.lam
     systems, right, start = [], [], []
@@ -208,7 +208,7 @@ def rotation(
     product: Matrix = execution.run_one(scores)
     # Bits that agree on the whole sample leave Q open; among equals the least turn is taken.
     anchor = _LEAST_TURN * np.trace(product) / len(product)
-    return nearest_orthogonal(product + anchor * np.eye(len(product)))
+    return polar_factor(product + anchor * np.eye(len(product)))
 
 
 def b_step(

@@ -19,7 +19,7 @@ from srch_dist.cluster import Cluster, connect
 from srch_dist.config import TrainConfig, check_config
 from srch_dist.errors import ConfigError, InputError, PlanError
 from srch_dist.evaluation import evaluate_model, has_queries
-from srch_dist.fitting import fit_model
+from srch_dist.fitting import finish_codes
 from srch_dist.graph import GraphReport, set_graph
 from srch_dist.ingest import ingest_source
 from srch_dist.kernels.bits import hash_rows
@@ -171,14 +171,14 @@ def _learn(
         graph = set_graph(run, modalities, plan, config, progress)
     _note_graph(graph, statistics, progress)
     with seconds.of("training"):
-        if config.method.rotate or config.method.encoder == "anchors":
+        if uses_sample(config):
             write_sample(run, modalities, config.method.anchors)
         weights = choose_weights(graph, config)
         learned = learn_codes(run, plan, statistics, weights, config, progress)
     progress.note(f"stopped: {learned.reason}")
     with seconds.of("model"):
-        save_model(run.model, fit_model(run, plan, learned, statistics, store, config))
-        _write_codes(run, plan, learned.iteration, config.bits)
+        model, condensed = finish_codes(run, plan, learned, statistics, weights, store, config)
+        save_model(run.model, model)
     if not config.keep_work:
         arrays.remove(run.work)
     run.finish(
@@ -192,6 +192,7 @@ def _learn(
             "blocks": len(plan.blocks),
             "precision": plan.dtype.name,
             "weights": weights,
+            "condensed": condensed,
             "zero_rows": dict(statistics.zero_rows),
             "graph": dataclasses.asdict(graph),
             "seconds": seconds.spent,
@@ -199,6 +200,12 @@ def _learn(
         }
     )
     return learned
+
+
+def uses_sample(config: TrainConfig) -> bool:
+    """Whether a fixed sample of rows is needed: as anchors, or to learn a rotation or a frame."""
+    method = config.method
+    return method.rotate or method.encoder == "anchors" or method.directions > 0
 
 
 def choose_weights(graph: GraphReport, config: TrainConfig) -> dict[str, float]:
@@ -227,21 +234,6 @@ def _write_rows(
             arrays.write_rows(path, 0, values)
 
 
-def _write_codes(run: RunDirectory, plan: Plan, iteration: int, bits: int) -> None:
-    """The learned codes in the order of ``rows.zarr``."""
-    attributes = {"bits": bits, "bitorder": "little", "rows": run.rows.name}
-    shape = (plan.rows, bits // 8)
-    arrays.create_array(run.codes, shape, plan.partition_rows, np.uint8, attributes)
-    execution.run_all(
-        [execution.task(_copy_codes, run, iteration, plan.span(p)) for p in plan.partitions]
-    )
-
-
-def _copy_codes(run: RunDirectory, iteration: int, span: tuple[int, int]) -> None:
-    codes = arrays.read_rows(run.checkpoint(iteration, "codes"), *span)
-    arrays.write_rows(run.codes, span[0], codes)
-
-
 def _note_unused(
     store: FeatureStore,
     rows: NDArray[np.int64],
@@ -259,10 +251,10 @@ def _note_unused(
 
 def _note_narrow(store: FeatureStore, config: TrainConfig, progress: Progress) -> None:
     for g, dims in store.modalities.items():
-        if config.bits > dims:
+        if config.loop_bits > dims:
             progress.note(
-                f"warning: {g} has {dims} dimensions, fewer than {config.bits} bits; its "
-                "projection has orthonormal columns instead of rows"
+                f"warning: {g} has {dims} dimensions, fewer than the loop's "
+                f"{config.loop_bits} bits; its projection has orthonormal columns instead of rows"
             )
 
 

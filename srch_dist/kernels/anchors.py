@@ -15,36 +15,47 @@ from srch_dist.kernels.sizes import Sized
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 
-# Width of the Gaussian against the squared distance of an anchor to its 10th nearest anchor.
-_NEIGHBOUR, _SHARPNESS = 10, 1.5
+# Anchors that the width of the Gaussian is taken from: the distance to the 10th nearest other one.
+_NEIGHBOUR = 10
+# Trace of the similarities against that of the features: nearness may say more than direction.
+_SIMILARITY_TRACE = 3.0
+# Rows whose similarities to the anchors are held at once.
+TILE = 4096
 
 
 @dataclass(frozen=True)
 class AnchorSums(Sized):
-    """Sums over rows for similarities K (n, m), features X (n, d) and codes B (n, l).
+    """Sums over rows for similarities K (n, m) and features X (n, d).
 
     Attributes
     ----------
-    features : (d,), sums of X. similarities : (m,), sums of K. codes : (l,), sums of B.
-    cross : (d, m), X'K. gram : (m, m), K'K. targets : (m, l), K'B.
+    features : (d,), sums of X. similarities : (m,), sums of K.
+    cross : (d, m), X'K. gram : (m, m), K'K.
     """
 
     features: Matrix
     similarities: Matrix
-    codes: Matrix
     cross: Matrix
     gram: Matrix
-    targets: Matrix
 
     def __add__(self, other: AnchorSums) -> AnchorSums:
         return AnchorSums(
             self.features + other.features,
             self.similarities + other.similarities,
-            self.codes + other.codes,
             self.cross + other.cross,
             self.gram + other.gram,
-            self.targets + other.targets,
         )
+
+
+@dataclass(frozen=True)
+class AnchorTargets(Sized):
+    """Sums over rows for codes B (n, l): ``codes`` (l,), of B, and ``similarities`` (m, l), K'B."""
+
+    codes: Matrix
+    similarities: Matrix
+
+    def __add__(self, other: AnchorTargets) -> AnchorTargets:
+        return AnchorTargets(self.codes + other.codes, self.similarities + other.similarities)
 
 
 def anchor_bandwidth(anchors: Array) -> float:
@@ -59,28 +70,47 @@ def anchor_bandwidth(anchors: Array) -> float:
 
 
 def similarities(features: Array, anchors: Array, bandwidth: float) -> Array:
-    """exp(-1.5 ‖x - a‖² / δ²), (n, m), of features (n, d) and anchors (m, d)."""
-    near: Array = np.exp(-_SHARPNESS / bandwidth * _squared_distances(features, anchors))
+    """exp(-‖x - a‖² / δ²), (n, m), of features (n, d) and anchors (m, d), with δ² = bandwidth."""
+    near: Array = np.exp(_squared_distances(features, anchors) / -bandwidth)
     return near
 
 
-def anchor_sums(features: Array, anchors: Array, bandwidth: float, codes: Array) -> AnchorSums:
-    """The sums of one partition: features (n, d), anchors (m, d), codes (n, l)."""
-    near = similarities(features, anchors, bandwidth)
-    return AnchorSums(
-        features.sum(axis=0, dtype=np.float64),
-        near.sum(axis=0, dtype=np.float64),
-        codes.sum(axis=0, dtype=np.float64),
-        product_sum(features, near),
-        product_sum(near, near),
-        product_sum(near, codes),
-    )
+def anchor_sums(features: Array, anchors: Array, bandwidth: float) -> AnchorSums:
+    """The sums of one partition: features (n, d), anchors (m, d)."""
+    d, m = features.shape[1], len(anchors)
+    total = AnchorSums(np.zeros(d), np.zeros(m), np.zeros((d, m)), np.zeros((m, m)))
+    for start in range(0, len(features), TILE):
+        tile = features[start : start + TILE]
+        near = similarities(tile, anchors, bandwidth)
+        total += AnchorSums(
+            tile.sum(axis=0, dtype=np.float64),
+            near.sum(axis=0, dtype=np.float64),
+            product_sum(tile, near),
+            product_sum(near, near),
+        )
+    return total
+
+
+def anchor_targets(
+    features: Array, anchors: Array, bandwidth: float, codes: Array
+) -> AnchorTargets:
+    """The sums of one partition for codes (n, l); see `anchor_sums`."""
+    product = np.zeros((len(anchors), codes.shape[1]))
+    for start in range(0, len(features), TILE):
+        rows = slice(start, start + TILE)
+        product += product_sum(similarities(features[rows], anchors, bandwidth), codes[rows])
+    return AnchorTargets(codes.sum(axis=0, dtype=np.float64), product)
 
 
 def anchor_encoder(
-    sums: AnchorSums, gram: Matrix, cross_covariance: Matrix, n: int, ridge: float
+    sums: AnchorSums,
+    targets: AnchorTargets,
+    gram: Matrix,
+    cross_covariance: Matrix,
+    n: int,
+    ridge: float,
 ) -> tuple[Matrix, Matrix, Matrix]:
-    """Ridge regression of B on F = [X, s (K - mean K)], s giving both parts one trace.
+    """Ridge regression of B on F = [X, s (K - mean K)], s giving K three times the trace of X.
 
     Parameters
     ----------
@@ -93,11 +123,13 @@ def anchor_encoder(
     """
     mean = sums.similarities / n
     trace = float(np.trace(sums.gram)) - n * float(mean @ mean)
-    scale = np.sqrt(float(np.trace(gram)) / trace) if trace > 1e-12 * n else 0.0
+    wanted = _SIMILARITY_TRACE * float(np.trace(gram))
+    scale = np.sqrt(wanted / trace) if trace > 1e-12 * n else 0.0
     cross = scale * (sums.cross - np.outer(sums.features, mean))
     near = scale**2 * (sums.gram - n * np.outer(mean, mean))
     whole = np.block([[gram, cross], [cross.T, near]])
-    target = np.concatenate([cross_covariance, scale * (sums.targets - np.outer(mean, sums.codes))])
+    nearness = scale * (targets.similarities - np.outer(mean, targets.codes))
+    target = np.concatenate([cross_covariance, nearness])
     penalty = ridge * float(np.trace(whole)) / len(whole)
     solution = np.zeros_like(target)
     if penalty > 0.0:  # otherwise the features are zero everywhere

@@ -16,6 +16,9 @@ from srch_dist.kernels.sizes import Sized
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 
+# Codes worth fewer independent bits than this tell next to nothing apart.
+COLLAPSED = 1.1
+
 
 @dataclass(frozen=True)
 class CodeRule(Sized):

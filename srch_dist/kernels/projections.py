@@ -18,9 +18,7 @@ def procrustes(cross_covariance: Matrix) -> Matrix:
 
     Its rows are orthonormal where l ≤ d, its columns where l > d.
     """
-    left, _, right = np.linalg.svd(cross_covariance, full_matrices=False)
-    w: Matrix = (left @ right).T
-    return w
+    return np.ascontiguousarray(polar_factor(cross_covariance).T)
 
 
 def ridge_encoder(gram: Matrix, cross_covariance: Matrix, ridge: float) -> Matrix:
@@ -42,9 +40,12 @@ def ridge_encoder(gram: Matrix, cross_covariance: Matrix, ridge: float) -> Matri
     return np.ascontiguousarray(solution.T)
 
 
-def nearest_orthogonal(matrix: Matrix) -> Matrix:
-    """The orthogonal matrix nearest to a square one: its polar factor."""
-    left, _, right = np.linalg.svd(matrix)
+def polar_factor(matrix: Matrix) -> Matrix:
+    """Q U' of the compact SVD Q Σ U' of a matrix (m, n).
+
+    The nearest one whose columns, or rows where those are fewer, are orthonormal.
+    """
+    left, _, right = np.linalg.svd(matrix, full_matrices=False)
     return np.asarray(left @ right)
 
 

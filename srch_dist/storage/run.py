@@ -42,6 +42,11 @@ class RunDirectory:
         return self.path / "model.npz"
 
     @property
+    def loop_model(self) -> Path:
+        """The model of the loop's codes, while others are spread from them."""
+        return self.work / "loop_model.npz"
+
+    @property
     def codes(self) -> Path:
         """Learned codes, uint8 (n, bits / 8), an array at the root of its store."""
         return self.path / "codes.zarr"

@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from srch_dist.kernels.features import gram_matrices
 from srch_dist.kernels.projections import (
     balanced_scales,
-    nearest_orthogonal,
+    polar_factor,
     procrustes,
     projection_energy,
     ridge_encoder,
@@ -124,10 +124,10 @@ def test_weighted_parts_have_rms_in_proportion_to_their_weights():
     assert reference.rms(sum(parts.values())) == pytest.approx(1.0, rel=1e-10)
 
 
-def test_nearest_orthogonal_is_orthogonal_and_no_other_is_nearer():
+def test_polar_factor_is_orthogonal_and_no_other_is_nearer():
     rng = np.random.default_rng(5)
     matrix = rng.normal(size=(6, 6))
-    found = nearest_orthogonal(matrix)
+    found = polar_factor(matrix)
     np.testing.assert_allclose(found @ found.T, np.eye(6), atol=1e-12)
     others = [np.linalg.qr(rng.normal(size=(6, 6)))[0] for _ in range(200)]
     assert np.sum(found * matrix) >= max(np.sum(other * matrix) for other in others)

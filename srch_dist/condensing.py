@@ -1,0 +1,161 @@
+"""From the bits of the loop to those asked for: leading directions of the encoded rows, spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.config import TrainConfig
+from srch_dist.encoding import score_features
+from srch_dist.errors import SrchError
+from srch_dist.kernels.bits import pack_codes, random_codes, sign_codes
+from srch_dist.kernels.codes import COLLAPSED, effective_bits
+from srch_dist.kernels.directions import (
+    Directions,
+    ScoreSums,
+    leading_directions,
+    spreading_frame,
+)
+from srch_dist.kernels.features import product_sum
+from srch_dist.kernels.sizes import Sized
+from srch_dist.planning import Plan
+from srch_dist.storage import arrays
+from srch_dist.storage.model import Model, load_model
+from srch_dist.storage.run import RunDirectory
+
+Array = NDArray[Any]
+Matrix = NDArray[np.float64]
+# So that the frame does not start from the first codes, which are drawn from the same seed.
+_FRAME_STREAM = 0xF4A3E
+
+
+@dataclass(frozen=True)
+class Condensed:
+    """The final codes, written to ``run.codes``.
+
+    Attributes
+    ----------
+    cross_covariance : X_g B' (d_g, l).
+    directions : number of directions that the codes were spread from.
+    share : of the variance of the scores that these keep.
+    effective_bits : see `kernels.codes.effective_bits`.
+    """
+
+    cross_covariance: Mapping[str, Matrix]
+    directions: int
+    share: float
+    effective_bits: float
+
+
+@dataclass(frozen=True)
+class _Spread(Sized):
+    """Sums over rows of the final codes."""
+
+    cross_covariance: Mapping[str, Matrix]
+    code_gram: Matrix
+    bit_sums: Matrix
+
+    def __add__(self, other: _Spread) -> _Spread:
+        return _Spread(
+            {g: part + other.cross_covariance[g] for g, part in self.cross_covariance.items()},
+            self.code_gram + other.code_gram,
+            self.bit_sums + other.bit_sums,
+        )
+
+
+def create_final_codes(run: RunDirectory, plan: Plan, bits: int) -> None:
+    """Make the empty array of the run's codes, in the order of ``rows.zarr``."""
+    attributes = {"bits": bits, "bitorder": "little", "rows": run.rows.name}
+    shape = (plan.rows, bits // 8)
+    arrays.create_array(run.codes, shape, plan.partition_rows, np.uint8, attributes)
+
+
+def copy_codes(run: RunDirectory, plan: Plan, iteration: int) -> None:
+    """Write the codes of an iteration as those of the run."""
+    execution.run_all(
+        [execution.task(_copy_partition, run, iteration, plan.span(p)) for p in plan.partitions]
+    )
+
+
+def condense_codes(
+    run: RunDirectory,
+    plan: Plan,
+    weights: Mapping[str, float],
+    config: TrainConfig,
+) -> Condensed:
+    """B = sign(V R): V the leading directions of the loop's scores, R a learned frame.
+
+    The scores are those of the model in ``run.loop_model``, fitted to the codes of the loop. Two
+    passes over X. R is learned on the run's fixed sample of rows. Codes depend on the span of
+    the directions alone: R starts from one random matrix seen in their basis.
+
+    Raises
+    ------
+    SrchError : the codes collapse.
+    """
+    (model,) = execution.keep([execution.task(load_model, run.loop_model)])
+    parts = [execution.task(_score_sums, run, model, plan.span(p)) for p in plan.partitions]
+    sums: ScoreSums = execution.run_one(execution.add_up(parts))
+    count = min(config.method.directions, config.bits)
+    directions = leading_directions(sums, plan.rows, weights, count)
+    frame = _learn_frame(run, directions, config)
+    rule = execution.literal(directions.spread(frame))
+    parts = [
+        execution.task(_spread_partition, run, model, rule, plan.span(p)) for p in plan.partitions
+    ]
+    spread: _Spread = execution.run_one(execution.add_up(parts))
+    worth = effective_bits(spread.code_gram, spread.bit_sums, plan.rows)
+    if worth < COLLAPSED:
+        raise SrchError(
+            f"the codes collapsed when they were spread from {len(directions.offset)} directions: "
+            f"{config.bits} bits are worth {worth:.2f} independent ones; the encoders tell next "
+            "to nothing apart, so look at the features, or set method.directions to 0"
+        )
+    return Condensed(spread.cross_covariance, len(directions.offset), directions.share, worth)
+
+
+def _learn_frame(run: RunDirectory, directions: Directions, config: TrainConfig) -> Matrix:
+    model = load_model(run.loop_model)
+    features = {g: arrays.read_rows(run.sample(g)).astype(np.float64) for g in directions.mix}
+    scores = {g: score_features(model, g, block) for g, block in features.items()}
+    rows = np.arange(len(directions.basis))
+    random = random_codes(config.seed ^ _FRAME_STREAM, rows, config.bits).astype(np.float64)
+    return spreading_frame(directions.mixed(scores), directions.basis.T @ random)
+
+
+def _score_partition(
+    run: RunDirectory, model: Model, span: tuple[int, int]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Features and scores of a partition by modality."""
+    features = {g: arrays.read_rows(run.features(g), *span) for g in model.means}
+    return features, {g: score_features(model, g, block) for g, block in features.items()}
+
+
+def _score_sums(run: RunDirectory, model: Model, span: tuple[int, int]) -> ScoreSums:
+    _, scores = _score_partition(run, model, span)
+    beside = np.concatenate(list(scores.values()), axis=1)
+    return ScoreSums(beside.sum(axis=0, dtype=np.float64), product_sum(beside, beside))
+
+
+def _spread_partition(
+    run: RunDirectory, model: Model, rule: Directions, span: tuple[int, int]
+) -> _Spread:
+    features, scores = _score_partition(run, model, span)
+    codes = sign_codes(rule.mixed(scores))
+    arrays.write_rows(run.codes, span[0], pack_codes(codes))
+    dense = codes.astype(np.float32)
+    return _Spread(
+        {g: product_sum(block, codes) for g, block in features.items()},
+        product_sum(dense, dense),
+        codes.sum(axis=0, dtype=np.float64),
+    )
+
+
+def _copy_partition(run: RunDirectory, iteration: int, span: tuple[int, int]) -> None:
+    codes = arrays.read_rows(run.checkpoint(iteration, "codes"), *span)
+    arrays.write_rows(run.codes, span[0], codes)
