@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from srch_dist.config import MethodConfig
 from srch_dist.kernels.anchors import (
@@ -12,6 +10,7 @@ from srch_dist.kernels.anchors import (
     anchor_bandwidth,
     anchor_encoder,
     anchor_sums,
+    anchor_targets,
     similarities,
 )
 from srch_dist.kernels.bits import Packed, pack_codes, sign_codes
@@ -32,9 +31,13 @@ class _Modality:
 
     Attributes
     ----------
+    anchors : (m, d) features, and bandwidth : δ² of their similarities.
     near : by side, similarities (rows, m) to the anchors.
-    gram : (d, d), X'X. sums : `AnchorSums` without codes.
+    gram : (d, d), X'X. sums : over the training rows.
     """
+
+    anchors: FloatArray
+    bandwidth: float
 
     near: dict[str, FloatArray]
     gram: FloatArray
@@ -61,13 +64,11 @@ class CommonEncoders:
         coded: dict[str, dict[str, Packed]] = {side: {} for side in self._task.features}
         for g, X in self._task.train.items():
             known = self._prepare(g)
-            sums = replace(
-                known.sums,
-                codes=train_codes.sum(axis=0, dtype=np.float64),
-                targets=product_sum(known.near["train"], train_codes),
-            )
+            targets = anchor_targets(X, known.anchors, known.bandwidth, train_codes)
             cross = product_sum(X, train_codes)
-            linear, on_anchors, offset = anchor_encoder(sums, known.gram, cross, len(X), RIDGE)
+            linear, on_anchors, offset = anchor_encoder(
+                known.sums, targets, known.gram, cross, len(X), RIDGE
+            )
             for side, near in known.near.items():
                 scores = self._task.features[side][g] @ linear.T + near @ on_anchors.T + offset
                 coded[side][g] = pack_codes(sign_codes(scores))
@@ -83,6 +84,6 @@ class CommonEncoders:
                 side: similarities(blocks[g], anchors, width)
                 for side, blocks in self._task.features.items()
             }
-            sums = anchor_sums(X, anchors, width, np.empty((len(X), 0)))
-            self._prepared[g] = _Modality(near, product_sum(X, X), sums)
+            sums = anchor_sums(X, anchors, width)
+            self._prepared[g] = _Modality(anchors, width, near, product_sum(X, X), sums)
         return self._prepared[g]

@@ -3,7 +3,8 @@
     python -m pipelines.compare.run STORE [STORE ...] --bits 16 32 64 128 --seeds 5 --out FOLDER
 
 STORE is a feature store, or an .npz that is ingested first; it needs labels and a split. Results
-go to ``results.json`` (every single fit) and ``results.md`` (the table), renewed after each width.
+go to ``results.json`` (every single fit) and ``results.md`` (the table), renewed after each set.
+What is finished of a set lies in ``parts/``: with ``--resume`` it is not run again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import joblib
 import tyro
 
 from srch_dist.errors import ConfigError, SrchError
@@ -51,6 +53,10 @@ class Options:
     """Worker processes of the cluster that SRCH runs on."""
     scheduler: str | None = None
     """Address of a running Dask scheduler instead."""
+    jobs: int = 1
+    """Sets worked on at once, in processes of their own."""
+    resume: bool = False
+    """Take what an earlier command with the same seeds and methods left in the folder's parts/."""
 
 
 @dataclass(frozen=True)
@@ -137,17 +143,32 @@ class Bench:
 
 
 def run_all(options: Options) -> list[Record]:
-    """Run every combination, save after each width, and return every record."""
+    """Run every combination, save after each set, and return every record."""
     wanted = _chosen_methods(options)
+    (options.out / "parts").mkdir(parents=True, exist_ok=True)
+    jobs = [joblib.delayed(_run_set)(options, wanted, source) for source in options.stores]
     records: list[Record] = []
-    options.out.mkdir(parents=True, exist_ok=True)
+    for found in joblib.Parallel(n_jobs=options.jobs, return_as="generator")(jobs):
+        records += found
+        _save(options, records)
+    return records
+
+
+def _run_set(options: Options, wanted: list[str], source: Path) -> list[Record]:
+    """Every width and method of one set; each width is written to ``parts/`` when it is done."""
+    records: list[Record] = []
     with open_engine(options.workers, options.scheduler) as engine:
-        for source in options.stores:
-            task = RetrievalTask.load(open_source(source, engine.scratch))
-            bench = Bench(task, CommonEncoders(task), engine, 0)
-            for bits in options.bits:
-                records += _run_width(replace(bench, bits=bits), wanted, options.seeds)
-                _save(options, records)
+        task = RetrievalTask.load(open_source(source, engine.scratch))
+        bench = Bench(task, CommonEncoders(task), engine, 0)
+        for bits in options.bits:
+            part = options.out / "parts" / f"{task.name}-{bits}.json"
+            asked = {"seeds": options.seeds, "methods": wanted}
+            done = json.loads(part.read_text("utf-8")) if options.resume and part.exists() else {}
+            if done.get("asked") != asked:
+                done = {"asked": asked}
+                done["records"] = _run_width(replace(bench, bits=bits), wanted, options.seeds)
+                part.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
+            records += done["records"]
     return records
 
 
