@@ -10,15 +10,17 @@ What is finished of a set lies in ``parts/``: with ``--resume`` it is not run ag
 from __future__ import annotations
 
 import json
+import multiprocessing
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import joblib
 import tyro
 
 from srch_dist.errors import ConfigError, SrchError
@@ -146,11 +148,16 @@ def run_all(options: Options) -> list[Record]:
     """Run every combination, save after each set, and return every record."""
     wanted = _chosen_methods(options)
     (options.out / "parts").mkdir(parents=True, exist_ok=True)
-    jobs = [joblib.delayed(_run_set)(options, wanted, source) for source in options.stores]
     records: list[Record] = []
-    for found in joblib.Parallel(n_jobs=options.jobs, return_as="generator")(jobs):
-        records += found
-        _save(options, records)
+    work = partial(_run_set, options, wanted)
+    with ExitStack() as stack:
+        apply: Callable[..., Iterable[list[Record]]] = map
+        if options.jobs > 1:
+            spawn = multiprocessing.get_context("spawn")
+            apply = stack.enter_context(ProcessPoolExecutor(options.jobs, spawn)).map
+        for found in apply(work, options.stores):
+            records += found
+            _save(options, records)
     return records
 
 
