@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist import execution
+from srch_dist.clustering import PROJECTED, find_centres, sampled
 from srch_dist.config import TrainConfig
 from srch_dist.errors import InputError
 from srch_dist.kernels import bits as codes
 from srch_dist.kernels import features as kernels
+from srch_dist.kernels.clusters import (
+    gaussian_projection,
+    nearest_centres,
+    slice_bounds,
+    tour,
+)
 from srch_dist.kernels.features import GramMatrices
 from srch_dist.planning import Plan
-from srch_dist.progress import Progress
+from srch_dist.progress import Progress, Stage
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore
 from srch_dist.storage.run import RunDirectory
+from srch_dist.storage.spill import read_spill, write_spill
 
 Matrix = NDArray[np.float64]
 
 _LARGEST = 1e15
 # So that the sample is not the one drawn for something else.
 _SAMPLE_STREAM = 0xA9C4
+# Clusters of the row order. Below the least, neighbours lie near each other as it is.
+_LEAST_CLUSTERS, _MOST_CLUSTERS = 16, 1024
 
 
 @dataclass(frozen=True)
@@ -72,32 +83,148 @@ def prepare_features(
 ) -> Statistics:
     """Write normalised features and random first codes of the rows in ``run.rows``.
 
+    They are written in training order (``run.order``): by cluster over all modalities together,
+    then ascending, so that rows and their neighbours lie near each other.
+
     Raises
     ------
     InputError : too many rows are zero after centring.
     """
-    with progress.stage("features", 2 * len(plan.partitions)) as stage:
-        parts = [execution.task(_partition_sums, store, run, plan.span(p)) for p in plan.partitions]
+    clusters = order_clusters(plan.rows, config.graph.order_rows)
+    with progress.stage("features", 3 * len(plan.partitions)) as stage:
+        parts = [
+            execution.task(_partition_sums, store, run, p, plan.span(p), clusters, plan.rows)
+            for p in plan.partitions
+        ]
         sums = execution.run_one(execution.add_up(parts))
         stage.advance(len(plan.partitions))
         means = {g: total.sum(axis=0) / plan.rows for g, total in sums.items()}
-        for g, dims in store.modalities.items():
-            arrays.create_array(run.features(g), (plan.rows, dims), plan.partition_rows, plan.dtype)
-        create_codes(run, plan, config.bits, 0)
+        centres = _order_centres(run, plan, clusters, means, config)
         shared = execution.literal(means)
+        lasting = execution.literal(centres)
         parts = [
-            execution.task(_prepare_partition, store, run, plan.span(p), shared, config, plan.dtype)
+            execution.task(_spill_partition, store, run, plan, p, shared, lasting, config)
             for p in plan.partitions
         ]
         prepared = execution.run_one(execution.add_up(parts))
         stage.advance(len(plan.partitions))
-    _refuse_zero_rows(prepared.zero_rows, plan.rows, config.features.max_zero_share)
+        _refuse_zero_rows(prepared.zero_rows, plan.rows, config.features.max_zero_share)
+        _write_ordered(store, run, plan, len(centres), config, stage)
     return Statistics(means, prepared.zero_rows, prepared.grams, prepared.cross_covariance)
+
+
+def order_clusters(rows: int, cluster_rows: int) -> int:
+    """Clusters by which n rows are put in order; 1 keeps the order of the store."""
+    clusters = min(rows // cluster_rows, _MOST_CLUSTERS)
+    return clusters if clusters >= _LEAST_CLUSTERS else 1
+
+
+def _order_centres(
+    run: RunDirectory,
+    plan: Plan,
+    clusters: int,
+    means: Mapping[str, Matrix],
+    config: TrainConfig,
+) -> Matrix:
+    """Centres (c, w) over all modalities together, near ones following each other."""
+    if clusters == 1:
+        return np.zeros((1, 1))
+    centres = find_centres(
+        run, "order", clusters, config.seed, _sample_points, run, plan, means, config
+    )
+    arrays.remove(run.scratch("sample"))
+    return centres[np.argsort(tour(centres))]
+
+
+def _sample_points(
+    run: RunDirectory, plan: Plan, means: Mapping[str, Matrix], config: TrainConfig
+) -> NDArray[np.float32]:
+    """The sampled rows (m, w) as they are clustered, ascending by row number."""
+    parts = []
+    for p in plan.partitions:
+        raw = {g: read_spill(run.scratch("sample", p), g) for g in means}
+        blocks, _ = _normalise_blocks(raw, means, config, np.dtype(np.float64))
+        parts.append(_joint_points(blocks, config.seed).astype(np.float32))
+    return np.concatenate(parts)
+
+
+def _joint_points(blocks: Mapping[str, NDArray[np.floating]], seed: int) -> Matrix:
+    """A random projection (n, w) of all modalities side by side."""
+    points: Matrix = np.sum(
+        [
+            block.astype(np.float64)
+            @ gaussian_projection(seed + position, block.shape[1], PROJECTED)
+            for position, block in enumerate(blocks.values())
+        ],
+        axis=0,
+    )
+    return points
+
+
+def _write_ordered(
+    store: FeatureStore,
+    run: RunDirectory,
+    plan: Plan,
+    clusters: int,
+    config: TrainConfig,
+    stage: Stage,
+) -> None:
+    """Bring the spilled rows into training order: every partition takes its runs of each file."""
+    execution.run_one(execution.task(_write_bounds, run, plan, clusters))
+    arrays.create_array(run.order, (plan.rows,), plan.partition_rows, np.int64)
+    for g, dims in store.modalities.items():
+        arrays.create_array(run.features(g), (plan.rows, dims), plan.partition_rows, plan.dtype)
+    create_codes(run, plan, config.bits, 0)
+    modalities = tuple(store.modalities)
+    execution.run_all(
+        [
+            execution.task(_gather_partition, run, modalities, plan, p, config.seed, config.bits)
+            for p in plan.partitions
+        ],
+        stage,
+    )
+    arrays.remove(run.scratch("order"))
+
+
+def _write_bounds(run: RunDirectory, plan: Plan, clusters: int) -> None:
+    """Cut every spilled file at the partitions of the training order."""
+    counts = [
+        np.bincount(read_spill(run.scratch("order", p), "clusters"), minlength=clusters)
+        for p in plan.partitions
+    ]
+    bounds = slice_bounds(np.array(counts), np.array(plan.starts))
+    write_spill(run.scratch("order"), {"bounds": bounds})
+
+
+def _gather_partition(
+    run: RunDirectory,
+    modalities: tuple[str, ...],
+    plan: Plan,
+    partition: int,
+    seed: int,
+    bits: int,
+) -> None:
+    """Write one partition of the features, the order and the first codes."""
+    bounds = read_spill(run.scratch("order"), "bounds", partition, partition + 2)
+
+    def gather(name: str) -> NDArray[Any]:
+        return np.concatenate(
+            [read_spill(run.scratch("order", p), name, *bounds[:, p]) for p in plan.partitions]
+        )
+
+    places = gather("places")
+    sorting = np.lexsort((places, gather("clusters")))
+    start = plan.starts[partition]
+    for g in modalities:
+        arrays.write_rows(run.features(g), start, gather(f"features.{g}")[sorting])
+    arrays.write_rows(run.order, start, places[sorting])
+    first = codes.random_codes(seed, gather("rows")[sorting], bits)
+    arrays.write_rows(run.checkpoint(0, "codes"), start, codes.pack_codes(first))
 
 
 def write_sample(run: RunDirectory, modalities: tuple[str, ...], count: int) -> None:
     """Write the features of a fixed sample of at most ``count`` training rows."""
-    chosen = sample_positions(arrays.read_rows(run.rows), count)
+    chosen = sample_positions(arrays.read_rows(run.rows)[arrays.read_rows(run.order)], count)
     arrays.create_chunk(run.sample("rows"), chosen)
     execution.run_all([execution.task(_copy_sample, run, g, chosen) for g in modalities])
 
@@ -122,9 +249,18 @@ def create_codes(run: RunDirectory, plan: Plan, bits: int, iteration: int) -> No
     arrays.create_array(path, (plan.rows, bits // 8), plan.partition_rows, np.uint8)
 
 
-def _partition_sums(store: FeatureStore, run: RunDirectory, span: tuple[int, int]) -> _ColumnSums:
+def _partition_sums(
+    store: FeatureStore,
+    run: RunDirectory,
+    partition: int,
+    span: tuple[int, int],
+    clusters: int,
+    total: int,
+) -> _ColumnSums:
+    """Column sums; where rows will be clustered, the sampled ones are set aside meanwhile."""
     rows = arrays.read_rows(run.rows, *span)
-    sums = _ColumnSums()
+    sums, sample = _ColumnSums(), {}
+    chosen = sampled(rows, clusters, total) if clusters > 1 else rows[:0]
     for g in store.modalities:
         block = store.read_selected(g, rows)
         bad = kernels.invalid_rows(block)
@@ -132,6 +268,9 @@ def _partition_sums(store: FeatureStore, run: RunDirectory, span: tuple[int, int
             raise InputError(f"{store.path}: {g} holds NaN or Inf in row {rows[bad[0]]}")
         _refuse_out_of_range(g, block)
         sums[g] = kernels.column_sums(block)
+        sample[g] = block[chosen]
+    if clusters > 1:
+        write_spill(run.scratch("sample", partition), sample)
     return sums
 
 
@@ -142,30 +281,52 @@ def _refuse_out_of_range(g: str, block: NDArray[np.floating]) -> None:
         raise InputError(f"{g} holds values around {largest:.0e}; scale the features nearer to 1")
 
 
-def _prepare_partition(
+def _spill_partition(
     store: FeatureStore,
     run: RunDirectory,
-    span: tuple[int, int],
+    plan: Plan,
+    partition: int,
     means: Mapping[str, Matrix],
+    centres: Matrix,
     config: TrainConfig,
-    dtype: np.dtype[np.float64],
 ) -> _Sums:
-    rows = arrays.read_rows(run.rows, *span)
+    """Normalise a partition of the store's order, and set its rows aside sorted by cluster."""
+    low, high = plan.span(partition)
+    rows = arrays.read_rows(run.rows, low, high)
+    raw = {g: store.read_selected(g, rows) for g in store.modalities}
+    blocks, zero_rows = _normalise_blocks(raw, means, config, plan.dtype)
     first = codes.random_codes(config.seed, rows, config.bits)
-    arrays.write_rows(run.checkpoint(0, "codes"), span[0], codes.pack_codes(first))
-    options = config.features
-    blocks, zero_rows = {}, {}
-    for g in store.modalities:
-        raw = store.read_selected(g, rows)
-        blocks[g], zero = kernels.normalise(raw, means[g], options.center, options.unit_norm, dtype)
-        zero_rows[g] = int(zero.sum())
-        _refuse_huge(g, blocks[g])
-        arrays.write_rows(run.features(g), span[0], blocks[g])
+    clusters = np.zeros(len(rows), dtype=np.int64)
+    if len(centres) > 1:
+        clusters = nearest_centres(_joint_points(blocks, config.seed), centres, 1)[:, 0]
+    sorting = np.argsort(clusters, kind="stable")
+    spilled = {"places": low + sorting, "rows": rows[sorting], "clusters": clusters[sorting]}
+    for g, block in blocks.items():
+        _refuse_huge(g, block)
+        spilled[f"features.{g}"] = block[sorting]
+    write_spill(run.scratch("order", partition), spilled)
     return _Sums(
         zero_rows,
         kernels.gram_matrices(blocks),
         {g: kernels.product_sum(block, first) for g, block in blocks.items()},
     )
+
+
+def _normalise_blocks(
+    raw: Mapping[str, NDArray[np.floating]],
+    means: Mapping[str, Matrix],
+    config: TrainConfig,
+    dtype: np.dtype[Any],
+) -> tuple[dict[str, NDArray[np.floating]], dict[str, int]]:
+    """Normalised features and the number of zero rows, by modality."""
+    options = config.features
+    blocks, zero_rows = {}, {}
+    for g, block in raw.items():
+        blocks[g], zero = kernels.normalise(
+            block, means[g], options.center, options.unit_norm, dtype
+        )
+        zero_rows[g] = int(zero.sum())
+    return blocks, zero_rows
 
 
 def _refuse_huge(g: str, block: NDArray[np.floating]) -> None:

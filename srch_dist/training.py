@@ -34,7 +34,7 @@ from srch_dist.storage.run import RunDirectory, create_run
 
 # So that the held-out rows are not those drawn from the same seed for something else.
 _STREAM = 0x0B5E
-_CODE_ROWS = 1 << 20
+_CODE_ROWS, _CODE_BYTES = 1 << 20, 32 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,15 +231,24 @@ def _write_codes(run: RunDirectory, plan: Plan, iteration: int, bits: int) -> No
     """The learned codes in the order of ``rows.zarr``."""
     attributes = {"bits": bits, "bitorder": "little", "rows": run.rows.name}
     shape = (plan.rows, bits // 8)
-    arrays.create_array(run.codes, shape, plan.partition_rows, np.uint8, attributes)
+    # Each task reads codes from all over the training order, so there are few.
+    step = max(plan.partition_rows, _CODE_BYTES // (bits // 8))
+    arrays.create_array(run.codes, shape, step, np.uint8, attributes)
     execution.run_all(
-        [execution.task(_copy_codes, run, iteration, plan.span(p)) for p in plan.partitions]
+        [
+            execution.task(_restore_codes, run, iteration, start, min(start + step, plan.rows))
+            for start in range(0, plan.rows, step)
+        ]
     )
 
 
-def _copy_codes(run: RunDirectory, iteration: int, span: tuple[int, int]) -> None:
-    codes = arrays.read_rows(run.checkpoint(iteration, "codes"), *span)
-    arrays.write_rows(run.codes, span[0], codes)
+def _restore_codes(run: RunDirectory, iteration: int, start: int, stop: int) -> None:
+    order = arrays.read_rows(run.order)
+    positions = np.flatnonzero((order >= start) & (order < stop))
+    codes = arrays.read_selected(run.checkpoint(iteration, "codes"), positions)
+    restored = np.empty_like(codes)
+    restored[order[positions] - start] = codes
+    arrays.write_rows(run.codes, start, restored)
 
 
 def _note_unused(
@@ -268,8 +277,11 @@ def _note_narrow(store: FeatureStore, config: TrainConfig, progress: Progress) -
 
 def _note_graph(graph: GraphReport, statistics: Statistics, progress: Progress) -> None:
     for g, report in graph.modalities.items():
+        method = report.method
+        if method == "partitioned":
+            method += f" into {report.clusters} clusters with overlap {report.overlap}"
         progress.note(
-            f"graph {g}: {report.method}, recall {report.recall:.3f}, {report.edges} edges, "
+            f"graph {g}: {method}, recall {report.recall:.3f}, {report.edges} edges, "
             f"mean degree {report.mean_degree:.1f}, isolated {report.isolated}, rows with a "
             f"duplicate {report.duplicates}, zero rows {statistics.zero_rows[g]}"
         )

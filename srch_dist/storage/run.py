@@ -65,12 +65,29 @@ class RunDirectory:
         """Normalised features (n, d_g) in training order."""
         return self.work / "features" / modality
 
+    @property
+    def order(self) -> Path:
+        """Place (n,) in ``rows`` of each row in training order: by cluster, then ascending."""
+        return self.work / "order"
+
+    def routes(self, modality: str) -> Path:
+        """The clusters (n, overlap_max) that rows are searched in, nearest first; -1 is none."""
+        return self.work / "routes" / modality
+
+    def scratch(self, name: str, part: int | None = None) -> Path:
+        """A folder of files that live for one shuffle, or one part's folder in it."""
+        folder = self.work / "scratch" / name
+        return folder if part is None else folder / f"{part:06d}"
+
     def sample(self, name: str) -> Path:
         """Normalised features (m, d_g) of a fixed sample, or its ``rows`` in training order."""
         return self.work / "sample" / name
 
     def neighbours(self, modality: str, kind: str) -> Path:
-        """``rows`` or ``distances`` (n, k) of the nearest neighbours."""
+        """``rows`` or ``distances`` (n, k) of the nearest neighbours, in training order.
+
+        A neighbour is given by its place in the run's ``rows``, which no order changes.
+        """
         return self.work / "neighbours" / modality / kind
 
     @property

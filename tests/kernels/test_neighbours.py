@@ -27,7 +27,9 @@ def search(points, k, cuts=(), order=None, query_cuts=()):
         rows = np.arange(low, high)
         for b in order if order is not None else range(len(blocks)):
             start, stop = blocks[b]
-            best = merge_exact(best, points[low:high], rows, points[start:stop], start)
+            best = merge_exact(
+                best, points[low:high], rows, points[start:stop], np.arange(start, stop)
+            )
         found.append(best)
     return Neighbours(
         np.concatenate([part.distances for part in found]),
