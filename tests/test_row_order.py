@@ -67,7 +67,7 @@ def test_graph_is_the_same_in_any_order(runs):
 
 
 def test_learned_codes_are_the_same_in_any_order(runs):
-    ordered, plain = runs
+    ordered, _ = runs
     learned = [run.learn() for run in runs]
     codes = [run.codes(last.iteration) for run, last in zip(runs, learned, strict=True)]
     np.testing.assert_array_equal(codes[0], codes[1][order_of(ordered)])

@@ -12,7 +12,7 @@ from srch_dist.graph.exact import write_neighbours
 from srch_dist.kernels.neighbours import (
     Neighbours,
     candidate_distances,
-    keep_nearest,
+    keep_nearest_columns,
     merge_exact,
 )
 from srch_dist.storage import arrays
@@ -75,6 +75,9 @@ def _descend(
         )
     found = index.neighbor_graph[0]
     owners, columns = np.nonzero((found >= 0) & (found != np.arange(n)[:, None]))
-    candidates = found[owners, columns].astype(np.int64)
-    distances = candidate_distances(features, owners, features, candidates)
-    return keep_nearest(owners, distances, numbers[candidates], n, k)
+    candidates = found[owners, columns]
+    rows = np.full(found.shape, -1, dtype=np.int64)
+    rows[owners, columns] = numbers[candidates]
+    distances = np.full(found.shape, np.inf)
+    distances[owners, columns] = candidate_distances(features, owners, features, candidates)
+    return keep_nearest_columns(distances, rows, k)

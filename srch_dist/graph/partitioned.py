@@ -21,7 +21,7 @@ from srch_dist.graph.exact import write_neighbours
 from srch_dist.graph.recall import recall_task
 from srch_dist.graph.routing import coverage, find_clusters, route_rows
 from srch_dist.kernels.bits import hash_rows
-from srch_dist.kernels.neighbours import Neighbours, keep_nearest, merge_exact
+from srch_dist.kernels.neighbours import Neighbours, keep_nearest_columns, merge_exact
 from srch_dist.planning import Plan
 from srch_dist.progress import Progress, Stage
 from srch_dist.storage import arrays
@@ -119,7 +119,7 @@ def _search(
     execution.run_all(searches, stage)
     arrays.remove(run.scratch("routed"))
     merges = [
-        execution.task(_merge_partition, run, modality, plan, p, clusters, k)
+        execution.task(_merge_partition, run, modality, plan, p, clusters, overlap, k)
         for p in plan.partitions
     ]
     execution.run_all(merges, stage)
@@ -237,28 +237,28 @@ def _gather_features(
 
 
 def _merge_partition(
-    run: RunDirectory, modality: str, plan: Plan, partition: int, clusters: int, k: int
+    run: RunDirectory,
+    modality: str,
+    plan: Plan,
+    partition: int,
+    clusters: int,
+    overlap: int,
+    k: int,
 ) -> None:
     """Merge what the clusters found for a partition's rows."""
     low, high = plan.span(partition)
-    owners, rows, distances = [], [], []
+    lists = np.zeros(high - low, dtype=np.int64)
+    rows = np.full((high - low, overlap, k), -1, dtype=np.int64)
+    distances = np.full(rows.shape, np.inf)
     for cluster in range(clusters):
         folder = run.scratch("found", cluster)
-        start, stop = read_spill(folder, "ends", partition, partition + 2).tolist()
-        if start == stop:
-            continue
-        owners.append(np.repeat(read_spill(folder, "positions", start, stop) - low, k))
-        rows.append(read_spill(folder, "rows", start, stop).ravel())
-        distances.append(read_spill(folder, "distances", start, stop).ravel())
-    candidates = np.concatenate(rows)
-    known = candidates >= 0
-    found = keep_nearest(
-        np.concatenate(owners)[known],
-        np.concatenate(distances)[known],
-        candidates[known],
-        high - low,
-        k,
-    )
+        span = read_spill(folder, "ends", partition, partition + 2).tolist()
+        own = read_spill(folder, "positions", *span) - low
+        if len(own):
+            rows[own, lists[own]] = read_spill(folder, "rows", *span)
+            distances[own, lists[own]] = read_spill(folder, "distances", *span)
+            lists[own] += 1
+    found = keep_nearest_columns(distances.reshape(high - low, -1), rows.reshape(high - low, -1), k)
     short = np.flatnonzero(found.rows[:, -1] < 0)
     if len(short):
         raise SrchError(

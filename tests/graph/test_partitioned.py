@@ -102,7 +102,8 @@ def test_clusters_of_very_unequal_size(prepare):
     rng = np.random.default_rng(0)
     spots = np.repeat([0, 1, 2, 3], [300, 80, 15, 5])
     data = {
-        f"m{i}": 9 * np.eye(8)[spots] + rng.normal(size=(N, 8)) * np.array([1, 0.5, 0.1, 0.1])[spots, None]
+        f"m{i}": 9 * np.eye(8)[spots]
+        + rng.normal(size=(N, 8)) * np.array([1, 0.5, 0.1, 0.1])[spots, None]
         for i in (0, 1)
     }
     run = prepare(data, partition_rows=77, **options())
@@ -140,9 +141,7 @@ def test_overlap_is_raised_where_the_recall_falls_short(prepare, monkeypatch):
 
 
 def test_target_out_of_reach_is_said_and_recorded(prepare, capsys):
-    run = prepare(
-        features(), notes=True, **options(overlap=1, overlap_max=1, recall_target=1.0)
-    )
+    run = prepare(features(), notes=True, **options(overlap=1, overlap_max=1, recall_target=1.0))
     text = " ".join(capsys.readouterr().err.split())
     for g, report in run.report.modalities.items():
         assert report.overlap == 1
