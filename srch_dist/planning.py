@@ -184,12 +184,15 @@ def _stage_bytes(
     prepare = partition * (total * (itemsize + 8) + widest * 16) + total * total * 8
     search = 0
     searched = {"pynndescent": rows}
-    searched["partitioned"] = min(rows, config.graph.cluster_rows * config.graph.overlap_max)
+    most = config.graph.overlap_max
+    searched["partitioned"] = min(rows, config.graph.cluster_rows * most)
     for g, method in methods.items():
         if method in searched:
             # The rows, the copy in the index, its trees and graph, and the result.
             wide = dims[g] * (itemsize + 4 * (itemsize > 4)) + 80 * k
             search = max(search, _COMPILED_BYTES + searched[method] * wide)
+            # A partition's rows, and once more for each cluster that they are sent to.
+            search = max(search, partition * dims[g] * (itemsize * (1 + most) + 8))
         else:
             search = max(search, partition * dims[g] * 2 * (itemsize + 4) + (96 << 20))
     # Keys of outgoing and incoming edges, sorted and merged, before they are one CSR.

@@ -10,20 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist import execution
-from srch_dist.clustering import PROJECTED, find_centres, sampled
+from srch_dist.clustering import find_centres, sampled
 from srch_dist.config import TrainConfig
 from srch_dist.errors import InputError
 from srch_dist.kernels import bits as codes
 from srch_dist.kernels import features as kernels
-from srch_dist.kernels.clusters import (
-    gaussian_projection,
-    nearest_centres,
-    slice_bounds,
-    tour,
-)
+from srch_dist.kernels.clusters import nearest_centres, tour
 from srch_dist.kernels.features import GramMatrices
+from srch_dist.ordering import gather_rows, joint_points, order_clusters, spill_rows
 from srch_dist.planning import Plan
-from srch_dist.progress import Progress, Stage
+from srch_dist.progress import Progress
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore
 from srch_dist.storage.run import RunDirectory
@@ -34,8 +30,6 @@ Matrix = NDArray[np.float64]
 _LARGEST = 1e15
 # So that the sample is not the one drawn for something else.
 _SAMPLE_STREAM = 0xA9C4
-# Clusters of the row order. Below the least, neighbours lie near each other as it is.
-_LEAST_CLUSTERS, _MOST_CLUSTERS = 16, 1024
 
 
 @dataclass(frozen=True)
@@ -109,14 +103,9 @@ def prepare_features(
         prepared = execution.run_one(execution.add_up(parts))
         stage.advance(len(plan.partitions))
         _refuse_zero_rows(prepared.zero_rows, plan.rows, config.features.max_zero_share)
-        _write_ordered(store, run, plan, len(centres), config, stage)
+        create_codes(run, plan, config.bits, 0)
+        gather_rows(run, plan, store.modalities, len(centres), config, stage)
     return Statistics(means, prepared.zero_rows, prepared.grams, prepared.cross_covariance)
-
-
-def order_clusters(rows: int, cluster_rows: int) -> int:
-    """Clusters by which n rows are put in order; 1 keeps the order of the store."""
-    clusters = min(rows // cluster_rows, _MOST_CLUSTERS)
-    return clusters if clusters >= _LEAST_CLUSTERS else 1
 
 
 def _order_centres(
@@ -144,82 +133,8 @@ def _sample_points(
     for p in plan.partitions:
         raw = {g: read_spill(run.scratch("sample", p), g) for g in means}
         blocks, _ = _normalise_blocks(raw, means, config, np.dtype(np.float64))
-        parts.append(_joint_points(blocks, config.seed).astype(np.float32))
+        parts.append(joint_points(blocks, config.seed).astype(np.float32))
     return np.concatenate(parts)
-
-
-def _joint_points(blocks: Mapping[str, NDArray[np.floating]], seed: int) -> Matrix:
-    """A random projection (n, w) of all modalities side by side."""
-    points: Matrix = np.sum(
-        [
-            block.astype(np.float64)
-            @ gaussian_projection(seed + position, block.shape[1], PROJECTED)
-            for position, block in enumerate(blocks.values())
-        ],
-        axis=0,
-    )
-    return points
-
-
-def _write_ordered(
-    store: FeatureStore,
-    run: RunDirectory,
-    plan: Plan,
-    clusters: int,
-    config: TrainConfig,
-    stage: Stage,
-) -> None:
-    """Bring the spilled rows into training order: every partition takes its runs of each file."""
-    execution.run_one(execution.task(_write_bounds, run, plan, clusters))
-    arrays.create_array(run.order, (plan.rows,), plan.partition_rows, np.int64)
-    for g, dims in store.modalities.items():
-        arrays.create_array(run.features(g), (plan.rows, dims), plan.partition_rows, plan.dtype)
-    create_codes(run, plan, config.bits, 0)
-    modalities = tuple(store.modalities)
-    execution.run_all(
-        [
-            execution.task(_gather_partition, run, modalities, plan, p, config.seed, config.bits)
-            for p in plan.partitions
-        ],
-        stage,
-    )
-    arrays.remove(run.scratch("order"))
-
-
-def _write_bounds(run: RunDirectory, plan: Plan, clusters: int) -> None:
-    """Cut every spilled file at the partitions of the training order."""
-    counts = [
-        np.bincount(read_spill(run.scratch("order", p), "clusters"), minlength=clusters)
-        for p in plan.partitions
-    ]
-    bounds = slice_bounds(np.array(counts), np.array(plan.starts))
-    write_spill(run.scratch("order"), {"bounds": bounds})
-
-
-def _gather_partition(
-    run: RunDirectory,
-    modalities: tuple[str, ...],
-    plan: Plan,
-    partition: int,
-    seed: int,
-    bits: int,
-) -> None:
-    """Write one partition of the features, the order and the first codes."""
-    bounds = read_spill(run.scratch("order"), "bounds", partition, partition + 2)
-
-    def gather(name: str) -> NDArray[Any]:
-        return np.concatenate(
-            [read_spill(run.scratch("order", p), name, *bounds[:, p]) for p in plan.partitions]
-        )
-
-    places = gather("places")
-    sorting = np.lexsort((places, gather("clusters")))
-    start = plan.starts[partition]
-    for g in modalities:
-        arrays.write_rows(run.features(g), start, gather(f"features.{g}")[sorting])
-    arrays.write_rows(run.order, start, places[sorting])
-    first = codes.random_codes(seed, gather("rows")[sorting], bits)
-    arrays.write_rows(run.checkpoint(0, "codes"), start, codes.pack_codes(first))
 
 
 def write_sample(run: RunDirectory, modalities: tuple[str, ...], count: int) -> None:
@@ -298,13 +213,10 @@ def _spill_partition(
     first = codes.random_codes(config.seed, rows, config.bits)
     clusters = np.zeros(len(rows), dtype=np.int64)
     if len(centres) > 1:
-        clusters = nearest_centres(_joint_points(blocks, config.seed), centres, 1)[:, 0]
-    sorting = np.argsort(clusters, kind="stable")
-    spilled = {"places": low + sorting, "rows": rows[sorting], "clusters": clusters[sorting]}
+        clusters = nearest_centres(joint_points(blocks, config.seed), centres, 1)[:, 0]
     for g, block in blocks.items():
         _refuse_huge(g, block)
-        spilled[f"features.{g}"] = block[sorting]
-    write_spill(run.scratch("order", partition), spilled)
+    spill_rows(run, partition, low, rows, clusters, blocks)
     return _Sums(
         zero_rows,
         kernels.gram_matrices(blocks),

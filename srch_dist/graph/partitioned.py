@@ -19,6 +19,7 @@ from srch_dist.errors import SrchError
 from srch_dist.graph.descent import descend
 from srch_dist.graph.exact import write_neighbours
 from srch_dist.graph.recall import recall_task
+from srch_dist.graph.refinement import refine_neighbours
 from srch_dist.graph.routing import coverage, find_clusters, route_rows
 from srch_dist.kernels.bits import hash_rows
 from srch_dist.kernels.neighbours import Neighbours, keep_nearest_columns, merge_exact
@@ -69,6 +70,9 @@ def search_partitioned(
     while True:
         with progress.stage(f"{modality}: neighbours", 2 * parts + clusters.count) as stage:
             _search(run, modality, plan, clusters.count, overlap, config, stage)
+        if options.refine:
+            with progress.stage(f"{modality}: refinement", 2 * parts) as stage:
+                refine_neighbours(run, modality, plan, stage)
         recall: float = execution.run_one(recall_task(run, modality, sample))
         if recall >= options.recall_target or overlap >= options.overlap_max:
             break
@@ -91,6 +95,8 @@ def choose_overlap(shares: NDArray[np.float64], options: GraphConfig) -> int:
 
     ``shares`` (overlap_max,) is the `coverage` at overlap 1, 2, ….
     """
+    if options.refine:  # which finds neighbours in other clusters too
+        return options.overlap
     enough = np.flatnonzero(shares >= min(1.0, options.recall_target + _SEARCH_LOSS))
     least = int(enough[0]) + 1 if len(enough) else options.overlap_max
     return max(options.overlap, least)

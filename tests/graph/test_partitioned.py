@@ -76,7 +76,7 @@ def test_scratch_files_are_gone(run):
     assert not scratch.exists() or not any(scratch.iterdir())
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(st.integers(90, N + 50), st.integers(1, 4))
 def test_no_partitioning_changes_order_or_graph(run, prepare, partition_rows, blocks):
     other = prepare(features(), partition_rows=partition_rows, blocks=blocks, **options())
@@ -147,6 +147,26 @@ def test_target_out_of_reach_is_said_and_recorded(prepare, capsys):
         assert report.overlap == 1
         assert report.recall < 1
         assert f"warning: graph {g}: recall {report.recall:.3f} stays below" in text
+
+
+def test_refinement_finds_neighbours_of_other_clusters(prepare):
+    few = {"cluster_rows": 24, "overlap_max": 2, "recall_target": 0.0}
+    before = prepare(features(n=200), partition_rows=130, **options(**few))
+    after = prepare(features(n=200), partition_rows=130, **options(refine=True, **few))
+    for g in before.modalities:
+        assert measured_recall(after, g) > measured_recall(before, g) + 0.02
+        assert after.report.modalities[g].recall == pytest.approx(measured_recall(after, g))
+        x, (rows, _) = original(before, g), found(before, g)
+        exact = reference.squared_distances(x)
+        for row in range(0, 200, 17):
+            second = (set(rows[row]) | set(rows[rows[row]].ravel())) - {row}
+            nearest = sorted(second, key=lambda other: (exact[row, other], other))[:K]
+            assert found(after, g)[0][row].tolist() == nearest
+
+
+def test_refinement_starts_from_the_first_overlap():
+    graph = build_config(options(refine=True)).graph
+    assert choose_overlap(np.zeros(4), graph) == graph.overlap
 
 
 @pytest.mark.parametrize(
