@@ -53,10 +53,10 @@ def find_clusters(run: RunDirectory, modality: str, plan: Plan, config: TrainCon
     name = f"routing.{modality}"
     arguments = (run, modality, plan, wanted, config.seed)
     centres = find_centres(run, name, wanted, config.seed, _sample_points, *arguments)
-    points = arrays.read_rows(run.sample(name))
-    share = plan.rows / len(points)
-    centres, sizes = split_centres(points, centres, limit / share)
-    return Clusters(centres, group_centres(centres, sizes, limit / share))
+    clusters: Clusters = execution.run_one(
+        execution.task(_shape_clusters, run, name, centres, limit / plan.rows)
+    )
+    return clusters
 
 
 def split_centres(
@@ -121,6 +121,16 @@ def coverage(run: RunDirectory, modality: str, sample: Sample, most: int) -> NDA
         left, right = own[:, None, :m, None], theirs[:, :, None, :m]
         shares[m - 1] = np.mean(((left == right) & (left >= 0)).any(axis=(2, 3)))
     return shares
+
+
+def _shape_clusters(
+    run: RunDirectory, name: str, centres: NDArray[np.float64], share: float
+) -> Clusters:
+    """Split and pack clusters towards a ``share`` of the sampled rows."""
+    points = arrays.read_rows(run.sample(name))
+    limit = share * len(points)
+    centres, sizes = split_centres(points, centres, limit)
+    return Clusters(centres, group_centres(centres, sizes, limit))
 
 
 def _sample_points(
