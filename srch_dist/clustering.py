@@ -50,7 +50,7 @@ def find_centres(
     ``sample(*arguments)`` is called in one task and returns the sampled points (m, w) in the
     order of their row numbers. k-means sees them in blocks of fixed size.
     """
-    path = run.sample(space)
+    path = run.points(space)
     m, width, distinct = execution.run_one(
         execution.task(_write_sample, run, space, sample, *arguments)
     )
@@ -95,9 +95,9 @@ def _write_sample(
 ) -> tuple[int, int, int]:
     """Write the sample; its rows, width, and a count of its different rows."""
     points = sample(*arguments)
-    arrays.remove(run.sample(space))
-    arrays.create_array(run.sample(space), points.shape, _SAMPLE_CHUNK, np.float32)
+    arrays.remove(run.points(space))
+    arrays.create_array(run.points(space), points.shape, _SAMPLE_CHUNK, np.float32)
     for start in range(0, len(points), _SAMPLE_CHUNK):
-        arrays.write_rows(run.sample(space), start, points[start : start + _SAMPLE_CHUNK])
+        arrays.write_rows(run.points(space), start, points[start : start + _SAMPLE_CHUNK])
     distinct = len({row.tobytes() for row in points})
     return len(points), points.shape[1], distinct

@@ -229,16 +229,14 @@ def _gather_features(
 ) -> NDArray[np.floating]:
     """Features of the ``members`` of a cluster, which lies in runs of rows of the folders."""
     cuts = np.cumsum([stop - start for start, stop in spans])[:-1]
-    features: NDArray[np.floating] | None = None
+    sample = read_spill(folders[0], "features", 0, 0)
+    # Filled in place: a list of parts and their concatenation would be twice as much.
+    features = np.empty((int(members.sum()), sample.shape[1]), dtype=sample.dtype)
     place = 0
     for folder, span, mine in zip(folders, spans, np.split(members, cuts), strict=True):
         part = read_spill(folder, "features", *span)[mine]
-        if features is None:
-            # Filled in place: a list of parts and their concatenation would be twice as much.
-            features = np.empty((int(members.sum()), part.shape[1]), dtype=part.dtype)
         features[place : place + len(part)] = part
         place += len(part)
-    assert features is not None
     return features
 
 

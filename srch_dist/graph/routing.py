@@ -127,7 +127,7 @@ def _shape_clusters(
     run: RunDirectory, name: str, centres: NDArray[np.float64], share: float
 ) -> Clusters:
     """Split and pack clusters towards a ``share`` of the sampled rows."""
-    points = arrays.read_rows(run.sample(name))
+    points = arrays.read_rows(run.points(name))
     limit = share * len(points)
     centres, sizes = split_centres(points, centres, limit)
     return Clusters(centres, group_centres(centres, sizes, limit))

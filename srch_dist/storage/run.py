@@ -74,6 +74,10 @@ class RunDirectory:
         """The clusters (n, overlap_max) that rows are searched in, nearest first; -1 is none."""
         return self.work / "routes" / modality
 
+    def points(self, space: str) -> Path:
+        """Sampled rows (m, w) as they are clustered in a space."""
+        return self.work / "points" / space
+
     def scratch(self, name: str, part: int | None = None) -> Path:
         """A folder of files that live for one shuffle, or one part's folder in it."""
         folder = self.work / "scratch" / name
