@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,13 @@ Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 # So that the frame does not start from the first codes, which are drawn from the same seed.
 _FRAME_STREAM = 0xF4A3E
+# Codes that a task brings back into the order of the store.
+_CODE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
 class Condensed:
-    """The final codes, written to ``run.codes``.
+    """The final codes, written to ``run.final_codes``.
 
     Attributes
     ----------
@@ -68,17 +71,18 @@ class _Spread(Sized):
         )
 
 
-def create_final_codes(run: RunDirectory, plan: Plan, bits: int) -> None:
-    """Make the empty array of the run's codes, in the order of ``rows.zarr``."""
+def restore_codes(run: RunDirectory, plan: Plan, source: Path, bits: int) -> None:
+    """Write packed codes (n, bits / 8) in training order to ``run.codes``, in that of ``rows``."""
     attributes = {"bits": bits, "bitorder": "little", "rows": run.rows.name}
     shape = (plan.rows, bits // 8)
-    arrays.create_array(run.codes, shape, plan.partition_rows, np.uint8, attributes)
-
-
-def copy_codes(run: RunDirectory, plan: Plan, iteration: int) -> None:
-    """Write the codes of an iteration as those of the run."""
+    # Each task reads codes from all over the training order, so there are few.
+    step = max(plan.partition_rows, _CODE_BYTES // (bits // 8))
+    arrays.create_array(run.codes, shape, step, np.uint8, attributes)
     execution.run_all(
-        [execution.task(_copy_partition, run, iteration, plan.span(p)) for p in plan.partitions]
+        [
+            execution.task(_restore_codes, run, source, start, min(start + step, plan.rows))
+            for start in range(0, plan.rows, step)
+        ]
     )
 
 
@@ -105,6 +109,8 @@ def condense_codes(
     directions = leading_directions(sums, plan.rows, weights, count)
     frame = _learn_frame(run, directions, config)
     rule = execution.literal(directions.spread(frame))
+    shape = (plan.rows, config.bits // 8)
+    arrays.create_array(run.final_codes, shape, plan.partition_rows, np.uint8)
     parts = [
         execution.task(_spread_partition, run, model, rule, plan.span(p)) for p in plan.partitions
     ]
@@ -147,7 +153,7 @@ def _spread_partition(
 ) -> _Spread:
     features, scores = _score_partition(run, model, span)
     codes = sign_codes(rule.mixed(scores))
-    arrays.write_rows(run.codes, span[0], pack_codes(codes))
+    arrays.write_rows(run.final_codes, span[0], pack_codes(codes))
     dense = codes.astype(np.float32)
     return _Spread(
         {g: product_sum(block, codes) for g, block in features.items()},
@@ -156,6 +162,10 @@ def _spread_partition(
     )
 
 
-def _copy_partition(run: RunDirectory, iteration: int, span: tuple[int, int]) -> None:
-    codes = arrays.read_rows(run.checkpoint(iteration, "codes"), *span)
-    arrays.write_rows(run.codes, span[0], codes)
+def _restore_codes(run: RunDirectory, source: Path, start: int, stop: int) -> None:
+    order = arrays.read_rows(run.order)
+    positions = np.flatnonzero((order >= start) & (order < stop))
+    codes = arrays.read_selected(source, positions)
+    restored = np.empty_like(codes)
+    restored[order[positions] - start] = codes
+    arrays.write_rows(run.codes, start, restored)

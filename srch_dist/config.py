@@ -45,12 +45,25 @@ class GraphConfig:
 
     k: PositiveInt = 10
     """Neighbours a row."""
-    method: Literal["auto", "exact", "pynndescent"] = "auto"
-    """How neighbours are searched; auto decides by rows and dimensions alone."""
+    method: Literal["auto", "exact", "pynndescent", "partitioned"] = "auto"
+    """How neighbours are searched: exactly, with one index, or with one a cluster of rows; auto
+    decides by rows and dimensions alone."""
     symmetry: Literal["union", "mutual"] = "union"
     """Keep an edge found from either end, or only from both."""
     recall_rows: PositiveInt = 500
     """Rows sampled to measure recall@k against exact search."""
+    recall_target: Share = 0.95
+    """Partitioned search: the recall below which rows are searched in one cluster more."""
+    cluster_rows: PositiveInt = 50_000
+    """Partitioned search: rows of a cluster; a search holds at most overlap_max times as many."""
+    overlap: PositiveInt = 2
+    """Partitioned search: clusters that a row is searched in, at first."""
+    overlap_max: PositiveInt = 4
+    """Partitioned search: clusters that a row is searched in, at most."""
+    refine: bool = False
+    """Partitioned search: look at the neighbours of each row's neighbours once more."""
+    order_rows: PositiveInt = 4096
+    """Rows of a cluster of the row order; data of fewer than 16 clusters keep their order."""
 
 
 @dataclass(frozen=True)
@@ -216,13 +229,19 @@ def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainC
         "method": {**dataclasses.asdict(_PRESETS[name]), **method},
     }
     try:
-        return TypeAdapter(TrainConfig).validate_python(merged)
+        config = TypeAdapter(TrainConfig).validate_python(merged)
     except ValidationError as error:
         lines = [
             f"{'.'.join(str(part) for part in item['loc'])} is {item['input']!r}: {item['msg']}"
             for item in error.errors()
         ]
         raise ConfigError("; ".join(lines)) from None
+    if config.graph.overlap > config.graph.overlap_max:
+        raise ConfigError(
+            f"graph.overlap is {config.graph.overlap}, above graph.overlap_max "
+            f"{config.graph.overlap_max}; lower the one or raise the other"
+        )
+    return config
 
 
 def check_config(config: TrainConfig) -> TrainConfig:

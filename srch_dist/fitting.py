@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from srch_dist.algorithm import Learned
-from srch_dist.condensing import condense_codes, copy_codes, create_final_codes
+from srch_dist.condensing import condense_codes, restore_codes
 from srch_dist.config import TrainConfig, to_dict
 from srch_dist.encoders import (
     AnchorRows,
@@ -47,7 +47,6 @@ def finish_codes(
     ------
     SrchError : the codes collapse.
     """
-    create_final_codes(run, plan, config.bits)
     anchors: dict[str, AnchorRows] = {}
     if config.method.encoder == "anchors":
         anchors = load_anchors(run, plan, tuple(learned.cross_covariance))
@@ -59,13 +58,14 @@ def finish_codes(
     in_loop = run.checkpoint(learned.iteration, "codes")
     model = fit(learned.cross_covariance, in_loop, config.loop_bits)
     if not config.method.directions:
-        copy_codes(run, plan, learned.iteration)
+        restore_codes(run, plan, in_loop, config.bits)
         return model, {}
     save_model(run.loop_model, model)
     condensed = condense_codes(run, plan, weights, config)
     record = dataclasses.asdict(condensed)
     del record["cross_covariance"]
-    return fit(condensed.cross_covariance, run.codes, config.bits), record
+    restore_codes(run, plan, run.final_codes, config.bits)
+    return fit(condensed.cross_covariance, run.final_codes, config.bits), record
 
 
 def _fit_model(

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from srch_dist.config import TrainConfig
-from srch_dist.errors import PlanError
+from srch_dist.config import GraphConfig, TrainConfig
+from srch_dist.errors import ConfigError, PlanError
 
 _PARTITION_BYTES = 32 << 20
 # Up to this many feature values (512 MiB) training is done in float64.
@@ -21,6 +21,8 @@ _DOUBLE_VALUES = 1 << 26
 # Exact search up to this many multiplications (some 10 s on two cores): below it, the start-up
 # of NN-descent (compilation, about 22 s a process) costs more than it saves.
 _EXACT_PRODUCTS = 5e11
+# One index up to this many feature values (512 MiB in float32); beyond, one a cluster of rows.
+_INDEX_VALUES = 1 << 27
 # Resident memory of an idle worker with its imports, and what compiling NN-descent adds.
 _IDLE_BYTES = 250 << 20
 _COMPILED_BYTES = 500 << 20
@@ -117,7 +119,7 @@ def make_plan(
     size = config.partition_rows or _default_partition(width)
     starts = (*range(0, rows, size), rows)
     partitions = len(starts) - 1
-    methods = {g: _search_method(config.graph.method, rows, d) for g, d in dims.items()}
+    methods = {g: _search_method(config.graph, rows, d) for g, d in dims.items()}
     usable = int(memory_limit * _USABLE) - _IDLE_BYTES
     for blocks in [config.blocks] if config.blocks else range(1, workers + 1):
         cuts = _cut(partitions, min(blocks, partitions))
@@ -148,10 +150,19 @@ def _default_partition(width: int) -> int:
     return rows // 1024 * 1024 if rows >= 1024 else rows
 
 
-def _search_method(method: str, rows: int, dims: int) -> str:
-    if method != "auto":
-        return method
-    return "exact" if float(rows) ** 2 * dims <= _EXACT_PRODUCTS else "pynndescent"
+def _search_method(graph: GraphConfig, rows: int, dims: int) -> str:
+    method = graph.method
+    if method == "auto":
+        if float(rows) ** 2 * dims <= _EXACT_PRODUCTS:
+            method = "exact"
+        else:
+            method = "pynndescent" if rows * dims <= _INDEX_VALUES else "partitioned"
+    if method == "partitioned" and graph.cluster_rows < 4 * (graph.k + 1):
+        raise ConfigError(
+            f"graph.cluster_rows is {graph.cluster_rows}, but with graph.k = {graph.k} clusters "
+            f"have to be of {4 * (graph.k + 1)} rows at least; raise it"
+        )
+    return method
 
 
 def _stage_bytes(
@@ -172,14 +183,21 @@ def _stage_bytes(
     k, count = config.graph.k, len(dims)
     prepare = partition * (total * (itemsize + 8) + widest * 16) + total * total * 8
     search = 0
+    searched = {"pynndescent": rows}
+    most = config.graph.overlap_max
+    searched["partitioned"] = min(rows, config.graph.cluster_rows * most)
     for g, method in methods.items():
-        if method == "pynndescent":
+        if method in searched:
             # The rows, the copy in the index, its trees and graph, and the result.
-            search = max(search, _COMPILED_BYTES + rows * (dims[g] * (8 + itemsize) + 60 * k))
+            wide = dims[g] * (itemsize + 4 * (itemsize > 4)) + 80 * k
+            search = max(search, _COMPILED_BYTES + searched[method] * wide)
+            # A partition's rows, and once more for each cluster that they are sent to.
+            search = max(search, partition * dims[g] * (itemsize * (1 + most) + 8))
         else:
             search = max(search, partition * dims[g] * 2 * (itemsize + 4) + (96 << 20))
     # Keys of outgoing and incoming edges, sorted and merged, before they are one CSR.
-    edges = resident * count * k * 2 * 8 * 4
+    # And the order of all rows with its inverse.
+    edges = resident * count * k * 2 * 8 * 4 + rows * 16
     solve = _solve_bytes(resident, dims, config)
     codes = partition * (total * itemsize + bits * (4 + 8 + 2 * itemsize)) + total * bits * 24
     return (

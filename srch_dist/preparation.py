@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist import execution
+from srch_dist.clustering import find_centres, sampled
 from srch_dist.config import TrainConfig
 from srch_dist.errors import InputError
 from srch_dist.kernels import bits as codes
 from srch_dist.kernels import features as kernels
+from srch_dist.kernels.clusters import nearest_centres, tour
 from srch_dist.kernels.features import GramMatrices
+from srch_dist.ordering import gather_rows, joint_points, order_clusters, spill_rows
 from srch_dist.planning import Plan
 from srch_dist.progress import Progress
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore
 from srch_dist.storage.run import RunDirectory
+from srch_dist.storage.spill import read_spill, write_spill
 
 Matrix = NDArray[np.float64]
 
@@ -72,32 +77,69 @@ def prepare_features(
 ) -> Statistics:
     """Write normalised features and random first codes of the rows in ``run.rows``.
 
+    They are written in training order (``run.order``): by cluster over all modalities together,
+    then ascending, so that rows and their neighbours lie near each other.
+
     Raises
     ------
     InputError : too many rows are zero after centring.
     """
-    with progress.stage("features", 2 * len(plan.partitions)) as stage:
-        parts = [execution.task(_partition_sums, store, run, plan.span(p)) for p in plan.partitions]
+    clusters = order_clusters(plan.rows, config.graph.order_rows)
+    with progress.stage("features", 3 * len(plan.partitions)) as stage:
+        parts = [
+            execution.task(_partition_sums, store, run, p, plan.span(p), clusters, plan.rows)
+            for p in plan.partitions
+        ]
         sums = execution.run_one(execution.add_up(parts))
         stage.advance(len(plan.partitions))
         means = {g: total.sum(axis=0) / plan.rows for g, total in sums.items()}
-        for g, dims in store.modalities.items():
-            arrays.create_array(run.features(g), (plan.rows, dims), plan.partition_rows, plan.dtype)
-        create_codes(run, plan, config.loop_bits, 0)
+        centres = _order_centres(run, plan, clusters, means, config)
         shared = execution.literal(means)
+        lasting = execution.literal(centres)
         parts = [
-            execution.task(_prepare_partition, store, run, plan.span(p), shared, config, plan.dtype)
+            execution.task(_spill_partition, store, run, plan, p, shared, lasting, config)
             for p in plan.partitions
         ]
         prepared = execution.run_one(execution.add_up(parts))
         stage.advance(len(plan.partitions))
-    _refuse_zero_rows(prepared.zero_rows, plan.rows, config.features.max_zero_share)
+        _refuse_zero_rows(prepared.zero_rows, plan.rows, config.features.max_zero_share)
+        create_codes(run, plan, config.loop_bits, 0)
+        gather_rows(run, plan, store.modalities, len(centres), config, stage)
     return Statistics(means, prepared.zero_rows, prepared.grams, prepared.cross_covariance)
+
+
+def _order_centres(
+    run: RunDirectory,
+    plan: Plan,
+    clusters: int,
+    means: Mapping[str, Matrix],
+    config: TrainConfig,
+) -> Matrix:
+    """Centres (c, w) over all modalities together, near ones following each other."""
+    if clusters == 1:
+        return np.zeros((1, 1))
+    centres = find_centres(
+        run, "order", clusters, config.seed, _sample_points, run, plan, means, config
+    )
+    arrays.remove(run.scratch("sample"))
+    return centres[np.argsort(tour(centres))]
+
+
+def _sample_points(
+    run: RunDirectory, plan: Plan, means: Mapping[str, Matrix], config: TrainConfig
+) -> NDArray[np.float32]:
+    """The sampled rows (m, w) as they are clustered, ascending by row number."""
+    parts = []
+    for p in plan.partitions:
+        raw = {g: read_spill(run.scratch("sample", p), g) for g in means}
+        blocks, _ = _normalise_blocks(raw, means, config, np.dtype(np.float64))
+        parts.append(joint_points(blocks, config.seed).astype(np.float32))
+    return np.concatenate(parts)
 
 
 def write_sample(run: RunDirectory, modalities: tuple[str, ...], count: int) -> None:
     """Write the features of a fixed sample of at most ``count`` training rows."""
-    chosen = sample_positions(arrays.read_rows(run.rows), count)
+    chosen = sample_positions(arrays.read_rows(run.rows)[arrays.read_rows(run.order)], count)
     arrays.create_chunk(run.sample("rows"), chosen)
     execution.run_all([execution.task(_copy_sample, run, g, chosen) for g in modalities])
 
@@ -122,9 +164,18 @@ def create_codes(run: RunDirectory, plan: Plan, bits: int, iteration: int) -> No
     arrays.create_array(path, (plan.rows, bits // 8), plan.partition_rows, np.uint8)
 
 
-def _partition_sums(store: FeatureStore, run: RunDirectory, span: tuple[int, int]) -> _ColumnSums:
+def _partition_sums(
+    store: FeatureStore,
+    run: RunDirectory,
+    partition: int,
+    span: tuple[int, int],
+    clusters: int,
+    total: int,
+) -> _ColumnSums:
+    """Column sums; where rows will be clustered, the sampled ones are set aside meanwhile."""
     rows = arrays.read_rows(run.rows, *span)
-    sums = _ColumnSums()
+    sums, sample = _ColumnSums(), {}
+    chosen = sampled(rows, clusters, total) if clusters > 1 else rows[:0]
     for g in store.modalities:
         block = store.read_selected(g, rows)
         bad = kernels.invalid_rows(block)
@@ -132,6 +183,9 @@ def _partition_sums(store: FeatureStore, run: RunDirectory, span: tuple[int, int
             raise InputError(f"{store.path}: {g} holds NaN or Inf in row {rows[bad[0]]}")
         _refuse_out_of_range(g, block)
         sums[g] = kernels.column_sums(block)
+        sample[g] = block[chosen]
+    if clusters > 1:
+        write_spill(run.scratch("sample", partition), sample)
     return sums
 
 
@@ -142,30 +196,49 @@ def _refuse_out_of_range(g: str, block: NDArray[np.floating]) -> None:
         raise InputError(f"{g} holds values around {largest:.0e}; scale the features nearer to 1")
 
 
-def _prepare_partition(
+def _spill_partition(
     store: FeatureStore,
     run: RunDirectory,
-    span: tuple[int, int],
+    plan: Plan,
+    partition: int,
     means: Mapping[str, Matrix],
+    centres: Matrix,
     config: TrainConfig,
-    dtype: np.dtype[np.float64],
 ) -> _Sums:
-    rows = arrays.read_rows(run.rows, *span)
+    """Normalise a partition of the store's order, and set its rows aside sorted by cluster."""
+    low, high = plan.span(partition)
+    rows = arrays.read_rows(run.rows, low, high)
+    raw = {g: store.read_selected(g, rows) for g in store.modalities}
+    blocks, zero_rows = _normalise_blocks(raw, means, config, plan.dtype)
     first = codes.random_codes(config.seed, rows, config.loop_bits)
-    arrays.write_rows(run.checkpoint(0, "codes"), span[0], codes.pack_codes(first))
-    options = config.features
-    blocks, zero_rows = {}, {}
-    for g in store.modalities:
-        raw = store.read_selected(g, rows)
-        blocks[g], zero = kernels.normalise(raw, means[g], options.center, options.unit_norm, dtype)
-        zero_rows[g] = int(zero.sum())
-        _refuse_huge(g, blocks[g])
-        arrays.write_rows(run.features(g), span[0], blocks[g])
+    clusters = np.zeros(len(rows), dtype=np.int64)
+    if len(centres) > 1:
+        clusters = nearest_centres(joint_points(blocks, config.seed), centres, 1)[:, 0]
+    for g, block in blocks.items():
+        _refuse_huge(g, block)
+    spill_rows(run, partition, low, rows, clusters, blocks)
     return _Sums(
         zero_rows,
         kernels.gram_matrices(blocks),
         {g: kernels.product_sum(block, first) for g, block in blocks.items()},
     )
+
+
+def _normalise_blocks(
+    raw: Mapping[str, NDArray[np.floating]],
+    means: Mapping[str, Matrix],
+    config: TrainConfig,
+    dtype: np.dtype[Any],
+) -> tuple[dict[str, NDArray[np.floating]], dict[str, int]]:
+    """Normalised features and the number of zero rows, by modality."""
+    options = config.features
+    blocks, zero_rows = {}, {}
+    for g, block in raw.items():
+        blocks[g], zero = kernels.normalise(
+            block, means[g], options.center, options.unit_norm, dtype
+        )
+        zero_rows[g] = int(zero.sum())
+    return blocks, zero_rows
 
 
 def _refuse_huge(g: str, block: NDArray[np.floating]) -> None:

@@ -260,8 +260,11 @@ def _note_narrow(store: FeatureStore, config: TrainConfig, progress: Progress) -
 
 def _note_graph(graph: GraphReport, statistics: Statistics, progress: Progress) -> None:
     for g, report in graph.modalities.items():
+        method = report.method
+        if method == "partitioned":
+            method += f" into {report.clusters} clusters with overlap {report.overlap}"
         progress.note(
-            f"graph {g}: {report.method}, recall {report.recall:.3f}, {report.edges} edges, "
+            f"graph {g}: {method}, recall {report.recall:.3f}, {report.edges} edges, "
             f"mean degree {report.mean_degree:.1f}, isolated {report.isolated}, rows with a "
             f"duplicate {report.duplicates}, zero rows {statistics.zero_rows[g]}"
         )

@@ -16,7 +16,7 @@ from srch_dist.ingest import ingest_source
 from srch_dist.kernels.codes import CodeRule
 from srch_dist.planning import Plan, make_plan
 from srch_dist.preparation import Statistics, prepare_features, write_sample
-from srch_dist.progress import silent
+from srch_dist.progress import on_console, silent
 from srch_dist.solver.blocks import BlockGraph, load_graph
 from srch_dist.steps import code_rule
 from srch_dist.storage import arrays
@@ -101,7 +101,9 @@ def _synchronous():
 def prepare(tmp_path_factory):
     """A function that takes raw features by modality and options, and prepares a run."""
 
-    def prepared(data: dict[str, np.ndarray], workers: int = 1, **options) -> PreparedRun:
+    def prepared(
+        data: dict[str, np.ndarray], workers: int = 1, notes: bool = False, **options
+    ) -> PreparedRun:
         folder = tmp_path_factory.mktemp("run")
         np.savez(folder / "data.npz", **data)
         store = ingest_source(folder / "data.npz", folder / "store.zarr")
@@ -113,7 +115,7 @@ def prepare(tmp_path_factory):
         arrays.write_rows(run.rows, 0, rows)
         statistics = prepare_features(store, run, plan, config, silent())
         modalities = tuple(store.modalities)
-        report = set_graph(run, modalities, plan, config, silent())
+        report = set_graph(run, modalities, plan, config, on_console() if notes else silent())
         first = read_codes(run, 0)
         return PreparedRun(run, plan, config, modalities, statistics, report, first)
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from srch_dist import execution
 from srch_dist.config import TrainConfig
 from srch_dist.graph import descent, exact
-from srch_dist.graph.recall import recall_task
+from srch_dist.graph.partitioned import Searched, search_partitioned
+from srch_dist.graph.recall import recall_task, sample_task
 from srch_dist.kernels import edges as kernels
 from srch_dist.planning import Plan
 from srch_dist.progress import Progress, Stage
@@ -28,6 +29,7 @@ class ModalityReport:
     Attributes
     ----------
     method : how neighbours were searched. recall : recall@k on sampled rows.
+    clusters : sets of rows searched on their own. overlap : clusters that a row was searched in.
     edges : distinct undirected edges. mean_degree : their ends a row.
     isolated : rows without an edge. duplicates : rows with a neighbour at distance zero.
     mutual : share of the directed edges whose reverse is one too.
@@ -35,6 +37,8 @@ class ModalityReport:
 
     method: str
     recall: float
+    clusters: int
+    overlap: int
     edges: int
     mean_degree: float
     isolated: int
@@ -78,27 +82,39 @@ def set_graph(
     config: TrainConfig,
     progress: Progress,
 ) -> GraphReport:
-    """Build the weighted graph in ``run`` from its normalised features.
-
-    Partitioned search for sizes where neither exact search nor one index serves has its place
-    in `_search_tasks`, as one more method.
-    """
+    """Build the weighted graph in ``run`` from its normalised features."""
     k = config.graph.k
     for g in modalities:
         for kind, dtype in (("rows", np.int64), ("distances", np.float64)):
             path = run.neighbours(g, kind)
             arrays.create_array(path, (plan.rows, k), plan.partition_rows, dtype)
-    searches = [work for g in modalities for work in _search_tasks(run, g, plan, config)]
-    with progress.stage("neighbours", len(searches)) as stage:
-        execution.run_all(searches, stage)
-    recalls = [
-        recall_task(run, g, plan, k, config.graph.recall_rows, config.seed) for g in modalities
-    ]
-    with progress.stage("recall", len(recalls)) as stage:
-        measured = execution.run_all(recalls, stage)
+    samples = execution.keep([sample_task(run, g, plan, config) for g in modalities])
+    sampled = dict(zip(modalities, samples, strict=True))
+    searched = _search_whole(run, sampled, plan, config, progress)
+    for g in modalities:
+        if g not in searched:
+            searched[g] = search_partitioned(run, g, plan, sampled[g], config, progress)
     with progress.stage("edges", len(plan.blocks) + len(plan.partitions)) as stage:
         counts = _write_edges(run, modalities, plan, config, stage)
-    return _report(modalities, plan, k, measured, counts)
+    return _report(modalities, plan, k, searched, counts)
+
+
+def _search_whole(
+    run: RunDirectory,
+    samples: Mapping[str, Delayed],
+    plan: Plan,
+    config: TrainConfig,
+    progress: Progress,
+) -> dict[str, Searched]:
+    """Search the modalities that are searched exactly or with one index, all at once."""
+    whole = [g for g in samples if plan.methods[g] != "partitioned"]
+    searches = [work for g in whole for work in _search_tasks(run, g, plan, config)]
+    with progress.stage("neighbours", len(searches)) as stage:
+        execution.run_all(searches, stage)
+    recalls = [recall_task(run, g, samples[g]) for g in whole]
+    with progress.stage("recall", len(recalls)) as stage:
+        measured = execution.run_all(recalls, stage)
+    return {g: Searched(recall, 1, 1) for g, recall in zip(whole, measured, strict=True)}
 
 
 def _search_tasks(
@@ -131,9 +147,12 @@ def _write_block(
 ) -> _Counts:
     """Write the edges of a block's rows; reads every row's neighbours, one partition at a time."""
     start, stop = plan.block_span(block)
+    order = arrays.read_rows(run.order)
+    position = np.empty_like(order)
+    position[order] = np.arange(plan.rows)
     keys, shared, duplicates = [], [], []
     for g in modalities:
-        outgoing, incoming = _directed_keys(run, g, plan, start, stop)
+        outgoing, incoming = _directed_keys(run, g, plan, start, stop, position)
         keys.append(kernels.symmetrise(outgoing, incoming, mutual))
         shared.append(len(np.intersect1d(outgoing, incoming, assume_unique=True)))
         nearest = arrays.read_rows(run.neighbours(g, "distances"), start, stop)[:, 0]
@@ -157,16 +176,25 @@ def _write_block(
 
 
 def _directed_keys(
-    run: RunDirectory, modality: str, plan: Plan, start: int, stop: int
+    run: RunDirectory,
+    modality: str,
+    plan: Plan,
+    start: int,
+    stop: int,
+    position: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sorted keys (row - start) * n + neighbour of the edges out of, and into, a block's rows."""
+    """Sorted keys (row - start) * n + neighbour of the edges out of, and into, a block's rows.
+
+    ``position`` (n,) gives the place in training order of each neighbour's number.
+    """
     n = plan.rows
     outgoing: list[NDArray[Any]] = []
     incoming: list[NDArray[Any]] = []
     for p in plan.partitions:
         low, high = plan.span(p)
         found = arrays.read_rows(run.neighbours(modality, "rows"), low, high)
-        rows, neighbours = kernels.directed_pairs(found, low)
+        rows, numbers = kernels.directed_pairs(found, low)
+        neighbours = position[numbers]
         if start <= low < stop:
             outgoing.append((rows - start) * n + neighbours)
         inside = (neighbours >= start) & (neighbours < stop)
@@ -193,12 +221,18 @@ def _without_stars(counts: _Counts) -> _Counts:
 
 
 def _report(
-    modalities: tuple[str, ...], plan: Plan, k: int, recalls: list[float], counts: _Counts
+    modalities: tuple[str, ...],
+    plan: Plan,
+    k: int,
+    searched: Mapping[str, Searched],
+    counts: _Counts,
 ) -> GraphReport:
     reports = {
         g: ModalityReport(
             method=plan.methods[g],
-            recall=recalls[i],
+            recall=searched[g].recall,
+            clusters=searched[g].clusters,
+            overlap=searched[g].overlap,
             edges=int(counts.degrees[i]) // 2,
             mean_degree=float(counts.degrees[i]) / plan.rows,
             isolated=int(counts.isolated[i]),

@@ -1,4 +1,4 @@
-"""Approximate neighbours with pynndescent: one index over all rows of a modality."""
+"""Approximate neighbours with pynndescent among rows that are in memory, and one index of all."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from srch_dist.graph.exact import write_neighbours
 from srch_dist.kernels.neighbours import (
     Neighbours,
     candidate_distances,
-    keep_nearest,
+    keep_nearest_columns,
     merge_exact,
 )
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 
-# Neighbours beyond k that the index keeps: they raise recall@k (on icons151k, where most titles
-# have duplicates, from .954 at 5 to .968 at 10) and leave a
-# choice among ties, which float64 distances and row numbers then settle.
+# Neighbours beyond k that one index of all rows keeps: they raise recall@k (on icons151k, where
+# most titles have duplicates, from .954 at 5 to .968 at 10), and leave a choice among ties, which
+# float64 distances and row numbers then settle.
 _SPARE = 10
 
 
@@ -31,21 +31,34 @@ def search_whole(
 
     The index is compiled on first use in a process, which takes some 20 s.
     """
-    features = arrays.read_rows(run.features(modality))
-    found = _descend(features, k, seed)
-    short = np.flatnonzero((found.rows < 0).any(axis=1))
-    if len(short):
-        # NN-descent marks a neighbour that it could not find; these rows are searched exactly.
-        empty = Neighbours.empty(len(short), k)
-        exact = merge_exact(empty, features[short], short, features, 0)
-        found.rows[short], found.distances[short] = exact.rows, exact.distances
+    features, numbers = arrays.read_rows(run.features(modality)), arrays.read_rows(run.order)
+    found = descend(features, numbers, k, _SPARE, seed)
     for start, stop in pairwise(starts):
         part = Neighbours(found.distances[start:stop], found.rows[start:stop])
         write_neighbours(run, modality, start, part)
 
 
-def _descend(features: NDArray[np.floating], k: int, seed: int) -> Neighbours:
-    """The k nearest by NN-descent, with float64 distances; -1 where fewer were found."""
+def descend(
+    features: NDArray[np.floating], numbers: NDArray[np.int64], k: int, spare: int, seed: int
+) -> Neighbours:
+    """The k nearest of each of the rows ``features`` (n, d), numbered ``numbers`` (n,).
+
+    By NN-descent with k + ``spare`` neighbours a row, then float64 distances; rows that it finds
+    too few neighbours of are searched exactly. There are more than k rows.
+    """
+    found = _descend(features, numbers, k, spare, seed)
+    short = np.flatnonzero((found.rows < 0).any(axis=1))
+    if len(short):
+        empty = Neighbours.empty(len(short), k)
+        exact = merge_exact(empty, features[short], numbers[short], features, numbers)
+        found.rows[short], found.distances[short] = exact.rows, exact.distances
+    return found
+
+
+def _descend(
+    features: NDArray[np.floating], numbers: NDArray[np.int64], k: int, spare: int, seed: int
+) -> Neighbours:
+    """`descend` without the exact search; -1 where fewer than k were found."""
     import pynndescent  # importing it starts Numba, which only this search needs
 
     n = len(features)
@@ -53,15 +66,18 @@ def _descend(features: NDArray[np.floating], k: int, seed: int) -> Neighbours:
         # It warns of rows with missing neighbours, which the caller completes.
         warnings.simplefilter("ignore")
         index = pynndescent.NNDescent(
-            features.astype(np.float32),
+            features.astype(np.float32, copy=False),
             metric="euclidean",
-            n_neighbors=min(n, k + 1 + _SPARE),
+            n_neighbors=min(n, k + 1 + spare),
             random_state=np.random.RandomState(seed % 2**32),
             n_jobs=1,  # two threads of Numba's default layer abort the process
             compressed=True,
         )
-    rows = index.neighbor_graph[0].astype(np.int64)
-    owners, columns = np.nonzero((rows >= 0) & (rows != np.arange(n)[:, None]))
-    candidates = rows[owners, columns]
-    distances = candidate_distances(features, owners, features, candidates)
-    return keep_nearest(owners, distances, candidates, n, k)
+    found = index.neighbor_graph[0]
+    owners, columns = np.nonzero((found >= 0) & (found != np.arange(n)[:, None]))
+    candidates = found[owners, columns]
+    rows = np.full(found.shape, -1, dtype=np.int64)
+    rows[owners, columns] = numbers[candidates]
+    distances = np.full(found.shape, np.inf)
+    distances[owners, columns] = candidate_distances(features, owners, features, candidates)
+    return keep_nearest_columns(distances, rows, k)

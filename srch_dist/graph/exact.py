@@ -20,11 +20,14 @@ def search_tasks(run: RunDirectory, modality: str, plan: Plan, k: int) -> list[D
     ]
 
 
-def nearest_to_rows(run: RunDirectory, modality: str, plan: Plan, rows: Delayed, k: int) -> Delayed:
-    """The k nearest rows (over all partitions) of the rows numbered ``rows`` (m,), as a task."""
-    queries = execution.task(arrays.read_selected, run.features(modality), rows)
+def nearest_to_rows(
+    run: RunDirectory, modality: str, plan: Plan, positions: Delayed, k: int
+) -> Delayed:
+    """The k nearest (over all partitions) of the rows at ``positions`` (m,), as a task."""
+    queries = execution.task(arrays.read_selected, run.features(modality), positions)
+    numbers = execution.task(arrays.read_selected, run.order, positions)
     parts = [
-        execution.task(_search_rows, run, modality, plan.span(p), queries, rows, k)
+        execution.task(_search_rows, run, modality, plan.span(p), queries, numbers, k)
         for p in plan.partitions
     ]
     return execution.task(_merge, k, *parts)
@@ -40,13 +43,14 @@ def _search_partition(
     run: RunDirectory, modality: str, starts: tuple[int, ...], partition: int, k: int
 ) -> None:
     start, stop = starts[partition], starts[partition + 1]
-    queries = arrays.read_rows(run.features(modality), start, stop)
-    rows = np.arange(start, stop)
-    found = merge_exact(Neighbours.empty(len(rows), k), queries, rows, queries, start)
+    order = arrays.read_rows(run.order)
+    queries, numbers = arrays.read_rows(run.features(modality), start, stop), order[start:stop]
+    found = merge_exact(Neighbours.empty(len(numbers), k), queries, numbers, queries, numbers)
     for other in range(len(starts) - 1):
         if other != partition:
-            block = arrays.read_rows(run.features(modality), starts[other], starts[other + 1])
-            found = merge_exact(found, queries, rows, block, starts[other])
+            low, high = starts[other], starts[other + 1]
+            block = arrays.read_rows(run.features(modality), low, high)
+            found = merge_exact(found, queries, numbers, block, order[low:high])
     write_neighbours(run, modality, start, found)
 
 
@@ -55,11 +59,12 @@ def _search_rows(
     modality: str,
     span: tuple[int, int],
     queries: NDArray[np.floating],
-    rows: NDArray[np.int64],
+    numbers: NDArray[np.int64],
     k: int,
 ) -> Neighbours:
     block = arrays.read_rows(run.features(modality), *span)
-    return merge_exact(Neighbours.empty(len(rows), k), queries, rows, block, span[0])
+    empty = Neighbours.empty(len(numbers), k)
+    return merge_exact(empty, queries, numbers, block, arrays.read_rows(run.order, *span))
 
 
 def _merge(k: int, *parts: Neighbours) -> Neighbours:

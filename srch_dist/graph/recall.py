@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist import execution
+from srch_dist.config import TrainConfig
 from srch_dist.graph.exact import nearest_to_rows
 from srch_dist.kernels.bits import hash_rows
 from srch_dist.kernels.neighbours import Neighbours
@@ -20,30 +23,40 @@ _TOLERANCE = 1 + 1e-5
 _STREAM = 0x5EC411
 
 
-def recall_task(
-    run: RunDirectory, modality: str, plan: Plan, k: int, sample: int, seed: int
-) -> Delayed:
+@dataclass(frozen=True)
+class Sample:
+    """Sampled rows, as positions (m,) in training order, and their exact neighbours (m, k)."""
+
+    positions: NDArray[np.int64]
+    exact: Neighbours
+
+
+def sample_task(run: RunDirectory, modality: str, plan: Plan, config: TrainConfig) -> Delayed:
+    """The `Sample` of a modality as a task: at most ``graph.recall_rows`` rows."""
+    positions = execution.task(_choose, run, config.graph.recall_rows, config.seed)
+    exact = nearest_to_rows(run, modality, plan, positions, config.graph.k)
+    return execution.task(Sample, positions, exact)
+
+
+def recall_task(run: RunDirectory, modality: str, sample: Delayed) -> Delayed:
     """Share of found neighbours among the k nearest, mean over sampled rows, as a task."""
-    rows = sample_rows(plan.rows, sample, seed)
-    shared = execution.literal(rows)
-    exact = nearest_to_rows(run, modality, plan, shared, k)
-    return execution.task(_recall, run, modality, shared, exact)
+    return execution.task(_recall, run, modality, sample)
 
 
-def sample_rows(n: int, sample: int, seed: int) -> NDArray[np.int64]:
-    """At most ``sample`` of n row numbers, ascending, by hash of the row number."""
-    if sample >= n:
-        return np.arange(n)
-    keys = hash_rows(seed ^ _STREAM, np.arange(n))
+def sample_rows(rows: NDArray[np.int64], sample: int, seed: int) -> NDArray[np.int64]:
+    """Positions, ascending, of at most ``sample`` of ``rows`` (n,), by hash of the row number."""
+    if sample >= len(rows):
+        return np.arange(len(rows))
+    keys = hash_rows(seed ^ _STREAM, rows)
     return np.sort(np.argpartition(keys, sample)[:sample])
 
 
-def _recall(
-    run: RunDirectory,
-    modality: str,
-    rows: NDArray[np.int64],
-    exact: Neighbours,
-) -> float:
-    found = arrays.read_selected(run.neighbours(modality, "distances"), rows)
-    limit = exact.distances[:, -1:] * _TOLERANCE**2
+def _choose(run: RunDirectory, sample: int, seed: int) -> NDArray[np.int64]:
+    rows = arrays.read_rows(run.rows)[arrays.read_rows(run.order)]
+    return sample_rows(rows, sample, seed)
+
+
+def _recall(run: RunDirectory, modality: str, sample: Sample) -> float:
+    found = arrays.read_selected(run.neighbours(modality, "distances"), sample.positions)
+    limit = sample.exact.distances[:, -1:] * _TOLERANCE**2
     return float(np.mean(found <= limit))

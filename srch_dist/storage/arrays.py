@@ -95,6 +95,13 @@ def read_selected(path: str | Path, rows: NDArray[np.int64]) -> Array:
     return np.concatenate(parts) if parts else read_rows(path, 0, 0)
 
 
+def read_scattered(path: str | Path, rows: NDArray[np.int64]) -> Array:
+    """The rows numbered ``rows`` (m,), in their order; a number may stand there several times."""
+    wanted, places = np.unique(rows, return_inverse=True)
+    selected: Array = read_selected(path, wanted)[places]
+    return selected
+
+
 def write_rows(path: str | Path, start: int, values: Array) -> int:
     """Write whole chunks from row ``start`` and return the crc32 of the values."""
     array = open_array(path)

@@ -47,8 +47,13 @@ class RunDirectory:
         return self.work / "loop_model.npz"
 
     @property
+    def final_codes(self) -> Path:
+        """Packed codes (n, bits / 8) spread from directions, in training order."""
+        return self.work / "final_codes"
+
+    @property
     def codes(self) -> Path:
-        """Learned codes, uint8 (n, bits / 8), an array at the root of its store."""
+        """Learned codes, uint8 (n, bits / 8), in the order of ``rows``; an array at the root."""
         return self.path / "codes.zarr"
 
     @property
@@ -70,12 +75,33 @@ class RunDirectory:
         """Normalised features (n, d_g) in training order."""
         return self.work / "features" / modality
 
+    @property
+    def order(self) -> Path:
+        """Place (n,) in ``rows`` of each row in training order: by cluster, then ascending."""
+        return self.work / "order"
+
+    def routes(self, modality: str) -> Path:
+        """The clusters (n, overlap_max) that rows are searched in, nearest first; -1 is none."""
+        return self.work / "routes" / modality
+
+    def points(self, space: str) -> Path:
+        """Sampled rows (m, w) as they are clustered in a space."""
+        return self.work / "points" / space
+
+    def scratch(self, name: str, part: int | None = None) -> Path:
+        """A folder of files that live for one shuffle, or one part's folder in it."""
+        folder = self.work / "scratch" / name
+        return folder if part is None else folder / f"{part:06d}"
+
     def sample(self, name: str) -> Path:
         """Normalised features (m, d_g) of a fixed sample, or its ``rows`` in training order."""
         return self.work / "sample" / name
 
     def neighbours(self, modality: str, kind: str) -> Path:
-        """``rows`` or ``distances`` (n, k) of the nearest neighbours."""
+        """``rows`` or ``distances`` (n, k) of the nearest neighbours, in training order.
+
+        A neighbour is given by its place in the run's ``rows``, which no order changes.
+        """
         return self.work / "neighbours" / modality / kind
 
     @property

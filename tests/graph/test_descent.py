@@ -5,6 +5,8 @@ import pytest
 import reference
 import zarr
 
+from srch_dist.graph import descent
+
 K, N = 8, 1200
 
 
@@ -61,3 +63,31 @@ def test_search_is_reproducible_and_does_not_depend_on_partitions(run, prepare):
     for g in run.modalities:
         np.testing.assert_array_equal(found(run, g, "rows"), found(again, g, "rows"))
     np.testing.assert_array_equal(run.weights(), again.weights())
+
+
+def test_clusters_are_searched_by_descent_too(run, prepare, monkeypatch):
+    monkeypatch.setattr("srch_dist.graph.partitioned._EXACT_ROWS", 50)
+    graph = {"k": K, "method": "partitioned", "cluster_rows": 400}
+    found_twice = []
+    for size in (500, 333):
+        other = prepare(features(), graph=graph, partition_rows=size)
+        found_twice.append([found(other, g, "rows") for g in other.modalities])
+        for g, report in other.report.modalities.items():
+            assert report.clusters >= 3
+            assert report.recall > 0.95
+            # Approximate here, exact in the other test: duplicates are found all the same.
+            assert report.duplicates == run.report.modalities[g].duplicates
+    for left, right in zip(*found_twice, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_rows_that_the_descent_loses_are_searched_exactly(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(300, 6))
+    numbers = np.random.default_rng(1).permutation(300)
+    lost = np.arange(0, 300, 7)
+    whole = descent._descend(x, numbers, K, 5, 0)
+    whole.rows[lost, -1] = -1
+    monkeypatch.setattr(descent, "_descend", lambda *_: whole)
+    completed = descent.descend(x, numbers, K, 5, 0)
+    exact = numbers[reference.nearest(x, K)]
+    np.testing.assert_array_equal(np.sort(completed.rows[lost]), np.sort(exact[lost]))

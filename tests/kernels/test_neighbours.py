@@ -12,6 +12,7 @@ from srch_dist.kernels.neighbours import (
     Neighbours,
     candidate_distances,
     keep_nearest,
+    keep_nearest_columns,
     merge_exact,
 )
 
@@ -27,7 +28,9 @@ def search(points, k, cuts=(), order=None, query_cuts=()):
         rows = np.arange(low, high)
         for b in order if order is not None else range(len(blocks)):
             start, stop = blocks[b]
-            best = merge_exact(best, points[low:high], rows, points[start:stop], start)
+            best = merge_exact(
+                best, points[low:high], rows, points[start:stop], np.arange(start, stop)
+            )
         found.append(best)
     return Neighbours(
         np.concatenate([part.distances for part in found]),
@@ -136,3 +139,21 @@ def test_keep_nearest_orders_by_distance_then_row_and_fills_up():
     )
     np.testing.assert_array_equal(found.rows, [[6, 4], [-1, -1], [7, 8]])
     np.testing.assert_array_equal(found.distances, [[2, 3], [np.inf, np.inf], [0.5, 1]])
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.integers(1, 6))
+def test_columns_are_kept_as_lists_of_single_candidates_are(seed, k):
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(-1, 9, (12, 8))
+    # One distance a row number, with ties, so that repeated candidates are at one distance.
+    distances = rng.integers(0, 4, 10)[rows].astype(float)
+    found = keep_nearest_columns(distances, rows, k)
+    once = {
+        (owner, row): distance
+        for owner in range(12)
+        for row, distance in zip(rows[owner], distances[owner], strict=True)
+        if row >= 0
+    }
+    owners, kept = np.array(list(once), dtype=np.int64).reshape(-1, 2).T
+    assert_same(found, keep_nearest(owners, np.array(list(once.values())), kept, 12, k))

@@ -1,0 +1,134 @@
+"""The order that rows are trained in: by coarse cluster over all modalities together.
+
+A shuffle in two passes: each partition of the store's order sets its rows aside sorted by
+cluster, then each partition of the training order gathers its runs of rows from every file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.clustering import PROJECTED
+from srch_dist.config import TrainConfig
+from srch_dist.kernels.bits import pack_codes, random_codes
+from srch_dist.kernels.clusters import gaussian_projection, slice_bounds
+from srch_dist.planning import Plan
+from srch_dist.progress import Stage
+from srch_dist.storage import arrays
+from srch_dist.storage.run import RunDirectory
+from srch_dist.storage.spill import read_spill, write_spill
+
+Matrix = NDArray[np.float64]
+
+# Clusters of the row order. Below the least, neighbours lie near each other as it is.
+_LEAST_CLUSTERS, _MOST_CLUSTERS = 16, 1024
+
+
+def order_clusters(rows: int, cluster_rows: int) -> int:
+    """Clusters by which n rows are put in order; 1 keeps the order of the store."""
+    clusters = min(rows // cluster_rows, _MOST_CLUSTERS)
+    return clusters if clusters >= _LEAST_CLUSTERS else 1
+
+
+def joint_points(blocks: Mapping[str, NDArray[np.floating]], seed: int) -> Matrix:
+    """A random projection (n, w) of all modalities side by side, from features (n, d_g) of each."""
+    points: Matrix = np.sum(
+        [
+            block.astype(np.float64)
+            @ gaussian_projection(seed + position, block.shape[1], PROJECTED)
+            for position, block in enumerate(blocks.values())
+        ],
+        axis=0,
+    )
+    return points
+
+
+def spill_rows(
+    run: RunDirectory,
+    partition: int,
+    first: int,
+    rows: NDArray[np.int64],
+    clusters: NDArray[np.int64],
+    blocks: Mapping[str, NDArray[np.floating]],
+) -> None:
+    """Set a partition of the store's order aside, sorted by cluster.
+
+    Parameters
+    ----------
+    first : place of its first row in ``run.rows``. rows : (n,), their numbers in the store.
+    clusters : (n,). blocks : normalised features (n, d_g) by modality.
+    """
+    sorting = np.argsort(clusters, kind="stable")
+    spilled = {"places": first + sorting, "rows": rows[sorting], "clusters": clusters[sorting]}
+    features = {f"features.{g}": block[sorting] for g, block in blocks.items()}
+    write_spill(run.scratch("order", partition), {**spilled, **features})
+
+
+def gather_rows(
+    run: RunDirectory,
+    plan: Plan,
+    dims: Mapping[str, int],
+    clusters: int,
+    config: TrainConfig,
+    stage: Stage,
+) -> None:
+    """Bring the rows set aside into training order: features, order, and first codes.
+
+    Every partition takes its runs of rows of each file. The array of the codes has been made.
+    """
+    execution.run_one(execution.task(_write_bounds, run, plan, clusters))
+    arrays.create_array(run.order, (plan.rows,), plan.partition_rows, np.int64)
+    for g, width in dims.items():
+        arrays.create_array(run.features(g), (plan.rows, width), plan.partition_rows, plan.dtype)
+    modalities = tuple(dims)
+    execution.run_all(
+        [
+            execution.task(
+                _gather_partition, run, modalities, plan, p, config.seed, config.loop_bits
+            )
+            for p in plan.partitions
+        ],
+        stage,
+    )
+    arrays.remove(run.scratch("order"))
+
+
+def _write_bounds(run: RunDirectory, plan: Plan, clusters: int) -> None:
+    """Cut every spilled file at the partitions of the training order."""
+    counts = [
+        np.bincount(read_spill(run.scratch("order", p), "clusters"), minlength=clusters)
+        for p in plan.partitions
+    ]
+    bounds = slice_bounds(np.array(counts), np.array(plan.starts))
+    write_spill(run.scratch("order"), {"bounds": bounds})
+
+
+def _gather_partition(
+    run: RunDirectory,
+    modalities: tuple[str, ...],
+    plan: Plan,
+    partition: int,
+    seed: int,
+    bits: int,
+) -> None:
+    """Write one partition of the features, the order and the first codes."""
+    bounds = read_spill(run.scratch("order"), "bounds", partition, partition + 2)
+
+    def gather(name: str) -> NDArray[Any]:
+        return np.concatenate(
+            [read_spill(run.scratch("order", p), name, *bounds[:, p]) for p in plan.partitions]
+        )
+
+    places = gather("places")
+    sorting = np.lexsort((places, gather("clusters")))
+    start = plan.starts[partition]
+    for g in modalities:
+        arrays.write_rows(run.features(g), start, gather(f"features.{g}")[sorting])
+    arrays.write_rows(run.order, start, places[sorting])
+    first = random_codes(seed, gather("rows")[sorting], bits)
+    arrays.write_rows(run.checkpoint(0, "codes"), start, pack_codes(first))

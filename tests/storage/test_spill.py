@@ -1,0 +1,52 @@
+"""Scratch files of a shuffle: runs of rows read back, missing and damaged files refused."""
+
+import numpy as np
+import pytest
+
+from srch_dist.errors import StorageError
+from srch_dist.storage.spill import read_spill, write_spill
+
+
+@pytest.fixture
+def values():
+    rng = np.random.default_rng(0)
+    return {"wide": rng.normal(size=(10, 3)).astype(np.float32), "rows": np.arange(10)}
+
+
+def test_any_run_of_rows_is_read_back(tmp_path, values):
+    write_spill(tmp_path / "a", values)
+    for name, array in values.items():
+        for start, stop in ((0, 10), (3, 7), (9, 10), (4, 4), (0, 0), (10, 10)):
+            found = read_spill(tmp_path / "a", name, start, stop)
+            np.testing.assert_array_equal(found, array[start:stop])
+            assert found.dtype == array.dtype
+        np.testing.assert_array_equal(read_spill(tmp_path / "a", name), array)
+
+
+def test_what_is_read_is_memory_of_its_own(tmp_path, values):
+    write_spill(tmp_path / "a", values)
+    found = read_spill(tmp_path / "a", "rows", 2, 5)
+    write_spill(tmp_path / "a", {"rows": np.zeros(10, dtype=np.int64)})
+    np.testing.assert_array_equal(found, [2, 3, 4])
+
+
+def test_empty_arrays_are_files_too(tmp_path):
+    write_spill(tmp_path / "a", {"none": np.empty((0, 4))})
+    assert read_spill(tmp_path / "a", "none").shape == (0, 4)
+
+
+def test_second_try_replaces_the_first_and_leaves_no_part(tmp_path, values):
+    write_spill(tmp_path / "a", values)
+    write_spill(tmp_path / "a", {"rows": np.arange(3)})
+    np.testing.assert_array_equal(read_spill(tmp_path / "a", "rows"), np.arange(3))
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["rows.npy", "wide.npy"]
+
+
+def test_lost_or_cut_files_are_refused_by_name(tmp_path, values):
+    write_spill(tmp_path / "a", values)
+    with pytest.raises(StorageError, match=r"cannot read the scratch file .*other\.npy"):
+        read_spill(tmp_path / "a", "other", 0, 1)
+    file = tmp_path / "a" / "wide.npy"
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(StorageError, match=r"wide\.npy"):
+        read_spill(tmp_path / "a", "wide", 0, 1)
