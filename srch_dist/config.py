@@ -98,6 +98,9 @@ class SolverConfig:
     """Relative residual at which a column of Z is finished."""
     max_iterations: PositiveInt = 1000
     """Most iterations a Z-step; reaching it is an error, never a worse answer."""
+    coarse: Literal["auto", "on", "off"] = "auto"
+    """Precondition with aggregates of strongly coupled rows; auto does from 16,384 rows on, below
+    which building them costs more than the iterations that they save."""
     fused: PositiveInt = 10
     """Iterations in one task graph, between two looks at the residual."""
 

@@ -30,6 +30,7 @@ from srch_dist.planning import Plan, vector_dtype
 from srch_dist.preparation import create_codes
 from srch_dist.solver.blocks import BlockGraph, pick_rows
 from srch_dist.solver.cg import solve
+from srch_dist.solver.coarse import build_preconditioner
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 
@@ -127,7 +128,9 @@ def z_step(
         right.append(execution.task(_right_side, run, iteration - 1, span, beta, dtype))
         first = right[b] if warm is None else warm[b]
         start.append(execution.task(_start, first, warm is None, dtype))
-    solution, last = solve(graph, systems, right, start, config.solver)
+    systems = execution.keep(systems)
+    preconditioner = build_preconditioner(graph, systems, beta, config.solver)
+    solution, last = solve(graph, systems, preconditioner, right, start, config.solver)
     path = run.checkpoint(iteration, "z")
     arrays.remove(path)
     arrays.create_array(path, (plan.rows, bits), plan.partition_rows, np.float32)

@@ -15,6 +15,7 @@ Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 
 _DISTANCE_VALUES = 1 << 22
+_CACHED_VALUES = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,11 @@ class SystemBlock(Sized):
     def apply(self, own: Array, halo: Array) -> Array:
         """The product with the vectors (rows, l) of the block and those (h, l) of its halo."""
         both = np.concatenate([own, halo]) if len(halo) else own
-        product: Array = self.diagonal[:, None] * own + self.off_diagonal @ both
+        product: Array = self.off_diagonal @ both
+        step = max(1, _CACHED_VALUES // own.shape[1])
+        for start in range(0, len(own), step):
+            rows = slice(start, start + step)
+            product[rows] += self.diagonal[rows, None] * own[rows]
         return product
 
 

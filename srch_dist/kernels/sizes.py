@@ -28,4 +28,6 @@ def _size(value: Any) -> int:
         return _size(value.data) + _size(value.indices) + _size(value.indptr)
     if isinstance(value, dict):
         return sum(map(_size, value.values()))
+    if isinstance(value, tuple):
+        return sum(map(_size, value))
     return sys.getsizeof(value)
