@@ -115,6 +115,7 @@ _WITHOUT_EFFECT = (
     "memory_limit",
     "partition_rows",
     "blocks",
+    "columns",
     "keep_work",
 )
 
@@ -166,6 +167,8 @@ class TrainConfig:
     """Rows a partition; derived from bytes when absent. Never changes the codes."""
     blocks: PositiveInt | None = None
     """Blocks of the Z-step; derived from memory when absent. Never changes the codes."""
+    columns: PositiveInt | None = None
+    """Columns of Z solved at a time; derived from memory when absent. Never changes the codes."""
     precision: Literal["auto", "float32", "float64"] = "auto"
     """Arithmetic of training; auto takes float64 up to 2**26 feature values, else float32."""
     keep_work: bool = False

@@ -21,6 +21,7 @@ Row = NDArray[np.float64]
 
 _PASSES = 14
 _ROUNDS = 6
+_SKIP = 2
 # An edge below this share of the heavier end's diagonal couples next to nothing.
 _STRONG = 1e-3
 # A matching that leaves more nodes than this share is the last.
@@ -36,14 +37,23 @@ class Hierarchy(Sized):
     Attributes
     ----------
     parents : for each level its aggregate (m,) of each node of the level below.
-    inverse : for each level the inverse diagonal (m,) of P'AP, zero where a node is the only
-        child: its function has been corrected already, and a second time would be once too often.
+    inverse : for each level how much (m,) its functions are corrected: the inverse diagonal of
+        P'AP, less what the levels below correct of them already (all of it where a node is an only
+        child). Without that, a function that hardly changes over the levels counts at each.
     top : nodes of the last level that ask for a coarse unknown of their own, ascending.
     """
 
     parents: tuple[IntArray, ...]
     inverse: tuple[Row, ...]
     top: IntArray
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The nodes of a level: β times their rows (m,), and how much (m,) they are corrected."""
+
+    mass: Row
+    corrected: Row
 
 
 def build_hierarchy(
@@ -62,8 +72,9 @@ def build_hierarchy(
     """
     parents: list[IntArray] = []
     inverse: list[Row] = []
-    mass = np.full(len(diagonal), beta)
+    mass: Row = np.full(len(diagonal), beta)
     joined = np.arange(len(diagonal))
+    below = _Level(mass, 1 / diagonal)
     for number in range(_PASSES):
         before = len(diagonal)
         if before <= quota:
@@ -75,13 +86,14 @@ def build_hierarchy(
         mass = np.bincount(mates, weights=mass, minlength=count)
         coupling, inner = _contract(coupling, mates, count)
         diagonal = np.bincount(mates, weights=diagonal, minlength=count) - inner
-        if number == 0 or number % 2:
+        if number == 0 or number % _SKIP:
             parents.append(joined)
-            inverse.append(_corrections(joined, diagonal))
+            added, below = _corrections(joined, below, mass, diagonal)
+            inverse.append(added)
             joined = np.arange(count)
     if len(diagonal) < len(joined):
         parents.append(joined)
-        inverse.append(_corrections(joined, diagonal))
+        inverse.append(_corrections(joined, below, mass, diagonal)[0])
     outer = diagonal - mass
     chosen = np.argsort(-outer, kind="stable")[:quota]
     top = np.sort(chosen[outer[chosen] > _TIED * diagonal[chosen]])
@@ -141,9 +153,13 @@ def _contract(
     return contracted, inner
 
 
-def _corrections(parents: IntArray, diagonal: Row) -> Row:
-    several = np.bincount(parents, minlength=len(diagonal)) > 1
-    return np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=several)
+def _corrections(parents: IntArray, below: _Level, mass: Row, diagonal: Row) -> tuple[Row, _Level]:
+    """What a level (m,) adds, and its functions with all that corrects them then."""
+    parts = below.corrected * below.mass**2
+    covered = np.bincount(parents, weights=parts, minlength=len(mass)) / mass**2
+    added = np.maximum(1 / diagonal - covered, 0.0)
+    added[np.bincount(parents, minlength=len(mass)) == 1] = 0.0
+    return added, _Level(mass, covered + added)
 
 
 def _hash_pairs(low: IntArray, high: IntArray) -> NDArray[Any]:

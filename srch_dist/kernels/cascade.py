@@ -18,7 +18,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from srch_dist.kernels.aggregation import Hierarchy
-from srch_dist.kernels.sizes import Sized
+from srch_dist.kernels.sizes import Sized, chunks
 
 Array = NDArray[Any]
 IntArray = NDArray[np.int64]
@@ -107,12 +107,14 @@ class Cascade(Sized):
         scales = [1 / self.diagonal, *self.inverse]
         above: Array | None = None
         for level in range(len(levels) - 1, -1, -1):
-            found = levels[level] * scales[level][:, None]
+            found = np.empty_like(levels[level])
+            for rows in chunks(found):
+                np.multiply(levels[level][rows], scales[level][rows, None], out=found[rows])
+                if above is not None:
+                    found[rows] += above.take(self.parents[level][rows], axis=0)
             places = self.places[level]
             if len(places):
                 found[places] += correction[self.slots[level]]
-            if above is not None:
-                found += above[self.parents[level]]
             above = found
         assert above is not None
         return above

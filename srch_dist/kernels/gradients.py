@@ -7,7 +7,6 @@ unknowns need follow the recurrences of the residual, so that they come with the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,14 +15,11 @@ from numpy.typing import NDArray
 
 from srch_dist.kernels.cascade import Cascade, SharedSpace
 from srch_dist.kernels.laplacian import SystemBlock
-from srch_dist.kernels.sizes import Sized
+from srch_dist.kernels.sizes import Sized, chunks
 
 Array = NDArray[Any]
 Row = NDArray[np.float64]
 Matrix = NDArray[np.float64]
-
-# Rows whose five vectors stay in a core's cache while they are updated.
-_CACHED_VALUES = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ def block_parts(cascade: Cascade, vectors: Vectors, u: Array, w: Array) -> Parts
 def column_dots(vectors: Vectors, u: Array, w: Array) -> Row:
     """(3, l): this block's part of (r, u), (w, u) and (r, r), in float64."""
     total = np.zeros((3, u.shape[1]))
-    for rows in _chunks(u):
+    for rows in chunks(u):
         r, v = vectors.r[rows].astype(np.float64), u[rows].astype(np.float64)
         total[0] += np.einsum("ij,ij->j", r, v)
         total[1] += np.einsum("ij,ij->j", w[rows].astype(np.float64), v)
@@ -173,7 +169,7 @@ def advance(
     dtype = vectors.x.dtype
     alpha, beta = c.alpha.astype(dtype), c.beta.astype(dtype)
     # In runs of rows: five passes over vectors of millions of rows would go through memory.
-    for rows in _chunks(u):
+    for rows in chunks(u):
         p, s = new.p[rows], new.s[rows]
         np.multiply(vectors.p[rows], beta, out=p)
         p += u[rows]
@@ -205,8 +201,3 @@ def solve_whole(
         w = system.apply(u, none)
         c = next_coefficients(column_dots(vectors, u, w), c, tolerance)
     return vectors.x, c
-
-
-def _chunks(values: Array) -> Iterator[slice]:
-    step = max(1, _CACHED_VALUES // values.shape[1])
-    return (slice(start, start + step) for start in range(0, len(values), step))

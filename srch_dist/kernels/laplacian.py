@@ -9,13 +9,12 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from srch_dist.kernels.sizes import Sized
+from srch_dist.kernels.sizes import Sized, chunks
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 
 _DISTANCE_VALUES = 1 << 22
-_CACHED_VALUES = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,7 @@ class SystemBlock(Sized):
         """The product with the vectors (rows, l) of the block and those (h, l) of its halo."""
         both = np.concatenate([own, halo]) if len(halo) else own
         product: Array = self.off_diagonal @ both
-        step = max(1, _CACHED_VALUES // own.shape[1])
-        for start in range(0, len(own), step):
-            rows = slice(start, start + step)
+        for rows in chunks(own):
             product[rows] += self.diagonal[rows, None] * own[rows]
         return product
 

@@ -33,13 +33,12 @@ from srch_dist.kernels.cascade import (
 )
 from srch_dist.kernels.laplacian import GraphBlock, SystemBlock
 from srch_dist.kernels.sizes import Sized
-from srch_dist.planning import Plan
+from srch_dist.planning import ZONE_ROWS, Plan
 from srch_dist.solver.blocks import BlockGraph
 
 Array = NDArray[Any]
 IntArray = NDArray[np.int64]
 
-ZONE_ROWS = 1 << 16
 # Rows that a coarse unknown stands for at least, and the most unknowns of a problem: the dense
 # product with their inverse stays below the sparse one with the matrix.
 _UNKNOWN_ROWS, _UNKNOWNS = 64, 2048
