@@ -21,7 +21,6 @@ Row = NDArray[np.float64]
 
 _PASSES = 14
 _ROUNDS = 6
-_SKIP = 2
 # An edge below this share of the heavier end's diagonal couples next to nothing.
 _STRONG = 1e-3
 # A matching that leaves more nodes than this share is the last.
@@ -67,33 +66,26 @@ def build_hierarchy(
     diagonal : (rows,) of βI + λH, edges that leave the run included. beta : β.
     quota : most coarse unknowns.
 
-    The levels are the pairs, the pairs of pairs, and then every second matching: each level
-    costs a pass over its nodes, and leaving out more of the fine ones costs iterations.
+    Every matching is a level: since a level corrects only what those below leave, leaving some
+    out saves little work and costs iterations.
     """
     parents: list[IntArray] = []
     inverse: list[Row] = []
-    mass: Row = np.full(len(diagonal), beta)
-    joined = np.arange(len(diagonal))
+    mass = np.full(len(diagonal), beta)
     below = _Level(mass, 1 / diagonal)
-    for number in range(_PASSES):
+    for _ in range(_PASSES):
         before = len(diagonal)
         if before <= quota:
             break
         mates, count = match_nodes(coupling, diagonal)
         if count > _SHRINK * before:
             break
-        joined = mates[joined]
-        mass = np.bincount(mates, weights=mass, minlength=count)
+        mass = _add_up(mates, mass, count)
         coupling, inner = _contract(coupling, mates, count)
-        diagonal = np.bincount(mates, weights=diagonal, minlength=count) - inner
-        if number == 0 or number % _SKIP:
-            parents.append(joined)
-            added, below = _corrections(joined, below, mass, diagonal)
-            inverse.append(added)
-            joined = np.arange(count)
-    if len(diagonal) < len(joined):
-        parents.append(joined)
-        inverse.append(_corrections(joined, below, mass, diagonal)[0])
+        diagonal = _add_up(mates, diagonal, count) - inner
+        added, below = _corrections(mates, below, mass, diagonal)
+        parents.append(mates)
+        inverse.append(added)
     outer = diagonal - mass
     chosen = np.argsort(-outer, kind="stable")[:quota]
     top = np.sort(chosen[outer[chosen] > _TIED * diagonal[chosen]])
@@ -142,8 +134,7 @@ def _contract(
     i = mates[np.repeat(np.arange(len(mates)), np.diff(coupling.indptr))]
     j = mates[coupling.indices]
     inside = i == j
-    inner = np.zeros(count)
-    np.add.at(inner, i[inside], coupling.data[inside])
+    inner = _add_up(i[inside], coupling.data[inside], count)
     outside = ~inside
     pairs = scipy.sparse.coo_array(
         (coupling.data[outside], (i[outside], j[outside])), shape=(count, count)
@@ -155,11 +146,15 @@ def _contract(
 
 def _corrections(parents: IntArray, below: _Level, mass: Row, diagonal: Row) -> tuple[Row, _Level]:
     """What a level (m,) adds, and its functions with all that corrects them then."""
-    parts = below.corrected * below.mass**2
-    covered = np.bincount(parents, weights=parts, minlength=len(mass)) / mass**2
+    covered = _add_up(parents, below.corrected * below.mass**2, len(mass)) / mass**2
     added = np.maximum(1 / diagonal - covered, 0.0)
     added[np.bincount(parents, minlength=len(mass)) == 1] = 0.0
     return added, _Level(mass, covered + added)
+
+
+def _add_up(numbers: IntArray, values: Row, count: int) -> Row:
+    sums: Row = np.bincount(numbers, weights=values, minlength=count).astype(np.float64)
+    return sums
 
 
 def _hash_pairs(low: IntArray, high: IntArray) -> NDArray[Any]:

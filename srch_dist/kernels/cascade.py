@@ -1,7 +1,7 @@
 """A multilevel preconditioner on one block of rows, and what the blocks share of it.
 
-M⁻¹ = D⁻¹ + Σ_k P_k D_k⁻¹ P_k' + P A_c⁻¹ P': Jacobi, plus a diagonal correction on every level of
-a `Hierarchy` (the additive method of Bramble, Pasciak and Xu, Math. Comp. 55, 1990), plus a
+M⁻¹ = D⁻¹ + Σ_k P_k E_k P_k' + P A_c⁻¹ P': Jacobi, plus a diagonal correction E_k on every level
+of a `Hierarchy` (the additive method of Bramble, Pasciak and Xu, Math. Comp. 55, 1990), plus a
 direct solve for the coarse unknowns. An aggregate inside the block is summed here; coarse
 unknowns, and aggregates that a block's end cuts, have a slot in a vector that all blocks share.
 """
