@@ -27,7 +27,7 @@ _COMPILED_BYTES = 500 << 20
 # Narrower groups of columns read the graph more often than they save memory.
 _LEAST_COLUMNS = 8
 # Rows that are aggregated together in the Z-step, whatever the plan is.
-ZONE_ROWS = 1 << 17
+ZONE_ROWS = 1 << 18
 # A worker spills and pauses as it nears its limit; tasks are planned to stay below this share.
 _USABLE = 0.8
 
@@ -229,12 +229,12 @@ def _solve_bytes(resident: int, columns: int, dims: Mapping[str, int], config: T
     """Memory of the Z-step: vectors of ``columns`` columns, the graph, and what aggregates need.
 
     A step holds six vectors and makes five; three more are the halo and its rows joined.
-    An edge stands in the graph (25), its length (4) and the matrix; while rows are aggregated,
-    the edges of a zone are copied about twice.
+    An edge stands in the graph (14), as its length (4) and in the matrix; while rows are
+    aggregated, the edges of a zone are copied about twice.
     """
     itemsize = vector_dtype(config).itemsize
     edges = 2 * config.graph.k * len(dims)
-    graph = resident * edges * (25 + 4 + 4 + itemsize)
+    graph = resident * edges * (14 + 4 + itemsize)
     aggregates = min(resident, ZONE_ROWS) * edges * 48 + resident * 24
     return resident * 14 * columns * itemsize + graph + aggregates
 

@@ -283,8 +283,9 @@ def _sum_matrix(parent: IntArray, count: int, dtype: np.dtype[Any]) -> scipy.spa
     """P' (count, nodes): which nodes each aggregate adds up."""
     order = np.argsort(parent, kind="stable")
     indptr = np.concatenate([[0], np.cumsum(np.bincount(parent, minlength=count))])
+    ones = np.ones(len(parent), dtype=dtype)
     return scipy.sparse.csr_array(
-        (np.ones(len(parent), dtype=dtype), order, indptr), shape=(count, len(parent))
+        (ones, order.astype(np.int32), indptr.astype(np.int32)), shape=(count, len(parent))
     )
 
 
