@@ -82,10 +82,9 @@ def learn_codes(
             with clock.step("w"):
                 w = w_step(cross_covariance)
             with clock.step("z"):
-                warm = None if z is None else z.blocks
-                z = z_step(graph, run, s, warm, iteration, config, len(modalities))
+                z = z_step(graph, run, s, z, iteration, config, len(modalities))
             with clock.step("s"):
-                s = s_step(graph, z.blocks, config)
+                s = s_step(graph, z.groups, config)
             with clock.step("b"):
                 rule = code_rule(w, z, statistics.grams, plan.rows, weights, config)
                 if config.method.rotate:

@@ -116,6 +116,9 @@ class SolverConfig:
     """Relative residual at which a column of Z is finished."""
     max_iterations: PositiveInt = 1000
     """Most iterations a Z-step; reaching it is an error, never a worse answer."""
+    coarse: Literal["auto", "on", "off"] = "auto"
+    """Precondition with aggregates of strongly coupled rows; auto does from 16,384 rows on, below
+    which building them costs more than the iterations that they save."""
     fused: PositiveInt = 10
     """Iterations in one task graph, between two looks at the residual."""
 
@@ -130,6 +133,7 @@ _WITHOUT_EFFECT = (
     "memory_limit",
     "partition_rows",
     "blocks",
+    "columns",
     "keep_work",
 )
 
@@ -184,6 +188,8 @@ class TrainConfig:
     """Rows a partition; derived from bytes when absent. Never changes the codes."""
     blocks: PositiveInt | None = None
     """Blocks of the Z-step; derived from memory when absent. Never changes the codes."""
+    columns: PositiveInt | None = None
+    """Columns of Z solved at a time; derived from memory when absent. Never changes the codes."""
     precision: Literal["auto", "float32", "float64"] = "auto"
     """Arithmetic of training; auto takes float64 up to 2**26 feature values, else float32."""
     keep_work: bool = False

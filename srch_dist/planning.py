@@ -26,6 +26,10 @@ _INDEX_VALUES = 1 << 27
 # Resident memory of an idle worker with its imports, and what compiling NN-descent adds.
 _IDLE_BYTES = 250 << 20
 _COMPILED_BYTES = 500 << 20
+# Narrower groups of columns read the graph more often than they save memory.
+_LEAST_COLUMNS = 8
+# Rows that are aggregated together in the Z-step, whatever the plan is.
+ZONE_ROWS = 1 << 18
 # A worker spills and pauses as it nears its limit; tasks are planned to stay below this share.
 _USABLE = 0.8
 
@@ -46,12 +50,14 @@ class Plan:
     ----------
     starts : first row of each partition, and n at the end.
     block_starts : first partition of each Z-step block, and the number of partitions at the end.
+    columns : columns of Z that are solved at a time.
     dtype : arithmetic of features and vectors. methods : neighbour search by modality.
     stages : memory by stage. disk_bytes : the run directory at its largest.
     """
 
     starts: tuple[int, ...]
     block_starts: tuple[int, ...]
+    columns: int
     dtype: np.dtype[Any]
     methods: Mapping[str, str]
     stages: tuple[Stage, ...]
@@ -90,14 +96,19 @@ class Plan:
         low, high = self.block_starts[block], self.block_starts[block + 1]
         return self.starts[low], self.starts[high]
 
+    def column_groups(self, bits: int) -> list[slice]:
+        """The columns (of ``bits``) that are solved together, group by group."""
+        starts = range(0, bits, self.columns)
+        return [slice(start, min(start + self.columns, bits)) for start in starts]
+
     def summary(self) -> str:
         """One line for a person."""
         fullest = max(self.stages, key=lambda stage: stage.worker_bytes)
         memory, disk = fullest.worker_bytes / 2**20, self.disk_bytes / 2**20
         return (
             f"plan: partitions {len(self.partitions)} of {self.partition_rows} rows, "
-            f"blocks {len(self.blocks)}, {self.dtype.name}; fullest stage {fullest.name} with "
-            f"{memory:.0f} MiB a worker; disk {disk:.0f} MiB"
+            f"blocks {len(self.blocks)} × {self.columns} columns, {self.dtype.name}; "
+            f"fullest stage {fullest.name} with {memory:.0f} MiB a worker; disk {disk:.0f} MiB"
         )
 
 
@@ -118,19 +129,41 @@ def make_plan(
     width = sum(dims.values()) * dtype.itemsize
     size = config.partition_rows or _default_partition(width)
     starts = (*range(0, rows, size), rows)
-    partitions = len(starts) - 1
     methods = {g: _search_method(config.graph, rows, d) for g, d in dims.items()}
     usable = int(memory_limit * _USABLE) - _IDLE_BYTES
-    for blocks in [config.blocks] if config.blocks else range(1, workers + 1):
-        cuts = _cut(partitions, min(blocks, partitions))
-        resident = _resident_rows(starts, cuts, workers)
-        if _solve_bytes(resident, dims, config) <= usable:
-            break
-    stages = _stage_bytes(min(size, rows), resident, rows, dims, config, dtype.itemsize, methods)
+    cuts, columns = _cut_solve(starts, dims, config, workers, usable)
+    resident = _resident_rows(starts, cuts, workers)
+    stages = _stage_bytes(
+        min(size, rows), resident, columns, rows, dims, config, dtype.itemsize, methods
+    )
     disk = rows * (width + len(dims) * config.graph.k * 40 + config.loop_bits * 9)
-    plan = Plan(starts, cuts, dtype, methods, stages, disk)
+    plan = Plan(starts, cuts, columns, dtype, methods, stages, disk)
     _refuse_misfit(stages, memory_limit, usable)
     return plan
+
+
+def _cut_solve(
+    starts: tuple[int, ...],
+    dims: Mapping[str, int],
+    config: TrainConfig,
+    workers: int,
+    usable: int,
+) -> tuple[tuple[int, ...], int]:
+    """Blocks of the Z-step and columns a group: the fewest blocks, then the widest groups.
+
+    More blocks than workers would not help, since their graphs stay in memory.
+    """
+    partitions = len(starts) - 1
+    least = min(_LEAST_COLUMNS, config.loop_bits)
+    for blocks in [config.blocks] if config.blocks else range(1, workers + 1):
+        cuts = _cut(partitions, min(blocks, partitions))
+        columns = config.loop_bits
+        resident = _resident_rows(starts, cuts, workers)
+        if _solve_bytes(resident, columns, dims, config) <= usable:
+            break
+    while columns > least and _solve_bytes(resident, columns, dims, config) > usable:
+        columns = max(least, columns // 2)
+    return cuts, min(config.columns or columns, config.loop_bits)
 
 
 def _cut(partitions: int, blocks: int) -> tuple[int, ...]:
@@ -168,6 +201,7 @@ def _search_method(graph: GraphConfig, rows: int, dims: int) -> str:
 def _stage_bytes(
     partition: int,
     resident: int,
+    columns: int,
     rows: int,
     dims: Mapping[str, int],
     config: TrainConfig,
@@ -198,7 +232,7 @@ def _stage_bytes(
     # Keys of outgoing and incoming edges, sorted and merged, before they are one CSR.
     # And the order of all rows with its inverse.
     edges = resident * count * k * 2 * 8 * 4 + rows * 16
-    solve = _solve_bytes(resident, dims, config)
+    solve = _solve_bytes(resident, columns, dims, config)
     codes = partition * (total * itemsize + bits * (4 + 8 + 2 * itemsize)) + total * bits * 24
     return (
         Stage("features", prepare),
@@ -209,11 +243,18 @@ def _stage_bytes(
     )
 
 
-def _solve_bytes(resident: int, dims: Mapping[str, int], config: TrainConfig) -> int:
-    """Memory of the Z-step: ten vectors, two of them of the halo, and the graph twice."""
+def _solve_bytes(resident: int, columns: int, dims: Mapping[str, int], config: TrainConfig) -> int:
+    """Memory of the Z-step: vectors of ``columns`` columns, the graph, and what aggregates need.
+
+    A step holds six vectors and makes five; three more are the halo and its rows joined.
+    An edge stands in the graph (14), as its length (4) and in the matrix; while rows are
+    aggregated, the edges of a zone are copied about twice.
+    """
     itemsize = vector_dtype(config).itemsize
     edges = 2 * config.graph.k * len(dims)
-    return resident * (10 * config.loop_bits * itemsize + edges * (17 + 12 + itemsize))
+    graph = resident * edges * (14 + 4 + itemsize)
+    aggregates = min(resident, ZONE_ROWS) * edges * 48 + resident * 24
+    return resident * 14 * columns * itemsize + graph + aggregates
 
 
 def vector_dtype(config: TrainConfig) -> np.dtype[Any]:

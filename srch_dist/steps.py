@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from srch_dist.planning import Plan, vector_dtype
 from srch_dist.preparation import create_codes
 from srch_dist.solver.blocks import BlockGraph, pick_rows
 from srch_dist.solver.cg import solve
+from srch_dist.solver.coarse import build_preconditioner
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 
@@ -46,18 +48,26 @@ class Embedding:
 
     Attributes
     ----------
-    blocks : float32 (rows, l) a block.
+    groups : for each group of columns, float32 (rows, columns) a block. With one group they stay
+        in memory; with several they are read from the checkpoint where they are used.
     checksums : crc32 of each partition as stored.
     mean : (l,) over all rows. rms : of the entries about their column's mean.
     cg_iterations, cg_residual : of the slowest column.
     """
 
-    blocks: Sequence[Delayed]
+    groups: Sequence[Sequence[Delayed]]
     checksums: Sequence[int]
     mean: Matrix
     rms: float
     cg_iterations: int
     cg_residual: float
+
+    @property
+    def blocks(self) -> Sequence[Delayed]:
+        """All columns (rows, l) a block."""
+        if len(self.groups) == 1:
+            return self.groups[0]
+        return [execution.task(_side_by_side, *parts) for parts in zip(*self.groups, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -80,16 +90,13 @@ class Rebased:
 
 @dataclass(frozen=True)
 class _StoredPart:
-    """Column sums and sums of squares (l,) of rows of Z, and the checksums of their partitions."""
+    """Column sums and sums of squares (columns,) of rows of Z."""
 
     sums: Matrix
     squares: Matrix
-    checksums: list[int]
 
     def __add__(self, other: _StoredPart) -> _StoredPart:
-        return _StoredPart(
-            self.sums + other.sums, self.squares + other.squares, self.checksums + other.checksums
-        )
+        return _StoredPart(self.sums + other.sums, self.squares + other.squares)
 
 
 def w_step(cross_covariance: Mapping[str, Matrix]) -> dict[str, Matrix]:
@@ -106,7 +113,7 @@ def z_step(
     graph: BlockGraph,
     run: RunDirectory,
     rebased: Rebased | None,
-    warm: Sequence[Delayed] | None,
+    warm: Embedding | None,
     iteration: int,
     config: TrainConfig,
     modalities: int,
@@ -114,51 +121,72 @@ def z_step(
     """Z = β B (βI + λH)⁻¹ (Eq. 14) by conjugate gradients, stored in the iteration's checkpoint.
 
     ``rebased`` None is S = 1; ``warm`` None starts from zero. B is that of the iteration before.
+    Columns are solved group by group; each is frozen on its own account, so groups change nothing.
     """
     plan, bits = graph.plan, config.loop_bits
     dtype = vector_dtype(config)
     beta, lam = embedding_weight(config, modalities), config.method.lam
-    systems, right, start = [], [], []
-    for b in plan.blocks:
-        lengths = None if rebased is None else rebased.distances[b]
-        alpha = np.inf if rebased is None else rebased.alpha
-        systems.append(execution.task(_system, graph.blocks[b], lengths, alpha, beta, lam, dtype))
-        span = plan.block_span(b)
-        right.append(execution.task(_right_side, run, iteration - 1, span, beta, dtype))
-        first = right[b] if warm is None else warm[b]
-        start.append(execution.task(_start, first, warm is None, dtype))
-    solution, last = solve(graph, systems, right, start, config.solver)
-    path = run.checkpoint(iteration, "z")
-    arrays.remove(path)
-    arrays.create_array(path, (plan.rows, bits), plan.partition_rows, np.float32)
-    blocks = execution.keep([execution.task(_as_stored, x) for x in solution])
-    stored = execution.run_one(
-        execution.add_up(
-            [execution.task(_store_block, run, iteration, plan, b, blocks[b]) for b in plan.blocks]
-        )
-    )
-    mean = stored.sums / plan.rows
-    variance = np.mean(stored.squares / plan.rows - mean**2)
-    return Embedding(
-        blocks,
-        stored.checksums,
-        mean,
-        float(np.sqrt(max(variance, 0.0))),
-        last.iterations,
-        float(np.max(last.residual)),
-    )
-
-
-def s_step(graph: BlockGraph, blocks: Sequence[Delayed], config: TrainConfig) -> Rebased:
-    """Rebase the graph: edge lengths from Z, α, and S by Eq. 15 (kept as lengths and α)."""
-    method = config.method
-    halos = graph.exchange(blocks)
-    distances = execution.keep(
+    alpha = np.inf if rebased is None else rebased.alpha
+    lengths: Sequence[Any] = rebased.distances if rebased else [None] * len(plan.blocks)
+    systems = execution.keep(
         [
-            execution.task(_edge_lengths, block, z, halo)
-            for block, z, halo in zip(graph.blocks, blocks, halos, strict=True)
+            execution.task(_system, graph.blocks[b], lengths[b], alpha, beta, lam, dtype)
+            for b in plan.blocks
         ]
     )
+    preconditioner = build_preconditioner(graph, systems, beta, config.solver)
+    path = run.checkpoint(iteration, "z")
+    arrays.remove(path)
+    arrays.create_array(
+        path, (plan.rows, bits), plan.partition_rows, np.float32, chunk_columns=plan.columns
+    )
+    groups, stored, ends = [], [], []
+    for number, columns in enumerate(plan.column_groups(bits)):
+        right, start = [], []
+        for b in plan.blocks:
+            span = plan.block_span(b)
+            side = execution.task(_right_side, run, iteration - 1, span, columns, beta, dtype)
+            first = side if warm is None else warm.groups[number][b]
+            right.append(side)
+            start.append(execution.task(_start, first, warm is None, dtype))
+        solution, last = solve(graph, systems, preconditioner, right, start, config.solver)
+        ends.append(last)
+        blocks, sums = _store_columns(run, iteration, plan, columns, solution, bits)
+        groups.append(blocks)
+        stored.append(sums)
+    mean = np.concatenate([part.sums for part in stored]) / plan.rows
+    squares = np.concatenate([part.squares for part in stored])
+    variance = float(np.mean(squares / plan.rows - mean**2))
+    return Embedding(
+        groups,
+        _checksums(run, iteration, plan),
+        mean,
+        float(np.sqrt(max(variance, 0.0))),
+        max(last.iterations for last in ends),
+        float(max(np.max(last.residual) for last in ends)),
+    )
+
+
+def s_step(graph: BlockGraph, groups: Sequence[Sequence[Delayed]], config: TrainConfig) -> Rebased:
+    """Rebase the graph: edge lengths from Z, α, and S by Eq. 15 (kept as lengths and α).
+
+    ``groups`` holds Z as of `Embedding`; lengths add up over the groups of columns.
+    """
+    method = config.method
+    distances: list[Any] = [None] * len(graph.blocks)
+    for blocks in groups:
+        halos = graph.exchange(blocks)
+        distances = execution.keep(
+            [
+                execution.task(_edge_lengths, block, z, halo, before)
+                for block, z, halo, before in zip(
+                    graph.blocks, blocks, halos, distances, strict=True
+                )
+            ]
+        )
+        # One group after the other: all at once would be all of Z in memory.
+        execution.run_all([execution.task(len, lengths) for lengths in distances])
+    distances = execution.keep([execution.task(_as_stored, lengths) for lengths in distances])
     alpha = _choose_alpha(graph, distances, config)
     parts = [
         execution.task(_terms, block, lengths, alpha, method.lam)
@@ -282,10 +310,15 @@ def _sample_product(run: RunDirectory, rule: CodeRule, *z: Array) -> Matrix:
 
 
 def _right_side(
-    run: RunDirectory, iteration: int, span: tuple[int, int], beta: float, dtype: np.dtype[Any]
+    run: RunDirectory,
+    iteration: int,
+    span: tuple[int, int],
+    columns: slice,
+    beta: float,
+    dtype: np.dtype[Any],
 ) -> Array:
     codes = unpack_codes(arrays.read_rows(run.checkpoint(iteration, "codes"), *span))
-    side: Array = codes.astype(dtype) * dtype.type(beta)
+    side: Array = codes[:, columns].astype(dtype) * dtype.type(beta)
     return side
 
 
@@ -295,25 +328,67 @@ def _start(values: Array, cold: bool, dtype: np.dtype[Any]) -> Array:
 
 
 def _as_stored(values: Array) -> Array:
-    """Z as float32, as every later step and a resumed run sees it."""
+    """As float32, as every later step and a resumed run sees it."""
     return values.astype(np.float32)
 
 
+def _side_by_side(*parts: Array) -> Array:
+    return np.concatenate(parts, axis=1)
+
+
+def _store_columns(
+    run: RunDirectory,
+    iteration: int,
+    plan: Plan,
+    columns: slice,
+    solution: Sequence[Delayed],
+    bits: int,
+) -> tuple[list[Delayed], _StoredPart]:
+    """Store a group of columns; see `Embedding` for what is returned with their sums."""
+    blocks = execution.keep([execution.task(_as_stored, x) for x in solution])
+    parts = [
+        execution.task(_store_block, run, iteration, plan, b, columns, blocks[b])
+        for b in plan.blocks
+    ]
+    sums: _StoredPart = execution.run_one(execution.add_up(parts))
+    if columns != slice(0, bits):
+        path = run.checkpoint(iteration, "z")
+        spans = [plan.block_span(b) for b in plan.blocks]
+        blocks = [execution.task(arrays.read_rows, path, *span, columns) for span in spans]
+    return blocks, sums
+
+
 def _store_block(
-    run: RunDirectory, iteration: int, plan: Plan, block: int, values: Array
+    run: RunDirectory, iteration: int, plan: Plan, block: int, columns: slice, values: Array
 ) -> _StoredPart:
     start = plan.block_span(block)[0]
-    checksums = []
+    path = run.checkpoint(iteration, "z")
+    sums, squares = np.zeros(values.shape[1]), np.zeros(values.shape[1])
     for p in plan.block_partitions(block):
         low, high = plan.span(p)
         part = values[low - start : high - start]
-        checksums.append(arrays.write_rows(run.checkpoint(iteration, "z"), low, part))
-    wide = values.astype(np.float64)
-    return _StoredPart(wide.sum(axis=0), np.einsum("ij,ij->j", wide, wide), checksums)
+        arrays.write_rows(path, low, part, columns)
+        wide = part.astype(np.float64)
+        sums += wide.sum(axis=0)
+        squares += np.einsum("ij,ij->j", wide, wide)
+    return _StoredPart(sums, squares)
 
 
-def _edge_lengths(block: GraphBlock, own: Array, halo: Array) -> Array:
-    return edge_distances(block, own, halo).astype(np.float32)
+def _checksums(run: RunDirectory, iteration: int, plan: Plan) -> list[int]:
+    path = run.checkpoint(iteration, "z")
+    return execution.run_all(
+        [execution.task(_stored_checksum, path, *plan.span(p)) for p in plan.partitions]
+    )
+
+
+def _stored_checksum(path: Path, start: int, stop: int) -> int:
+    return arrays.checksum(arrays.read_rows(path, start, stop))
+
+
+def _edge_lengths(block: GraphBlock, own: Array, halo: Array, before: Matrix | None) -> Matrix:
+    """Squared edge lengths over these columns, added to those of the groups ``before``."""
+    lengths = edge_distances(block, own, halo)
+    return lengths if before is None else before + lengths
 
 
 def _count_lengths(

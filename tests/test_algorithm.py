@@ -185,9 +185,9 @@ def test_objective_falls_over_z_s_and_b_steps_of_the_printed_preset(prepare):
 
         values = [total(z, s, b)]
         found = z_step(graph, run.directory, rebased, warm, iteration, run.config, len(x))
-        z, warm = np.concatenate(execution.run_all(found.blocks)).astype(float), found.blocks
+        z, warm = np.concatenate(execution.run_all(found.blocks)).astype(float), found
         values.append(total(z, s, b))
-        rebased = s_step(graph, found.blocks, run.config)
+        rebased = s_step(graph, found.groups, run.config)
         s = {
             g: 1 / (1 + options.lam / rebased.alpha * reference.edge_lengths(graphs[g], z))
             for g in x

@@ -122,3 +122,25 @@ def test_equally_far_neighbours_stay_so_for_every_partitioning(prepare):
         found.append(read_array(run.directory.neighbours("m0", "rows")))
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
+
+
+@pytest.mark.parametrize("columns", [1, 5, 8])
+def test_columns_solved_in_groups_never_change_the_codes(trained, columns):
+    train, (whole, codes, _) = trained
+    run, other, _ = train(columns=columns, blocks=2, partition_rows=40)
+    assert run.plan.columns == columns
+    np.testing.assert_array_equal(other, codes)
+    last = METHOD["iterations"]
+    np.testing.assert_allclose(run.embedding(last), whole.embedding(last), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("blocks", [2, 3])
+def test_aggregates_do_not_depend_on_the_blocks(prepare, blocks):
+    """Every aggregate and zone here is cut by the ends of blocks."""
+    found = []
+    for cut in ({}, {"blocks": blocks, "partition_rows": 17}):
+        run = prepare(features(), method=METHOD, bits=16, solver={"coarse": "on"}, **cut)
+        run.learn()
+        found.append((run.codes(3), [r["cg_iterations"] for r in run.directory.history()]))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]

@@ -124,6 +124,17 @@ def test_needs_grow_with_rows_bits_and_neighbours_and_shrink_with_workers():
     assert solve(100_000, 2, graph={"method": "exact", "k": 40}) > base
 
 
+def test_columns_are_solved_in_groups_only_where_memory_asks_for_it():
+    dims, options = {"a": 64, "b": 64}, {"bits": 64, "graph": {"method": "exact"}}
+    wide = plan(1_500_000, dims, 2, 16 * GIB, **options)
+    narrow = plan(1_500_000, dims, 2, 4 * GIB, **options)
+    assert wide.columns == 64
+    assert narrow.columns < 64
+    groups = narrow.column_groups(64)
+    assert [c for group in groups for c in range(64)[group]] == list(range(64))
+    assert plan(1_500_000, dims, 2, 16 * GIB, columns=24, **options).columns == 24
+
+
 def test_disk_holds_at_least_the_normalised_features():
     found = plan(10_000)
     assert found.disk_bytes >= 10_000 * sum(DIMS.values()) * found.dtype.itemsize

@@ -54,7 +54,9 @@ def test_features_and_first_codes_follow_the_order(runs):
     order = order_of(ordered)
     for g, x in plain.features().items():
         np.testing.assert_array_equal(ordered.features()[g], x[order])
-    np.testing.assert_array_equal(ordered.first_codes, random_codes(0, order, ordered.config.loop_bits))
+    np.testing.assert_array_equal(
+        ordered.first_codes, random_codes(0, order, ordered.config.loop_bits)
+    )
     np.testing.assert_array_equal(ordered.first_codes, plain.first_codes[order])
 
 

@@ -103,7 +103,7 @@ def test_z_step_solves_equation_14(state):
 
 def test_z_step_weighs_rebased_edges_with_the_square_of_s(state):
     z = np.random.default_rng(0).normal(size=state.b.shape).astype(np.float32)
-    rebased = s_step(state.graph, state.parts(z), state.run.config)
+    rebased = s_step(state.graph, [state.parts(z)], state.run.config)
     found = state.z_step(rebased)
     _, s = reference.s_step(state.graphs, z.astype(np.float64), state.options)
     matrix, beta = state.system(s)
@@ -124,7 +124,7 @@ def test_z_step_stores_the_embedding_and_knows_its_mean_and_spread(state):
 def test_warm_start_takes_fewer_iterations_to_the_same_embedding(state):
     cold = state.z_step()
     before = values_of(cold.blocks)
-    warm = state.z_step(warm=cold.blocks)
+    warm = state.z_step(warm=cold)
     assert warm.cg_iterations < cold.cg_iterations
     np.testing.assert_allclose(values_of(warm.blocks), before, atol=2e-7)
 
@@ -145,7 +145,7 @@ def test_embedding_is_as_exact_as_the_tolerance(prepare, preset):
 def test_s_step_solves_equation_15_with_the_terms_of_equations_4_and_7(state):
     rng = np.random.default_rng(3)
     z = (0.1 * rng.normal(size=state.b.shape)).astype(np.float32).astype(np.float64)
-    rebased = s_step(state.graph, state.parts(z), state.run.config)
+    rebased = s_step(state.graph, [state.parts(z)], state.run.config)
     alpha, s = reference.s_step(state.graphs, z, state.options)
     w = {g: reference.w_step(x, state.b) for g, x in state.x.items()}
     terms = reference.objective(state.x, w, z, s, state.b, state.graphs, alpha, state.options)
@@ -161,7 +161,7 @@ def balanced(prepare, cut):
 
 def test_median_of_the_edges_has_half_of_them_above_one_half(balanced):
     z = np.random.default_rng(3).normal(size=balanced.b.shape).astype(np.float32)
-    alpha = s_step(balanced.graph, balanced.parts(z), balanced.run.config).alpha
+    alpha = s_step(balanced.graph, [balanced.parts(z)], balanced.run.config).alpha
     lengths = np.concatenate(
         [reference.edge_lengths(graph, z.astype(float)) for graph in balanced.graphs.values()]
     )
@@ -170,7 +170,7 @@ def test_median_of_the_edges_has_half_of_them_above_one_half(balanced):
 
 
 def test_an_embedding_that_is_constant_leaves_every_edge_at_one(balanced):
-    rebased = s_step(balanced.graph, balanced.parts(np.ones((N, BITS))), balanced.run.config)
+    rebased = s_step(balanced.graph, [balanced.parts(np.ones((N, BITS)))], balanced.run.config)
     assert np.isinf(rebased.alpha)
     assert rebased.semantic == 0.0
     assert rebased.sparsity == 0.0
@@ -185,14 +185,14 @@ def test_where_the_median_is_zero_the_smallest_positive_length_serves(balanced):
     z[40, 0] = 1.5
     lengths = [reference.edge_lengths(graph, z) for graph in balanced.graphs.values()]
     assert np.median(np.concatenate(lengths)) == 0
-    alpha = s_step(balanced.graph, balanced.parts(z), balanced.run.config).alpha
+    alpha = s_step(balanced.graph, [balanced.parts(z)], balanced.run.config).alpha
     assert alpha == pytest.approx(10 * 0.25, rel=1e-7)
 
 
 def test_without_rebase_every_edge_stays_at_one(prepare):
     state = State(prepare, (12, 9), "balanced", {"rebase": False})
     z = np.random.default_rng(3).normal(size=state.b.shape).astype(np.float32)
-    rebased = s_step(state.graph, state.parts(z), state.run.config)
+    rebased = s_step(state.graph, [state.parts(z)], state.run.config)
     lengths = {
         g: reference.edge_lengths(graph, z.astype(float)) for g, graph in state.graphs.items()
     }

@@ -1,23 +1,25 @@
 """Conjugate gradients on one block of rows: all columns at once, each frozen when it is done.
 
 The single-reduction form of Chronopoulos and Gear (J. Comput. Appl. Math. 25, 1989): each
-iteration needs one product with the matrix and one sum over all rows.
+iteration needs one product with the matrix and one sum over all rows. The sums that the coarse
+unknowns need follow the recurrences of the residual, so that they come with the same sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srch_dist.kernels.cascade import Cascade, SharedSpace
 from srch_dist.kernels.laplacian import SystemBlock
-from srch_dist.kernels.sizes import Sized
+from srch_dist.kernels.sizes import Sized, chunks
 
 Array = NDArray[Any]
 Row = NDArray[np.float64]
+Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,21 @@ class Vectors(Sized):
 
 
 @dataclass(frozen=True)
-class Coefficients:
+class Parts(Sized):
+    """A block's share of the sums of an iteration.
+
+    ``dots`` (3, l) are (r, u), (w, u) and (r, r); ``shared`` (width, l) is `Cascade.restrict` of w.
+    """
+
+    dots: Matrix
+    shared: Matrix
+
+    def __add__(self, other: Parts) -> Parts:
+        return Parts(self.dots + other.dots, self.shared + other.shared)
+
+
+@dataclass(frozen=True)
+class Coefficients(Sized):
     """What all blocks share at an iteration, one value a column, (l,).
 
     Attributes
@@ -41,6 +57,7 @@ class Coefficients:
     active : columns that are not finished.
     residual : relative residual before the coming update, the last one seen while active.
     iterations : updates done so far to the slowest column.
+    worst : the largest relative residual before each update.
     """
 
     gamma: Row
@@ -50,6 +67,16 @@ class Coefficients:
     active: NDArray[np.bool_]
     residual: Row
     iterations: int
+    worst: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SharedSums(Sized):
+    """P'r and P's over all blocks, (width, l), and the corrections (width, l) of the coming r."""
+
+    residual: Matrix
+    direction: Matrix
+    correction: Matrix
 
 
 def begin(system: SystemBlock, b: Array, x: Array, x_halo: Array) -> Vectors:
@@ -58,37 +85,60 @@ def begin(system: SystemBlock, b: Array, x: Array, x_halo: Array) -> Vectors:
     return Vectors(x, r, np.zeros_like(r), np.zeros_like(r))
 
 
-def precondition(system: SystemBlock, vectors: Vectors) -> Array:
-    """U = M⁻¹ r (rows, l), with M the diagonal."""
-    u: Array = vectors.r / system.diagonal[:, None]
-    return u
+def block_parts(cascade: Cascade, vectors: Vectors, u: Array, w: Array) -> Parts:
+    """The block's share of an iteration's sums, in float64."""
+    return Parts(column_dots(vectors, u, w), cascade.restrict(w))
 
 
 def column_dots(vectors: Vectors, u: Array, w: Array) -> Row:
     """(3, l): this block's part of (r, u), (w, u) and (r, r), in float64."""
-    pairs = ((vectors.r, u), (w, u), (vectors.r, vectors.r))
-    return np.stack([np.einsum("ij,ij->j", a, b, dtype=np.float64) for a, b in pairs])
+    total = np.zeros((3, u.shape[1]))
+    for rows in chunks(u):
+        r, v = vectors.r[rows].astype(np.float64), u[rows].astype(np.float64)
+        total[0] += np.einsum("ij,ij->j", r, v)
+        total[1] += np.einsum("ij,ij->j", w[rows].astype(np.float64), v)
+        total[2] += np.einsum("ij,ij->j", r, r)
+    return total
 
 
-def first_coefficients(
-    dots: Sequence[Row], squared_norms: Sequence[Row], tolerance: float
-) -> Coefficients:
-    """Coefficients of the first update; ``squared_norms`` are the blocks' parts of ‖b‖², (l,)."""
-    gamma, delta, squared = np.sum(dots, axis=0)
-    norms = np.sqrt(np.sum(squared_norms, axis=0))
-    residual = np.sqrt(squared) / norms
+def squared_norms(right: Array) -> Row:
+    """‖b‖² of each column, (l,)."""
+    norms: Row = np.einsum("ij,ij->j", right, right, dtype=np.float64)
+    return norms
+
+
+def first_sums(space: SharedSpace, residual: Matrix) -> SharedSums:
+    """The first corrections, from P'r (width, l) over all blocks."""
+    return SharedSums(residual, np.zeros_like(residual), space.solve(residual))
+
+
+def next_sums(
+    space: SharedSpace, previous: SharedSums, image: Matrix, c: Coefficients
+) -> SharedSums:
+    """P'r after the coming update, from ``image`` = P'w (width, l), as `advance` does for r."""
+    if not c.active.any() or len(image) == 0:
+        return previous
+    direction = image + c.beta * previous.direction
+    residual = previous.residual - c.alpha * direction
+    return SharedSums(residual, direction, space.solve(residual))
+
+
+def first_coefficients(dots: Row, squared: Row, tolerance: float) -> Coefficients:
+    """Coefficients of the first update, from the dots (3, l) and ‖b‖² (l,) over all blocks."""
+    gamma, delta, residual = dots
+    norms = np.sqrt(squared)
+    residual = np.sqrt(residual) / norms
     active = residual > tolerance
     alpha = np.divide(gamma, delta, out=np.zeros_like(gamma), where=active)
-    return Coefficients(gamma, alpha, np.zeros_like(gamma), norms, active, residual, 0)
+    worst = (float(residual.max()),)
+    return Coefficients(gamma, alpha, np.zeros_like(gamma), norms, active, residual, 0, worst)
 
 
-def next_coefficients(
-    dots: Sequence[Row], previous: Coefficients, tolerance: float
-) -> Coefficients:
+def next_coefficients(dots: Row, previous: Coefficients, tolerance: float) -> Coefficients:
     """Coefficients of the next update; a column whose residual is small enough is frozen."""
     if not previous.active.any():
         return previous
-    gamma, delta, squared = np.sum(dots, axis=0)
+    gamma, delta, squared = dots
     residual = np.where(previous.active, np.sqrt(squared) / previous.norms, previous.residual)
     active = previous.active & (residual > tolerance)
     beta = np.divide(gamma, previous.gamma, out=np.zeros_like(gamma), where=active)
@@ -102,35 +152,52 @@ def next_coefficients(
         active=active,
         residual=residual,
         iterations=previous.iterations + 1,
+        worst=(*previous.worst, float(residual.max())),
     )
 
 
-def advance(vectors: Vectors, u: Array, w: Array, c: Coefficients) -> Vectors:
-    """One update of this block's vectors. A frozen column keeps its solution: its α is zero."""
+def advance(
+    vectors: Vectors, u: Array, w: Array, c: Coefficients, into: Vectors | None = None
+) -> Vectors:
+    """One update of this block's vectors. A frozen column keeps its solution: its α is zero.
+
+    The result is written to ``into``, which may be ``vectors``; to new arrays where it is None.
+    """
     if not c.active.any():
         return vectors
+    new = into or Vectors(*(np.empty_like(vectors.x) for _ in range(4)))
     dtype = vectors.x.dtype
     alpha, beta = c.alpha.astype(dtype), c.beta.astype(dtype)
-    p = u + beta * vectors.p
-    s = w + beta * vectors.s
-    x = vectors.x + alpha * p
-    r = vectors.r - alpha * s
-    return Vectors(x, r, p, s)
+    # In runs of rows: five passes over vectors of millions of rows would go through memory.
+    for rows in chunks(u):
+        p, s = new.p[rows], new.s[rows]
+        np.multiply(vectors.p[rows], beta, out=p)
+        p += u[rows]
+        np.multiply(vectors.s[rows], beta, out=s)
+        s += w[rows]
+        np.add(vectors.x[rows], alpha * p, out=new.x[rows])
+        np.subtract(vectors.r[rows], alpha * s, out=new.r[rows])
+    return new
 
 
 def solve_whole(
-    system: SystemBlock, b: Array, x: Array, tolerance: float, max_iterations: int
+    system: SystemBlock,
+    cascade: Cascade,
+    space: SharedSpace,
+    b: Array,
+    x: Array,
+    tolerance: float,
+    max_iterations: int,
 ) -> tuple[Array, Coefficients]:
-    """Solve a system that is one block, with the same operations as over several."""
+    """Solve a system that is one block, with the same method as over several."""
     none = np.empty((0, b.shape[1]), dtype=b.dtype)
-    vectors = begin(system, b, x, none)
-    u = precondition(system, vectors)
+    vectors = begin(system, b, x.copy(), none)
+    u = cascade.precondition_whole(vectors.r, space)
     w = system.apply(u, none)
-    squared = np.einsum("ij,ij->j", b, b, dtype=np.float64)
-    c = first_coefficients([column_dots(vectors, u, w)], [squared], tolerance)
+    c = first_coefficients(column_dots(vectors, u, w), squared_norms(b), tolerance)
     while c.active.any() and c.iterations < max_iterations:
-        vectors = advance(vectors, u, w, c)
-        u = precondition(system, vectors)
+        vectors = advance(vectors, u, w, c, into=vectors)
+        u = cascade.precondition_whole(vectors.r, space)
         w = system.apply(u, none)
-        c = next_coefficients([column_dots(vectors, u, w)], c, tolerance)
+        c = next_coefficients(column_dots(vectors, u, w), c, tolerance)
     return vectors.x, c

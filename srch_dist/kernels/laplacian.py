@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from srch_dist.kernels.sizes import Sized
+from srch_dist.kernels.sizes import Sized, chunks
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
@@ -24,22 +24,23 @@ class GraphBlock(Sized):
     Attributes
     ----------
     first_row : number of the first row in training order.
-    indptr : (rows + 1,) int64.
-    columns : (edges,) int64, below ``rows`` an own row, else ``rows`` + position in the halo.
-        A row's edges are in ascending order of the neighbour's row number for every block
-        count, so that sums along a row round in the same way.
+    indptr : (rows + 1,), of the same type as ``columns``.
+    columns : (edges,) int32 (int64 beyond 2³¹ edges), which the matrix of a `SystemBlock` shares;
+        below ``rows`` an own row, else ``rows`` + position in the halo. A row's edges are in
+        ascending order of the neighbour's row number for every block count, so that sums along a
+        row round in the same way.
     halo : (h,) int64, sorted row numbers of neighbours outside the block.
     weights : (edges,) float64, Σ_g w_g C_g (Eq. 6), with w_g the weight of modality g.
-    multiplicity : (edges,) int64, how many modalities' graphs hold the edge.
+    multiplicity : (edges,) int8, how many modalities' graphs hold the edge.
     counted_once : (edges,), true at one end of each undirected edge: the row of the lower number.
     """
 
     first_row: int
-    indptr: NDArray[np.int64]
-    columns: NDArray[np.int64]
+    indptr: NDArray[Any]
+    columns: NDArray[Any]
     halo: NDArray[np.int64]
     weights: Matrix
-    multiplicity: NDArray[np.int64]
+    multiplicity: NDArray[np.int8]
     counted_once: NDArray[np.bool_]
 
     @property
@@ -63,7 +64,9 @@ class SystemBlock(Sized):
     def apply(self, own: Array, halo: Array) -> Array:
         """The product with the vectors (rows, l) of the block and those (h, l) of its halo."""
         both = np.concatenate([own, halo]) if len(halo) else own
-        product: Array = self.diagonal[:, None] * own + self.off_diagonal @ both
+        product: Array = self.off_diagonal @ both
+        for rows in chunks(own):
+            product[rows] += self.diagonal[rows, None] * own[rows]
         return product
 
 
@@ -83,13 +86,16 @@ def make_block(
     own = (indices >= first_row) & (indices < first_row + rows)
     halo = np.unique(indices[~own])
     columns = np.where(own, indices - first_row, rows + np.searchsorted(halo, indices))
+    # SciPy multiplies faster with narrow indices, but keeps wide ones where either array is wide.
+    narrow = max(len(indices), rows + len(halo)) < np.iinfo(np.int32).max
+    index = np.int32 if narrow else np.int64
     return GraphBlock(
         first_row,
-        indptr,
-        columns,
+        indptr.astype(index),
+        columns.astype(index),
         halo,
         weights @ trust,
-        (weights > 0).sum(axis=1, dtype=np.int64),
+        (weights > 0).sum(axis=1, dtype=np.int8),
         first_row + np.repeat(np.arange(rows), np.diff(indptr)) < indices,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,15 +40,17 @@ class BlockGraph:
         if len(numbers) == 1:
             return [execution.task(_no_rows, values[0])]
         return [
-            execution.task(
-                _join,
-                *(
-                    execution.task(pick_rows, values[owner], self.requests[owner, taker])
-                    for owner in numbers
-                    if owner != taker
-                ),
-            )
-            for taker in numbers
+            execution.task(_join, *self.incoming(values, taker, pick_rows)) for taker in numbers
+        ]
+
+    def incoming(
+        self, values: Sequence[Delayed], taker: int, pick: Callable[[Any, Array], Array]
+    ) -> list[Delayed]:
+        """What ``pick`` takes of each other block for ``taker``; in order they are its halo."""
+        return [
+            execution.task(pick, values[owner], self.requests[owner, taker])
+            for owner in self.plan.blocks
+            if owner != taker
         ]
 
 

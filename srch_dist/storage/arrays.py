@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from zarr.codecs import Crc32cCodec
 from srch_dist.errors import StorageError
 
 Array = NDArray[Any]
+_ALL = slice(None)
 
 
 def local_path(location: str | Path) -> Path:
@@ -37,12 +39,17 @@ def create_array(
     chunk_rows: int,
     dtype: Any,
     attributes: Mapping[str, Any] | None = None,
+    chunk_columns: int | None = None,
 ) -> None:
-    """Make an empty array of row chunks with a crc32c checksum on each."""
+    """Make an empty array of row chunks with a crc32c checksum on each.
+
+    ``chunk_columns`` cuts the chunks of a matrix by columns too.
+    """
+    columns = shape[1:] if chunk_columns is None else (min(chunk_columns, shape[1]),)
     zarr.create_array(
         str(path),
         shape=shape,
-        chunks=(max(1, min(chunk_rows, shape[0])), *shape[1:]),
+        chunks=(max(1, min(chunk_rows, shape[0])), *columns),
         dtype=dtype,
         compressors=[Crc32cCodec()],
         attributes=dict(attributes or {}),
@@ -69,15 +76,18 @@ def open_array(path: str | Path) -> zarr.Array[Any]:
     return array.with_config({"write_empty_chunks": True})
 
 
-def read_rows(path: str | Path, start: int = 0, stop: int | None = None) -> Array:
+def read_rows(
+    path: str | Path, start: int = 0, stop: int | None = None, columns: slice = _ALL
+) -> Array:
     """Rows ``start`` … ``stop`` - 1 (all by default); a missing chunk is an error, not zeros."""
     array = open_array(path)
     stop = array.shape[0] if stop is None else stop
-    lost = _first_missing(array, Path(path), start, stop)
+    lost = _first_missing(array, Path(path), start, stop, columns)
     if lost is not None:
         raise StorageError(f"{path}: the chunk with row {lost} is missing; make the array again")
     try:
-        return np.asarray(array[start:stop])
+        rows = slice(start, stop)
+        return np.asarray(array[rows if columns == _ALL else (rows, columns)])
     except Exception as error:
         raise StorageError(f"cannot read rows {start} to {stop - 1} of {path}: {error}") from None
 
@@ -102,11 +112,12 @@ def read_scattered(path: str | Path, rows: NDArray[np.int64]) -> Array:
     return selected
 
 
-def write_rows(path: str | Path, start: int, values: Array) -> int:
+def write_rows(path: str | Path, start: int, values: Array, columns: slice = _ALL) -> int:
     """Write whole chunks from row ``start`` and return the crc32 of the values."""
     array = open_array(path)
+    rows = slice(start, start + len(values))
     try:
-        array[start : start + len(values)] = values
+        array[rows if columns == _ALL else (rows, columns)] = values
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error}") from None
     return checksum(values)
@@ -128,11 +139,17 @@ def remove(path: str | Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _first_missing(array: zarr.Array[Any], path: Path, start: int, stop: int) -> int | None:
-    """First row of the first chunk among rows ``start`` … ``stop`` - 1 that is not there."""
+def _first_missing(
+    array: zarr.Array[Any], path: Path, start: int, stop: int, columns: slice
+) -> int | None:
+    """First row of the first chunk that is not there among those of the rows and columns."""
     rows = array.chunks[0]
+    across: list[range] = []
+    for size, step in zip(array.shape[1:], array.chunks[1:], strict=True):
+        low, high, _ = columns.indices(size)
+        across.append(range(low // step, -(-high // step)))
     for chunk in range(start // rows, -(-min(stop, array.shape[0]) // rows)):
-        indices = (chunk, *(0 for _ in array.shape[1:]))
-        if not (path / array.metadata.encode_chunk_key(indices)).exists():
-            return chunk * rows
+        for place in product((chunk,), *across):
+            if not (path / array.metadata.encode_chunk_key(place)).exists():
+                return chunk * rows
     return None

@@ -3,6 +3,7 @@ import pytest
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import spsolve
 
+from srch_dist.kernels.cascade import jacobi, no_space
 from srch_dist.kernels.gradients import solve_whole
 from srch_dist.kernels.laplacian import SystemBlock
 
@@ -43,7 +44,8 @@ def relative_residuals(matrix, right, x):
 
 def solve(matrix, right, tolerance, start=None, limit=1000):
     start = np.zeros_like(right) if start is None else start
-    return solve_whole(as_system(matrix, right.dtype), right, start, tolerance, limit)
+    system = as_system(matrix, right.dtype)
+    return solve_whole(system, jacobi(system.diagonal), no_space(), right, start, tolerance, limit)
 
 
 def test_solution_equals_that_of_a_direct_solver(matrix, right):

@@ -11,6 +11,7 @@ from srch_dist.config import SolverConfig
 from srch_dist.errors import SrchError
 from srch_dist.kernels.laplacian import system_block
 from srch_dist.solver.cg import solve
+from srch_dist.solver.coarse import build_preconditioner
 
 N, BITS, BETA, LAM = 80, 16, 0.5, 10.0
 
@@ -65,12 +66,14 @@ def run_solver(graph, right, start=None, **options):
     kind = np.dtype(right.dtype)
     systems = [execution.task(system_block, block, None, BETA, LAM, kind) for block in graph.blocks]
     start = np.zeros_like(right) if start is None else start
+    options = SolverConfig(**{"fused": 4, "coarse": "on", **options})
     solution, last = solve(
         graph,
         systems,
+        build_preconditioner(graph, systems, BETA, options),
         blocks_of(graph, right),
         blocks_of(graph, start),
-        SolverConfig(**{"fused": 4, **options}),
+        options,
     )
     return np.concatenate(execution.run_all(solution)), last
 

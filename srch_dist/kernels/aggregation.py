@@ -1,0 +1,166 @@
+"""Aggregates of strongly coupled rows: pairwise matching along the heaviest edges, repeated.
+
+The hierarchy follows the edge weights after a rebase, as in aggregation-based multigrid (Notay,
+Electron. Trans. Numer. Anal. 37, 2010): two nodes join when each is the other's strongest
+neighbour. What a row joins depends on the weights and on row numbers alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from srch_dist.kernels.sizes import Sized
+
+IntArray = NDArray[np.int64]
+Row = NDArray[np.float64]
+
+_PASSES = 14
+_ROUNDS = 6
+# An edge below this share of the heavier end's diagonal couples next to nothing.
+_STRONG = 1e-3
+# A matching that leaves more nodes than this share is the last.
+_SHRINK = 0.98
+# Below this share of its diagonal, what ties an aggregate to others asks for no coarse unknown.
+_TIED = 1e-2
+
+
+@dataclass(frozen=True)
+class Hierarchy(Sized):
+    """Nested aggregates of a run of rows; level 0 is the rows themselves.
+
+    Attributes
+    ----------
+    parents : for each level its aggregate (m,) of each node of the level below.
+    inverse : for each level how much (m,) its functions are corrected: the inverse diagonal of
+        P'AP, less what the levels below correct of them already (all of it where a node is an only
+        child). Without that, a function that hardly changes over the levels counts at each.
+    top : nodes of the last level that ask for a coarse unknown of their own, ascending.
+    """
+
+    parents: tuple[IntArray, ...]
+    inverse: tuple[Row, ...]
+    top: IntArray
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The nodes of a level: β times their rows (m,), and how much (m,) they are corrected."""
+
+    mass: Row
+    corrected: Row
+
+
+def build_hierarchy(
+    coupling: scipy.sparse.csr_array, diagonal: Row, beta: float, quota: int
+) -> Hierarchy:
+    """Aggregate rows until at most ``quota`` are left or no strong edge is.
+
+    Parameters
+    ----------
+    coupling : (rows, rows) symmetric, λCS² of the edges inside the run.
+    diagonal : (rows,) of βI + λH, edges that leave the run included. beta : β.
+    quota : most coarse unknowns.
+
+    Every matching is a level: since a level corrects only what those below leave, leaving some
+    out saves little work and costs iterations.
+    """
+    parents: list[IntArray] = []
+    inverse: list[Row] = []
+    mass = np.full(len(diagonal), beta)
+    below = _Level(mass, 1 / diagonal)
+    for _ in range(_PASSES):
+        before = len(diagonal)
+        if before <= quota:
+            break
+        mates, count = match_nodes(coupling, diagonal)
+        if count > _SHRINK * before:
+            break
+        mass = _add_up(mates, mass, count)
+        coupling, inner = _contract(coupling, mates, count)
+        diagonal = _add_up(mates, diagonal, count) - inner
+        added, below = _corrections(mates, below, mass, diagonal)
+        parents.append(mates)
+        inverse.append(added)
+    outer = diagonal - mass
+    chosen = np.argsort(-outer, kind="stable")[:quota]
+    top = np.sort(chosen[outer[chosen] > _TIED * diagonal[chosen]])
+    if inverse:
+        inverse[-1][top] = 0.0
+    return Hierarchy(tuple(parents), tuple(inverse), top)
+
+
+def match_nodes(coupling: scipy.sparse.csr_array, diagonal: Row) -> tuple[IntArray, int]:
+    """Number of its pair (nodes,) of each node, and of pairs; a node left alone is one too.
+
+    Strength is the weight over the larger diagonal of both ends, ties broken by a hash of the
+    ends, so that long runs of equal weights still break into many pairs at once.
+    """
+    nodes = len(diagonal)
+    i = np.repeat(np.arange(nodes), np.diff(coupling.indptr))
+    j = coupling.indices.astype(np.int64)
+    strength = coupling.data / np.maximum(diagonal[i], diagonal[j])
+    strong = (strength > _STRONG) & (i != j)
+    i, j, strength = i[strong], j[strong], strength[strong]
+    strength = strength * (1 + 1e-6 * _hash_pairs(np.minimum(i, j), np.maximum(i, j)))
+    leader = np.arange(nodes)
+    free = np.ones(nodes, dtype=np.bool_)
+    for _ in range(_ROUNDS):
+        if len(i) == 0:
+            break
+        starts = np.flatnonzero(np.concatenate([[True], i[1:] != i[:-1]]))
+        best = np.maximum.reduceat(strength, starts)
+        chosen = strength >= np.repeat(best, np.diff(np.append(starts, len(i))))
+        mate = np.full(nodes, -1)
+        mate[i[chosen]] = j[chosen]
+        mutual = np.flatnonzero((mate >= 0) & (mate[mate] == np.arange(nodes)))
+        leader[mutual] = np.minimum(mutual, mate[mutual])
+        free[mutual] = False
+        open_edges = free[i] & free[j]
+        i, j, strength = i[open_edges], j[open_edges], strength[open_edges]
+    leads = leader == np.arange(nodes)
+    numbers = np.cumsum(leads) - 1
+    return numbers[leader], int(np.count_nonzero(leads))
+
+
+def _contract(
+    coupling: scipy.sparse.csr_array, mates: IntArray, count: int
+) -> tuple[scipy.sparse.csr_array, Row]:
+    """Weights between pairs, and (count,) twice the weight inside each."""
+    i = mates[np.repeat(np.arange(len(mates)), np.diff(coupling.indptr))]
+    j = mates[coupling.indices]
+    inside = i == j
+    inner = _add_up(i[inside], coupling.data[inside], count)
+    outside = ~inside
+    pairs = scipy.sparse.coo_array(
+        (coupling.data[outside], (i[outside], j[outside])), shape=(count, count)
+    )
+    contracted = scipy.sparse.csr_array(pairs)
+    contracted.sort_indices()
+    return contracted, inner
+
+
+def _corrections(parents: IntArray, below: _Level, mass: Row, diagonal: Row) -> tuple[Row, _Level]:
+    """What a level (m,) adds, and its functions with all that corrects them then."""
+    covered = _add_up(parents, below.corrected * below.mass**2, len(mass)) / mass**2
+    added = np.maximum(1 / diagonal - covered, 0.0)
+    added[np.bincount(parents, minlength=len(mass)) == 1] = 0.0
+    return added, _Level(mass, covered + added)
+
+
+def _add_up(numbers: IntArray, values: Row, count: int) -> Row:
+    sums: Row = np.bincount(numbers, weights=values, minlength=count).astype(np.float64)
+    return sums
+
+
+def _hash_pairs(low: IntArray, high: IntArray) -> NDArray[Any]:
+    """Values in [0, 1) (m,) that follow from both numbers."""
+    mixed = low.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + high.astype(np.uint64)
+    mixed ^= mixed >> np.uint64(31)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(29)
+    return (mixed >> np.uint64(40)).astype(np.float64) / 2**24
