@@ -14,6 +14,8 @@ from srch_dist.cluster import connect
 DIMS, BITS, PARTITIONS = (40, 32), 64, 6
 # What the algorithm has to move: Gram matrices of all modalities, and X B' and W of each.
 UNIT = 8 * max(sum(DIMS) ** 2, sum(DIMS) * BITS)
+# Sums over anchors and over scores of all modalities, which these bound, stay below that.
+SMALL = {"anchors": 40, "loop_bits": 16}
 
 
 @contextmanager
@@ -56,7 +58,7 @@ def measure(tmp_path_factory):
                     "bits": BITS,
                     "partition_rows": -(-n // PARTITIONS),
                     "blocks": 2,
-                    "method": {"iterations": 2},
+                    "method": {"iterations": 2, **SMALL},
                     "solver": {"tolerance": 1e-2},
                     "graph": {"k": 4, "recall_rows": 50},
                     "evaluate": False,
