@@ -112,6 +112,7 @@ _WITHOUT_EFFECT = (
     "memory_limit",
     "partition_rows",
     "blocks",
+    "cache",
     "keep_work",
 )
 
@@ -163,6 +164,8 @@ class TrainConfig:
     """Rows a partition; derived from bytes when absent. Never changes the codes."""
     blocks: PositiveInt | None = None
     """Blocks of the Z-step; derived from memory when absent. Never changes the codes."""
+    cache: Literal["auto", "off"] = "auto"
+    """Whether workers keep the features in memory where the plan says that all fit."""
     precision: Literal["auto", "float32", "float64"] = "auto"
     """Arithmetic of training; auto takes float64 up to 2**26 feature values, else float32."""
     keep_work: bool = False

@@ -1,39 +1,55 @@
-"""Partitions, blocks and bytes, worked out from shapes and options before any work.
+"""Partitions, blocks and passes, worked out from shapes and options before any work.
 
-The plan decides how work is cut, never what is computed: codes do not depend on it.
+The plan decides how work is cut, never what is computed: codes do not depend on it. Its bytes are
+those of `srch_dist.footprints`; what it costs in time and traffic is in `srch_dist.forecast`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from srch_dist import footprints
 from srch_dist.config import TrainConfig
 from srch_dist.errors import PlanError
+from srch_dist.footprints import MIB, Sizes, solve_bytes
 
-_PARTITION_BYTES = 32 << 20
+_PARTITION_BYTES = 32 * MIB
 # Up to this many feature values (512 MiB) training is done in float64.
 _DOUBLE_VALUES = 1 << 26
 # Exact search up to this many multiplications (some 10 s on two cores): below it, the start-up
 # of NN-descent (compilation, about 22 s a process) costs more than it saves.
 _EXACT_PRODUCTS = 5e11
-# Resident memory of an idle worker with its imports, and what compiling NN-descent adds.
-_IDLE_BYTES = 250 << 20
-_COMPILED_BYTES = 500 << 20
+# Resident memory of an idle worker with its imports.
+_IDLE_BYTES = 250 * MIB
 # A worker spills and pauses as it nears its limit; tasks are planned to stay below this share.
 _USABLE = 0.8
+# Features are kept in memory only where a worker stays below this share: Dask starts to spill at
+# 0.6, and partitions are not spread quite evenly.
+_CACHE_SHARE = 0.45
+# A task of a pass takes several partitions, so that it can read ahead, but not so many that
+# workers run out of tasks at unequal times.
+_PARTITIONS_A_TASK, _TASKS_A_WORKER = 8, 4
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Memory of one stage: the largest process at its fullest, in bytes."""
+    """One stage of a run.
+
+    Attributes
+    ----------
+    name : as shown. worker_bytes : the fullest worker at its fullest, beyond its idle size.
+    tasks : tasks of its widest graph. at_once : how many of them run at the same time.
+    """
 
     name: str
     worker_bytes: int
+    tasks: int
+    at_once: int
 
 
 @dataclass(frozen=True)
@@ -44,16 +60,25 @@ class Plan:
     ----------
     starts : first row of each partition, and n at the end.
     block_starts : first partition of each Z-step block, and the number of partitions at the end.
+    columns : bits that the Z-step solves at once.
     dtype : arithmetic of features and vectors. methods : neighbour search by modality.
-    stages : memory by stage. disk_bytes : the run directory at its largest.
+    stages : memory and tasks by stage. client_bytes : the client's, beyond its idle size.
+    disk : bytes of the run directory at its largest, by array.
+    cached : whether the workers keep the features in memory.
+    workers, memory_limit : what it was made for; the limit is in bytes, of one worker.
     """
 
     starts: tuple[int, ...]
     block_starts: tuple[int, ...]
+    columns: int
     dtype: np.dtype[Any]
     methods: Mapping[str, str]
     stages: tuple[Stage, ...]
-    disk_bytes: int
+    client_bytes: int
+    disk: Mapping[str, int]
+    cached: bool
+    workers: int
+    memory_limit: int
 
     @property
     def rows(self) -> int:
@@ -88,33 +113,56 @@ class Plan:
         low, high = self.block_starts[block], self.block_starts[block + 1]
         return self.starts[low], self.starts[high]
 
-    def summary(self) -> str:
-        """One line for a person."""
-        fullest = max(self.stages, key=lambda stage: stage.worker_bytes)
-        memory, disk = fullest.worker_bytes / 2**20, self.disk_bytes / 2**20
-        return (
-            f"plan: partitions {len(self.partitions)} of {self.partition_rows} rows, "
-            f"blocks {len(self.blocks)}, {self.dtype.name}; fullest stage {fullest.name} with "
-            f"{memory:.0f} MiB a worker; disk {disk:.0f} MiB"
-        )
+    @property
+    def passes(self) -> list[range]:
+        """The partitions of each task of a pass over X."""
+        count = len(self.partitions)
+        if self.cached:
+            return [range(p, p + 1) for p in self.partitions]
+        wanted = -(-count // (_TASKS_A_WORKER * self.workers))
+        size = min(wanted, _PARTITIONS_A_TASK)
+        return [range(p, min(p + size, count)) for p in range(0, count, size)]
+
+    @property
+    def disk_bytes(self) -> int:
+        """The run directory at its largest."""
+        return sum(self.disk.values())
+
+    @property
+    def fullest(self) -> Stage:
+        """The stage that takes most of a worker."""
+        return max(self.stages, key=lambda stage: stage.worker_bytes)
+
+    @property
+    def usable_bytes(self) -> int:
+        """What a worker has for a stage; not positive where its imports take all."""
+        return int(self.memory_limit * _USABLE) - _IDLE_BYTES
 
 
 def make_plan(
     rows: int, dims: Mapping[str, int], config: TrainConfig, workers: int, memory_limit: int
 ) -> Plan:
-    """Cut n rows of features for workers of ``memory_limit`` bytes each.
+    """Cut n rows of features for workers of ``memory_limit`` bytes each; see `draft_plan`.
 
     Raises
     ------
     PlanError : a stage that cannot fit, with both numbers.
     """
+    plan = draft_plan(rows, dims, config, workers, memory_limit)
+    check_memory(plan)
+    return plan
+
+
+def draft_plan(
+    rows: int, dims: Mapping[str, int], config: TrainConfig, workers: int, memory_limit: int
+) -> Plan:
+    """`make_plan` without its refusal, to be shown before it is judged."""
     values = rows * sum(dims.values())
     double = config.precision == "float64" or (
         config.precision == "auto" and values <= _DOUBLE_VALUES
     )
     dtype: np.dtype[Any] = np.dtype(np.float64) if double else np.dtype(np.float32)
-    width = sum(dims.values()) * dtype.itemsize
-    size = config.partition_rows or _default_partition(width)
+    size = config.partition_rows or _default_partition(sum(dims.values()) * dtype.itemsize)
     starts = (*range(0, rows, size), rows)
     partitions = len(starts) - 1
     methods = {g: _search_method(config.graph.method, rows, d) for g, d in dims.items()}
@@ -122,13 +170,56 @@ def make_plan(
     for blocks in [config.blocks] if config.blocks else range(1, workers + 1):
         cuts = _cut(partitions, min(blocks, partitions))
         resident = _resident_rows(starts, cuts, workers)
-        if _solve_bytes(resident, dims, config) <= usable:
+        if solve_bytes(resident, dims, config) <= usable:
             break
-    stages = _stage_bytes(min(size, rows), resident, rows, dims, config, dtype.itemsize, methods)
-    disk = rows * (width + len(dims) * config.graph.k * 40 + config.bits * 9)
-    plan = Plan(starts, cuts, dtype, methods, stages, disk)
-    _refuse_misfit(stages, memory_limit, usable)
-    return plan
+    sizes = Sizes(rows, min(size, rows), resident, dims, dtype.itemsize, methods, 0, config)
+    sizes = replace(sizes, cached=_cached_partitions(sizes, partitions, workers, memory_limit))
+    plan = Plan(
+        starts=starts,
+        block_starts=cuts,
+        columns=config.bits,
+        dtype=dtype,
+        methods=methods,
+        stages=(),
+        client_bytes=footprints.client_bytes(sizes),
+        disk=footprints.disk_bytes(sizes),
+        cached=sizes.cached > 0,
+        workers=workers,
+        memory_limit=memory_limit,
+    )
+    return replace(plan, stages=_stages(plan, sizes))
+
+
+def check_memory(plan: Plan) -> None:
+    """Refuse a plan whose fullest stage does not fit a worker.
+
+    Raises
+    ------
+    PlanError : with the stage and both numbers.
+    """
+    worst, usable = plan.fullest, plan.usable_bytes
+    if worst.worker_bytes > usable:
+        raise PlanError(
+            f"the {worst.name} stage needs {worst.worker_bytes / MIB:.0f} MiB in a worker, but "
+            f"of its {plan.memory_limit / MIB:.0f} MiB only {max(usable, 0) / MIB:.0f} MiB are "
+            "usable; give workers more memory (--memory-limit), or use more of them"
+        )
+
+
+def check_disk(plan: Plan, folder: str, free: int) -> None:
+    """Refuse a plan whose arrays do not fit the ``free`` bytes of the disk of ``folder``.
+
+    Raises
+    ------
+    PlanError : with both numbers and the largest array.
+    """
+    if plan.disk_bytes > free:
+        largest = max(plan.disk, key=lambda name: plan.disk[name])
+        raise PlanError(
+            f"the run needs {plan.disk_bytes / MIB:.0f} MiB of disk, most of it for {largest} "
+            f"({plan.disk[largest] / MIB:.0f} MiB), but {folder} has {free / MIB:.0f} MiB free; "
+            "free some, or name a run directory on another disk (--out)"
+        )
 
 
 def _cut(partitions: int, blocks: int) -> tuple[int, ...]:
@@ -154,69 +245,28 @@ def _search_method(method: str, rows: int, dims: int) -> str:
     return "exact" if float(rows) ** 2 * dims <= _EXACT_PRODUCTS else "pynndescent"
 
 
-def _stage_bytes(
-    partition: int,
-    resident: int,
-    rows: int,
-    dims: Mapping[str, int],
-    config: TrainConfig,
-    itemsize: int,
-    methods: Mapping[str, str],
-) -> tuple[Stage, ...]:
-    """What a worker holds at the fullest moment of each stage, beyond its idle size.
+def _cached_partitions(sizes: Sizes, partitions: int, workers: int, memory_limit: int) -> int:
+    """Partitions of X that each worker keeps in memory: all of its share, or none."""
+    if sizes.config.cache == "off":
+        return 0
+    share = replace(sizes, cached=-(-partitions // workers))
+    steps = solve_bytes(sizes.resident, sizes.dims, sizes.config)
+    whole = _IDLE_BYTES + footprints.cache_bytes(share) + max(steps, footprints.code_bytes(share))
+    return share.cached if whole <= _CACHE_SHARE * memory_limit else 0
 
-    ``partition`` rows are in memory in a pass, ``resident`` rows of graph and vectors in the
-    Z-step.
-    """
-    total, widest, bits = sum(dims.values()), max(dims.values()), config.bits
-    k, count = config.graph.k, len(dims)
-    prepare = partition * (total * (itemsize + 8) + widest * 16) + total * total * 8
-    search = 0
-    for g, method in methods.items():
-        if method == "pynndescent":
-            # The rows, the copy in the index, its trees and graph, and the result.
-            search = max(search, _COMPILED_BYTES + rows * (dims[g] * (8 + itemsize) + 60 * k))
-        else:
-            search = max(search, partition * dims[g] * 2 * (itemsize + 4) + (96 << 20))
-    # Keys of outgoing and incoming edges, sorted and merged, before they are one CSR.
-    edges = resident * count * k * 2 * 8 * 4
-    solve = _solve_bytes(resident, dims, config)
-    codes = partition * (total * itemsize + bits * (4 + 8 + 2 * itemsize)) + total * bits * 24
-    return (
-        Stage("features", prepare),
-        Stage("neighbours", search),
-        Stage("graph", edges),
-        Stage("Z-step", solve),
-        Stage("B-step", codes),
+
+def _stages(plan: Plan, sizes: Sizes) -> tuple[Stage, ...]:
+    """Every stage with its memory and tasks."""
+    partitions, blocks = len(plan.partitions), len(plan.blocks)
+    searches = sum(partitions if m == "exact" else 1 for m in plan.methods.values())
+    kept = footprints.kept_bytes(sizes)
+    cached = footprints.cache_bytes(sizes)
+    solve = solve_bytes(sizes.resident, sizes.dims, sizes.config) + cached
+    found = (
+        ("features", footprints.feature_bytes(sizes), partitions),
+        ("neighbours", footprints.neighbour_bytes(sizes), searches),
+        ("graph", footprints.graph_bytes(sizes), blocks),
+        ("Z-step", solve, blocks),
+        ("B-step", footprints.code_bytes(sizes) + kept, len(plan.passes)),
     )
-
-
-def _solve_bytes(resident: int, dims: Mapping[str, int], config: TrainConfig) -> int:
-    """Memory of the Z-step: ten vectors, two of them of the halo, and the graph twice."""
-    itemsize = vector_dtype(config).itemsize
-    edges = 2 * config.graph.k * len(dims)
-    return resident * (10 * config.bits * itemsize + edges * (17 + 12 + itemsize))
-
-
-def vector_dtype(config: TrainConfig) -> np.dtype[Any]:
-    """Arithmetic of the Z-step's vectors.
-
-    float32 halves memory and traffic, and serves where its rounding of λH against βI stays well
-    below the tolerance: for ``balanced`` it does, for the printed β = 1e-3 it does not (a residual
-    of 1e-4 was 2e-3 in truth). No partitioning changes a result in float32 either: products add
-    along a row in one order, and sums over rows are in float64.
-    """
-    method, tolerance = config.method, config.solver.tolerance
-    rounding = float(np.finfo(np.float32).eps) * (1 + method.lam * config.graph.k / method.beta)
-    return np.dtype(np.float32 if tolerance >= max(1e-5, 2 * rounding) else np.float64)
-
-
-def _refuse_misfit(stages: tuple[Stage, ...], memory_limit: int, usable: int) -> None:
-    worst = max(stages, key=lambda stage: stage.worker_bytes)
-    if worst.worker_bytes > usable:
-        raise PlanError(
-            f"the {worst.name} stage needs {worst.worker_bytes / 2**20:.0f} MiB in a worker, but "
-            f"of its {memory_limit / 2**20:.0f} MiB only {max(usable, 0) / 2**20:.0f} MiB are "
-            "usable; "
-            "give workers more memory (--memory-limit), or use more of them"
-        )
+    return tuple(Stage(*stage, min(stage[2], plan.workers)) for stage in found)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +19,7 @@ from rich.progress import Progress as Bars
 
 # A line at most this often from a stage that is under way, where there is no terminal.
 _SECONDS_BETWEEN_LINES = 10.0
+_TABLE_WIDTH = 120
 
 
 class Stage(Protocol):
@@ -37,6 +38,9 @@ class Progress(Protocol):
     def note(self, message: str) -> None:
         """Show a line that stays."""
 
+    def show(self, item: RenderableType) -> None:
+        """Show a table that stays."""
+
 
 class _Silent:
     """Shows nothing."""
@@ -49,6 +53,9 @@ class _Silent:
         """Ignore."""
 
     def note(self, message: str) -> None:
+        """Ignore."""
+
+    def show(self, item: RenderableType) -> None:
         """Ignore."""
 
 
@@ -95,6 +102,9 @@ class _Terminal:
     def note(self, message: str) -> None:
         self._console.print(message, highlight=False, markup=False)
 
+    def show(self, item: RenderableType) -> None:
+        self._console.print(item)
+
 
 class _PlainStage:
     def __init__(self, show: _Plain, name: str, total: float) -> None:
@@ -125,6 +135,9 @@ class _Plain:
     def note(self, message: str) -> None:
         line = f"[{time.monotonic() - self._started:7.1f} s] {message}"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def show(self, item: RenderableType) -> None:
+        self._console.print(item, width=_TABLE_WIDTH)
 
 
 def silent() -> Progress:

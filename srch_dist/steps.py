@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.config import TrainConfig
+from srch_dist.footprints import vector_dtype
 from srch_dist.kernels import codes as code_kernels
 from srch_dist.kernels import histogram
 from srch_dist.kernels.bits import pack_codes, sign_codes, unpack_codes
@@ -26,7 +27,7 @@ from srch_dist.kernels.laplacian import (
     system_block,
 )
 from srch_dist.kernels.projections import balanced_scales, nearest_orthogonal, procrustes
-from srch_dist.planning import Plan, vector_dtype
+from srch_dist.planning import Plan
 from srch_dist.preparation import create_codes
 from srch_dist.solver.blocks import BlockGraph, pick_rows
 from srch_dist.solver.cg import solve
