@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import dask.base
@@ -17,6 +18,7 @@ from dask.delayed import Delayed, delayed
 
 from srch_dist.progress import Stage
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 # Partial results added in one task of a tree.
@@ -78,6 +80,19 @@ def run_one(work: Delayed) -> Any:
 def keep(tasks: Sequence[Delayed]) -> list[Delayed]:
     """Start tasks and keep their results on the workers; lost ones are computed again."""
     return list(dask.base.persist(*tasks))
+
+
+def read_ahead(read: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
+    """``read`` of each item in order; a thread reads the next while the caller uses one."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(read, items[0])
+        for item in items[1:]:
+            current = following.result()
+            following = thread.submit(read, item)
+            yield current
+            # Otherwise three would be in memory once the next is asked for.
+            del current
+        yield following.result()
 
 
 def current_client() -> distributed.Client | None:

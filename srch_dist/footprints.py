@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from srch_dist.config import TrainConfig
+from srch_dist.kernels.features import TILE_ROWS
 
 MIB = 1 << 20
 # What compiling NN-descent adds to a worker.
 _COMPILED_BYTES = 500 * MIB
 # Chunks of a feature store made by `srch_dist.ingest`; the widest type that a store may have.
 _STORED_CHUNK_BYTES, _STORED_ITEMSIZE = 32 * MIB, 8
-# Rows at once in the kernels of a pass (`kernels.features`, `kernels.codes`).
-_TILE_ROWS = 1024
 # Tiles of distances of the exact search, with their partition and the candidates' differences.
 _SEARCH_TILES_BYTES = 96 * MIB
 
@@ -160,7 +159,7 @@ def code_bytes(sizes: Sizes) -> int:
     task.hold(sizes.total * bits * dtype)  # projections
     task.hold(2 * p * bits)  # codes, new and before, as bytes
     # A tile: scores, codes and differences in float64, products of both kinds.
-    task.pass_by(_TILE_ROWS * bits * 8 * 6 + 8 * widest * bits * 2)
+    task.pass_by(TILE_ROWS * bits * 8 * 6 + 8 * widest * bits * 2)
     task.pass_by(3 * p * bits // 8)  # packed codes, encoded and as the chunk's bytes
     adding = 9 * 8 * (sizes.total * bits + bits**2)
     return max(task.peak, adding)
