@@ -24,8 +24,9 @@ _DOUBLE_VALUES = 1 << 26
 # Exact search up to this many multiplications (some 10 s on two cores): below it, the start-up
 # of NN-descent (compilation, about 22 s a process) costs more than it saves.
 _EXACT_PRODUCTS = 5e11
-# Resident memory of an idle worker with its imports.
-_IDLE_BYTES = 250 * MIB
+# Resident memory of an idle worker with its imports, and what its allocator keeps of what was
+# freed (see `cluster.ALLOCATOR`).
+_IDLE_BYTES = (220 + 80) * MIB
 # A worker spills and pauses as it nears its limit; tasks are planned to stay below this share.
 _USABLE = 0.8
 # Features are kept in memory only where a worker stays below this share: Dask starts to spill at

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from srch_dist.kernels.edges import distinct
 from srch_dist.kernels.sizes import Sized
 
 Array = NDArray[Any]
@@ -81,7 +82,7 @@ def make_block(
     """
     rows = len(indptr) - 1
     own = (indices >= first_row) & (indices < first_row + rows)
-    halo = np.unique(indices[~own])
+    halo = distinct(indices[~own])
     columns = np.where(own, indices - first_row, rows + np.searchsorted(halo, indices))
     return GraphBlock(
         first_row,
