@@ -14,6 +14,7 @@ import numpy as np
 
 from srch_dist.config import TrainConfig
 from srch_dist.kernels.features import TILE_ROWS
+from srch_dist.kernels.laplacian import DISTANCE_VALUES
 
 MIB = 1 << 20
 # What compiling NN-descent adds to a worker.
@@ -83,17 +84,18 @@ def feature_bytes(sizes: Sizes) -> int:
     p, bits = sizes.partition, sizes.config.bits
     widest = max(sizes.dims.values())
     raw = p * widest * _STORED_ITEMSIZE
+    chunks = min(2 * _STORED_CHUNK_BYTES, sizes.rows * widest * _STORED_ITEMSIZE)
     sums = Tally()
     sums.hold(raw)  # a modality's rows as stored
     # While they are read: chunks of the store, decoded and checked, and the rows picked from them.
-    sums.pass_by(raw + 2 * _STORED_CHUNK_BYTES)
+    sums.pass_by(raw + chunks)
     sums.pass_by(2 * p * widest * 8)  # float64 of them and its magnitudes, for their range
     prepare = Tally()
     prepare.hold(p * bits)  # first codes
     prepare.pass_by(3 * p * bits)  # and the bits that they are unpacked from
     for dims in sizes.dims.values():
         stored = prepare.hold(p * dims * _STORED_ITEMSIZE)  # rows as stored
-        prepare.pass_by(stored + 2 * _STORED_CHUNK_BYTES)  # as above
+        prepare.pass_by(stored + chunks)  # as above
         wide = prepare.hold(p * dims * 8)  # float64, centred and scaled in place
         normalised = prepare.hold(p * dims * sizes.itemsize)  # kept until the products are done
         prepare.release(wide)
@@ -128,18 +130,47 @@ def neighbour_bytes(sizes: Sizes) -> int:
 
 
 def graph_bytes(sizes: Sizes) -> int:
-    """Memory of a task that writes a block's edges.
-
-    Keys of outgoing and incoming edges, sorted and merged, before they are one CSR.
-    """
-    return sizes.resident * len(sizes.dims) * sizes.config.graph.k * 2 * 8 * 4
+    """Memory of a task that writes a block's edges."""
+    rows, k, count = sizes.resident, sizes.config.graph.k, len(sizes.dims)
+    directed, edges = rows * k * 8, rows * sizes.edges_a_row
+    task = Tally()
+    task.hold(count * 2 * directed)  # sorted keys of each modality's edges
+    task.hold(2 * directed)  # keys out of the block's rows, and about as many into them
+    task.pass_by(3 * 2 * directed)  # both, sorted, and what is distinct of them
+    task.release(2 * directed)
+    task.pass_by(5 * 8 * edges)  # the modalities' keys in one order, and which hold each
+    task.hold(edges * (8 + count) + 8 * rows)  # neighbours, members, ends of rows
+    task.pass_by(edges * count * 8 * 2)  # running counts of the members
+    task.hold(8 * edges)  # owners
+    # Components: both ends, their order, sorted and renumbered; a sparse matrix twice.
+    task.pass_by(2 * edges * 8 * 4 + edges * 2 * 9)
+    return task.peak
 
 
 def solve_bytes(resident: int, dims: Mapping[str, int], config: TrainConfig) -> int:
-    """Memory of the Z-step: ten vectors, two of them of the halo, and the graph twice."""
-    itemsize = vector_dtype(config).itemsize
-    edges = 2 * config.graph.k * len(dims)
-    return resident * (10 * config.bits * itemsize + edges * (17 + 12 + itemsize))
+    """Memory of the Z-step on ``resident`` rows."""
+    itemsize, count = vector_dtype(config).itemsize, len(dims)
+    edges = 2 * config.graph.k * count * resident
+    task = Tally()
+    task.hold(_block_bytes(edges, resident))
+    task.hold(4 * edges)  # edge lengths
+    task.hold(edges * (8 + itemsize) + resident * (8 + itemsize))  # the matrix
+    # β B, the last Z, four vectors before and after an update, what is multiplied, its product, and
+    # a temporary.
+    task.hold(13 * resident * config.bits * itemsize)
+    return task.peak
+
+
+def length_bytes(sizes: Sizes) -> int:
+    """Memory of the S-step: edge lengths of a block, and the terms of Eq. 9."""
+    edges, bits = sizes.resident * sizes.edges_a_row, sizes.config.bits
+    task = Tally()
+    task.hold(kept_bytes(sizes))
+    task.hold(2 * 8 * edges)  # owners and float64 lengths
+    values = min(DISTANCE_VALUES, edges * bits)
+    task.pass_by(values * (4 + 8 + 4 + 8))  # Z at both ends, as stored and in float64
+    task.pass_by(5 * 8 * edges)  # weights, lengths and their terms
+    return task.peak
 
 
 def code_bytes(sizes: Sizes) -> int:
@@ -168,8 +199,13 @@ def code_bytes(sizes: Sizes) -> int:
 def kept_bytes(sizes: Sizes) -> int:
     """What a worker keeps from one step to the next: graph, edge lengths, Z, and cached X."""
     edges = sizes.resident * sizes.edges_a_row
-    graph = edges * (8 + 8 + 8 + 1) + sizes.resident * 16  # columns, weights, multiplicity, ends
-    return graph + edges * 4 + sizes.resident * sizes.config.bits * 4 + cache_bytes(sizes)
+    blocks = _block_bytes(edges, sizes.resident)
+    return blocks + edges * 4 + sizes.resident * sizes.config.bits * 4 + cache_bytes(sizes)
+
+
+def _block_bytes(edges: int, rows: int) -> int:
+    """A `GraphBlock`: columns, weights, multiplicity, which end counts; ends of rows."""
+    return edges * (8 + 8 + 8 + 1) + rows * 8
 
 
 def cache_bytes(sizes: Sizes) -> int:

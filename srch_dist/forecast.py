@@ -148,8 +148,7 @@ class _Shape:
 
         The scheduler's own time overlaps with work, so the longer of the two counts.
         """
-        found = next((s for s in self.plan.stages if s.name == name), None)
-        workers = found.at_once if found else min(self.plan.workers, len(self.plan.blocks))
+        workers = next(stage.at_once for stage in self.plan.stages if stage.name == name)
         traffic = network / (self.rates.network * self.plan.workers)
         seconds = max(work / workers + traffic, tasks * self.rates.task)
         return StageCost(name, tasks, network, seconds, loop)

@@ -60,13 +60,13 @@ def plan_table(plan: Plan, costs: Forecast, timed: bool) -> RenderableType:
         stages.add_column("seconds", justify="right")
     workers = {stage.name: stage for stage in plan.stages}
     for cost in costs.stages:
-        found = workers.get(cost.name)
+        found = workers[cost.name]
         mark = " *" if cost.name == fullest else ""
         cells = [
             cost.name + (", an iteration" if cost.loop else ""),
-            f"{found.worker_bytes / MIB:,.0f}{mark}" if found else "as Z-step",
+            f"{found.worker_bytes / MIB:,.0f}{mark}",
             f"{cost.tasks:,}",
-            f"{found.at_once}" if found else "",
+            f"{found.at_once}",
             f"{cost.network_bytes / MIB:,.0f}",
         ]
         stages.add_row(*cells, *([f"{cost.seconds:,.1f}"] if timed else []))

@@ -268,6 +268,7 @@ def _stages(plan: Plan, sizes: Sizes) -> tuple[Stage, ...]:
         ("neighbours", footprints.neighbour_bytes(sizes), searches),
         ("graph", footprints.graph_bytes(sizes), blocks),
         ("Z-step", solve, blocks),
+        ("S-step", footprints.length_bytes(sizes), blocks),
         ("B-step", footprints.code_bytes(sizes) + kept, len(plan.passes)),
     )
     return tuple(Stage(*stage, min(stage[2], plan.workers)) for stage in found)

@@ -15,7 +15,8 @@ from srch_dist.kernels.sizes import Sized
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 
-_DISTANCE_VALUES = 1 << 22
+# Values of Z at once in `edge_distances`.
+DISTANCE_VALUES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def edge_distances(block: GraphBlock, own: Array, halo: Array) -> Matrix:
     both = np.concatenate([own, halo]) if len(halo) else own
     owners = block.owners
     result = np.empty(len(owners))
-    step = max(1, _DISTANCE_VALUES // both.shape[1])
+    step = max(1, DISTANCE_VALUES // both.shape[1])
     for start in range(0, len(owners), step):
         part = slice(start, start + step)
         difference = own[owners[part]].astype(np.float64) - both[block.columns[part]]
