@@ -17,17 +17,17 @@ import numpy as np
 import scipy.sparse
 
 from srch_dist import execution
-from srch_dist.cluster import connect
+from srch_dist.cluster import Cluster, connect
 from srch_dist.forecast import Rates
 from srch_dist.kernels import edges, features, gradients
 from srch_dist.kernels.neighbours import Neighbours, merge_exact
 from srch_dist.progress import Progress
 from srch_dist.storage import arrays
 
-_REPEATS = 5
+_REPEATS = 3
 _ROWS, _DIMS, _BITS, _K = 8192, 512, 64, 10
 # Rows of the sparse product and of the vectors: beyond what a processor's cache holds.
-_LONG_ROWS = 100_000
+_LONG_ROWS = 65_536
 _TASKS = 1000
 
 
@@ -35,10 +35,13 @@ def calibrate(
     workers: int | None = None, memory_limit: str = "2GiB", progress: Progress | None = None
 ) -> Rates:
     """Measure the rates that can be measured in some seconds; the others keep their defaults."""
-    with (
-        connect(None, workers, memory_limit, progress) as cluster,
-        tempfile.TemporaryDirectory(prefix="srch-dist-") as folder,
-    ):
+    with connect(None, workers, memory_limit, progress) as cluster:
+        return measure_cluster(cluster)
+
+
+def measure_cluster(cluster: Cluster) -> Rates:
+    """Rates of the connected cluster, whose workers are on this machine."""
+    with tempfile.TemporaryDirectory(prefix="srch-dist-") as folder:
         names = [f"{folder}/{number}" for number in range(cluster.workers)]
         found = execution.run_all([execution.task(measure_worker, name) for name in names])
         task = _task_seconds()
@@ -61,7 +64,7 @@ def measure_worker(folder: str) -> dict[str, float]:
 
 
 def _storage_rates(folder: Path, block: np.ndarray[Any, Any]) -> dict[str, float]:
-    path, count = folder / "array", 6
+    path, count = folder / "array", 4
     arrays.create_array(path, (count * _ROWS, _DIMS), _ROWS, block.dtype)
     starts = range(0, count * _ROWS, _ROWS)
     written = _seconds(lambda: [arrays.write_rows(path, start, block) for start in starts], 2)
@@ -90,7 +93,7 @@ def _search_rate(block: np.ndarray[Any, Any]) -> dict[str, float]:
     queries = narrow[: _ROWS // 4]
     rows = np.arange(len(queries))
     empty = Neighbours.empty(len(queries), _K)
-    seconds = _seconds(lambda: merge_exact(empty, queries, rows, narrow, 0), 3)
+    seconds = _seconds(lambda: merge_exact(empty, queries, rows, narrow, 0))
     return {"pairs": len(queries) * _ROWS / seconds}
 
 
@@ -106,7 +109,7 @@ def _graph_rates(rng: np.random.Generator) -> dict[str, float]:
     indptr = np.arange(0, 2 * ends + 1, 2 * _K)
     matrix = scipy.sparse.csr_array((np.ones(2 * ends, np.float32), columns, indptr), shape=(n, n))
     vectors = np.ones((n, _BITS), dtype=np.float32)
-    products = _seconds(lambda: matrix @ vectors, 3)
+    products = _seconds(lambda: matrix @ vectors)
     ones = np.ones(_BITS)
     shared = gradients.Coefficients(ones, ones, ones, ones, ones > 0, ones, 0)
     state = gradients.Vectors(vectors, vectors, vectors, vectors)
@@ -116,9 +119,9 @@ def _graph_rates(rng: np.random.Generator) -> dict[str, float]:
         gradients.column_dots(state, vectors, vectors)
 
     return {
-        "edges": 2 * ends / _seconds(merge, 3),
+        "edges": 2 * ends / _seconds(merge),
         "sparse": 2 * ends * _BITS / products,
-        "stream": 16 * vectors.nbytes / _seconds(update, 3),
+        "stream": 16 * vectors.nbytes / _seconds(update),
     }
 
 
@@ -129,7 +132,7 @@ def _task_seconds() -> float:
         parts = [execution.task(abs, number) for number in range(_TASKS)]
         execution.run_one(execution.task(_count, *parts))
 
-    return _seconds(run, 3) / _TASKS
+    return _seconds(run) / _TASKS
 
 
 def _count(*parts: int) -> int:

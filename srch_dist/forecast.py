@@ -23,7 +23,7 @@ class Rates:
     ``--calibrate`` measures are of its run there, the others as their lines say.
     """
 
-    read: float = 1.0e9
+    read: float = 1.5e9
     """Bytes of Zarr chunks read and checked. Calibrated from the page cache: cold is slower."""
     write: float = 3.0e8
     """Bytes of Zarr chunks written. Calibrated."""
@@ -33,9 +33,9 @@ class Rates:
     """Values summed for the mean, centred and scaled. Calibrated."""
     pairs: float = 5.0e7
     """Distances that exact search sifts, beside its products. Calibrated."""
-    edges: float = 2.0e6
+    edges: float = 8.0e6
     """Directed edges sorted and merged. Calibrated."""
-    sparse: float = 1.0e9
+    sparse: float = 6.0e8
     """Multiplications of a CSR with scattered columns by a dense matrix. Calibrated."""
     stream: float = 5.0e9
     """Bytes that vector updates read and write in memory. Calibrated."""
