@@ -20,7 +20,7 @@ _CONNECT_SECONDS = 30
 # How a worker's C library keeps freed memory (glibc; elsewhere without effect). Dask has it give
 # back all that is freed, so that every partition's arrays are pages that the kernel makes anew,
 # which takes longer than reading them. Blocks up to 32 MiB, the most that may be asked for, come
-# from the heap, which keeps 64 MiB.
+# from the heap, which keeps 64 MiB. Variables of the environment come before these.
 _ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 ALLOCATOR = {
     f"{_ENVIRONMENT}.MALLOC_TRIM_THRESHOLD_": 64 << 20,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from io import StringIO
 from typing import Protocol
 
 from rich.console import Console, RenderableType
@@ -19,6 +20,7 @@ from rich.progress import Progress as Bars
 
 # A line at most this often from a stage that is under way, where there is no terminal.
 _SECONDS_BETWEEN_LINES = 10.0
+# Columns of a table where there is no terminal.
 _TABLE_WIDTH = 120
 
 
@@ -137,7 +139,12 @@ class _Plain:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, item: RenderableType) -> None:
-        self._console.print(item, width=_TABLE_WIDTH)
+        page = Console(width=_TABLE_WIDTH, file=StringIO())
+        with page.capture() as text:
+            page.print(item)
+        for line in text.get().splitlines():
+            if line.strip():
+                self.note(line.rstrip())
 
 
 def silent() -> Progress:
