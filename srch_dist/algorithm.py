@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist import execution
+from srch_dist.code_pass import b_step, load_features
 from srch_dist.config import MethodConfig, TrainConfig, fingerprint
 from srch_dist.errors import SrchError
 from srch_dist.kernels.codes import COLLAPSED, CodeSums, effective_bits
@@ -23,7 +24,6 @@ from srch_dist.solver.blocks import load_graph
 from srch_dist.steps import (
     Embedding,
     Rebased,
-    b_step,
     code_rule,
     embedding_weight,
     rotation,
@@ -71,6 +71,7 @@ def learn_codes(
     graph = load_graph(run, plan, np.array(list(weights.values())))
     cross_covariance = statistics.cross_covariance
     modalities = tuple(cross_covariance)
+    features = load_features(run, plan, modalities) if plan.cached else None
     z: Embedding | None = None
     s: Rebased | None = None
     before = float("inf")
@@ -88,9 +89,9 @@ def learn_codes(
             with clock.step("b"):
                 rule = code_rule(w, z, statistics.grams, plan.rows, weights, config)
                 if config.method.rotate:
-                    turn = rotation(graph, run, rule, z.blocks)
+                    turn = rotation(graph, run, rule, z.groups)
                     rule = replace(rule, rotation=turn)
-                sums, checksums = b_step(run, plan, modalities, rule, iteration)
+                sums, checksums = b_step(run, plan, modalities, rule, iteration, features)
             _refuse_collapse(sums, plan.rows, iteration)
             cross_covariance = sums.cross_covariance
             objective = _objective(w, statistics, sums, s, plan.rows, config)

@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.kernels.bits import hash_rows
+from srch_dist.kernels.clusters import sample_size
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 
-# Width of the random projection that rows are assigned on; narrower features are taken as they are.
-PROJECTED = 256
-# Sampled rows a cluster, and at least: sizes of clusters are estimated from them.
-_SAMPLE_A_CLUSTER, _LEAST_SAMPLE = 64, 1 << 14
 # Rows of a block of the sample. It has nothing to do with partitions: sums in k-means follow it.
 _SAMPLE_CHUNK = 8192
 # So that the sample is not the one drawn for something else.
@@ -30,7 +27,7 @@ def sampled(rows: NDArray[np.int64], clusters: int, total: int) -> NDArray[np.in
     About 64 rows a cluster of ``total`` rows, and 16,384 at least, chosen by hash of the row
     number: by nothing that an order or a partitioning changes.
     """
-    wanted = max(_SAMPLE_A_CLUSTER * clusters, _LEAST_SAMPLE)
+    wanted = sample_size(clusters)
     if wanted >= total:
         return np.arange(len(rows))
     limit = np.uint64(int(wanted / total * 2**64))

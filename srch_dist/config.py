@@ -134,6 +134,7 @@ _WITHOUT_EFFECT = (
     "partition_rows",
     "blocks",
     "columns",
+    "cache",
     "keep_work",
 )
 
@@ -190,6 +191,8 @@ class TrainConfig:
     """Blocks of the Z-step; derived from memory when absent. Never changes the codes."""
     columns: PositiveInt | None = None
     """Columns of Z solved at a time; derived from memory when absent. Never changes the codes."""
+    cache: Literal["auto", "off"] = "auto"
+    """Whether workers keep the features in memory where the plan says that all fit."""
     precision: Literal["auto", "float32", "float64"] = "auto"
     """Arithmetic of training; auto takes float64 up to 2**26 feature values, else float32."""
     keep_work: bool = False

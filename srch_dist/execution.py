@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import dask.base
@@ -17,6 +19,7 @@ from dask.delayed import Delayed, delayed
 
 from srch_dist.progress import Stage
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 # Partial results added in one task of a tree.
@@ -80,6 +83,19 @@ def keep(tasks: Sequence[Delayed]) -> list[Delayed]:
     return list(dask.base.persist(*tasks))
 
 
+def read_ahead(read: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
+    """``read`` of each item in order; a thread reads the next while the caller uses one."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(read, items[0])
+        for item in items[1:]:
+            current = following.result()
+            following = thread.submit(read, item)
+            yield current
+            # Otherwise three would be in memory once the next is asked for.
+            del current
+        yield following.result()
+
+
 def current_client() -> distributed.Client | None:
     """The client in use, if there is one."""
     try:
@@ -91,17 +107,25 @@ def current_client() -> distributed.Client | None:
 
 def peak_memory() -> dict[str, int]:
     """Largest resident memory so far in bytes: the client's and the largest worker's."""
-    peaks = {"client": _peak_bytes()}
+    peaks = {"client": peak_bytes()}
     client = current_client()
     if client is not None:
-        peaks["worker"] = max(client.run(_peak_bytes).values(), default=0)
+        peaks["worker"] = max(client.run(peak_bytes).values(), default=0)
     return peaks
 
 
-def _peak_bytes() -> int:
-    """Largest resident memory of this process; the kernel counts in KiB (bytes on macOS)."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far.
+
+    What getrusage says starts from the peak of the process that started this one.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        # Elsewhere than on Linux; getrusage counts in KiB there, in bytes on macOS.
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def _total(*parts: T) -> T:

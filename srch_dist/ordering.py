@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist import execution
-from srch_dist.clustering import PROJECTED
 from srch_dist.config import TrainConfig
 from srch_dist.kernels.bits import pack_codes, random_codes
-from srch_dist.kernels.clusters import gaussian_projection, slice_bounds
+from srch_dist.kernels.clusters import PROJECTED, gaussian_projection, slice_bounds
 from srch_dist.planning import Plan
 from srch_dist.progress import Stage
 from srch_dist.storage import arrays
@@ -24,15 +23,6 @@ from srch_dist.storage.run import RunDirectory
 from srch_dist.storage.spill import read_spill, write_spill
 
 Matrix = NDArray[np.float64]
-
-# Clusters of the row order. Below the least, neighbours lie near each other as it is.
-_LEAST_CLUSTERS, _MOST_CLUSTERS = 16, 1024
-
-
-def order_clusters(rows: int, cluster_rows: int) -> int:
-    """Clusters by which n rows are put in order; 1 keeps the order of the store."""
-    clusters = min(rows // cluster_rows, _MOST_CLUSTERS)
-    return clusters if clusters >= _LEAST_CLUSTERS else 1
 
 
 def joint_points(blocks: Mapping[str, NDArray[np.floating]], seed: int) -> Matrix:

@@ -1,21 +1,25 @@
-"""Partitions, blocks and bytes, worked out from shapes and options before any work.
+"""Partitions, blocks and passes, worked out from shapes and options before any work.
 
-The plan decides how work is cut, never what is computed: codes do not depend on it.
+The plan decides how work is cut, never what is computed: codes do not depend on it. Its bytes are
+those of `srch_dist.footprints`; what it costs in time and traffic is in `srch_dist.forecast`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from srch_dist import footprints
 from srch_dist.config import GraphConfig, TrainConfig
 from srch_dist.errors import ConfigError, PlanError
+from srch_dist.footprints import MIB, Sizes, solve_bytes
+from srch_dist.kernels.clusters import routing_clusters
 
-_PARTITION_BYTES = 32 << 20
+_PARTITION_BYTES = 32 * MIB
 # Up to this many feature values (512 MiB) training is done in float64.
 _DOUBLE_VALUES = 1 << 26
 # Exact search up to this many multiplications (some 10 s on two cores): below it, the start-up
@@ -23,23 +27,35 @@ _DOUBLE_VALUES = 1 << 26
 _EXACT_PRODUCTS = 5e11
 # One index up to this many feature values (512 MiB in float32); beyond, one a cluster of rows.
 _INDEX_VALUES = 1 << 27
-# Resident memory of an idle worker with its imports, and what compiling NN-descent adds.
-_IDLE_BYTES = 250 << 20
-_COMPILED_BYTES = 500 << 20
+# Resident memory of an idle worker with its imports, and what its allocator keeps of what was
+# freed (see `cluster.ALLOCATOR`).
+_IDLE_BYTES = (220 + 80) * MIB
 # Narrower groups of columns read the graph more often than they save memory.
 _LEAST_COLUMNS = 8
-# Rows that are aggregated together in the Z-step, whatever the plan is.
-ZONE_ROWS = 1 << 18
 # A worker spills and pauses as it nears its limit; tasks are planned to stay below this share.
 _USABLE = 0.8
+# Features are kept in memory only where a worker stays below this share: Dask starts to spill at
+# 0.6, and partitions are not spread quite evenly.
+_CACHE_SHARE = 0.45
+# A task of a pass takes several partitions, so that it can read ahead, but not so many that
+# workers run out of tasks at unequal times.
+_PARTITIONS_A_TASK, _TASKS_A_WORKER = 8, 4
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Memory of one stage: the largest process at its fullest, in bytes."""
+    """One stage of a run.
+
+    Attributes
+    ----------
+    name : as shown. worker_bytes : the fullest worker at its fullest, beyond its idle size.
+    tasks : tasks of its widest graph. at_once : how many of them run at the same time.
+    """
 
     name: str
     worker_bytes: int
+    tasks: int
+    at_once: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +68,10 @@ class Plan:
     block_starts : first partition of each Z-step block, and the number of partitions at the end.
     columns : columns of Z that are solved at a time.
     dtype : arithmetic of features and vectors. methods : neighbour search by modality.
-    stages : memory by stage. disk_bytes : the run directory at its largest.
+    stages : memory and tasks by stage. client_bytes : the client's, beyond its idle size.
+    disk : bytes of the run directory at its largest, by array.
+    cached : whether the workers keep the features in memory.
+    workers, memory_limit : what it was made for; the limit is in bytes, of one worker.
     """
 
     starts: tuple[int, ...]
@@ -61,7 +80,11 @@ class Plan:
     dtype: np.dtype[Any]
     methods: Mapping[str, str]
     stages: tuple[Stage, ...]
-    disk_bytes: int
+    client_bytes: int
+    disk: Mapping[str, int]
+    cached: bool
+    workers: int
+    memory_limit: int
 
     @property
     def rows(self) -> int:
@@ -101,45 +124,112 @@ class Plan:
         starts = range(0, bits, self.columns)
         return [slice(start, min(start + self.columns, bits)) for start in starts]
 
-    def summary(self) -> str:
-        """One line for a person."""
-        fullest = max(self.stages, key=lambda stage: stage.worker_bytes)
-        memory, disk = fullest.worker_bytes / 2**20, self.disk_bytes / 2**20
-        return (
-            f"plan: partitions {len(self.partitions)} of {self.partition_rows} rows, "
-            f"blocks {len(self.blocks)} × {self.columns} columns, {self.dtype.name}; "
-            f"fullest stage {fullest.name} with {memory:.0f} MiB a worker; disk {disk:.0f} MiB"
-        )
+    @property
+    def passes(self) -> list[range]:
+        """The partitions of each task of a pass over X."""
+        count = len(self.partitions)
+        if self.cached:
+            return [range(p, p + 1) for p in self.partitions]
+        wanted = -(-count // (_TASKS_A_WORKER * self.workers))
+        size = min(wanted, _PARTITIONS_A_TASK)
+        return [range(p, min(p + size, count)) for p in range(0, count, size)]
+
+    @property
+    def disk_bytes(self) -> int:
+        """The run directory at its largest."""
+        return sum(self.disk.values())
+
+    @property
+    def fullest(self) -> Stage:
+        """The stage that takes most of a worker."""
+        return max(self.stages, key=lambda stage: stage.worker_bytes)
+
+    @property
+    def usable_bytes(self) -> int:
+        """What a worker has for a stage; not positive where its imports take all."""
+        return int(self.memory_limit * _USABLE) - _IDLE_BYTES
 
 
 def make_plan(
     rows: int, dims: Mapping[str, int], config: TrainConfig, workers: int, memory_limit: int
 ) -> Plan:
-    """Cut n rows of features for workers of ``memory_limit`` bytes each.
+    """Cut n rows of features for workers of ``memory_limit`` bytes each; see `draft_plan`.
 
     Raises
     ------
     PlanError : a stage that cannot fit, with both numbers.
     """
+    plan = draft_plan(rows, dims, config, workers, memory_limit)
+    check_memory(plan)
+    return plan
+
+
+def draft_plan(
+    rows: int, dims: Mapping[str, int], config: TrainConfig, workers: int, memory_limit: int
+) -> Plan:
+    """`make_plan` without its refusal, to be shown before it is judged."""
     values = rows * sum(dims.values())
     double = config.precision == "float64" or (
         config.precision == "auto" and values <= _DOUBLE_VALUES
     )
     dtype: np.dtype[Any] = np.dtype(np.float64) if double else np.dtype(np.float32)
-    width = sum(dims.values()) * dtype.itemsize
-    size = config.partition_rows or _default_partition(width)
+    size = config.partition_rows or _default_partition(sum(dims.values()) * dtype.itemsize)
     starts = (*range(0, rows, size), rows)
+    partitions = len(starts) - 1
     methods = {g: _search_method(config.graph, rows, d) for g, d in dims.items()}
     usable = int(memory_limit * _USABLE) - _IDLE_BYTES
     cuts, columns = _cut_solve(starts, dims, config, workers, usable)
     resident = _resident_rows(starts, cuts, workers)
-    stages = _stage_bytes(
-        min(size, rows), resident, columns, rows, dims, config, dtype.itemsize, methods
+    sizes = Sizes(
+        rows, min(size, rows), resident, columns, dims, dtype.itemsize, methods, 0, config
     )
-    disk = rows * (width + len(dims) * config.graph.k * 40 + config.loop_bits * 9)
-    plan = Plan(starts, cuts, columns, dtype, methods, stages, disk)
-    _refuse_misfit(stages, memory_limit, usable)
-    return plan
+    sizes = replace(sizes, cached=_cached_partitions(sizes, partitions, workers, memory_limit))
+    plan = Plan(
+        starts=starts,
+        block_starts=cuts,
+        columns=columns,
+        dtype=dtype,
+        methods=methods,
+        stages=(),
+        client_bytes=footprints.client_bytes(sizes),
+        disk=footprints.disk_bytes(sizes),
+        cached=sizes.cached > 0,
+        workers=workers,
+        memory_limit=memory_limit,
+    )
+    return replace(plan, stages=_stages(plan, sizes))
+
+
+def check_memory(plan: Plan) -> None:
+    """Refuse a plan whose fullest stage does not fit a worker.
+
+    Raises
+    ------
+    PlanError : with the stage and both numbers.
+    """
+    worst, usable = plan.fullest, plan.usable_bytes
+    if worst.worker_bytes > usable:
+        raise PlanError(
+            f"the {worst.name} stage needs {worst.worker_bytes / MIB:.0f} MiB in a worker, but "
+            f"of its {plan.memory_limit / MIB:.0f} MiB only {max(usable, 0) / MIB:.0f} MiB are "
+            "usable; give workers more memory (--memory-limit), or use more of them"
+        )
+
+
+def check_disk(plan: Plan, folder: str, free: int) -> None:
+    """Refuse a plan whose arrays do not fit the ``free`` bytes of the disk of ``folder``.
+
+    Raises
+    ------
+    PlanError : with both numbers and the largest array.
+    """
+    if plan.disk_bytes > free:
+        largest = max(plan.disk, key=lambda name: plan.disk[name])
+        raise PlanError(
+            f"the run needs {plan.disk_bytes / MIB:.0f} MiB of disk, most of it for {largest} "
+            f"({plan.disk[largest] / MIB:.0f} MiB), but {folder} has {free / MIB:.0f} MiB free; "
+            "free some, or name a run directory on another disk (--out)"
+        )
 
 
 def _cut_solve(
@@ -159,9 +249,9 @@ def _cut_solve(
         cuts = _cut(partitions, min(blocks, partitions))
         columns = config.loop_bits
         resident = _resident_rows(starts, cuts, workers)
-        if _solve_bytes(resident, columns, dims, config) <= usable:
+        if solve_bytes(resident, columns, dims, config) <= usable:
             break
-    while columns > least and _solve_bytes(resident, columns, dims, config) > usable:
+    while columns > least and solve_bytes(resident, columns, dims, config) > usable:
         columns = max(least, columns // 2)
     return cuts, min(config.columns or columns, config.loop_bits)
 
@@ -198,84 +288,32 @@ def _search_method(graph: GraphConfig, rows: int, dims: int) -> str:
     return method
 
 
-def _stage_bytes(
-    partition: int,
-    resident: int,
-    columns: int,
-    rows: int,
-    dims: Mapping[str, int],
-    config: TrainConfig,
-    itemsize: int,
-    methods: Mapping[str, str],
-) -> tuple[Stage, ...]:
-    """What a worker holds at the fullest moment of each stage, beyond its idle size.
+def _cached_partitions(sizes: Sizes, partitions: int, workers: int, memory_limit: int) -> int:
+    """Partitions of X that each worker keeps in memory: all of its share, or none."""
+    if sizes.config.cache == "off":
+        return 0
+    share = replace(sizes, cached=-(-partitions // workers))
+    steps = solve_bytes(sizes.resident, sizes.columns, sizes.dims, sizes.config)
+    whole = _IDLE_BYTES + footprints.cache_bytes(share) + max(steps, footprints.code_bytes(share))
+    return share.cached if whole <= _CACHE_SHARE * memory_limit else 0
 
-    ``partition`` rows are in memory in a pass, ``resident`` rows of graph and vectors in the
-    Z-step.
-    """
-    total, widest, bits = sum(dims.values()), max(dims.values()), config.loop_bits
-    k, count = config.graph.k, len(dims)
-    prepare = partition * (total * (itemsize + 8) + widest * 16) + total * total * 8
-    search = 0
-    searched = {"pynndescent": rows}
-    most = config.graph.overlap_max
-    searched["partitioned"] = min(rows, config.graph.cluster_rows * most)
-    for g, method in methods.items():
-        if method in searched:
-            # The rows, the copy in the index, its trees and graph, and the result.
-            wide = dims[g] * (itemsize + 4 * (itemsize > 4)) + 80 * k
-            search = max(search, _COMPILED_BYTES + searched[method] * wide)
-            # A partition's rows, and once more for each cluster that they are sent to.
-            search = max(search, partition * dims[g] * (itemsize * (1 + most) + 8))
-        else:
-            search = max(search, partition * dims[g] * 2 * (itemsize + 4) + (96 << 20))
-    # Keys of outgoing and incoming edges, sorted and merged, before they are one CSR.
-    # And the order of all rows with its inverse.
-    edges = resident * count * k * 2 * 8 * 4 + rows * 16
-    solve = _solve_bytes(resident, columns, dims, config)
-    codes = partition * (total * itemsize + bits * (4 + 8 + 2 * itemsize)) + total * bits * 24
-    return (
-        Stage("features", prepare),
-        Stage("neighbours", search),
-        Stage("graph", edges),
-        Stage("Z-step", solve),
-        Stage("B-step", codes),
+
+def _stages(plan: Plan, sizes: Sizes) -> tuple[Stage, ...]:
+    """Every stage with its memory and tasks."""
+    partitions, blocks = len(plan.partitions), len(plan.blocks)
+    clusters = routing_clusters(sizes.rows, sizes.config.graph.cluster_rows)
+    widths = {"exact": partitions, "pynndescent": 1, "partitioned": max(partitions, clusters)}
+    searches = sum(widths[method] for method in plan.methods.values())
+    kept = footprints.kept_bytes(sizes)
+    cached = footprints.cache_bytes(sizes)
+    solve = solve_bytes(sizes.resident, sizes.columns, sizes.dims, sizes.config) + cached
+    found = (
+        ("features", footprints.feature_bytes(sizes), partitions),
+        ("neighbours", footprints.neighbour_bytes(sizes), searches),
+        ("graph", footprints.graph_bytes(sizes), blocks),
+        ("Z-step", solve, blocks),
+        ("S-step", footprints.length_bytes(sizes), blocks),
+        ("B-step", footprints.code_bytes(sizes) + kept, len(plan.passes)),
+        ("model", footprints.model_bytes(sizes), partitions),
     )
-
-
-def _solve_bytes(resident: int, columns: int, dims: Mapping[str, int], config: TrainConfig) -> int:
-    """Memory of the Z-step: vectors of ``columns`` columns, the graph, and what aggregates need.
-
-    A step holds six vectors and makes five; three more are the halo and its rows joined.
-    An edge stands in the graph (14), as its length (4) and in the matrix; while rows are
-    aggregated, the edges of a zone are copied about twice.
-    """
-    itemsize = vector_dtype(config).itemsize
-    edges = 2 * config.graph.k * len(dims)
-    graph = resident * edges * (14 + 4 + itemsize)
-    aggregates = min(resident, ZONE_ROWS) * edges * 48 + resident * 24
-    return resident * 14 * columns * itemsize + graph + aggregates
-
-
-def vector_dtype(config: TrainConfig) -> np.dtype[Any]:
-    """Arithmetic of the Z-step's vectors.
-
-    float32 halves memory and traffic, and serves where its rounding of λH against βI stays well
-    below the tolerance: for ``balanced`` it does, for the printed β = 1e-3 it does not (a residual
-    of 1e-4 was 2e-3 in truth). No partitioning changes a result in float32 either: products add
-    along a row in one order, and sums over rows are in float64.
-    """
-    method, tolerance = config.method, config.solver.tolerance
-    rounding = float(np.finfo(np.float32).eps) * (1 + method.lam * config.graph.k / method.beta)
-    return np.dtype(np.float32 if tolerance >= max(1e-5, 2 * rounding) else np.float64)
-
-
-def _refuse_misfit(stages: tuple[Stage, ...], memory_limit: int, usable: int) -> None:
-    worst = max(stages, key=lambda stage: stage.worker_bytes)
-    if worst.worker_bytes > usable:
-        raise PlanError(
-            f"the {worst.name} stage needs {worst.worker_bytes / 2**20:.0f} MiB in a worker, but "
-            f"of its {memory_limit / 2**20:.0f} MiB only {max(usable, 0) / 2**20:.0f} MiB are "
-            "usable; "
-            "give workers more memory (--memory-limit), or use more of them"
-        )
+    return tuple(Stage(*stage, min(stage[2], plan.workers)) for stage in found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,9 @@ from srch_dist.config import TrainConfig
 from srch_dist.errors import InputError
 from srch_dist.kernels import bits as codes
 from srch_dist.kernels import features as kernels
-from srch_dist.kernels.clusters import nearest_centres, tour
+from srch_dist.kernels.clusters import nearest_centres, order_clusters, tour
 from srch_dist.kernels.features import GramMatrices
-from srch_dist.ordering import gather_rows, joint_points, order_clusters, spill_rows
+from srch_dist.ordering import gather_rows, joint_points, spill_rows
 from srch_dist.planning import Plan
 from srch_dist.progress import Progress
 from srch_dist.storage import arrays
@@ -131,7 +131,7 @@ def _sample_points(
     """The sampled rows (m, w) as they are clustered, ascending by row number."""
     parts = []
     for p in plan.partitions:
-        raw = {g: read_spill(run.scratch("sample", p), g) for g in means}
+        raw = ((g, read_spill(run.scratch("sample", p), g)) for g in means)
         blocks, _ = _normalise_blocks(raw, means, config, np.dtype(np.float64))
         parts.append(joint_points(blocks, config.seed).astype(np.float32))
     return np.concatenate(parts)
@@ -208,7 +208,7 @@ def _spill_partition(
     """Normalise a partition of the store's order, and set its rows aside sorted by cluster."""
     low, high = plan.span(partition)
     rows = arrays.read_rows(run.rows, low, high)
-    raw = {g: store.read_selected(g, rows) for g in store.modalities}
+    raw = ((g, store.read_selected(g, rows)) for g in store.modalities)
     blocks, zero_rows = _normalise_blocks(raw, means, config, plan.dtype)
     first = codes.random_codes(config.seed, rows, config.loop_bits)
     clusters = np.zeros(len(rows), dtype=np.int64)
@@ -225,15 +225,15 @@ def _spill_partition(
 
 
 def _normalise_blocks(
-    raw: Mapping[str, NDArray[np.floating]],
+    raw: Iterable[tuple[str, NDArray[np.floating]]],
     means: Mapping[str, Matrix],
     config: TrainConfig,
     dtype: np.dtype[Any],
 ) -> tuple[dict[str, NDArray[np.floating]], dict[str, int]]:
-    """Normalised features and the number of zero rows, by modality."""
+    """Normalised features and the number of zero rows, by modality; ``raw`` is taken one by one."""
     options = config.features
     blocks, zero_rows = {}, {}
-    for g, block in raw.items():
+    for g, block in raw:
         blocks[g], zero = kernels.normalise(
             block, means[g], options.center, options.unit_norm, dtype
         )

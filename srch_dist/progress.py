@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from io import StringIO
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +20,8 @@ from rich.progress import Progress as Bars
 
 # A line at most this often from a stage that is under way, where there is no terminal.
 _SECONDS_BETWEEN_LINES = 10.0
+# Columns of a table where there is no terminal.
+_TABLE_WIDTH = 120
 
 
 class Stage(Protocol):
@@ -37,6 +40,9 @@ class Progress(Protocol):
     def note(self, message: str) -> None:
         """Show a line that stays."""
 
+    def show(self, item: RenderableType) -> None:
+        """Show a table that stays."""
+
 
 class _Silent:
     """Shows nothing."""
@@ -49,6 +55,9 @@ class _Silent:
         """Ignore."""
 
     def note(self, message: str) -> None:
+        """Ignore."""
+
+    def show(self, item: RenderableType) -> None:
         """Ignore."""
 
 
@@ -95,6 +104,9 @@ class _Terminal:
     def note(self, message: str) -> None:
         self._console.print(message, highlight=False, markup=False)
 
+    def show(self, item: RenderableType) -> None:
+        self._console.print(item)
+
 
 class _PlainStage:
     def __init__(self, show: _Plain, name: str, total: float) -> None:
@@ -125,6 +137,14 @@ class _Plain:
     def note(self, message: str) -> None:
         line = f"[{time.monotonic() - self._started:7.1f} s] {message}"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def show(self, item: RenderableType) -> None:
+        page = Console(width=_TABLE_WIDTH, file=StringIO())
+        with page.capture() as text:
+            page.print(item)
+        for line in text.get().splitlines():
+            if line.strip():
+                self.note(line.rstrip())
 
 
 def silent() -> Progress:

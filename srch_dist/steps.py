@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.config import TrainConfig
+from srch_dist.footprints import vector_dtype
 from srch_dist.kernels import codes as code_kernels
 from srch_dist.kernels import histogram
-from srch_dist.kernels.bits import pack_codes, sign_codes, unpack_codes
-from srch_dist.kernels.codes import CodeRule, CodeSums
+from srch_dist.kernels.bits import sign_codes, unpack_codes
+from srch_dist.kernels.codes import CodeRule
 from srch_dist.kernels.features import GramMatrices
 from srch_dist.kernels.laplacian import (
     GraphBlock,
@@ -27,8 +28,7 @@ from srch_dist.kernels.laplacian import (
     system_block,
 )
 from srch_dist.kernels.projections import balanced_scales, polar_factor, procrustes
-from srch_dist.planning import Plan, vector_dtype
-from srch_dist.preparation import create_codes
+from srch_dist.planning import Plan
 from srch_dist.solver.blocks import BlockGraph, pick_rows
 from srch_dist.solver.cg import solve
 from srch_dist.solver.coarse import build_preconditioner
@@ -218,45 +218,26 @@ def code_rule(
 
 
 def rotation(
-    graph: BlockGraph, run: RunDirectory, rule: CodeRule, blocks: Sequence[Delayed]
+    graph: BlockGraph, run: RunDirectory, rule: CodeRule, groups: Sequence[Sequence[Delayed]]
 ) -> Matrix:
     """Q (l, l), which turns the scores T of the sampled rows towards their signs.
 
     The orthogonal Q nearest to T'sign(T): one step of iterative quantisation (Gong et al., TPAMI
     2013), and with it the paper's dropped BB' = nI in closed form, since Q mixes bits that say
-    the same.
+    the same. ``groups`` holds Z as of `Embedding`.
     """
     rows = arrays.read_rows(run.sample("rows"))
     parts = []
     for b in graph.plan.blocks:
         low, high = graph.plan.block_span(b)
         inside = rows[(rows >= low) & (rows < high)] - low
-        parts.append(execution.task(pick_rows, blocks[b], inside))
+        picked = [execution.task(pick_rows, blocks[b], inside) for blocks in groups]
+        parts.append(execution.task(_side_by_side, *picked))
     scores = execution.task(_sample_product, run, execution.literal(rule), *parts)
     product: Matrix = execution.run_one(scores)
     # Bits that agree on the whole sample leave Q open; among equals the least turn is taken.
     anchor = _LEAST_TURN * np.trace(product) / len(product)
     return polar_factor(product + anchor * np.eye(len(product)))
-
-
-def b_step(
-    run: RunDirectory, plan: Plan, modalities: tuple[str, ...], rule: CodeRule, iteration: int
-) -> tuple[CodeSums, list[int]]:
-    """B by Eq. 17, with all sums over X that the next iteration needs: the only pass over X.
-
-    Writes the codes of the iteration's checkpoint; returns the sums and each partition's crc32.
-    """
-    bits = len(rule.z_mean)
-    arrays.remove(run.checkpoint(iteration, "codes"))
-    create_codes(run, plan, bits, iteration)
-    shared = execution.literal(rule)
-    parts = [
-        execution.task_pair(_update_partition, run, modalities, plan.span(p), shared, iteration)
-        for p in plan.partitions
-    ]
-    total = execution.add_up([sums for sums, _ in parts])
-    results = execution.run_all([total, *(checksum for _, checksum in parts)])
-    return results[0], results[1:]
 
 
 def _choose_alpha(graph: BlockGraph, distances: Sequence[Delayed], config: TrainConfig) -> float:
@@ -402,18 +383,3 @@ def _count_lengths(
 def _terms(block: GraphBlock, lengths: Array, alpha: float, lam: float) -> Matrix:
     wide = lengths.astype(np.float64)
     return np.array(edge_terms(block, wide, semantic_weights(wide, alpha, lam)))
-
-
-def _update_partition(
-    run: RunDirectory,
-    modalities: tuple[str, ...],
-    span: tuple[int, int],
-    rule: CodeRule,
-    iteration: int,
-) -> tuple[CodeSums, int]:
-    features = {g: arrays.read_rows(run.features(g), *span) for g in modalities}
-    z = arrays.read_rows(run.checkpoint(iteration, "z"), *span)
-    before = unpack_codes(arrays.read_rows(run.checkpoint(iteration - 1, "codes"), *span))
-    codes, sums = code_kernels.update_codes(rule, features, z, before)
-    path = run.checkpoint(iteration, "codes")
-    return sums, arrays.write_rows(path, span[0], pack_codes(codes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,11 +21,13 @@ from srch_dist.config import TrainConfig, check_config
 from srch_dist.errors import ConfigError, InputError, PlanError
 from srch_dist.evaluation import evaluate_model, has_queries
 from srch_dist.fitting import finish_codes
+from srch_dist.forecast import Rates, forecast
 from srch_dist.graph import GraphReport, set_graph
 from srch_dist.ingest import ingest_source
 from srch_dist.kernels.bits import hash_rows
 from srch_dist.kernels.edges import modality_weights
-from srch_dist.planning import Plan, make_plan
+from srch_dist.plan_report import plan_record, plan_table
+from srch_dist.planning import Plan, check_disk, check_memory, draft_plan
 from srch_dist.preparation import Statistics, prepare_features, write_sample
 from srch_dist.progress import Progress, silent
 from srch_dist.storage import arrays
@@ -109,10 +112,27 @@ def _train(
         f"run {run.path}"
     )
     _note_unused(store, rows, queries, config, progress)
-    plan = make_plan(len(rows), store.modalities, config, cluster.workers, cluster.memory_limit)
-    progress.note(plan.summary())
+    plan = _make_plan(len(rows), store, run, config, cluster, progress)
     _write_rows(run, plan, rows, queries)
     return _learn(run, store, plan, config, progress, len(queries))
+
+
+def _make_plan(
+    rows: int,
+    store: FeatureStore,
+    run: RunDirectory,
+    config: TrainConfig,
+    cluster: Cluster,
+    progress: Progress,
+) -> Plan:
+    """Plan the run, show and save the plan, and refuse what does not fit."""
+    plan = draft_plan(rows, store.modalities, config, cluster.workers, cluster.memory_limit)
+    costs = forecast(plan, dict(store.modalities), config, Rates())
+    progress.show(plan_table(plan, costs, timed=False))
+    check_memory(plan)
+    check_disk(plan, str(run.path), shutil.disk_usage(run.path).free)
+    run.write_plan(plan_record(plan, costs))
+    return plan
 
 
 def choose_rows(

@@ -6,8 +6,9 @@ import reference
 from conftest import read_array
 
 from srch_dist import execution
+from srch_dist.code_pass import b_step
 from srch_dist.errors import SrchError
-from srch_dist.steps import b_step, s_step, w_step, z_step
+from srch_dist.steps import s_step, w_step, z_step
 
 N = 150
 PRESETS = {"balanced": reference.BALANCED, "paper": reference.PAPER}

@@ -109,9 +109,11 @@ def test_ingest_says_what_it_made(session):
 
 def test_train_reports_its_stages_as_plain_lines_on_standard_error(session):
     lines = session.train.stderr.splitlines()
-    assert all(re.match(r"\[ *\d+\.\d s\] \S", line) for line in lines), lines
+    assert all(re.match(r"\[ *\d+\.\d s\] +\S", line) for line in lines), lines
     text = session.train.stderr
     assert re.search(r"2 workers of 1\.0 GiB, dashboard http://127\.0\.0\.1:\d+/status", text)
+    assert re.search(r"\] plan: [\d,]+ rows, \d+ partitions", text)
+    assert re.search(r"\] +Z-step, an iteration +\d+", text)
     assert re.search(r"graph image: exact, recall 1\.000, \d+ edges", text)
     assert re.search(r"iteration  1: objective", text)
     assert "stopped: " in text

@@ -81,6 +81,7 @@ def test_every_command_uses_options_that_the_parser_knows(line, monkeypatch, cap
         "srch_dist.train": "train_model",
         "srch_dist.encode": "encode_store",
         "srch_dist.evaluate": "evaluate_model",
+        "srch_dist.plan": "draft_plan",
     }[name]
 
     class Parsed(Exception):
@@ -102,6 +103,6 @@ def test_every_command_uses_options_that_the_parser_knows(line, monkeypatch, cap
         assert parsed
 
 
-def test_readme_names_the_four_commands():
+def test_readme_names_every_command():
     named = {re.search(r"srch_dist\.(\w+)", line)[1] for line in commands()}
-    assert {"ingest", "train", "encode", "evaluate"} <= named
+    assert {"ingest", "train", "encode", "evaluate", "plan"} <= named

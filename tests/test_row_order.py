@@ -11,7 +11,7 @@ from test_training import make_pairs, make_store, train_here
 
 from srch_dist import evaluate_model
 from srch_dist.kernels.bits import random_codes
-from srch_dist.ordering import order_clusters
+from srch_dist.kernels.clusters import order_clusters
 
 N, K = 300, 6
 ORDERED = {"k": K, "method": "exact", "order_rows": 15}

@@ -7,8 +7,9 @@ import pytest
 import reference
 
 from srch_dist import execution
+from srch_dist.code_pass import b_step, load_features
 from srch_dist.config import build_config
-from srch_dist.steps import b_step, s_step, w_step, z_step
+from srch_dist.steps import s_step, w_step, z_step
 
 N, BITS, K = 90, 8, 5
 CUTS = {"one block": {}, "three blocks": {"partition_rows": 20, "blocks": 3}}
@@ -232,6 +233,28 @@ def test_b_step_returns_sums_over_all_rows_and_a_checksum_a_partition(state):
     assert sums.changed == np.sum(b != state.b)
     assert sums.embedding_error == pytest.approx(np.sum((z - b) ** 2), rel=1e-9)
     assert len(checksums) == len(state.run.plan.partitions)
+
+
+def test_b_step_is_the_same_from_memory_and_from_reading_ahead(prepare):
+    results = []
+    for cache in ("auto", "off"):
+        state = State(prepare, (12, 9), "balanced", partition_rows=20, blocks=3, cache=cache)
+        run = state.run
+        w, found = w_step(run.statistics.cross_covariance), state.z_step()
+        kept = None
+        if cache == "auto":
+            assert run.plan.cached
+            kept = load_features(run.directory, run.plan, run.modalities)
+        else:
+            assert any(len(some) > 1 for some in run.plan.passes)
+        rule = run.rule(w, found)
+        sums, checksums = b_step(run.directory, run.plan, run.modalities, rule, 1, kept)
+        results.append((sums, checksums, run.codes(1)))
+    (left, first, codes), (right, second, same) = results
+    np.testing.assert_array_equal(codes, same)
+    assert first == second
+    for g, part in left.cross_covariance.items():
+        np.testing.assert_allclose(part, right.cross_covariance[g], rtol=1e-12, atol=1e-12)
 
 
 def rule_of(state, z):

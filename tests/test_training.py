@@ -86,6 +86,7 @@ def test_run_directory_holds_what_the_issue_lists(trained):
     assert names == {
         "run.json",
         "config.yaml",
+        "plan.json",
         "history.jsonl",
         "model.npz",
         "codes.zarr",

@@ -8,22 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist import execution
-from srch_dist.clustering import PROJECTED, find_centres, sampled
+from srch_dist.clustering import find_centres, sampled
 from srch_dist.config import TrainConfig
 from srch_dist.graph.recall import Sample
 from srch_dist.kernels.clusters import (
+    PROJECTED,
     distinct_groups,
     gaussian_projection,
     group_centres,
     nearest_centres,
+    routing_clusters,
 )
 from srch_dist.planning import Plan
 from srch_dist.progress import Stage
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 
-# Share of `graph.cluster_rows` that k-means aims at: clusters come out of unequal size.
-_FILLED = 0.7
 # Centres looked at for each cluster that a row may be searched in: a packed cluster has several.
 _CENTRES_A_CLUSTER = 4
 # Times that a cluster above the limit is halved.
@@ -49,7 +49,7 @@ def find_clusters(run: RunDirectory, modality: str, plan: Plan, config: TrainCon
     Sizes are estimated from the sample.
     """
     limit = config.graph.cluster_rows
-    wanted = max(1, -(-plan.rows // max(1, int(_FILLED * limit))))
+    wanted = routing_clusters(plan.rows, limit)
     name = f"routing.{modality}"
     arguments = (run, modality, plan, wanted, config.seed)
     centres = find_centres(run, name, wanted, config.seed, _sample_points, *arguments)

@@ -19,6 +19,13 @@ from srch_dist.kernels.sizes import Sized
 IntArray = NDArray[np.int64]
 Row = NDArray[np.float64]
 
+# Rows that are aggregated together, whatever the plan is.
+ZONE_ROWS = 1 << 18
+# Rows that a coarse unknown stands for at least, and the most unknowns of a problem: the dense
+# product with their inverse stays below the sparse one with the matrix.
+_UNKNOWN_ROWS, _UNKNOWNS = 64, 2048
+# Below so many rows, building aggregates costs more than the iterations that they save.
+_LEAST_ROWS = 16_384
 _PASSES = 14
 _ROUNDS = 6
 # An edge below this share of the heavier end's diagonal couples next to nothing.
@@ -53,6 +60,13 @@ class _Level:
 
     mass: Row
     corrected: Row
+
+
+def coarse_unknowns(rows: int, choice: str) -> int:
+    """Coarse unknowns of a problem of n rows by ``solver.coarse``; 0 is plain Jacobi."""
+    if choice == "off" or (choice == "auto" and rows < _LEAST_ROWS):
+        return 0
+    return min(_UNKNOWNS, max(32, rows // _UNKNOWN_ROWS))
 
 
 def build_hierarchy(

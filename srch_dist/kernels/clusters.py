@@ -18,6 +18,30 @@ _TILE_VALUES = 1 << 21
 _GRID = 2.0**-40
 # A group below this share of the limit joins its nearest one.
 _SMALL_SHARE = 0.25
+# Width of the random projection that rows are assigned on; narrower features are taken as they are.
+PROJECTED = 256
+# Sampled rows a cluster, and at least: sizes of clusters are estimated from them.
+_SAMPLE_A_CLUSTER, _LEAST_SAMPLE = 64, 1 << 14
+# Share of a cluster's rows that k-means aims at: clusters come out of unequal size.
+_FILLED = 0.7
+# Clusters of the row order. Below the least, neighbours lie near each other as it is.
+_LEAST_CLUSTERS, _MOST_CLUSTERS = 16, 1024
+
+
+def order_clusters(rows: int, cluster_rows: int) -> int:
+    """Clusters by which n rows are put in order; 1 keeps the order of the store."""
+    clusters = min(rows // cluster_rows, _MOST_CLUSTERS)
+    return clusters if clusters >= _LEAST_CLUSTERS else 1
+
+
+def routing_clusters(rows: int, cluster_rows: int) -> int:
+    """Clusters that k-means makes of n rows so that none comes out far above ``cluster_rows``."""
+    return max(1, -(-rows // max(1, int(_FILLED * cluster_rows))))
+
+
+def sample_size(clusters: int) -> int:
+    """Rows that are sampled to make so many clusters."""
+    return max(_SAMPLE_A_CLUSTER * clusters, _LEAST_SAMPLE)
 
 
 def gaussian_projection(seed: int, dims: int, width: int) -> Matrix:

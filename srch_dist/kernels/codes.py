@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.kernels.bits import Codes, sign_codes
-from srch_dist.kernels.features import product_sum
+from srch_dist.kernels.features import TILE_ROWS
 from srch_dist.kernels.sizes import Sized
 
 Array = NDArray[Any]
@@ -73,25 +73,37 @@ def code_scores(rule: CodeRule, features: Mapping[str, Array], z: Array) -> Arra
     dtype = next(iter(features.values())).dtype
     scores: Array = (rule.z_scale * (z.astype(np.float64) - rule.z_mean)).astype(dtype)
     for g, block in features.items():
-        scores += block @ rule.projections[g].T.astype(dtype)
+        scores += block @ rule.projections[g].T.astype(dtype, copy=False)
     return scores if rule.rotation is None else scores @ rule.rotation.astype(dtype)
 
 
 def update_codes(
     rule: CodeRule, features: Mapping[str, Array], z: Array, before: Codes
 ) -> tuple[Codes, CodeSums]:
-    """New codes (n, l) of one partition, and its sums."""
-    codes = sign_codes(code_scores(rule, features, z))
-    dense = codes.astype(np.float32)
-    difference = z.astype(np.float64) - codes
-    sums = CodeSums(
-        {g: product_sum(block, codes) for g, block in features.items()},
-        product_sum(dense, dense),
-        codes.sum(axis=0, dtype=np.float64),
-        int(np.count_nonzero(codes != before)),
-        float(np.einsum("ij,ij->", difference, difference)),
-    )
-    return codes, sums
+    """New codes (n, l) of one partition, and its sums.
+
+    A tile of rows goes through everything while it is in the processor's cache, and its sums are
+    added to float64 ones.
+    """
+    dtype = next(iter(features.values())).dtype
+    rule = replace(rule, projections={g: w.astype(dtype) for g, w in rule.projections.items()})
+    bits = z.shape[1]
+    codes = np.empty(z.shape, dtype=np.int8)
+    cross = {g: np.zeros((block.shape[1], bits)) for g, block in features.items()}
+    gram, bit_sums, error = np.zeros((bits, bits)), np.zeros(bits), 0.0
+    for start in range(0, len(z), TILE_ROWS):
+        tile = slice(start, start + TILE_ROWS)
+        rows = {g: block[tile] for g, block in features.items()}
+        codes[tile] = sign_codes(code_scores(rule, rows, z[tile]))
+        signs = codes[tile].astype(dtype)
+        for g, block in rows.items():
+            cross[g] += block.T @ signs
+        gram += signs.T @ signs
+        bit_sums += signs.sum(axis=0, dtype=np.float64)
+        difference = z[tile].astype(np.float64) - signs
+        error += float(np.einsum("ij,ij->", difference, difference))
+    changed = int(np.count_nonzero(codes != before))
+    return codes, CodeSums(cross, gram, bit_sums, changed, error)
 
 
 def effective_bits(code_gram: Matrix, bit_sums: Matrix, n: int) -> float:

@@ -13,7 +13,7 @@ GramMatrices = dict[tuple[str, str], NDArray[np.float64]]
 
 # A float32 product of this many rows is added to a float64 sum: the rounding of the sum then
 # stays that of a short one, at a cost of a few per cent of the product.
-_ROWS_PER_PRODUCT = 1024
+TILE_ROWS = 1024
 # A row whose centred length is below this share of what was subtracted is rounding, not signal.
 _ZERO_LENGTH = 1e-10
 
@@ -32,8 +32,8 @@ def column_sums(block: Array) -> NDArray[np.float64]:
     mean that moved by one unit would tell apart rows that are equally far.
     """
     total = np.zeros((2, block.shape[1]))
-    for start in range(0, len(block), _ROWS_PER_PRODUCT):
-        part = np.stack([block[start : start + _ROWS_PER_PRODUCT].astype(np.float64)])
+    for start in range(0, len(block), TILE_ROWS):
+        part = np.stack([block[start : start + TILE_ROWS].astype(np.float64)])
         pairs = np.concatenate([part, np.zeros_like(part)])
         while pairs.shape[1] > 1:
             half = pairs.shape[1] // 2
@@ -78,8 +78,8 @@ def product_sum(left: Array, right: Array) -> NDArray[np.float64]:
     if left.dtype == np.float64:
         return left.T @ right.astype(np.float64)
     total = np.zeros((left.shape[1], right.shape[1]))
-    for start in range(0, len(left), _ROWS_PER_PRODUCT):
-        rows = slice(start, start + _ROWS_PER_PRODUCT)
+    for start in range(0, len(left), TILE_ROWS):
+        rows = slice(start, start + TILE_ROWS)
         total += left[rows].T @ right[rows].astype(left.dtype)
     return total
 

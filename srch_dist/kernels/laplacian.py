@@ -9,12 +9,14 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from srch_dist.kernels.edges import distinct
 from srch_dist.kernels.sizes import Sized, chunks
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 
-_DISTANCE_VALUES = 1 << 22
+# Values of Z at once in `edge_distances`.
+DISTANCE_VALUES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def make_block(
     """
     rows = len(indptr) - 1
     own = (indices >= first_row) & (indices < first_row + rows)
-    halo = np.unique(indices[~own])
+    halo = distinct(indices[~own])
     columns = np.where(own, indices - first_row, rows + np.searchsorted(halo, indices))
     # SciPy multiplies faster with narrow indices, but keeps wide ones where either array is wide.
     narrow = max(len(indices), rows + len(halo)) < np.iinfo(np.int32).max
@@ -105,7 +107,7 @@ def edge_distances(block: GraphBlock, own: Array, halo: Array) -> Matrix:
     both = np.concatenate([own, halo]) if len(halo) else own
     owners = block.owners
     result = np.empty(len(owners))
-    step = max(1, _DISTANCE_VALUES // both.shape[1])
+    step = max(1, DISTANCE_VALUES // both.shape[1])
     for start in range(0, len(owners), step):
         part = slice(start, start + step)
         difference = own[owners[part]].astype(np.float64) - both[block.columns[part]]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.config import SolverConfig
-from srch_dist.kernels.aggregation import build_hierarchy
+from srch_dist.kernels.aggregation import ZONE_ROWS, build_hierarchy, coarse_unknowns
 from srch_dist.kernels.cascade import (
     Cascade,
     Piece,
@@ -33,16 +33,11 @@ from srch_dist.kernels.cascade import (
 )
 from srch_dist.kernels.laplacian import GraphBlock, SystemBlock
 from srch_dist.kernels.sizes import Sized
-from srch_dist.planning import ZONE_ROWS, Plan
+from srch_dist.planning import Plan
 from srch_dist.solver.blocks import BlockGraph
 
 Array = NDArray[Any]
 IntArray = NDArray[np.int64]
-
-# Rows that a coarse unknown stands for at least, and the most unknowns of a problem: the dense
-# product with their inverse stays below the sparse one with the matrix.
-_UNKNOWN_ROWS, _UNKNOWNS = 64, 2048
-_LEAST_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -68,10 +63,10 @@ def build_preconditioner(
 ) -> Preconditioner:
     """Aggregate the rows of the systems βI + λH; plain Jacobi where ``options`` say so."""
     plan = graph.plan
-    if options.coarse == "off" or (options.coarse == "auto" and plan.rows < _LEAST_ROWS):
+    unknowns = coarse_unknowns(plan.rows, options.coarse)
+    if not unknowns:
         plain = [execution.task(_plain, system) for system in systems]
         return Preconditioner(execution.keep(plain), execution.literal(no_space()))
-    unknowns = min(_UNKNOWNS, max(32, plan.rows // _UNKNOWN_ROWS))
     zones = [(low, min(low + ZONE_ROWS, plan.rows)) for low in range(0, plan.rows, ZONE_ROWS)]
     split = execution.keep(
         [_split_zone(graph, systems, zone, beta, _quota(zone, plan, unknowns)) for zone in zones]

@@ -3,6 +3,7 @@
 ```
 run.json          format, finished or not, summary of the stages
 config.yaml       every option, resolved
+plan.json         how the run was cut, and what it was expected to take
 history.jsonl     one line an iteration
 model.npz         projections, encoder, means; codes.zarr and rows.zarr: the learned codes
 queries.zarr      rows held out by seed, where there are any
@@ -128,6 +129,14 @@ class RunDirectory:
         write_json(self.checkpoint(iteration, "manifest.json"), manifest)
         for old in range(max(0, iteration - 1)):
             arrays.remove(self.checkpoint(old))
+
+    def write_plan(self, record: Mapping[str, Any]) -> None:
+        """Save the plan; see `plan_report.plan_record`."""
+        write_json(self.path / "plan.json", record)
+
+    def plan(self) -> dict[str, Any]:
+        """What `write_plan` saved."""
+        return dict(read_json(self.path / "plan.json"))
 
     def append_history(self, record: Mapping[str, Any]) -> None:
         """Add one line to the history."""

@@ -87,7 +87,7 @@ def test_system_has_the_dtype_asked_for(graphs):
 @pytest.mark.parametrize("values_at_once", [1 << 22, 3 * BITS])
 @pytest.mark.parametrize("span", SPANS)
 def test_edge_distances_are_squared_lengths(graphs, z, span, values_at_once, monkeypatch):
-    monkeypatch.setattr(laplacian, "_DISTANCE_VALUES", values_at_once)
+    monkeypatch.setattr(laplacian, "DISTANCE_VALUES", values_at_once)
     block = block_of(graphs, span)
     i, j = edge_ends(block)
     lengths = edge_distances(block, z[slice(*span)], z[block.halo])

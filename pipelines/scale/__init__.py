@@ -1,0 +1,1 @@
+"""Benchmarks of scale: data, reference, floors, figures."""

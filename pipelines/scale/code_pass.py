@@ -1,0 +1,157 @@
+"""The B-step pass by itself, against reading alone and products alone, on features made up.
+
+    python -m pipelines.scale.code_pass --rows 250000 --out code_pass.json
+
+The three are run in turn in the same workers, so that what else the machine does meets them alike.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from srch_dist import build_config, execution
+from srch_dist.cluster import connect
+from srch_dist.code_pass import b_step, load_features
+from srch_dist.kernels.codes import CodeRule
+from srch_dist.planning import Plan, draft_plan
+from srch_dist.preparation import create_codes
+from srch_dist.storage import arrays
+from srch_dist.storage.run import RunDirectory
+
+_GEMM_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Options:
+    """Time the B-step pass over rows of two modalities."""
+
+    out: Path
+    """File for the result."""
+    rows: int = 250_000
+    """Rows."""
+    dims: int = 512
+    """Dimensions of each modality."""
+    bits: int = 64
+    """Bits a code."""
+    repeats: int = 5
+    """Runs of each; medians are shown."""
+    workers: int = 2
+    """Worker processes."""
+    memory_limit: str = "4GiB"
+    """Memory a worker; the features are kept in it as well."""
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Median seconds of each, and the share of the slower floor in the pass."""
+    dims = {"image": options.dims, "text": options.dims}
+    config = build_config({"bits": options.bits, "precision": "float32", "cache": "off"})
+    with (
+        tempfile.TemporaryDirectory(dir=options.out.parent) as folder,
+        connect(None, options.workers, options.memory_limit) as cluster,
+    ):
+        run = RunDirectory(Path(folder))
+        plan = draft_plan(options.rows, dims, config, cluster.workers, cluster.memory_limit)
+        _write(run, plan, dims, options.bits)
+        rng = np.random.default_rng(0)
+        rule = CodeRule(
+            {g: rng.standard_normal((options.bits, d)) for g, d in dims.items()},
+            np.zeros(options.bits),
+            1.0,
+        )
+        names, inside = tuple(dims), replace(plan, cached=True)
+        kept = load_features(run, inside, names)
+        spans = [[plan.span(p) for p in some] for some in plan.passes]
+        work: dict[str, Callable[[], object]] = {
+            "read": lambda: execution.run_all(
+                [execution.task(_read, run, names, some) for some in spans]
+            ),
+            "products": lambda: execution.run_all(
+                [
+                    execution.task(_multiply, options.rows // cluster.workers, options)
+                    for _ in range(cluster.workers)
+                ]
+            ),
+            "pass": lambda: b_step(run, plan, names, rule, 1),
+            "pass, features kept": lambda: b_step(run, inside, names, rule, 1, kept),
+        }
+        seconds = _in_turn(work, options.repeats)
+    floor = max(seconds["read"], seconds["products"])
+    return {
+        "rows": options.rows,
+        "partitions": len(plan.partitions),
+        "seconds": seconds,
+        "share": floor / seconds["pass"],
+        "share, features kept": seconds["products"] / seconds["pass, features kept"],
+    }
+
+
+def _in_turn(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, after a round that is not counted."""
+    spent: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(repeats + 1):
+        for name, function in work.items():
+            started = time.perf_counter()
+            function()
+            spent[name].append(time.perf_counter() - started)
+    return {name: float(np.median(values[1:])) for name, values in spent.items()}
+
+
+def _write(run: RunDirectory, plan: Plan, dims: dict[str, int], bits: int) -> None:
+    for g, d in dims.items():
+        arrays.create_array(run.features(g), (plan.rows, d), plan.partition_rows, np.float32)
+    z = run.checkpoint(1, "z")
+    arrays.create_array(z, (plan.rows, bits), plan.partition_rows, np.float32)
+    create_codes(run, plan, bits, 0)
+    spans = [plan.span(p) for p in plan.partitions]
+    execution.run_all([execution.task(_fill, run, dims, span, bits) for span in spans])
+
+
+def _fill(run: RunDirectory, dims: dict[str, int], span: tuple[int, int], bits: int) -> None:
+    rng = np.random.default_rng(span[0])
+    rows = span[1] - span[0]
+    for g, d in dims.items():
+        values = rng.standard_normal((rows, d), dtype=np.float32)
+        arrays.write_rows(run.features(g), span[0], values)
+    z = rng.standard_normal((rows, bits), dtype=np.float32)
+    arrays.write_rows(run.checkpoint(1, "z"), span[0], z)
+    codes = rng.integers(0, 256, (rows, bits // 8), dtype=np.uint8)
+    arrays.write_rows(run.checkpoint(0, "codes"), span[0], codes)
+
+
+def _read(run: RunDirectory, names: tuple[str, ...], spans: list[tuple[int, int]]) -> None:
+    for span in spans:
+        for g in names:
+            arrays.read_rows(run.features(g), *span)
+        arrays.read_rows(run.checkpoint(1, "z"), *span)
+
+
+def _multiply(rows: int, options: Options) -> None:
+    """Both products of two modalities over ``rows`` rows."""
+    size = min(rows, _GEMM_ROWS)
+    x = np.ones((size, options.dims), dtype=np.float32)
+    w = np.ones((options.dims, options.bits), dtype=np.float32)
+    b = np.ones((size, options.bits), dtype=np.float32)
+    for _ in range(2 * rows // size):
+        np.matmul(x, w)
+        np.matmul(x.T, b)
+
+
+def main() -> None:
+    """Measure, save and print."""
+    options = tyro.cli(Options)
+    found = json.dumps(measure(options), indent=1)
+    options.out.write_text(found + "\n", encoding="utf-8")
+    print(found)
+
+
+if __name__ == "__main__":
+    main()

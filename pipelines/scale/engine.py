@@ -1,0 +1,169 @@
+"""One run of the engine in a process of its own, measured, with the floors of its machine.
+
+    python -m pipelines.scale.engine --store STORE --out result.json [--options JSON]
+
+Floors are measured after the run, in the same workers, so that they add nothing to its peaks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import distributed
+import numpy as np
+import tyro
+
+from srch_dist import build_config, open_store, train_model
+from srch_dist.calibration import measure_cluster
+from srch_dist.cluster import connect
+from srch_dist.config import TrainConfig
+from srch_dist.execution import peak_bytes
+from srch_dist.forecast import Rates, forecast
+from srch_dist.plan_report import plan_record
+from srch_dist.planning import Plan, draft_plan
+from srch_dist.storage.run import RunDirectory
+
+from .floors import cg_iteration_seconds
+from .processes import input_output
+
+_STEPS = ("w", "z", "s", "b")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train once on a feature store and measure it."""
+
+    store: Path
+    """Feature store with labels and a split."""
+    out: Path
+    """File for the result."""
+    workers: int = 2
+    """Worker processes."""
+    memory_limit: str = "2GiB"
+    """Memory a worker."""
+    options: str = "{}"
+    """Options of the run as JSON, nested as in a YAML file."""
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """The record of one run; see `pipelines.scale.run` for what is made of it."""
+    store = open_store(options.store)
+    with (
+        tempfile.TemporaryDirectory(dir=options.out.parent) as folder,
+        connect(None, options.workers, options.memory_limit) as cluster,
+    ):
+        client = distributed.default_client()
+        config = build_config(
+            {
+                **json.loads(options.options),
+                "data": str(options.store),
+                "out": f"{folder}/run",
+                "scheduler": client.scheduler.address,
+                "keep_work": True,
+            }
+        )
+        rows = int(np.count_nonzero(store.read("split") == 0))
+        arguments = (rows, store.modalities, config, cluster.workers, cluster.memory_limit)
+        plan = draft_plan(*arguments)
+        idle = _peaks(client)
+        descends = {"pynndescent", "partitioned"} & set(plan.methods.values())
+        compiled = _compile(client) if descends else 0.0
+        before = _input_output(client)
+        started = time.perf_counter()
+        trained = train_model(config)
+        seconds = time.perf_counter() - started
+        peaks, after = _peaks(client), _input_output(client)
+        assert trained.evaluation is not None, f"{store.path} has no queries"
+        rates = measure_cluster(cluster)
+        halves = dataclasses.replace(config, blocks=cluster.workers)
+        floor_plan = draft_plan(rows, store.modalities, halves, *arguments[3:])
+        floor = cg_iteration_seconds(trained.run, floor_plan, config.loop_bits)
+        return {
+            "rows": rows,
+            "dims": dict(store.modalities),
+            "bits": config.bits,
+            "workers": cluster.workers,
+            "memory_limit": cluster.memory_limit,
+            "reason": trained.reason,
+            "map": trained.evaluation["map"],
+            "compile_seconds": compiled,
+            "seconds_with_evaluation": seconds,
+            "idle_bytes": idle,
+            "peak_bytes": peaks,
+            "io_bytes": {name: after[name] - before[name] for name in after},
+            **_of_run(trained.run),
+            **_of_plan(plan, dict(store.modalities), config, rates, trained.run),
+            "cg_floor_seconds": floor,
+            "free_bytes": shutil.disk_usage(options.out.parent).free,
+        }
+
+
+def _of_run(run: RunDirectory) -> dict[str, Any]:
+    """Seconds by stage and of each step, CG iterations, recall and disk of a finished run."""
+    summary, history = run.summary(), run.history()
+    seconds = {name: value for name, value in summary["seconds"].items() if name != "training"}
+    for step in _STEPS:
+        seconds[step] = sum(record["seconds"][step] for record in history)
+    return {
+        "iterations": summary["iterations"],
+        "seconds": seconds,
+        "training_seconds": sum(summary["seconds"].values()),
+        "step_seconds": {
+            step: float(np.median([record["seconds"][step] for record in history]))
+            for step in _STEPS
+        },
+        "cg_iterations": [record["cg_iterations"] for record in history],
+        "recall": {g: found["recall"] for g, found in summary["graph"]["modalities"].items()},
+        "disk_bytes": sum(f.stat().st_size for f in run.path.rglob("*") if f.is_file()),
+    }
+
+
+def _of_plan(
+    plan: Plan, dims: dict[str, int], config: TrainConfig, rates: Rates, run: RunDirectory
+) -> dict[str, Any]:
+    """The plan, and its costs at the measured rates and the CG iterations that the run took."""
+    taken = round(float(np.mean([record["cg_iterations"] for record in run.history()])))
+    costs = forecast(plan, dims, config, dataclasses.replace(rates, cg_iterations=taken))
+    return {"rates": dataclasses.asdict(rates), "plan": plan_record(plan, costs)}
+
+
+def _peaks(client: distributed.Client) -> dict[str, int]:
+    return {"client": peak_bytes(), "worker": max(client.run(peak_bytes).values())}
+
+
+def _input_output(client: distributed.Client) -> dict[str, int]:
+    """Bytes that all workers together have read and written."""
+    found = list(client.run(input_output).values())
+    return {name: sum(one[name] for one in found) for name in found[0]}
+
+
+def _compile(client: distributed.Client) -> float:
+    """Seconds until every worker has compiled NN-descent."""
+    started = time.perf_counter()
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    client.gather([client.submit(_small_index, workers=[w], pure=False) for w in workers])
+    return time.perf_counter() - started
+
+
+def _small_index() -> None:
+    import pynndescent
+
+    rows = np.random.default_rng(0).standard_normal((2000, 8), dtype=np.float32)
+    pynndescent.NNDescent(rows, n_neighbors=21, random_state=0, n_jobs=1, compressed=True)
+
+
+def main() -> None:
+    """Measure and save."""
+    options = tyro.cli(Options)
+    options.out.write_text(json.dumps(measure(options), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

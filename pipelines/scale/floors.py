@@ -1,0 +1,58 @@
+"""What the machine allows: an iteration of conjugate gradients without any exchange."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.kernels.laplacian import GraphBlock
+from srch_dist.planning import Plan
+from srch_dist.solver.blocks import load_graph
+from srch_dist.storage.run import RunDirectory
+
+Array = NDArray[Any]
+
+_ITERATIONS, _SKIPPED = 12, 2
+
+
+def cg_iteration_seconds(run: RunDirectory, plan: Plan, bits: int) -> float:
+    """Median seconds of an iteration on all blocks at once, one a worker, none waiting for another.
+
+    The run's graph in the run's order, a block's CSR with the columns of its halo (whose values
+    stand still) times its vectors (rows, l), and the vector updates of a single-reduction method.
+    """
+    graph = load_graph(run, plan, np.ones(len(plan.methods)))
+    work = [execution.task(_iterate, block, bits) for block in graph.blocks]
+    return float(np.max(execution.run_all(work)))
+
+
+def _iterate(block: GraphBlock, bits: int) -> float:
+    rows = len(block.indptr) - 1
+    matrix = scipy.sparse.csr_array(
+        (block.weights.astype(np.float32), block.columns, block.indptr),
+        shape=(rows, rows + len(block.halo)),
+    )
+    rng = np.random.default_rng(0)
+    both = rng.standard_normal((rows + len(block.halo), bits), dtype=np.float32)
+    x, r, p, s = (rng.standard_normal((rows, bits), dtype=np.float32) for _ in range(4))
+    diagonal, step = np.full((rows, 1), 2.0, dtype=np.float32), np.float32(1e-3)
+    spent = []
+    for _ in range(_ITERATIONS):
+        started = time.perf_counter()
+        u = both[:rows]
+        np.divide(r, diagonal, out=u)
+        w = matrix @ both
+        for left, right in ((r, u), (w, u), (r, r)):
+            np.einsum("ij,ij->j", left, right)
+        for target, other in ((p, u), (s, w)):
+            target *= step
+            target += other
+        x += step * p
+        r -= step * s
+        spent.append(time.perf_counter() - started)
+    return float(np.median(spent[_SKIPPED:]))

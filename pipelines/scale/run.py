@@ -1,0 +1,173 @@
+"""Benchmarks of scale: one command, one JSON, one Markdown table, plots.
+
+    python -m pipelines.scale.run all --out FOLDER --npz icons151k.npz
+    python -m pipelines.scale.run b-step --out FOLDER --sizes 250000 --repeats 3
+
+Every run of the engine and of the in-memory reference is in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from srch_dist import ingest_source, open_store
+
+from .figures import FIGURES, figures, markdown
+from .manifolds import Manifolds, write_store
+from .plots import draw
+from .processes import run_apart
+
+Record = dict[str, Any]
+Figure = Literal["all", "knn", "cg", "b-step", "training", "growth", "plan"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure training at several sizes, beside the in-memory reference and the floors."""
+
+    figure: Annotated[Figure, tyro.conf.Positional]
+    """What to measure: one figure, or all."""
+    out: Path
+    """Folder for the data, results.json, results.md and plots; data that is there is used again."""
+    sizes: list[int] | None = None
+    """Training rows of generated data; the figure's own when absent."""
+    npz: Path | None = None
+    """An .npz of real pairs, as srch_dist.ingest reads it (with labels and a split)."""
+    dims: int = 512
+    """Dimensions of each of the two generated modalities."""
+    queries: int = 2000
+    """Queries of generated data, at most a tenth of the rows."""
+    repeats: int = 3
+    """Runs of each; medians are shown."""
+    reference: bool = True
+    """Run the in-memory reference where the figure needs it."""
+    reference_rows: int = 1_000_000
+    """Most rows that the reference is given."""
+    reference_threads: int = 1
+    """Threads of the reference, in NumPy and in pynndescent."""
+    workers: int = 2
+    """Worker processes of the engine."""
+    memory_limit: str = "2GiB"
+    """Memory a worker."""
+    options: str = field(default="{}")
+    """Options of the runs as JSON, nested as in a YAML file."""
+
+
+def run_all(options: Options) -> list[Record]:
+    """Every size: the engine's runs, the reference's, and what the figures make of them."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    needs = FIGURES[options.figure]
+    records = []
+    for name, store in _stores(options, needs.sizes):
+        values = _values(needs.options, json.loads(options.options))
+        rows = int(np.count_nonzero(open_store(store).read("split") == 0))
+        runs = [_engine(options, name, store, values, i) for i in range(options.repeats)]
+        record: Record = {"data": name, "engine": median_of(runs), "reference": None}
+        if needs.reference and options.reference and rows <= options.reference_rows:
+            others = [_reference(options, name, store, values, i) for i in range(options.repeats)]
+            record["reference"] = median_of(others)
+        records.append(record)
+        _save(options, records)
+    return records
+
+
+def _stores(options: Options, default: tuple[int, ...]) -> list[tuple[str, Path]]:
+    """Feature stores by name; those that are not there are made."""
+    found = []
+    for rows in options.sizes if options.sizes is not None else default:
+        queries = min(options.queries, max(1, rows // 10))
+        path = options.out / f"manifolds-{rows}x{options.dims}.zarr"
+        if not path.exists():
+            source = Manifolds({"image": options.dims, "text": options.dims})
+            write_store(path, rows + queries, queries, source)
+        found.append((f"{rows}", path))
+    if options.npz is not None:
+        path = options.out / f"{options.npz.stem}.zarr"
+        if not path.exists():
+            ingest_source(options.npz, path)
+        found.append((options.npz.stem, path))
+    return found
+
+
+def _values(*given: dict[str, Any]) -> dict[str, Any]:
+    """Options of the runs: the loop as the reference has it, changed by what is given in turn."""
+    values: dict[str, Any] = {"bits": 64}
+    method = {"weights": "equal", "rotate": False, "directions": 0, "encoder": "ridge"}
+    for some in given:
+        values.update(some)
+        method.update(some.get("method", {}))
+    return {**values, "method": method}
+
+
+def _engine(
+    options: Options, name: str, store: Path, values: dict[str, Any], repeat: int
+) -> Record:
+    print(f"{name}: engine, run {repeat + 1} of {options.repeats}", flush=True)
+    arguments = {
+        "store": store,
+        "workers": options.workers,
+        "memory-limit": options.memory_limit,
+        "options": json.dumps(values),
+    }
+    out = options.out / f"engine-{name}-{repeat}.json"
+    return run_apart("pipelines.scale.engine", arguments, out, 1)
+
+
+def _reference(
+    options: Options, name: str, store: Path, values: dict[str, Any], repeat: int
+) -> Record:
+    print(f"{name}: reference, run {repeat + 1} of {options.repeats}", flush=True)
+    kept = {key: value for key, value in values.items() if key in ("bits", "seed", "method")}
+    arguments = {"store": store, "jobs": options.reference_threads, "options": json.dumps(kept)}
+    out = options.out / f"reference-{name}-{repeat}.json"
+    return run_apart("pipelines.scale.baseline", arguments, out, options.reference_threads)
+
+
+def median_of(runs: list[Any]) -> Any:
+    """One record of several alike: medians of numbers, the first of everything else."""
+    first = runs[0]
+    if isinstance(first, dict):
+        return {key: median_of([run[key] for run in runs if key in run]) for key in first}
+    if isinstance(first, list) and all(len(run) == len(first) for run in runs):
+        return [median_of(list(items)) for items in zip(*runs, strict=True)]
+    if isinstance(first, bool) or not isinstance(first, int | float):
+        return first
+    middle = float(np.median(runs))
+    return int(middle) if isinstance(first, int) and middle.is_integer() else middle
+
+
+def _save(options: Options, records: list[Record]) -> None:
+    """Results so far: a long series that is interrupted leaves what it has."""
+    found = figures(records)
+    results = {
+        "figure": options.figure,
+        "repeats": options.repeats,
+        "reference_threads": options.reference_threads,
+        "records": records,
+        "figures": found,
+    }
+    text = json.dumps(results, indent=1) + "\n"
+    (options.out / "results.json").write_text(text, encoding="utf-8")
+    (options.out / "results.md").write_text(markdown(records, found), encoding="utf-8")
+
+
+def main() -> None:
+    """Measure, save, draw and print."""
+    options = tyro.cli(Options)
+    if options.repeats < 1:
+        raise SystemExit("error: repeats has to be at least 1")
+    records = run_all(options)
+    if not records:
+        raise SystemExit("error: nothing to measure; give --sizes or --npz")
+    draw(records, options.out)
+    print(markdown(records, figures(records)))
+
+
+if __name__ == "__main__":
+    main()

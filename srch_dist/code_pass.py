@@ -1,0 +1,121 @@
+"""The B-step as a Dask graph: the only pass over X of an iteration, reading ahead of its work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.kernels.bits import pack_codes, unpack_codes
+from srch_dist.kernels.codes import CodeRule, CodeSums, update_codes
+from srch_dist.planning import Plan
+from srch_dist.preparation import create_codes
+from srch_dist.storage import arrays
+from srch_dist.storage.run import RunDirectory
+
+Array = NDArray[Any]
+
+
+def load_features(run: RunDirectory, plan: Plan, modalities: tuple[str, ...]) -> list[Delayed]:
+    """Every partition's features on the workers, read again where a worker is lost."""
+    return execution.keep(
+        [execution.task(_read_features, run, modalities, plan.span(p)) for p in plan.partitions]
+    )
+
+
+def b_step(
+    run: RunDirectory,
+    plan: Plan,
+    modalities: tuple[str, ...],
+    rule: CodeRule,
+    iteration: int,
+    features: Sequence[Delayed] | None = None,
+) -> tuple[CodeSums, list[int]]:
+    """B by Eq. 17, with all sums over X that the next iteration needs: the only pass over X.
+
+    Writes the codes of the iteration's checkpoint; returns the sums and each partition's crc32.
+    ``features`` are those of `load_features`; without them they are read from the run.
+    """
+    bits = len(rule.z_mean)
+    arrays.remove(run.checkpoint(iteration, "codes"))
+    create_codes(run, plan, bits, iteration)
+    shared = execution.literal(rule)
+    if features is None:
+        parts = [
+            execution.task_pair(
+                _update_stored, run, modalities, [plan.span(p) for p in some], shared, iteration
+            )
+            for some in plan.passes
+        ]
+    else:
+        parts = [
+            execution.task_pair(_update_kept, run, features[p], plan.span(p), shared, iteration)
+            for p in plan.partitions
+        ]
+    total = execution.add_up([sums for sums, _ in parts])
+    results = execution.run_all([total, *(checksums for _, checksums in parts)])
+    return results[0], [checksum for some in results[1:] for checksum in some]
+
+
+def _read_features(
+    run: RunDirectory, modalities: tuple[str, ...], span: tuple[int, int]
+) -> dict[str, Array]:
+    return {g: arrays.read_rows(run.features(g), *span) for g in modalities}
+
+
+def _update_stored(
+    run: RunDirectory,
+    modalities: tuple[str, ...],
+    spans: list[tuple[int, int]],
+    rule: CodeRule,
+    iteration: int,
+) -> tuple[CodeSums, list[int]]:
+    """The B-step on consecutive partitions; each is read while the one before is worked on."""
+
+    def read(span: tuple[int, int]) -> tuple[dict[str, Array], Array, Array]:
+        return _read_features(run, modalities, span), *_read_codes(run, span, iteration)
+
+    found = [
+        _update_partition(run, span, rule, iteration, *inputs)
+        for span, inputs in zip(spans, execution.read_ahead(read, spans), strict=True)
+    ]
+    total = found[0][0]
+    for sums, _ in found[1:]:
+        total = total + sums
+    return total, [checksum for _, checksum in found]
+
+
+def _update_kept(
+    run: RunDirectory,
+    features: dict[str, Array],
+    span: tuple[int, int],
+    rule: CodeRule,
+    iteration: int,
+) -> tuple[CodeSums, list[int]]:
+    """The B-step on one partition whose features are in memory."""
+    z, before = _read_codes(run, span, iteration)
+    sums, checksum = _update_partition(run, span, rule, iteration, features, z, before)
+    return sums, [checksum]
+
+
+def _read_codes(run: RunDirectory, span: tuple[int, int], iteration: int) -> tuple[Array, Array]:
+    """Z (rows, l) of an iteration and the packed codes (rows, l / 8) before it."""
+    z = arrays.read_rows(run.checkpoint(iteration, "z"), *span)
+    return z, arrays.read_rows(run.checkpoint(iteration - 1, "codes"), *span)
+
+
+def _update_partition(
+    run: RunDirectory,
+    span: tuple[int, int],
+    rule: CodeRule,
+    iteration: int,
+    features: dict[str, Array],
+    z: Array,
+    before: Array,
+) -> tuple[CodeSums, int]:
+    codes, sums = update_codes(rule, features, z, unpack_codes(before))
+    path = run.checkpoint(iteration, "codes")
+    return sums, arrays.write_rows(path, span[0], pack_codes(codes))

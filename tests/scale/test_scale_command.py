@@ -1,0 +1,95 @@
+"""The benchmark command at a tiny size: everything it promises is in its output."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from pipelines.scale import run
+from pipelines.scale.figures import figures, markdown, stage_shares
+
+SIZES = (1_500, 3_000)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scale")
+    options = {"bits": 16, "method": {"iterations": 2}, "graph": {"recall_rows": 100}}
+    arguments = [
+        "run", "all", "--out", str(folder), "--sizes", *map(str, SIZES), "--dims", "20",
+        "--repeats", "1", "--options", json.dumps(options),
+    ]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", arguments)
+        run.main()
+    return folder, json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+def test_every_size_has_engine_and_reference(results):
+    _, found = results
+    assert [record["data"] for record in found["records"]] == [str(size) for size in SIZES]
+    for record, size in zip(found["records"], SIZES, strict=True):
+        engine, reference = record["engine"], record["reference"]
+        assert engine["rows"] == size
+        assert engine["bits"] == 16
+        assert min(engine["recall"].values()) == 1.0
+        assert min(reference["recall"].values()) == 1.0
+        assert engine["peak_bytes"]["worker"] >= engine["idle_bytes"]["worker"] > 0
+        assert set(engine["seconds"]) == {"features", "graph", "model", "w", "z", "s", "b"}
+        assert sum(stage_shares(engine).values()) == pytest.approx(1)
+
+
+def test_reference_and_engine_agree(results):
+    """Two implementations: the same CG iterations, and MAP up to bits within rounding."""
+    _, found = results
+    for record in found["records"]:
+        engine, reference = record["engine"], record["reference"]
+        assert engine["cg_iterations"] == pytest.approx(reference["cg_iterations"], abs=1)
+        for pair, value in engine["map"].items():
+            assert value == pytest.approx(reference["map"][pair], abs=0.01)
+
+
+def test_every_figure_is_there_and_finite(results):
+    _, found = results
+    names = {row["what"] for row in found["figures"]}
+    for part in (
+        "least recall@10", "graph, time", "worker above idle", "client above idle",
+        "most CG iterations", "CG iteration against", "floor of the B-step", "training, time",
+        "MAP, most", "scheduler", "plan over measured, worker", "plan over measured, disk",
+        "time of four times", "memory a worker",
+    ):  # fmt: skip
+        assert any(name.startswith(part) or part in name for name in names), part
+    assert all(math.isfinite(row["measured"]) for row in found["figures"])
+
+
+def test_plan_holds_memory_and_disk(results):
+    _, found = results
+    for row in found["figures"]:
+        if row["what"] in ("plan over measured, worker MiB", "plan over measured, disk MiB"):
+            assert row["measured"] >= 1
+
+
+def test_tables_and_plots_are_written(results):
+    folder, found = results
+    text = (folder / "results.md").read_text(encoding="utf-8")
+    assert text == markdown(found["records"], found["figures"])
+    assert text.count("| engine |") == text.count("| reference |") == len(SIZES)
+    for name in ("growth", "stages", "cg"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_are_those_of_the_records(results):
+    _, found = results
+    assert found["figures"] == figures(found["records"])
+
+
+def test_medians_are_taken_of_numbers_at_every_depth():
+    runs = [{"a": {"b": value}, "c": [value, 1], "d": "x"} for value in (3.0, 1.0, 2.0)]
+    assert run.median_of(runs) == {"a": {"b": 2.0}, "c": [2.0, 1], "d": "x"}
+    uneven = [{"c": [1, 2]}, {"c": [1]}]
+    assert run.median_of(uneven) == {"c": [1, 2]}
+    assert np.isclose(run.median_of([1, 2]), 1.5)

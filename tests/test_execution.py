@@ -1,0 +1,76 @@
+"""Reading ahead of the work, and what is known of processes."""
+
+import os
+import threading
+import weakref
+
+import distributed
+import numpy as np
+import pytest
+
+from srch_dist.cluster import connect
+from srch_dist.execution import peak_bytes, read_ahead
+
+
+def test_items_come_in_order_and_the_next_is_read_during_the_work():
+    begun = [threading.Event() for _ in range(4)]
+
+    def read(item):
+        begun[item].set()
+        return item
+
+    for item in read_ahead(read, [0, 1, 2, 3]):
+        following = min(item + 1, 3)
+        assert begun[following].wait(10)
+        assert not any(event.is_set() for event in begun[item + 2 :])
+    assert all(event.is_set() for event in begun)
+
+
+def test_never_more_than_two_items_are_in_memory():
+    alive = []
+
+    class Block(np.ndarray):
+        pass
+
+    def read(_):
+        block = np.zeros(8).view(Block)
+        alive.append(weakref.ref(block))
+        assert sum(ref() is not None for ref in alive) <= 2
+        return block
+
+    total = 0
+    for block in read_ahead(read, range(6)):
+        total += len(block)
+        del block
+    assert total == 48
+
+
+def test_what_goes_wrong_in_reading_is_raised_in_the_work():
+    def read(item):
+        if item == 1:
+            raise ValueError("row 1")
+        return item
+
+    found = []
+    with pytest.raises(ValueError, match="row 1"):
+        found.extend(read_ahead(read, [0, 1, 2]))
+
+
+def _environment():
+    return dict(os.environ)
+
+
+def test_local_workers_keep_freed_memory_have_one_thread_and_peaks_of_their_own(monkeypatch):
+    # Variables of this process come first, and a cluster that was started here leaves some.
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    ballast = np.ones(100 << 20)  # 800 MiB in this process
+    del ballast
+    with connect(workers=1):
+        client = distributed.default_client()
+        (found,) = client.run(_environment).values()
+        (peak,) = client.run(peak_bytes).values()
+    assert int(found["MALLOC_TRIM_THRESHOLD_"]) == 64 << 20
+    assert int(found["MALLOC_MMAP_THRESHOLD_"]) == 32 << 20
+    assert found["OMP_NUM_THREADS"] == "1"
+    assert peak_bytes() > 800 << 20 > peak

@@ -1,0 +1,147 @@
+"""Planned bytes against the bytes that each stage of a real run takes."""
+
+from __future__ import annotations
+
+import tracemalloc
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from srch_dist import footprints
+from srch_dist.code_pass import b_step, load_features
+from srch_dist.config import build_config
+from srch_dist.footprints import Tally
+from srch_dist.graph import set_graph
+from srch_dist.ingest import ingest_source
+from srch_dist.planning import make_plan
+from srch_dist.preparation import prepare_features
+from srch_dist.progress import silent
+from srch_dist.solver.blocks import load_graph
+from srch_dist.steps import code_rule, s_step, w_step, z_step
+from srch_dist.storage import arrays
+from srch_dist.storage.run import create_run
+
+ROWS, DIMS, BITS = 9_000, {"image": 320, "text": 256}, 64
+MIB = 1 << 20
+
+
+class Peaks(dict):
+    """Most bytes allocated at once, by stage, beyond what Python held before."""
+
+    @contextmanager
+    def of(self, name):
+        tracemalloc.reset_peak()
+        yield
+        self[name] = tracemalloc.get_traced_memory()[1]
+
+
+def planned_and_measured(folder, **options):
+    """Bytes of each stage as planned and as measured, on one worker."""
+    rng = np.random.default_rng(3)
+    data = {g: rng.standard_normal((ROWS, d), dtype=np.float32) for g, d in DIMS.items()}
+    np.savez(folder / "data.npz", **data)
+    del data
+    store = ingest_source(folder / "data.npz", folder / "store.zarr")
+    config = build_config({"bits": BITS, "precision": "float32", **options})
+    run = create_run(folder / "run", config)
+    plan = make_plan(ROWS, store.modalities, config, 1, 8 << 30)
+    arrays.create_array(run.rows, (ROWS,), plan.partition_rows, np.int64)
+    arrays.write_rows(run.rows, 0, np.arange(ROWS))
+    names, alike = tuple(DIMS), dict.fromkeys(DIMS, 1.0)
+    peaks = Peaks()
+    tracemalloc.start()
+    try:
+        with peaks.of("features"):
+            statistics = prepare_features(store, run, plan, config, silent())
+        with peaks.of("neighbours and graph"):
+            set_graph(run, names, plan, config, silent())
+        graph = load_graph(run, plan, np.ones(len(DIMS)))
+        kept = load_features(run, plan, names) if plan.cached else None
+        with peaks.of("Z-step"):
+            z = z_step(graph, run, None, None, 1, config, len(DIMS))
+        with peaks.of("S-step"):
+            s_step(graph, z.groups, config)
+        rule = code_rule(
+            w_step(statistics.cross_covariance), z, statistics.grams, ROWS, alike, config
+        )
+        with peaks.of("B-step"):
+            b_step(run, plan, names, rule, 1, kept)
+    finally:
+        tracemalloc.stop()
+    found = {stage.name: stage.worker_bytes for stage in plan.stages}
+    found["neighbours and graph"] = max(found.pop("neighbours"), found.pop("graph"))
+    disk = sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())
+    return plan, found, peaks, disk
+
+
+@pytest.fixture(scope="module", params=["kept features", "read features"])
+def compared(request, tmp_path_factory):
+    """Partitions that do not divide n; several a task where the features are read."""
+    cache = "auto" if request.param == "kept features" else "off"
+    folder = tmp_path_factory.mktemp("peaks")
+    return planned_and_measured(folder, partition_rows=1_400, cache=cache)
+
+
+def test_partitions_do_not_divide_the_rows(compared):
+    plan, *_ = compared
+    assert plan.rows % plan.partition_rows != 0
+    assert plan.cached or max(map(len, plan.passes)) > 1
+
+
+@pytest.mark.parametrize(
+    "stage", ["features", "neighbours and graph", "Z-step", "S-step", "B-step"]
+)
+def test_every_stage_stays_below_its_planned_bytes_and_within_a_factor_of_them(compared, stage):
+    _, planned, measured, _ = compared
+    assert measured[stage] <= planned[stage]
+    assert planned[stage] <= 2.5 * measured[stage]
+
+
+def test_planned_disk_holds_the_run_and_little_more(compared):
+    """Before the third checkpoint, and with fewer edges than the most there can be."""
+    plan, _, _, disk = compared
+    assert disk <= plan.disk_bytes
+    checkpoints = plan.disk["checkpoints"]
+    assert disk >= 0.8 * (plan.disk_bytes - checkpoints)
+
+
+def test_disk_of_the_features_is_their_size():
+    for rows, dims in ((1_000, {"a": 3, "b": 5}), (77, {"a": 1, "b": 1})):
+        plan = make_plan(rows, dims, build_config({"precision": "float32"}), 1, 8 << 30)
+        for g, d in dims.items():
+            assert plan.disk[f"features {g}"] == 4 * rows * d
+        assert plan.disk["checkpoints"] == 3 * rows * (4 * 64 + 8)
+
+
+def test_tally_remembers_the_most_that_was_held():
+    tally = Tally()
+    tally.hold(5)
+    tally.release(tally.hold(10))
+    tally.pass_by(7)
+    tally.hold(1)
+    assert (tally.held, tally.peak) == (6, 15)
+
+
+def test_client_needs_a_few_numbers_a_row_and_matrices_of_the_dimensions():
+    config = build_config({"bits": 64})
+
+    def client(rows, dims):
+        return make_plan(rows, dims, config, 2, 1 << 40).client_bytes
+
+    few, many = client(10_000, {"a": 8, "b": 8}), client(4_000_000, {"a": 8, "b": 8})
+    assert 8 * 3_990_000 <= many - few <= 64 * 3_990_000
+    assert client(10_000, {"a": 2_000, "b": 2_000}) >= 8 * 4_000**2
+
+
+def test_bytes_are_those_of_the_widest_modality_and_grow_with_the_partition():
+    sizes = footprints.Sizes(
+        10_000, 1_000, 10_000, 64, {"a": 100, "b": 10}, 4, {"a": "exact", "b": "exact"}, 0,
+        build_config({}),
+    )  # fmt: skip
+    wider = footprints.Sizes(
+        10_000, 2_000, 10_000, 64, {"a": 100, "b": 10}, 4, {"a": "exact", "b": "exact"}, 0,
+        build_config({}),
+    )  # fmt: skip
+    for formula in (footprints.feature_bytes, footprints.neighbour_bytes, footprints.code_bytes):
+        assert formula(wider) > formula(sizes) > 1_000 * 110 * 4
