@@ -94,15 +94,8 @@ def _in_short(records: Sequence[Record], encoder: str) -> list[str]:
     lines = header(["set", "bits", *(name + marks[name] for name in shown)])
     for (name, bits), found in means.items():
         best = max((v for m, v in found.items() if not methods[m]["supervised"]), default=0.0)
-        cells = [
-            ""
-            if m not in found
-            else f"**{found[m]:.3f}**"
-            if found[m] == best
-            else f"{found[m]:.3f}"
-            for m in shown
-        ]
-        lines.append(row([name, bits, *cells]))
+        cells = {m: f"**{v:.3f}**" if v == best else f"{v:.3f}" for m, v in found.items()}
+        lines.append(row([name, bits, *(cells.get(m, "") for m in shown)]))
     return lines
 
 
