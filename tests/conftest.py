@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import dask
 import numpy as np
@@ -11,6 +12,7 @@ import zarr
 
 from srch_dist.algorithm import Learned, learn_codes
 from srch_dist.config import TrainConfig, build_config
+from srch_dist.fitting import finish_codes
 from srch_dist.graph import GraphReport, set_graph
 from srch_dist.ingest import ingest_source
 from srch_dist.kernels.codes import CodeRule
@@ -20,8 +22,13 @@ from srch_dist.progress import on_console, silent
 from srch_dist.solver.blocks import BlockGraph, load_graph
 from srch_dist.steps import code_rule
 from srch_dist.storage import arrays
+from srch_dist.storage.features import FeatureStore
+from srch_dist.storage.model import Model
 from srch_dist.storage.run import RunDirectory, create_run
-from srch_dist.training import choose_rows, choose_weights
+from srch_dist.training import choose_rows, choose_weights, uses_sample
+
+# The loop of `balanced` without what stands around it; tests of these turn them on.
+PLAIN = {"weights": "equal", "rotate": False, "directions": 0, "encoder": "ridge"}
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,19 @@ class PreparedRun:
     statistics: Statistics
     report: GraphReport
     first_codes: np.ndarray
+    store: FeatureStore
+
+    def finish(self, learned: Learned) -> tuple[Model, dict[str, Any]]:
+        """Final codes and model; see `finish_codes`."""
+        weights = choose_weights(self.report, self.config)
+        return finish_codes(
+            self.directory, self.plan, learned, self.statistics, weights, self.store, self.config
+        )
 
     def learn(self) -> Learned:
         """Run the loop."""
         weights = choose_weights(self.report, self.config)
-        if self.config.method.rotate:
+        if uses_sample(self.config):
             write_sample(self.directory, self.modalities, self.config.method.anchors)
         return learn_codes(
             self.directory, self.plan, self.statistics, weights, self.config, silent()
@@ -107,7 +122,11 @@ def prepare(tmp_path_factory):
         folder = tmp_path_factory.mktemp("run")
         np.savez(folder / "data.npz", **data)
         store = ingest_source(folder / "data.npz", folder / "store.zarr")
-        config = build_config({"bits": 8, "precision": "float64", **options})
+        method = {**PLAIN, **options.pop("method", {})}
+        values = {"bits": 8, "precision": "float64", "method": method, **options}
+        if options.get("preset") == "paper":
+            values["method"] = {**method, "encoder": "projection"}
+        config = build_config(values)
         run = create_run(folder / "run", config)
         rows, _ = choose_rows(store, config)
         plan = make_plan(len(rows), store.modalities, config, workers, 4 << 30)
@@ -117,6 +136,6 @@ def prepare(tmp_path_factory):
         modalities = tuple(store.modalities)
         report = set_graph(run, modalities, plan, config, on_console() if notes else silent())
         first = read_codes(run, 0)
-        return PreparedRun(run, plan, config, modalities, statistics, report, first)
+        return PreparedRun(run, plan, config, modalities, statistics, report, first, store)
 
     return prepared

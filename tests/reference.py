@@ -210,6 +210,44 @@ def ridge_encoder(x, b, ridge):
     return (np.linalg.inv(gram + penalty * np.eye(len(gram))) @ x.T @ b).T
 
 
+def anchor_map(x, rows):
+    """[x, s (k - mean k)]: Gaussian similarities to ``rows`` of x, with three times x's trace."""
+    squared = squared_distances(x[rows])
+    width = np.median(np.sort(squared, axis=1)[:, 10])
+    difference = x[:, None, :] - x[rows][None, :, :]
+    near = np.exp(-np.einsum("ijk,ijk->ij", difference, difference) / width)
+    near = near - near.mean(axis=0)
+    return np.hstack([x, near * np.sqrt(3 * np.sum(x**2) / np.sum(near**2))])
+
+
+def encoded(x, b, encoder, ridge, rows):
+    """Scores of the training rows by an encoder fitted to codes b."""
+    if encoder == "projection":
+        return x @ w_step(x, b).T
+    mapped = anchor_map(x, rows) if encoder == "anchors" else x
+    return mapped @ ridge_encoder(mapped, b, ridge).T
+
+
+def condensed(scores_by_modality, rows, trust, count, random):
+    """What the signs of the final codes are taken of, (n, bits).
+
+    The ``count`` leading directions of the scores, spread by a frame that starts from ``random``
+    (l, bits) and is learned on ``rows``.
+    """
+    total = sum(trust[g] * t / rms(t) for g, t in scores_by_modality.items())
+    total = total - total.mean(axis=0)
+    basis = np.linalg.svd(total, full_matrices=False)[2][:count].T
+    v, frame = total @ basis, polar(basis.T @ random)
+    for _ in range(50):
+        frame = polar(v[rows].T @ sign(v[rows] @ frame))
+    return v @ frame
+
+
+def polar(matrix):
+    u, _, vt = np.linalg.svd(matrix, full_matrices=False)
+    return u @ vt
+
+
 def full_laplacian(graphs, s, trust=None):
     """H = Σ_g H_g with the weights C_g S², times those of the modalities."""
     trust = trust or dict.fromkeys(graphs, 1.0)

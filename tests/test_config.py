@@ -18,7 +18,7 @@ from srch_dist.config import (
 from srch_dist.errors import ConfigError
 
 
-def test_balanced_is_the_default_and_is_as_algorithm_md_defines_it():
+def test_balanced_is_the_default_and_is_as_the_readme_says():
     config = build_config({})
     assert config.preset == "balanced"
     assert (config.graph.k, config.graph.symmetry) == (10, "union")
@@ -33,12 +33,13 @@ def test_balanced_is_the_default_and_is_as_algorithm_md_defines_it():
         "iterations": 20,
         "stop": "changed_bits",
         "threshold": 1e-3,
-        "encoder": "ridge",
+        "encoder": "anchors",
         "ridge": 0.1,
-        # Options beyond algorithm.md, off:
         "center_z": True,
-        "weights": "equal",
-        "rotate": False,
+        "weights": "mutual",
+        "rotate": True,
+        "directions": 32,
+        "loop_bits": 64,
         "anchors": 1000,
     }
     assert config.solver.tolerance == 1e-4
@@ -52,6 +53,8 @@ def test_paper_holds_the_constants_of_the_paper():
     assert (method.alpha, method.beta, method.lam) == (1e-4, 1e-3, 10.0)
     assert (method.scaling, method.encoder, method.rebase) == ("printed", "projection", True)
     assert (method.stop, method.threshold, method.iterations) == ("objective", 1e-5, 20)
+    assert (method.weights, method.rotate, method.directions) == ("equal", False, 0)
+    assert config.loop_bits == config.bits
 
 
 @pytest.mark.parametrize("preset", ["balanced", "paper"])

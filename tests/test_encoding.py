@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -23,16 +24,25 @@ def trained(request, tmp_path_factory):
 
 
 def numpy_bits(model_file: Path, modality: str, rows: np.ndarray) -> np.ndarray:
-    """sign(X' A) as 0/1 (n, l), from the model file alone."""
-    with np.load(model_file, allow_pickle=False) as members:
-        mean, encoder = members[f"mean/{modality}"], members[f"encoder/{modality}"]
-        header = json.loads(str(members["header"]))
+    """Signs of scores as 0/1 (n, l), from the model file alone."""
+    with np.load(model_file, allow_pickle=False) as file:
+        members = dict(file)
+    mean, encoder = members[f"mean/{modality}"], members[f"encoder/{modality}"]
+    header = json.loads(str(members["header"]))
     x = rows.astype(np.float64)
     if header["center"]:
         x = x - mean
     if header["unit_norm"]:
         x = x / np.linalg.norm(x, axis=1, keepdims=True)
-    return x @ encoder.T >= 0
+    scores = x @ encoder.T
+    if modality in header["anchors"]:
+        rows, weights, offset, width = (
+            members[f"anchors/{modality}/{name}"]
+            for name in ("rows", "encoder", "offset", "bandwidth")
+        )
+        squared = ((x[:, None] - rows[None]) ** 2).sum(axis=2)
+        scores += np.exp(-squared / width) @ weights.T + offset
+    return scores >= 0
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
@@ -70,8 +80,8 @@ def test_rows_are_encoded_as_the_store_is(trained):
 
 
 def test_the_mean_itself_has_no_direction_and_gets_all_ones(trained):
-    """A row that is zero after centring: sign(0) = +1."""
-    model = load_model(trained.run.path)
+    """A row that is zero after centring: sign(0) = +1, where no anchor is near it."""
+    model = dataclasses.replace(load_model(trained.run.path), anchors={})
     assert encode_rows(model, "image", model.means["image"][None]).tolist() == [[255, 255, 255]]
 
 

@@ -98,20 +98,24 @@ def test_run_directory_holds_what_the_issue_lists(trained):
 def test_resolved_options_are_recorded(trained, store):
     config = load_config(trained.run.path / "config.yaml")
     assert (config.data, config.seed, config.partition_rows) == (store.path, 7, 20)
-    assert (config.method.alpha, config.method.encoder) == ("median", "ridge")
+    assert (config.method.alpha, config.method.encoder) == ("median", "anchors")
 
 
-def test_codes_and_rows_are_those_of_the_rows_trained_on(trained, store):
+def test_codes_and_rows_are_those_of_the_rows_trained_on(trained, store, tmp_path):
     rows = train_rows(store)
     np.testing.assert_array_equal(
         zarr.open_array(trained.run.path / "rows.zarr", mode="r")[:], rows
     )
     codes = zarr.open_array(trained.run.path / "codes.zarr", mode="r")
     assert (codes.shape, codes.dtype) == ((len(rows), 2), np.uint8)
-    last = trained.run.summary()["iterations"]
-    checkpoint = zarr.open_array(trained.run.checkpoint(last, "codes"), mode="r")
-    np.testing.assert_array_equal(codes[:], checkpoint[:])
     assert len(np.unique(codes[:], axis=0)) > 10
+    for key in ("directions", "share", "effective_bits"):
+        assert trained.run.summary()["condensed"][key] > 0
+    run = train_here(store.path, tmp_path / "plain", evaluate=False, method={"directions": 0}).run
+    last = run.checkpoint(run.summary()["iterations"], "codes")
+    learned = zarr.open_array(run.path / "codes.zarr", mode="r")[:]
+    np.testing.assert_array_equal(learned, zarr.open_array(last, mode="r")[:])
+    assert run.summary()["condensed"] == {}
 
 
 @pytest.mark.parametrize("preset", ["balanced", "paper"])
@@ -201,8 +205,9 @@ def test_model_holds_means_projections_encoder_and_versions(trained, store):
 
 @pytest.mark.parametrize("preset", ["balanced", "paper"])
 def test_encoder_follows_from_features_and_learned_codes(store, tmp_path, preset):
-    """Ridge regression of B on X for `balanced`, the W of a last W-step for `paper`."""
-    run = train_here(store.path, tmp_path / "a", preset, evaluate=False).run
+    """Ridge regression of B on X where asked for, the W of a last W-step for `paper`."""
+    method = {"encoder": "ridge"} if preset == "balanced" else {}
+    run = train_here(store.path, tmp_path / "a", preset, evaluate=False, method=method).run
     model, rows = load_model(run.path), train_rows(store)
     packed = zarr.open_array(run.path / "codes.zarr", mode="r")[:]
     b = 2.0 * np.unpackbits(packed, axis=1, bitorder="little") - 1

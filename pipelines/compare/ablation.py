@@ -4,7 +4,7 @@
 
 Every figure is a run of the engine; runs that several parts need are made once. Results go to
 ``ablation.json`` (every run), ``ablation.md`` (tables) and ``figure5-PRESET-BITS.png``, renewed
-after each data set and width. Reading of the paper's rows:
+after each data set. Reading of the paper's rows:
 
 - Without the similarity loss: λ = 0 and β → 0 as printed, ω = 0 when balanced.
 - Without the quantisation or without the reconstruction loss: for l ≤ d both leave the closed forms
@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,7 @@ from srch_dist.errors import SrchError
 from .ablation_report import markdown, plot_sweeps
 from .data import RetrievalTask, open_source
 from .engine import Engine, open_engine
+from .pool import map_sets
 
 Values = dict[str, Any]
 Preset = Literal["paper", "balanced"]
@@ -70,6 +72,7 @@ LEVERS: dict[str, tuple[Values, Values]] = {
     "centring of Z": _on_and_off("center_z", True, False),
     "rotation": _on_and_off("rotate", True, False),
     "anchor encoder (off: ridge)": _on_and_off("encoder", "anchors", "ridge"),
+    "spread directions (off: 0)": _on_and_off("directions", _BALANCED.directions, 0),
 }
 
 # Figure 5: parameter, then values; the paper's own values are not printed, only its defaults.
@@ -109,6 +112,8 @@ class Options:
     """Worker processes of the cluster."""
     scheduler: str | None = None
     """Address of a running Dask scheduler instead."""
+    jobs: int = 1
+    """Sets worked on at once, in processes of their own."""
 
 
 def swept(parameter: str, value: float) -> Values:
@@ -142,18 +147,25 @@ def run_key(preset: str, values: Mapping[str, Any]) -> str:
 
 
 def run_all(options: Options) -> list[dict[str, Any]]:
-    """Run every variant, save after each width, and return every record."""
+    """Run every variant, save after each set, and return every record."""
     records: list[dict[str, Any]] = []
     options.out.mkdir(parents=True, exist_ok=True)
+    for found in map_sets(partial(_run_set, options), options.stores, options.jobs):
+        records += found
+        save(options, records)
+    return records
+
+
+def _run_set(options: Options, source: Path) -> list[dict[str, Any]]:
+    """Every variant, width and seed of one set."""
+    records = []
     with open_engine(options.workers, options.scheduler) as engine:
-        for source in options.stores:
-            task = RetrievalTask.load(open_source(source, engine.scratch))
-            for bits in options.bits:
-                for preset, values in variants(options):
-                    for seed in range(options.seeds):
-                        records.append(_run(engine, task, preset, values, bits, seed))
-                save(options, records)
-                print(f"{task.name}, {bits} bits: {len(records)} runs so far", flush=True)
+        task = RetrievalTask.load(open_source(source, engine.scratch))
+        for bits in options.bits:
+            for preset, values in variants(options):
+                for seed in range(options.seeds):
+                    records.append(_run(engine, task, preset, values, bits, seed))
+            print(f"{task.name}, {bits} bits: {len(records)} runs so far", flush=True)
     return records
 
 

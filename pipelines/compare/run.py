@@ -10,12 +10,9 @@ What is finished of a set lies in ``parts/``: with ``--resume`` it is not run ag
 from __future__ import annotations
 
 import json
-import multiprocessing
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +27,7 @@ from .data import RetrievalTask, open_source
 from .encoders import CommonEncoders
 from .engine import Engine, open_engine
 from .grids import DETERMINISTIC, GRIDS, SRCH, method_names
+from .pool import map_sets
 from .published import published_records
 from .scoring import Measures, score_model
 from .table import ENCODERS, best_points, markdown
@@ -149,15 +147,9 @@ def run_all(options: Options) -> list[Record]:
     wanted = _chosen_methods(options)
     (options.out / "parts").mkdir(parents=True, exist_ok=True)
     records: list[Record] = []
-    work = partial(_run_set, options, wanted)
-    with ExitStack() as stack:
-        apply: Callable[..., Iterable[list[Record]]] = map
-        if options.jobs > 1:
-            spawn = multiprocessing.get_context("spawn")
-            apply = stack.enter_context(ProcessPoolExecutor(options.jobs, spawn)).map
-        for found in apply(work, options.stores):
-            records += found
-            _save(options, records)
+    for found in map_sets(partial(_run_set, options, wanted), options.stores, options.jobs):
+        records += found
+        _save(options, records)
     return records
 
 

@@ -29,6 +29,11 @@ inside LAPACK and faiss); of SRCH, the largest resident memory of a worker up to
 interpreter and libraries, about 200 MB, included). So the two kinds do not compare."""
 
 
+_SHORT_NOTE = """\
+Means over seeds; in bold the best without labels of each row, † uses labels, ‡ compares real
+values (the width of the code is then that of the row, not of the method)."""
+
+
 def best_points(records: Sequence[Record]) -> dict[str, Record]:
     """By encoder the record with the highest MAP, mean of both directions."""
     best: dict[str, Record] = {}
@@ -57,6 +62,9 @@ def markdown(records: Sequence[Record]) -> str:
         return "No results.\n"
     directions = " / ".join(records[0]["directions"])
     parts = ["# Comparison", "", _NOTE.format(directions=directions), "", *_table(records)]
+    for encoder in ENCODERS:
+        heading = f"## In short: MAP, mean of both directions, {_HEADS[encoder]}"
+        parts += ["", heading, "", _SHORT_NOTE, "", *_in_short(records, encoder)]
     parts += ["", "## SRCH balanced against the best of the others", "", *_summary(records)]
     parts += ["", "## Published, not run here", "", *_published()]
     return "\n".join(parts) + "\n"
@@ -75,6 +83,32 @@ def _table(records: Sequence[Record]) -> list[str]:
                 cells[0] += f" {len(errors)} of {len(mine)} refused: {errors[0]}"
             lines.append(row([name, bits, method, *cells, *_costs(mine)]))
     return lines
+
+
+def _in_short(records: Sequence[Record], encoder: str) -> list[str]:
+    """A row a set and width, a column a method, the mean of both directions in each cell."""
+    methods = {r["method"]: r for r in records}
+    marks = {name: " †" * r["supervised"] + " ‡" * r["real"] for name, r in methods.items()}
+    means = {(r["set"], r["bits"]): _method_means(records, r, encoder) for r in records}
+    shown = [name for name in methods if any(name in found for found in means.values())]
+    lines = header(["set", "bits", *(name + marks[name] for name in shown)])
+    for (name, bits), found in means.items():
+        best = max((v for m, v in found.items() if not methods[m]["supervised"]), default=0.0)
+        cells = {m: f"**{v:.3f}**" if v == best else f"{v:.3f}" for m, v in found.items()}
+        lines.append(row([name, bits, *(cells.get(m, "") for m in shown)]))
+    return lines
+
+
+def _method_means(records: Sequence[Record], like: Record, encoder: str) -> dict[str, float]:
+    """By method the mean MAP over seeds and directions, on the set and width of ``like``."""
+    here = [r for r in records if (r["set"], r["bits"]) == (like["set"], like["bits"])]
+    found = {}
+    for method in dict.fromkeys(r["method"] for r in here):
+        mine = [r for r in here if r["method"] == method and r.get("best_for")]
+        scores = shown_scores(mine, encoder, "map")
+        if scores is not None:
+            found[method] = float(scores.mean())
+    return found
 
 
 def _costs(records: list[Record]) -> tuple[str, str]:

@@ -1,0 +1,94 @@
+"""Final codes spread from the directions of the loop's scores, against the dense reference."""
+
+import numpy as np
+import pytest
+import reference
+from conftest import read_array
+
+from srch_dist.condensing import _FRAME_STREAM
+from srch_dist.errors import SrchError
+from srch_dist.kernels.bits import random_codes, unpack_codes
+
+N, LOOP_BITS = 150, 16
+METHOD = {"loop_bits": LOOP_BITS, "directions": 5, "iterations": 3, "weights": "mutual"}
+
+
+def final_codes(run):
+    return unpack_codes(read_array(run.directory.codes))
+
+
+@pytest.fixture(scope="module")
+def features():
+    return reference.paired_features(5, N, (12, 9))
+
+
+@pytest.fixture(scope="module")
+def finish(prepare, features):
+    """A function that trains and finishes: the run, the loop's codes, the model, the record."""
+
+    def finished(bits=24, encoder="anchors", anchors=40, seed=0, partition_rows=N, **method):
+        method = {**METHOD, "encoder": encoder, "anchors": anchors, **method}
+        run = prepare(
+            features, bits=bits, seed=seed, method=method, partition_rows=partition_rows, blocks=2
+        )
+        learned = run.learn()
+        return run, run.codes(learned.iteration), *run.finish(learned)
+
+    return finished
+
+
+@pytest.mark.parametrize("encoder", ["ridge", "anchors", "projection"])
+@pytest.mark.parametrize("bits", [8, 24])
+def test_final_codes_are_those_of_the_reference(finish, encoder, bits):
+    run, loop, _, record = finish(bits, encoder, partition_rows=47)
+    x = run.features()
+    rows = read_array(run.directory.sample("rows"))
+    scores = {g: reference.encoded(x[g], loop, encoder, 0.1, rows) for g in x}
+    neighbours = [reference.nearest(x[g], 10) for g in x]
+    trust = dict(zip(x, reference.mutual_trust(neighbours), strict=True))
+    random = random_codes(_FRAME_STREAM, np.arange(LOOP_BITS), bits).astype(float)
+    expected = reference.condensed(scores, rows, trust, 5, random)
+    found = final_codes(run)
+    differing = found != reference.sign(expected)
+    assert (np.abs(expected[differing]) <= reference.SCORE_TOLERANCE).all()
+    assert found.shape == (N, bits)
+    assert record["directions"] == 5
+    assert 0.5 < record["share"] <= 1.0
+
+
+@pytest.mark.parametrize("partition_rows", [13, 47, N + 5])
+def test_partitions_change_neither_codes_nor_model(finish, partition_rows):
+    whole, _, model, record = finish()
+    cut, _, other, again = finish(partition_rows=partition_rows)
+    np.testing.assert_array_equal(final_codes(cut), final_codes(whole))
+    assert again == pytest.approx(record, rel=1e-9)
+    for g in model.means:
+        np.testing.assert_allclose(other.encoders[g], model.encoders[g], rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(
+            other.anchors[g].encoder, model.anchors[g].encoder, rtol=1e-6, atol=1e-8
+        )
+
+
+def test_the_model_is_fitted_to_the_final_codes(finish):
+    run, _, model, _ = finish(encoder="ridge")
+    codes = final_codes(run)
+    for g, x in run.features().items():
+        expected = reference.ridge_encoder(x, codes, 0.1)
+        np.testing.assert_allclose(model.encoders[g], expected, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(model.projections[g], reference.w_step(x, codes), atol=1e-8)
+    assert (model.bits, model.anchors) == (24, {})
+
+
+def test_the_seed_turns_the_frame(finish):
+    assert np.mean(final_codes(finish(seed=1)[0]) != final_codes(finish()[0])) > 0.1
+
+
+def test_without_directions_the_codes_are_those_of_the_loop(finish):
+    run, loop, model, record = finish(directions=0)
+    np.testing.assert_array_equal(final_codes(run), loop)
+    assert (record, model.bits) == ({}, 24)
+
+
+def test_codes_of_one_direction_have_collapsed(finish):
+    with pytest.raises(SrchError, match=r"spread from 1 directions: 24 bits are worth 1\.00"):
+        finish(directions=1)
