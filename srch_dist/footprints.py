@@ -16,6 +16,7 @@ from srch_dist.config import TrainConfig
 from srch_dist.kernels.aggregation import ZONE_ROWS
 from srch_dist.kernels.anchors import TILE
 from srch_dist.kernels.clusters import PROJECTED, order_clusters, routing_clusters, sample_size
+from srch_dist.kernels.edges import CONNECTED_EDGES
 from srch_dist.kernels.features import TILE_ROWS
 from srch_dist.kernels.laplacian import DISTANCE_VALUES
 
@@ -198,12 +199,15 @@ def graph_bytes(sizes: Sizes) -> int:
     task.hold(2 * directed)  # keys out of the block's rows, and about as many into them
     task.pass_by(3 * 2 * directed)  # both, sorted, and what is distinct of them
     task.release(2 * directed)
-    task.pass_by(5 * 8 * edges)  # the modalities' keys in one order, and which hold each
+    # The modalities' keys in one order, with what sorting takes, or what is distinct of them.
+    task.pass_by(3 * 8 * edges)
+    task.release(count * 2 * directed)
     task.hold(edges * (8 + count) + 8 * rows)  # neighbours, members, ends of rows
-    task.pass_by(edges * count * 8 * 2)  # running counts of the members
-    task.hold(8 * edges)  # owners
-    # Components: both ends, their order, sorted and renumbered; a sparse matrix twice.
-    task.pass_by(2 * edges * 8 * 4 + edges * 2 * 9)
+    task.pass_by(8 * edges)  # running counts of a modality's members
+    # Components: both ends of edges and of earlier connections, their order, sorted and
+    # renumbered; a sparse matrix twice.
+    connected = min(edges, CONNECTED_EDGES) + min(edges, sizes.rows)
+    task.pass_by(connected * (2 * 8 * 4 + 2 * 9))
     return task.peak
 
 

@@ -97,7 +97,7 @@ def test_plan_that_does_not_fit_is_refused_with_stage_and_both_numbers():
     text = str(refusal.value)
     found = re.search(r"the (\S+) stage needs (\d+) MiB .*of its 1024 MiB only (\d+) MiB", text)
     assert found
-    assert found[1] in {"features", "neighbours", "graph", "Z-step", "B-step"}
+    assert found[1] in {"features", "neighbours", "graph", "Z-step", "S-step", "B-step"}
     assert int(found[2]) > int(found[3])
     assert int(found[3]) < 1024
     assert "--memory-limit" in text

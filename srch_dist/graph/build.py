@@ -158,6 +158,7 @@ def _write_block(
         nearest = arrays.read_rows(run.neighbours(g, "distances"), start, stop)[:, 0]
         duplicates.append(int(np.count_nonzero(nearest == 0)))
     adjacency = kernels.build_adjacency(keys, stop - start, plan.rows)
+    keys.clear()
     degrees = kernels.degrees(adjacency)
     for p in plan.block_partitions(block):
         low, high = plan.span(p)
@@ -165,13 +166,12 @@ def _write_block(
         for kind in ("indptr", "indices", "members"):
             arrays.create_chunk(run.edges(p, kind), getattr(part, kind))
         arrays.write_rows(run.degrees, low, degrees[low - start : high - start])
-    owners = np.repeat(np.arange(start, stop), np.diff(adjacency.indptr))
     return _Counts(
         degrees.sum(axis=0, dtype=np.int64),
         (degrees == 0).sum(axis=0, dtype=np.int64),
         np.array(duplicates),
         np.array(shared),
-        kernels.component_stars(owners, adjacency.indices),
+        kernels.connect_rows(adjacency, start),
     )
 
 

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.int64]
 
 _TRUSTED_SHARE, _SHARE_POWER = 0.65, 3
+# Edges that are connected at once: sorting their ends takes many times their bytes.
+CONNECTED_EDGES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -78,20 +80,20 @@ def build_adjacency(keys: Sequence[IntArray], rows: int, n: int) -> Adjacency:
     members = np.zeros((len(merged), len(keys)), dtype=np.bool_)
     for modality, part in enumerate(keys):
         members[np.searchsorted(merged, part), modality] = True
-    owner = merged // n
-    indptr = np.searchsorted(owner, np.arange(rows + 1)).astype(np.int64)
-    return Adjacency(indptr, merged % n, members)
+    indptr = np.searchsorted(merged, np.arange(rows + 1) * n).astype(np.int64)
+    return Adjacency(indptr, np.remainder(merged, n, out=merged), members)
 
 
 def degrees(adjacency: Adjacency) -> NDArray[np.int32]:
     """Distinct undirected edges of each row in each modality's graph, (rows, modalities)."""
-    counts = np.concatenate(
-        [
-            np.zeros((1, adjacency.members.shape[1]), dtype=np.int64),
-            adjacency.members.cumsum(axis=0),
-        ]
-    )
-    result: NDArray[np.int32] = np.diff(counts[adjacency.indptr], axis=0).astype(np.int32)
+    rows, modalities = len(adjacency.indptr) - 1, adjacency.members.shape[1]
+    result = np.zeros((rows, modalities), dtype=np.int32)
+    for modality in range(modalities):
+        counts = np.cumsum(adjacency.members[:, modality], dtype=np.int64)
+        before = np.zeros(rows + 1, dtype=np.int64)
+        later = adjacency.indptr > 0
+        before[later] = counts[adjacency.indptr[later] - 1]
+        result[:, modality] = np.diff(before)
     return result
 
 
@@ -145,6 +147,20 @@ def component_stars(nodes: IntArray, others: IntArray) -> IntArray:
     _, first = np.unique(labels, return_index=True)
     lowest = touched[first][labels]
     stars: IntArray = np.stack([touched, lowest], axis=1)[touched != lowest]
+    return stars
+
+
+def connect_rows(adjacency: Adjacency, first_row: int) -> IntArray:
+    """`component_stars` of the edges of rows from ``first_row`` on, some millions at a time."""
+    stars = np.empty((0, 2), dtype=np.int64)
+    count = len(adjacency.indices)
+    for start in range(0, count, CONNECTED_EDGES):
+        stop = min(start + CONNECTED_EDGES, count)
+        own = np.searchsorted(adjacency.indptr, np.arange(start, stop), side="right") - 1
+        stars = component_stars(
+            np.concatenate([stars[:, 0], first_row + own]),
+            np.concatenate([stars[:, 1], adjacency.indices[start:stop]]),
+        )
     return stars
 
 

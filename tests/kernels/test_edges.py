@@ -7,8 +7,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from srch_dist.kernels.edges import (
+    Adjacency,
     build_adjacency,
     component_stars,
+    connect_rows,
     degrees,
     directed_pairs,
     edge_weights,
@@ -126,6 +128,18 @@ def test_components_are_those_of_scipy_for_any_split_of_the_edges(edges, cut):
     expected = lowest_of_components(nodes, others, 25)
     np.testing.assert_array_equal(lowest, expected)
     assert 25 - len(stars) == len(np.unique(expected))
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 10_000])
+def test_rows_are_connected_in_pieces_as_at_once(at_once, monkeypatch):
+    monkeypatch.setattr("srch_dist.kernels.edges.CONNECTED_EDGES", at_once)
+    rng = np.random.default_rng(4)
+    neighbours = np.sort(rng.integers(0, 60, size=(20, 2)), axis=1)
+    indptr = np.arange(0, 41, 2)
+    members = np.ones((40, 1), dtype=bool)
+    found = connect_rows(Adjacency(indptr, neighbours.ravel(), members), 10)
+    expected = component_stars(np.repeat(np.arange(10, 30), 2), neighbours.ravel())
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_modalities_are_weighted_by_their_share_of_mutual_edges():
