@@ -13,8 +13,8 @@ from test_training import train_here
 from srch_dist.ingest import ingest_source
 
 BITS = 32
-# Means of three seeds, image → text and text → image (algorithm.md).
-PAPER, BALANCED = (0.456, 0.448), (0.556, 0.551)
+# Means of five seeds, image → text and text → image (README).
+PAPER, BALANCED = (0.453, 0.442), (0.593, 0.588)
 DATA = Path(str(resources.files("srch_dist"))) / "data"
 
 
@@ -119,10 +119,10 @@ def test_balanced_beats_binary_codes_of_cca_with_itq(maps, emoji, embedded):
 
     itq = both_directions(emoji, hamming)
     assert itq == pytest.approx((0.385, 0.399), abs=0.03)  # the baseline is what it should be
-    assert all(np.array(maps["balanced"]) > np.array(itq) + 0.1)
+    assert all(np.array(maps["balanced"]) > np.array(itq) + 0.15)
 
 
-def test_balanced_is_not_behind_the_real_valued_embedding(maps, emoji, embedded):
+def test_balanced_is_a_tenth_above_the_real_valued_embedding(maps, emoji, embedded):
     best = np.zeros(2)
     for width in (8, 16, 32, 64):
         unit = {
@@ -135,7 +135,7 @@ def test_balanced_is_not_behind_the_real_valued_embedding(maps, emoji, embedded)
 
         best = np.maximum(best, both_directions(emoji, cosine))
     assert best == pytest.approx((0.504, 0.503), abs=0.02)
-    assert all(np.array(maps["balanced"]) > best)
+    assert all(np.array(maps["balanced"]) > 1.1 * best)
 
 
 def test_shipped_arrays_are_what_the_licence_note_says(emoji):
