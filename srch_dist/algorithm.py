@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from srch_dist import execution
 from srch_dist.code_pass import b_step, load_features
 from srch_dist.config import MethodConfig, TrainConfig, fingerprint
+from srch_dist.embedding import Embedding, Rebased, embedding_weight, s_step, z_step
 from srch_dist.errors import SrchError
 from srch_dist.kernels.codes import COLLAPSED, CodeSums, effective_bits
 from srch_dist.kernels.objective import Objective, auto_encoding_terms
@@ -21,16 +22,7 @@ from srch_dist.planning import Plan
 from srch_dist.preparation import Statistics
 from srch_dist.progress import Progress
 from srch_dist.solver.blocks import load_graph
-from srch_dist.steps import (
-    Embedding,
-    Rebased,
-    code_rule,
-    embedding_weight,
-    rotation,
-    s_step,
-    w_step,
-    z_step,
-)
+from srch_dist.steps import code_rule, rotation, w_step
 from srch_dist.storage.run import RunDirectory
 
 Matrix = NDArray[np.float64]

@@ -7,8 +7,9 @@ from conftest import read_array
 
 from srch_dist import execution
 from srch_dist.code_pass import b_step
+from srch_dist.embedding import s_step, z_step
 from srch_dist.errors import SrchError
-from srch_dist.steps import s_step, w_step, z_step
+from srch_dist.steps import w_step
 
 N = 150
 PRESETS = {"balanced": reference.BALANCED, "paper": reference.PAPER}
@@ -186,7 +187,7 @@ def test_objective_falls_over_z_s_and_b_steps_of_the_printed_preset(prepare):
 
         values = [total(z, s, b)]
         found = z_step(graph, run.directory, rebased, warm, iteration, run.config, len(x))
-        z, warm = np.concatenate(execution.run_all(found.blocks)).astype(float), found
+        z, warm = np.concatenate(execution.run_all(found.groups[0])).astype(float), found
         values.append(total(z, s, b))
         rebased = s_step(graph, found.groups, run.config)
         s = {

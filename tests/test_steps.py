@@ -9,7 +9,8 @@ import reference
 from srch_dist import execution
 from srch_dist.code_pass import b_step, load_features
 from srch_dist.config import build_config
-from srch_dist.steps import s_step, w_step, z_step
+from srch_dist.embedding import s_step, z_step
+from srch_dist.steps import w_step
 
 N, BITS, K = 90, 8, 5
 CUTS = {"one block": {}, "three blocks": {"partition_rows": 20, "blocks": 3}}
@@ -97,7 +98,7 @@ def test_z_step_solves_equation_14(state):
     found = state.z_step()
     matrix, beta = state.system()
     z = np.linalg.solve(matrix, beta * state.b)
-    np.testing.assert_allclose(values_of(found.blocks), z, atol=1e-6)
+    np.testing.assert_allclose(values_of(found.groups[0]), z, atol=1e-6)
     assert found.cg_residual <= 1e-10
     assert found.cg_iterations > 0
 
@@ -109,12 +110,12 @@ def test_z_step_weighs_rebased_edges_with_the_square_of_s(state):
     _, s = reference.s_step(state.graphs, z.astype(np.float64), state.options)
     matrix, beta = state.system(s)
     expected = np.linalg.solve(matrix, beta * state.b)
-    np.testing.assert_allclose(values_of(found.blocks), expected, atol=1e-6)
+    np.testing.assert_allclose(values_of(found.groups[0]), expected, atol=1e-6)
 
 
 def test_z_step_stores_the_embedding_and_knows_its_mean_and_spread(state):
     found = state.z_step()
-    z = values_of(found.blocks)
+    z = values_of(found.groups[0])
     assert z.dtype == np.float32
     np.testing.assert_array_equal(state.run.embedding(1), z)
     wide = z.astype(np.float64)
@@ -124,10 +125,10 @@ def test_z_step_stores_the_embedding_and_knows_its_mean_and_spread(state):
 
 def test_warm_start_takes_fewer_iterations_to_the_same_embedding(state):
     cold = state.z_step()
-    before = values_of(cold.blocks)
+    before = values_of(cold.groups[0])
     warm = state.z_step(warm=cold)
     assert warm.cg_iterations < cold.cg_iterations
-    np.testing.assert_allclose(values_of(warm.blocks), before, atol=2e-7)
+    np.testing.assert_allclose(values_of(warm.groups[0]), before, atol=2e-7)
 
 
 @pytest.mark.parametrize("preset", ["balanced", "paper"])
@@ -136,7 +137,7 @@ def test_embedding_is_as_exact_as_the_tolerance(prepare, preset):
     tolerance = build_config({}).solver.tolerance
     state = State(prepare, (12, 9), preset, tolerance=tolerance, n=400)
     found = state.z_step()
-    z = values_of(found.blocks)
+    z = values_of(found.groups[0])
     matrix, beta = state.system()
     exact = np.linalg.solve(matrix, beta * state.b)
     assert np.linalg.norm(z - exact) <= tolerance * np.linalg.norm(exact)
@@ -177,7 +178,7 @@ def test_an_embedding_that_is_constant_leaves_every_edge_at_one(balanced):
     assert rebased.sparsity == 0.0
     matrix, beta = balanced.system()
     z = np.linalg.solve(matrix, beta * balanced.b)
-    np.testing.assert_allclose(values_of(balanced.z_step(rebased).blocks), z, atol=1e-6)
+    np.testing.assert_allclose(values_of(balanced.z_step(rebased).groups[0]), z, atol=1e-6)
 
 
 def test_where_the_median_is_zero_the_smallest_positive_length_serves(balanced):
@@ -208,7 +209,7 @@ def run_b_step(state):
     run = state.run
     w = w_step(run.statistics.cross_covariance)
     found = state.z_step()
-    z = values_of(found.blocks).astype(np.float64)
+    z = values_of(found.groups[0]).astype(np.float64)
     rule = run.rule(w, found)
     result = b_step(run.directory, run.plan, run.modalities, rule, 1)
     wanted = reference.scores(

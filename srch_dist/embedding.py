@@ -1,0 +1,314 @@
+"""The Z- and S-step of Algorithm 1 as Dask graphs: the embedding, and the graph rebased by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.config import TrainConfig
+from srch_dist.footprints import vector_dtype
+from srch_dist.kernels import histogram
+from srch_dist.kernels.bits import unpack_codes
+from srch_dist.kernels.laplacian import (
+    GraphBlock,
+    SystemBlock,
+    edge_distances,
+    edge_terms,
+    semantic_weights,
+    system_block,
+)
+from srch_dist.planning import Plan
+from srch_dist.solver.blocks import BlockGraph
+from srch_dist.solver.cg import solve
+from srch_dist.solver.coarse import build_preconditioner
+from srch_dist.storage import arrays
+from srch_dist.storage.run import RunDirectory
+
+Array = NDArray[Any]
+Matrix = NDArray[np.float64]
+# Width at which the median of the distances is taken as known, relative to its value.
+_MEDIAN_WIDTH = 1e-7
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Z on the workers and what the client knows of it.
+
+    Attributes
+    ----------
+    groups : for each group of columns, float32 (rows, columns) a block. With one group they stay
+        in memory; with several they are read from the checkpoint where they are used.
+    checksums : crc32 of each partition as stored.
+    mean : (l,) over all rows. rms : of the entries about their column's mean.
+    cg_iterations, cg_residual : of the slowest column.
+    """
+
+    groups: Sequence[Sequence[Delayed]]
+    checksums: Sequence[int]
+    mean: Matrix
+    rms: float
+    cg_iterations: int
+    cg_residual: float
+
+
+@dataclass(frozen=True)
+class Rebased:
+    """S, as the edge lengths it follows from (on the workers) and α.
+
+    Attributes
+    ----------
+    distances : ‖z_i - z_j‖² (edges,) a block.
+    alpha : α of Eq. 15, infinite where S = 1. lam : the paper's λ.
+    semantic, sparsity : λ times Eq. 4 and α times Eq. 7, summed over the modalities.
+    """
+
+    distances: Sequence[Delayed]
+    alpha: float
+    lam: float
+    semantic: float
+    sparsity: float
+
+
+@dataclass(frozen=True)
+class _StoredPart:
+    """Column sums and sums of squares (columns,) of rows of Z."""
+
+    sums: Matrix
+    squares: Matrix
+
+    def __add__(self, other: _StoredPart) -> _StoredPart:
+        return _StoredPart(self.sums + other.sums, self.squares + other.squares)
+
+
+def embedding_weight(config: TrainConfig, modalities: int) -> float:
+    """β of Eqs. 14 and 17 for G modalities: Eq. 9 holds G copies of Eq. 5, hence G β / 2."""
+    return config.method.beta * modalities / 2
+
+
+def z_step(
+    graph: BlockGraph,
+    run: RunDirectory,
+    rebased: Rebased | None,
+    warm: Embedding | None,
+    iteration: int,
+    config: TrainConfig,
+    modalities: int,
+) -> Embedding:
+    """Z = β B (βI + λH)⁻¹ (Eq. 14) by conjugate gradients, stored in the iteration's checkpoint.
+
+    ``rebased`` None is S = 1; ``warm`` None starts from zero. B is that of the iteration before.
+    Columns are solved group by group; each is frozen on its own account, so groups change nothing.
+    """
+    plan, bits = graph.plan, config.loop_bits
+    dtype = vector_dtype(config)
+    beta, lam = embedding_weight(config, modalities), config.method.lam
+    alpha = np.inf if rebased is None else rebased.alpha
+    lengths: Sequence[Any] = rebased.distances if rebased else [None] * len(plan.blocks)
+    systems = execution.keep(
+        [
+            execution.task(_system, graph.blocks[b], lengths[b], alpha, beta, lam, dtype)
+            for b in plan.blocks
+        ]
+    )
+    preconditioner = build_preconditioner(graph, systems, beta, config.solver)
+    path = run.checkpoint(iteration, "z")
+    arrays.remove(path)
+    arrays.create_array(
+        path, (plan.rows, bits), plan.partition_rows, np.float32, chunk_columns=plan.columns
+    )
+    groups, stored, ends = [], [], []
+    for number, columns in enumerate(plan.column_groups(bits)):
+        right, start = [], []
+        for b in plan.blocks:
+            span = plan.block_span(b)
+            side = execution.task(_right_side, run, iteration - 1, span, columns, beta, dtype)
+            first = side if warm is None else warm.groups[number][b]
+            right.append(side)
+            start.append(execution.task(_start, first, warm is None, dtype))
+        solution, last = solve(graph, systems, preconditioner, right, start, config.solver)
+        ends.append(last)
+        blocks, sums = _store_columns(run, iteration, plan, columns, solution, bits)
+        groups.append(blocks)
+        stored.append(sums)
+    mean = np.concatenate([part.sums for part in stored]) / plan.rows
+    squares = np.concatenate([part.squares for part in stored])
+    variance = float(np.mean(squares / plan.rows - mean**2))
+    return Embedding(
+        groups,
+        _checksums(run, iteration, plan),
+        mean,
+        float(np.sqrt(max(variance, 0.0))),
+        max(last.iterations for last in ends),
+        float(max(np.max(last.residual) for last in ends)),
+    )
+
+
+def s_step(graph: BlockGraph, groups: Sequence[Sequence[Delayed]], config: TrainConfig) -> Rebased:
+    """Rebase the graph: edge lengths from Z, α, and S by Eq. 15 (kept as lengths and α).
+
+    ``groups`` holds Z as of `Embedding`; lengths add up over the groups of columns.
+    """
+    method = config.method
+    distances: list[Any] = [None] * len(graph.blocks)
+    for blocks in groups:
+        halos = graph.exchange(blocks)
+        distances = execution.keep(
+            [
+                execution.task(_edge_lengths, block, z, halo, before)
+                for block, z, halo, before in zip(
+                    graph.blocks, blocks, halos, distances, strict=True
+                )
+            ]
+        )
+        # One group after the other: all at once would be all of Z in memory.
+        execution.run_all([execution.task(len, lengths) for lengths in distances])
+    distances = execution.keep([execution.task(_as_stored, lengths) for lengths in distances])
+    alpha = _choose_alpha(graph, distances, config)
+    parts = [
+        execution.task(_terms, block, lengths, alpha, method.lam)
+        for block, lengths in zip(graph.blocks, distances, strict=True)
+    ]
+    pull, spread = execution.run_one(execution.add_up(parts))
+    sparsity = 0.0 if np.isinf(alpha) else alpha * spread
+    return Rebased(distances, alpha, method.lam, method.lam * pull, sparsity)
+
+
+def _choose_alpha(graph: BlockGraph, distances: Sequence[Delayed], config: TrainConfig) -> float:
+    """α: infinite without rebase, a number, or λ times the median squared edge length."""
+    if not config.method.rebase:
+        return float("inf")
+    if config.method.alpha != "median":
+        return float(config.method.alpha)
+    # Without λ the weights S do not matter; any positive α serves.
+    return max(config.method.lam, 1e-12) * _median_length(graph, distances)
+
+
+def _median_length(graph: BlockGraph, distances: Sequence[Delayed]) -> float:
+    """Median of ‖z_i - z_j‖², edges of several graphs counted as often.
+
+    Where it is zero the smallest positive length serves; infinite where there is none.
+    """
+    limits = histogram.FULL_RANGE
+    while True:
+        parts = [
+            execution.task(_count_lengths, block, lengths, limits)
+            for block, lengths in zip(graph.blocks, distances, strict=True)
+        ]
+        counts: histogram.Counts = execution.run_one(execution.add_up(parts))
+        limits = histogram.median_limits(counts)
+        if limits[1] == 0.0:
+            return counts.smallest
+        if limits[1] - limits[0] <= _MEDIAN_WIDTH * limits[1]:
+            return 0.5 * (limits[0] + limits[1])
+
+
+def _system(
+    block: GraphBlock,
+    lengths: Array | None,
+    alpha: float,
+    beta: float,
+    lam: float,
+    dtype: np.dtype[Any],
+) -> SystemBlock:
+    if lengths is None or np.isinf(alpha):
+        return system_block(block, None, beta, lam, dtype)
+    semantic = semantic_weights(lengths.astype(np.float64), alpha, lam)
+    return system_block(block, semantic, beta, lam, dtype)
+
+
+def _right_side(
+    run: RunDirectory,
+    iteration: int,
+    span: tuple[int, int],
+    columns: slice,
+    beta: float,
+    dtype: np.dtype[Any],
+) -> Array:
+    codes = unpack_codes(arrays.read_rows(run.checkpoint(iteration, "codes"), *span))
+    side: Array = codes[:, columns].astype(dtype) * dtype.type(beta)
+    return side
+
+
+def _start(values: Array, cold: bool, dtype: np.dtype[Any]) -> Array:
+    start: Array = np.zeros_like(values) if cold else values.astype(dtype)
+    return start
+
+
+def _as_stored(values: Array) -> Array:
+    """As float32, as every later step and a resumed run sees it."""
+    return values.astype(np.float32)
+
+
+def _store_columns(
+    run: RunDirectory,
+    iteration: int,
+    plan: Plan,
+    columns: slice,
+    solution: Sequence[Delayed],
+    bits: int,
+) -> tuple[list[Delayed], _StoredPart]:
+    """Store a group of columns; see `Embedding` for what is returned with their sums."""
+    blocks = execution.keep([execution.task(_as_stored, x) for x in solution])
+    parts = [
+        execution.task(_store_block, run, iteration, plan, b, columns, blocks[b])
+        for b in plan.blocks
+    ]
+    sums: _StoredPart = execution.run_one(execution.add_up(parts))
+    if columns != slice(0, bits):
+        path = run.checkpoint(iteration, "z")
+        spans = [plan.block_span(b) for b in plan.blocks]
+        blocks = [execution.task(arrays.read_rows, path, *span, columns) for span in spans]
+    return blocks, sums
+
+
+def _store_block(
+    run: RunDirectory, iteration: int, plan: Plan, block: int, columns: slice, values: Array
+) -> _StoredPart:
+    start = plan.block_span(block)[0]
+    path = run.checkpoint(iteration, "z")
+    sums, squares = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    for p in plan.block_partitions(block):
+        low, high = plan.span(p)
+        part = values[low - start : high - start]
+        arrays.write_rows(path, low, part, columns)
+        wide = part.astype(np.float64)
+        sums += wide.sum(axis=0)
+        squares += np.einsum("ij,ij->j", wide, wide)
+    return _StoredPart(sums, squares)
+
+
+def _checksums(run: RunDirectory, iteration: int, plan: Plan) -> list[int]:
+    path = run.checkpoint(iteration, "z")
+    return execution.run_all(
+        [execution.task(_stored_checksum, path, *plan.span(p)) for p in plan.partitions]
+    )
+
+
+def _stored_checksum(path: Path, start: int, stop: int) -> int:
+    return arrays.checksum(arrays.read_rows(path, start, stop))
+
+
+def _edge_lengths(block: GraphBlock, own: Array, halo: Array, before: Matrix | None) -> Matrix:
+    """Squared edge lengths over these columns, added to those of the groups ``before``."""
+    lengths = edge_distances(block, own, halo)
+    return lengths if before is None else before + lengths
+
+
+def _count_lengths(
+    block: GraphBlock, lengths: Array, limits: tuple[float, float]
+) -> histogram.Counts:
+    once = block.counted_once
+    values = lengths[once].astype(np.float64)
+    return histogram.count_values(values, block.multiplicity[once].astype(np.int64), limits)
+
+
+def _terms(block: GraphBlock, lengths: Array, alpha: float, lam: float) -> Matrix:
+    wide = lengths.astype(np.float64)
+    return np.array(edge_terms(block, wide, semantic_weights(wide, alpha, lam)))
