@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.kernels.bits import hash_rows
-from srch_dist.kernels.clusters import sample_size
+from srch_dist.kernels.clusters import SAMPLE_CHUNK, sample_size
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 
-# Rows of a block of the sample. It has nothing to do with partitions: sums in k-means follow it.
-_SAMPLE_CHUNK = 8192
 # So that the sample is not the one drawn for something else.
 _STREAM = 0xC1A55
 _ROUNDS, _LLOYD = 5, 20
@@ -62,7 +60,7 @@ def _k_means(path: Path, m: int, width: int, clusters: int, seed: int) -> NDArra
     import threadpoolctl
     from dask_ml.cluster import KMeans
 
-    spans = [(start, min(start + _SAMPLE_CHUNK, m)) for start in range(0, m, _SAMPLE_CHUNK)]
+    spans = [(start, min(start + SAMPLE_CHUNK, m)) for start in range(0, m, SAMPLE_CHUNK)]
     blocks = [
         da.from_delayed(
             execution.task(arrays.read_rows, path, *span), (span[1] - span[0], width), np.float32
@@ -93,8 +91,8 @@ def _write_sample(
     """Write the sample; its rows, width, and a count of its different rows."""
     points = sample(*arguments)
     arrays.remove(run.points(space))
-    arrays.create_array(run.points(space), points.shape, _SAMPLE_CHUNK, np.float32)
-    for start in range(0, len(points), _SAMPLE_CHUNK):
-        arrays.write_rows(run.points(space), start, points[start : start + _SAMPLE_CHUNK])
+    arrays.create_array(run.points(space), points.shape, SAMPLE_CHUNK, np.float32)
+    for start in range(0, len(points), SAMPLE_CHUNK):
+        arrays.write_rows(run.points(space), start, points[start : start + SAMPLE_CHUNK])
     distinct = len({row.tobytes() for row in points})
     return len(points), points.shape[1], distinct

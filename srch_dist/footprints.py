@@ -15,7 +15,13 @@ import numpy as np
 from srch_dist.config import TrainConfig
 from srch_dist.kernels.aggregation import ZONE_ROWS
 from srch_dist.kernels.anchors import TILE
-from srch_dist.kernels.clusters import PROJECTED, order_clusters, routing_clusters, sample_size
+from srch_dist.kernels.clusters import (
+    PROJECTED,
+    SAMPLE_CHUNK,
+    order_clusters,
+    routing_clusters,
+    sample_size,
+)
 from srch_dist.kernels.edges import CONNECTED_EDGES
 from srch_dist.kernels.features import TILE_ROWS
 from srch_dist.kernels.laplacian import DISTANCE_VALUES
@@ -28,6 +34,8 @@ _STORED_CHUNK_BYTES, _STORED_ITEMSIZE = 32 * MIB, 8
 # Rows of a tile of the exact search, and bytes a row: distances to 1024 others, float32, their
 # partition, and what is compared.
 _SEARCH_TILE, _SEARCH_TILE_BYTES = 4096, 1024 * 4 * 6
+# What importing k-means adds to every process.
+_K_MEANS_BYTES = 120 * MIB
 # Tiles of distances to centres of clusters, in several forms.
 _CENTRE_TILES_BYTES = 80 * MIB
 # Final codes that a task brings into the order of the store; see `condensing.restore_codes`.
@@ -312,6 +320,7 @@ def client_bytes(sizes: Sizes) -> int:
     """Memory of the client, beyond its idle size: a few numbers a row, and matrices of d and l."""
     method, bits = sizes.config.method, max(sizes.config.bits, sizes.config.loop_bits)
     task = Tally()
+    task.hold(imported_bytes(sizes.rows, sizes.methods, sizes.config))
     task.hold(5 * 8 * sizes.rows)  # row numbers, their hashes, and the order while one is chosen
     task.release(4 * 8 * sizes.rows)
     task.hold(8 * sizes.total**2)  # Gram matrices
@@ -347,12 +356,31 @@ def disk_bytes(sizes: Sizes) -> dict[str, int]:
     shuffle = max(ordering - neighbours, search if routed else 0)
     return {
         **{f"features {g}": n * d * sizes.itemsize for g, d in sizes.dims.items()},
-        "order and routes": n * 8 * (1 + graph.overlap_max * len(routed)),
+        "order and routes": n * 8 * (1 + graph.overlap_max * len(routed)) + _points_bytes(sizes),
         "neighbours": neighbours,
         **later,
         # Scratch files are gone before these are written, and count where they are more.
         "scratch": max(0, shuffle - sum(later.values())),
     }
+
+
+def _points_bytes(sizes: Sizes) -> int:
+    """Sampled rows as they are clustered, in whole chunks, for the order and for each routing."""
+    graph, rows, size = sizes.config.graph, sizes.rows, 0
+    ordered = order_clusters(rows, graph.order_rows)
+    if ordered > 1:
+        size += -(-min(rows, sample_size(ordered)) // SAMPLE_CHUNK) * PROJECTED
+    sampled = min(rows, sample_size(routing_clusters(rows, graph.cluster_rows)))
+    for g, method in sizes.methods.items():
+        if method == "partitioned":
+            size += -(-sampled // SAMPLE_CHUNK) * min(sizes.dims[g], PROJECTED)
+    return size * SAMPLE_CHUNK * 4
+
+
+def imported_bytes(rows: int, methods: Mapping[str, str], config: TrainConfig) -> int:
+    """What a worker holds of libraries that only runs with clusters of rows import."""
+    ordered = order_clusters(rows, config.graph.order_rows) > 1
+    return _K_MEANS_BYTES if ordered or "partitioned" in methods.values() else 0
 
 
 def vector_dtype(config: TrainConfig) -> np.dtype[Any]:

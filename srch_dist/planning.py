@@ -72,6 +72,7 @@ class Plan:
     disk : bytes of the run directory at its largest, by array.
     cached : whether the workers keep the features in memory.
     workers, memory_limit : what it was made for; the limit is in bytes, of one worker.
+    idle_bytes : what a worker holds of imports and freed memory, beside its stages.
     """
 
     starts: tuple[int, ...]
@@ -85,6 +86,7 @@ class Plan:
     cached: bool
     workers: int
     memory_limit: int
+    idle_bytes: int
 
     @property
     def rows(self) -> int:
@@ -147,7 +149,7 @@ class Plan:
     @property
     def usable_bytes(self) -> int:
         """What a worker has for a stage; not positive where its imports take all."""
-        return int(self.memory_limit * _USABLE) - _IDLE_BYTES
+        return int(self.memory_limit * _USABLE) - self.idle_bytes
 
 
 def make_plan(
@@ -175,15 +177,15 @@ def draft_plan(
     dtype: np.dtype[Any] = np.dtype(np.float64) if double else np.dtype(np.float32)
     size = config.partition_rows or _default_partition(sum(dims.values()) * dtype.itemsize)
     starts = (*range(0, rows, size), rows)
-    partitions = len(starts) - 1
     methods = {g: _search_method(config.graph, rows, d) for g, d in dims.items()}
-    usable = int(memory_limit * _USABLE) - _IDLE_BYTES
+    idle = _IDLE_BYTES + footprints.imported_bytes(rows, methods, config)
+    usable = int(memory_limit * _USABLE) - idle
     cuts, columns = _cut_solve(starts, dims, config, workers, usable)
     resident = _resident_rows(starts, cuts, workers)
     sizes = Sizes(
         rows, min(size, rows), resident, columns, dims, dtype.itemsize, methods, 0, config
     )
-    sizes = replace(sizes, cached=_cached_partitions(sizes, partitions, workers, memory_limit))
+    sizes = replace(sizes, cached=_cached_partitions(sizes, workers, memory_limit, idle))
     plan = Plan(
         starts=starts,
         block_starts=cuts,
@@ -196,6 +198,7 @@ def draft_plan(
         cached=sizes.cached > 0,
         workers=workers,
         memory_limit=memory_limit,
+        idle_bytes=idle,
     )
     return replace(plan, stages=_stages(plan, sizes))
 
@@ -288,13 +291,13 @@ def _search_method(graph: GraphConfig, rows: int, dims: int) -> str:
     return method
 
 
-def _cached_partitions(sizes: Sizes, partitions: int, workers: int, memory_limit: int) -> int:
+def _cached_partitions(sizes: Sizes, workers: int, memory_limit: int, idle: int) -> int:
     """Partitions of X that each worker keeps in memory: all of its share, or none."""
     if sizes.config.cache == "off":
         return 0
-    share = replace(sizes, cached=-(-partitions // workers))
+    share = replace(sizes, cached=-(-sizes.parts // workers))
     steps = solve_bytes(sizes.resident, sizes.columns, sizes.dims, sizes.config)
-    whole = _IDLE_BYTES + footprints.cache_bytes(share) + max(steps, footprints.code_bytes(share))
+    whole = idle + footprints.cache_bytes(share) + max(steps, footprints.code_bytes(share))
     return share.cached if whole <= _CACHE_SHARE * memory_limit else 0
 
 

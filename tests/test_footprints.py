@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from srch_dist import footprints
+from srch_dist.algorithm import Learned
 from srch_dist.code_pass import b_step, load_features
 from srch_dist.config import build_config
 from srch_dist.embedding import s_step, z_step
+from srch_dist.fitting import finish_codes
 from srch_dist.footprints import Tally
 from srch_dist.graph import set_graph
 from srch_dist.ingest import ingest_source
 from srch_dist.planning import make_plan
-from srch_dist.preparation import prepare_features
+from srch_dist.preparation import prepare_features, write_sample
 from srch_dist.progress import silent
 from srch_dist.solver.blocks import load_graph
 from srch_dist.steps import code_rule, w_step
@@ -67,7 +69,11 @@ def planned_and_measured(folder, **options):
             w_step(statistics.cross_covariance), z, statistics.grams, ROWS, alike, config
         )
         with peaks.of("B-step"):
-            b_step(run, plan, names, rule, 1, kept)
+            sums, _ = b_step(run, plan, names, rule, 1, kept)
+        write_sample(run, names, config.method.anchors)
+        with peaks.of("model"):
+            learned = Learned(1, sums.cross_covariance, "measured")
+            finish_codes(run, plan, learned, statistics, alike, store, config)
     finally:
         tracemalloc.stop()
     found = {stage.name: stage.worker_bytes for stage in plan.stages}
@@ -91,7 +97,7 @@ def test_partitions_do_not_divide_the_rows(compared):
 
 
 @pytest.mark.parametrize(
-    "stage", ["features", "neighbours and graph", "Z-step", "S-step", "B-step"]
+    "stage", ["features", "neighbours and graph", "Z-step", "S-step", "B-step", "model"]
 )
 def test_every_stage_stays_below_its_planned_bytes_and_within_a_factor_of_them(compared, stage):
     _, planned, measured, _ = compared

@@ -22,6 +22,8 @@ _SMALL_SHARE = 0.25
 PROJECTED = 256
 # Sampled rows a cluster, and at least: sizes of clusters are estimated from them.
 _SAMPLE_A_CLUSTER, _LEAST_SAMPLE = 64, 1 << 14
+# Rows of a block of the sample. It has nothing to do with partitions: sums in k-means follow it.
+SAMPLE_CHUNK = 8192
 # Share of a cluster's rows that k-means aims at: clusters come out of unequal size.
 _FILLED = 0.7
 # Clusters of the row order. Below the least, neighbours lie near each other as it is.
