@@ -35,6 +35,7 @@ Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 # Width at which the median of the distances is taken as known, relative to its value.
 _MEDIAN_WIDTH = 1e-7
+_EDGES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -298,17 +299,36 @@ def _stored_checksum(path: Path, start: int, stop: int) -> int:
 def _edge_lengths(block: GraphBlock, own: Array, halo: Array, before: Matrix | None) -> Matrix:
     """Squared edge lengths over these columns, added to those of the groups ``before``."""
     lengths = edge_distances(block, own, halo)
-    return lengths if before is None else before + lengths
+    if before is not None:
+        lengths += before
+    return lengths
 
 
 def _count_lengths(
     block: GraphBlock, lengths: Array, limits: tuple[float, float]
 ) -> histogram.Counts:
-    once = block.counted_once
-    values = lengths[once].astype(np.float64)
-    return histogram.count_values(values, block.multiplicity[once].astype(np.int64), limits)
+    def count(part: slice) -> histogram.Counts:
+        once = block.counted_once[part]
+        values = lengths[part][once].astype(np.float64)
+        return histogram.count_values(
+            values, block.multiplicity[part][once].astype(np.int64), limits
+        )
+
+    first, *others = _runs(len(lengths))
+    total = count(first)
+    for part in others:
+        total = total + count(part)
+    return total
 
 
 def _terms(block: GraphBlock, lengths: Array, alpha: float, lam: float) -> Matrix:
-    wide = lengths.astype(np.float64)
-    return np.array(edge_terms(block, wide, semantic_weights(wide, alpha, lam)))
+    total = np.zeros(2)
+    for part in _runs(len(lengths)):
+        wide = lengths[part].astype(np.float64)
+        total += edge_terms(block, wide, semantic_weights(wide, alpha, lam), part)
+    return total
+
+
+def _runs(edges: int) -> list[slice]:
+    """Runs of edges that are worked on in float64 at once, one at least."""
+    return [slice(start, start + _EDGES) for start in range(0, max(1, edges), _EDGES)]

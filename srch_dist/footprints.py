@@ -34,6 +34,8 @@ _STORED_CHUNK_BYTES, _STORED_ITEMSIZE = 32 * MIB, 8
 # Rows of a tile of the exact search, and bytes a row: distances to 1024 others, float32, their
 # partition, and what is compared.
 _SEARCH_TILE, _SEARCH_TILE_BYTES = 4096, 1024 * 4 * 6
+# Edges of the S-step whose terms are worked out at once.
+_TERM_EDGES = 1 << 20
 # What importing k-means adds to every process.
 _K_MEANS_BYTES = 120 * MIB
 # Tiles of distances to centres of clusters, in several forms.
@@ -226,6 +228,7 @@ def solve_bytes(resident: int, columns: int, dims: Mapping[str, int], config: Tr
     task = Tally()
     task.hold(_block_bytes(resident * edges, resident))
     task.hold(4 * resident * edges)  # edge lengths
+    task.pass_by(2 * 8 * resident * edges)  # lengths and S in float64
     task.hold(resident * (edges + 1) * itemsize)  # the matrix, with the indices of the block
     if config.solver.coarse != "off":
         task.hold(3 * 8 * resident)  # aggregates
@@ -241,12 +244,12 @@ def length_bytes(sizes: Sizes) -> int:
     edges = sizes.resident * sizes.edges_a_row
     task = Tally()
     task.hold(kept_bytes(sizes))
-    task.hold(3 * 8 * edges)  # owners, float64 lengths, and those of other columns
+    task.hold((1 if sizes.columns >= sizes.config.loop_bits else 2) * 8 * edges)  # lengths so far
     if sizes.resident < sizes.rows:
         task.hold(2 * sizes.resident * sizes.columns * 4)  # Z with its halo
     values = min(DISTANCE_VALUES, edges * sizes.columns)
     task.pass_by(values * (4 + 8 + 4 + 8))  # Z at both ends, as stored and in float64
-    task.pass_by(5 * 8 * edges)  # weights, lengths and their terms
+    task.pass_by(min(edges, _TERM_EDGES) * 8 * 8)  # weights, lengths and their terms
     return task.peak
 
 

@@ -17,6 +17,8 @@ Matrix = NDArray[np.float64]
 
 # Values of Z at once in `edge_distances`.
 DISTANCE_VALUES = 1 << 22
+_TILE_ROWS = 1 << 15
+_ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,14 @@ class GraphBlock(Sized):
     @property
     def owners(self) -> NDArray[np.int64]:
         """The local row (edges,) that each edge starts at."""
-        return np.repeat(np.arange(self.rows), np.diff(self.indptr))
+        return self.owners_of(0, len(self.columns))
+
+    def owners_of(self, start: int, stop: int) -> NDArray[np.int64]:
+        """`owners` of the edges ``start`` … ``stop`` - 1 alone."""
+        low = int(np.searchsorted(self.indptr, start, side="right")) - 1
+        high = int(np.searchsorted(self.indptr, stop, side="left"))
+        ends = np.clip(self.indptr[low : high + 1], start, stop)
+        return np.repeat(np.arange(low, high), np.diff(ends))
 
 
 @dataclass(frozen=True)
@@ -105,37 +114,51 @@ def make_block(
 def edge_distances(block: GraphBlock, own: Array, halo: Array) -> Matrix:
     """‖z_i - z_j‖² (edges,) from the embedding of the block (rows, l) and of its halo (h, l)."""
     both = np.concatenate([own, halo]) if len(halo) else own
-    owners = block.owners
-    result = np.empty(len(owners))
+    result = np.empty(len(block.columns))
     step = max(1, DISTANCE_VALUES // both.shape[1])
-    for start in range(0, len(owners), step):
-        part = slice(start, start + step)
-        difference = own[owners[part]].astype(np.float64) - both[block.columns[part]]
+    for start in range(0, len(result), step):
+        part = slice(start, min(start + step, len(result)))
+        owners = block.owners_of(part.start, part.stop)
+        difference = own[owners].astype(np.float64) - both[block.columns[part]]
         result[part] = np.einsum("ij,ij->i", difference, difference)
     return result
 
 
 def semantic_weights(distances: Matrix, alpha: float, lam: float) -> Matrix:
     """S = α / (α + λ‖z_i - z_j‖²) (Eq. 15), written so that α = ∞ gives S = 1."""
-    return 1.0 / (1.0 + (lam / alpha) * distances)
+    semantic = (lam / alpha) * distances
+    semantic += 1.0
+    return np.divide(1.0, semantic, out=semantic)
 
 
 def system_block(
     block: GraphBlock, semantic: Matrix | None, beta: float, lam: float, dtype: np.dtype[Any]
 ) -> SystemBlock:
     """Rows of βI + λH (Eqs. 13, 14), with C·S² worked out once; ``semantic`` None is S = 1."""
-    weights = block.weights if semantic is None else block.weights * semantic**2
-    # bincount adds a row's weights in their order, which no block count changes.
-    total = np.bincount(block.owners, weights=weights, minlength=block.rows)
+    total, values = np.empty(block.rows), np.empty(len(block.columns), dtype=dtype)
+    for low in range(0, block.rows, _TILE_ROWS):
+        high = min(low + _TILE_ROWS, block.rows)
+        part = slice(int(block.indptr[low]), int(block.indptr[high]))
+        weights = block.weights[part]
+        if semantic is not None:
+            weights = weights * semantic[part] ** 2
+        # bincount adds a row's weights in their order, which no block count changes.
+        owners = block.owners_of(part.start, part.stop) - low
+        total[low:high] = np.bincount(owners, weights=weights, minlength=high - low)
+        values[part] = -lam * weights
     matrix = scipy.sparse.csr_array(
-        ((-lam * weights).astype(dtype), block.columns, block.indptr),
-        shape=(block.rows, block.rows + len(block.halo)),
+        (values, block.columns, block.indptr), shape=(block.rows, block.rows + len(block.halo))
     )
     return SystemBlock((beta + lam * total).astype(dtype), matrix)
 
 
-def edge_terms(block: GraphBlock, distances: Matrix, semantic: Matrix) -> tuple[float, float]:
-    """Σ C S²‖z_i - z_j‖² (Eq. 4) and Σ C (S - 1)² (Eq. 7), each undirected edge once."""
-    once = block.counted_once
-    weights, s, d = block.weights[once], semantic[once], distances[once]
+def edge_terms(
+    block: GraphBlock, distances: Matrix, semantic: Matrix, part: slice = _ALL
+) -> tuple[float, float]:
+    """Σ C S²‖z_i - z_j‖² (Eq. 4) and Σ C (S - 1)² (Eq. 7), each undirected edge once.
+
+    ``distances`` and ``semantic`` are (edges,), or of a run of edges that ``part`` names.
+    """
+    once = block.counted_once[part]
+    weights, s, d = block.weights[part][once], semantic[once], distances[once]
     return float(np.sum(weights * s**2 * d)), float(np.sum(weights * (s - 1.0) ** 2))
