@@ -263,8 +263,9 @@ class TestAcceptedAndReported:
         assert int(isolated[1]) >= 1
 
     def test_more_bits_than_dimensions(self, capsys):
-        lines = self.train(capsys, "--bits", "16")
-        assert f"warning: text has {DIMS['text']} dimensions, fewer than 16 bits" in lines
+        lines = self.train(capsys, "--method.loop_bits", "16")
+        few = f"warning: text has {DIMS['text']} dimensions, fewer than the loop's 16 bits"
+        assert few in lines
         assert "warning: image" not in lines
 
     def test_single_zero_row(self, capsys):
