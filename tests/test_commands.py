@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -295,13 +296,15 @@ def test_interrupted_training_ends_with_130_and_no_finished_run(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A test run started in the background ignores SIGINT, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         assert process.stderr is not None
         for line in process.stderr:
             if "iteration  2" in line:
                 break
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         _, rest = process.communicate(timeout=LIMIT)
     finally:
         process.kill()
