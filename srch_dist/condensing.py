@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from srch_dist import execution
 from srch_dist.config import TrainConfig
 from srch_dist.encoding import score_features
 from srch_dist.errors import SrchError
-from srch_dist.kernels.bits import pack_codes, random_codes, sign_codes
+from srch_dist.kernels.anchors import TILE
+from srch_dist.kernels.bits import Packed, pack_codes, random_codes, sign_codes
 from srch_dist.kernels.codes import COLLAPSED, effective_bits
 from srch_dist.kernels.directions import (
     Directions,
@@ -22,7 +25,6 @@ from srch_dist.kernels.directions import (
     leading_directions,
     spreading_frame,
 )
-from srch_dist.kernels.features import product_sum
 from srch_dist.kernels.sizes import Sized
 from srch_dist.planning import Plan
 from srch_dist.storage import arrays
@@ -33,6 +35,7 @@ Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 # So that the frame does not start from the first codes, which are drawn from the same seed.
 _FRAME_STREAM = 0xF4A3E
+_LEAST_START = 1e-3
 # Codes that a task brings back into the order of the store.
 _CODE_BYTES = 32 << 20
 
@@ -131,35 +134,51 @@ def _learn_frame(run: RunDirectory, directions: Directions, config: TrainConfig)
     scores = {g: score_features(model, g, block) for g, block in features.items()}
     rows = np.arange(len(directions.basis))
     random = random_codes(config.seed ^ _FRAME_STREAM, rows, config.bits).astype(np.float64)
+    # A square matrix of ±1 may be singular, and what it lacks would be settled by rounding.
+    random += _LEAST_START * np.eye(*random.shape)
     return spreading_frame(directions.mixed(scores), directions.basis.T @ random)
 
 
-def _score_partition(
+def _score_tiles(
     run: RunDirectory, model: Model, span: tuple[int, int]
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Features and scores of a partition by modality."""
+) -> Iterator[tuple[dict[str, Matrix], dict[str, Array]]]:
+    """Features and scores of a partition by modality, some thousand rows at a time.
+
+    In float64: rounding that differs between partitions would turn directions and frame.
+    """
     features = {g: arrays.read_rows(run.features(g), *span) for g in model.means}
-    return features, {g: score_features(model, g, block) for g, block in features.items()}
+    for start in range(0, span[1] - span[0], TILE):
+        rows = slice(start, start + TILE)
+        tile = {g: block[rows].astype(np.float64) for g, block in features.items()}
+        yield tile, {g: score_features(model, g, block) for g, block in tile.items()}
 
 
 def _score_sums(run: RunDirectory, model: Model, span: tuple[int, int]) -> ScoreSums:
-    _, scores = _score_partition(run, model, span)
-    beside = np.concatenate(list(scores.values()), axis=1)
-    return ScoreSums(beside.sum(axis=0, dtype=np.float64), product_sum(beside, beside))
+    def tile_sums(scores: Mapping[str, Array]) -> ScoreSums:
+        beside = np.concatenate(list(scores.values()), axis=1)
+        return ScoreSums(beside.sum(axis=0), beside.T @ beside)
+
+    return reduce(add, (tile_sums(scores) for _, scores in _score_tiles(run, model, span)))
 
 
 def _spread_partition(
     run: RunDirectory, model: Model, rule: Directions, span: tuple[int, int]
 ) -> _Spread:
-    features, scores = _score_partition(run, model, span)
-    codes = sign_codes(rule.mixed(scores))
-    arrays.write_rows(run.final_codes, span[0], pack_codes(codes))
-    dense = codes.astype(np.float32)
-    return _Spread(
-        {g: product_sum(block, codes) for g, block in features.items()},
-        product_sum(dense, dense),
-        codes.sum(axis=0, dtype=np.float64),
-    )
+    packed: list[Packed] = []
+    parts: list[_Spread] = []
+    for features, scores in _score_tiles(run, model, span):
+        codes = sign_codes(rule.mixed(scores))
+        packed.append(pack_codes(codes))
+        dense = codes.astype(np.float64)
+        parts.append(
+            _Spread(
+                {g: block.T @ dense for g, block in features.items()},
+                dense.T @ dense,
+                dense.sum(axis=0),
+            )
+        )
+    arrays.write_rows(run.final_codes, span[0], np.concatenate(packed))
+    return reduce(add, parts)
 
 
 def _restore_codes(run: RunDirectory, source: Path, start: int, stop: int) -> None:

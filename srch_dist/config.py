@@ -232,6 +232,10 @@ def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainC
             f"preset {name} was asked for, but all options of method are given, for preset "
             f"{values['preset']}; leave one of the two out"
         )
+    if method.get("directions") == 1:
+        raise ConfigError(
+            "method.directions is 1: every bit would be the same; 0 keeps the codes of the loop"
+        )
     merged = {
         **{key: value for key, value in values.items() if value is not None},
         "preset": name,

@@ -239,7 +239,8 @@ def condensed(scores_by_modality, rows, trust, count, random):
     basis = np.linalg.svd(total, full_matrices=False)[2][:count].T
     v, frame = total @ basis, polar(basis.T @ random)
     for _ in range(50):
-        frame = polar(v[rows].T @ sign(v[rows] @ frame))
+        product = v[rows].T @ sign(v[rows] @ frame)
+        frame = polar(product + 1e-3 * np.linalg.norm(product) / np.sqrt(count) * frame)
     return v @ frame
 
 

@@ -76,12 +76,16 @@ def similarities(features: Array, anchors: Array, bandwidth: float) -> Array:
 
 
 def anchor_sums(features: Array, anchors: Array, bandwidth: float) -> AnchorSums:
-    """The sums of one partition: features (n, d), anchors (m, d)."""
+    """The sums of one partition: features (n, d), anchors (m, d).
+
+    In float64 whatever the features are: codes spread from fitted scores would amplify rounding
+    that differs between partitions.
+    """
     d, m = features.shape[1], len(anchors)
     total = AnchorSums(np.zeros(d), np.zeros(m), np.zeros((d, m)), np.zeros((m, m)))
     for start in range(0, len(features), TILE):
-        tile = features[start : start + TILE]
-        near = similarities(tile, anchors, bandwidth)
+        tile = features[start : start + TILE].astype(np.float64)
+        near = similarities(tile, anchors.astype(np.float64), bandwidth)
         total += AnchorSums(
             tile.sum(axis=0, dtype=np.float64),
             near.sum(axis=0, dtype=np.float64),
@@ -98,7 +102,9 @@ def anchor_targets(
     product = np.zeros((len(anchors), codes.shape[1]))
     for start in range(0, len(features), TILE):
         rows = slice(start, start + TILE)
-        product += product_sum(similarities(features[rows], anchors, bandwidth), codes[rows])
+        tile = features[rows].astype(np.float64)
+        near = similarities(tile, anchors.astype(np.float64), bandwidth)
+        product += product_sum(near, codes[rows])
     return AnchorTargets(codes.sum(axis=0, dtype=np.float64), product)
 
 

@@ -1,8 +1,7 @@
 """Codes spread from the leading directions of the encoded rows.
 
 What both encoders can tell of a code lies in few directions. A frame that iterative quantisation
-learns (Gong et al., TPAMI 2013) spreads these over any number of bits; BB' = nI, which the paper
-drops, is near without being asked for.
+learns (Gong et al., TPAMI 2013) spreads these over any number of bits.
 """
 
 from __future__ import annotations
@@ -22,8 +21,10 @@ Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 
 _ROUNDS = 50
-# Directions with less variance than this share of the first are rounding.
-_LEAST_VARIANCE = 1e-12
+# Directions with less variance than this share of what goes into the mix are rounding.
+_LEAST_VARIANCE = 1e-10
+# How firmly a frame keeps to the one before where the sample leaves it open.
+_LEAST_STEP = 1e-3
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def leading_directions(
     mean = scale @ means
     covariance = np.einsum("g,gihj,h->ij", scale, products, scale) - np.outer(mean, mean)
     values, vectors = np.linalg.eigh(covariance)
-    kept = np.flatnonzero(values[-count:] > _LEAST_VARIANCE * max(values[-1], 0.0))
+    floor = _LEAST_VARIANCE * float(np.sum(trust[rms > 0] ** 2))
+    kept = np.flatnonzero(values[-count:] > floor)
     basis = vectors[:, -count:][:, kept]
     total = float(np.maximum(values, 0.0).sum())
     share = float(values[-count:][kept].sum()) / total if total > 0 else 0.0
@@ -93,7 +95,7 @@ def leading_directions(
 
 
 def spreading_frame(sample: Matrix, start: Matrix) -> Matrix:
-    """The frame R (r, l) after 50 rounds of B = sign(V R), R = polar factor of V'B.
+    """The frame R (r, l) after 50 rounds of B = sign(V R), R = polar factor of V'B + ε R.
 
     Parameters
     ----------
@@ -103,5 +105,8 @@ def spreading_frame(sample: Matrix, start: Matrix) -> Matrix:
     """
     frame = polar_factor(start)
     for _ in range(_ROUNDS):
-        frame = polar_factor(sample.T @ sign_codes(sample @ frame))
+        product = sample.T @ sign_codes(sample @ frame)
+        # Directions that the sample does not show keep their place instead of rounding's.
+        weight = _LEAST_STEP * np.linalg.norm(product) / np.sqrt(len(product))
+        frame = polar_factor(product + weight * frame)
     return frame
