@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from srch_dist.config import build_config
 from srch_dist.errors import ConfigError, SrchError
 
 from .baselines.protocol import CodeModel, DistanceModel, Method
@@ -56,7 +57,7 @@ class Options:
     jobs: int = 1
     """Sets worked on at once, in processes of their own."""
     resume: bool = False
-    """Take what an earlier command with the same seeds and methods left in the folder's parts/."""
+    """Take what an earlier command left in the folder's parts/, where data and options agree."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,9 @@ class Bench:
 def run_all(options: Options) -> list[Record]:
     """Run every combination, save after each set, and return every record."""
     wanted = _chosen_methods(options)
+    names = [source.stem for source in options.stores]
+    if len(set(names)) < len(names) or options.jobs < 1:
+        raise ConfigError("stores need names of their own, and jobs have to be at least 1")
     (options.out / "parts").mkdir(parents=True, exist_ok=True)
     records: list[Record] = []
     for found in map_sets(partial(_run_set, options, wanted), options.stores, options.jobs):
@@ -161,14 +165,32 @@ def _run_set(options: Options, wanted: list[str], source: Path) -> list[Record]:
         bench = Bench(task, CommonEncoders(task), engine, 0)
         for bits in options.bits:
             part = options.out / "parts" / f"{task.name}-{bits}.json"
-            asked = {"seeds": options.seeds, "methods": wanted}
-            done = json.loads(part.read_text("utf-8")) if options.resume and part.exists() else {}
+            asked = _asked(task, wanted, options.seeds)
+            done = _read_part(part) if options.resume else {}
             if done.get("asked") != asked:
                 done = {"asked": asked}
                 done["records"] = _run_width(replace(bench, bits=bits), wanted, options.seeds)
-                part.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
+                partial_file = part.with_suffix(".partial")
+                partial_file.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
+                partial_file.replace(part)
             records += done["records"]
     return records
+
+
+def _asked(task: RetrievalTask, wanted: list[str], seeds: int) -> dict[str, Any]:
+    """What a finished part has to agree with: data, seeds, and every method's own options."""
+    presets = {name: vars(build_config(dict(values)).method) for name, values in SRCH.items()}
+    grids = {grid[0].name: repr(grid) for grid in GRIDS}
+    chosen = {name: grids.get(name) or presets[name] for name in wanted}
+    return {"data": dict(task.store.checksums), "seeds": seeds, "methods": chosen}
+
+
+def _read_part(path: Path) -> dict[str, Any]:
+    """A finished part; empty where there is none that can be read."""
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def _run_width(bench: Bench, wanted: list[str], seeds: int) -> list[Record]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -142,6 +143,30 @@ def test_the_command_writes_one_table_with_every_method_asked_for(source, in_pro
         encoder = MethodConfig().encoder
         assert record["scores"][encoder] == record["scores"]["own"]
     assert "| Wiki | 16 | UGACH" in text
+
+
+def test_a_finished_part_is_kept_only_where_data_and_options_agree(source, in_process, tmp_path):
+    def run(seeds=1, resume=True, data=source):
+        options = Options([data], tmp_path / "out", [16], seeds, ["CCA-ITQ"], 1, in_process)
+        return run_all(replace(options, resume=resume))
+
+    first = run()
+    part = tmp_path / "out" / "parts" / f"{source.stem}-16.json"
+    saved = json.loads(part.read_text("utf-8"))
+    saved["records"][0]["marked"] = True
+    part.write_text(json.dumps(saved), "utf-8")
+    assert "marked" in run()[0]
+    assert "marked" not in run(resume=False)[0]
+    for change in ("seeds", "data", "methods"):
+        part.write_text(json.dumps({**saved, "asked": {**saved["asked"], change: 0}}), "utf-8")
+        assert "marked" not in run()[0]
+    part.write_text('{"asked"', "utf-8")
+    assert [r["scores"] for r in run()] == [r["scores"] for r in first]
+
+
+def test_sets_of_one_name_are_refused(source, tmp_path):
+    with pytest.raises(ConfigError, match="names of their own"):
+        run_all(Options([source, source], tmp_path))
 
 
 def test_unknown_methods_are_refused_with_the_known_ones(source, tmp_path):
