@@ -1,4 +1,4 @@
-"""From the bits of the loop to those asked for: leading directions of the encoded rows, spread."""
+"""From the bits of the loop to those asked for: leading directions of what it learned, spread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from srch_dist.config import TrainConfig
 from srch_dist.encoding import score_features
 from srch_dist.errors import SrchError
 from srch_dist.kernels.anchors import TILE
-from srch_dist.kernels.bits import Packed, pack_codes, random_codes, sign_codes
+from srch_dist.kernels.bits import Packed, pack_codes, random_codes, sign_codes, unpack_codes
 from srch_dist.kernels.codes import COLLAPSED, effective_bits
 from srch_dist.kernels.directions import (
     Directions,
@@ -92,13 +92,14 @@ def restore_codes(run: RunDirectory, plan: Plan, source: Path, bits: int) -> Non
 def condense_codes(
     run: RunDirectory,
     plan: Plan,
+    in_loop: Path,
     weights: Mapping[str, float],
     config: TrainConfig,
 ) -> Condensed:
-    """B = sign(V R): V the leading directions of the loop's scores, R a learned frame.
+    """B = sign(V R): V the leading directions of scores and codes of the loop, R a learned frame.
 
-    The scores are those of the model in ``run.loop_model``, fitted to the codes of the loop. Two
-    passes over X. R is learned on the run's fixed sample of rows. Codes depend on the span of
+    The codes are in ``in_loop``, packed and in training order; the scores are those of the model
+    in ``run.loop_model``, fitted to them. Two passes over X. R is learned on the run's fixed sample of rows. Codes depend on the span of
     the directions alone: R starts from one random matrix seen in their basis.
 
     Raises
@@ -106,16 +107,19 @@ def condense_codes(
     SrchError : the codes collapse.
     """
     (model,) = execution.keep([execution.task(load_model, run.loop_model)])
-    parts = [execution.task(_score_sums, run, model, plan.span(p)) for p in plan.partitions]
+    parts = [
+        execution.task(_score_sums, run, model, in_loop, plan.span(p)) for p in plan.partitions
+    ]
     sums: ScoreSums = execution.run_one(execution.add_up(parts))
     count = min(config.method.directions, config.bits)
     directions = leading_directions(sums, plan.rows, weights, count)
-    frame = _learn_frame(run, directions, config)
+    frame = _learn_frame(run, in_loop, directions, config)
     rule = execution.literal(directions.spread(frame))
     shape = (plan.rows, config.bits // 8)
     arrays.create_array(run.final_codes, shape, plan.partition_rows, np.uint8)
     parts = [
-        execution.task(_spread_partition, run, model, rule, plan.span(p)) for p in plan.partitions
+        execution.task(_spread_partition, run, model, in_loop, rule, plan.span(p))
+        for p in plan.partitions
     ]
     spread: _Spread = execution.run_one(execution.add_up(parts))
     worth = effective_bits(spread.code_gram, spread.bit_sums, plan.rows)
@@ -128,51 +132,66 @@ def condense_codes(
     return Condensed(spread.cross_covariance, len(directions.offset), directions.share, worth)
 
 
-def _learn_frame(run: RunDirectory, directions: Directions, config: TrainConfig) -> Matrix:
+def _learn_frame(
+    run: RunDirectory, in_loop: Path, directions: Directions, config: TrainConfig
+) -> Matrix:
     model = load_model(run.loop_model)
     features = {g: arrays.read_rows(run.sample(g)).astype(np.float64) for g in directions.mix}
     scores = {g: score_features(model, g, block) for g, block in features.items()}
-    rows = np.arange(len(directions.basis))
-    random = random_codes(config.seed ^ _FRAME_STREAM, rows, config.bits).astype(np.float64)
+    rows = arrays.read_rows(run.sample("rows"))
+    codes = unpack_codes(arrays.read_selected(in_loop, rows)).astype(np.float64)
+    bits = np.arange(len(directions.basis))
+    random = random_codes(config.seed ^ _FRAME_STREAM, bits, config.bits).astype(np.float64)
     # A square matrix of ±1 may be singular, and what it lacks would be settled by rounding.
     random += _LEAST_START * np.eye(*random.shape)
-    return spreading_frame(directions.mixed(scores), directions.basis.T @ random)
+    return spreading_frame(directions.mixed(scores, codes), directions.basis.T @ random)
 
 
-def _score_tiles(
-    run: RunDirectory, model: Model, span: tuple[int, int]
-) -> Iterator[tuple[dict[str, Matrix], dict[str, Array]]]:
-    """Features and scores of a partition by modality, some thousand rows at a time.
+@dataclass(frozen=True)
+class _Tile:
+    """Some thousand rows: features and scores by modality, and the loop's codes, in float64."""
+
+    features: Mapping[str, Matrix]
+    scores: Mapping[str, Array]
+    codes: Matrix
+
+
+def _tiles(
+    run: RunDirectory, model: Model, in_loop: Path, span: tuple[int, int]
+) -> Iterator[_Tile]:
+    """The rows of a partition.
 
     In float64: rounding that differs between partitions would turn directions and frame.
     """
     features = {g: arrays.read_rows(run.features(g), *span) for g in model.means}
+    codes = arrays.read_rows(in_loop, *span)
     for start in range(0, span[1] - span[0], TILE):
         rows = slice(start, start + TILE)
         tile = {g: block[rows].astype(np.float64) for g, block in features.items()}
-        yield tile, {g: score_features(model, g, block) for g, block in tile.items()}
+        scores = {g: score_features(model, g, block) for g, block in tile.items()}
+        yield _Tile(tile, scores, unpack_codes(codes[rows]).astype(np.float64))
 
 
-def _score_sums(run: RunDirectory, model: Model, span: tuple[int, int]) -> ScoreSums:
-    def tile_sums(scores: Mapping[str, Array]) -> ScoreSums:
-        beside = np.concatenate(list(scores.values()), axis=1)
+def _score_sums(run: RunDirectory, model: Model, in_loop: Path, span: tuple[int, int]) -> ScoreSums:
+    def tile_sums(tile: _Tile) -> ScoreSums:
+        beside = np.concatenate([*tile.scores.values(), tile.codes], axis=1)
         return ScoreSums(beside.sum(axis=0), beside.T @ beside)
 
-    return reduce(add, (tile_sums(scores) for _, scores in _score_tiles(run, model, span)))
+    return reduce(add, map(tile_sums, _tiles(run, model, in_loop, span)))
 
 
 def _spread_partition(
-    run: RunDirectory, model: Model, rule: Directions, span: tuple[int, int]
+    run: RunDirectory, model: Model, in_loop: Path, rule: Directions, span: tuple[int, int]
 ) -> _Spread:
     packed: list[Packed] = []
     parts: list[_Spread] = []
-    for features, scores in _score_tiles(run, model, span):
-        codes = sign_codes(rule.mixed(scores))
+    for tile in _tiles(run, model, in_loop, span):
+        codes = sign_codes(rule.mixed(tile.scores, tile.codes))
         packed.append(pack_codes(codes))
         dense = codes.astype(np.float64)
         parts.append(
             _Spread(
-                {g: block.T @ dense for g, block in features.items()},
+                {g: block.T @ dense for g, block in tile.features.items()},
                 dense.T @ dense,
                 dense.sum(axis=0),
             )

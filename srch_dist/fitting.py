@@ -61,7 +61,7 @@ def finish_codes(
         restore_codes(run, plan, in_loop, config.bits)
         return model, {}
     save_model(run.loop_model, model)
-    condensed = condense_codes(run, plan, weights, config)
+    condensed = condense_codes(run, plan, in_loop, weights, config)
     record = dataclasses.asdict(condensed)
     del record["cross_covariance"]
     restore_codes(run, plan, run.final_codes, config.bits)
