@@ -99,8 +99,9 @@ def condense_codes(
     """B = sign(V R): V the leading directions of scores and codes of the loop, R a learned frame.
 
     The codes are in ``in_loop``, packed and in training order; the scores are those of the model
-    in ``run.loop_model``, fitted to them. Two passes over X. R is learned on the run's fixed sample of rows. Codes depend on the span of
-    the directions alone: R starts from one random matrix seen in their basis.
+    in ``run.loop_model``, fitted to them. Two passes over X. R is learned on the run's fixed
+    sample of rows. Codes depend on the span of the directions alone: R starts from one random
+    matrix seen in their basis.
 
     Raises
     ------
