@@ -1,8 +1,9 @@
-"""Aggregates of strongly coupled rows: pairwise matching along the heaviest edges, repeated.
+"""Aggregates of strongly coupled rows: matching along the heaviest edges, repeated.
 
 The hierarchy follows the edge weights after a rebase, as in aggregation-based multigrid (Notay,
 Electron. Trans. Numer. Anal. 37, 2010): two nodes join when each is the other's strongest
-neighbour. What a row joins depends on the weights and on row numbers alone.
+neighbour, and what is left over joins a pair. What a row joins depends on the weights and on row
+numbers alone.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ _UNKNOWN_ROWS, _UNKNOWNS = 64, 2048
 _LEAST_ROWS = 16_384
 _PASSES = 14
 _ROUNDS = 6
-# An edge below this share of the heavier end's diagonal couples next to nothing.
+# An edge below this share of an end's diagonal couples that end to next to nothing.
 _STRONG = 1e-3
+# Nodes pair along edges of at least this share of the strongest edge of either end.
+_AMONG = 0.5
 # A matching that leaves more nodes than this share is the last.
 _SHRINK = 0.98
 # Below this share of its diagonal, what ties an aggregate to others asks for no coarse unknown.
@@ -93,6 +96,9 @@ def build_hierarchy(
             break
         mates, count = match_nodes(coupling, diagonal)
         if count > _SHRINK * before:
+            # What is left are nodes that only the smaller of both ends is tied to.
+            mates, count = match_nodes(coupling, diagonal, np.minimum)
+        if count > _SHRINK * before:
             break
         mass = _add_up(mates, mass, count)
         coupling, inner = _contract(coupling, mates, count)
@@ -108,25 +114,56 @@ def build_hierarchy(
     return Hierarchy(tuple(parents), tuple(inverse), top)
 
 
-def match_nodes(coupling: scipy.sparse.csr_array, diagonal: Row) -> tuple[IntArray, int]:
-    """Number of its pair (nodes,) of each node, and of pairs; a node left alone is one too.
+def match_nodes(
+    coupling: scipy.sparse.csr_array, diagonal: Row, end: np.ufunc = np.maximum
+) -> tuple[IntArray, int]:
+    """Number of its aggregate (nodes,) of each node, and of aggregates; one node may be one.
 
     Strength is the weight over the larger diagonal of both ends, ties broken by a hash of the
-    ends, so that long runs of equal weights still break into many pairs at once.
+    ends, so that long runs of equal weights still break into many pairs at once. Nodes pair up
+    along edges that are among the strongest of both ends: along any edge, what is left over of a
+    tight cluster would pair with nodes that the cluster hardly knows, and the cluster's own
+    indicator, whose energy is next to nothing, would be lost on every level above. A node that is
+    left over joins the pair of its strongest neighbour instead. ``end`` picks the diagonal of the
+    two that an edge has to be felt by.
     """
     nodes = len(diagonal)
-    i = np.repeat(np.arange(nodes), np.diff(coupling.indptr))
+    i, j, strength = _strong_edges(coupling, diagonal, end)
+    top = np.zeros(nodes)
+    starts = _run_starts(i)
+    top[i[starts]] = np.maximum.reduceat(strength, starts) if len(i) else 0.0
+    among = strength >= _AMONG * np.maximum(top[i], top[j])
+    leader, free = _pair_up(nodes, i[among], j[among], strength[among])
+    joins = free[i] & ~free[j] & (strength >= top[i])
+    leader[i[joins]] = leader[j[joins]]
+    leads = leader == np.arange(nodes)
+    numbers = np.cumsum(leads) - 1
+    return numbers[leader], int(np.count_nonzero(leads))
+
+
+def _strong_edges(
+    coupling: scipy.sparse.csr_array, diagonal: Row, end: np.ufunc
+) -> tuple[IntArray, IntArray, Row]:
+    """Ends (edges,) and strengths (edges,), row by row, of the edges that are felt."""
+    i = np.repeat(np.arange(len(diagonal)), np.diff(coupling.indptr))
     j = coupling.indices.astype(np.int64)
-    strength = coupling.data / np.maximum(diagonal[i], diagonal[j])
-    strong = (strength > _STRONG) & (i != j)
-    i, j, strength = i[strong], j[strong], strength[strong]
-    strength = strength * (1 + 1e-6 * _hash_pairs(np.minimum(i, j), np.maximum(i, j)))
+    felt = coupling.data > _STRONG * end(diagonal[i], diagonal[j])
+    felt &= i != j
+    i, j = i[felt], j[felt]
+    strength = coupling.data[felt] / np.maximum(diagonal[i], diagonal[j])
+    return i, j, strength * (1 + 1e-6 * _hash_pairs(np.minimum(i, j), np.maximum(i, j)))
+
+
+def _pair_up(
+    nodes: int, i: IntArray, j: IntArray, strength: Row
+) -> tuple[IntArray, NDArray[np.bool_]]:
+    """The lower number (nodes,) of the pair of each node, and which nodes (nodes,) have none."""
     leader = np.arange(nodes)
     free = np.ones(nodes, dtype=np.bool_)
     for _ in range(_ROUNDS):
         if len(i) == 0:
             break
-        starts = np.flatnonzero(np.concatenate([[True], i[1:] != i[:-1]]))
+        starts = _run_starts(i)
         best = np.maximum.reduceat(strength, starts)
         chosen = strength >= np.repeat(best, np.diff(np.append(starts, len(i))))
         mate = np.full(nodes, -1)
@@ -136,9 +173,12 @@ def match_nodes(coupling: scipy.sparse.csr_array, diagonal: Row) -> tuple[IntArr
         free[mutual] = False
         open_edges = free[i] & free[j]
         i, j, strength = i[open_edges], j[open_edges], strength[open_edges]
-    leads = leader == np.arange(nodes)
-    numbers = np.cumsum(leads) - 1
-    return numbers[leader], int(np.count_nonzero(leads))
+    return leader, free
+
+
+def _run_starts(i: IntArray) -> IntArray:
+    """Where each run of equal values begins."""
+    return np.flatnonzero(np.concatenate([[True], i[1:] != i[:-1]])) if len(i) else i
 
 
 def _contract(
