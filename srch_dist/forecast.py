@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from srch_dist.config import TrainConfig
-from srch_dist.footprints import vector_dtype
 from srch_dist.kernels.aggregation import ZONE_ROWS, coarse_unknowns
 from srch_dist.kernels.clusters import PROJECTED, order_clusters, routing_clusters
 from srch_dist.planning import Plan
+from srch_dist.sizes import vector_dtype
 
 # Sorts of all edges that building aggregates takes: a matching a level, each of fewer nodes.
 _MATCHINGS = 3

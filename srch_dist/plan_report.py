@@ -8,9 +8,9 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from srch_dist.footprints import MIB
 from srch_dist.forecast import Forecast
 from srch_dist.planning import Plan
+from srch_dist.sizes import MIB
 
 
 def plan_record(plan: Plan, costs: Forecast) -> dict[str, Any]:

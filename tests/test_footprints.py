@@ -12,7 +12,7 @@ from srch_dist import footprints
 from srch_dist.algorithm import Learned
 from srch_dist.code_pass import b_step, load_features
 from srch_dist.config import build_config
-from srch_dist.embedding import s_step, z_step
+from srch_dist.embedding import z_step
 from srch_dist.fitting import finish_codes
 from srch_dist.footprints import Tally
 from srch_dist.graph import set_graph
@@ -20,6 +20,7 @@ from srch_dist.ingest import ingest_source
 from srch_dist.planning import make_plan
 from srch_dist.preparation import prepare_features, write_sample
 from srch_dist.progress import silent
+from srch_dist.rebasing import s_step
 from srch_dist.solver.blocks import load_graph
 from srch_dist.steps import code_rule, w_step
 from srch_dist.storage import arrays

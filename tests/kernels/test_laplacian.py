@@ -75,7 +75,8 @@ def test_rebased_edges_weigh_with_the_square_of_s(graphs, z, span):
     _, s = reference.s_step(graphs, z, options)
     expected = (BETA * np.eye(N) + LAM * reference.full_laplacian(graphs, s)) @ z
     lengths = edge_distances(block, z[slice(*span)], z[block.halo])
-    system = system_block(block, semantic_weights(lengths, 0.5, LAM), BETA, LAM, DOUBLE)
+    semantic = semantic_weights(lengths, 0.5, LAM)
+    system = system_block(block, semantic.__getitem__, BETA, LAM, DOUBLE)
     np.testing.assert_allclose(apply(system, block, span, z), expected[slice(*span)], rtol=1e-12)
 
 
