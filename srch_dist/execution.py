@@ -10,6 +10,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from srch_dist.progress import Stage
 S = TypeVar("S")
 T = TypeVar("T")
 
+_RESTART_SECONDS = 120
 # Partial results added in one task of a tree.
 _FAN_IN = 8
 
@@ -105,13 +107,35 @@ def current_client() -> distributed.Client | None:
     return client
 
 
-def peak_memory() -> dict[str, int]:
-    """Largest resident memory so far in bytes: the client's and the largest worker's."""
-    peaks = {"client": peak_bytes()}
+def restart_workers() -> None:
+    """Start the workers of the current client anew, without what libraries keep in them.
+
+    Results that are kept on them are lost.
+    """
     client = current_client()
     if client is not None:
-        peaks["worker"] = max(client.run(peak_bytes).values(), default=0)
+        client.restart(timeout=_RESTART_SECONDS)
+
+
+def peak_memory(since: bool = False) -> dict[str, int]:
+    """Largest resident memory so far in bytes: the client's and the largest worker's.
+
+    ``since`` begins anew for the next call, where the system allows it.
+    """
+    look = _take_peak if since else peak_bytes
+    peaks = {"client": look()}
+    client = current_client()
+    if client is not None:
+        peaks["worker"] = max(client.run(look).values(), default=0)
     return peaks
+
+
+def _take_peak() -> int:
+    peak = peak_bytes()
+    # On Linux, this sets the peak to what is resident now.
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return peak
 
 
 def peak_bytes() -> int:

@@ -27,7 +27,7 @@ from srch_dist.ingest import ingest_source
 from srch_dist.kernels.bits import hash_rows
 from srch_dist.kernels.edges import modality_weights
 from srch_dist.plan_report import plan_record, plan_table
-from srch_dist.planning import Plan, check_disk, check_memory, draft_plan
+from srch_dist.planning import Plan, check_disk, check_memory, compiled_bytes, draft_plan
 from srch_dist.preparation import Statistics, prepare_features, write_sample
 from srch_dist.progress import Progress, silent
 from srch_dist.storage import arrays
@@ -114,7 +114,7 @@ def _train(
     _note_unused(store, rows, queries, config, progress)
     plan = _make_plan(len(rows), store, run, config, cluster, progress)
     _write_rows(run, plan, rows, queries)
-    return _learn(run, store, plan, config, progress, len(queries))
+    return _learn(run, store, plan, config, cluster, progress, len(queries))
 
 
 def _make_plan(
@@ -124,14 +124,29 @@ def _make_plan(
     config: TrainConfig,
     cluster: Cluster,
     progress: Progress,
+    degree: float | None = None,
 ) -> Plan:
-    """Plan the run, show and save the plan, and refuse what does not fit."""
-    plan = draft_plan(rows, store.modalities, config, cluster.workers, cluster.memory_limit)
+    """Plan the run, show and save the plan, and refuse what does not fit.
+
+    Once the graph is built, its ``degree`` replaces the largest that it could have had.
+    """
+    plan = draft_plan(
+        rows,
+        store.modalities,
+        config,
+        cluster.workers,
+        cluster.memory_limit,
+        cluster.restarts,
+        degree,
+    )
     costs = forecast(plan, dict(store.modalities), config, Rates())
-    progress.show(plan_table(plan, costs, timed=False))
-    check_memory(plan)
-    check_disk(plan, str(run.path), shutil.disk_usage(run.path).free)
-    run.write_plan(plan_record(plan, costs))
+    if degree is None:
+        progress.show(plan_table(plan, costs, timed=False))
+        check_memory(plan)
+        check_disk(plan, str(run.path), shutil.disk_usage(run.path).free)
+        run.write_plan(plan_record(plan, costs))
+    else:
+        run.write_plan({**plan_record(plan, costs), "before_the_graph": run.plan()})
     return plan
 
 
@@ -178,18 +193,23 @@ def _learn(
     store: FeatureStore,
     plan: Plan,
     config: TrainConfig,
+    cluster: Cluster,
     progress: Progress,
     held_out: int,
 ) -> Learned:
     """Everything from features to a finished run directory."""
     modalities = tuple(store.modalities)
-    seconds = _Seconds()
+    seconds = _Spent()
     _note_narrow(store, config, progress)
     with seconds.of("features"):
         statistics = prepare_features(store, run, plan, config, progress)
     with seconds.of("graph"):
         graph = set_graph(run, modalities, plan, config, progress)
     _note_graph(graph, statistics, progress)
+    if cluster.restarts and compiled_bytes(plan.methods, False):
+        execution.restart_workers()
+    degree = sum(report.mean_degree for report in graph.modalities.values())
+    plan = _make_plan(plan.rows, store, run, config, cluster, progress, degree)
     with seconds.of("training"):
         if uses_sample(config):
             write_sample(run, modalities, config.method.anchors)
@@ -215,8 +235,9 @@ def _learn(
             "condensed": condensed,
             "zero_rows": dict(statistics.zero_rows),
             "graph": dataclasses.asdict(graph),
-            "seconds": seconds.spent,
-            "peak_memory": execution.peak_memory(),
+            "seconds": seconds.seconds,
+            "peak_memory": seconds.peak(),
+            "stage_peaks": seconds.peaks,
         }
     )
     return learned
@@ -291,15 +312,23 @@ def _note_graph(graph: GraphReport, statistics: Statistics, progress: Progress) 
     progress.note(f"graph of all modalities: components {graph.components}")
 
 
-class _Seconds:
-    """Wall-clock seconds of each stage."""
+class _Spent:
+    """Wall-clock seconds of each stage, and the most memory that the fullest worker had in it."""
 
     def __init__(self) -> None:
-        self.spent: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+        self.peaks: dict[str, dict[str, int]] = {}
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Time what runs inside."""
+        """Measure what runs inside."""
+        execution.peak_memory(since=True)
         start = time.perf_counter()
         yield
-        self.spent[stage] = round(time.perf_counter() - start, 3)
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+        self.peaks[stage] = execution.peak_memory()
+
+    def peak(self) -> dict[str, int]:
+        """The largest of all stages, of the client and of a worker."""
+        names = {name for found in self.peaks.values() for name in found}
+        return {name: max(f.get(name, 0) for f in self.peaks.values()) for name in sorted(names)}

@@ -190,8 +190,8 @@ def markdown(records: list[Record], found: list[dict[str, Any]]) -> str:
     """Two tables: what each run took, and the figures."""
     lines = [
         "| data | rows | run | seconds | graph | Z | S | B | CG | recall | MAP | worker MiB "
-        "| client MiB | read GiB | written GiB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| client MiB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for record in records:
         lines.append(_engine_line(record))
@@ -215,7 +215,6 @@ def _engine_line(record: Record) -> str:
         _pair(engine["map"]),
         f"{(above['worker'] - engine['idle_bytes']['worker']) / MIB:.0f}",
         f"{_client(engine) / MIB:.0f}",
-        *(f"{engine['io_bytes'].get(name, 0) / 2**30:.2f}" for name in ("read", "written")),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
@@ -229,7 +228,7 @@ def _reference_line(record: Record) -> str:
         record["data"], f"{record['engine']['rows']}", "reference", f"{sum(seconds.values()):.1f}",
         f"{graph:.1f}", "–", "–", "–", f"{max(reference['cg_iterations'])}",
         f"{min(reference['recall'].values()):.3f}", _pair(reference["map"]),
-        f"{above / MIB:.0f}", "–", "–", "–",
+        f"{above / MIB:.0f}", "–",
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
