@@ -75,6 +75,13 @@ def run_all(tasks: Sequence[Delayed], stage: Stage | None = None) -> list[Any]:
     return list(results)
 
 
+def run_sum(calls: Sequence[tuple[Any, ...]], stage: Stage) -> Any:
+    """The sum of the results of calls, each a function and its arguments, counted on ``stage``."""
+    pairs = [task_pair(_call_and_mark, *call) for call in calls]
+    total = add_up([result for result, _ in pairs])
+    return run_all([*(mark for _, mark in pairs), total], stage)[-1]
+
+
 def run_one(work: Delayed) -> Any:
     """Compute one task."""
     return run_all([work])[0]
@@ -150,6 +157,11 @@ def peak_bytes() -> int:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def _call_and_mark(function: Callable[..., T], *arguments: Any) -> tuple[T, bool]:
+    """A result with something small whose arrival tells that it is there."""
+    return function(*arguments), True
 
 
 def _total(*parts: T) -> T:

@@ -26,6 +26,7 @@ from srch_dist.graph_footprints import (
     neighbour_bytes,
     solve_bytes,
 )
+from srch_dist.kernels.anchors import TILE
 from srch_dist.kernels.clusters import routing_clusters
 from srch_dist.sizes import MIB, Sizes, cache_bytes, imported_bytes
 
@@ -42,6 +43,8 @@ _CACHE_SHARE = 0.45
 # A task of a pass takes several partitions, so that it can read ahead, but not so many that
 # workers run out of tasks at unequal times.
 _PARTITIONS_A_TASK, _TASKS_A_WORKER = 8, 4
+# Rows of a task of a pass after the loop, at least (whole tiles), and such tasks, at most.
+_ENCODED_ROWS, _ENCODED_TASKS = 8 * TILE, 256
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,17 @@ class Plan:
         wanted = -(-count // (_TASKS_A_WORKER * self.workers))
         size = min(wanted, _PARTITIONS_A_TASK)
         return [range(p, min(p + size, count)) for p in range(0, count, size)]
+
+    @property
+    def encoded_spans(self) -> list[tuple[int, int]]:
+        """First row and end of each task of a pass after the loop.
+
+        They follow from the number of rows alone, so that sums over tiles of rows round in one way
+        for every partitioning.
+        """
+        size = max(_ENCODED_ROWS, -(-self.rows // (_ENCODED_TASKS * TILE)) * TILE)
+        ends = [*range(0, self.rows, size), self.rows]
+        return list(pairwise(ends))
 
     @property
     def disk_bytes(self) -> int:

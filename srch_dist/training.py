@@ -217,7 +217,9 @@ def _learn(
         learned = learn_codes(run, plan, statistics, weights, config, progress)
     progress.note(f"stopped: {learned.reason}")
     with seconds.of("model"):
-        model, condensed = finish_codes(run, plan, learned, statistics, weights, store, config)
+        model, condensed = finish_codes(
+            run, plan, learned, statistics, weights, store, config, progress
+        )
         save_model(run.model, model)
     if not config.keep_work:
         arrays.remove(run.work)
