@@ -80,6 +80,7 @@ class Plan:
     cached : whether the workers keep the features in memory.
     workers, memory_limit : what it was made for; the limit is in bytes, of one worker.
     idle_bytes : what a worker holds of imports and freed memory, beside its stages.
+    degree : ends of edges a row as counted; None before they are.
     """
 
     starts: tuple[int, ...]
@@ -96,6 +97,7 @@ class Plan:
     workers: int
     memory_limit: int
     idle_bytes: int
+    degree: float | None
 
     @property
     def rows(self) -> int:
@@ -237,6 +239,7 @@ def draft_plan(
         workers=workers,
         memory_limit=memory_limit,
         idle_bytes=idle,
+        degree=degree,
     )
     return replace(plan, stages=_stages(plan, sizes, restarts))
 

@@ -36,7 +36,9 @@ def test_rows_fetched_in_an_exchange_are_those_of_a_random_graph():
     fetched = sum(len(np.unique(right[(owner == b) & (other != b)])) for b in range(blocks))
     cut = {"partition_rows": rows // blocks, "blocks": blocks}
     graph = {"k": k, "method": "exact"}
-    plan, found = costs(rows, blocks, Rates(cg_iterations=9), graph=graph, **cut)
+    plan, found = costs(
+        rows, blocks, Rates(cg_iterations=9, crossing=1.0, union=2.0), graph=graph, **cut
+    )
     assert len(plan.blocks) == blocks
     exchange = stage(found, "S-step").network_bytes
     assert exchange / (64 * 4) == pytest.approx(fetched, rel=0.02)
