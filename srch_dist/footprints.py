@@ -54,8 +54,8 @@ def feature_bytes(sizes: Sizes) -> int:
     prepare.pass_by(8 * p * bits + 8 * widest * bits)  # float64 codes, the product of a tile
     # Adding partial sums holds eight of them and a total.
     adding = 9 * 8 * (sizes.total**2 + sizes.total * bits)
-    # Where each file is cut for each partition, from counts by cluster.
-    bounds = 4 * 8 * (parts * clusters + parts**2)
+    # Where one file is cut for each partition, from its clusters and counts of these.
+    bounds = 6 * 8 * (parts + clusters) + 8 * p
     # Rows from all files, sorted, encoded with their checksum, and as the chunk's bytes.
     gather = 3 * p * widest * sizes.itemsize + 6 * 8 * p
     return max(sums.peak, prepare.peak, adding, bounds, gather)

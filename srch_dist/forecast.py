@@ -50,7 +50,7 @@ class Rates:
     """Bytes that vector updates read and write in memory. Calibrated."""
     task: float = 2.0e-3
     """Seconds of the scheduler a task; it has one thread for all workers. Calibrated."""
-    descent: float = 1.2e7
+    descent: float = 8.0e6
     """Row values (rows × dimensions) of an NN-descent index. From runs of `pipelines/scale`."""
     compile: float = 25.0
     """Seconds to compile NN-descent in a worker. From the same runs."""
