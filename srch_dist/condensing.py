@@ -1,4 +1,4 @@
-"""From the bits of the loop to those asked for: leading directions of the encoded rows, spread."""
+"""From the bits of the loop to those asked for: leading directions of what it learned, spread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from srch_dist.config import TrainConfig
 from srch_dist.encoding import score_features, score_tile
 from srch_dist.errors import SrchError
 from srch_dist.kernels.anchors import TILE, AnchorTargets, tile_targets
-from srch_dist.kernels.bits import Packed, pack_codes, random_codes, sign_codes
+from srch_dist.kernels.bits import Packed, pack_codes, random_codes, sign_codes, unpack_codes
 from srch_dist.kernels.codes import COLLAPSED, effective_bits
 from srch_dist.kernels.directions import (
     Directions,
@@ -104,15 +104,17 @@ def restored_rows(plan: Plan, bits: int) -> int:
 def condense_codes(
     run: RunDirectory,
     plan: Plan,
+    in_loop: Path,
     weights: Mapping[str, float],
     config: TrainConfig,
     stage: Stage,
 ) -> Condensed:
-    """B = sign(V R): V the leading directions of the loop's scores, R a learned frame.
+    """B = sign(V R): V the leading directions of scores and codes of the loop, R a learned frame.
 
-    The scores are those of the model in ``run.loop_model``, fitted to the codes of the loop. Two
-    passes over X. R is learned on the run's fixed sample of rows. Codes depend on the span of
-    the directions alone: R starts from one random matrix seen in their basis.
+    The codes are in ``in_loop``, packed and in training order; the scores are those of the model
+    in ``run.loop_model``, fitted to them. Two passes over X. R is learned on the run's fixed sample
+    of rows. Codes depend on the span of the directions alone: R starts from one random matrix seen
+    in their basis.
 
     Raises
     ------
@@ -120,15 +122,15 @@ def condense_codes(
     """
     (model,) = execution.keep([execution.task(load_model, run.loop_model)])
     spans, step = plan.encoded_spans, plan.partition_rows
-    calls = [(_score_sums, run, model, span, step) for span in spans]
+    calls = [(_score_sums, run, model, in_loop, span, step) for span in spans]
     sums: ScoreSums = execution.run_sum(calls, stage)
     count = min(config.method.directions, config.bits)
     directions = leading_directions(sums, plan.rows, weights, count)
-    frame = _learn_frame(run, directions, config)
+    frame = _learn_frame(run, in_loop, directions, config)
     rule = execution.literal(directions.spread(frame))
     shape = (plan.rows, config.bits // 8)
     arrays.create_array(run.final_codes, shape, spans[0][1], np.uint8)
-    spreads = [(_spread_span, run, model, rule, span, step) for span in spans]
+    spreads = [(_spread_span, run, model, in_loop, rule, span, step) for span in spans]
     spread: _Spread = execution.run_sum(spreads, stage)
     worth = effective_bits(spread.code_gram, spread.bit_sums, plan.rows)
     if worth < COLLAPSED:
@@ -146,60 +148,74 @@ def condense_codes(
     )
 
 
-def _learn_frame(run: RunDirectory, directions: Directions, config: TrainConfig) -> Matrix:
+def _learn_frame(
+    run: RunDirectory, in_loop: Path, directions: Directions, config: TrainConfig
+) -> Matrix:
     model = load_model(run.loop_model)
     features = {g: arrays.read_rows(run.sample(g)).astype(np.float64) for g in directions.mix}
     scores = {g: score_features(model, g, block) for g, block in features.items()}
-    rows = np.arange(len(directions.basis))
-    random = random_codes(config.seed ^ _FRAME_STREAM, rows, config.bits).astype(np.float64)
+    rows = arrays.read_rows(run.sample("rows"))
+    codes = unpack_codes(arrays.read_selected(in_loop, rows)).astype(np.float64)
+    bits = np.arange(len(directions.basis))
+    random = random_codes(config.seed ^ _FRAME_STREAM, bits, config.bits).astype(np.float64)
     # A square matrix of ±1 may be singular, and what it lacks would be settled by rounding.
     random += _LEAST_START * np.eye(*random.shape)
-    return spreading_frame(directions.mixed(scores), directions.basis.T @ random)
+    return spreading_frame(directions.mixed(scores, codes), directions.basis.T @ random)
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """Some rows by modality: features, scores, and similarities to the anchors, if any."""
+    """Some rows: the loop's codes; features, scores and similarities to anchors by modality."""
 
+    codes: Array
     features: dict[str, Array]
     scores: dict[str, Array]
     near: dict[str, Array]
 
 
 def _score_tiles(
-    run: RunDirectory, model: Model, span: tuple[int, int], partition_rows: int
+    run: RunDirectory, model: Model, in_loop: Path, span: tuple[int, int], partition_rows: int
 ) -> Iterator[_Tile]:
     """The tiles of a span of rows, in the precision of the features.
 
     A tile's products round in one way for every partitioning: its rows follow from their number.
     """
-    for _, blocks in read_tiles(run, tuple(model.means), span, partition_rows):
-        for start in range(0, len(next(iter(blocks.values()))), TILE):
-            tile = _Tile({g: block[start : start + TILE] for g, block in blocks.items()}, {}, {})
-            for g, features in tile.features.items():
-                tile.scores[g], near = score_tile(model, g, features)
+    for first, blocks in read_tiles(run, tuple(model.means), span, partition_rows):
+        rows = len(next(iter(blocks.values())))
+        codes = arrays.read_rows(in_loop, first, first + rows)
+        for start in range(0, rows, TILE):
+            part = slice(start, start + TILE)
+            features = {g: block[part] for g, block in blocks.items()}
+            tile = _Tile(unpack_codes(codes[part]).astype(np.float64), features, {}, {})
+            for g, block in features.items():
+                tile.scores[g], near = score_tile(model, g, block)
                 if near is not None:
                     tile.near[g] = near
             yield tile
 
 
 def _score_sums(
-    run: RunDirectory, model: Model, span: tuple[int, int], partition_rows: int
+    run: RunDirectory, model: Model, in_loop: Path, span: tuple[int, int], partition_rows: int
 ) -> ScoreSums:
     def tile_sums(tile: _Tile) -> ScoreSums:
-        beside = np.concatenate(list(tile.scores.values()), axis=1).astype(np.float64)
+        beside = np.concatenate([*tile.scores.values(), tile.codes], axis=1).astype(np.float64)
         return ScoreSums(beside.sum(axis=0), beside.T @ beside)
 
-    return reduce(add, (tile_sums(tile) for tile in _score_tiles(run, model, span, partition_rows)))
+    return reduce(add, map(tile_sums, _score_tiles(run, model, in_loop, span, partition_rows)))
 
 
 def _spread_span(
-    run: RunDirectory, model: Model, rule: Directions, span: tuple[int, int], partition_rows: int
+    run: RunDirectory,
+    model: Model,
+    in_loop: Path,
+    rule: Directions,
+    span: tuple[int, int],
+    partition_rows: int,
 ) -> _Spread:
     packed: list[Packed] = []
 
     def tile_sums(tile: _Tile) -> _Spread:
-        codes = sign_codes(rule.mixed(tile.scores))
+        codes = sign_codes(rule.mixed(tile.scores, tile.codes))
         packed.append(pack_codes(codes))
         dense = codes.astype(np.float64)
         return _Spread(
@@ -209,8 +225,8 @@ def _spread_span(
             dense.sum(axis=0),
         )
 
-    tiles = _score_tiles(run, model, span, partition_rows)
-    total = reduce(add, (tile_sums(tile) for tile in tiles))
+    tiles = _score_tiles(run, model, in_loop, span, partition_rows)
+    total = reduce(add, map(tile_sums, tiles))
     arrays.write_rows(run.final_codes, span[0], np.concatenate(packed))
     return total
 

@@ -95,8 +95,8 @@ class MethodConfig:
     threshold: NotNegative = 1e-3
     """The threshold of the stopping rule."""
     directions: Annotated[int, Field(ge=0)] = 32
-    """Leading directions of the encoded rows that the codes are spread from once the loop has
-    ended; 0 keeps the codes of the loop."""
+    """Leading directions of codes and encoded rows together that the final codes are spread from
+    once the loop has ended; 0 keeps the codes of the loop."""
     loop_bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64
     """Bits that the loop learns where the codes are spread from directions."""
     encoder: Literal["ridge", "anchors", "projection"] = "anchors"

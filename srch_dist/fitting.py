@@ -63,7 +63,7 @@ def finish_codes(
             restore_codes(run, plan, in_loop, config.bits, stage)
             return model, {}
         save_model(run.loop_model, model)
-        condensed = condense_codes(run, plan, weights, config, stage)
+        condensed = condense_codes(run, plan, in_loop, weights, config, stage)
         restore_codes(run, plan, run.final_codes, config.bits, stage)
         record = {
             name: getattr(condensed, name) for name in ("directions", "share", "effective_bits")

@@ -97,9 +97,10 @@ def model_bytes(sizes: Sizes) -> int:
     spread = 0
     if method.directions:
         model = sizes.total * (anchors + bits) * 8 + count * anchors * bits * 8
-        products = 8 * (count * bits) ** 2 + 8 * sizes.total * bits
+        products = 8 * ((count + 1) * bits) ** 2 + 8 * sizes.total * bits
         # Features; scores of each modality, beside each other and mixed; codes as numbers.
-        spread = 2 * model + inputs + p * bits * (2 * count * item + 3 * 8) + tile + 2 * products
+        scores = p * bits * (2 * count * item + 5 * 8)
+        spread = 2 * model + inputs + scores + tile + 2 * products
         spread = max(spread, 9 * products)
     # The order of all rows and which are wanted; codes as read and as written.
     restored = max(p * bits // 8, _RESTORED_BYTES)

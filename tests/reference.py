@@ -228,14 +228,15 @@ def encoded(x, b, encoder, ridge, rows):
     return mapped @ ridge_encoder(mapped, b, ridge).T
 
 
-def condensed(scores_by_modality, rows, trust, count, random):
+def condensed(scores_by_modality, b, rows, trust, count, random):
     """What the signs of the final codes are taken of, (n, bits).
 
-    The ``count`` leading directions of the scores, spread by a frame that starts from ``random``
-    (l, bits) and is learned on ``rows``.
+    The ``count`` leading directions of scores and codes ``b`` (n, l) in equal parts, spread by a
+    frame that starts from ``random`` (l, bits) and is learned on ``rows``.
     """
-    total = sum(trust[g] * t / rms(t) for g, t in scores_by_modality.items())
-    total = total - total.mean(axis=0)
+    told = sum(trust[g] * t / rms(t) for g, t in scores_by_modality.items())
+    told, learned = told - told.mean(axis=0), b - b.mean(axis=0)
+    total = told / np.linalg.norm(told) + learned / np.linalg.norm(learned)
     basis = np.linalg.svd(total, full_matrices=False)[2][:count].T
     v, frame = total @ basis, polar(basis.T @ random)
     for _ in range(50):

@@ -1,4 +1,4 @@
-"""Final codes spread from the directions of the loop's scores, against the dense reference."""
+"""Final codes spread from the directions of the loop, against the dense reference."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_final_codes_are_those_of_the_reference(finish, encoder, bits):
     trust = dict(zip(x, reference.mutual_trust(neighbours), strict=True))
     random = random_codes(4 ^ _FRAME_STREAM, np.arange(LOOP_BITS), bits).astype(float)
     random += 1e-3 * np.eye(LOOP_BITS, bits)
-    expected = reference.condensed(scores, rows, trust, 5, random)
+    expected = reference.condensed(scores, loop, rows, trust, 5, random)
     found = final_codes(run)
     differing = found != reference.sign(expected)
     assert (np.abs(expected[differing]) <= reference.SCORE_TOLERANCE).all()

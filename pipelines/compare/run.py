@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,20 +20,21 @@ from typing import Annotated, Any
 
 import tyro
 
+import srch_dist
 from srch_dist.config import build_config
 from srch_dist.errors import ConfigError, SrchError
 
+from . import baselines
 from .baselines.protocol import CodeModel, DistanceModel, Method
 from .data import RetrievalTask, open_source
 from .encoders import CommonEncoders
 from .engine import Engine, open_engine
 from .grids import DETERMINISTIC, GRIDS, SRCH, method_names
+from .parts import Parts, Record, source_digest
 from .pool import map_sets
 from .published import published_records
 from .scoring import Measures, score_model
 from .table import ENCODERS, best_points, markdown
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Options:
     jobs: int = 1
     """Sets worked on at once, in processes of their own."""
     resume: bool = False
-    """Take what an earlier command left in the folder's parts/, where data and options agree."""
+    """Take what is finished from the folder's parts/, where data, options and code agree."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +70,22 @@ class Bench:
     engine: Engine
     bits: int
 
-    def run_srch(self, name: str, seeds: int) -> Iterator[Record]:
+    def run_srch(self, name: str, seeds: int) -> list[Record]:
         """A preset of SRCH with every seed; a refused run gives a record that says why."""
+        records = []
         for seed in range(seeds):
             base = self._base(name, SRCH[name], seed) | {"best_for": list(ENCODERS)}
             try:
                 run = self.engine.train(self.task, SRCH[name] | {"bits": self.bits, "seed": seed})
             except SrchError as error:
-                yield base | {"error": str(error)}
+                records.append(base | {"error": str(error)})
                 continue
             scores = {"own": run.scores} | self.encoders.scores(run.codes)
             if run.encoder in scores:
                 scores[run.encoder] = run.scores
-            yield base | {
-                "fit_seconds": round(run.fit_seconds, 3),
-                "peak_bytes": run.peak_bytes,
-                "scores": scores,
-            }
+            measured = {"fit_seconds": round(run.fit_seconds, 3), "peak_bytes": run.peak_bytes}
+            records.append(base | measured | {"scores": scores})
+        return records
 
     def run_grid(self, grid: tuple[Method, ...], seeds: int) -> list[Record]:
         """A baseline's grid with seed 0, then its best points with the other seeds.
@@ -158,52 +158,49 @@ def run_all(options: Options) -> list[Record]:
 
 
 def _run_set(options: Options, wanted: list[str], source: Path) -> list[Record]:
-    """Every width and method of one set; each width is written to ``parts/`` when it is done."""
+    """Every width and method of one set; each method is kept in ``parts/`` when it is done."""
     records: list[Record] = []
     with open_engine(options.workers, options.scheduler) as engine:
         task = RetrievalTask.load(open_source(source, engine.scratch))
         bench = Bench(task, CommonEncoders(task), engine, 0)
+        asked = {name: _asked(task, name, options.seeds) for name in wanted}
         for bits in options.bits:
-            part = options.out / "parts" / f"{task.name}-{bits}.json"
-            asked = _asked(task, wanted, options.seeds)
-            done = _read_part(part) if options.resume else {}
-            if done.get("asked") != asked:
-                done = {"asked": asked}
-                done["records"] = _run_width(replace(bench, bits=bits), wanted, options.seeds)
-                partial_file = part.with_suffix(".partial")
-                partial_file.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
-                partial_file.replace(part)
-            records += done["records"]
+            parts = Parts(options.out / "parts" / f"{task.name}-{bits}.json")
+            if not options.resume:
+                parts.forget()
+            jobs = _jobs(replace(bench, bits=bits), options.seeds)
+            for name in wanted:
+                records += parts.take(name, asked[name], partial(_timed, jobs[name], name, bits))
     return records
 
 
-def _asked(task: RetrievalTask, wanted: list[str], seeds: int) -> dict[str, Any]:
-    """What a finished part has to agree with: data, seeds, and every method's own options."""
-    presets = {name: vars(build_config(dict(values)).method) for name, values in SRCH.items()}
-    grids = {grid[0].name: repr(grid) for grid in GRIDS}
-    chosen = {name: grids.get(name) or presets[name] for name in wanted}
-    return {"data": dict(task.store.checksums), "seeds": seeds, "methods": chosen}
+def _asked(task: RetrievalTask, name: str, seeds: int) -> Record:
+    """What a finished method has to agree with: data, seeds, options and code."""
+    if name in SRCH:
+        options, code = repr(build_config(dict(SRCH[name])).method), Path(srch_dist.__file__)
+    else:
+        options = repr(next(grid for grid in GRIDS if grid[0].name == name))
+        code = Path(baselines.__file__)
+    return {
+        "data": dict(task.store.checksums),
+        "seeds": seeds,
+        "options": options,
+        "code": source_digest(code.parent),
+    }
 
 
-def _read_part(path: Path) -> dict[str, Any]:
-    """A finished part; empty where there is none that can be read."""
-    try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError):
-        return {}
-
-
-def _run_width(bench: Bench, wanted: list[str], seeds: int) -> list[Record]:
-    records: list[Record] = []
-    jobs: dict[str, Callable[[], Any]] = {
+def _jobs(bench: Bench, seeds: int) -> dict[str, Callable[[], list[Record]]]:
+    return {
         **{name: partial(bench.run_srch, name, seeds) for name in SRCH},
         **{grid[0].name: partial(bench.run_grid, grid, seeds) for grid in GRIDS},
     }
-    for name in wanted:
-        start = time.perf_counter()
-        records += jobs[name]()
-        seconds = time.perf_counter() - start
-        print(f"{bench.task.name}, {bench.bits} bits, {name}: {seconds:.0f} s", flush=True)
+
+
+def _timed(work: Callable[[], list[Record]], name: str, bits: int) -> list[Record]:
+    start = time.perf_counter()
+    records = work()
+    seconds = time.perf_counter() - start
+    print(f"{records[0]['set']}, {bits} bits, {name}: {seconds:.0f} s", flush=True)
     return records
 
 

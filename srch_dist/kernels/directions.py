@@ -1,7 +1,9 @@
-"""Codes spread from the leading directions of the encoded rows.
+"""Codes spread from the leading directions of what the loop learned and the encoders tell of it.
 
-What both encoders can tell of a code lies in few directions. A frame that iterative quantisation
-learns (Gong et al., TPAMI 2013) spreads these over any number of bits.
+What both encoders can tell of a code lies in few directions; what the graph gave the codes is not
+all among them. So the directions are those of encoded rows and codes together, in equal parts. A
+frame that iterative quantisation learns (Gong et al., TPAMI 2013) spreads them over any number of
+bits.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 
 _ROUNDS = 50
-# Directions with less variance than this share of what goes into the mix are rounding.
+# Less variance than this share of what goes into the mix is rounding.
 _LEAST_VARIANCE = 1e-10
 # How firmly a frame keeps to the one before where the sample leaves it open.
 _LEAST_STEP = 1e-3
@@ -29,11 +31,11 @@ _LEAST_STEP = 1e-3
 
 @dataclass(frozen=True)
 class ScoreSums(Sized):
-    """Sums over rows of the scores of all modalities side by side, (n, G l).
+    """Sums over rows of the scores of all modalities and the loop's codes side by side.
 
     Attributes
     ----------
-    scores : (G l,). products : (G l, G l).
+    scores : (G l + l,). products : (G l + l, G l + l).
     """
 
     scores: Matrix
@@ -45,53 +47,64 @@ class ScoreSums(Sized):
 
 @dataclass(frozen=True)
 class Directions(Sized):
-    """V = Σ_g T_g mix_g + offset, (n, r), from scores T_g (n, l).
+    """V = Σ_g T_g mix_g + B mix_B + offset, (n, r), from scores T_g and codes B, all (n, l).
 
     Attributes
     ----------
-    mix : (l, r) by modality. offset : (r,).
+    mix : (l, r) by modality. mix_codes : (l, r). offset : (r,).
     basis : (l, r), the directions themselves, orthonormal.
-    share : of the variance of the mixed scores that they keep, 0 to 1.
+    share : of the variance of the mix that they keep, 0 to 1.
     """
 
     mix: Mapping[str, Matrix]
+    mix_codes: Matrix
     offset: Matrix
     basis: Matrix
     share: float
 
-    def mixed(self, scores: Mapping[str, Array]) -> Matrix:
-        """V (n, r) from scores (n, l) by modality."""
-        total: Matrix = sum((scores[g] @ part for g, part in self.mix.items()), self.offset)
+    def mixed(self, scores: Mapping[str, Array], codes: Array) -> Matrix:
+        """V (n, r) from scores (n, l) by modality and the loop's codes (n, l)."""
+        start = codes @ self.mix_codes + self.offset
+        total: Matrix = sum((scores[g] @ part for g, part in self.mix.items()), start)
         return total
 
     def spread(self, frame: Matrix) -> Directions:
         """The same with V R, (n, bits), in the place of V, for a frame R (r, bits)."""
         mix = {g: part @ frame for g, part in self.mix.items()}
-        return replace(self, mix=mix, offset=self.offset @ frame)
+        codes = self.mix_codes @ frame
+        return replace(self, mix=mix, mix_codes=codes, offset=self.offset @ frame)
 
 
 def leading_directions(
     sums: ScoreSums, n: int, weights: Mapping[str, float], count: int
 ) -> Directions:
-    """At most ``count`` principal directions of Σ_g w_g T_g / rms(T_g), centred over n rows."""
-    modalities = len(weights)
-    bits = len(sums.scores) // modalities
-    products = sums.products.reshape(modalities, bits, modalities, bits) / n
-    means = sums.scores.reshape(modalities, bits) / n
-    energy = np.einsum("gigi->g", products) / bits
-    rms = np.sqrt(energy)
+    """At most ``count`` principal directions of T / ‖T‖ + B / ‖B‖, both centred over n rows.
+
+    T = Σ_g w_g T_g / rms(T_g) are the mixed scores, B the loop's codes. There are no directions
+    where T is the same for all rows: then no encoder can tell codes apart.
+    """
+    sources = len(weights) + 1
+    bits = len(sums.scores) // sources
+    products = sums.products.reshape(sources, bits, sources, bits) / n
+    means = sums.scores.reshape(sources, bits) / n
+    covariance = products - means[:, :, None, None] * means
+    rms = np.sqrt(np.einsum("gigi->g", products)[:-1] / bits)
     trust = np.array(list(weights.values()))
-    scale = np.divide(trust, rms, out=np.zeros(modalities), where=rms > 0)
-    mean = scale @ means
-    covariance = np.einsum("g,gihj,h->ij", scale, products, scale) - np.outer(mean, mean)
-    values, vectors = np.linalg.eigh(covariance)
-    floor = _LEAST_VARIANCE * float(np.sum(trust[rms > 0] ** 2))
-    kept = np.flatnonzero(values[-count:] > floor)
-    basis = vectors[:, -count:][:, kept]
+    scale = np.divide(trust, rms, out=np.zeros(len(trust)), where=rms > 0)
+    told = float(np.einsum("g,gihi,h->", scale, covariance[:-1, :, :-1], scale))
+    learned = float(np.einsum("ii->", covariance[-1, :, -1]))
+    if told <= _LEAST_VARIANCE * bits * float(np.sum(trust[rms > 0] ** 2)):
+        count, told = 0, 1.0
+    shares = np.append(scale / np.sqrt(told), 1.0 / np.sqrt(learned) if learned > 0 else 0.0)
+    values, vectors = np.linalg.eigh(np.einsum("g,gihj,h->ij", shares, covariance, shares))
+    largest = slice(len(values) - count, None)
+    kept = np.flatnonzero(values[largest] > _LEAST_VARIANCE)
+    basis = vectors[:, largest][:, kept]
     total = float(np.maximum(values, 0.0).sum())
-    share = float(values[-count:][kept].sum()) / total if total > 0 else 0.0
-    mix = {g: factor * basis for g, factor in zip(weights, scale, strict=True)}
-    return Directions(mix, -mean @ basis, basis, share)
+    share = float(values[largest][kept].sum()) / total if total > 0 else 0.0
+    *mix, codes = (factor * basis for factor in shares)
+    named = dict(zip(weights, mix, strict=True))
+    return Directions(named, codes, -(shares @ means) @ basis, basis, share)
 
 
 def spreading_frame(sample: Matrix, start: Matrix) -> Matrix:

@@ -13,6 +13,7 @@ from pipelines.compare.baselines import CcaItq, FloatCca, SemanticCorrelation
 from pipelines.compare.data import RetrievalTask
 from pipelines.compare.encoders import CommonEncoders
 from pipelines.compare.grids import GRIDS, method_names
+from pipelines.compare.parts import Parts, source_digest
 from pipelines.compare.published import published_records
 from pipelines.compare.run import Bench, Options, run_all
 from pipelines.compare.scoring import score_codes, score_model
@@ -153,15 +154,35 @@ def test_a_finished_part_is_kept_only_where_data_and_options_agree(source, in_pr
     first = run()
     part = tmp_path / "out" / "parts" / f"{source.stem}-16.json"
     saved = json.loads(part.read_text("utf-8"))
-    saved["records"][0]["marked"] = True
+    kept = saved["CCA-ITQ"]
+    kept["records"][0]["marked"] = True
     part.write_text(json.dumps(saved), "utf-8")
     assert "marked" in run()[0]
     assert "marked" not in run(resume=False)[0]
-    for change in ("seeds", "data", "methods"):
-        part.write_text(json.dumps({**saved, "asked": {**saved["asked"], change: 0}}), "utf-8")
+    for change in ("seeds", "data", "options", "code"):
+        other = {**kept, "asked": {**kept["asked"], change: 0}}
+        part.write_text(json.dumps({**saved, "CCA-ITQ": other}), "utf-8")
         assert "marked" not in run()[0]
     part.write_text('{"asked"', "utf-8")
     assert [r["scores"] for r in run()] == [r["scores"] for r in first]
+
+
+def test_another_method_leaves_finished_ones_alone(tmp_path):
+    parts = Parts(tmp_path / "part.json")
+    assert parts.take("a", {"seeds": 1}, lambda: [{"map": 1}]) == [{"map": 1}]
+    assert parts.take("b", {"seeds": 1}, lambda: [{"map": 2}]) == [{"map": 2}]
+    assert parts.take("a", {"seeds": 1}, lambda: [{"map": 3}]) == [{"map": 1}]
+    assert parts.take("a", {"seeds": 2}, lambda: [{"map": 3}]) == [{"map": 3}]
+    assert parts.take("b", {"seeds": 1}, lambda: [{"map": 4}]) == [{"map": 2}]
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.py", "x = 2\n"), ("b.py", "x = 1\n")])
+def test_the_digest_follows_names_and_contents_of_sources(tmp_path, name, text):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    (tmp_path / "one" / "a.py").write_text("x = 1\n", "utf-8")
+    (tmp_path / "two" / name).write_text(text, "utf-8")
+    assert source_digest(tmp_path / "one") != source_digest(tmp_path / "two")
 
 
 def test_sets_of_one_name_are_refused(source, tmp_path):

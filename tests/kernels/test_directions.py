@@ -22,8 +22,14 @@ def scores():
     }
 
 
-def sums_of(scores, cuts=(0, N)):
-    beside = np.concatenate(list(scores.values()), axis=1)
+@pytest.fixture
+def codes(scores):
+    other = np.random.default_rng(4).normal(size=(N, BITS))
+    return np.where(scores["a"] + other >= 0.7, 1.0, -1.0)
+
+
+def sums_of(scores, codes, cuts=(0, N)):
+    beside = np.concatenate([*scores.values(), codes], axis=1)
     parts = [beside[low:high] for low, high in pairwise(cuts)]
     total, *others = [ScoreSums(part.sum(axis=0), part.T @ part) for part in parts]
     for other in others:
@@ -31,16 +37,18 @@ def sums_of(scores, cuts=(0, N)):
     return total
 
 
-def mixed_scores(scores):
-    return sum(WEIGHTS[g] * t / np.sqrt(np.mean(t**2)) for g, t in scores.items())
+def equal_parts(scores, codes):
+    told = sum(WEIGHTS[g] * t / np.sqrt(np.mean(t**2)) for g, t in scores.items())
+    centred = [values - values.mean(axis=0) for values in (told, codes)]
+    return sum(values / np.linalg.norm(values) for values in centred)
 
 
 @pytest.mark.parametrize("cuts", [(0, N), (0, 1, 77, N)])
-def test_directions_are_the_principal_ones_of_the_mixed_scores(scores, cuts):
-    found = leading_directions(sums_of(scores, cuts), N, WEIGHTS, 3)
-    total = mixed_scores(scores)
+def test_directions_are_the_principal_ones_of_scores_and_codes(scores, codes, cuts):
+    found = leading_directions(sums_of(scores, codes, cuts), N, WEIGHTS, 3)
+    total = equal_parts(scores, codes) * np.sqrt(N)
     pca = PCA(3).fit(total)
-    mixed = found.mixed(scores)
+    mixed = found.mixed(scores, codes)
     np.testing.assert_allclose(mixed.mean(axis=0), 0.0, atol=1e-10)
     expected = pca.transform(total) @ pca.components_  # free of the directions' signs
     np.testing.assert_allclose(mixed @ found.basis.T, expected, atol=1e-9)
@@ -49,28 +57,42 @@ def test_directions_are_the_principal_ones_of_the_mixed_scores(scores, cuts):
 
 def test_directions_without_variance_are_left_out(scores):
     flat = {g: np.repeat(t[:, :2], BITS // 2, axis=1) for g, t in scores.items()}
-    found = leading_directions(sums_of(flat), N, WEIGHTS, 8)
+    codes = np.where(flat["a"] >= 1.0, 1.0, -1.0)
+    found = leading_directions(sums_of(flat, codes), N, WEIGHTS, 8)
     assert found.basis.shape == (BITS, 2)
     assert found.share == pytest.approx(1.0)
 
 
-def test_a_modality_without_scores_adds_nothing(scores):
+def test_a_modality_without_scores_adds_nothing(scores, codes):
     silent = {**scores, "b": np.zeros((N, BITS))}
-    alone = leading_directions(sums_of(silent), N, WEIGHTS, 4)
+    alone = leading_directions(sums_of(silent, codes), N, WEIGHTS, 4)
     assert not alone.mix["b"].any()
-    assert np.isfinite(alone.mixed(silent)).all()
+    assert np.isfinite(alone.mixed(silent, codes)).all()
 
 
-def test_spreading_is_the_frame_after_the_mix(scores):
-    found = leading_directions(sums_of(scores), N, WEIGHTS, 4)
+def test_codes_that_never_change_add_nothing(scores):
+    codes = np.ones((N, BITS))
+    found = leading_directions(sums_of(scores, codes), N, WEIGHTS, 4)
+    assert not found.mix_codes.any()
+    assert found.basis.shape == (BITS, 4)
+
+
+def test_there_are_no_directions_where_the_encoders_tell_nothing_apart(scores, codes):
+    constant = {g: np.broadcast_to(t[0], t.shape) for g, t in scores.items()}
+    assert leading_directions(sums_of(constant, codes), N, WEIGHTS, 4).basis.shape == (BITS, 0)
+
+
+def test_spreading_is_the_frame_after_the_mix(scores, codes):
+    found = leading_directions(sums_of(scores, codes), N, WEIGHTS, 4)
     frame = np.random.default_rng(1).normal(size=(4, 16))
-    np.testing.assert_allclose(found.spread(frame).mixed(scores), found.mixed(scores) @ frame)
+    spread = found.spread(frame).mixed(scores, codes)
+    np.testing.assert_allclose(spread, found.mixed(scores, codes) @ frame)
 
 
 @pytest.mark.parametrize("bits", [4, 16])
-def test_a_frame_is_orthonormal_and_quantises_better_than_its_start(scores, bits):
+def test_a_frame_is_orthonormal_and_quantises_better_than_its_start(scores, codes, bits):
     rng = np.random.default_rng(2)
-    sample = leading_directions(sums_of(scores), N, WEIGHTS, 4).mixed(scores)
+    sample = leading_directions(sums_of(scores, codes), N, WEIGHTS, 4).mixed(scores, codes)
     start = rng.normal(size=(4, bits))
     frame = spreading_frame(sample, start)
     np.testing.assert_allclose(frame @ frame.T, np.eye(4), atol=1e-10)
@@ -82,10 +104,10 @@ def test_a_frame_is_orthonormal_and_quantises_better_than_its_start(scores, bits
     assert error(frame) < error(left @ right)
 
 
-def test_a_frame_follows_the_span_and_not_the_basis(scores):
+def test_a_frame_follows_the_span_and_not_the_basis(scores, codes):
     """Turned directions, with the start turned alike, give the same bits."""
     rng = np.random.default_rng(3)
-    sample = leading_directions(sums_of(scores), N, WEIGHTS, 4).mixed(scores)
+    sample = leading_directions(sums_of(scores, codes), N, WEIGHTS, 4).mixed(scores, codes)
     start = rng.normal(size=(4, 16))
     turn = np.linalg.qr(rng.normal(size=(4, 4)))[0]
     one = sample @ spreading_frame(sample, start)
