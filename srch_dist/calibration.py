@@ -18,10 +18,10 @@ import scipy.sparse
 
 from srch_dist import execution
 from srch_dist.cluster import Cluster, connect
-from srch_dist.forecast import Rates
 from srch_dist.kernels import edges, features, gradients
 from srch_dist.kernels.neighbours import Neighbours, merge_exact
 from srch_dist.progress import Progress
+from srch_dist.rates import Rates
 from srch_dist.storage import arrays
 from srch_dist.storage.spill import spill_runs
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -157,6 +158,28 @@ def peak_bytes() -> int:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+class Spent:
+    """Wall-clock seconds of each stage, and the most memory that the fullest worker had in it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peaks: dict[str, dict[str, int]] = {}
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Measure what runs inside."""
+        peak_memory(since=True)
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+        self.peaks[stage] = peak_memory()
+
+    def peak(self) -> dict[str, int]:
+        """The largest of all stages, of the client and of a worker."""
+        names = {name for found in self.peaks.values() for name in found}
+        return {name: max(f.get(name, 0) for f in self.peaks.values()) for name in sorted(names)}
 
 
 def _call_and_mark(function: Callable[..., T], *arguments: Any) -> tuple[T, bool]:

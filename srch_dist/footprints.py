@@ -87,25 +87,32 @@ def code_bytes(sizes: Sizes) -> int:
 def model_bytes(sizes: Sizes) -> int:
     """Memory of a task of the passes after the loop: encoders, final codes, their order."""
     method, bits = sizes.config.method, max(sizes.config.bits, sizes.config.loop_bits)
-    p, item, widest = sizes.partition, sizes.itemsize, max(sizes.dims.values())
-    inputs, count = p * sizes.total * item, len(sizes.dims)
+    item, widest, count = sizes.itemsize, max(sizes.dims.values()), len(sizes.dims)
+    step = min(-(-sizes.partition // TILE) * TILE, sizes.rows)
+    tile = min(TILE, sizes.rows)
     anchors = min(method.anchors, sizes.rows) if method.encoder == "anchors" else 0
-    tile = 4 * min(TILE, p) * anchors * 8  # similarities to the anchors, and what they come from
-    # The anchors' sums in a task; adding partial ones holds eight of them and a total.
+    near = tile * anchors * item  # similarities to the anchors
     sums = anchors * (anchors + widest + bits) * 8
-    fit = p * widest * item + 2 * anchors * widest * 8 + p * bits * 2 + tile + 2 * sums
-    spread = 0
+    fit = Tally()
+    fit.hold(2 * step * widest * item + step * bits * 2)  # rows and the next, codes
+    fit.hold(2 * anchors * widest * item)  # anchors, as read
+    fit.hold(2 * near)  # and distances, or what they are sums of
+    fit.hold(3 * sums)  # of the tile, so far, and both together
+    spread = Tally()
     if method.directions:
-        model = sizes.total * (anchors + bits) * 8 + count * anchors * bits * 8
-        products = 8 * ((count + 1) * bits) ** 2 + 8 * sizes.total * bits
-        # Features; scores of each modality, beside each other and mixed; codes as numbers.
-        scores = p * bits * (2 * count * item + 5 * 8)
-        spread = 2 * model + inputs + scores + tile + 2 * products
-        spread = max(spread, 9 * products)
+        # The model as read and in the precision of the features; features and the next.
+        spread.hold(2 * 8 * (sizes.total * (anchors + bits) + count * anchors * bits))
+        spread.hold(2 * step * sizes.total * item + step * bits)
+        spread.hold((count + 1) * near)
+        # Scores of each modality, beside each other and mixed; codes as numbers.
+        spread.hold(tile * bits * 8 * (3 * count + 5))
+        products = 8 * ((count + 1) * bits) ** 2 + 8 * (sizes.total + count * anchors) * bits
+        spread.hold(3 * products)
+        spread.pass_by(6 * products)  # adding up holds eight and a total
     # The order of all rows and which are wanted; codes as read and as written.
-    restored = max(p * bits // 8, _RESTORED_BYTES)
+    restored = max(sizes.partition * bits // 8, _RESTORED_BYTES)
     restore = sizes.rows * (8 + 3) + restored * (3 + 2 * 64 // bits)
-    return max(fit, 9 * sums, spread, restore, chosen_bytes(sizes))
+    return max(fit.peak, 9 * sums, spread.peak, restore, chosen_bytes(sizes))
 
 
 def client_bytes(sizes: Sizes) -> int:

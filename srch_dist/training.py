@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from srch_dist.config import TrainConfig, check_config
 from srch_dist.errors import ConfigError, InputError, PlanError
 from srch_dist.evaluation import evaluate_model, has_queries
 from srch_dist.fitting import finish_codes
-from srch_dist.forecast import Rates, forecast
+from srch_dist.forecast import forecast
 from srch_dist.graph import GraphReport, set_graph
 from srch_dist.ingest import ingest_source
 from srch_dist.kernels.bits import hash_rows
@@ -30,6 +29,7 @@ from srch_dist.plan_report import plan_record, plan_table
 from srch_dist.planning import Plan, check_disk, check_memory, compiled_bytes, draft_plan
 from srch_dist.preparation import Statistics, prepare_features, write_sample
 from srch_dist.progress import Progress, silent
+from srch_dist.rates import Rates
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
 from srch_dist.storage.model import save_model
@@ -199,24 +199,24 @@ def _learn(
 ) -> Learned:
     """Everything from features to a finished run directory."""
     modalities = tuple(store.modalities)
-    seconds = _Spent()
+    spent = execution.Spent()
     _note_narrow(store, config, progress)
-    with seconds.of("features"):
+    with spent.of("features"):
         statistics = prepare_features(store, run, plan, config, progress)
-    with seconds.of("graph"):
+    with spent.of("graph"):
         graph = set_graph(run, modalities, plan, config, progress)
     _note_graph(graph, statistics, progress)
     if cluster.restarts and compiled_bytes(plan.methods, False):
         execution.restart_workers()
     degree = sum(report.mean_degree for report in graph.modalities.values())
     plan = _make_plan(plan.rows, store, run, config, cluster, progress, degree)
-    with seconds.of("training"):
+    with spent.of("training"):
         if uses_sample(config):
             write_sample(run, modalities, config.method.anchors)
         weights = choose_weights(graph, config)
         learned = learn_codes(run, plan, statistics, weights, config, progress)
     progress.note(f"stopped: {learned.reason}")
-    with seconds.of("model"):
+    with spent.of("model"):
         model, condensed = finish_codes(
             run, plan, learned, statistics, weights, store, config, progress
         )
@@ -237,9 +237,9 @@ def _learn(
             "condensed": condensed,
             "zero_rows": dict(statistics.zero_rows),
             "graph": dataclasses.asdict(graph),
-            "seconds": seconds.seconds,
-            "peak_memory": seconds.peak(),
-            "stage_peaks": seconds.peaks,
+            "seconds": spent.seconds,
+            "peak_memory": spent.peak(),
+            "stage_peaks": spent.peaks,
         }
     )
     return learned
@@ -312,25 +312,3 @@ def _note_graph(graph: GraphReport, statistics: Statistics, progress: Progress) 
             f"duplicate {report.duplicates}, zero rows {statistics.zero_rows[g]}"
         )
     progress.note(f"graph of all modalities: components {graph.components}")
-
-
-class _Spent:
-    """Wall-clock seconds of each stage, and the most memory that the fullest worker had in it."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.peaks: dict[str, dict[str, int]] = {}
-
-    @contextmanager
-    def of(self, stage: str) -> Iterator[None]:
-        """Measure what runs inside."""
-        execution.peak_memory(since=True)
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = round(time.perf_counter() - start, 3)
-        self.peaks[stage] = execution.peak_memory()
-
-    def peak(self) -> dict[str, int]:
-        """The largest of all stages, of the client and of a worker."""
-        names = {name for found in self.peaks.values() for name in found}
-        return {name: max(f.get(name, 0) for f in self.peaks.values()) for name in sorted(names)}

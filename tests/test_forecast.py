@@ -9,8 +9,9 @@ import pytest
 
 from srch_dist import execution
 from srch_dist.config import build_config
-from srch_dist.forecast import Rates, forecast
+from srch_dist.forecast import forecast
 from srch_dist.planning import make_plan
+from srch_dist.rates import Rates
 
 DIMS = {"image": 64, "text": 32}
 

@@ -25,9 +25,10 @@ from srch_dist.calibration import measure_cluster
 from srch_dist.cluster import connect
 from srch_dist.config import TrainConfig
 from srch_dist.execution import peak_bytes
-from srch_dist.forecast import Rates, forecast
+from srch_dist.forecast import forecast
 from srch_dist.plan_report import plan_record
 from srch_dist.planning import Plan, draft_plan
+from srch_dist.rates import Rates
 from srch_dist.storage.run import RunDirectory
 
 from .floors import cg_iteration_seconds
