@@ -121,8 +121,16 @@ def _describe(client: distributed.Client, progress: Progress) -> Cluster:
         f"{len(found)} workers of {limit / 2**30:.1f} GiB, dashboard {client.dashboard_link}"
     )
     watched = all(worker.get("nanny") for worker in found.values())
-    alone = client.run_on_scheduler(_count_clients) == 1
-    return Cluster(len(found), int(limit), watched and alone)
+    return Cluster(len(found), int(limit), watched and _is_alone(client))
+
+
+def _is_alone(client: distributed.Client) -> bool:
+    """Whether nobody else uses the scheduler; taken as not so where it lacks this package."""
+    try:
+        count: int = client.run_on_scheduler(_count_clients)
+    except ImportError:
+        return False
+    return count == 1
 
 
 def _count_clients(dask_scheduler: distributed.Scheduler) -> int:

@@ -24,7 +24,7 @@ from srch_dist.progress import Stage
 S = TypeVar("S")
 T = TypeVar("T")
 
-_RESTART_SECONDS = 120
+_RESTART_SECONDS = 600
 # Partial results added in one task of a tree.
 _FAN_IN = 8
 

@@ -30,6 +30,7 @@ def plan_record(plan: Plan, costs: Forecast) -> dict[str, Any]:
         "workers": plan.workers,
         "memory_limit": plan.memory_limit,
         "usable_bytes": plan.usable_bytes,
+        "idle_bytes": plan.idle_bytes,
         "client_bytes": plan.client_bytes,
         "stages": [
             {

@@ -130,6 +130,15 @@ def _scheduler(record: Record) -> list[dict[str, Any]]:
     return [_row("scheduler, share of the run", record, share, "≤ 0.1")]
 
 
+# Stages of the plan by those whose peaks a run records.
+_PARTS = {
+    "features": ("features",),
+    "graph": ("neighbours", "graph"),
+    "training": ("Z-step", "S-step", "B-step"),
+    "model": ("model",),
+}
+
+
 def planned(engine: Record) -> dict[str, tuple[float, float]]:
     """What the plan said, at the measured rates and CG iterations, and what was measured."""
     stages = {stage["name"]: stage for stage in engine["plan"]["stages"]}
@@ -137,14 +146,24 @@ def planned(engine: Record) -> dict[str, tuple[float, float]]:
     above = engine["peak_bytes"]["worker"] - engine["idle_bytes"]["worker"]
     most = max(stage["worker_bytes"] for stage in stages.values())
     graph = stages["neighbours"]["seconds"] + stages["graph"]["seconds"]
+    idle = engine["plan"]["idle_bytes"]
+    memory = {
+        f"worker in {name} MiB": (
+            (idle + max(stages[part]["worker_bytes"] for part in parts)) / MIB,
+            engine["stage_peaks"][name]["worker"] / MIB,
+        )
+        for name, parts in _PARTS.items()
+    }
     return {
         "worker MiB": (most / MIB, above / MIB),
+        **memory,
         "disk MiB": (engine["plan"]["disk_bytes"] / MIB, engine["disk_bytes"] / MIB),
         "features, s": (stages["features"]["seconds"], engine["seconds"]["features"]),
         "graph, s": (graph, engine["seconds"]["graph"]),
         "Z-step, s": (stages["Z-step"]["seconds"], steps["z"]),
         "S-step, s": (stages["S-step"]["seconds"], steps["s"]),
         "B-step, s": (stages["B-step"]["seconds"], steps["b"]),
+        "model, s": (stages["model"]["seconds"], engine["seconds"]["model"]),
     }
 
 
