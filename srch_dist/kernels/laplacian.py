@@ -17,7 +17,7 @@ from srch_dist.kernels.sizes import Sized, chunks
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 
-# Values of Z at once in `edge_distances`.
+# Values of Z at once in `distance_runs`.
 DISTANCE_VALUES = 1 << 22
 # Rows whose edges are fetched at once.
 TILE_ROWS = 1 << 15
@@ -134,26 +134,6 @@ class SystemBlock(Sized):
         return product
 
 
-def make_block(
-    first_row: int,
-    indptr: NDArray[np.int64],
-    indices: NDArray[np.int64],
-    weights: Array,
-    trust: Array,
-) -> GraphBlock:
-    """Give global neighbour numbers ``indices`` (edges,) local columns; see `GraphBlock`.
-
-    ``weights`` is (edges, modalities): C_g, zero where a modality's graph lacks the edge;
-    ``trust`` (modalities,) weighs the modalities' graphs.
-    """
-    rows = len(indptr) - 1
-    halo = outside((first_row, first_row + rows), indices)
-    index = index_type(len(indices), rows + len(halo))
-    columns = local_columns((first_row, first_row + rows), halo, indices).astype(index)
-    values = edge_values(first_row, indptr, indices, weights, trust)
-    return GraphBlock(first_row, indptr.astype(index), columns, halo, *values)
-
-
 def outside(span: tuple[int, int], indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """The different row numbers among ``indices`` that do not lie in ``span``, ascending."""
     return distinct(indices[(indices < span[0]) | (indices >= span[1])])
@@ -182,7 +162,11 @@ def edge_values(
     weights: Array,
     trust: Array,
 ) -> tuple[Matrix, NDArray[np.int8], NDArray[np.bool_]]:
-    """Weights, multiplicity and which end counts, of the edges of rows from ``first_row`` on."""
+    """Weights, multiplicity and which end counts, of the edges of rows from ``first_row`` on.
+
+    ``weights`` is (edges, modalities): C_g, zero where a modality's graph lacks the edge;
+    ``trust`` (modalities,) weighs the modalities' graphs. See `GraphBlock`.
+    """
     return (
         weights @ trust,
         (weights > 0).sum(axis=1, dtype=np.int8),
@@ -196,16 +180,11 @@ def row_tiles(rows: int) -> list[slice]:
     return [slice(low, high) for low, high in pairwise(ends)]
 
 
-def edge_distances(block: GraphBlock, own: Array, halo: Array) -> Matrix:
-    """‖z_i - z_j‖² (edges,) from the embedding of the block (rows, l) and of its halo (h, l)."""
-    result = np.empty(len(block.columns))
-    for part, lengths in distance_runs(block, own, halo):
-        result[part] = lengths
-    return result
-
-
 def distance_runs(block: GraphBlock, own: Array, halo: Array) -> Iterator[tuple[slice, Matrix]]:
-    """`edge_distances`, a run of edges at a time."""
+    """‖z_i - z_j‖² of a run of edges at a time.
+
+    ``own`` is the embedding of the block (rows, l), ``halo`` (h, l) that of its halo.
+    """
     both = np.concatenate([own, halo]) if len(halo) else own
     count = len(block.columns)
     step = max(1, DISTANCE_VALUES // both.shape[1])
