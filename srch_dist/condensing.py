@@ -113,8 +113,8 @@ def condense_codes(
 
     The codes are in ``in_loop``, packed and in training order; the scores are those of the model
     in ``run.loop_model``, fitted to them. Two passes over X. R is learned on the run's fixed sample
-    of rows. Codes depend on the span of the directions alone: R starts from one random matrix seen
-    in their basis.
+    of rows. Codes depend on the span of the directions alone: R starts from the bits of the loop
+    seen in their basis.
 
     Raises
     ------
@@ -156,11 +156,21 @@ def _learn_frame(
     scores = {g: score_features(model, g, block) for g, block in features.items()}
     rows = arrays.read_rows(run.sample("rows"))
     codes = unpack_codes(arrays.read_selected(in_loop, rows)).astype(np.float64)
-    bits = np.arange(len(directions.basis))
-    random = random_codes(config.seed ^ _FRAME_STREAM, bits, config.bits).astype(np.float64)
-    # A square matrix of ±1 may be singular, and what it lacks would be settled by rounding.
-    random += _LEAST_START * np.eye(*random.shape)
-    return spreading_frame(directions.mixed(scores, codes), directions.basis.T @ random)
+    start = _first_frame(len(directions.basis), config.bits, config.seed)
+    return spreading_frame(directions.mixed(scores, codes), directions.basis.T @ start)
+
+
+def _first_frame(loop_bits: int, bits: int, seed: int) -> Matrix:
+    """Where R starts, (loop_bits, bits): the bits of the loop, and random ones beyond them.
+
+    A trace of random bits in all of them, since bits of the loop may depend on each other, and
+    what they lack would be settled by rounding.
+    """
+    rows = np.arange(loop_bits)
+    random = random_codes(seed ^ _FRAME_STREAM, rows, bits).astype(np.float64)
+    random[:, :loop_bits] *= _LEAST_START
+    random[:, loop_bits:] /= np.sqrt(loop_bits)
+    return np.eye(loop_bits, bits) + random
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class MethodConfig:
     """What has to fall below the threshold: share of changed bits, or relative change of Eq. 9."""
     threshold: NotNegative = 1e-3
     """The threshold of the stopping rule."""
-    directions: Annotated[int, Field(ge=0)] = 32
+    directions: Annotated[int, Field(ge=0)] = 24
     """Leading directions of codes and encoded rows together that the final codes are spread from
     once the loop has ended; 0 keeps the codes of the loop."""
     loop_bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64

@@ -228,17 +228,17 @@ def encoded(x, b, encoder, ridge, rows):
     return mapped @ ridge_encoder(mapped, b, ridge).T
 
 
-def condensed(scores_by_modality, b, rows, trust, count, random):
+def condensed(scores_by_modality, b, rows, trust, count, start):
     """What the signs of the final codes are taken of, (n, bits).
 
     The ``count`` leading directions of scores and codes ``b`` (n, l) in equal parts, spread by a
-    frame that starts from ``random`` (l, bits) and is learned on ``rows``.
+    frame that begins as ``start`` (l, bits) and is learned on ``rows``.
     """
     told = sum(trust[g] * t / rms(t) for g, t in scores_by_modality.items())
     told, learned = told - told.mean(axis=0), b - b.mean(axis=0)
     total = told / np.linalg.norm(told) + learned / np.linalg.norm(learned)
     basis = np.linalg.svd(total, full_matrices=False)[2][:count].T
-    v, frame = total @ basis, polar(basis.T @ random)
+    v, frame = total @ basis, polar(basis.T @ start)
     for _ in range(50):
         product = v[rows].T @ sign(v[rows] @ frame)
         frame = polar(product + 1e-3 * np.linalg.norm(product) / np.sqrt(count) * frame)

@@ -61,8 +61,9 @@ def test_final_codes_are_those_of_the_reference(finish, encoder, bits):
     neighbours = [reference.nearest(x[g], 10) for g in x]
     trust = dict(zip(x, reference.mutual_trust(neighbours), strict=True))
     random = random_codes(4 ^ _FRAME_STREAM, np.arange(LOOP_BITS), bits).astype(float)
-    random += 1e-3 * np.eye(LOOP_BITS, bits)
-    expected = reference.condensed(scores, loop, rows, trust, 5, random)
+    beyond = np.arange(bits) >= LOOP_BITS
+    start = np.eye(LOOP_BITS, bits) + random * np.where(beyond, LOOP_BITS**-0.5, 1e-3)
+    expected = reference.condensed(scores, loop, rows, trust, 5, start)
     found = final_codes(run)
     differing = found != reference.sign(expected)
     assert (np.abs(expected[differing]) <= reference.SCORE_TOLERANCE).all()
