@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from srch_dist import execution
 from srch_dist.code_pass import b_step, load_features
 from srch_dist.config import MethodConfig, TrainConfig, fingerprint
-from srch_dist.embedding import Embedding, Rebased, embedding_weight, s_step, z_step
+from srch_dist.embedding import Embedding, embedding_weight, z_step
 from srch_dist.errors import SrchError
 from srch_dist.kernels.codes import COLLAPSED, CodeSums, effective_bits
 from srch_dist.kernels.objective import Objective, auto_encoding_terms
 from srch_dist.planning import Plan
 from srch_dist.preparation import Statistics
 from srch_dist.progress import Progress
+from srch_dist.rebasing import Rebased, s_step
 from srch_dist.solver.blocks import load_graph
 from srch_dist.steps import code_rule, rotation, w_step
 from srch_dist.storage.run import RunDirectory

@@ -18,16 +18,19 @@ import scipy.sparse
 
 from srch_dist import execution
 from srch_dist.cluster import Cluster, connect
-from srch_dist.forecast import Rates
 from srch_dist.kernels import edges, features, gradients
 from srch_dist.kernels.neighbours import Neighbours, merge_exact
 from srch_dist.progress import Progress
+from srch_dist.rates import Rates
 from srch_dist.storage import arrays
+from srch_dist.storage.spill import spill_runs
 
 _REPEATS = 3
 _ROWS, _DIMS, _BITS, _K = 8192, 512, 64, 10
 # Rows of the sparse product and of the vectors: beyond what a processor's cache holds.
 _LONG_ROWS = 65_536
+# Share of the columns of the sparse product that lie within so many rows of their own.
+_NEAR_SHARE, _NEAR_ROWS = 0.75, 4096
 _TASKS = 1000
 
 
@@ -69,7 +72,14 @@ def _storage_rates(folder: Path, block: np.ndarray[Any, Any]) -> dict[str, float
     starts = range(0, count * _ROWS, _ROWS)
     written = _seconds(lambda: [arrays.write_rows(path, start, block) for start in starts], 2)
     read = _seconds(lambda: [arrays.read_rows(path, start, start + _ROWS) for start in starts])
-    return {"write": count * block.nbytes / written, "read": count * block.nbytes / read}
+    file = spill_runs(folder / "runs", {"block": block.dtype}, [{"block": block.ravel()}])["block"]
+    runs = [slice(low, low + _LONG_ROWS) for low in range(0, block.size, _LONG_ROWS)]
+    scanned = _seconds(lambda: [file[run] for run in runs])
+    return {
+        "write": count * block.nbytes / written,
+        "read": count * block.nbytes / read,
+        "scan": block.nbytes / scanned,
+    }
 
 
 def _dense_rates(block: np.ndarray[Any, Any]) -> dict[str, float]:
@@ -105,7 +115,11 @@ def _graph_rates(rng: np.random.Generator) -> dict[str, float]:
         outgoing, incoming = np.sort(keys[0]), np.sort(keys[1])
         edges.build_adjacency([edges.symmetrise(outgoing, incoming, False)], n, n)
 
-    columns = rng.integers(0, n, size=2 * ends, dtype=np.int32)
+    # As rows ordered by cluster have them: most near, the others anywhere.
+    owners = np.repeat(np.arange(n), 2 * _K)
+    near = (owners + rng.integers(-_NEAR_ROWS, _NEAR_ROWS, size=2 * ends)) % n
+    far = rng.integers(0, n, size=2 * ends)
+    columns = np.where(rng.random(2 * ends) < _NEAR_SHARE, near, far).astype(np.int32)
     indptr = np.arange(0, 2 * ends + 1, 2 * _K, dtype=np.int32)
     matrix = scipy.sparse.csr_array((np.ones(2 * ends, np.float32), columns, indptr), shape=(n, n))
     vectors = np.ones((n, _BITS), dtype=np.float32)

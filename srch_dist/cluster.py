@@ -14,6 +14,7 @@ import dask.utils
 import distributed
 
 from srch_dist.errors import ClusterError, ConfigError
+from srch_dist.execution import current_client
 from srch_dist.progress import Progress, silent
 
 _CONNECT_SECONDS = 30
@@ -35,10 +36,13 @@ class Cluster:
     Attributes
     ----------
     workers : worker processes. memory_limit : bytes that the smallest of them may use.
+    restarts : whether its workers may be started anew: nobody else uses them, and something
+        watches over each of them.
     """
 
     workers: int
     memory_limit: int
+    restarts: bool = False
 
 
 @contextmanager
@@ -93,6 +97,10 @@ def _local_cluster(workers: int | None, limit: int, scratch: str) -> distributed
 
 @contextmanager
 def _existing(address: str) -> Iterator[distributed.Client]:
+    known = current_client()
+    if known is not None and known.scheduler is not None and known.scheduler.address == address:
+        yield known
+        return
     try:
         client = distributed.Client(address, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError, TimeoutError) as error:
@@ -112,7 +120,21 @@ def _describe(client: distributed.Client, progress: Progress) -> Cluster:
     progress.note(
         f"{len(found)} workers of {limit / 2**30:.1f} GiB, dashboard {client.dashboard_link}"
     )
-    return Cluster(len(found), int(limit))
+    watched = all(worker.get("nanny") for worker in found.values())
+    return Cluster(len(found), int(limit), watched and _is_alone(client))
+
+
+def _is_alone(client: distributed.Client) -> bool:
+    """Whether nobody else uses the scheduler; taken as not so where it lacks this package."""
+    try:
+        count: int = client.run_on_scheduler(_count_clients)
+    except ImportError:
+        return False
+    return count == 1
+
+
+def _count_clients(dask_scheduler: distributed.Scheduler) -> int:
+    return sum(name.startswith("Client-") for name in dask_scheduler.clients)
 
 
 def parse_bytes(text: str) -> int:

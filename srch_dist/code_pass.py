@@ -1,14 +1,18 @@
-"""The B-step as a Dask graph: the only pass over X of an iteration, reading ahead of its work."""
+"""The B-step as a Dask graph: the only pass over X of an iteration, reading ahead of its work.
+
+Passes after the loop read their tiles here too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist import execution
+from srch_dist.kernels.anchors import TILE
 from srch_dist.kernels.bits import pack_codes, unpack_codes
 from srch_dist.kernels.codes import CodeRule, CodeSums, update_codes
 from srch_dist.planning import Plan
@@ -58,6 +62,22 @@ def b_step(
     total = execution.add_up([sums for sums, _ in parts])
     results = execution.run_all([total, *(checksums for _, checksums in parts)])
     return results[0], [checksum for some in results[1:] for checksum in some]
+
+
+def read_tiles(
+    run: RunDirectory, modalities: tuple[str, ...], span: tuple[int, int], partition_rows: int
+) -> Iterator[tuple[int, dict[str, Array]]]:
+    """Features of rows by modality with the number of their first row, reading ahead.
+
+    Whole tiles at a time, about as many rows as a partition has.
+    """
+    step = -(-partition_rows // TILE) * TILE
+    parts = [(low, min(low + step, span[1])) for low in range(span[0], span[1], step)]
+
+    def read(part: tuple[int, int]) -> tuple[int, dict[str, Array]]:
+        return part[0], _read_features(run, modalities, part)
+
+    return execution.read_ahead(read, parts)
 
 
 def _read_features(

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist import execution
+from srch_dist.code_pass import read_tiles
 from srch_dist.config import TrainConfig
-from srch_dist.encoding import score_features
+from srch_dist.encoding import score_features, score_tile
 from srch_dist.errors import SrchError
-from srch_dist.kernels.anchors import TILE
+from srch_dist.kernels.anchors import TILE, AnchorTargets, tile_targets
 from srch_dist.kernels.bits import Packed, pack_codes, random_codes, sign_codes, unpack_codes
 from srch_dist.kernels.codes import COLLAPSED, effective_bits
 from srch_dist.kernels.directions import (
@@ -25,8 +26,10 @@ from srch_dist.kernels.directions import (
     leading_directions,
     spreading_frame,
 )
+from srch_dist.kernels.features import product_sum
 from srch_dist.kernels.sizes import Sized
 from srch_dist.planning import Plan
+from srch_dist.progress import Stage
 from srch_dist.storage import arrays
 from srch_dist.storage.model import Model, load_model
 from srch_dist.storage.run import RunDirectory
@@ -46,13 +49,14 @@ class Condensed:
 
     Attributes
     ----------
-    cross_covariance : X_g B' (d_g, l).
+    cross_covariance : X_g B' (d_g, l). targets : sums of the anchors with B, if there are any.
     directions : number of directions that the codes were spread from.
     share : of the variance of the scores that these keep.
     effective_bits : see `kernels.codes.effective_bits`.
     """
 
     cross_covariance: Mapping[str, Matrix]
+    targets: Mapping[str, AnchorTargets]
     directions: int
     share: float
     effective_bits: float
@@ -63,30 +67,38 @@ class _Spread(Sized):
     """Sums over rows of the final codes."""
 
     cross_covariance: Mapping[str, Matrix]
+    targets: Mapping[str, AnchorTargets]
     code_gram: Matrix
     bit_sums: Matrix
 
     def __add__(self, other: _Spread) -> _Spread:
         return _Spread(
             {g: part + other.cross_covariance[g] for g, part in self.cross_covariance.items()},
+            {g: part + other.targets[g] for g, part in self.targets.items()},
             self.code_gram + other.code_gram,
             self.bit_sums + other.bit_sums,
         )
 
 
-def restore_codes(run: RunDirectory, plan: Plan, source: Path, bits: int) -> None:
+def restore_codes(run: RunDirectory, plan: Plan, source: Path, bits: int, stage: Stage) -> None:
     """Write packed codes (n, bits / 8) in training order to ``run.codes``, in that of ``rows``."""
     attributes = {"bits": bits, "bitorder": "little", "rows": run.rows.name}
     shape = (plan.rows, bits // 8)
     # Each task reads codes from all over the training order, so there are few.
-    step = max(plan.partition_rows, _CODE_BYTES // (bits // 8))
+    step = restored_rows(plan, bits)
     arrays.create_array(run.codes, shape, step, np.uint8, attributes)
     execution.run_all(
         [
             execution.task(_restore_codes, run, source, start, min(start + step, plan.rows))
             for start in range(0, plan.rows, step)
-        ]
+        ],
+        stage,
     )
+
+
+def restored_rows(plan: Plan, bits: int) -> int:
+    """Rows whose codes one task brings back into the order of the store."""
+    return max(plan.partition_rows, _CODE_BYTES // (bits // 8))
 
 
 def condense_codes(
@@ -95,34 +107,31 @@ def condense_codes(
     in_loop: Path,
     weights: Mapping[str, float],
     config: TrainConfig,
+    stage: Stage,
 ) -> Condensed:
     """B = sign(V R): V the leading directions of scores and codes of the loop, R a learned frame.
 
     The codes are in ``in_loop``, packed and in training order; the scores are those of the model
-    in ``run.loop_model``, fitted to them. Two passes over X. R is learned on the run's fixed
-    sample of rows. Codes depend on the span of the directions alone: R starts from the bits of
-    the loop seen in their basis.
+    in ``run.loop_model``, fitted to them. Two passes over X. R is learned on the run's fixed sample
+    of rows. Codes depend on the span of the directions alone: R starts from the bits of the loop
+    seen in their basis.
 
     Raises
     ------
     SrchError : the codes collapse.
     """
     (model,) = execution.keep([execution.task(load_model, run.loop_model)])
-    parts = [
-        execution.task(_score_sums, run, model, in_loop, plan.span(p)) for p in plan.partitions
-    ]
-    sums: ScoreSums = execution.run_one(execution.add_up(parts))
+    spans, step = plan.encoded_spans, plan.partition_rows
+    calls = [(_score_sums, run, model, in_loop, span, step) for span in spans]
+    sums: ScoreSums = execution.run_sum(calls, stage)
     count = min(config.method.directions, config.bits)
     directions = leading_directions(sums, plan.rows, weights, count)
     frame = _learn_frame(run, in_loop, directions, config)
     rule = execution.literal(directions.spread(frame))
     shape = (plan.rows, config.bits // 8)
-    arrays.create_array(run.final_codes, shape, plan.partition_rows, np.uint8)
-    parts = [
-        execution.task(_spread_partition, run, model, in_loop, rule, plan.span(p))
-        for p in plan.partitions
-    ]
-    spread: _Spread = execution.run_one(execution.add_up(parts))
+    arrays.create_array(run.final_codes, shape, spans[0][1], np.uint8)
+    spreads = [(_spread_span, run, model, in_loop, rule, span, step) for span in spans]
+    spread: _Spread = execution.run_sum(spreads, stage)
     worth = effective_bits(spread.code_gram, spread.bit_sums, plan.rows)
     if worth < COLLAPSED:
         raise SrchError(
@@ -130,7 +139,13 @@ def condense_codes(
             f"{config.bits} bits are worth {worth:.2f} independent ones; the encoders tell next "
             "to nothing apart, so look at the features, or set method.directions to 0"
         )
-    return Condensed(spread.cross_covariance, len(directions.offset), directions.share, worth)
+    return Condensed(
+        spread.cross_covariance,
+        spread.targets,
+        len(directions.offset),
+        directions.share,
+        worth,
+    )
 
 
 def _learn_frame(
@@ -160,55 +175,70 @@ def _first_frame(loop_bits: int, bits: int, seed: int) -> Matrix:
 
 @dataclass(frozen=True)
 class _Tile:
-    """Some thousand rows: features and scores by modality, and the loop's codes, in float64."""
+    """Some rows: the loop's codes; features, scores and similarities to anchors by modality."""
 
-    features: Mapping[str, Matrix]
-    scores: Mapping[str, Array]
-    codes: Matrix
+    codes: Array
+    features: dict[str, Array]
+    scores: dict[str, Array]
+    near: dict[str, Array]
 
 
-def _tiles(
-    run: RunDirectory, model: Model, in_loop: Path, span: tuple[int, int]
+def _score_tiles(
+    run: RunDirectory, model: Model, in_loop: Path, span: tuple[int, int], partition_rows: int
 ) -> Iterator[_Tile]:
-    """The rows of a partition.
+    """The tiles of a span of rows, in the precision of the features.
 
-    In float64: rounding that differs between partitions would turn directions and frame.
+    A tile's products round in one way for every partitioning: its rows follow from their number.
     """
-    features = {g: arrays.read_rows(run.features(g), *span) for g in model.means}
-    codes = arrays.read_rows(in_loop, *span)
-    for start in range(0, span[1] - span[0], TILE):
-        rows = slice(start, start + TILE)
-        tile = {g: block[rows].astype(np.float64) for g, block in features.items()}
-        scores = {g: score_features(model, g, block) for g, block in tile.items()}
-        yield _Tile(tile, scores, unpack_codes(codes[rows]).astype(np.float64))
+    for first, blocks in read_tiles(run, tuple(model.means), span, partition_rows):
+        rows = len(next(iter(blocks.values())))
+        codes = arrays.read_rows(in_loop, first, first + rows)
+        for start in range(0, rows, TILE):
+            part = slice(start, start + TILE)
+            features = {g: block[part] for g, block in blocks.items()}
+            tile = _Tile(unpack_codes(codes[part]).astype(np.float64), features, {}, {})
+            for g, block in features.items():
+                tile.scores[g], near = score_tile(model, g, block)
+                if near is not None:
+                    tile.near[g] = near
+            yield tile
 
 
-def _score_sums(run: RunDirectory, model: Model, in_loop: Path, span: tuple[int, int]) -> ScoreSums:
+def _score_sums(
+    run: RunDirectory, model: Model, in_loop: Path, span: tuple[int, int], partition_rows: int
+) -> ScoreSums:
     def tile_sums(tile: _Tile) -> ScoreSums:
-        beside = np.concatenate([*tile.scores.values(), tile.codes], axis=1)
+        beside = np.concatenate([*tile.scores.values(), tile.codes], axis=1).astype(np.float64)
         return ScoreSums(beside.sum(axis=0), beside.T @ beside)
 
-    return reduce(add, map(tile_sums, _tiles(run, model, in_loop, span)))
+    return reduce(add, map(tile_sums, _score_tiles(run, model, in_loop, span, partition_rows)))
 
 
-def _spread_partition(
-    run: RunDirectory, model: Model, in_loop: Path, rule: Directions, span: tuple[int, int]
+def _spread_span(
+    run: RunDirectory,
+    model: Model,
+    in_loop: Path,
+    rule: Directions,
+    span: tuple[int, int],
+    partition_rows: int,
 ) -> _Spread:
     packed: list[Packed] = []
-    parts: list[_Spread] = []
-    for tile in _tiles(run, model, in_loop, span):
+
+    def tile_sums(tile: _Tile) -> _Spread:
         codes = sign_codes(rule.mixed(tile.scores, tile.codes))
         packed.append(pack_codes(codes))
         dense = codes.astype(np.float64)
-        parts.append(
-            _Spread(
-                {g: block.T @ dense for g, block in tile.features.items()},
-                dense.T @ dense,
-                dense.sum(axis=0),
-            )
+        return _Spread(
+            {g: product_sum(block, codes) for g, block in tile.features.items()},
+            {g: tile_targets(near, codes) for g, near in tile.near.items()},
+            dense.T @ dense,
+            dense.sum(axis=0),
         )
+
+    tiles = _score_tiles(run, model, in_loop, span, partition_rows)
+    total = reduce(add, map(tile_sums, tiles))
     arrays.write_rows(run.final_codes, span[0], np.concatenate(packed))
-    return reduce(add, parts)
+    return total
 
 
 def _restore_codes(run: RunDirectory, source: Path, start: int, stop: int) -> None:

@@ -135,6 +135,7 @@ _WITHOUT_EFFECT = (
     "blocks",
     "columns",
     "cache",
+    "spill",
     "keep_work",
 )
 
@@ -193,6 +194,9 @@ class TrainConfig:
     """Columns of Z solved at a time; derived from memory when absent. Never changes the codes."""
     cache: Literal["auto", "off"] = "auto"
     """Whether workers keep the features in memory where the plan says that all fit."""
+    spill: Literal["auto", "on"] = "auto"
+    """Whether the graph is read from scratch files in the loop: where it does not fit the workers,
+    or always. Never changes the codes."""
     precision: Literal["auto", "float32", "float64"] = "auto"
     """Arithmetic of training; auto takes float64 up to 2**26 feature values, else float32."""
     keep_work: bool = False

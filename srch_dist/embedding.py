@@ -1,4 +1,4 @@
-"""The Z- and S-step of Algorithm 1 as Dask graphs: the embedding, and the graph rebased by it."""
+"""The Z-step of Algorithm 1 as Dask graphs: the embedding."""
 
 from __future__ import annotations
 
@@ -13,29 +13,19 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.config import TrainConfig
-from srch_dist.footprints import vector_dtype
-from srch_dist.kernels import histogram
 from srch_dist.kernels.bits import unpack_codes
-from srch_dist.kernels.laplacian import (
-    GraphBlock,
-    SystemBlock,
-    edge_distances,
-    edge_terms,
-    semantic_weights,
-    system_block,
-)
 from srch_dist.planning import Plan
+from srch_dist.rebasing import Rebased
+from srch_dist.sizes import vector_dtype
 from srch_dist.solver.blocks import BlockGraph
 from srch_dist.solver.cg import solve
 from srch_dist.solver.coarse import build_preconditioner
+from srch_dist.solver.systems import make_system
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
-# Width at which the median of the distances is taken as known, relative to its value.
-_MEDIAN_WIDTH = 1e-7
-_EDGES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -44,8 +34,8 @@ class Embedding:
 
     Attributes
     ----------
-    groups : for each group of columns, float32 (rows, columns) a block. With one group they stay
-        in memory; with several they are read from the checkpoint where they are used.
+    groups : for each group of columns, float32 (rows, columns) a block. With one group and the
+        graph in memory they stay there; else they are read from the checkpoint where they are used.
     checksums : crc32 of each partition as stored.
     mean : (l,) over all rows. rms : of the entries about their column's mean.
     cg_iterations, cg_residual : of the slowest column.
@@ -57,24 +47,6 @@ class Embedding:
     rms: float
     cg_iterations: int
     cg_residual: float
-
-
-@dataclass(frozen=True)
-class Rebased:
-    """S, as the edge lengths it follows from (on the workers) and α.
-
-    Attributes
-    ----------
-    distances : ‖z_i - z_j‖² (edges,) a block.
-    alpha : α of Eq. 15, infinite where S = 1. lam : the paper's λ.
-    semantic, sparsity : λ times Eq. 4 and α times Eq. 7, summed over the modalities.
-    """
-
-    distances: Sequence[Delayed]
-    alpha: float
-    lam: float
-    semantic: float
-    sparsity: float
 
 
 @dataclass(frozen=True)
@@ -112,9 +84,19 @@ def z_step(
     beta, lam = embedding_weight(config, modalities), config.method.lam
     alpha = np.inf if rebased is None else rebased.alpha
     lengths: Sequence[Any] = rebased.distances if rebased else [None] * len(plan.blocks)
+    folder = graph.scratch("system")
     systems = execution.keep(
         [
-            execution.task(_system, graph.blocks[b], lengths[b], alpha, beta, lam, dtype)
+            execution.task(
+                make_system,
+                graph.blocks[b],
+                lengths[b],
+                alpha,
+                beta,
+                lam,
+                dtype,
+                folder and folder / f"{b:06d}",
+            )
             for b in plan.blocks
         ]
     )
@@ -138,6 +120,7 @@ def z_step(
         blocks, sums = _store_columns(run, iteration, plan, columns, solution, bits)
         groups.append(blocks)
         stored.append(sums)
+    graph.discard("system")
     mean = np.concatenate([part.sums for part in stored]) / plan.rows
     squares = np.concatenate([part.squares for part in stored])
     variance = float(np.mean(squares / plan.rows - mean**2))
@@ -149,79 +132,6 @@ def z_step(
         max(last.iterations for last in ends),
         float(max(np.max(last.residual) for last in ends)),
     )
-
-
-def s_step(graph: BlockGraph, groups: Sequence[Sequence[Delayed]], config: TrainConfig) -> Rebased:
-    """Rebase the graph: edge lengths from Z, α, and S by Eq. 15 (kept as lengths and α).
-
-    ``groups`` holds Z as of `Embedding`; lengths add up over the groups of columns.
-    """
-    method = config.method
-    distances: list[Any] = [None] * len(graph.blocks)
-    for blocks in groups:
-        halos = graph.exchange(blocks)
-        distances = execution.keep(
-            [
-                execution.task(_edge_lengths, block, z, halo, before)
-                for block, z, halo, before in zip(
-                    graph.blocks, blocks, halos, distances, strict=True
-                )
-            ]
-        )
-        # One group after the other: all at once would be all of Z in memory.
-        execution.run_all([execution.task(len, lengths) for lengths in distances])
-    distances = execution.keep([execution.task(_as_stored, lengths) for lengths in distances])
-    alpha = _choose_alpha(graph, distances, config)
-    parts = [
-        execution.task(_terms, block, lengths, alpha, method.lam)
-        for block, lengths in zip(graph.blocks, distances, strict=True)
-    ]
-    pull, spread = execution.run_one(execution.add_up(parts))
-    sparsity = 0.0 if np.isinf(alpha) else alpha * spread
-    return Rebased(distances, alpha, method.lam, method.lam * pull, sparsity)
-
-
-def _choose_alpha(graph: BlockGraph, distances: Sequence[Delayed], config: TrainConfig) -> float:
-    """α: infinite without rebase, a number, or λ times the median squared edge length."""
-    if not config.method.rebase:
-        return float("inf")
-    if config.method.alpha != "median":
-        return float(config.method.alpha)
-    # Without λ the weights S do not matter; any positive α serves.
-    return max(config.method.lam, 1e-12) * _median_length(graph, distances)
-
-
-def _median_length(graph: BlockGraph, distances: Sequence[Delayed]) -> float:
-    """Median of ‖z_i - z_j‖², edges of several graphs counted as often.
-
-    Where it is zero the smallest positive length serves; infinite where there is none.
-    """
-    limits = histogram.FULL_RANGE
-    while True:
-        parts = [
-            execution.task(_count_lengths, block, lengths, limits)
-            for block, lengths in zip(graph.blocks, distances, strict=True)
-        ]
-        counts: histogram.Counts = execution.run_one(execution.add_up(parts))
-        limits = histogram.median_limits(counts)
-        if limits[1] == 0.0:
-            return counts.smallest
-        if limits[1] - limits[0] <= _MEDIAN_WIDTH * limits[1]:
-            return 0.5 * (limits[0] + limits[1])
-
-
-def _system(
-    block: GraphBlock,
-    lengths: Array | None,
-    alpha: float,
-    beta: float,
-    lam: float,
-    dtype: np.dtype[Any],
-) -> SystemBlock:
-    if lengths is None or np.isinf(alpha):
-        return system_block(block, None, beta, lam, dtype)
-    semantic = semantic_weights(lengths.astype(np.float64), alpha, lam)
-    return system_block(block, semantic, beta, lam, dtype)
 
 
 def _right_side(
@@ -262,7 +172,8 @@ def _store_columns(
         for b in plan.blocks
     ]
     sums: _StoredPart = execution.run_one(execution.add_up(parts))
-    if columns != slice(0, bits):
+    # Whatever is computed again has to do without the files of this step.
+    if columns != slice(0, bits) or plan.spilled:
         path = run.checkpoint(iteration, "z")
         spans = [plan.block_span(b) for b in plan.blocks]
         blocks = [execution.task(arrays.read_rows, path, *span, columns) for span in spans]
@@ -294,41 +205,3 @@ def _checksums(run: RunDirectory, iteration: int, plan: Plan) -> list[int]:
 
 def _stored_checksum(path: Path, start: int, stop: int) -> int:
     return arrays.checksum(arrays.read_rows(path, start, stop))
-
-
-def _edge_lengths(block: GraphBlock, own: Array, halo: Array, before: Matrix | None) -> Matrix:
-    """Squared edge lengths over these columns, added to those of the groups ``before``."""
-    lengths = edge_distances(block, own, halo)
-    if before is not None:
-        lengths += before
-    return lengths
-
-
-def _count_lengths(
-    block: GraphBlock, lengths: Array, limits: tuple[float, float]
-) -> histogram.Counts:
-    def count(part: slice) -> histogram.Counts:
-        once = block.counted_once[part]
-        values = lengths[part][once].astype(np.float64)
-        return histogram.count_values(
-            values, block.multiplicity[part][once].astype(np.int64), limits
-        )
-
-    first, *others = _runs(len(lengths))
-    total = count(first)
-    for part in others:
-        total = total + count(part)
-    return total
-
-
-def _terms(block: GraphBlock, lengths: Array, alpha: float, lam: float) -> Matrix:
-    total = np.zeros(2)
-    for part in _runs(len(lengths)):
-        wide = lengths[part].astype(np.float64)
-        total += edge_terms(block, wide, semantic_weights(wide, alpha, lam), part)
-    return total
-
-
-def _runs(edges: int) -> list[slice]:
-    """Runs of edges that are worked on in float64 at once, one at least."""
-    return [slice(start, start + _EDGES) for start in range(0, max(1, edges), _EDGES)]

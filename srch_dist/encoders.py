@@ -10,19 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist import execution
+from srch_dist.code_pass import read_tiles
 from srch_dist.config import TrainConfig
 from srch_dist.kernels.anchors import (
     AnchorSums,
     AnchorTargets,
     anchor_bandwidth,
     anchor_encoder,
-    anchor_sums,
-    anchor_targets,
+    anchor_tiles,
+    tile_sums,
+    tile_targets,
 )
 from srch_dist.kernels.bits import unpack_codes
 from srch_dist.kernels.projections import procrustes, ridge_encoder
+from srch_dist.kernels.sizes import Sized
 from srch_dist.planning import Plan
 from srch_dist.preparation import Statistics
+from srch_dist.progress import Stage
 from srch_dist.storage import arrays
 from srch_dist.storage.model import Anchors
 from srch_dist.storage.run import RunDirectory
@@ -45,6 +49,17 @@ class AnchorRows:
 
 
 @dataclass(frozen=True)
+class _AnchorPart(Sized):
+    """Both kinds of sums over some rows."""
+
+    sums: AnchorSums
+    targets: AnchorTargets
+
+    def __add__(self, other: _AnchorPart) -> _AnchorPart:
+        return _AnchorPart(self.sums + other.sums, self.targets + other.targets)
+
+
+@dataclass(frozen=True)
 class Encoders:
     """Projections (l, d_g) by modality, and what anchors add to them, as in `Model`."""
 
@@ -61,30 +76,20 @@ class Targets:
 
 
 def load_anchors(
-    run: RunDirectory, plan: Plan, modalities: tuple[str, ...]
-) -> dict[str, AnchorRows]:
-    """The sampled rows as anchors, with their sums over the training rows: one pass over X."""
-    anchors = {}
+    run: RunDirectory, plan: Plan, modalities: tuple[str, ...], codes: Path, stage: Stage
+) -> tuple[dict[str, AnchorRows], dict[str, AnchorTargets]]:
+    """The sampled rows as anchors, and their sums with the packed ``codes``: one pass over X."""
+    anchors, targets = {}, {}
     for g in modalities:
         rows = arrays.read_rows(run.sample(g)).astype(np.float64)
         width = anchor_bandwidth(rows)
-        parts = [execution.task(_sums, run, g, plan.span(p), width) for p in plan.partitions]
-        anchors[g] = AnchorRows(rows, width, execution.run_one(execution.add_up(parts)))
-    return anchors
-
-
-def anchor_products(
-    run: RunDirectory, plan: Plan, anchors: Mapping[str, AnchorRows], codes: Path
-) -> dict[str, AnchorTargets]:
-    """Sums of the anchors' similarities with the packed ``codes``: one pass over X."""
-    targets = {}
-    for g, known in anchors.items():
-        parts = [
-            execution.task(_products, run, g, plan.span(p), known.bandwidth, codes)
-            for p in plan.partitions
+        calls = [
+            (_sums, run, g, span, plan.partition_rows, width, codes) for span in plan.encoded_spans
         ]
-        targets[g] = execution.run_one(execution.add_up(parts))
-    return targets
+        found: _AnchorPart = execution.run_sum(calls, stage)
+        anchors[g] = AnchorRows(rows, width, found.sums)
+        targets[g] = found.targets
+    return anchors, targets
 
 
 def fit_encoders(
@@ -114,14 +119,22 @@ def fit_encoders(
     return Encoders(linear, fitted)
 
 
-def _sums(run: RunDirectory, modality: str, span: tuple[int, int], bandwidth: float) -> AnchorSums:
-    features = arrays.read_rows(run.features(modality), *span)
-    return anchor_sums(features, arrays.read_rows(run.sample(modality)), bandwidth)
-
-
-def _products(
-    run: RunDirectory, modality: str, span: tuple[int, int], bandwidth: float, path: Path
-) -> AnchorTargets:
-    features = arrays.read_rows(run.features(modality), *span)
-    codes = unpack_codes(arrays.read_rows(path, *span))
-    return anchor_targets(features, arrays.read_rows(run.sample(modality)), bandwidth, codes)
+def _sums(
+    run: RunDirectory,
+    modality: str,
+    span: tuple[int, int],
+    partition_rows: int,
+    bandwidth: float,
+    codes: Path,
+) -> _AnchorPart:
+    """The sums of one span of rows, a tile at a time."""
+    anchors = arrays.read_rows(run.sample(modality))
+    total: _AnchorPart | None = None
+    for start, blocks in read_tiles(run, (modality,), span, partition_rows):
+        features = blocks[modality]
+        signs = unpack_codes(arrays.read_rows(codes, start, start + len(features)))
+        for rows, tile, near in anchor_tiles(features, anchors, bandwidth):
+            part = _AnchorPart(tile_sums(tile, near), tile_targets(near, signs[rows]))
+            total = part if total is None else total + part
+    assert total is not None
+    return total

@@ -47,16 +47,25 @@ def score_rows(model: Model, modality: str, rows: NDArray[Any]) -> NDArray[np.fl
 
 def score_features(model: Model, modality: str, features: NDArray[Any]) -> NDArray[Any]:
     """Real-valued bits (n, l) of normalised features (n, d_g), in their precision."""
+    tiles = range(0, max(1, len(features)), TILE)
+    return np.concatenate(
+        [score_tile(model, modality, features[start : start + TILE])[0] for start in tiles]
+    )
+
+
+def score_tile(
+    model: Model, modality: str, features: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """`score_features` of at most `TILE` rows, and their similarities to the anchors, if any."""
     kind = features.dtype
     scores: NDArray[Any] = features @ model.encoders[modality].T.astype(kind)
     anchors = model.anchors.get(modality)
-    if anchors is not None:
-        rows, encoder = anchors.rows.astype(kind), anchors.encoder.T.astype(kind)
-        for start in range(0, len(features), TILE):
-            tile = slice(start, start + TILE)
-            near = similarities(features[tile], rows, anchors.bandwidth)
-            scores[tile] += near @ encoder + anchors.offset.astype(kind)
-    return scores
+    if anchors is None:
+        return scores, None
+    near = similarities(features, anchors.rows.astype(kind), anchors.bandwidth)
+    scores += near @ anchors.encoder.T.astype(kind)
+    scores += anchors.offset.astype(kind)
+    return scores, near
 
 
 def encode_rows(model: Model, modality: str, rows: NDArray[Any]) -> Packed:

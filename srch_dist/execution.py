@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,7 @@ from srch_dist.progress import Stage
 S = TypeVar("S")
 T = TypeVar("T")
 
+_RESTART_SECONDS = 600
 # Partial results added in one task of a tree.
 _FAN_IN = 8
 
@@ -73,6 +76,13 @@ def run_all(tasks: Sequence[Delayed], stage: Stage | None = None) -> list[Any]:
     return list(results)
 
 
+def run_sum(calls: Sequence[tuple[Any, ...]], stage: Stage) -> Any:
+    """The sum of the results of calls, each a function and its arguments, counted on ``stage``."""
+    pairs = [task_pair(_call_and_mark, *call) for call in calls]
+    total = add_up([result for result, _ in pairs])
+    return run_all([*(mark for _, mark in pairs), total], stage)[-1]
+
+
 def run_one(work: Delayed) -> Any:
     """Compute one task."""
     return run_all([work])[0]
@@ -105,13 +115,35 @@ def current_client() -> distributed.Client | None:
     return client
 
 
-def peak_memory() -> dict[str, int]:
-    """Largest resident memory so far in bytes: the client's and the largest worker's."""
-    peaks = {"client": peak_bytes()}
+def restart_workers() -> None:
+    """Start the workers of the current client anew, without what libraries keep in them.
+
+    Results that are kept on them are lost.
+    """
     client = current_client()
     if client is not None:
-        peaks["worker"] = max(client.run(peak_bytes).values(), default=0)
+        client.restart(timeout=_RESTART_SECONDS)
+
+
+def peak_memory(since: bool = False) -> dict[str, int]:
+    """Largest resident memory so far in bytes: the client's and the largest worker's.
+
+    ``since`` begins anew for the next call, where the system allows it.
+    """
+    look = _take_peak if since else peak_bytes
+    peaks = {"client": look()}
+    client = current_client()
+    if client is not None:
+        peaks["worker"] = max(client.run(look).values(), default=0)
     return peaks
+
+
+def _take_peak() -> int:
+    peak = peak_bytes()
+    # On Linux, this sets the peak to what is resident now.
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return peak
 
 
 def peak_bytes() -> int:
@@ -126,6 +158,33 @@ def peak_bytes() -> int:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+class Spent:
+    """Wall-clock seconds of each stage, and the most memory that the fullest worker had in it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peaks: dict[str, dict[str, int]] = {}
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Measure what runs inside."""
+        peak_memory(since=True)
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+        self.peaks[stage] = peak_memory()
+
+    def peak(self) -> dict[str, int]:
+        """The largest of all stages, of the client and of a worker."""
+        names = {name for found in self.peaks.values() for name in found}
+        return {name: max(f.get(name, 0) for f in self.peaks.values()) for name in sorted(names)}
+
+
+def _call_and_mark(function: Callable[..., T], *arguments: Any) -> tuple[T, bool]:
+    """A result with something small whose arrival tells that it is there."""
+    return function(*arguments), True
 
 
 def _total(*parts: T) -> T:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from srch_dist.algorithm import Learned
-from srch_dist.condensing import condense_codes, restore_codes
+from srch_dist.condensing import condense_codes, restore_codes, restored_rows
 from srch_dist.config import TrainConfig, to_dict
 from srch_dist.encoders import (
     AnchorRows,
     Targets,
-    anchor_products,
     fit_encoders,
     load_anchors,
 )
+from srch_dist.kernels.anchors import AnchorTargets
 from srch_dist.kernels.projections import procrustes
 from srch_dist.planning import Plan
 from srch_dist.preparation import Statistics
+from srch_dist.progress import Progress
 from srch_dist.storage.features import FeatureStore
 from srch_dist.storage.model import Model, save_model
-from srch_dist.storage.run import Matrices, RunDirectory
+from srch_dist.storage.run import RunDirectory
 
 _PACKAGES = ("srch-dist", "numpy", "scipy", "dask", "zarr", "pynndescent")
 
@@ -37,6 +36,7 @@ def finish_codes(
     weights: Mapping[str, float],
     store: FeatureStore,
     config: TrainConfig,
+    progress: Progress,
 ) -> tuple[Model, dict[str, Any]]:
     """Write the run's codes and fit the model to them.
 
@@ -47,25 +47,36 @@ def finish_codes(
     ------
     SrchError : the codes collapse.
     """
-    anchors: dict[str, AnchorRows] = {}
-    if config.method.encoder == "anchors":
-        anchors = load_anchors(run, plan, tuple(learned.cross_covariance))
-
-    def fit(cross_covariance: Matrices, codes: Path, bits: int) -> Model:
-        targets = Targets(cross_covariance, anchor_products(run, plan, anchors, codes))
-        return _fit_model(targets, anchors, statistics, plan.rows, bits, store, config)
-
+    modalities = tuple(learned.cross_covariance)
     in_loop = run.checkpoint(learned.iteration, "codes")
-    model = fit(learned.cross_covariance, in_loop, config.loop_bits)
-    if not config.method.directions:
-        restore_codes(run, plan, in_loop, config.bits)
-        return model, {}
-    save_model(run.loop_model, model)
-    condensed = condense_codes(run, plan, in_loop, weights, config)
-    record = dataclasses.asdict(condensed)
-    del record["cross_covariance"]
-    restore_codes(run, plan, run.final_codes, config.bits)
-    return fit(condensed.cross_covariance, run.final_codes, config.bits), record
+    with progress.stage("model", _model_tasks(plan, modalities, config)) as stage:
+        anchors: dict[str, AnchorRows] = {}
+        targets: Mapping[str, AnchorTargets] = {}
+        if config.method.encoder == "anchors":
+            anchors, targets = load_anchors(run, plan, modalities, in_loop, stage)
+
+        def fit(sums: Targets, bits: int) -> Model:
+            return _fit_model(sums, anchors, statistics, plan.rows, bits, store, config)
+
+        model = fit(Targets(learned.cross_covariance, targets), config.loop_bits)
+        if not config.method.directions:
+            restore_codes(run, plan, in_loop, config.bits, stage)
+            return model, {}
+        save_model(run.loop_model, model)
+        condensed = condense_codes(run, plan, in_loop, weights, config, stage)
+        restore_codes(run, plan, run.final_codes, config.bits, stage)
+        record = {
+            name: getattr(condensed, name) for name in ("directions", "share", "effective_bits")
+        }
+        return fit(Targets(condensed.cross_covariance, condensed.targets), config.bits), record
+
+
+def _model_tasks(plan: Plan, modalities: tuple[str, ...], config: TrainConfig) -> int:
+    """Steps of the stage: the passes of `load_anchors` and `condense_codes`, and the order."""
+    passes = len(modalities) if config.method.encoder == "anchors" else 0
+    sums = passes + (2 if config.method.directions else 0)
+    # Each sum is a step of its own beside those of its parts.
+    return sums * (len(plan.encoded_spans) + 1) + -(-plan.rows // restored_rows(plan, config.bits))
 
 
 def _fit_model(

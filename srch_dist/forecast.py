@@ -11,51 +11,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from srch_dist.config import TrainConfig
-from srch_dist.footprints import vector_dtype
 from srch_dist.kernels.aggregation import ZONE_ROWS, coarse_unknowns
 from srch_dist.kernels.clusters import PROJECTED, order_clusters, routing_clusters
 from srch_dist.planning import Plan
+from srch_dist.rates import Rates
+from srch_dist.sizes import vector_dtype
 
 # Sorts of all edges that building aggregates takes: a matching a level, each of fewer nodes.
 _MATCHINGS = 3
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What one worker (one thread) does in a second, and what is taken as known of the data.
-
-    The defaults are rounded figures of two cores of a small cloud machine: those that
-    ``--calibrate`` measures are of its run there, the others as their lines say.
-    """
-
-    read: float = 1.5e9
-    """Bytes of Zarr chunks read and checked. Calibrated from the page cache: cold is slower."""
-    write: float = 3.0e8
-    """Bytes of Zarr chunks written. Calibrated."""
-    gemm: float = 5.0e10
-    """Operations (a multiplication and an addition are two) of float32 products. Calibrated."""
-    normalise: float = 5.0e7
-    """Values summed for the mean, centred and scaled. Calibrated."""
-    pairs: float = 5.0e7
-    """Distances that exact search sifts, beside its products. Calibrated."""
-    edges: float = 8.0e6
-    """Directed edges sorted and merged. Calibrated."""
-    sparse: float = 6.0e8
-    """Multiplications of a CSR with scattered columns by a dense matrix. Calibrated."""
-    stream: float = 5.0e9
-    """Bytes that vector updates read and write in memory. Calibrated."""
-    task: float = 2.0e-3
-    """Seconds of the scheduler a task; it has one thread for all workers. Calibrated."""
-    descent: float = 1.2e7
-    """Row values (rows × dimensions) of an NN-descent index. From runs of `pipelines/scale`."""
-    compile: float = 25.0
-    """Seconds to compile NN-descent in a worker. From the same runs."""
-    network: float = 1.25e9
-    """Bytes between two workers: 10 Gbit/s, by assumption."""
-    crossing: float = 1.0
-    """Share of a row's edges that may leave its block. 1: rows in no order, by assumption."""
-    cg_iterations: int = 25
-    """Conjugate-gradient iterations a Z-step, by assumption."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +88,11 @@ class _Shape:
 
     @property
     def edges(self) -> int:
-        """Ends of undirected edges, at most: 2 k a row of each modality."""
-        return 2 * self.config.graph.k * len(self.dims) * self.plan.rows
+        """Ends of undirected edges, as counted or as they may be expected."""
+        if self.plan.degree is not None:
+            return int(self.plan.degree * self.plan.rows)
+        union = self.rates.union if self.config.graph.symmetry == "union" else 1.0
+        return int(union * self.config.graph.k * len(self.dims) * self.plan.rows)
 
     @property
     def halo_rows(self) -> int:
@@ -214,13 +180,13 @@ class _Shape:
         return self.cost("neighbours", tasks, 0, work, False)
 
     def graph(self) -> StageCost:
-        """Every block reads all neighbours and merges those that touch it."""
+        """Every run reads all neighbours and merges those that touch it."""
         n, k, count = self.plan.rows, self.config.graph.k, len(self.dims)
-        blocks, parts = len(self.plan.blocks), len(self.plan.partitions)
-        read = blocks * n * k * count * 8 / self.rates.read
+        runs, parts = len(self.plan.runs), len(self.plan.partitions)
+        read = runs * n * k * count * 8 / self.rates.read
         written = self.edges * (8 + 5 * count) / self.rates.write
         work = read + written + self.edges / self.rates.edges
-        return self.cost("graph", blocks + _tree(blocks) + parts, 0, work, False)
+        return self.cost("graph", runs + _tree(runs) + parts, 0, work, False)
 
     def z(self) -> StageCost:
         """A product with the matrix, vector updates and an exchange of halos an iteration."""
@@ -232,6 +198,8 @@ class _Shape:
         passes = 16 + (8 if unknowns else 0)
         iteration = self.edges * bits / r.sparse + passes * n * bits * itemsize / r.stream
         iteration += 2 * 2 * unknowns**2 * bits / r.gemm
+        if self.plan.spilled:
+            iteration += groups * self.edges * (4 + itemsize) / r.scan
         work = (r.cg_iterations + 1) * iteration + n * bits * 4 / r.write
         zones = -(-n // ZONE_ROWS) if unknowns else 0
         work += _MATCHINGS * self.edges / r.edges if unknowns else 0.0
@@ -250,6 +218,11 @@ class _Shape:
         """Edge lengths, their median and the terms of Eq. 9: some three products' worth."""
         bits, blocks = self.config.loop_bits, len(self.plan.blocks)
         work = 3 * self.edges * bits / self.rates.sparse
+        if self.plan.spilled:
+            # Columns, and the lengths of the groups before as they are read and written.
+            groups = len(self.plan.column_groups(bits))
+            work += groups * self.edges * (4 + 8) / self.rates.scan
+            work += groups * self.edges * 8 / self.rates.write
         return self.cost("S-step", blocks * (blocks + 8), self.halo_rows * bits * 4, work, True)
 
     def b(self) -> StageCost:
@@ -266,23 +239,26 @@ class _Shape:
 
     def model(self) -> StageCost:
         """Passes for the encoders and the final codes: similarities to anchors are most of it."""
-        n, r, method = self.plan.rows, self.rates, self.config.method
+        n, r, method, count = self.plan.rows, self.rates, self.config.method, len(self.dims)
         bits = max(self.config.bits, self.config.loop_bits)
         anchors = min(method.anchors, n) if method.encoder == "anchors" else 0
-        # Sums of the anchors with each other once, then with codes; directions take two passes
-        # for scores and codes, and one more for the anchors' sums with the final codes.
-        fits = (3 if method.directions else 2) if anchors else 0
-        passes = fits + (2 if method.directions else 0)
-        near = n * anchors * passes * len(self.dims)
-        operations = 2 * n * anchors * (self.total * (passes + 1) + anchors * len(self.dims))
-        operations += 2 * passes * n * bits * (self.total + len(self.dims) * anchors)
+        # One pass for the sums of the anchors, and where codes are spread from directions one
+        # for their scores, one for the codes with the anchors' sums.
+        scored = 2 if method.directions else 0
+        passes = (1 if anchors else 0) + scored
+        near = n * anchors * passes * count
+        operations = 2 * n * anchors * passes * self.total
+        if anchors:  # X'K, half of K'K, and K'B
+            operations += 2 * n * anchors * (self.total + count * (anchors // 2 + bits))
+        operations += 2 * scored * n * bits * (self.total + count * anchors)
         read = passes * n * self.total * self.plan.dtype.itemsize
-        work = self.slower(operations) + near / r.pairs + read / r.read
-        parts = len(self.plan.partitions)
-        sums = 8 * anchors * (self.total + anchors * len(self.dims)) if anchors else 0
-        tasks = fits * len(self.dims) * (parts + _tree(parts))
-        tasks += 2 * (parts + _tree(parts)) if method.directions else 0
-        return self.cost("model", tasks + 1, self.moved(parts, sums), work, False)
+        work = self.slower(operations) + near / r.similar + read / r.read
+        parts = len(self.plan.encoded_spans)
+        sums = 8 * anchors * (self.total + anchors * count)
+        sizes = [sums] * (1 if anchors else 0) + [8 * self.total * bits] * scored
+        tasks = ((count if anchors else 0) + scored) * (4 * parts + _tree(parts))
+        network = sum(self.moved(parts, size) for size in sizes)
+        return self.cost("model", tasks + 1, network, work, False)
 
     def slower(self, operations: float) -> float:
         """Seconds of dense products; float64 takes twice as long as float32."""

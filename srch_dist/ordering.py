@@ -6,7 +6,7 @@ cluster, then each partition of the training order gathers its runs of rows from
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -89,13 +89,19 @@ def gather_rows(
 
 
 def _write_bounds(run: RunDirectory, plan: Plan, clusters: int) -> None:
-    """Cut every spilled file at the partitions of the training order."""
-    counts = [
-        np.bincount(read_spill(run.scratch("order", p), "clusters"), minlength=clusters)
-        for p in plan.partitions
-    ]
-    bounds = slice_bounds(np.array(counts), np.array(plan.starts))
-    write_spill(run.scratch("order"), {"bounds": bounds})
+    """Cut every spilled file at the partitions of the training order, one file at a time."""
+
+    def counted() -> Iterator[NDArray[np.int64]]:
+        for p in plan.partitions:
+            found = read_spill(run.scratch("order", p), "clusters")
+            yield np.bincount(found, minlength=clusters)
+
+    sizes = np.zeros(clusters, dtype=np.int64)
+    for counts in counted():
+        sizes += counts
+    bounds = slice_bounds(counted(), sizes, np.array(plan.starts))
+    for p, own in zip(plan.partitions, bounds, strict=True):
+        write_spill(run.scratch("order", p), {"bounds": own})
 
 
 def _gather_partition(
@@ -107,11 +113,12 @@ def _gather_partition(
     bits: int,
 ) -> None:
     """Write one partition of the features, the order and the first codes."""
-    bounds = read_spill(run.scratch("order"), "bounds", partition, partition + 2)
+    folders = [run.scratch("order", p) for p in plan.partitions]
+    cuts = [read_spill(folder, "bounds", partition, partition + 2).tolist() for folder in folders]
 
     def gather(name: str) -> NDArray[Any]:
         return np.concatenate(
-            [read_spill(run.scratch("order", p), name, *bounds[:, p]) for p in plan.partitions]
+            [read_spill(folder, name, *cut) for folder, cut in zip(folders, cuts, strict=True)]
         )
 
     places = gather("places")

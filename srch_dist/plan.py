@@ -12,10 +12,11 @@ from srch_dist.cli import output, parse, run_command
 from srch_dist.cluster import parse_bytes
 from srch_dist.config import TrainConfig, build_config, check_config, load_config
 from srch_dist.errors import ConfigError, PlanError
-from srch_dist.forecast import Rates, forecast
+from srch_dist.forecast import forecast
 from srch_dist.plan_report import plan_record, plan_table
 from srch_dist.planning import check_memory, draft_plan
 from srch_dist.progress import on_console
+from srch_dist.rates import Rates
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from srch_dist.footprints import MIB
 from srch_dist.forecast import Forecast
 from srch_dist.planning import Plan
+from srch_dist.sizes import MIB
 
 
 def plan_record(plan: Plan, costs: Forecast) -> dict[str, Any]:
@@ -22,12 +22,15 @@ def plan_record(plan: Plan, costs: Forecast) -> dict[str, Any]:
         "partition_rows": plan.partition_rows,
         "blocks": len(plan.blocks),
         "columns": plan.columns,
+        "graph_on_disk": plan.spilled,
+        "degree": plan.degree,
         "precision": plan.dtype.name,
         "neighbours": dict(plan.methods),
         "cached": plan.cached,
         "workers": plan.workers,
         "memory_limit": plan.memory_limit,
         "usable_bytes": plan.usable_bytes,
+        "idle_bytes": plan.idle_bytes,
         "client_bytes": plan.client_bytes,
         "stages": [
             {
@@ -75,11 +78,12 @@ def plan_table(plan: Plan, costs: Forecast, timed: bool) -> RenderableType:
 
 def _title(plan: Plan) -> str:
     features = "features kept in memory" if plan.cached else "features read once an iteration"
+    graph = "read from scratch files" if plan.spilled else "in memory"
     methods = ", ".join(f"{g} {method}" for g, method in plan.methods.items())
     return (
         f"plan: {plan.rows:,} rows, {len(plan.partitions)} partitions of {plan.partition_rows}, "
-        f"{len(plan.blocks)} blocks, {plan.columns} columns at once, {plan.dtype.name}; "
-        f"{features}; neighbours: {methods}"
+        f"{len(plan.blocks)} blocks with the graph {graph}, {plan.columns} columns at once, "
+        f"{plan.dtype.name}; {features}; neighbours: {methods}"
     )
 
 

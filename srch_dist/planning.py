@@ -14,24 +14,27 @@ from typing import Any
 import numpy as np
 
 from srch_dist import footprints
-from srch_dist.config import GraphConfig, TrainConfig
-from srch_dist.errors import ConfigError, PlanError
-from srch_dist.footprints import MIB, Sizes, solve_bytes
+from srch_dist.config import TrainConfig
+from srch_dist.cutting import cut_edges, cut_solve, default_partition, search_method
+from srch_dist.disk import disk_bytes
+from srch_dist.errors import PlanError
+from srch_dist.graph_footprints import (
+    COMPILED_BYTES,
+    graph_bytes,
+    kept_bytes,
+    length_bytes,
+    neighbour_bytes,
+    solve_bytes,
+)
+from srch_dist.kernels.anchors import TILE
 from srch_dist.kernels.clusters import routing_clusters
+from srch_dist.sizes import MIB, Sizes, cache_bytes, imported_bytes
 
-_PARTITION_BYTES = 32 * MIB
 # Up to this many feature values (512 MiB) training is done in float64.
 _DOUBLE_VALUES = 1 << 26
-# Exact search up to this many multiplications (some 10 s on two cores): below it, the start-up
-# of NN-descent (compilation, about 22 s a process) costs more than it saves.
-_EXACT_PRODUCTS = 5e11
-# One index up to this many feature values (512 MiB in float32); beyond, one a cluster of rows.
-_INDEX_VALUES = 1 << 27
 # Resident memory of an idle worker with its imports, and what its allocator keeps of what was
 # freed (see `cluster.ALLOCATOR`).
 _IDLE_BYTES = (220 + 80) * MIB
-# Narrower groups of columns read the graph more often than they save memory.
-_LEAST_COLUMNS = 8
 # A worker spills and pauses as it nears its limit; tasks are planned to stay below this share.
 _USABLE = 0.8
 # Features are kept in memory only where a worker stays below this share: Dask starts to spill at
@@ -40,6 +43,8 @@ _CACHE_SHARE = 0.45
 # A task of a pass takes several partitions, so that it can read ahead, but not so many that
 # workers run out of tasks at unequal times.
 _PARTITIONS_A_TASK, _TASKS_A_WORKER = 8, 4
+# Rows of a task of a pass after the loop, at least (whole tiles), and such tasks, at most.
+_ENCODED_ROWS, _ENCODED_TASKS = 8 * TILE, 256
 
 
 @dataclass(frozen=True)
@@ -66,18 +71,23 @@ class Plan:
     ----------
     starts : first row of each partition, and n at the end.
     block_starts : first partition of each Z-step block, and the number of partitions at the end.
-    columns : columns of Z that are solved at a time.
+    run_starts : first partition of each run whose edges one task writes, and as above.
+    columns : columns of Z that are solved at a time. spilled : whether what there is of each edge
+        is in scratch files in the loop.
     dtype : arithmetic of features and vectors. methods : neighbour search by modality.
     stages : memory and tasks by stage. client_bytes : the client's, beyond its idle size.
     disk : bytes of the run directory at its largest, by array.
     cached : whether the workers keep the features in memory.
     workers, memory_limit : what it was made for; the limit is in bytes, of one worker.
     idle_bytes : what a worker holds of imports and freed memory, beside its stages.
+    degree : ends of edges a row as counted; None before they are.
     """
 
     starts: tuple[int, ...]
+    run_starts: tuple[int, ...]
     block_starts: tuple[int, ...]
     columns: int
+    spilled: bool
     dtype: np.dtype[Any]
     methods: Mapping[str, str]
     stages: tuple[Stage, ...]
@@ -87,6 +97,7 @@ class Plan:
     workers: int
     memory_limit: int
     idle_bytes: int
+    degree: float | None
 
     @property
     def rows(self) -> int:
@@ -106,6 +117,11 @@ class Plan:
     def span(self, partition: int) -> tuple[int, int]:
         """First row and end of a partition."""
         return self.starts[partition], self.starts[partition + 1]
+
+    @property
+    def runs(self) -> list[range]:
+        """The partitions of each run whose edges one task writes."""
+        return [range(low, high) for low, high in pairwise(self.run_starts)]
 
     @property
     def blocks(self) -> range:
@@ -135,6 +151,17 @@ class Plan:
         wanted = -(-count // (_TASKS_A_WORKER * self.workers))
         size = min(wanted, _PARTITIONS_A_TASK)
         return [range(p, min(p + size, count)) for p in range(0, count, size)]
+
+    @property
+    def encoded_spans(self) -> list[tuple[int, int]]:
+        """First row and end of each task of a pass after the loop.
+
+        They follow from the number of rows alone, so that sums over tiles of rows round in one way
+        for every partitioning.
+        """
+        size = max(_ENCODED_ROWS, -(-self.rows // (_ENCODED_TASKS * TILE)) * TILE)
+        ends = [*range(0, self.rows, size), self.rows]
+        return list(pairwise(ends))
 
     @property
     def disk_bytes(self) -> int:
@@ -167,40 +194,60 @@ def make_plan(
 
 
 def draft_plan(
-    rows: int, dims: Mapping[str, int], config: TrainConfig, workers: int, memory_limit: int
+    rows: int,
+    dims: Mapping[str, int],
+    config: TrainConfig,
+    workers: int,
+    memory_limit: int,
+    restarts: bool = True,
+    degree: float | None = None,
 ) -> Plan:
-    """`make_plan` without its refusal, to be shown before it is judged."""
+    """`make_plan` without its refusal, to be shown before it is judged.
+
+    ``restarts`` says whether the workers are started anew once the graph is built, and so lose
+    what compiling NN-descent took; ``degree`` is the number of ends of edges a row where they
+    have been counted.
+    """
     values = rows * sum(dims.values())
     double = config.precision == "float64" or (
         config.precision == "auto" and values <= _DOUBLE_VALUES
     )
     dtype: np.dtype[Any] = np.dtype(np.float64) if double else np.dtype(np.float32)
-    size = config.partition_rows or _default_partition(sum(dims.values()) * dtype.itemsize)
+    size = config.partition_rows or default_partition(sum(dims.values()) * dtype.itemsize)
     starts = (*range(0, rows, size), rows)
-    methods = {g: _search_method(config.graph, rows, d) for g, d in dims.items()}
-    idle = _IDLE_BYTES + footprints.imported_bytes(rows, methods, config)
+    methods = {g: search_method(config.graph, rows, d) for g, d in dims.items()}
+    idle = _IDLE_BYTES + imported_bytes(rows, methods, config)
     usable = int(memory_limit * _USABLE) - idle
-    cuts, columns = _cut_solve(starts, dims, config, workers, usable)
-    resident = _resident_rows(starts, cuts, workers)
-    sizes = Sizes(
-        rows, min(size, rows), resident, columns, dims, dtype.itemsize, methods, 0, config
-    )
+    sizes = Sizes(rows, min(size, rows), rows, 0, dims, dtype.itemsize, methods, 0, config)
+    runs = cut_edges(starts, sizes, workers, usable - compiled_bytes(methods, False))
+    sizes = replace(sizes, degree=degree)
+    later = usable - compiled_bytes(methods, restarts)
+    cuts, sizes = cut_solve(starts, sizes, config, workers, later)
     sizes = replace(sizes, cached=_cached_partitions(sizes, workers, memory_limit, idle))
     plan = Plan(
         starts=starts,
+        run_starts=runs,
         block_starts=cuts,
-        columns=columns,
+        columns=sizes.columns,
+        spilled=sizes.spilled,
         dtype=dtype,
         methods=methods,
         stages=(),
         client_bytes=footprints.client_bytes(sizes),
-        disk=footprints.disk_bytes(sizes),
+        disk=disk_bytes(sizes),
         cached=sizes.cached > 0,
         workers=workers,
         memory_limit=memory_limit,
         idle_bytes=idle,
+        degree=degree,
     )
-    return replace(plan, stages=_stages(plan, sizes))
+    return replace(plan, stages=_stages(plan, sizes, restarts))
+
+
+def compiled_bytes(methods: Mapping[str, str], restarts: bool) -> int:
+    """What a worker holds of NN-descent once its neighbours are found; see `draft_plan`."""
+    descends = {"pynndescent", "partitioned"} & set(methods.values())
+    return COMPILED_BYTES if descends and not restarts else 0
 
 
 def check_memory(plan: Plan) -> None:
@@ -235,88 +282,36 @@ def check_disk(plan: Plan, folder: str, free: int) -> None:
         )
 
 
-def _cut_solve(
-    starts: tuple[int, ...],
-    dims: Mapping[str, int],
-    config: TrainConfig,
-    workers: int,
-    usable: int,
-) -> tuple[tuple[int, ...], int]:
-    """Blocks of the Z-step and columns a group: the fewest blocks, then the widest groups.
-
-    More blocks than workers would not help, since their graphs stay in memory.
-    """
-    partitions = len(starts) - 1
-    least = min(_LEAST_COLUMNS, config.loop_bits)
-    for blocks in [config.blocks] if config.blocks else range(1, workers + 1):
-        cuts = _cut(partitions, min(blocks, partitions))
-        columns = config.loop_bits
-        resident = _resident_rows(starts, cuts, workers)
-        if solve_bytes(resident, columns, dims, config) <= usable:
-            break
-    while columns > least and solve_bytes(resident, columns, dims, config) > usable:
-        columns = max(least, columns // 2)
-    return cuts, min(config.columns or columns, config.loop_bits)
-
-
-def _cut(partitions: int, blocks: int) -> tuple[int, ...]:
-    """First partition of each of ``blocks`` even runs, and the number of partitions."""
-    return tuple(round(block * partitions / blocks) for block in range(blocks + 1))
-
-
-def _resident_rows(starts: tuple[int, ...], cuts: tuple[int, ...], workers: int) -> int:
-    """Rows whose graph and vectors the fullest worker holds in the Z-step."""
-    largest = max(starts[stop] - starts[start] for start, stop in pairwise(cuts))
-    return largest * -(-(len(cuts) - 1) // workers)
-
-
-def _default_partition(width: int) -> int:
-    """Rows of a partition of about 32 MiB, a multiple of 1024 where it is that large."""
-    rows = max(1, _PARTITION_BYTES // width)
-    return rows // 1024 * 1024 if rows >= 1024 else rows
-
-
-def _search_method(graph: GraphConfig, rows: int, dims: int) -> str:
-    method = graph.method
-    if method == "auto":
-        if float(rows) ** 2 * dims <= _EXACT_PRODUCTS:
-            method = "exact"
-        else:
-            method = "pynndescent" if rows * dims <= _INDEX_VALUES else "partitioned"
-    if method == "partitioned" and graph.cluster_rows < 4 * (graph.k + 1):
-        raise ConfigError(
-            f"graph.cluster_rows is {graph.cluster_rows}, but with graph.k = {graph.k} clusters "
-            f"have to be of {4 * (graph.k + 1)} rows at least; raise it"
-        )
-    return method
-
-
 def _cached_partitions(sizes: Sizes, workers: int, memory_limit: int, idle: int) -> int:
     """Partitions of X that each worker keeps in memory: all of its share, or none."""
     if sizes.config.cache == "off":
         return 0
     share = replace(sizes, cached=-(-sizes.parts // workers))
-    steps = solve_bytes(sizes.resident, sizes.columns, sizes.dims, sizes.config)
-    whole = idle + footprints.cache_bytes(share) + max(steps, footprints.code_bytes(share))
+    steps = max(solve_bytes(sizes), length_bytes(sizes), footprints.code_bytes(share))
+    whole = idle + cache_bytes(share) + steps
     return share.cached if whole <= _CACHE_SHARE * memory_limit else 0
 
 
-def _stages(plan: Plan, sizes: Sizes) -> tuple[Stage, ...]:
+def _stages(plan: Plan, sizes: Sizes, restarts: bool) -> tuple[Stage, ...]:
     """Every stage with its memory and tasks."""
     partitions, blocks = len(plan.partitions), len(plan.blocks)
     clusters = routing_clusters(sizes.rows, sizes.config.graph.cluster_rows)
     widths = {"exact": partitions, "pynndescent": 1, "partitioned": max(partitions, clusters)}
     searches = sum(widths[method] for method in plan.methods.values())
-    kept = footprints.kept_bytes(sizes)
-    cached = footprints.cache_bytes(sizes)
-    solve = solve_bytes(sizes.resident, sizes.columns, sizes.dims, sizes.config) + cached
-    found = (
+    longest = max(plan.starts[run.stop] - plan.starts[run.start] for run in plan.runs)
+    compiled = compiled_bytes(plan.methods, False)
+    kept = kept_bytes(sizes)
+    before = (
         ("features", footprints.feature_bytes(sizes), partitions),
-        ("neighbours", footprints.neighbour_bytes(sizes), searches),
-        ("graph", footprints.graph_bytes(sizes), blocks),
-        ("Z-step", solve, blocks),
-        ("S-step", footprints.length_bytes(sizes), blocks),
+        ("neighbours", neighbour_bytes(sizes), searches),
+        ("graph", compiled + graph_bytes(sizes, longest), len(plan.runs)),
+    )
+    loop = (
+        ("Z-step", solve_bytes(sizes) + cache_bytes(sizes), blocks),
+        ("S-step", length_bytes(sizes), blocks),
         ("B-step", footprints.code_bytes(sizes) + kept, len(plan.passes)),
         ("model", footprints.model_bytes(sizes), partitions),
     )
-    return tuple(Stage(*stage, min(stage[2], plan.workers)) for stage in found)
+    held = compiled_bytes(plan.methods, restarts)
+    later = ((name, held + size, tasks) for name, size, tasks in loop)
+    return tuple(Stage(*stage, min(stage[2], plan.workers)) for stage in (*before, *later))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -21,15 +20,16 @@ from srch_dist.config import TrainConfig, check_config
 from srch_dist.errors import ConfigError, InputError, PlanError
 from srch_dist.evaluation import evaluate_model, has_queries
 from srch_dist.fitting import finish_codes
-from srch_dist.forecast import Rates, forecast
+from srch_dist.forecast import forecast
 from srch_dist.graph import GraphReport, set_graph
 from srch_dist.ingest import ingest_source
 from srch_dist.kernels.bits import hash_rows
 from srch_dist.kernels.edges import modality_weights
 from srch_dist.plan_report import plan_record, plan_table
-from srch_dist.planning import Plan, check_disk, check_memory, draft_plan
+from srch_dist.planning import Plan, check_disk, check_memory, compiled_bytes, draft_plan
 from srch_dist.preparation import Statistics, prepare_features, write_sample
 from srch_dist.progress import Progress, silent
+from srch_dist.rates import Rates
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
 from srch_dist.storage.model import save_model
@@ -114,7 +114,7 @@ def _train(
     _note_unused(store, rows, queries, config, progress)
     plan = _make_plan(len(rows), store, run, config, cluster, progress)
     _write_rows(run, plan, rows, queries)
-    return _learn(run, store, plan, config, progress, len(queries))
+    return _learn(run, store, plan, config, cluster, progress, len(queries))
 
 
 def _make_plan(
@@ -124,14 +124,29 @@ def _make_plan(
     config: TrainConfig,
     cluster: Cluster,
     progress: Progress,
+    degree: float | None = None,
 ) -> Plan:
-    """Plan the run, show and save the plan, and refuse what does not fit."""
-    plan = draft_plan(rows, store.modalities, config, cluster.workers, cluster.memory_limit)
+    """Plan the run, show and save the plan, and refuse what does not fit.
+
+    Once the graph is built, its ``degree`` replaces the largest that it could have had.
+    """
+    plan = draft_plan(
+        rows,
+        store.modalities,
+        config,
+        cluster.workers,
+        cluster.memory_limit,
+        cluster.restarts,
+        degree,
+    )
     costs = forecast(plan, dict(store.modalities), config, Rates())
-    progress.show(plan_table(plan, costs, timed=False))
-    check_memory(plan)
-    check_disk(plan, str(run.path), shutil.disk_usage(run.path).free)
-    run.write_plan(plan_record(plan, costs))
+    if degree is None:
+        progress.show(plan_table(plan, costs, timed=False))
+        check_memory(plan)
+        check_disk(plan, str(run.path), shutil.disk_usage(run.path).free)
+        run.write_plan(plan_record(plan, costs))
+    else:
+        run.write_plan({**plan_record(plan, costs), "before_the_graph": run.plan()})
     return plan
 
 
@@ -178,26 +193,33 @@ def _learn(
     store: FeatureStore,
     plan: Plan,
     config: TrainConfig,
+    cluster: Cluster,
     progress: Progress,
     held_out: int,
 ) -> Learned:
     """Everything from features to a finished run directory."""
     modalities = tuple(store.modalities)
-    seconds = _Seconds()
+    spent = execution.Spent()
     _note_narrow(store, config, progress)
-    with seconds.of("features"):
+    with spent.of("features"):
         statistics = prepare_features(store, run, plan, config, progress)
-    with seconds.of("graph"):
+    with spent.of("graph"):
         graph = set_graph(run, modalities, plan, config, progress)
     _note_graph(graph, statistics, progress)
-    with seconds.of("training"):
+    if cluster.restarts and compiled_bytes(plan.methods, False):
+        execution.restart_workers()
+    degree = sum(report.mean_degree for report in graph.modalities.values())
+    plan = _make_plan(plan.rows, store, run, config, cluster, progress, degree)
+    with spent.of("training"):
         if uses_sample(config):
             write_sample(run, modalities, config.method.anchors)
         weights = choose_weights(graph, config)
         learned = learn_codes(run, plan, statistics, weights, config, progress)
     progress.note(f"stopped: {learned.reason}")
-    with seconds.of("model"):
-        model, condensed = finish_codes(run, plan, learned, statistics, weights, store, config)
+    with spent.of("model"):
+        model, condensed = finish_codes(
+            run, plan, learned, statistics, weights, store, config, progress
+        )
         save_model(run.model, model)
     if not config.keep_work:
         arrays.remove(run.work)
@@ -215,8 +237,9 @@ def _learn(
             "condensed": condensed,
             "zero_rows": dict(statistics.zero_rows),
             "graph": dataclasses.asdict(graph),
-            "seconds": seconds.spent,
-            "peak_memory": execution.peak_memory(),
+            "seconds": spent.seconds,
+            "peak_memory": spent.peak(),
+            "stage_peaks": spent.peaks,
         }
     )
     return learned
@@ -289,17 +312,3 @@ def _note_graph(graph: GraphReport, statistics: Statistics, progress: Progress) 
             f"duplicate {report.duplicates}, zero rows {statistics.zero_rows[g]}"
         )
     progress.note(f"graph of all modalities: components {graph.components}")
-
-
-class _Seconds:
-    """Wall-clock seconds of each stage."""
-
-    def __init__(self) -> None:
-        self.spent: dict[str, float] = {}
-
-    @contextmanager
-    def of(self, stage: str) -> Iterator[None]:
-        """Time what runs inside."""
-        start = time.perf_counter()
-        yield
-        self.spent[stage] = round(time.perf_counter() - start, 3)

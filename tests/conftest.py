@@ -48,7 +48,14 @@ class PreparedRun:
         """Final codes and model; see `finish_codes`."""
         weights = choose_weights(self.report, self.config)
         return finish_codes(
-            self.directory, self.plan, learned, self.statistics, weights, self.store, self.config
+            self.directory,
+            self.plan,
+            learned,
+            self.statistics,
+            weights,
+            self.store,
+            self.config,
+            silent(),
         )
 
     def learn(self) -> Learned:

@@ -7,8 +7,9 @@ from conftest import read_array
 
 from srch_dist import execution
 from srch_dist.code_pass import b_step
-from srch_dist.embedding import s_step, z_step
+from srch_dist.embedding import z_step
 from srch_dist.errors import SrchError
+from srch_dist.rebasing import s_step
 from srch_dist.steps import w_step
 
 N = 150

@@ -1,6 +1,7 @@
 """Reading ahead of the work, and what is known of processes."""
 
 import os
+import sys
 import threading
 import weakref
 
@@ -8,6 +9,7 @@ import distributed
 import numpy as np
 import pytest
 
+from srch_dist import execution
 from srch_dist.cluster import connect
 from srch_dist.execution import peak_bytes, read_ahead
 
@@ -74,3 +76,48 @@ def test_local_workers_keep_freed_memory_have_one_thread_and_peaks_of_their_own(
     assert int(found["MALLOC_MMAP_THRESHOLD_"]) == 32 << 20
     assert found["OMP_NUM_THREADS"] == "1"
     assert peak_bytes() > 800 << 20 > peak
+
+
+class Counter:
+    """A stage that counts."""
+
+    steps = 0
+
+    def advance(self, steps=1):
+        self.steps += steps
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_sum_of_calls_counts_each_call_and_the_sum(count):
+    stage = Counter()
+    calls = [(np.multiply, number, np.arange(3)) for number in range(count)]
+    total = execution.run_sum(calls, stage)
+    np.testing.assert_array_equal(total, sum(range(count)) * np.arange(3))
+    assert stage.steps == count + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep one peak a process")
+def test_peaks_are_those_of_a_stage():
+    spent = execution.Spent()
+    with spent.of("large"):
+        assert np.ones(30 << 20).sum() == 30 << 20
+    with spent.of("small"):
+        pass
+    large, small = spent.peaks["large"]["client"], spent.peaks["small"]["client"]
+    assert large - small > 200 << 20
+    assert spent.peak() == {"client": large}
+    assert set(spent.seconds) == {"large", "small"}
+
+
+def test_workers_start_anew_where_nobody_else_uses_them():
+    with connect(workers=1) as cluster:
+        client = distributed.default_client()
+        before = client.run(os.getpid)
+        assert cluster.restarts
+        execution.restart_workers()
+        after = client.run(os.getpid)
+        assert len(after) == 1
+        assert set(before.values()).isdisjoint(after.values())
+        address = client.scheduler.address
+        with distributed.Client(address), connect(scheduler=address) as shared:
+            assert not shared.restarts

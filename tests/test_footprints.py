@@ -12,14 +12,16 @@ from srch_dist import footprints
 from srch_dist.algorithm import Learned
 from srch_dist.code_pass import b_step, load_features
 from srch_dist.config import build_config
-from srch_dist.embedding import s_step, z_step
+from srch_dist.embedding import z_step
 from srch_dist.fitting import finish_codes
-from srch_dist.footprints import Tally
 from srch_dist.graph import set_graph
+from srch_dist.graph_footprints import neighbour_bytes
 from srch_dist.ingest import ingest_source
 from srch_dist.planning import make_plan
 from srch_dist.preparation import prepare_features, write_sample
 from srch_dist.progress import silent
+from srch_dist.rebasing import s_step
+from srch_dist.sizes import Sizes, Tally
 from srch_dist.solver.blocks import load_graph
 from srch_dist.steps import code_rule, w_step
 from srch_dist.storage import arrays
@@ -73,7 +75,7 @@ def planned_and_measured(folder, **options):
         write_sample(run, names, config.method.anchors)
         with peaks.of("model"):
             learned = Learned(1, sums.cross_covariance, "measured")
-            finish_codes(run, plan, learned, statistics, alike, store, config)
+            finish_codes(run, plan, learned, statistics, alike, store, config, silent())
     finally:
         tracemalloc.stop()
     found = {stage.name: stage.worker_bytes for stage in plan.stages}
@@ -142,13 +144,13 @@ def test_client_needs_a_few_numbers_a_row_and_matrices_of_the_dimensions():
 
 
 def test_bytes_are_those_of_the_widest_modality_and_grow_with_the_partition():
-    sizes = footprints.Sizes(
+    sizes = Sizes(
         10_000, 1_000, 10_000, 64, {"a": 100, "b": 10}, 4, {"a": "exact", "b": "exact"}, 0,
         build_config({}),
     )  # fmt: skip
-    wider = footprints.Sizes(
+    wider = Sizes(
         10_000, 2_000, 10_000, 64, {"a": 100, "b": 10}, 4, {"a": "exact", "b": "exact"}, 0,
         build_config({}),
     )  # fmt: skip
-    for formula in (footprints.feature_bytes, footprints.neighbour_bytes, footprints.code_bytes):
+    for formula in (footprints.feature_bytes, neighbour_bytes, footprints.code_bytes):
         assert formula(wider) > formula(sizes) > 1_000 * 110 * 4

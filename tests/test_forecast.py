@@ -9,8 +9,9 @@ import pytest
 
 from srch_dist import execution
 from srch_dist.config import build_config
-from srch_dist.forecast import Rates, forecast
+from srch_dist.forecast import forecast
 from srch_dist.planning import make_plan
+from srch_dist.rates import Rates
 
 DIMS = {"image": 64, "text": 32}
 
@@ -36,7 +37,9 @@ def test_rows_fetched_in_an_exchange_are_those_of_a_random_graph():
     fetched = sum(len(np.unique(right[(owner == b) & (other != b)])) for b in range(blocks))
     cut = {"partition_rows": rows // blocks, "blocks": blocks}
     graph = {"k": k, "method": "exact"}
-    plan, found = costs(rows, blocks, Rates(cg_iterations=9), graph=graph, **cut)
+    plan, found = costs(
+        rows, blocks, Rates(cg_iterations=9, crossing=1.0, union=2.0), graph=graph, **cut
+    )
     assert len(plan.blocks) == blocks
     exchange = stage(found, "S-step").network_bytes
     assert exchange / (64 * 4) == pytest.approx(fetched, rel=0.02)

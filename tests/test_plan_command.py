@@ -11,9 +11,9 @@ import pytest
 from srch_dist import calibration, plan
 from srch_dist.config import build_config
 from srch_dist.errors import ConfigError, PlanError
-from srch_dist.forecast import Rates
 from srch_dist.ingest import ingest_source
 from srch_dist.planning import check_disk, make_plan
+from srch_dist.rates import Rates
 from srch_dist.storage.run import open_run
 from srch_dist.training import train_model
 

@@ -9,7 +9,8 @@ import reference
 from srch_dist import execution
 from srch_dist.code_pass import b_step, load_features
 from srch_dist.config import build_config
-from srch_dist.embedding import s_step, z_step
+from srch_dist.embedding import z_step
+from srch_dist.rebasing import s_step
 from srch_dist.steps import w_step
 
 N, BITS, K = 90, 8, 5

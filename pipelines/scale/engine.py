@@ -25,13 +25,13 @@ from srch_dist.calibration import measure_cluster
 from srch_dist.cluster import connect
 from srch_dist.config import TrainConfig
 from srch_dist.execution import peak_bytes
-from srch_dist.forecast import Rates, forecast
+from srch_dist.forecast import forecast
 from srch_dist.plan_report import plan_record
 from srch_dist.planning import Plan, draft_plan
+from srch_dist.rates import Rates
 from srch_dist.storage.run import RunDirectory
 
 from .floors import cg_iteration_seconds
-from .processes import input_output
 
 _STEPS = ("w", "z", "s", "b")
 
@@ -75,11 +75,10 @@ def measure(options: Options) -> dict[str, Any]:
         idle = _peaks(client)
         descends = {"pynndescent", "partitioned"} & set(plan.methods.values())
         compiled = _compile(client) if descends else 0.0
-        before = _input_output(client)
         started = time.perf_counter()
         trained = train_model(config)
         seconds = time.perf_counter() - started
-        peaks, after = _peaks(client), _input_output(client)
+        peaks = {**trained.run.summary()["peak_memory"]}
         assert trained.evaluation is not None, f"{store.path} has no queries"
         rates = measure_cluster(cluster)
         halves = dataclasses.replace(config, blocks=cluster.workers)
@@ -97,7 +96,7 @@ def measure(options: Options) -> dict[str, Any]:
             "seconds_with_evaluation": seconds,
             "idle_bytes": idle,
             "peak_bytes": peaks,
-            "io_bytes": {name: after[name] - before[name] for name in after},
+            "stage_peaks": trained.run.summary()["stage_peaks"],
             **_of_run(trained.run),
             **_of_plan(plan, dict(store.modalities), config, rates, trained.run),
             "cg_floor_seconds": floor,
@@ -136,12 +135,6 @@ def _of_plan(
 
 def _peaks(client: distributed.Client) -> dict[str, int]:
     return {"client": peak_bytes(), "worker": max(client.run(peak_bytes).values())}
-
-
-def _input_output(client: distributed.Client) -> dict[str, int]:
-    """Bytes that all workers together have read and written."""
-    found = list(client.run(input_output).values())
-    return {name: sum(one[name] for one in found) for name in found[0]}
 
 
 def _compile(client: distributed.Client) -> float:

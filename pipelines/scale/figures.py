@@ -130,6 +130,15 @@ def _scheduler(record: Record) -> list[dict[str, Any]]:
     return [_row("scheduler, share of the run", record, share, "≤ 0.1")]
 
 
+# Stages of the plan by those whose peaks a run records.
+_PARTS = {
+    "features": ("features",),
+    "graph": ("neighbours", "graph"),
+    "training": ("Z-step", "S-step", "B-step"),
+    "model": ("model",),
+}
+
+
 def planned(engine: Record) -> dict[str, tuple[float, float]]:
     """What the plan said, at the measured rates and CG iterations, and what was measured."""
     stages = {stage["name"]: stage for stage in engine["plan"]["stages"]}
@@ -137,14 +146,24 @@ def planned(engine: Record) -> dict[str, tuple[float, float]]:
     above = engine["peak_bytes"]["worker"] - engine["idle_bytes"]["worker"]
     most = max(stage["worker_bytes"] for stage in stages.values())
     graph = stages["neighbours"]["seconds"] + stages["graph"]["seconds"]
+    idle = engine["plan"]["idle_bytes"]
+    memory = {
+        f"worker in {name} MiB": (
+            (idle + max(stages[part]["worker_bytes"] for part in parts)) / MIB,
+            engine["stage_peaks"][name]["worker"] / MIB,
+        )
+        for name, parts in _PARTS.items()
+    }
     return {
         "worker MiB": (most / MIB, above / MIB),
+        **memory,
         "disk MiB": (engine["plan"]["disk_bytes"] / MIB, engine["disk_bytes"] / MIB),
         "features, s": (stages["features"]["seconds"], engine["seconds"]["features"]),
         "graph, s": (graph, engine["seconds"]["graph"]),
         "Z-step, s": (stages["Z-step"]["seconds"], steps["z"]),
         "S-step, s": (stages["S-step"]["seconds"], steps["s"]),
         "B-step, s": (stages["B-step"]["seconds"], steps["b"]),
+        "model, s": (stages["model"]["seconds"], engine["seconds"]["model"]),
     }
 
 
@@ -190,8 +209,8 @@ def markdown(records: list[Record], found: list[dict[str, Any]]) -> str:
     """Two tables: what each run took, and the figures."""
     lines = [
         "| data | rows | run | seconds | graph | Z | S | B | CG | recall | MAP | worker MiB "
-        "| client MiB | read GiB | written GiB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| client MiB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for record in records:
         lines.append(_engine_line(record))
@@ -215,7 +234,6 @@ def _engine_line(record: Record) -> str:
         _pair(engine["map"]),
         f"{(above['worker'] - engine['idle_bytes']['worker']) / MIB:.0f}",
         f"{_client(engine) / MIB:.0f}",
-        *(f"{engine['io_bytes'].get(name, 0) / 2**30:.2f}" for name in ("read", "written")),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
@@ -229,7 +247,7 @@ def _reference_line(record: Record) -> str:
         record["data"], f"{record['engine']['rows']}", "reference", f"{sum(seconds.values()):.1f}",
         f"{graph:.1f}", "–", "–", "–", f"{max(reference['cg_iterations'])}",
         f"{min(reference['recall'].values()):.3f}", _pair(reference["map"]),
-        f"{above / MIB:.0f}", "–", "–", "–",
+        f"{above / MIB:.0f}", "–",
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.kernels.laplacian import GraphBlock
 from srch_dist.planning import Plan
 from srch_dist.solver.blocks import load_graph
+from srch_dist.solver.systems import make_system
 from srch_dist.storage.run import RunDirectory
 
 Array = NDArray[Any]
@@ -24,19 +25,22 @@ def cg_iteration_seconds(run: RunDirectory, plan: Plan, bits: int) -> float:
     """Median seconds of an iteration on all blocks at once, one a worker, none waiting for another.
 
     The run's graph in the run's order, a block's CSR with the columns of its halo (whose values
-    stand still) times its vectors (rows, l), and the vector updates of a single-reduction method.
+    stand still) times its vectors (rows, l), and the vector updates of a single-reduction method;
+    in as many groups of columns, and from files where the plan keeps the graph there.
     """
     graph = load_graph(run, plan, np.ones(len(plan.methods)))
-    work = [execution.task(_iterate, block, bits) for block in graph.blocks]
-    return float(np.max(execution.run_all(work)))
+    folder = graph.scratch("floor")
+    work = [
+        execution.task(_iterate, block, plan.columns, folder and folder / f"{b:06d}")
+        for b, block in enumerate(graph.blocks)
+    ]
+    return len(plan.column_groups(bits)) * float(np.max(execution.run_all(work)))
 
 
-def _iterate(block: GraphBlock, bits: int) -> float:
-    rows = len(block.indptr) - 1
-    matrix = scipy.sparse.csr_array(
-        (block.weights.astype(np.float32), block.columns, block.indptr),
-        shape=(rows, rows + len(block.halo)),
-    )
+def _iterate(block: GraphBlock, bits: int, folder: Path | None) -> float:
+    rows = block.rows
+    system = make_system(block, None, np.inf, 1.0, 1.0, np.dtype(np.float32), folder)
+    matrix = system.off_diagonal
     rng = np.random.default_rng(0)
     both = rng.standard_normal((rows + len(block.halo), bits), dtype=np.float32)
     x, r, p, s = (rng.standard_normal((rows, bits), dtype=np.float32) for _ in range(4))

@@ -1,4 +1,4 @@
-"""Input and output of processes, and work in a process of its own."""
+"""Work in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
-
-def input_output() -> dict[str, int]:
-    """Bytes that this process has read and written through the kernel; empty where it won't say."""
-    try:
-        text = Path("/proc/self/io").read_text(encoding="ascii")
-    except OSError:
-        return {}
-    values = dict(line.split(": ") for line in text.splitlines())
-    return {"read": int(values["rchar"]), "written": int(values["wchar"])}
 
 
 def run_apart(module: str, arguments: dict[str, Any], out: Path, threads: int) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def set_graph(
     for g in modalities:
         if g not in searched:
             searched[g] = search_partitioned(run, g, plan, sampled[g], config, progress)
-    with progress.stage("edges", len(plan.blocks) + len(plan.partitions)) as stage:
+    with progress.stage("edges", len(plan.runs) + len(plan.partitions)) as stage:
         counts = _write_edges(run, modalities, plan, config, stage)
     return _report(modalities, plan, k, searched, counts)
 
@@ -132,9 +132,9 @@ def _write_edges(
     shape = (plan.rows, len(modalities))
     arrays.create_array(run.degrees, shape, plan.partition_rows, np.int32)
     mutual = config.graph.symmetry == "mutual"
-    blocks = [execution.task(_write_block, run, modalities, plan, b, mutual) for b in plan.blocks]
-    counts: _Counts = execution.run_one(execution.task(_without_stars, execution.add_up(blocks)))
-    stage.advance(len(blocks))
+    parts = [execution.task(_write_run, run, modalities, plan, some, mutual) for some in plan.runs]
+    counts: _Counts = execution.run_one(execution.task(_without_stars, execution.add_up(parts)))
+    stage.advance(len(parts))
     mean = execution.literal(counts.degrees / plan.rows)
     execution.run_all(
         [execution.task(_write_weights, run, p, plan.span(p), mean) for p in plan.partitions], stage
@@ -142,11 +142,11 @@ def _write_edges(
     return counts
 
 
-def _write_block(
-    run: RunDirectory, modalities: tuple[str, ...], plan: Plan, block: int, mutual: bool
+def _write_run(
+    run: RunDirectory, modalities: tuple[str, ...], plan: Plan, partitions: range, mutual: bool
 ) -> _Counts:
-    """Write the edges of a block's rows; reads every row's neighbours, one partition at a time."""
-    start, stop = plan.block_span(block)
+    """Write the edges of a run of rows; reads every row's neighbours, one partition at a time."""
+    start, stop = plan.starts[partitions.start], plan.starts[partitions.stop]
     order = arrays.read_rows(run.order)
     position = np.empty_like(order)
     position[order] = np.arange(plan.rows)
@@ -160,7 +160,7 @@ def _write_block(
     adjacency = kernels.build_adjacency(keys, stop - start, plan.rows)
     keys.clear()
     degrees = kernels.degrees(adjacency)
-    for p in plan.block_partitions(block):
+    for p in partitions:
         low, high = plan.span(p)
         part = adjacency.rows(low - start, high - start)
         for kind in ("indptr", "indices", "members"):
@@ -183,7 +183,7 @@ def _directed_keys(
     stop: int,
     position: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sorted keys (row - start) * n + neighbour of the edges out of, and into, a block's rows.
+    """Sorted keys (row - start) * n + neighbour of the edges out of, and into, a run of rows.
 
     ``position`` (n,) gives the place in training order of each neighbour's number.
     """

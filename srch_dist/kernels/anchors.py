@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from srch_dist.kernels.features import product_sum
 from srch_dist.kernels.sizes import Sized
 
 Array = NDArray[Any]
@@ -19,8 +21,8 @@ Matrix = NDArray[np.float64]
 _NEIGHBOUR = 10
 # Trace of the similarities against that of the features: nearness may say more than direction.
 _SIMILARITY_TRACE = 3.0
-# Rows whose similarities to the anchors are held at once.
-TILE = 4096
+# Rows whose similarities to the anchors are held at once, and whose sums are rounded together.
+TILE = 2048
 
 
 @dataclass(frozen=True)
@@ -71,41 +73,53 @@ def anchor_bandwidth(anchors: Array) -> float:
 
 def similarities(features: Array, anchors: Array, bandwidth: float) -> Array:
     """exp(-‖x - a‖² / δ²), (n, m), of features (n, d) and anchors (m, d), with δ² = bandwidth."""
-    near: Array = np.exp(_squared_distances(features, anchors) / -bandwidth)
-    return near
+    near = _squared_distances(features, anchors)
+    near /= -bandwidth
+    return np.exp(near, out=near)
+
+
+def anchor_tiles(
+    features: Array, anchors: Array, bandwidth: float
+) -> Iterator[tuple[slice, Array, Array]]:
+    """Rows, their features (t, d) and similarities (t, m), `TILE` rows at a time."""
+    for start in range(0, len(features), TILE):
+        rows = slice(start, min(start + TILE, len(features)))
+        tile = features[rows]
+        yield rows, tile, similarities(tile, anchors, bandwidth)
+
+
+def tile_sums(tile: Array, near: Array) -> AnchorSums:
+    """The sums of a tile's features (t, d) and similarities (t, m)."""
+    return AnchorSums(
+        tile.sum(axis=0, dtype=np.float64),
+        near.sum(axis=0, dtype=np.float64),
+        (tile.T @ near).astype(np.float64),
+        # Of one array with itself BLAS works out half.
+        (near.T @ near).astype(np.float64),
+    )
+
+
+def tile_targets(near: Array, codes: Array) -> AnchorTargets:
+    """The sums of a tile's similarities (t, m) and codes (t, l)."""
+    product = near.T @ codes.astype(near.dtype)
+    return AnchorTargets(codes.sum(axis=0, dtype=np.float64), product.astype(np.float64))
 
 
 def anchor_sums(features: Array, anchors: Array, bandwidth: float) -> AnchorSums:
-    """The sums of one partition: features (n, d), anchors (m, d).
+    """The sums of features (n, d) and their similarities to anchors (m, d).
 
-    In float64 whatever the features are: codes spread from fitted scores would amplify rounding
-    that differs between partitions.
+    Products of a tile are in the precision of the features, which is the anchors' too.
     """
-    d, m = features.shape[1], len(anchors)
-    total = AnchorSums(np.zeros(d), np.zeros(m), np.zeros((d, m)), np.zeros((m, m)))
-    for start in range(0, len(features), TILE):
-        tile = features[start : start + TILE].astype(np.float64)
-        near = similarities(tile, anchors.astype(np.float64), bandwidth)
-        total += AnchorSums(
-            tile.sum(axis=0, dtype=np.float64),
-            near.sum(axis=0, dtype=np.float64),
-            product_sum(tile, near),
-            product_sum(near, near),
-        )
-    return total
+    tiles = anchor_tiles(features, anchors, bandwidth)
+    return reduce(add, (tile_sums(tile, near) for _, tile, near in tiles))
 
 
 def anchor_targets(
     features: Array, anchors: Array, bandwidth: float, codes: Array
 ) -> AnchorTargets:
-    """The sums of one partition for codes (n, l); see `anchor_sums`."""
-    product = np.zeros((len(anchors), codes.shape[1]))
-    for start in range(0, len(features), TILE):
-        rows = slice(start, start + TILE)
-        tile = features[rows].astype(np.float64)
-        near = similarities(tile, anchors.astype(np.float64), bandwidth)
-        product += product_sum(near, codes[rows])
-    return AnchorTargets(codes.sum(axis=0, dtype=np.float64), product)
+    """The sums for codes (n, l); see `anchor_sums`."""
+    tiles = anchor_tiles(features, anchors, bandwidth)
+    return reduce(add, (tile_targets(near, codes[rows]) for rows, _, near in tiles))
 
 
 def anchor_encoder(
@@ -146,6 +160,9 @@ def anchor_encoder(
 
 
 def _squared_distances(left: Array, right: Array) -> Array:
-    norms = np.einsum("ij,ij->i", left, left)[:, None] + np.einsum("ij,ij->i", right, right)
-    distances: Array = np.maximum(norms - 2.0 * (left @ right.T), 0.0)
-    return distances
+    left_norms, right_norms = (np.einsum("ij,ij->i", rows, rows) for rows in (left, right))
+    distances: Array = left @ right.T
+    distances *= -2.0
+    distances += left_norms[:, None]
+    distances += right_norms
+    return np.maximum(distances, 0.0, out=distances)

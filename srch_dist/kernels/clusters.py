@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -123,31 +124,33 @@ def distinct_groups(groups: IntArray, count: int) -> IntArray:
     return result
 
 
-def slice_bounds(counts: IntArray, starts: IntArray) -> IntArray:
-    """Where each part's rows of the sorted order are cut.
+def slice_bounds(
+    parts: Iterable[IntArray], sizes: IntArray, starts: IntArray
+) -> Iterator[IntArray]:
+    """Where each part's rows of the sorted order are cut, one part after another.
 
     Rows are sorted by cluster, then part, then place in the part; each part has its own rows
     sorted by cluster.
 
     Parameters
     ----------
-    counts : (parts, c), rows of each part in each cluster.
+    parts : for each part its rows (c,) in each cluster. sizes : (c,), of all parts together.
     starts : (m,), places in the sorted order, up to and with the number of rows.
 
-    Returns
-    -------
-    (m, parts): how many of the part's rows lie before each place. The rows between two places
+    Yields
+    ------
+    (m,) for each part: how many of its rows lie before each place. The rows between two places
     are so a run of each part's rows.
     """
-    before_cluster = np.concatenate([[0], np.cumsum(counts.sum(axis=0))])
-    own = np.concatenate([np.zeros((len(counts), 1), int), np.cumsum(counts, axis=1)], axis=1)
-    parts_before = np.cumsum(counts, axis=0) - counts
+    before_cluster = np.concatenate([[0], np.cumsum(sizes)])
     # The cluster that each place lies in; the end lies behind the last.
     cluster = np.searchsorted(before_cluster, starts, side="right") - 1
-    cluster = np.minimum(cluster, counts.shape[1] - 1)
-    inside = (starts - before_cluster[cluster])[:, None] - parts_before[:, cluster].T
-    bounds: IntArray = own[:, cluster].T + np.clip(inside, 0, counts[:, cluster].T)
-    return bounds
+    cluster = np.minimum(cluster, len(sizes) - 1)
+    inside = starts - before_cluster[cluster]
+    for counts in parts:
+        own = np.cumsum(counts) - counts
+        yield own[cluster] + np.clip(inside, 0, counts[cluster])
+        inside = inside - counts[cluster]
 
 
 def _halve(centres: Matrix, members: IntArray) -> IntArray:

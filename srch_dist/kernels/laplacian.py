@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse
@@ -15,15 +17,62 @@ from srch_dist.kernels.sizes import Sized, chunks
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 
-# Values of Z at once in `edge_distances`.
+# Values of Z at once in `distance_runs`.
 DISTANCE_VALUES = 1 << 22
-_TILE_ROWS = 1 << 15
+# Rows whose edges are fetched at once.
+TILE_ROWS = 1 << 15
 _ALL = slice(None)
+
+
+class EdgeValues(Protocol):
+    """One value an edge, fetched in runs: an array, or what stands in for one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Any: ...
+
+
+class SparseRows(Protocol):
+    """A sparse matrix of which runs of rows can be taken: a CSR array, or `StreamedRows`."""
+
+    def __getitem__(self, rows: slice, /) -> Any: ...
+
+    def __matmul__(self, vectors: Array, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class StreamedRows(Sized):
+    """A CSR matrix (rows, width) whose entries are fetched some rows at a time.
+
+    A row's product adds in the same order as that of a `scipy.sparse.csr_array`, to the bit.
+    """
+
+    indptr: NDArray[Any]
+    indices: EdgeValues
+    values: EdgeValues
+    width: int
+
+    def __getitem__(self, rows: slice) -> scipy.sparse.csr_array:
+        low, high, _ = rows.indices(len(self.indptr) - 1)
+        ends = self.indptr[low : high + 1]
+        part = slice(int(ends[0]), int(ends[-1]))
+        return scipy.sparse.csr_array(
+            (self.values[part], self.indices[part], ends - ends[0]),
+            shape=(high - low, self.width),
+        )
+
+    def __matmul__(self, vectors: Array) -> Array:
+        product = np.empty((len(self.indptr) - 1, vectors.shape[1]), dtype=vectors.dtype)
+        for rows in row_tiles(len(product)):
+            product[rows] = self[rows] @ vectors
+        return product
 
 
 @dataclass(frozen=True)
 class GraphBlock(Sized):
     """The edges of a run of rows, with local columns: own rows first, then the halo.
+
+    What there is of each edge may be in memory or elsewhere; see `EdgeValues`.
 
     Attributes
     ----------
@@ -41,11 +90,11 @@ class GraphBlock(Sized):
 
     first_row: int
     indptr: NDArray[Any]
-    columns: NDArray[Any]
+    columns: EdgeValues
     halo: NDArray[np.int64]
-    weights: Matrix
-    multiplicity: NDArray[np.int8]
-    counted_once: NDArray[np.bool_]
+    weights: EdgeValues
+    multiplicity: EdgeValues
+    counted_once: EdgeValues
 
     @property
     def rows(self) -> int:
@@ -56,6 +105,10 @@ class GraphBlock(Sized):
     def owners(self) -> NDArray[np.int64]:
         """The local row (edges,) that each edge starts at."""
         return self.owners_of(0, len(self.columns))
+
+    def edges_of(self, rows: slice) -> slice:
+        """The edges of a run of rows."""
+        return slice(int(self.indptr[rows.start]), int(self.indptr[rows.stop]))
 
     def owners_of(self, start: int, stop: int) -> NDArray[np.int64]:
         """`owners` of the edges ``start`` … ``stop`` - 1 alone."""
@@ -70,58 +123,76 @@ class SystemBlock(Sized):
     """Rows of βI + λH: ``diagonal`` (rows,) and the rest as a CSR (rows, rows + halo)."""
 
     diagonal: Array
-    off_diagonal: scipy.sparse.csr_array
+    off_diagonal: SparseRows
 
-    def apply(self, own: Array, halo: Array) -> Array:
-        """The product with the vectors (rows, l) of the block and those (h, l) of its halo."""
-        both = np.concatenate([own, halo]) if len(halo) else own
+    def apply(self, own: Array, *halo: Array) -> Array:
+        """The product with the vectors (rows, l) of the block and those of its halo, in parts."""
+        both = np.concatenate([own, *halo]) if sum(map(len, halo)) else own
         product: Array = self.off_diagonal @ both
         for rows in chunks(own):
             product[rows] += self.diagonal[rows, None] * own[rows]
         return product
 
 
-def make_block(
+def outside(span: tuple[int, int], indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The different row numbers among ``indices`` that do not lie in ``span``, ascending."""
+    return distinct(indices[(indices < span[0]) | (indices >= span[1])])
+
+
+def index_type(edges: int, columns: int) -> type[np.signedinteger[Any]]:
+    """Type of a block's ends and columns.
+
+    SciPy multiplies faster with narrow indices, but keeps wide ones where either array is wide.
+    """
+    return np.int32 if max(edges, columns) < np.iinfo(np.int32).max else np.int64
+
+
+def local_columns(
+    span: tuple[int, int], halo: NDArray[np.int64], indices: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Columns (edges,) of row numbers in a block of the rows ``span`` with this ``halo``."""
+    own = (indices >= span[0]) & (indices < span[1])
+    return np.where(own, indices - span[0], span[1] - span[0] + np.searchsorted(halo, indices))
+
+
+def edge_values(
     first_row: int,
     indptr: NDArray[np.int64],
     indices: NDArray[np.int64],
     weights: Array,
     trust: Array,
-) -> GraphBlock:
-    """Give global neighbour numbers ``indices`` (edges,) local columns; see `GraphBlock`.
+) -> tuple[Matrix, NDArray[np.int8], NDArray[np.bool_]]:
+    """Weights, multiplicity and which end counts, of the edges of rows from ``first_row`` on.
 
     ``weights`` is (edges, modalities): C_g, zero where a modality's graph lacks the edge;
-    ``trust`` (modalities,) weighs the modalities' graphs.
+    ``trust`` (modalities,) weighs the modalities' graphs. See `GraphBlock`.
     """
-    rows = len(indptr) - 1
-    own = (indices >= first_row) & (indices < first_row + rows)
-    halo = distinct(indices[~own])
-    columns = np.where(own, indices - first_row, rows + np.searchsorted(halo, indices))
-    # SciPy multiplies faster with narrow indices, but keeps wide ones where either array is wide.
-    narrow = max(len(indices), rows + len(halo)) < np.iinfo(np.int32).max
-    index = np.int32 if narrow else np.int64
-    return GraphBlock(
-        first_row,
-        indptr.astype(index),
-        columns.astype(index),
-        halo,
+    return (
         weights @ trust,
         (weights > 0).sum(axis=1, dtype=np.int8),
-        first_row + np.repeat(np.arange(rows), np.diff(indptr)) < indices,
+        first_row + np.repeat(np.arange(len(indptr) - 1), np.diff(indptr)) < indices,
     )
 
 
-def edge_distances(block: GraphBlock, own: Array, halo: Array) -> Matrix:
-    """‖z_i - z_j‖² (edges,) from the embedding of the block (rows, l) and of its halo (h, l)."""
+def row_tiles(rows: int) -> list[slice]:
+    """Runs of rows whose edges are fetched at once."""
+    ends = [*range(0, rows, TILE_ROWS), rows]
+    return [slice(low, high) for low, high in pairwise(ends)]
+
+
+def distance_runs(block: GraphBlock, own: Array, halo: Array) -> Iterator[tuple[slice, Matrix]]:
+    """‖z_i - z_j‖² of a run of edges at a time.
+
+    ``own`` is the embedding of the block (rows, l), ``halo`` (h, l) that of its halo.
+    """
     both = np.concatenate([own, halo]) if len(halo) else own
-    result = np.empty(len(block.columns))
+    count = len(block.columns)
     step = max(1, DISTANCE_VALUES // both.shape[1])
-    for start in range(0, len(result), step):
-        part = slice(start, min(start + step, len(result)))
+    for start in range(0, count, step):
+        part = slice(start, min(start + step, count))
         owners = block.owners_of(part.start, part.stop)
         difference = own[owners].astype(np.float64) - both[block.columns[part]]
-        result[part] = np.einsum("ij,ij->i", difference, difference)
-    return result
+        yield part, np.einsum("ij,ij->i", difference, difference)
 
 
 def semantic_weights(distances: Matrix, alpha: float, lam: float) -> Matrix:
@@ -132,24 +203,42 @@ def semantic_weights(distances: Matrix, alpha: float, lam: float) -> Matrix:
 
 
 def system_block(
-    block: GraphBlock, semantic: Matrix | None, beta: float, lam: float, dtype: np.dtype[Any]
+    block: GraphBlock,
+    semantic: Callable[[slice], Matrix] | None,
+    beta: float,
+    lam: float,
+    dtype: np.dtype[Any],
 ) -> SystemBlock:
-    """Rows of βI + λH (Eqs. 13, 14), with C·S² worked out once; ``semantic`` None is S = 1."""
-    total, values = np.empty(block.rows), np.empty(len(block.columns), dtype=dtype)
-    for low in range(0, block.rows, _TILE_ROWS):
-        high = min(low + _TILE_ROWS, block.rows)
-        part = slice(int(block.indptr[low]), int(block.indptr[high]))
-        weights = block.weights[part]
-        if semantic is not None:
-            weights = weights * semantic[part] ** 2
-        # bincount adds a row's weights in their order, which no block count changes.
-        owners = block.owners_of(part.start, part.stop) - low
-        total[low:high] = np.bincount(owners, weights=weights, minlength=high - low)
-        values[part] = -lam * weights
+    """Rows of βI + λH (Eqs. 13, 14), with C·S² worked out once.
+
+    ``semantic`` gives S of a run of edges; None is S = 1.
+    """
+    diagonal, values = np.empty(block.rows, dtype=dtype), np.empty(len(block.columns), dtype=dtype)
+    for rows in row_tiles(block.rows):
+        diagonal[rows], values[block.edges_of(rows)] = system_rows(block, rows, semantic, beta, lam)
     matrix = scipy.sparse.csr_array(
-        (values, block.columns, block.indptr), shape=(block.rows, block.rows + len(block.halo))
+        (values, block.columns[_ALL], block.indptr),
+        shape=(block.rows, block.rows + len(block.halo)),
     )
-    return SystemBlock((beta + lam * total).astype(dtype), matrix)
+    return SystemBlock(diagonal, matrix)
+
+
+def system_rows(
+    block: GraphBlock,
+    rows: slice,
+    semantic: Callable[[slice], Matrix] | None,
+    beta: float,
+    lam: float,
+) -> tuple[Array, Array]:
+    """Diagonal (rows,) and other values (edges,) of some rows of `system_block`."""
+    part = block.edges_of(rows)
+    weights = block.weights[part]
+    if semantic is not None:
+        weights = weights * semantic(part) ** 2
+    # bincount adds a row's weights in their order, which no block count changes.
+    owners = block.owners_of(part.start, part.stop) - rows.start
+    total = np.bincount(owners, weights=weights, minlength=rows.stop - rows.start)
+    return beta + lam * total, -lam * weights
 
 
 def edge_terms(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,30 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist import execution
-from srch_dist.kernels.laplacian import GraphBlock, make_block
+from srch_dist.kernels.edges import distinct
+from srch_dist.kernels.laplacian import (
+    EdgeValues,
+    GraphBlock,
+    edge_values,
+    index_type,
+    local_columns,
+    outside,
+)
 from srch_dist.planning import Plan
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
+from srch_dist.storage.spill import join_runs, spill_runs
 
 Array = NDArray[Any]
+# Rows that are gathered before they are merged into a block's halo.
+_HALO_ROWS = 1 << 21
+# What a file holds of each edge; see `GraphBlock`.
+_EDGE_TYPES = {
+    "columns": np.int64,
+    "weights": np.float64,
+    "multiplicity": np.int8,
+    "counted_once": np.bool_,
+}
 
 
 @dataclass(frozen=True)
@@ -28,11 +48,24 @@ class BlockGraph:
     plan : where blocks begin and end.
     blocks : a `GraphBlock` each, loaded from the run directory, so it can be loaded again.
     requests : by (owner, taker) the local row numbers in block owner that block taker needs.
+    folder : of scratch files where the plan keeps the graph on disk, else None.
     """
 
     plan: Plan
     blocks: Sequence[Delayed]
     requests: dict[tuple[int, int], Delayed]
+    folder: Path | None = None
+
+    def scratch(self, name: str) -> Path | None:
+        """A new folder for files of a step; None where the graph is in memory."""
+        return self.folder and self.folder / f"{name}-{uuid.uuid4().hex}"
+
+    def discard(self, name: str, kept: Path | None = None) -> None:
+        """Remove the folders that `scratch` named, but the one ``kept``."""
+        if self.folder is not None:
+            for folder in self.folder.glob(f"{name}-*"):
+                if folder != kept:
+                    arrays.remove(folder)
 
     def exchange(self, values: Sequence[Delayed]) -> list[Delayed]:
         """The halo (h, l) of each block, from one array (rows, l) a block."""
@@ -55,9 +88,21 @@ class BlockGraph:
 
 
 def load_graph(run: RunDirectory, plan: Plan, trust: NDArray[np.float64]) -> BlockGraph:
-    """Load every block onto a worker, once; ``trust`` (modalities,) weighs their graphs."""
+    """Load every block onto a worker, once; ``trust`` (modalities,) weighs their graphs.
+
+    Where ``plan.spilled`` says so, what is there of each edge goes to scratch files of the run,
+    which a block that is lost with its worker writes again.
+    """
+    folder = run.scratch("solve") if plan.spilled else None
     blocks = [
-        execution.task(_load_block, run, plan.block_partitions(b), plan.block_span(b)[0], trust)
+        execution.task(
+            _load_block,
+            run,
+            plan.block_partitions(b),
+            plan.block_span(b),
+            trust,
+            folder and folder / f"graph-{b:06d}",
+        )
         for b in plan.blocks
     ]
     requests = {
@@ -68,24 +113,46 @@ def load_graph(run: RunDirectory, plan: Plan, trust: NDArray[np.float64]) -> Blo
     }
     kept = execution.keep([*blocks, *requests.values()])
     return BlockGraph(
-        plan, kept[: len(blocks)], dict(zip(requests, kept[len(blocks) :], strict=True))
+        plan, kept[: len(blocks)], dict(zip(requests, kept[len(blocks) :], strict=True)), folder
     )
 
 
 def _load_block(
-    run: RunDirectory, partitions: range, first_row: int, trust: NDArray[np.float64]
+    run: RunDirectory,
+    partitions: range,
+    span: tuple[int, int],
+    trust: NDArray[np.float64],
+    folder: Path | None,
 ) -> GraphBlock:
-    parts: dict[str, list[Array]] = {"indptr": [], "indices": [], "weights": []}
-    edges = 0
+    """The graph of the rows ``span``, with the values of its edges in memory or in ``folder``."""
+    halo, found = np.empty(0, dtype=np.int64), []
+    counts = [np.zeros(1, dtype=np.int64)]
     for p in partitions:
-        for kind, values in parts.items():
-            values.append(arrays.read_rows(run.edges(p, kind)))
-        ends = parts["indptr"][-1]
-        parts["indptr"][-1] = ends[:-1] + edges
-        edges += int(ends[-1])
-    parts["indptr"].append(np.array([edges]))
-    joined = {kind: np.concatenate(values) for kind, values in parts.items()}
-    return make_block(first_row, joined["indptr"], joined["indices"], joined["weights"], trust)
+        found.append(outside(span, arrays.read_rows(run.edges(p, "indices"))))
+        if sum(map(len, found)) > _HALO_ROWS:
+            halo, found = distinct(np.concatenate([halo, *found])), []
+        counts.append(np.diff(arrays.read_rows(run.edges(p, "indptr"))))
+    halo = distinct(np.concatenate([halo, *found]))
+    indptr = np.cumsum(np.concatenate(counts))
+    index = index_type(int(indptr[-1]), span[1] - span[0] + len(halo))
+
+    def runs() -> Iterator[dict[str, Array]]:
+        first = span[0]
+        for p in partitions:
+            ends, indices, weights = (
+                arrays.read_rows(run.edges(p, kind)) for kind in ("indptr", "indices", "weights")
+            )
+            values = edge_values(first, ends, indices, weights, trust)
+            columns = local_columns(span, halo, indices)
+            yield dict(zip(_EDGE_TYPES, (columns, *values), strict=True))
+            first += len(ends) - 1
+
+    types = {**_EDGE_TYPES, "columns": index}
+    if folder is None:
+        stored: Mapping[str, EdgeValues] = join_runs(types, int(indptr[-1]), runs())
+    else:
+        stored = spill_runs(folder, types, runs())
+    return GraphBlock(first_row=span[0], indptr=indptr.astype(index), halo=halo, **stored)
 
 
 def _request(block: GraphBlock, span: tuple[int, int]) -> Array:

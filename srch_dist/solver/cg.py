@@ -202,7 +202,7 @@ def _product(system: SystemBlock, step: _Step, current: _Scalars | None, *halo: 
     # Once every column is frozen the coefficients no longer change, whatever the product is.
     if current is not None and not current.coefficients.active.any():
         return step.u
-    return system.apply(step.u, np.concatenate(halo))
+    return system.apply(step.u, *halo)
 
 
 def _block_parts(cascade: Cascade, step: _Step, product: Array) -> Parts:

@@ -31,7 +31,7 @@ from srch_dist.kernels.cascade import (
     shared_space,
     split_hierarchy,
 )
-from srch_dist.kernels.laplacian import GraphBlock, SystemBlock
+from srch_dist.kernels.laplacian import GraphBlock, SystemBlock, row_tiles
 from srch_dist.kernels.sizes import Sized
 from srch_dist.planning import Plan
 from srch_dist.solver.blocks import BlockGraph
@@ -176,14 +176,19 @@ def _coarse_part(
     system: SystemBlock, own: IntArray, halo: IntArray, width: int
 ) -> scipy.sparse.csr_array:
     """A block's part of P'AP (width, width) over the coarse unknowns of its rows and halo."""
-    matrix = system.off_diagonal
-    rows = np.repeat(own, np.diff(matrix.indptr))
-    columns = np.concatenate([own, halo])[matrix.indices]
-    inside = (rows >= 0) & (columns >= 0)
-    i = np.concatenate([own[own >= 0], rows[inside]])
-    j = np.concatenate([own[own >= 0], columns[inside]])
-    values = np.concatenate([system.diagonal[own >= 0], matrix.data[inside]]).astype(np.float64)
-    return scipy.sparse.coo_array((values, (i, j)), shape=(width, width)).tocsr()
+    both = np.concatenate([own, halo])
+    total: Any = scipy.sparse.coo_array(
+        (system.diagonal[own >= 0].astype(np.float64), (own[own >= 0],) * 2), shape=(width, width)
+    ).tocsr()
+    for part in row_tiles(len(own)):
+        matrix = system.off_diagonal[part]
+        rows, columns = np.repeat(own[part], np.diff(matrix.indptr)), both[matrix.indices]
+        inside = (rows >= 0) & (columns >= 0)
+        values = matrix.data[inside].astype(np.float64)
+        total += scipy.sparse.coo_array(
+            (values, (rows[inside], columns[inside])), shape=(width, width)
+        ).tocsr()
+    return scipy.sparse.csr_array(total)
 
 
 def _space(

@@ -102,7 +102,7 @@ def test_slices_of_sorted_parts_make_up_the_sorted_whole(parts, clusters, seed):
     whole = np.argsort(np.concatenate(labels), kind="stable")
     starts = np.unique([0, *rng.integers(0, len(whole) + 1, 3), len(whole)])
     counts = np.array([np.bincount(x, minlength=clusters) for x in labels])
-    bounds = slice_bounds(counts, starts)
+    bounds = np.stack(list(slice_bounds(iter(counts), counts.sum(axis=0), starts)), axis=1)
     for i in range(len(starts) - 1):
         slices = [rows[bounds[i, p] : bounds[i + 1, p]] for p, rows in enumerate(own)]
         assert set(np.concatenate(slices)) == set(whole[starts[i] : starts[i + 1]])

@@ -4,9 +4,13 @@ import reference
 
 from srch_dist.kernels import laplacian
 from srch_dist.kernels.laplacian import (
-    edge_distances,
+    GraphBlock,
+    distance_runs,
     edge_terms,
-    make_block,
+    edge_values,
+    index_type,
+    local_columns,
+    outside,
     semantic_weights,
     system_block,
 )
@@ -45,8 +49,20 @@ def block_of(graphs, span):
     weights = dense_weights(graphs)
     rows, columns = np.nonzero(weights.sum(axis=0)[slice(*span)])
     indptr = np.searchsorted(rows, np.arange(span[1] - span[0] + 1))
-    trust = np.ones(len(graphs))
-    return make_block(span[0], indptr, columns, weights[:, rows + span[0], columns].T, trust)
+    halo = outside(span, columns)
+    index = index_type(len(columns), span[1] - span[0] + len(halo))
+    assert index is np.int32
+    known = weights[:, rows + span[0], columns].T
+    values = edge_values(span[0], indptr, columns, known, np.ones(len(graphs)))
+    local = local_columns(span, halo, columns).astype(index)
+    return GraphBlock(span[0], indptr.astype(index), local, halo, *values)
+
+
+def edge_distances(block, own, halo):
+    """Squared lengths of all edges of a block, whose runs follow each other."""
+    parts, found = zip(*distance_runs(block, own, halo), strict=True)
+    assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
+    return np.concatenate(found)
 
 
 def apply(system, block, span, values):
@@ -75,7 +91,8 @@ def test_rebased_edges_weigh_with_the_square_of_s(graphs, z, span):
     _, s = reference.s_step(graphs, z, options)
     expected = (BETA * np.eye(N) + LAM * reference.full_laplacian(graphs, s)) @ z
     lengths = edge_distances(block, z[slice(*span)], z[block.halo])
-    system = system_block(block, semantic_weights(lengths, 0.5, LAM), BETA, LAM, DOUBLE)
+    semantic = semantic_weights(lengths, 0.5, LAM)
+    system = system_block(block, semantic.__getitem__, BETA, LAM, DOUBLE)
     np.testing.assert_allclose(apply(system, block, span, z), expected[slice(*span)], rtol=1e-12)
 
 

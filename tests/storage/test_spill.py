@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from srch_dist.errors import StorageError
-from srch_dist.storage.spill import read_spill, write_spill
+from srch_dist.storage.spill import join_runs, read_spill, spill_runs, write_spill
 
 
 @pytest.fixture
@@ -50,3 +50,41 @@ def test_lost_or_cut_files_are_refused_by_name(tmp_path, values):
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(StorageError, match=r"wide\.npy"):
         read_spill(tmp_path / "a", "wide", 0, 1)
+
+
+def test_runs_of_values_are_joined_and_any_part_is_read_back(tmp_path):
+    rng = np.random.default_rng(1)
+    runs = [{"a": rng.normal(size=n), "b": rng.integers(0, 9, n)} for n in (3, 0, 5, 2)]
+    types = {"a": np.float32, "b": np.int8}
+    found = spill_runs(tmp_path / "x", types, runs)
+    joined = join_runs(types, 10, runs)
+    for name, dtype in types.items():
+        whole = np.concatenate([run[name] for run in runs]).astype(dtype)
+        assert len(found[name]) == 10
+        for part in (slice(0, 10), slice(2, 7), slice(9, 20), slice(4, 4), slice(None)):
+            values = found[name][part]
+            assert values.dtype == dtype
+            np.testing.assert_array_equal(values, whole[part])
+        np.testing.assert_array_equal(joined[name], whole)
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["a", "b"]
+
+
+def test_runs_that_fail_leave_neither_file_nor_part(tmp_path):
+    def runs():
+        yield {"a": np.ones(4)}
+        raise ValueError("the second run")
+
+    with pytest.raises(ValueError, match="second"):
+        spill_runs(tmp_path / "x", {"a": np.float64}, runs())
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+def test_lost_or_cut_values_are_refused_by_name(tmp_path):
+    found = spill_runs(tmp_path / "x", {"a": np.int64}, [{"a": np.arange(9)}])["a"]
+    found.path.write_bytes(found.path.read_bytes()[:-8])
+    np.testing.assert_array_equal(found[:8], np.arange(8))
+    with pytest.raises(StorageError, match=r"scratch file .*a is cut after 8"):
+        found[5:]
+    found.path.unlink()
+    with pytest.raises(StorageError, match=r"cannot read the scratch file .*a"):
+        found[:2]

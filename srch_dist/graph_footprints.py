@@ -1,0 +1,168 @@
+"""Bytes of memory of the stages that hold the graph: neighbours, edges, Z- and S-step.
+
+Each function walks through one task and adds bytes in the order in which the task allocates them,
+releasing them where the task does; the peak is what the plan reckons with.
+"""
+
+from __future__ import annotations
+
+from srch_dist.kernels.aggregation import ZONE_ROWS
+from srch_dist.kernels.clusters import PROJECTED, routing_clusters, sample_size
+from srch_dist.kernels.edges import CONNECTED_EDGES
+from srch_dist.kernels.laplacian import DISTANCE_VALUES, TILE_ROWS
+from srch_dist.sizes import (
+    CENTRE_TILES_BYTES,
+    MIB,
+    Sizes,
+    Tally,
+    cache_bytes,
+    chosen_bytes,
+    vector_dtype,
+)
+
+# What compiling NN-descent adds to a worker for as long as it lives.
+COMPILED_BYTES = 430 * MIB
+# A neighbour in an index: its number, distance and flag, candidates of both kinds, and results in
+# float64. Neighbours that an index of all rows, or of a cluster's, keeps beyond those wanted.
+_NEIGHBOUR_BYTES, _SPARE_WHOLE, _SPARE_CLUSTER = 90, 10, 5
+# Rows of a tile of the exact search, and bytes a row: distances to 1024 others, float32, their
+# partition, and what is compared.
+_SEARCH_TILE, _SEARCH_TILE_BYTES = 4096, 1024 * 4 * 6
+# Edges of the S-step whose terms are worked out at once.
+_TERM_EDGES = 1 << 20
+# An edge of a tile of the system: its weight, length, S, owner and value, in several forms.
+_SYSTEM_TILE_BYTES = 64
+# A row while rows are aggregated: its pieces of a hierarchy, and what becomes of them, over all
+# levels. An edge of a zone meanwhile: it is copied about twice.
+_PIECE_BYTES, _CASCADE_BYTES, _ZONE_EDGE_BYTES = 54, 44, 48
+
+
+def neighbour_bytes(sizes: Sizes) -> int:
+    """Memory of a task of the neighbour search, the largest over the modalities."""
+    k, p, peak = sizes.config.graph.k, sizes.partition, chosen_bytes(sizes)
+    for g, method in sizes.methods.items():
+        task = Tally()
+        task.hold(8 * sizes.rows)  # the order of the rows
+        if method == "pynndescent":
+            task.hold(_index_bytes(sizes, g, sizes.rows, _SPARE_WHOLE))
+        elif method == "partitioned":
+            task.hold(_partitioned_bytes(sizes, g))
+        else:
+            task.hold(
+                2 * p * sizes.dims[g] * sizes.itemsize
+            )  # Tiles of distances in several forms, and of rows in float32.
+            task.hold(min(p, _SEARCH_TILE) * (_SEARCH_TILE_BYTES + 2 * sizes.dims[g] * 4))
+            task.hold(2 * p * k * 16)  # neighbours so far, and merged
+        peak = max(peak, task.peak)
+    return peak
+
+
+def _index_bytes(sizes: Sizes, modality: str, rows: int, spare: int) -> int:
+    """Rows with an NN-descent index of them: a float32 copy where they are wider, and its graph.
+
+    The graph has ``spare`` neighbours a row more than are wanted.
+    """
+    copy = 4 if sizes.itemsize > 4 else 0
+    near = _NEIGHBOUR_BYTES * (sizes.config.graph.k + 1 + spare)
+    return COMPILED_BYTES + rows * (sizes.dims[modality] * (sizes.itemsize + copy) + near)
+
+
+def _partitioned_bytes(sizes: Sizes, modality: str) -> int:
+    """The fullest task of a partitioned search, beyond the order of the rows."""
+    graph, p, dims = sizes.config.graph, sizes.partition, sizes.dims[modality]
+    most, block = graph.overlap_max, p * dims * sizes.itemsize
+    width = min(dims, PROJECTED)
+    points = min(sizes.rows, sample_size(routing_clusters(sizes.rows, graph.cluster_rows)))
+    # The sampled points in parts and as one, or counted; a partition's rows in both widths.
+    sample = points * (3 * width * 4 + 100) + 2 * p * (dims + width) * 8
+    route = block + p * (dims + width) * 8 + p * most * 5 * 8 + CENTRE_TILES_BYTES
+    spill = block * (1 + most) + p * most * 6 * 8
+    # A cluster's rows, one file's while they are gathered, and what is found.
+    rows = min(sizes.rows, graph.cluster_rows * most)
+    search = _index_bytes(sizes, modality, rows, _SPARE_CLUSTER) + block
+    merge = p * most * graph.k * 16 * 4
+    refine = 2 * block + p * graph.k**2 * 8 * 8 if graph.refine else 0
+    return max(sample, route, spill, search, merge, refine)
+
+
+def graph_bytes(sizes: Sizes, rows: int) -> int:
+    """Memory of a task that writes the edges of ``rows`` rows."""
+    k, count = sizes.config.graph.k, len(sizes.dims)
+    # Rows that many others are near to lie anywhere: edges into the rows vary with them.
+    directed, edges = rows * k * 8, rows * sizes.most_edges_a_row
+    task = Tally()
+    task.hold(2 * 8 * sizes.rows)  # the order of all rows, and its inverse
+    task.hold(count * 2 * directed)  # sorted keys of each modality's edges
+    task.hold(2 * directed)  # keys out of the rows, and about as many into them
+    task.pass_by(3 * 2 * directed)  # both, sorted, and what is distinct of them
+    task.release(2 * directed)
+    # The modalities' keys in one order, with what sorting takes, or what is distinct of them.
+    task.pass_by(3 * 8 * edges)
+    task.release(count * 2 * directed)
+    task.hold(edges * (8 + count) + 8 * rows)  # neighbours, members, ends of rows
+    task.pass_by(8 * edges)  # running counts of a modality's members
+    # Components: both ends of edges and of earlier connections, their order, sorted and
+    # renumbered; a sparse matrix twice.
+    connected = min(edges, CONNECTED_EDGES) + min(edges, sizes.rows)
+    task.pass_by(connected * (2 * 8 * 4 + 2 * 9))
+    return task.peak
+
+
+def solve_bytes(sizes: Sizes) -> int:
+    """Memory of the Z-step on the resident rows, for the columns that are solved at a time."""
+    itemsize, rows = vector_dtype(sizes.config).itemsize, sizes.resident
+    edges = rows * sizes.edges_a_row
+    zone = min(rows, ZONE_ROWS) * sizes.edges_a_row
+    task = Tally()
+    task.hold(_block_bytes(sizes))
+    task.hold(int(0 if sizes.spilled else edges * (4 + itemsize)))  # lengths, and the matrix
+    task.hold(rows * itemsize)  # its diagonal
+    task.pass_by(int(min(rows, TILE_ROWS) * sizes.edges_a_row * _SYSTEM_TILE_BYTES))
+    if sizes.config.solver.coarse != "off":
+        pieces = task.hold(_PIECE_BYTES * rows)
+        task.pass_by(int(zone * _ZONE_EDGE_BYTES))
+        task.hold(_CASCADE_BYTES * rows)
+        task.release(pieces)
+    # An update holds six vectors and makes five; three more are the halo and its rows joined.
+    task.hold(14 * rows * sizes.columns * itemsize)
+    return task.peak
+
+
+def length_bytes(sizes: Sizes) -> int:
+    """Memory of the S-step: edge lengths of a block, and the terms of Eq. 9."""
+    edges = int(sizes.resident * sizes.edges_a_row)
+    grouped = sizes.columns < sizes.config.loop_bits
+    task = Tally()
+    task.hold(kept_bytes(sizes))
+    if not sizes.spilled:
+        task.hold((8 if grouped else 0) * 2 * edges)  # lengths of the columns so far
+    z = sizes.resident * sizes.columns * 4
+    if grouped or sizes.spilled:
+        task.hold(z)  # read for this step
+    if sizes.resident < sizes.rows:
+        task.hold(3 * z)  # that of the halo, and with it
+    values = min(DISTANCE_VALUES, edges * sizes.columns)
+    task.pass_by(values * (4 + 8 + 4 + 8))  # Z at both ends, as stored and in float64
+    task.pass_by(min(edges, _TERM_EDGES) * 8 * 8)  # weights, lengths and their terms
+    return task.peak
+
+
+def kept_bytes(sizes: Sizes) -> int:
+    """What a worker keeps from one step to the next: graph, edge lengths, Z, and cached X.
+
+    With several groups of columns, or the graph on disk, Z is read where it is used.
+    """
+    whole = sizes.columns >= sizes.config.loop_bits and not sizes.spilled
+    z = sizes.resident * sizes.columns * 4 if whole else 0
+    lengths = 0 if sizes.spilled else int(sizes.resident * sizes.edges_a_row) * 4
+    return _block_bytes(sizes) + lengths + z + cache_bytes(sizes)
+
+
+def _block_bytes(sizes: Sizes) -> int:
+    """A `GraphBlock`: columns, weights, multiplicity, which end counts; ends of rows, halo.
+
+    The rows of the halo, and those that other blocks ask for, are taken to be as many as its own.
+    """
+    edges = 0 if sizes.spilled else int(sizes.resident * sizes.edges_a_row)
+    outside = 2 * 8 * min(sizes.resident, sizes.rows - sizes.resident)
+    return edges * (4 + 8 + 1 + 1) + sizes.resident * 4 + outside

@@ -1,0 +1,169 @@
+"""The S-step of Algorithm 1 as Dask graphs: the graph rebased by the embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.config import TrainConfig
+from srch_dist.kernels import histogram
+from srch_dist.kernels.laplacian import (
+    EdgeValues,
+    GraphBlock,
+    distance_runs,
+    edge_terms,
+    semantic_weights,
+)
+from srch_dist.solver.blocks import BlockGraph
+from srch_dist.storage.spill import spill_runs
+
+Array = NDArray[Any]
+Matrix = NDArray[np.float64]
+# Width at which the median of the distances is taken as known, relative to its value.
+_MEDIAN_WIDTH = 1e-7
+_EDGES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Rebased:
+    """S, as the edge lengths it follows from (on the workers) and α.
+
+    Attributes
+    ----------
+    distances : ‖z_i - z_j‖² (edges,) a block.
+    alpha : α of Eq. 15, infinite where S = 1. lam : the paper's λ.
+    semantic, sparsity : λ times Eq. 4 and α times Eq. 7, summed over the modalities.
+    """
+
+    distances: Sequence[Delayed]
+    alpha: float
+    lam: float
+    semantic: float
+    sparsity: float
+
+
+def s_step(graph: BlockGraph, groups: Sequence[Sequence[Delayed]], config: TrainConfig) -> Rebased:
+    """Rebase the graph: edge lengths from Z, α, and S by Eq. 15 (kept as lengths and α).
+
+    ``groups`` holds Z as of `Embedding`; lengths add up over the groups of columns.
+    """
+    method = config.method
+    distances: list[Any] = [None] * len(graph.blocks)
+    for number, blocks in enumerate(groups, start=1):
+        # Every later step and a resumed run sees them in float32.
+        last = number == len(groups)
+        kind, dtype = ("lengths", np.float32) if last else ("partial", np.float64)
+        folder = graph.scratch(kind)
+        halos = graph.exchange(blocks)
+        known = zip(graph.blocks, blocks, halos, distances, strict=True)
+        distances = execution.keep(
+            [
+                execution.task(_edge_lengths, *part, dtype, folder and folder / f"{b:06d}")
+                for b, part in enumerate(known)
+            ]
+        )
+        # One group after the other: all at once would be all of Z in memory.
+        execution.run_all([execution.task(len, lengths) for lengths in distances])
+        for old in ("partial", kind):
+            graph.discard(old, folder)
+    alpha = _choose_alpha(graph, distances, config)
+    parts = [
+        execution.task(_terms, block, lengths, alpha, method.lam)
+        for block, lengths in zip(graph.blocks, distances, strict=True)
+    ]
+    pull, spread = execution.run_one(execution.add_up(parts))
+    sparsity = 0.0 if np.isinf(alpha) else alpha * spread
+    return Rebased(distances, alpha, method.lam, method.lam * pull, sparsity)
+
+
+def _choose_alpha(graph: BlockGraph, distances: Sequence[Delayed], config: TrainConfig) -> float:
+    """α: infinite without rebase, a number, or λ times the median squared edge length."""
+    if not config.method.rebase:
+        return float("inf")
+    if config.method.alpha != "median":
+        return float(config.method.alpha)
+    # Without λ the weights S do not matter; any positive α serves.
+    return max(config.method.lam, 1e-12) * _median_length(graph, distances)
+
+
+def _median_length(graph: BlockGraph, distances: Sequence[Delayed]) -> float:
+    """Median of ‖z_i - z_j‖², edges of several graphs counted as often.
+
+    Where it is zero the smallest positive length serves; infinite where there is none.
+    """
+    limits = histogram.FULL_RANGE
+    while True:
+        parts = [
+            execution.task(_count_lengths, block, lengths, limits)
+            for block, lengths in zip(graph.blocks, distances, strict=True)
+        ]
+        counts: histogram.Counts = execution.run_one(execution.add_up(parts))
+        limits = histogram.median_limits(counts)
+        if limits[1] == 0.0:
+            return counts.smallest
+        if limits[1] - limits[0] <= _MEDIAN_WIDTH * limits[1]:
+            return 0.5 * (limits[0] + limits[1])
+
+
+def _edge_lengths(
+    block: GraphBlock,
+    own: Array,
+    halo: Array,
+    before: EdgeValues | None,
+    dtype: type[np.floating[Any]],
+    folder: Path | None,
+) -> EdgeValues:
+    """Squared edge lengths over these columns, added to those of the groups ``before``.
+
+    They are in memory, or in a file of ``folder``.
+    """
+
+    def runs() -> Iterator[tuple[slice, Array]]:
+        for part, lengths in distance_runs(block, own, halo):
+            yield part, lengths if before is None else lengths + before[part]
+
+    if folder is not None:
+        return spill_runs(folder, {"lengths": dtype}, ({"lengths": v} for _, v in runs()))[
+            "lengths"
+        ]
+    result = np.empty(len(block.columns), dtype=dtype)
+    for part, lengths in runs():
+        result[part] = lengths
+    return result
+
+
+def _count_lengths(
+    block: GraphBlock, lengths: EdgeValues, limits: tuple[float, float]
+) -> histogram.Counts:
+    def count(part: slice) -> histogram.Counts:
+        once = block.counted_once[part]
+        values = lengths[part][once].astype(np.float64)
+        return histogram.count_values(
+            values, block.multiplicity[part][once].astype(np.int64), limits
+        )
+
+    first, *others = _runs(len(lengths))
+    total = count(first)
+    for part in others:
+        total = total + count(part)
+    return total
+
+
+def _terms(block: GraphBlock, lengths: EdgeValues, alpha: float, lam: float) -> Matrix:
+    total = np.zeros(2)
+    for part in _runs(len(lengths)):
+        wide = lengths[part].astype(np.float64)
+        total += edge_terms(block, wide, semantic_weights(wide, alpha, lam), part)
+    return total
+
+
+def _runs(edges: int) -> list[slice]:
+    """Runs of edges that are worked on in float64 at once, one at least."""
+    return [slice(start, start + _EDGES) for start in range(0, max(1, edges), _EDGES)]
