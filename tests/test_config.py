@@ -38,7 +38,7 @@ def test_balanced_is_the_default_and_is_as_the_readme_says():
         "center_z": True,
         "weights": "mutual",
         "rotate": True,
-        "directions": 32,
+        "directions": 24,
         "loop_bits": 64,
         "anchors": 1000,
     }
