@@ -82,7 +82,7 @@ def test_messages_of_worker_results_are_seen(measure):  # noqa: ARG001
 
 
 def test_largest_message_is_bounded_by_the_dimensions_and_does_not_grow_with_rows(measure):
-    few, many = 3_000, 11_000
+    few, many = 3_000, 17_000
     first, second = measure(few), measure(many)
     assert first >= 8 * sum(DIMS) * BITS
     assert first <= 3 * UNIT
