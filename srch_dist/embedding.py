@@ -81,25 +81,8 @@ def z_step(
     """
     plan, bits = graph.plan, config.loop_bits
     dtype = vector_dtype(config)
-    beta, lam = embedding_weight(config, modalities), config.method.lam
-    alpha = np.inf if rebased is None else rebased.alpha
-    lengths: Sequence[Any] = rebased.distances if rebased else [None] * len(plan.blocks)
-    folder = graph.scratch("system")
-    systems = execution.keep(
-        [
-            execution.task(
-                make_system,
-                graph.blocks[b],
-                lengths[b],
-                alpha,
-                beta,
-                lam,
-                dtype,
-                folder and folder / f"{b:06d}",
-            )
-            for b in plan.blocks
-        ]
-    )
+    beta = embedding_weight(config, modalities)
+    systems = _make_systems(graph, rebased, beta, config)
     preconditioner = build_preconditioner(graph, systems, beta, config.solver)
     path = run.checkpoint(iteration, "z")
     arrays.remove(path)
@@ -131,6 +114,24 @@ def z_step(
         float(np.sqrt(max(variance, 0.0))),
         max(last.iterations for last in ends),
         float(max(np.max(last.residual) for last in ends)),
+    )
+
+
+def _make_systems(
+    graph: BlockGraph, rebased: Rebased | None, beta: float, config: TrainConfig
+) -> list[Delayed]:
+    """βI + λH of each block, in the folder "system" where the graph is on disk."""
+    plan, folder = graph.plan, graph.scratch("system")
+    alpha = np.inf if rebased is None else rebased.alpha
+    lengths: Sequence[Any] = rebased.distances if rebased else [None] * len(plan.blocks)
+    rule = (alpha, beta, config.method.lam, vector_dtype(config))
+    return execution.keep(
+        [
+            execution.task(
+                make_system, graph.blocks[b], lengths[b], *rule, folder and folder / f"{b:06d}"
+            )
+            for b in plan.blocks
+        ]
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -129,12 +131,12 @@ def _sums(
 ) -> _AnchorPart:
     """The sums of one span of rows, a tile at a time."""
     anchors = arrays.read_rows(run.sample(modality))
-    total: _AnchorPart | None = None
-    for start, blocks in read_tiles(run, (modality,), span, partition_rows):
-        features = blocks[modality]
-        signs = unpack_codes(arrays.read_rows(codes, start, start + len(features)))
-        for rows, tile, near in anchor_tiles(features, anchors, bandwidth):
-            part = _AnchorPart(tile_sums(tile, near), tile_targets(near, signs[rows]))
-            total = part if total is None else total + part
-    assert total is not None
-    return total
+
+    def tiles() -> Iterator[_AnchorPart]:
+        for start, blocks in read_tiles(run, (modality,), span, partition_rows):
+            features = blocks[modality]
+            signs = unpack_codes(arrays.read_rows(codes, start, start + len(features)))
+            for rows, tile, near in anchor_tiles(features, anchors, bandwidth):
+                yield _AnchorPart(tile_sums(tile, near), tile_targets(near, signs[rows]))
+
+    return reduce(add, tiles())
