@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse
 
 from srch_dist import execution
-from srch_dist.cluster import Cluster, connect
+from srch_dist.cluster import Cluster, start_local
 from srch_dist.kernels import edges, features, gradients
 from srch_dist.kernels.neighbours import Neighbours, merge_exact
 from srch_dist.progress import Progress
@@ -38,7 +38,7 @@ def calibrate(
     workers: int | None = None, memory_limit: str = "2GiB", progress: Progress | None = None
 ) -> Rates:
     """Measure the rates that can be measured in some seconds; the others keep their defaults."""
-    with connect(None, workers, memory_limit, progress) as cluster:
+    with start_local(workers, memory_limit, progress) as cluster:
         return measure_cluster(cluster)
 
 

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
@@ -22,7 +23,14 @@ INTERRUPTED = 130
 
 def parse(kind: Callable[..., T], command: str, arguments: Sequence[str] | None) -> T:
     """Parse command-line arguments into a dataclass; bad ones end with exit code 2."""
-    return tyro.cli(kind, prog=f"python -m srch_dist.{command}", args=arguments)
+    return tyro.cli(kind, prog=program(command), args=arguments)
+
+
+def program(command: str) -> str:
+    """What a command was called as, for its usage line."""
+    if Path(sys.argv[0]).name == "srch-dist":
+        return f"srch-dist {command}"
+    return f"python -m srch_dist.{command}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +53,7 @@ def parse_training(arguments: Sequence[str] | None) -> TrainConfig:
         base = build_config({}, known.preset)
     names = [item.name for item in dataclasses.fields(TrainConfig)]
     default = _TrainOptions(**{name: getattr(base, name) for name in names})
-    given = tyro.cli(
-        _TrainOptions, prog="python -m srch_dist.train", default=default, args=arguments
-    )
+    given = tyro.cli(_TrainOptions, prog=program("train"), default=default, args=arguments)
     return check_config(TrainConfig(**{name: getattr(given, name) for name in names}))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import dask
 import dask.utils
@@ -16,8 +20,10 @@ import distributed
 from srch_dist.errors import ClusterError, ConfigError
 from srch_dist.execution import current_client
 from srch_dist.progress import Progress, silent
+from srch_dist.readiness import check_readable, check_shared, check_workers
 
-_CONNECT_SECONDS = 30
+_POLL_SECONDS = 0.5
+_ADDRESS = re.compile(r"[a-z0-9+]+://.+|[^/\\]+:\d+")
 # How a worker's C library keeps freed memory (glibc; elsewhere without effect). Dask has it give
 # back all that is freed, so that every partition's arrays are pages that the kernel makes anew,
 # which takes longer than reading them. Blocks up to 32 MiB, the most that may be asked for, come
@@ -45,23 +51,70 @@ class Cluster:
     restarts: bool = False
 
 
+@dataclass(frozen=True)
+class Demands:
+    """What is asked of a cluster that is already running, before work begins.
+
+    Attributes
+    ----------
+    workers : that have to be there. seconds : to wait at most for the scheduler, then for them.
+    reads : stores that all of them have to see. writes : folders that all of them have to share.
+    """
+
+    workers: int = 1
+    seconds: float = 60.0
+    reads: tuple[Path, ...] = ()
+    writes: tuple[Path, ...] = ()
+
+
 @contextmanager
 def connect(
     scheduler: str | None = None,
     workers: int | None = None,
     memory_limit: str = "2GiB",
     progress: Progress | None = None,
+    demands: Demands | None = None,
 ) -> Iterator[Cluster]:
-    """Connect to ``scheduler``, or start a local cluster that ends with the context.
+    """Connect to a running cluster, or start a local one that ends with the context.
 
-    A local cluster listens on the loopback interface only, and runs one thread a worker: the
-    libraries used for neighbours and linear algebra are not safe with more.
+    Parameters
+    ----------
+    scheduler : address, or the file that a scheduler writes its address to. When absent it is
+        Dask's ``scheduler-address`` (the variable DASK_SCHEDULER_ADDRESS); without that a local
+        cluster is started, with ``workers`` of ``memory_limit``.
+    demands : of a running cluster; held against it here.
+
+    Raises
+    ------
+    ClusterError : no answer in time, too few workers, or workers that cannot do the work.
     """
     progress = progress or silent()
-    if scheduler is not None:
-        with _existing(scheduler) as client:
-            yield _describe(client, progress)
+    scheduler = scheduler or dask.config.get("scheduler-address", None)
+    if scheduler is None:
+        with start_local(workers, memory_limit, progress) as cluster:
+            yield cluster
         return
+    demands = demands or Demands()
+    with _existing(scheduler, demands.seconds) as client:
+        _await_workers(client, demands, progress)
+        check_workers(client)
+        for store in demands.reads:
+            check_readable(client, store)
+        for folder in demands.writes:
+            check_shared(client, folder)
+        yield _describe(client, progress)
+
+
+@contextmanager
+def start_local(
+    workers: int | None = None, memory_limit: str = "2GiB", progress: Progress | None = None
+) -> Iterator[Cluster]:
+    """Start a cluster on this machine that ends with the context.
+
+    It listens on the loopback interface only, and runs one thread a worker: the libraries used for
+    neighbours and linear algebra are not safe with more.
+    """
+    progress = progress or silent()
     limit = parse_bytes(memory_limit)
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}, it has to be at least 1")
@@ -96,25 +149,61 @@ def _local_cluster(workers: int | None, limit: int, scratch: str) -> distributed
 
 
 @contextmanager
-def _existing(address: str) -> Iterator[distributed.Client]:
+def _existing(scheduler: str, seconds: float) -> Iterator[distributed.Client]:
+    start = time.monotonic()
+    address = scheduler if _ADDRESS.fullmatch(scheduler) else _read_address(scheduler, seconds)
     known = current_client()
-    if known is not None and known.scheduler is not None and known.scheduler.address == address:
+    if known is not None and known.scheduler_info()["address"] == address:
         yield known
         return
+    left = max(1.0, seconds - (time.monotonic() - start))
     try:
-        client = distributed.Client(address, timeout=_CONNECT_SECONDS)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise ClusterError(f"no Dask scheduler answers at {address}: {error}") from None
+        client = distributed.Client(address, timeout=left)
+    except (OSError, ValueError, TypeError, TimeoutError) as error:
+        hint = ""
+        if address.startswith("tls://"):
+            hint = "; tls:// needs certificates, see distributed.comm.tls in Dask's configuration"
+        raise ClusterError(
+            f"no Dask scheduler answers at {address} within {seconds:g} s: {error}{hint}"
+        ) from None
     try:
         yield client
     finally:
         client.close()
 
 
+def _read_address(name: str, seconds: float) -> str:
+    """The address in a scheduler file, which may appear and fill while we wait."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return str(json.loads(Path(name).read_text(encoding="utf-8"))["address"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"scheduler is {name!r}, neither an address such as tcp://HOST:8786 or "
+                    f"tls://HOST:8786 nor, for {seconds:g} s, a scheduler file ({error})"
+                ) from None
+            time.sleep(_POLL_SECONDS)
+
+
+def _await_workers(client: distributed.Client, demands: Demands, progress: Progress) -> None:
+    if len(client.scheduler_info(n_workers=-1)["workers"]) < demands.workers:
+        progress.note(f"waiting for {demands.workers} workers, at most {demands.seconds:g} s")
+    try:
+        client.wait_for_workers(demands.workers, timeout=demands.seconds)
+    except TimeoutError:
+        info = client.scheduler_info(n_workers=-1)
+        found, address = len(info["workers"]), info["address"]
+        raise ClusterError(
+            f"{found} workers came to {address} within {demands.seconds:g} s, "
+            f"{demands.workers} are needed (--workers-min, --workers-wait); start more, or see why "
+            "they do not come"
+        ) from None
+
+
 def _describe(client: distributed.Client, progress: Progress) -> Cluster:
     found = client.scheduler_info(n_workers=-1)["workers"]
-    if not found:
-        raise ClusterError("the cluster has no workers; start some and try again")
     limits = [worker["memory_limit"] for worker in found.values() if worker["memory_limit"]]
     limit = min(limits, default=parse_bytes("2GiB"))
     progress.note(

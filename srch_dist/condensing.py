@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from srch_dist import execution
 from srch_dist.code_pass import read_tiles
 from srch_dist.config import TrainConfig
-from srch_dist.encoding import score_features, score_tile
 from srch_dist.errors import SrchError
 from srch_dist.kernels.anchors import TILE, AnchorTargets, tile_targets
 from srch_dist.kernels.bits import Packed, pack_codes, random_codes, sign_codes, unpack_codes
@@ -30,6 +29,7 @@ from srch_dist.kernels.features import product_sum
 from srch_dist.kernels.sizes import Sized
 from srch_dist.planning import Plan
 from srch_dist.progress import Stage
+from srch_dist.scoring import score_features, score_tile
 from srch_dist.storage import arrays
 from srch_dist.storage.model import Model, load_model
 from srch_dist.storage.run import RunDirectory

@@ -129,6 +129,8 @@ _WITHOUT_EFFECT = (
     "out",
     "evaluate",
     "scheduler",
+    "workers_min",
+    "workers_wait",
     "workers",
     "memory_limit",
     "partition_rows",
@@ -181,7 +183,12 @@ class TrainConfig:
     evaluate: bool = True
     """Score the model on the store's queries when training is done."""
     scheduler: str | None = None
-    """Address of a running Dask scheduler; without one a local cluster is started."""
+    """Running Dask cluster: address of its scheduler (tcp:// or tls://) or scheduler file; the
+    variable DASK_SCHEDULER_ADDRESS when absent; without either a local cluster is started."""
+    workers_min: PositiveInt = 1
+    """Running cluster: workers to wait for before work begins; more may come and go later."""
+    workers_wait: NotNegative = 60.0
+    """Running cluster: seconds to wait at most for the scheduler, and then for the workers."""
     workers: PositiveInt | None = None
     """Worker processes of the local cluster; one a core when absent."""
     memory_limit: str = "2GiB"

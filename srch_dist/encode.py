@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from srch_dist.cli import output, parse, run_command
-from srch_dist.cluster import connect
+from srch_dist.cluster import Demands, connect
 from srch_dist.encoding import encode_store
 from srch_dist.progress import on_console
 from srch_dist.storage.features import open_store
@@ -26,7 +27,8 @@ class _Options:
     out: str
     """Where the codes go: a Zarr array, uint8 (rows, bits / 8), little bit order."""
     scheduler: str | None = None
-    """Address of a running Dask scheduler; without one a local cluster is started."""
+    """Running Dask cluster: address of its scheduler (tcp:// or tls://) or scheduler file; the
+    variable DASK_SCHEDULER_ADDRESS when absent; without either a local cluster is started."""
     workers: int | None = None
     """Worker processes of the local cluster; one a core when absent."""
     memory_limit: str = "2GiB"
@@ -41,10 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _encode(arguments: Sequence[str] | None) -> None:
     options = parse(_Options, "encode", arguments)
     # What is wrong with these is said before a cluster is started.
-    open_run(options.model)
-    open_store(options.data)
+    run, store = open_run(options.model), open_store(options.data)
     progress = on_console()
-    with connect(options.scheduler, options.workers, options.memory_limit, progress):
+    folder = Path(options.out).absolute().parent
+    demands = Demands(reads=(run.path, Path(store.path)), writes=(folder,))
+    with connect(options.scheduler, options.workers, options.memory_limit, progress, demands):
         path = encode_store(options.model, options.data, options.modality, options.out, progress)
     output().print(f"codes: {path}", soft_wrap=True, highlight=False)
 

@@ -3,74 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.errors import InputError, StorageError
-from srch_dist.kernels.anchors import TILE, similarities
-from srch_dist.kernels.bits import Packed, pack_codes, sign_codes
-from srch_dist.kernels.features import invalid_rows, normalise
 from srch_dist.progress import Progress, silent
+from srch_dist.scoring import encode_rows
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
 from srch_dist.storage.model import Model, load_model
 from srch_dist.storage.run import open_run
 
 _TASK_BYTES = 32 << 20
-
-
-def score_rows(model: Model, modality: str, rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Real-valued bits (n, l) of features (n, d_g) as they come from a store.
-
-    Raises
-    ------
-    InputError : a modality the model does not know, another width, NaN or Inf.
-    """
-    mean = model.means.get(modality)
-    if mean is None:
-        known = ", ".join(model.means)
-        raise InputError(f"the model has no modality {modality!r}; it has {known}")
-    if rows.ndim != 2 or rows.shape[1] != len(mean):
-        raise InputError(
-            f"{modality} has shape {rows.shape}, the model was trained on (n, {len(mean)})"
-        )
-    bad = invalid_rows(rows)
-    if len(bad):
-        raise InputError(f"{modality} holds NaN or Inf in row {bad[0]} of those to encode")
-    kind = np.dtype(np.float64)
-    features, _ = normalise(rows, mean, model.center, model.unit_norm, kind)
-    return score_features(model, modality, features)
-
-
-def score_features(model: Model, modality: str, features: NDArray[Any]) -> NDArray[Any]:
-    """Real-valued bits (n, l) of normalised features (n, d_g), in their precision."""
-    tiles = range(0, max(1, len(features)), TILE)
-    return np.concatenate(
-        [score_tile(model, modality, features[start : start + TILE])[0] for start in tiles]
-    )
-
-
-def score_tile(
-    model: Model, modality: str, features: NDArray[Any]
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """`score_features` of at most `TILE` rows, and their similarities to the anchors, if any."""
-    kind = features.dtype
-    scores: NDArray[Any] = features @ model.encoders[modality].T.astype(kind)
-    anchors = model.anchors.get(modality)
-    if anchors is None:
-        return scores, None
-    near = similarities(features, anchors.rows.astype(kind), anchors.bandwidth)
-    scores += near @ anchors.encoder.T.astype(kind)
-    scores += anchors.offset.astype(kind)
-    return scores, near
-
-
-def encode_rows(model: Model, modality: str, rows: NDArray[Any]) -> Packed:
-    """Packed codes (n, l / 8), uint8 in little bit order, of features (n, d_g)."""
-    return pack_codes(sign_codes(score_rows(model, modality, rows)))
 
 
 def encode_store(

@@ -25,3 +25,7 @@ class ClusterError(SrchError):
 
 class PlanError(SrchError):
     """Work that does not fit the memory it was given; the message holds both numbers."""
+
+
+class ExtraError(SrchError):
+    """An optional package that is not installed; the message names the extra that brings it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srch_dist.cli import output, parse, run_command
-from srch_dist.cluster import connect
+from srch_dist.cluster import Demands, connect
 from srch_dist.errors import StorageError
 from srch_dist.evaluation import evaluate_model, query_split
 from srch_dist.progress import on_console
@@ -28,7 +28,8 @@ class _Options:
     json: str | None = None
     """File for the full result."""
     scheduler: str | None = None
-    """Address of a running Dask scheduler; without one a local cluster is started."""
+    """Running Dask cluster: address of its scheduler (tcp:// or tls://) or scheduler file; the
+    variable DASK_SCHEDULER_ADDRESS when absent; without either a local cluster is started."""
     workers: int | None = None
     """Worker processes of the local cluster; one a core when absent."""
     memory_limit: str = "2GiB"
@@ -43,11 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _evaluate(arguments: Sequence[str] | None) -> None:
     options = parse(_Options, "evaluate", arguments)
     # What is wrong with these is said before a cluster is started.
-    query_split(open_run(options.model), open_store(options.data))
+    run, store = open_run(options.model), open_store(options.data)
+    query_split(run, store)
     if options.json is not None and not Path(options.json).absolute().parent.is_dir():
         raise StorageError(f"cannot write {options.json}: its folder does not exist")
     progress = on_console()
-    with connect(options.scheduler, options.workers, options.memory_limit, progress):
+    demands = Demands(reads=(run.path, Path(store.path)))
+    with connect(options.scheduler, options.workers, options.memory_limit, progress, demands):
         result = evaluate_model(options.model, options.data, progress)
     if options.json is not None:
         try:

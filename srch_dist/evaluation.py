@@ -13,11 +13,12 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist import execution
-from srch_dist.encoding import check_modalities, encode_rows, encoding_rows
+from srch_dist.encoding import check_modalities, encoding_rows
 from srch_dist.errors import InputError
 from srch_dist.kernels import ranking
 from srch_dist.kernels.bits import Packed, hamming_distances
 from srch_dist.progress import Progress, silent
+from srch_dist.scoring import encode_rows
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
 from srch_dist.storage.model import Model, load_model

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.encoding import encode_rows
 from srch_dist.evaluation import query_split
 from srch_dist.kernels.bits import Packed, hamming_distances, hash_rows
+from srch_dist.scoring import encode_rows
 from srch_dist.storage.features import FeatureStore
 from srch_dist.storage.model import Model
 from srch_dist.storage.run import RunDirectory

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.algorithm import Learned, learn_codes
-from srch_dist.cluster import Cluster, connect
+from srch_dist.cluster import Cluster, Demands, connect
 from srch_dist.config import TrainConfig, check_config
 from srch_dist.errors import ConfigError, InputError, PlanError
 from srch_dist.evaluation import evaluate_model, has_queries
@@ -71,7 +72,7 @@ def train_model(config: TrainConfig, progress: Progress | None = None) -> Traine
         choose_rows(store, config)
     folder = config.out or f"runs/{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     run = create_run(folder, config)
-    with _connect_for(run, config, progress) as cluster:
+    with _connect_for(run, store, config, progress) as cluster:
         try:
             store = store or _shipped_store(run)
             learned = _train(store, run, config, cluster, progress)
@@ -85,12 +86,16 @@ def train_model(config: TrainConfig, progress: Progress | None = None) -> Traine
 
 
 @contextmanager
-def _connect_for(run: RunDirectory, config: TrainConfig, progress: Progress) -> Iterator[Cluster]:
+def _connect_for(
+    run: RunDirectory, store: FeatureStore | None, config: TrainConfig, progress: Progress
+) -> Iterator[Cluster]:
     """`connect` as ``config`` says; a cluster that cannot be had leaves no run directory."""
+    reads = () if store is None else (Path(store.path),)
+    demands = Demands(config.workers_min, config.workers_wait, reads, (run.path,))
     with ExitStack() as stack:
         try:
             cluster = stack.enter_context(
-                connect(config.scheduler, config.workers, config.memory_limit, progress)
+                connect(config.scheduler, config.workers, config.memory_limit, progress, demands)
             )
         except BaseException:
             run.discard()

@@ -212,15 +212,21 @@ def test_terminal_shows_stages_with_their_counts_and_time_left(session):
 
 
 HELP = {
-    "ingest": ["--modalities", "--rows-per-chunk"],
+    "ingest": ["--modalities", "--side", "--rows-per-chunk"],
     "train": [
         *("--config", "--data", "--out", "--bits", "--preset", "--scheduler", "--workers"),
         *("--memory-limit", "--seed", "--rows", "--queries", "--partition-rows", "--precision"),
+        *("--workers-min", "--workers-wait"),
         *("--graph.k", "--graph.symmetry", "--method.lam", "--method.alpha", "--method.encoder"),
         *("--solver.tolerance", "--features.center"),
     ],
     "encode": ["--model", "--data", "--modality", "--out", "--scheduler", "--workers"],
     "evaluate": ["--model", "--data", "--json", "--scheduler", "--workers"],
+    "search": [
+        *("--model", "--codes", "--query", "--query-file", "--text", "--modality", "--data"),
+        *("--top", "--rerank", "--index", "--probes", "--json"),
+    ],
+    "export": ["--codes", "--format", "--out", "--data", "--lists", "--seed"],
 }
 
 
@@ -232,7 +238,7 @@ def test_help_describes_every_option(tmp_path, name):
     # What stands in the list of options, from one option to the next.
     entries = re.split(r"\n(?=--?[a-z])", body.split("options", 1)[1])[1:]
     for option in HELP[name]:
-        found = [entry for entry in entries if re.match(rf"{re.escape(option)}\b", entry)]
+        found = [entry for entry in entries if re.match(rf"{re.escape(option)}(?![\w-])", entry)]
         assert len(found) == 1, option
         words = re.findall(r"[a-z]{2,}", found[0].split("(default")[0])
         assert len(words) >= 3, found[0]
@@ -257,6 +263,8 @@ def test_help_describes_every_option(tmp_path, name):
             "nowhere|no-run",
         ),
         ("evaluate", ["--model", "no-run", "--data", "nowhere.zarr"], "nowhere|no-run"),
+        ("search", ["--model", "no-run", "--codes", "no.zarr", "--query", "1"], "no-run is not"),
+        ("export", ["--codes", "no.zarr", "--format", "npy", "--out", "a"], r"no\.zarr does not"),
     ],
 )
 def test_bad_input_ends_with_one_message_and_exit_code_2(tmp_path, name, arguments, message):
@@ -327,3 +335,30 @@ def test_script_without_a_main_guard_is_told_so_and_leaves_no_run(session, tmp_p
     assert done.returncode != 0
     assert 'under if __name__ == "__main__":' in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_console_script_runs_every_command_by_name(session):
+    script = Path(sys.executable).with_name("srch-dist")
+
+    def call(*arguments):
+        return subprocess.run(
+            [script, *arguments],
+            cwd=session.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    listed = call("--help")
+    assert listed.returncode == 0
+    for name in HELP:
+        assert re.search(rf"^  {name} +\w+ \w+", listed.stdout, re.M), name
+    wrong = call("serch")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("error: there is no command 'serch'")
+    assert re.search(r"usage: srch-dist search ", call("search", "--help").stdout)
+    found = call("search", "--model", "run", "--codes", "codes.zarr", "--query", "3", "--json")
+    assert json.loads(found.stdout)[0]["results"][0]["distance"] == 0
+    refused = call("export", "--codes", "nowhere", "--format", "npy", "--out", "a.npy")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)

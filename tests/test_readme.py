@@ -82,6 +82,8 @@ def test_every_command_uses_options_that_the_parser_knows(line, monkeypatch, cap
         "srch_dist.encode": "encode_store",
         "srch_dist.evaluate": "evaluate_model",
         "srch_dist.plan": "draft_plan",
+        "srch_dist.search": "search_codes",
+        "srch_dist.export": "export_codes",
     }[name]
 
     class Parsed(Exception):
@@ -98,11 +100,13 @@ def test_every_command_uses_options_that_the_parser_knows(line, monkeypatch, cap
         module.main([word.strip("[]") for word in words[place + 1 :]])
     message = capsys.readouterr().err
     if isinstance(end.value, SystemExit):  # refused, but for its files and not for its options
-        assert re.search(r"^error: .* is not a (feature store|run directory)", message, re.M)
+        assert re.search(
+            r"^error: .* (is not a (feature store|run directory)|does not exist)", message, re.M
+        )
     else:
         assert parsed
 
 
 def test_readme_names_every_command():
     named = {re.search(r"srch_dist\.(\w+)", line)[1] for line in commands()}
-    assert {"ingest", "train", "encode", "evaluate", "plan"} <= named
+    assert {"ingest", "train", "encode", "evaluate", "plan", "search", "export"} <= named

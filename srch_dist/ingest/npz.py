@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from srch_dist.errors import InputError
-
-_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-# A column-major member can only be read whole; beyond this it is refused.
-_WHOLE_BYTES = 1 << 30
+from srch_dist.ingest import limits
+from srch_dist.ingest.npy_header import NpyHeader, read_header, skip_header
 
 
 class NpzSource:
@@ -24,7 +21,8 @@ class NpzSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._headers: dict[str, tuple[tuple[int, ...], bool, np.dtype[Any]]] = {}
+        self.left_out: Mapping[str, str] = {}
+        self._headers: dict[str, NpyHeader] = {}
         try:
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
@@ -32,7 +30,8 @@ class NpzSource:
                         raise InputError(f"{path}: {info.filename!r} is not an .npy member")
                     name = info.filename.removesuffix(".npy")
                     with archive.open(info) as member:
-                        self._headers[name] = self._read_header(name, member, info.file_size)
+                        self._headers[name] = self._checked(name, member, info.file_size)
+                    limits.refuse_bomb(path, name, info.file_size, info.compress_size)
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
             raise InputError(f"{path} is not a readable .npz file: {error}") from None
 
@@ -40,12 +39,19 @@ class NpzSource:
         """(shape, dtype) of every member, in the order of the file."""
         return {name: (shape, dtype) for name, (shape, _, dtype) in self._headers.items()}
 
-    def blocks(self, name: str, rows: int) -> Iterator[NDArray[Any]]:
-        """The member in runs of ``rows`` rows."""
+    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[NDArray[Any]]:
+        """The member from row ``start`` in runs of ``rows`` rows."""
+        for block in self._blocks(name, rows):
+            # A compressed member cannot be entered in its middle.
+            if not block.ndim or start < len(block):
+                yield block[start:] if start else block
+            start = max(0, start - len(block)) if block.ndim else 0
+
+    def _blocks(self, name: str, rows: int) -> Iterator[NDArray[Any]]:
         shape, fortran, dtype = self._headers[name]
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(f"{name}.npy") as member:
-                self._skip_header(member)
+                skip_header(member)
                 if fortran and len(shape) > 1:
                     flat = np.frombuffer(self._exactly(name, member, shape, dtype), dtype)
                     columns = flat.reshape(shape[::-1]).T
@@ -65,34 +71,14 @@ class NpzSource:
                 raise
             raise InputError(f"{self._path}: {name} is damaged: {error}") from None
 
-    def _read_header(
-        self, name: str, member: IO[bytes], file_size: int
-    ) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-        try:
-            version = npy.read_magic(member)
-            if version not in _READERS:
-                raise ValueError(f"version {version} of the .npy format")
-            shape, fortran, dtype = _READERS[version](member)
-        except Exception as error:
-            raise InputError(f"{self._path}: {name} is not an array: {error}") from None
-        if dtype.hasobject:
-            raise InputError(
-                f"{self._path}: {name} is an object array; save it as numbers or as text"
-            )
-        if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize > file_size:
-            raise InputError(
-                f"{self._path}: {name} has shape {shape} of {dtype}, but holds {file_size} bytes"
-            )
-        if fortran and math.prod(shape) * dtype.itemsize > _WHOLE_BYTES:
+    def _checked(self, name: str, member: IO[bytes], file_size: int) -> NpyHeader:
+        header = shape, fortran, dtype = read_header(self._path, name, member, file_size)
+        if fortran and math.prod(shape) * dtype.itemsize > limits.WHOLE_BYTES:
             raise InputError(
                 f"{self._path}: {name} is column-major and too large to turn; "
                 "save np.ascontiguousarray(array)"
             )
-        return shape, fortran, dtype
-
-    @staticmethod
-    def _skip_header(member: IO[bytes]) -> None:
-        _READERS[npy.read_magic(member)](member)
+        return header
 
     def _exactly(
         self, name: str, member: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +13,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.errors import ConfigError, InputError
+from srch_dist.ingest import limits
+from srch_dist.ingest.array_source import ArraySource
+from srch_dist.ingest.layout import TEXT_KINDS, Layout, UnequalRowsError, choose_layout
+from srch_dist.ingest.pairing import check_ids, explain_unequal
 from srch_dist.ingest.source import Source, Specs, open_source
+from srch_dist.ingest.survey import Survey, survey_table
 from srch_dist.kernels.features import invalid_rows
 from srch_dist.progress import Progress, silent
-from srch_dist.storage.features import FeatureStore, FeatureWriter, check_name
+from srch_dist.storage.features import FeatureStore, FeatureWriter
 
 _CHUNK_BYTES = 32 << 20
-# These describe rows; of another length they are a mistake, not an attribute.
-_ROW_ARRAYS = ("labels", "split", "ids", "titles")
 _ATTRIBUTE_VALUES = 100_000
 
 
 def ingest_source(
-    source: str | Path,
+    source: str | Path | Sequence[str | Path] | Mapping[str, Any],
     store: str | Path,
     modalities: Sequence[str] | None = None,
     rows_per_chunk: int | None = None,
     progress: Progress | None = None,
+    side: Sequence[str] | None = None,
 ) -> FeatureStore:
-    """Turn a source of paired features into a feature store.
+    """Turn paired features, in files, folders or arrays by name, into a feature store.
 
-    2-D floating-point arrays are modalities unless ``modalities`` names them; other arrays of n
-    rows ride along, the rest become attributes. Rows are checked before they are written, and
-    nothing is left behind when any is refused.
+    2-D floating-point arrays are modalities unless ``modalities`` names them (``array`` or
+    ``name=array``); other arrays of n rows ride along, or those that ``side`` names, the rest
+    become attributes. Rows are checked before they are written, and nothing is left behind when
+    any is refused. What was interrupted goes on where it stopped when it is called again.
 
     Raises
     ------
@@ -42,140 +50,146 @@ def ingest_source(
     progress = progress or silent()
     if rows_per_chunk is not None and rows_per_chunk < 1:
         raise ConfigError(f"rows_per_chunk is {rows_per_chunk}, it has to be at least 1")
-    opened = open_source(source)
+    opened: Source
+    if isinstance(source, Mapping):
+        opened, label, paths = ArraySource(source), "the arrays", None
+    else:
+        paths = [Path(source)] if isinstance(source, str | Path) else [Path(p) for p in source]
+        opened, label = open_source(paths), ", ".join(str(path) for path in paths)
     specs = opened.specs()
-    names = _choose_modalities(specs, modalities)
-    rows = _paired_rows(specs, names)
-    side = _side_arrays(specs, names, rows)
-    attributes = _read_attributes(opened, specs, set(names) | set(side))
-    per_chunk = rows_per_chunk or _default_chunk(specs, names, rows)
-    chosen = {name: specs[name] for name in [*names, *side]}
-    writer = FeatureWriter(store, chosen, names, per_chunk)
     try:
-        with progress.stage("ingest", len(chosen) * -(-rows // per_chunk)) as stage:
-            for name in chosen:
-                start = 0
-                for block in opened.blocks(name, per_chunk):
-                    if name in names or name == "labels":
-                        _refuse_invalid(source, name, block, start)
-                    if block.dtype.kind == "U":
-                        _refuse_unwritable(source, name, block, start)
-                    writer.write(name, start, block)
-                    start += len(block)
-                    stage.advance()
+        layout = choose_layout(specs, modalities, side)
+    except UnequalRowsError as error:
+        raise InputError(f"{error}{explain_unequal(opened, specs, error.arrays)}") from None
+    for name, array in layout.rowwise.items():
+        limits.refuse_wide(label, name, specs[array][0], specs[array][1].itemsize)
+    _say(progress, opened, specs, layout, check_ids(opened, specs, layout))
+    attributes = _read_attributes(opened, specs, layout)
+    per_chunk = rows_per_chunk or _default_chunk(specs, layout)
+    chosen = {name: specs[array] for name, array in layout.rowwise.items()}
+    needed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in chosen.values())
+    same = None if paths is None else _fingerprint(paths, chosen, per_chunk)
+    writer = FeatureWriter(store, chosen, tuple(layout.modalities), per_chunk, same)
+    try:
+        limits.refuse_full_disk(writer.path, needed)
+        surveys = _write_all(opened, layout, label, writer, progress)
+        progress.show(survey_table(layout.rows, surveys, layout.modalities))
         return writer.finish(attributes)
-    except BaseException:
+    except InputError:
         writer.discard()
         raise
 
 
-def _choose_modalities(specs: Specs, wanted: Sequence[str] | None) -> tuple[str, ...]:
-    """The modalities' names, told or guessed, checked for shape and dtype."""
-    if wanted is None:
-        names = [
-            name
-            for name, (shape, dtype) in specs.items()
-            if len(shape) == 2 and dtype.kind == "f" and name not in _ROW_ARRAYS
-        ]
-    else:
-        names = list(dict.fromkeys(wanted))
-    listing = ", ".join(f"{name} {shape} {dtype}" for name, (shape, dtype) in specs.items())
-    for name in names:
-        if name not in specs:
-            raise InputError(f"there is no array {name!r}; the source has: {listing}")
-        shape, dtype = specs[name]
-        if dtype.kind not in "fiub" or dtype.itemsize > 8:
-            raise InputError(f"{name} is {dtype}; a modality is an array of real numbers")
-        if len(shape) != 2 or shape[1] == 0:
-            raise InputError(f"{name} has shape {shape}; a modality is (rows, dimensions)")
-    if len(names) < 2:
-        found = names[0] if names else "none"
-        raise InputError(
-            f"at least two modalities are needed, found {found}; name 2-D arrays with "
-            f"--modalities a,b; the source has: {listing}"
-        )
-    return tuple(names)
+def _write_all(
+    source: Source, layout: Layout, label: str, writer: FeatureWriter, progress: Progress
+) -> dict[str, Survey]:
+    """Stream every array into the store, from where an earlier try stopped."""
+    surveys = {}
+    total = len(layout.rowwise) * -(-layout.rows // writer.rows_per_chunk)
+    with progress.stage("ingest", total) as stage:
+        for name, array in layout.rowwise.items():
+            written = writer.written.get(name, 0)
+            if written:
+                progress.note(f"{name}: going on from row {written}")
+                stage.advance(-(-written // writer.rows_per_chunk))
+            survey, hashes = None, writer.path / f".hashes-{name}"
+            if name in layout.modalities:
+                shape, dtype = source.specs()[array]
+                survey = Survey(**writer.state.get(name, {"dims": shape[1], "dtype": str(dtype)}))
+                surveys[name] = survey
+            for block in source.blocks(array, writer.rows_per_chunk, written):
+                if block.dtype.kind == "U":  # NumPy makes no text of big-endian one
+                    block = block.astype(block.dtype.newbyteorder("="), copy=False)
+                _check_block(label, name, block, written, survey is not None)
+                if survey is not None:
+                    survey.add(block, written, hashes)
+                    writer.state[name] = survey.state()
+                writer.write(name, written, block)
+                written += len(block)
+                stage.advance()
+            if written != layout.rows:
+                raise InputError(
+                    f"{label}: {name} ends early, after {written} of {layout.rows} rows"
+                )
+            if survey is not None:
+                survey.finish(hashes)
+    for name in surveys:
+        (writer.path / f".hashes-{name}").unlink(missing_ok=True)
+    return surveys
 
 
-def _paired_rows(specs: Specs, names: Sequence[str]) -> int:
-    """n, the same in every modality and in the arrays that describe rows."""
-    counts = {name: specs[name][0][0] for name in names}
-    if len(set(counts.values())) > 1:
-        listing = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise InputError(f"modalities are paired by row, but have unequal rows: {listing}")
-    rows = counts[names[0]]
-    if rows < 2:
-        found = "no rows" if rows == 0 else "one row"
-        raise InputError(f"the modalities have {found}; at least two are needed")
-    for name in _ROW_ARRAYS:
-        if name in specs and specs[name][0][:1] != (rows,):
-            raise InputError(f"{name} has shape {specs[name][0]}, expected {rows} rows")
-    return rows
+def _check_block(label: str, name: str, block: NDArray[Any], start: int, modality: bool) -> None:
+    if block.dtype.kind in TEXT_KINDS:
+        _refuse_unwritable(label, name, block, start)
+    elif modality or name == "labels":
+        _refuse_invalid(label, name, block, start)
 
 
-def _side_arrays(specs: Specs, names: Sequence[str], rows: int) -> list[str]:
-    side = [name for name in specs if name not in names and specs[name][0][:1] == (rows,)]
-    for name in side:
-        if specs[name][1].kind not in "fiubU":
-            raise InputError(f"{name} is {specs[name][1]}; save it as numbers or as text")
-    if "labels" in side:
-        _check_labels(*specs["labels"])
-    if "split" in side and (specs["split"][1].kind not in "iub" or len(specs["split"][0]) != 1):
-        raise InputError("split has to be one integer a row: 0 to train on, 1 for queries")
-    return side
+def _say(
+    progress: Progress, source: Source, specs: Specs, layout: Layout, ids: Sequence[str]
+) -> None:
+    """Show what was guessed or told, before anything is written."""
+    for name, array in layout.modalities.items():
+        shape, dtype = specs[array]
+        progress.note(f"modality {name}: {array}, {shape[0]} rows of {shape[1]} {dtype}")
+    for name, array in layout.side.items():
+        dtype = specs[array][1]
+        kind = "text" if dtype.kind in TEXT_KINDS else str(dtype)
+        progress.note(f"beside it {name}: {array}, {kind}")
+    for name, reason in source.left_out.items():
+        progress.note(f"left out {name}: {reason}")
+    paired = f"rows are paired by {', '.join(ids)}" if len(ids) > 1 else "rows are paired by place"
+    progress.note(f"{paired}; say otherwise with --modalities and --side")
 
 
-def _check_labels(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Labels are class numbers or names (n,), or multi-hot (n, classes)."""
-    if len(shape) == 1 or (len(shape) == 2 and shape[1] > 1 and dtype.kind != "U"):
-        return
-    raise InputError(
-        f"labels has shape {shape} of {dtype}; it has to be one class a row, (n,), or multi-hot "
-        "numbers, (n, classes)"
-    )
-
-
-def _read_attributes(source: Source, specs: Specs, taken: set[str]) -> dict[str, Any]:
+def _read_attributes(source: Source, specs: Specs, layout: Layout) -> dict[str, Any]:
     """Arrays that do not describe rows, as plain values."""
     values: dict[str, Any] = {}
-    for name, (shape, dtype) in specs.items():
-        if name in taken:
-            continue
-        check_name(name)
+    for name, array in layout.attributes.items():
+        shape, dtype = specs[array]
         size = int(np.prod(shape))
-        if size > _ATTRIBUTE_VALUES or dtype.kind not in "fiubU":
+        if size > _ATTRIBUTE_VALUES or dtype.kind not in "fiub" + TEXT_KINDS:
             raise InputError(
                 f"{name} has shape {shape} of {dtype}: neither rows of the modalities nor a small "
-                "attribute; take it out of the source"
+                "attribute; take it out of the source, or name with --side what to take along"
             )
-        parts = list(source.blocks(name, max(1, size)))
-        array = np.concatenate(parts) if parts and shape else np.array(parts).reshape(shape)
-        values[name] = array.tolist()
+        parts = list(source.blocks(array, max(1, size)))
+        read = np.concatenate(parts) if parts and shape else np.array(parts).reshape(shape)
+        values[name] = read.tolist()
     return values
 
 
-def _default_chunk(specs: Specs, names: Sequence[str], rows: int) -> int:
+def _default_chunk(specs: Specs, layout: Layout) -> int:
     """Rows a chunk, so that a chunk of the widest modality is about 32 MiB."""
-    widest = max(specs[name][0][1] * specs[name][1].itemsize for name in names)
-    return max(1, min(rows, _CHUNK_BYTES // widest))
+    found = [specs[array] for array in layout.modalities.values()]
+    widest = max(shape[1] * dtype.itemsize for shape, dtype in found)
+    return max(1, min(layout.rows, _CHUNK_BYTES // widest))
 
 
-def _refuse_invalid(source: str | Path, name: str, block: NDArray[Any], start: int) -> None:
+def _fingerprint(paths: Sequence[Path], chosen: Specs, rows_per_chunk: int) -> str:
+    """SHA-256 of what is read and how: another one means that nothing can be gone on with."""
+    files = sorted(file for path in paths for file in (path, *path.rglob("*")) if file.is_file())
+    stats = [(str(file.absolute()), (at := file.stat()).st_size, at.st_mtime_ns) for file in files]
+    arrays = {name: [list(shape), str(dtype)] for name, (shape, dtype) in chosen.items()}
+    return hashlib.sha256(json.dumps([stats, arrays, rows_per_chunk]).encode()).hexdigest()
+
+
+def _refuse_invalid(label: str, name: str, block: NDArray[Any], start: int) -> None:
     bad = invalid_rows(block.reshape(len(block), -1))
     if len(bad):
         shown = ", ".join(str(row + start) for row in bad[:5])
         raise InputError(
-            f"{source}: {name} holds NaN or Inf in row {shown}"
+            f"{label}: {name} holds NaN or Inf in row {shown}"
             f"{', …' if len(bad) > 5 else ''}; mend or remove these rows in every modality"
         )
 
 
-def _refuse_unwritable(source: str | Path, name: str, block: NDArray[Any], start: int) -> None:
+def _refuse_unwritable(label: str, name: str, block: NDArray[Any], start: int) -> None:
     """Refuse text that UTF-8 cannot hold: lone surrogates."""
     for row, text in enumerate(block.ravel()):
         try:
             str(text).encode()
         except UnicodeEncodeError:
             raise InputError(
-                f"{source}: {name} holds text that is not valid Unicode in row {row + start}"
+                f"{label}: {name} holds text that is not valid Unicode in row {row + start}"
             ) from None

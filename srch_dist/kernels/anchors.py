@@ -12,6 +12,9 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from srch_dist.kernels.similarity import TILE as TILE
+from srch_dist.kernels.similarity import similarities as similarities
+from srch_dist.kernels.similarity import squared_distances
 from srch_dist.kernels.sizes import Sized
 
 Array = NDArray[Any]
@@ -21,8 +24,6 @@ Matrix = NDArray[np.float64]
 _NEIGHBOUR = 10
 # Trace of the similarities against that of the features: nearness may say more than direction.
 _SIMILARITY_TRACE = 3.0
-# Rows whose similarities to the anchors are held at once, and whose sums are rounded together.
-TILE = 2048
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,10 @@ def anchor_bandwidth(anchors: Array) -> float:
 
     Zeros are left out; 1 where nothing is left.
     """
-    distances = np.sort(_squared_distances(anchors, anchors), axis=1)
+    distances = np.sort(squared_distances(anchors, anchors), axis=1)
     kth = distances[:, min(_NEIGHBOUR, len(anchors) - 1)]
     kept = kth[kth > 1e-12]
     return float(np.median(kept)) if len(kept) else 1.0
-
-
-def similarities(features: Array, anchors: Array, bandwidth: float) -> Array:
-    """exp(-‖x - a‖² / δ²), (n, m), of features (n, d) and anchors (m, d), with δ² = bandwidth."""
-    near = _squared_distances(features, anchors)
-    near /= -bandwidth
-    return np.exp(near, out=near)
 
 
 def anchor_tiles(
@@ -157,12 +151,3 @@ def anchor_encoder(
         solution = scipy.linalg.solve(regular, target, assume_a="pos")
     linear, on_anchors = solution[: len(gram)].T, scale * solution[len(gram) :].T
     return np.ascontiguousarray(linear), np.ascontiguousarray(on_anchors), -on_anchors @ mean
-
-
-def _squared_distances(left: Array, right: Array) -> Array:
-    left_norms, right_norms = (np.einsum("ij,ij->i", rows, rows) for rows in (left, right))
-    distances: Array = left @ right.T
-    distances *= -2.0
-    distances += left_norms[:, None]
-    distances += right_norms
-    return np.maximum(distances, 0.0, out=distances)

@@ -124,7 +124,12 @@ def write_rows(path: str | Path, start: int, values: Array, columns: slice = _AL
 
 
 def checksum(values: Array, before: int = 0) -> int:
-    """crc32 of an array's bytes in C order, going on from that of the rows ``before``."""
+    """crc32 of an array's bytes in C order, going on from that of the rows ``before``.
+
+    Of text of any length, the bytes are those of UTF-8, each text ended by a zero.
+    """
+    if values.dtype.kind == "T":
+        return zlib.crc32("".join(f"{text}\0" for text in values.ravel()).encode(), before)
     return zlib.crc32(np.ascontiguousarray(values).tobytes(), before)
 
 

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from srch_dist.errors import InputError, StorageError
 from srch_dist.storage import arrays
+from srch_dist.storage.documents import read_json, write_json
 
 Array = NDArray[Any]
 
 FORMAT = 1
 _KEY = "srch_dist"
+_JOURNAL = ".unfinished.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -64,7 +66,13 @@ class FeatureStore:
 class FeatureWriter:
     """Writes a feature store; until `finish` nothing takes the folder for a store.
 
-    ``specs`` gives (shape, dtype) by name for every array, modalities first.
+    ``specs`` gives (shape, dtype) by name for every array, modalities first. With a
+    ``fingerprint`` a journal is kept, and a writer of the same fingerprint goes on where an
+    earlier one stopped.
+
+    Attributes
+    ----------
+    written : rows that are there, by name. state : plain values that the journal keeps as well.
     """
 
     def __init__(
@@ -73,15 +81,21 @@ class FeatureWriter:
         specs: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
         modalities: tuple[str, ...],
         rows_per_chunk: int,
+        fingerprint: str | None = None,
     ) -> None:
         self.path = arrays.local_path(path)
-        if self.path.exists():
-            raise StorageError(f"{self.path} is already there; remove it or name another store")
+        self.rows_per_chunk = rows_per_chunk
+        self.written: dict[str, int] = {}
+        self.state: dict[str, Any] = {}
+        self._fingerprint = fingerprint
+        self._specs, self._modalities = specs, modalities
         for name in specs:
             check_name(name)
         self._checksums = dict.fromkeys(specs, 0)
         self._created = [folder for folder in self.path.parents if not folder.exists()]
-        self._specs, self._modalities, self._rows_per_chunk = specs, modalities, rows_per_chunk
+        if self.path.exists():
+            self._go_on()
+            return
         try:
             zarr.create_group(str(self.path), zarr_format=3)
             for name, (shape, dtype) in specs.items():
@@ -90,16 +104,20 @@ class FeatureWriter:
         except OSError as error:
             self.discard()
             raise StorageError(f"cannot create the store {self.path}: {error}") from None
+        self._keep_journal()
 
     def write(self, name: str, start: int, block: Array) -> None:
         """Write rows from ``start``: whole chunks of one array, in order."""
         arrays.write_rows(self.path / name, start, block)
         self._checksums[name] = arrays.checksum(block, self._checksums[name])
+        self.written[name] = start + len(block)
+        self._keep_journal()
 
     def finish(self, attributes: Mapping[str, Any]) -> FeatureStore:
         """Commit: the store is whole once its manifest is in the group's attributes."""
         group = zarr.open_group(str(self.path), mode="r+")
         rows = self._specs[self._modalities[0]][0][0]
+        (self.path / _JOURNAL).unlink(missing_ok=True)
         group.attrs.update(
             {
                 **attributes,
@@ -109,12 +127,33 @@ class FeatureWriter:
                     "modalities": list(self._modalities),
                     "side": [name for name in self._specs if name not in self._modalities],
                     "attributes": list(attributes),
-                    "rows_per_chunk": self._rows_per_chunk,
+                    "rows_per_chunk": self.rows_per_chunk,
                     "checksums": self._checksums,
                 },
             }
         )
         return open_store(self.path)
+
+    def _keep_journal(self) -> None:
+        if self._fingerprint is not None:
+            journal = {
+                "fingerprint": self._fingerprint,
+                "written": self.written,
+                "checksums": self._checksums,
+                "state": self.state,
+            }
+            try:
+                write_json(self.path / _JOURNAL, journal)
+            except OSError as error:
+                raise StorageError(f"cannot write {self.path}: {error}") from None
+
+    def _go_on(self) -> None:
+        """Take over what an earlier writer of the same fingerprint wrote."""
+        journal = read_json(self.path / _JOURNAL) if (self.path / _JOURNAL).is_file() else {}
+        if self._fingerprint is None or journal.get("fingerprint") != self._fingerprint:
+            raise StorageError(f"{self.path} is already there; remove it or name another store")
+        self.written, self.state = journal["written"], journal["state"]
+        self._checksums = journal["checksums"]
 
     def discard(self) -> None:
         """Remove everything written so far, and folders made for it."""
@@ -150,7 +189,10 @@ def open_store(path: str | Path) -> FeatureStore:
     except Exception as error:
         raise StorageError(f"cannot open the feature store {folder}: {error}") from None
     if not isinstance(manifest, dict):
-        raise StorageError(f"{folder} is not a finished feature store; remove it and {hint}")
+        raise StorageError(
+            f"{folder} is not a finished feature store; go on with the command that began it, or "
+            f"remove it and {hint}"
+        )
     if manifest.get("format") != FORMAT:
         raise StorageError(
             f"{folder} has format {manifest.get('format')!r}, this version reads {FORMAT}; {hint}"

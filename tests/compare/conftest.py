@@ -45,7 +45,7 @@ def task(source, tmp_path_factory):
 
 
 @contextmanager
-def _no_cluster(_scheduler=None, _workers=None, _memory_limit=None, _progress=None):
+def _no_cluster(*_arguments):
     with dask.config.set(scheduler="synchronous"):
         yield Cluster(1, 2 << 30)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
+from rich.console import Console
 
 from srch_dist.errors import InputError, SrchError, StorageError
 from srch_dist.ingest import ingest_source
@@ -253,30 +255,89 @@ def test_refusal_leaves_no_parent_folders(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["source.npz"]
 
 
-def test_interrupted_ingest_leaves_nothing(ingest, tmp_path):
-    class Interrupting:
-        """Progress that ends the ingest after two blocks."""
+class Interrupting:
+    """Progress that ends the ingest after some blocks, and counts them."""
 
-        def __init__(self):
-            self.left = 2
+    def __init__(self, blocks: int):
+        self.left, self.notes = blocks, []
 
-        def stage(self, _name, _total):
-            return self
+    def stage(self, _name, _total):
+        return self
 
-        def __enter__(self):
-            return self
+    def __enter__(self):
+        return self
 
-        def __exit__(self, *_details):
-            return None
+    def __exit__(self, *_details):
+        return None
 
-        def advance(self, _steps=1):
-            self.left -= 1
-            if not self.left:
-                raise KeyboardInterrupt
+    def note(self, message):
+        self.notes.append(message)
 
+    def show(self, _item):
+        return None
+
+    def advance(self, _steps=1):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5, 7, 10])
+def test_interrupted_ingest_goes_on_where_it_stopped(ingest, tmp_path, blocks):
+    arrays = make_pairs(titles=np.array([f"{row} 🦊" for row in range(ROWS)]))
     with pytest.raises(KeyboardInterrupt):
-        ingest(make_pairs(), rows_per_chunk=5, progress=Interrupting())
-    assert [path.name for path in tmp_path.iterdir()] == ["source.npz"]
+        ingest(arrays, rows_per_chunk=5, progress=Interrupting(blocks))
+    with pytest.raises(StorageError, match="not a finished feature store"):
+        open_store(tmp_path / "store.zarr")
+    last = Interrupting(0)
+    source, target = tmp_path / "source.npz", tmp_path / "store.zarr"
+    store = ingest_source(source, target, rows_per_chunk=5, progress=last)
+    assert any("going on from row" in note for note in last.notes)
+    whole = ingest_source(source, tmp_path / "whole.zarr", rows_per_chunk=5)
+    assert store.checksums == whole.checksums
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(store.read(name), values)
+    assert sorted(path.name for path in target.iterdir()) == sorted([*arrays, "zarr.json"])
+
+
+@pytest.mark.parametrize("change", ["source", "chunks", "modalities"])
+def test_unfinished_ingest_of_something_else_is_not_gone_on_with(ingest, tmp_path, change):
+    with pytest.raises(KeyboardInterrupt):
+        ingest(make_pairs(), rows_per_chunk=5, progress=Interrupting(2))
+    if change == "source":
+        np.savez(tmp_path / "source.npz", **make_pairs(image=np.zeros((ROWS, 6))))
+    names = ["picture=image", "text"] if change == "modalities" else None
+    with pytest.raises(StorageError, match="already there"):
+        ingest_source(
+            tmp_path / "source.npz",
+            tmp_path / "store.zarr",
+            names,
+            rows_per_chunk=4 if change == "chunks" else 5,
+        )
+
+
+class Recording(Interrupting):
+    """Progress that keeps what it is shown as text."""
+
+    def show(self, item):
+        page = Console(width=200, file=StringIO())
+        page.print(item)
+        self.notes += page.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("rows_per_chunk", [3, 23])
+def test_summary_counts_zero_rows_duplicates_and_lengths(ingest, rows_per_chunk):
+    arrays = make_pairs()
+    arrays["image"][[3, 9, 20]] = 0
+    arrays["image"][20, 0] = -0.0
+    arrays["text"][[7, 22]] = arrays["text"][0]
+    progress = Recording(0)
+    ingest(arrays, rows_per_chunk=rows_per_chunk, progress=progress)
+    lengths = np.linalg.norm(arrays["text"], axis=1)
+    rows = {line.split()[0]: line.split() for line in progress.notes if "float" in line}
+    assert rows["image"][1:7] == ["image", "6", "float32", "0", "3", "2"]
+    assert rows["text"][1:7] == ["text", "4", "float64", "0", "0", "2"]
+    assert rows["text"][7:] == [f"{lengths.min():.4g}", "–", f"{lengths.max():.4g}"]
 
 
 @pytest.mark.parametrize("location", ["s3://bucket/a.zarr", "http://host/a.zarr"])

@@ -81,7 +81,9 @@ def test_store_without_its_manifest_is_not_opened(tmp_path):
     writer = FeatureWriter(tmp_path / "a.zarr", specs, ("image", "text"), 4)
     for g in specs:
         writer.write(g, 0, np.ones((4, 2)))
-    with pytest.raises(StorageError, match="not a finished feature store; remove it and make it"):
+    with pytest.raises(
+        StorageError, match="go on with the command that began it, or remove it and make it"
+    ):
         open_store(tmp_path / "a.zarr")
     writer.finish({})
     assert open_store(tmp_path / "a.zarr").rows == 4

@@ -1,0 +1,34 @@
+#!/bin/sh
+# A run on machines that are reached by ssh, this one with scheduler and command:
+#   HOSTS="node1 node2" WORKERS=8 MEMORY=16GiB ./train-by-ssh.sh --config run.yaml
+# The environment that python is in, this folder and the paths in run.yaml are of a file system that
+# all machines share. Whoever reaches the scheduler's port can run code: use a closed network, or
+# certificates (tls:// in Dask's configuration).
+set -eu
+
+file=$PWD/scheduler-$$.json
+python=$(command -v python)
+started=
+# Workers first: they take leave of a scheduler that is still there.
+stop() {
+    rm -f "$file"
+    kill $started 2>/dev/null || true
+    sleep 2
+    kill $scheduler 2>/dev/null || true
+}
+trap stop EXIT
+trap 'exit 75' INT TERM
+
+"$python" -m dask scheduler --port 0 --no-dashboard --scheduler-file "$file" &
+scheduler=$!
+count=0
+for host in $HOSTS; do
+    # Workers end by themselves once the scheduler has.
+    ssh -n "$host" "cd '$PWD' && exec env MALLOC_TRIM_THRESHOLD_=67108864 \
+        MALLOC_MMAP_THRESHOLD_=33554432 '$python' -m dask worker --scheduler-file '$file' \
+        --no-dashboard --nworkers $WORKERS --nthreads 1 --memory-limit $MEMORY \
+        --local-directory /tmp --death-timeout 60" &
+    started="$started $!"
+    count=$((count + WORKERS))
+done
+"$python" -m srch_dist.train --scheduler "$file" --workers-min "$count" --workers-wait 300 "$@"

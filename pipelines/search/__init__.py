@@ -1,0 +1,1 @@
+"""Benchmarks of search and of encoding single queries."""

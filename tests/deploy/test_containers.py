@@ -1,0 +1,166 @@
+"""The containers of the TLS overlay as processes: their exact commands, variables and mounts.
+
+Each runs on a host of its own, where all but its volumes is read-only, as the manifests have it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trustme
+import yaml
+from dask_processes import SECONDS, processes
+from hosts import hosts
+from manifests import ROOT, build, one, process
+
+from srch_dist.config import TrainConfig, build_config
+from srch_dist.ingest import ingest_source
+from srch_dist.storage import arrays
+from srch_dist.storage.run import RunDirectory
+from srch_dist.training import train_model
+
+# The image's own, as far as a test can have them.
+IMAGE = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+GIB = 1 << 30
+
+
+class Pods:
+    """Pods of the overlay on hosts of their own."""
+
+    def __init__(self, folder: Path, network, started) -> None:
+        self.folder, self.network, self.started = folder, network, started
+        self.documents = build("overlays/tls")
+        self.volumes = {name: folder / name for name in ("work", "run", "tls")}
+
+    def start(self, name: str, host: str) -> subprocess.Popen:
+        """What container ``name`` runs, on ``host``, which is also the name of its pod."""
+        found = process(self.documents, name, host)
+        args = list(found.args)
+        if name == "worker":  # there is less memory here than there
+            args[args.index("--memory-limit") + 1] = str(2 * GIB)
+        return self.started.start(host, [*self.program(args)], *self.surroundings(found, host))
+
+    def run(self, name: str, host: str, command: list[str]) -> subprocess.CompletedProcess:
+        """A command in a container that runs on ``host``, as probes and hooks are run."""
+        found = process(self.documents, name, host)
+        env, prefix = self.surroundings(found, host)
+        return subprocess.run(
+            [*prefix, *self.program(command)],
+            env={**os.environ, **env}, capture_output=True, text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
+
+    def program(self, args: list[str]) -> list[str]:
+        """The command with the programs of this environment, and the files of deploy/."""
+        first = {"python": [sys.executable], "dask": [sys.executable, "-m", "dask"]}[args[0]]
+        return [*first, *(a.replace("/opt/", f"{ROOT}/deploy/") for a in args[1:])]
+
+    def surroundings(self, found, host: str) -> tuple[dict[str, str], list[str]]:
+        own = self.folder / f"{host}-own"
+        mounts = {}
+        for place, volume in found.mounts.items():
+            source = self.volumes.get(volume, own / volume)
+            source.mkdir(parents=True, exist_ok=True)
+            if place != "/tmp":
+                mounts[place] = source
+        tmp = own / "tmp"
+        env = {**IMAGE, **found.env, "TMPDIR": str(tmp), "HOME": str(tmp)}
+        return {**env, "NUMBA_CACHE_DIR": str(tmp)}, self.network.prefix(host, mounts, tmp)
+
+
+@pytest.fixture
+def pods(tmp_path):
+    names = ("srch-dist-scheduler", "worker-1", "worker-2", "train")
+    with hosts(tmp_path, *names) as network, processes(tmp_path) as started:
+        made = Pods(tmp_path, network, started)
+        for folder in made.volumes.values():
+            folder.mkdir()
+        _certificates(made.volumes["tls"])
+        with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
+            ingest_source(source, made.volumes["work"] / "features.zarr")
+        settings = yaml.safe_load(
+            one(made.documents, "ConfigMap", "srch-dist-run")["data"]["run.yaml"]
+        )
+        # Two workers do here; what comes out does not depend on it.
+        settings |= {"workers_min": 2}
+        (made.volumes["run"] / "run.yaml").write_text(yaml.safe_dump(settings))
+        yield made
+
+
+def _certificates(folder: Path) -> None:
+    """A secret's files as cert-manager makes them."""
+    authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    own = authority.issue_cert("srch-dist-scheduler", key_type=trustme.KeyType.ECDSA)
+    authority.cert_pem.write_to_path(folder / "ca.crt")
+    own.private_key_pem.write_to_path(folder / "tls.key")
+    for blob in own.cert_chain_pems:
+        blob.write_to_path(folder / "tls.crt", append=True)
+
+
+def _local_codes(folder: Path, settings: dict) -> np.ndarray:
+    options = {**settings, "out": str(folder / "local"), "workers": 1, "evaluate": False}
+    options["data"] = str(folder / "work" / "features.zarr")
+    return arrays.read_rows(train_model(build_config(options)).run.codes)
+
+
+def _iterations(run: RunDirectory) -> int:
+    return len(run.history()) if (run.path / "history.jsonl").exists() else 0
+
+
+def test_the_containers_train_the_same_codes_though_a_worker_is_killed_and_one_retired(pods):
+    started = pods.started
+    pods.start("scheduler", "srch-dist-scheduler")
+    started.await_text("srch-dist-scheduler", "tls://10.77.0.1:8786")
+    for host in ("worker-1", "worker-2"):
+        pods.start("worker", host)
+        started.await_text(host, "Registered to:")
+    for name, host in (("scheduler", "srch-dist-scheduler"), ("worker", "worker-1")):
+        assert pods.run(name, host, ["python", "/opt/health.py"]).returncode == 0
+    # Read-only, but for the volumes.
+    probe = ["python", "-c", "open('/etc/srch-dist-probe', 'w')"]
+    assert "Read-only file system" in pods.run("worker", "worker-1", probe).stderr
+
+    pods.start("train", "train")
+    run = RunDirectory(pods.volumes["work"] / "runs" / "first")
+    started.await_true(lambda: _iterations(run) >= 1, "iteration")
+    started.kill("worker-2")
+    started.running["worker-2"].wait(SECONDS)
+    # As the ReplicaSet makes another.
+    pods.start("worker", "worker-2")
+    started.await_text("worker-2", "Registered to:", times=2)
+    assert started.running["train"].poll() is None, "the run was over before the worker came back"
+    hook = process(pods.documents, "worker", "").container["lifecycle"]["preStop"]["exec"]
+    done = pods.run("worker", "worker-1", hook["command"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "retired tls://10.77.0.2:8788" in done.stdout
+    assert started.wait("worker-1") == 0
+    assert started.wait("train") == 0, started.text("train")
+
+    settings = yaml.safe_load((pods.volumes["run"] / "run.yaml").read_text())
+    np.testing.assert_array_equal(arrays.read_rows(run.codes), _local_codes(pods.folder, settings))
+
+
+@pytest.mark.skipif(
+    "resume" not in TrainConfig.__dataclass_fields__, reason="runs are not resumed yet"
+)
+def test_a_killed_job_is_replaced_and_goes_on(pods):
+    started = pods.started
+    pods.start("scheduler", "srch-dist-scheduler")
+    for host in ("worker-1", "worker-2"):
+        pods.start("worker", host)
+    pods.start("train", "train")
+    run = RunDirectory(pods.volumes["work"] / "runs" / "first")
+    started.await_true(lambda: _iterations(run) >= 2, "iteration")
+    started.kill("train", signal.SIGKILL)
+    assert started.wait("train") == -signal.SIGKILL
+    before = run.history()
+    pods.start("train", "train")
+    assert started.wait("train") == 0, started.text("train")
+    assert run.history()[: len(before) - 1] == before[:-1]
+    settings = yaml.safe_load((pods.volumes["run"] / "run.yaml").read_text())
+    settings.pop("resume")
+    np.testing.assert_array_equal(arrays.read_rows(run.codes), _local_codes(pods.folder, settings))

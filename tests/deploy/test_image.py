@@ -1,0 +1,110 @@
+"""The image: its Dockerfile is clean, its lock file has every dependency pinned and hashed."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from manifests import ROOT, build, pod_specs
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+LOCK = ROOT / "deploy" / "requirements.lock"
+
+
+def hadolint(path: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [Path(sys.executable).with_name("hadolint"), "--no-color", path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_dockerfile_has_no_complaint():
+    done = hadolint(DOCKERFILE)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("FROM python:3.11.14-slim-bookworm", "DL3006"),
+        ("install -y --no-install-recommends tini=0.19.0-1*", "DL3008"),
+        ("USER 10001:10001", "DL3002"),
+    ],
+)
+def test_complaints_are_made(tmp_path, line, rule):
+    worse = {"DL3006": "FROM python", "DL3008": "install -y tini", "DL3002": "USER root"}[rule]
+    text = DOCKERFILE.read_text()
+    assert line in text
+    (tmp_path / "Dockerfile").write_text(text.replace(line, worse))
+    done = hadolint(tmp_path / "Dockerfile")
+    assert done.returncode != 0
+    assert rule in done.stdout
+
+
+def test_the_user_is_a_number_and_that_of_the_pods():
+    (user,) = re.findall(r"^USER (\d+):\1$", DOCKERFILE.read_text(), re.M)
+    for document in build("overlays/production"):
+        for pod in pod_specs(document):
+            assert str(pod["securityContext"]["runAsUser"]) == user
+
+
+def test_arguments_of_pods_are_given_to_the_entry_point_and_do_not_replace_it():
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)$", DOCKERFILE.read_text(), re.M)
+    assert entry == '["/usr/bin/tini", "--"]'
+    for document in build("overlays/production"):
+        for pod in pod_specs(document):
+            for container in [*pod.get("initContainers", []), *pod["containers"]]:
+                assert "command" not in container
+
+
+def locked() -> dict[str, str]:
+    """Versions by name; every entry has to be pinned, with hashes."""
+    entries = re.split(r"\n(?=[a-z0-9])", "\n" + LOCK.read_text())[1:]
+    versions = {}
+    for entry in entries:
+        name, version = re.match(r"([a-z0-9._-]+)==(\S+) \\\n", entry).groups()
+        assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", entry)) >= 1, name
+        versions[canonicalize_name(name)] = version
+    return versions
+
+
+def test_the_lock_file_has_every_dependency_in_a_version_that_is_allowed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["image"]]
+    versions = locked()
+    for requirement in map(Requirement, needed):
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)])
+    assert len(versions) > 30
+
+
+def test_what_the_dockerfile_copies_is_there_and_sent_to_the_builder():
+    ignored = DOCKERFILE.with_name("Dockerfile.dockerignore").read_text().splitlines()
+    sources = [
+        source
+        for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE.read_text(), re.M)
+        for source in line.split()[:-1]
+    ]
+    assert len(sources) >= 6
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert f"!{source}" in ignored, source
+
+
+def test_the_health_command_fails_where_nothing_answers():
+    done = subprocess.run(
+        [sys.executable, ROOT / "deploy" / "health.py"],
+        env={"HEALTH_PORT": "9", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "refused" in done.stderr

@@ -1,0 +1,259 @@
+"""Every overlay builds, is valid for the oldest and newest Kubernetes, and keeps the rules."""
+
+import copy
+import functools
+
+import kubernetes_validate
+import pytest
+import yaml
+from manifests import KUBERNETES, OPERATOR, OVERLAYS, build, containers, kustomize, pod_specs
+
+# 1.31 is the first where podFailurePolicy is no longer beta; the newest is that of the schemas.
+VERSIONS = ["1.31", kubernetes_validate.latest_version()]
+BUILDS = [*(f"overlays/{name}" for name in OVERLAYS), *(f"operator/{name}" for name in OPERATOR)]
+OF_THE_OPERATOR = "kubernetes.dask.org/v1"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _schemas_are_read_once():
+    with pytest.MonkeyPatch.context() as patch:
+        read = functools.cache(kubernetes_validate.utils.schema_contents)
+        patch.setattr(kubernetes_validate.utils, "schema_contents", read)
+        yield
+
+
+def plain(folder: str) -> list[dict]:
+    """The documents that Kubernetes itself knows."""
+    return [found for found in build(folder) if found["apiVersion"] != OF_THE_OPERATOR]
+
+
+def check(document: dict, version: str) -> None:
+    """Raises where a document is not valid, and for a kind that the schemas do not have."""
+    kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("folder", BUILDS)
+def test_every_document_is_valid(folder, version):
+    found = plain(folder)
+    assert len(found) >= 8
+    for document in found:
+        check(document, version)
+
+
+def _sections(value, path=()):
+    """Every mapping whose keys are fields, with its path."""
+    free = {"labels", "annotations", "matchLabels", "nodeSelector", "data", "limits", "requests"}
+    if isinstance(value, dict):
+        yield path, value
+        for key, inner in value.items():
+            if key not in free:
+                yield from _sections(inner, (*path, key))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _sections(inner, (*path, place))
+
+
+def test_a_misspelt_field_fails_wherever_it_stands():
+    seen = set()
+    for document in plain("overlays/production"):
+        for path, _ in _sections(document):
+            if (document["kind"], *path) == ("Service", "spec", "selector"):
+                continue  # labels, with names of one's own
+            broken = copy.deepcopy(document)
+            section = broken
+            for step in path:
+                section = section[step]
+            section["misspelt"] = "x"
+            with pytest.raises(kubernetes_validate.ValidationError, match="misspelt"):
+                check(broken, VERSIONS[0])
+            seen.add((document["kind"], *(step for step in path if isinstance(step, str))))
+    assert len(seen) > 100
+
+
+def test_a_kind_without_a_schema_fails():
+    with pytest.raises(kubernetes_validate.utils.SchemaNotFoundError):
+        check({"apiVersion": "apps/v1", "kind": "Deplyoment", "metadata": {"name": "x"}}, "1.31")
+
+
+def test_an_overlay_that_patches_what_is_not_there_does_not_build(tmp_path):
+    text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [x.yaml]\n"
+    (tmp_path / "x.yaml").write_text((KUBERNETES / "job" / "job.yaml").read_text())
+    (tmp_path / "kustomization.yaml").write_text(text)
+    assert kustomize(tmp_path).returncode == 0
+    (tmp_path / "kustomization.yaml").write_text(text + "patchs: []\n")
+    assert kustomize(tmp_path).returncode != 0
+
+
+@pytest.mark.parametrize("folder", BUILDS)
+def test_everything_is_in_one_namespace_that_holds_pods_to_the_restricted_standard(folder):
+    for document in build(folder):
+        if document["kind"] == "Namespace":
+            labels = document["metadata"]["labels"]
+            assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+        else:
+            assert document["metadata"]["namespace"] == "srch-dist", document["metadata"]
+
+
+@pytest.mark.parametrize("folder", BUILDS)
+def test_containers_have_no_rights_and_all_that_they_may_use_is_reserved(folder):
+    found = [pair for document in build(folder) for pair in containers(document)]
+    assert len(found) >= 3
+    for pod, container in found:
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] >= 10000
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+        assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
+        assert container["image"] == "registry.example/srch-dist:0.1.0"
+        assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+@pytest.mark.parametrize("folder", BUILDS)
+def test_volumes_that_are_mounted_are_there_and_the_other_way_round(folder):
+    for document in build(folder):
+        for pod in pod_specs(document):
+            mounted = {
+                mount["name"]
+                for container in [*pod.get("initContainers", []), *pod["containers"]]
+                for mount in container["volumeMounts"]
+            }
+            assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+@pytest.mark.parametrize("folder", BUILDS)
+def test_what_documents_name_is_among_them(folder):
+    documents = build(folder)
+    names = {(found["kind"], found["metadata"]["name"]) for found in documents}
+    text = yaml.safe_dump([d for d in documents if d["kind"] not in ("ConfigMap", "Namespace")])
+    for pod, container in [pair for document in documents for pair in containers(document)]:
+        assert ("ServiceAccount", pod["serviceAccountName"]) in names
+        for source in container.get("envFrom", []):
+            if "configMapRef" in source:
+                assert ("ConfigMap", source["configMapRef"]["name"]) in names
+        for volume in pod["volumes"]:
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in names
+            if "persistentVolumeClaim" in volume:
+                claim = volume["persistentVolumeClaim"]["claimName"]
+                assert ("PersistentVolumeClaim", claim) in names
+    assert "srch-dist-run" in text
+
+
+def _matches(selector: dict, labels: dict) -> bool:
+    exact = selector.get("matchLabels", {})
+    among = selector.get("matchExpressions", [])
+    return all(labels.get(key) == value for key, value in exact.items()) and all(
+        item["operator"] == "In" and labels.get(item["key"]) in item["values"] for item in among
+    )
+
+
+def _labels(folder: str) -> dict[str, dict]:
+    """Labels of the pods by the name of their first container that is ours."""
+    found = {}
+    for document in build(folder):
+        for owner in _owners(document):
+            pod = owner.get("template", owner)
+            names = [container["name"] for _, container in containers(pod)]
+            (name,) = {"scheduler", "worker", "train"} & set(names)
+            found[name] = pod["metadata"]["labels"]
+    return found
+
+
+def _owners(value):
+    """Mappings that hold a pod's metadata beside its specification."""
+    if isinstance(value, dict):
+        if "metadata" in value and any(True for _ in pod_specs({"spec": value.get("spec")})):
+            inner = value["spec"]
+            if isinstance(inner, dict) and "containers" in inner:
+                yield value
+                return
+        for inner in value.values():
+            yield from _owners(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _owners(inner)
+
+
+@pytest.mark.parametrize("folder", BUILDS)
+def test_only_workers_and_job_reach_the_scheduler_and_nobody_its_dashboard(folder):
+    labels = _labels(folder)
+    assert set(labels) == {"scheduler", "worker", "train"}
+    stranger = {"app.kubernetes.io/name": "other", "app.kubernetes.io/component": "worker"}
+    policies = [found["spec"] for found in build(folder) if found["kind"] == "NetworkPolicy"]
+    # Whatever no policy lets in is kept out, and that of all of our pods.
+    closed = [p for p in policies if set(p["policyTypes"]) == {"Ingress", "Egress"}]
+    assert all(_matches(closed[0]["podSelector"], found) for found in labels.values())
+    assert "ingress" not in closed[0]
+
+    def let_in(target: dict, source: dict) -> set[int]:
+        return {
+            port["port"]
+            for policy in policies
+            if _matches(policy["podSelector"], target)
+            for rule in policy.get("ingress", [])
+            for peer in rule["from"]
+            if "podSelector" in peer and _matches(peer["podSelector"], source)
+            for port in rule["ports"]
+        }
+
+    for role in ("worker", "train"):
+        assert let_in(labels["scheduler"], labels[role]) == {8786}
+    for role in ("scheduler", "worker", "train"):
+        assert let_in(labels["worker"], labels[role]) == {8788, 8789}
+        assert let_in(labels["train"], labels[role]) == set()
+        assert let_in(labels[role], stranger) == set()
+
+
+def test_the_parts_that_cannot_be_lost_are_kept_off_spot_nodes_and_from_drains():
+    documents = build("overlays/production")
+    for document in documents:
+        for pod in pod_specs(document):
+            names = {container["name"] for container in pod["containers"]}
+            affinity = pod["affinity"]["nodeAffinity"]
+            terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+            operators = {e["operator"] for term in terms for e in term["matchExpressions"]}
+            assert operators == ({"In"} if names == {"worker"} else {"NotIn", "DoesNotExist"})
+            assert ("tolerations" in pod) == (names == {"worker"})
+    budgets = {
+        found["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]: found["spec"]
+        for found in documents
+        if found["kind"] == "PodDisruptionBudget"
+    }
+    assert budgets["scheduler"]["minAvailable"] == budgets["train"]["minAvailable"] == 1
+    assert budgets["worker"]["maxUnavailable"] == "25%"
+
+
+def test_an_evicted_job_is_replaced_and_a_refusal_is_not_tried_again():
+    (job,) = [found for found in build("overlays/production") if found["kind"] == "Job"]
+    assert job["spec"]["podReplacementPolicy"] == "Failed"
+    ignored, failed = job["spec"]["podFailurePolicy"]["rules"]
+    assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    assert failed["onExitCodes"] == {"containerName": "train", "operator": "In", "values": [2]}
+    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"  # policies need it
+
+
+def test_data_are_fetched_before_training_and_codes_go_up_after_it():
+    (job,) = [found for found in build("overlays/production") if found["kind"] == "Job"]
+    pod = job["spec"]["template"]["spec"]
+    assert [container["name"] for container in pod["initContainers"]] == ["fetch", "train"]
+    assert [container["name"] for container in pod["containers"]] == ["upload"]
+
+
+def test_where_workers_are_scaled_no_number_of_them_is_written_down():
+    for folder in ("overlays/autoscaling", "overlays/production"):
+        documents = build(folder)
+        (scaler,) = [found for found in documents if found["kind"] == "HorizontalPodAutoscaler"]
+        target = scaler["spec"]["scaleTargetRef"]
+        (workers,) = [
+            found
+            for found in documents
+            if found["kind"] == target["kind"] and found["metadata"]["name"] == target["name"]
+        ]
+        assert "replicas" not in workers["spec"]

@@ -1,0 +1,91 @@
+"""The containers that copy from and to an object store, against a server that answers as S3."""
+
+import os
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import boto3
+import numpy as np
+import pytest
+from manifests import build, process
+from moto.server import ThreadedMotoServer
+
+from srch_dist.ingest import ingest_source
+from srch_dist.storage.features import open_store
+
+KEYS = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "something"}
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def bucket(endpoint):
+    store = boto3.resource(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="eu-central-1",
+        aws_access_key_id="someone",
+        aws_secret_access_key="something",
+    )
+    made = store.Bucket("my-bucket")
+    made.create(CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    return made
+
+
+def run(name: str, volume: Path, endpoint: str) -> subprocess.CompletedProcess:
+    """A container of the production overlay, its volume elsewhere."""
+    found = process(build("overlays/production"), name, "pod-1")
+    args = [argument.replace("/srv/work", str(volume)) for argument in found.args]
+    assert args != found.args
+    return subprocess.run(
+        [Path(sys.executable).with_name(args[0]), *args[1:]],
+        env={**os.environ, **KEYS, **found.env, "S3_ENDPOINT_URL": endpoint},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_features_come_from_the_bucket_whole_and_only_once(tmp_path, bucket, endpoint):
+    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
+        store = ingest_source(source, tmp_path / "features.zarr")
+    for path in Path(store.path).rglob("*"):
+        if path.is_file():
+            bucket.upload_file(str(path), f"features.zarr/{path.relative_to(store.path)}")
+    done = run("fetch", tmp_path / "volume", endpoint)
+    assert done.returncode == 0, done.stderr
+    fetched = open_store(tmp_path / "volume" / "features.zarr")
+    assert fetched.checksums == store.checksums
+    for name in store.modalities:
+        np.testing.assert_array_equal(fetched.read(name), store.read(name))
+    # A pod that takes the place of another finds all there.
+    assert run("fetch", tmp_path / "volume", endpoint).stdout == ""
+
+
+def test_codes_go_to_the_bucket_and_checkpoints_do_not(tmp_path, bucket, endpoint):
+    folder = tmp_path / "runs" / "first"
+    for name in ("codes.zarr/c/0/0", "codes.zarr/zarr.json", "model.npz", "checkpoints/0007/z/c/0"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    done = run("upload", tmp_path, endpoint)
+    assert done.returncode == 0, done.stderr
+    there = {o.key: o.get()["Body"].read().decode() for o in bucket.objects.filter(Prefix="runs/")}
+    expected = ["codes.zarr/c/0/0", "codes.zarr/zarr.json", "model.npz"]
+    assert there == {f"runs/first/{name}": name for name in expected}
+
+
+def test_what_cannot_be_copied_is_a_failure_of_the_container(tmp_path, bucket, endpoint):
+    (tmp_path / "runs").mkdir()
+    assert run("upload", tmp_path, endpoint).returncode != 0
+    bucket.objects.filter(Prefix="features.zarr/").delete()
+    assert run("fetch", tmp_path, endpoint).returncode != 0
