@@ -7,15 +7,15 @@ from itertools import pairwise
 
 from srch_dist.config import GraphConfig, TrainConfig
 from srch_dist.errors import ConfigError
-from srch_dist.graph_footprints import graph_bytes, length_bytes, solve_bytes
+from srch_dist.graph_footprints import graph_bytes, length_bytes, solve_bytes, whole_index_row
 from srch_dist.sizes import MIB, Sizes
 
 _PARTITION_BYTES = 32 * MIB
 # Exact search up to this many multiplications (some 10 s on two cores): below it, the start-up
 # of NN-descent (compilation, about 22 s a process) costs more than it saves.
 _EXACT_PRODUCTS = 5e11
-# One index up to this many feature values (512 MiB in float32); beyond, one a cluster of rows.
-_INDEX_VALUES = 1 << 27
+# One index of all rows up to this size, so that it fits a worker of 2 GiB; beyond, one a cluster.
+_INDEX_BYTES = 768 * MIB
 # Narrower groups of columns read the graph more often than they save memory.
 _LEAST_COLUMNS = 8
 
@@ -38,7 +38,8 @@ def search_method(graph: GraphConfig, rows: int, dims: int) -> str:
         if float(rows) ** 2 * dims <= _EXACT_PRODUCTS:
             method = "exact"
         else:
-            method = "pynndescent" if rows * dims <= _INDEX_VALUES else "partitioned"
+            whole = rows * (4 * dims + whole_index_row(graph.k)) <= _INDEX_BYTES
+            method = "pynndescent" if whole else "partitioned"
     if method == "partitioned" and graph.cluster_rows < 4 * (graph.k + 1):
         raise ConfigError(
             f"graph.cluster_rows is {graph.cluster_rows}, but with graph.k = {graph.k} clusters "

@@ -57,6 +57,11 @@ def neighbour_bytes(sizes: Sizes) -> int:
     return peak
 
 
+def whole_index_row(k: int) -> int:
+    """Bytes that an index of all rows takes for each of them, beside its features."""
+    return _NEIGHBOUR_BYTES * (k + 1 + _SPARE_WHOLE)
+
+
 def _index_bytes(sizes: Sizes, modality: str, rows: int, spare: int) -> int:
     """Rows with an NN-descent index of them: a float32 copy where they are wider, and its graph.
 
