@@ -182,11 +182,11 @@ class _Shape:
     def graph(self) -> StageCost:
         """Every run reads all neighbours and merges those that touch it."""
         n, k, count = self.plan.rows, self.config.graph.k, len(self.dims)
-        runs, parts = len(self.plan.runs), len(self.plan.partitions)
+        runs = len(self.plan.runs)
         read = runs * n * k * count * 8 / self.rates.read
         written = self.edges * (8 + 5 * count) / self.rates.write
         work = read + written + self.edges / self.rates.edges
-        return self.cost("graph", runs + _tree(runs) + parts, 0, work, False)
+        return self.cost("graph", 2 * runs + _tree(runs), 0, work, False)
 
     def z(self) -> StageCost:
         """A product with the matrix, vector updates and an exchange of halos an iteration."""

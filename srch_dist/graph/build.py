@@ -94,7 +94,7 @@ def set_graph(
     for g in modalities:
         if g not in searched:
             searched[g] = search_partitioned(run, g, plan, sampled[g], config, progress)
-    with progress.stage("edges", len(plan.runs) + len(plan.partitions)) as stage:
+    with progress.stage("edges", 2 * len(plan.runs)) as stage:
         counts = _write_edges(run, modalities, plan, config, stage)
     return _report(modalities, plan, k, searched, counts)
 
@@ -136,9 +136,8 @@ def _write_edges(
     counts: _Counts = execution.run_one(execution.task(_without_stars, execution.add_up(parts)))
     stage.advance(len(parts))
     mean = execution.literal(counts.degrees / plan.rows)
-    execution.run_all(
-        [execution.task(_write_weights, run, p, plan.span(p), mean) for p in plan.partitions], stage
-    )
+    writes = [execution.task(_write_weights, run, plan, some, mean) for some in plan.runs]
+    execution.run_all(writes, stage)
     return counts
 
 
@@ -202,16 +201,17 @@ def _directed_keys(
     return np.sort(np.concatenate(outgoing)), np.sort(np.concatenate(incoming))
 
 
-def _write_weights(
-    run: RunDirectory, partition: int, span: tuple[int, int], mean: NDArray[Any]
-) -> None:
+def _write_weights(run: RunDirectory, plan: Plan, partitions: range, mean: NDArray[Any]) -> None:
+    """Write the weights of a run of rows, which reads the degrees of all rows once."""
     degrees = arrays.read_rows(run.degrees)
-    indptr, indices, members = (
-        arrays.read_rows(run.edges(partition, kind)) for kind in ("indptr", "indices", "members")
-    )
-    adjacency = kernels.Adjacency(indptr, indices, members)
-    weights = kernels.edge_weights(adjacency, degrees[slice(*span)], degrees[indices], mean)
-    arrays.create_chunk(run.edges(partition, "weights"), weights)
+    for p in partitions:
+        indptr, indices, members = (
+            arrays.read_rows(run.edges(p, kind)) for kind in ("indptr", "indices", "members")
+        )
+        adjacency = kernels.Adjacency(indptr, indices, members)
+        own = degrees[slice(*plan.span(p))]
+        weights = kernels.edge_weights(adjacency, own, degrees[indices], mean)
+        arrays.create_chunk(run.edges(p, "weights"), weights)
 
 
 def _without_stars(counts: _Counts) -> _Counts:
