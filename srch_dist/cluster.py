@@ -125,12 +125,13 @@ def start_local(
         stack.enter_context(dask.config.set(ALLOCATOR))
         try:
             local = stack.enter_context(_local_cluster(workers, limit, scratch))
-            client = stack.enter_context(distributed.Client(local))
+            client = stack.enter_context(distributed.Client(local, set_as_default=False))
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise ClusterError(
                 f"the local workers did not start ({error}); in a script, everything that trains "
                 'has to stand under if __name__ == "__main__":, because workers import the script'
             ) from None
+        stack.enter_context(client.as_current())
         yield _describe(client, progress)
 
 
@@ -158,18 +159,18 @@ def _existing(scheduler: str, seconds: float) -> Iterator[distributed.Client]:
         return
     left = max(1.0, seconds - (time.monotonic() - start))
     try:
-        client = distributed.Client(address, timeout=left)
-    except (OSError, ValueError, TypeError, TimeoutError) as error:
+        # A default client would stay one where it does not connect, and would not be one where
+        # the caller is within a context of another.
+        client = distributed.Client(address, timeout=left, set_as_default=False)
+    except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
         hint = ""
         if address.startswith("tls://"):
             hint = "; tls:// needs certificates, see distributed.comm.tls in Dask's configuration"
         raise ClusterError(
             f"no Dask scheduler answers at {address} within {seconds:g} s: {error}{hint}"
         ) from None
-    try:
+    with client, client.as_current():
         yield client
-    finally:
-        client.close()
 
 
 def _read_address(name: str, seconds: float) -> str:
