@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from srch_dist.config import TrainConfig
-from srch_dist.kernels.aggregation import ZONE_ROWS, coarse_unknowns
+from srch_dist.kernels.aggregation import coarse_unknowns
 from srch_dist.kernels.clusters import PROJECTED, order_clusters, routing_clusters
+from srch_dist.kernels.zones import ZONE_ROWS
 from srch_dist.planning import Plan
 from srch_dist.rates import Rates
 from srch_dist.sizes import vector_dtype

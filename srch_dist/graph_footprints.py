@@ -6,10 +6,10 @@ releasing them where the task does; the peak is what the plan reckons with.
 
 from __future__ import annotations
 
-from srch_dist.kernels.aggregation import ZONE_ROWS
 from srch_dist.kernels.clusters import PROJECTED, routing_clusters, sample_size
 from srch_dist.kernels.edges import CONNECTED_EDGES
 from srch_dist.kernels.laplacian import DISTANCE_VALUES, TILE_ROWS
+from srch_dist.kernels.zones import ZONE_ROWS
 from srch_dist.sizes import (
     CENTRE_TILES_BYTES,
     MIB,

@@ -20,8 +20,6 @@ from srch_dist.kernels.sizes import Sized
 IntArray = NDArray[np.int64]
 Row = NDArray[np.float64]
 
-# Rows that are aggregated together, whatever the plan is.
-ZONE_ROWS = 1 << 18
 # Rows that a coarse unknown stands for at least, and the most unknowns of a problem: the dense
 # product with their inverse stays below the sparse one with the matrix.
 _UNKNOWN_ROWS, _UNKNOWNS = 64, 2048
@@ -33,15 +31,16 @@ _ROUNDS = 6
 _STRONG = 1e-3
 # Nodes pair along edges of at least this share of the strongest edge of either end.
 _AMONG = 0.5
-# A matching that leaves more nodes than this share is the last.
-_SHRINK = 0.98
+# A matching that leaves more nodes than this share is the last; in a zone, where what most of them
+# belong to is elsewhere, what remains would join what it hardly knows.
+_SHRINK, _ZONE_SHRINK = 0.98, 0.8
 # Below this share of its diagonal, what ties an aggregate to others asks for no coarse unknown.
 _TIED = 1e-2
 
 
 @dataclass(frozen=True)
 class Hierarchy(Sized):
-    """Nested aggregates of a run of rows; level 0 is the rows themselves.
+    """Nested aggregates of some nodes; level 0 is these.
 
     Attributes
     ----------
@@ -58,11 +57,26 @@ class Hierarchy(Sized):
 
 
 @dataclass(frozen=True)
-class _Level:
-    """The nodes of a level: β times their rows (m,), and how much (m,) they are corrected."""
+class Nodes(Sized):
+    """Rows or aggregates of rows, with what ties them to each other and to rows elsewhere.
 
+    Attributes
+    ----------
+    coupling : (m, m + outer), λCS² summed over the edges between two nodes, or a node and a row
+        elsewhere.
+    diagonal : (m,) of P'AP. mass : (m,), β times the rows of each node.
+    corrected : (m,), how much the levels so far correct the nodes' functions.
+    outer : (outer,), the diagonal of the rows elsewhere.
+    """
+
+    coupling: scipy.sparse.csr_array
+    diagonal: Row
     mass: Row
     corrected: Row
+    outer: Row
+
+    def __len__(self) -> int:
+        return len(self.diagonal)
 
 
 def coarse_unknowns(rows: int, choice: str) -> int:
@@ -72,51 +86,67 @@ def coarse_unknowns(rows: int, choice: str) -> int:
     return min(_UNKNOWNS, max(32, rows // _UNKNOWN_ROWS))
 
 
-def build_hierarchy(
-    coupling: scipy.sparse.csr_array, diagonal: Row, beta: float, quota: int
-) -> Hierarchy:
-    """Aggregate rows until at most ``quota`` are left or no strong edge is.
+def row_nodes(
+    coupling: scipy.sparse.csr_array, diagonal: Row, beta: float, outer: Row | None = None
+) -> Nodes:
+    """Rows as nodes.
 
-    Parameters
-    ----------
-    coupling : (rows, rows) symmetric, λCS² of the edges inside the run.
-    diagonal : (rows,) of βI + λH, edges that leave the run included. beta : β.
-    quota : most coarse unknowns.
-
-    Every matching is a level: since a level corrects only what those below leave, leaving some
-    out saves little work and costs iterations.
+    ``coupling`` (rows, rows + outer) is λCS², ``diagonal`` (rows,) that of βI + λH, ``outer``
+    (outer,) the same of the rows elsewhere that there are edges to.
     """
+    outer = np.empty(0) if outer is None else outer
+    return Nodes(coupling, diagonal, np.full(len(diagonal), beta), 1 / diagonal, outer)
+
+
+def aggregate_zone(nodes: Nodes, least: int) -> tuple[Hierarchy, Nodes]:
+    """Aggregate nodes while there are more than ``least``, and what is left of them.
+
+    A node whose strongest edge goes elsewhere waits, so fewer may be aggregated.
+    """
+    parents, inverse, left = _aggregate(nodes, least, _ZONE_SHRINK, (np.maximum,))
+    return Hierarchy(parents, inverse, np.empty(0, dtype=np.int64)), left
+
+
+def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
+    """Aggregate nodes that have no edge elsewhere until at most ``quota`` are left.
+
+    ``quota`` is the most coarse unknowns. Every matching is a level: since a level corrects only
+    what those below leave, leaving some out saves little work and costs iterations.
+    """
+    # Where no other is left, what remains are nodes that only the smaller of both ends is tied to.
+    parents, inverse, left = _aggregate(nodes, quota, _SHRINK, (np.maximum, np.minimum))
+    if not parents:
+        # A level to carry the coarse unknowns.
+        parents, inverse = (np.arange(len(nodes)),), (np.zeros(len(nodes)),)
+    tied = left.diagonal - left.mass
+    chosen = np.argsort(-tied, kind="stable")[:quota]
+    top = np.sort(chosen[tied[chosen] > _TIED * left.diagonal[chosen]])
+    inverse[-1][top] = 0.0
+    return Hierarchy(parents, inverse, top)
+
+
+def _aggregate(
+    nodes: Nodes, least: int, shrink: float, ends: tuple[np.ufunc, ...]
+) -> tuple[tuple[IntArray, ...], tuple[Row, ...], Nodes]:
+    """Parents and inverse of each level (see `Hierarchy`), and the last level's nodes."""
     parents: list[IntArray] = []
     inverse: list[Row] = []
-    mass = np.full(len(diagonal), beta)
-    below = _Level(mass, 1 / diagonal)
     for _ in range(_PASSES):
-        before = len(diagonal)
-        if before <= quota:
+        if len(nodes) <= least:
             break
-        mates, count = match_nodes(coupling, diagonal)
-        if count > _SHRINK * before:
-            # What is left are nodes that only the smaller of both ends is tied to.
-            mates, count = match_nodes(coupling, diagonal, np.minimum)
-        if count > _SHRINK * before:
+        for end in ends:
+            mates, count = match_nodes(nodes, end)
+            if count <= shrink * len(nodes):
+                break
+        else:
             break
-        mass = _add_up(mates, mass, count)
-        coupling, inner = _contract(coupling, mates, count)
-        diagonal = _add_up(mates, diagonal, count) - inner
-        added, below = _corrections(mates, below, mass, diagonal)
+        added, nodes = _merge(nodes, mates, count)
         parents.append(mates)
         inverse.append(added)
-    outer = diagonal - mass
-    chosen = np.argsort(-outer, kind="stable")[:quota]
-    top = np.sort(chosen[outer[chosen] > _TIED * diagonal[chosen]])
-    if inverse:
-        inverse[-1][top] = 0.0
-    return Hierarchy(tuple(parents), tuple(inverse), top)
+    return tuple(parents), tuple(inverse), nodes
 
 
-def match_nodes(
-    coupling: scipy.sparse.csr_array, diagonal: Row, end: np.ufunc = np.maximum
-) -> tuple[IntArray, int]:
+def match_nodes(nodes: Nodes, end: np.ufunc = np.maximum) -> tuple[IntArray, int]:
     """Number of its aggregate (nodes,) of each node, and of aggregates; one node may be one.
 
     Strength is the weight over the larger diagonal of both ends, ties broken by a hash of the
@@ -126,26 +156,30 @@ def match_nodes(
     indicator, whose energy is next to nothing, would be lost on every level above. A node that is
     left over joins the pair of its strongest neighbour instead. ``end`` picks the diagonal of the
     two that an edge has to be felt by.
+
+    Edges to rows elsewhere count among the strongest, and no node pairs along them: what belongs
+    to a cluster elsewhere is left alone.
     """
-    nodes = len(diagonal)
-    i, j, strength = _strong_edges(coupling, diagonal, end)
-    top = np.zeros(nodes)
+    count = len(nodes)
+    i, j, strength = _strong_edges(nodes, end)
+    top = np.zeros(count)
     starts = _run_starts(i)
     top[i[starts]] = np.maximum.reduceat(strength, starts) if len(i) else 0.0
+    inside = j < count
+    i, j, strength = i[inside], j[inside], strength[inside]
     among = strength >= _AMONG * np.maximum(top[i], top[j])
-    leader, free = _pair_up(nodes, i[among], j[among], strength[among])
+    leader, free = _pair_up(count, i[among], j[among], strength[among])
     joins = free[i] & ~free[j] & (strength >= top[i])
     leader[i[joins]] = leader[j[joins]]
-    leads = leader == np.arange(nodes)
+    leads = leader == np.arange(count)
     numbers = np.cumsum(leads) - 1
     return numbers[leader], int(np.count_nonzero(leads))
 
 
-def _strong_edges(
-    coupling: scipy.sparse.csr_array, diagonal: Row, end: np.ufunc
-) -> tuple[IntArray, IntArray, Row]:
+def _strong_edges(nodes: Nodes, end: np.ufunc) -> tuple[IntArray, IntArray, Row]:
     """Ends (edges,) and strengths (edges,), row by row, of the edges that are felt."""
-    i = np.repeat(np.arange(len(diagonal)), np.diff(coupling.indptr))
+    coupling, diagonal = nodes.coupling, np.concatenate([nodes.diagonal, nodes.outer])
+    i = np.repeat(np.arange(len(nodes)), np.diff(coupling.indptr))
     j = coupling.indices.astype(np.int64)
     felt = coupling.data > _STRONG * end(diagonal[i], diagonal[j])
     felt &= i != j
@@ -181,29 +215,32 @@ def _run_starts(i: IntArray) -> IntArray:
     return np.flatnonzero(np.concatenate([[True], i[1:] != i[:-1]])) if len(i) else i
 
 
+def _merge(nodes: Nodes, mates: IntArray, count: int) -> tuple[Row, Nodes]:
+    """What the level of the ``count`` aggregates ``mates`` (m,) adds (count,), and its nodes."""
+    coupling, inner = _contract(nodes.coupling, mates, count, len(nodes.outer))
+    diagonal = _add_up(mates, nodes.diagonal, count) - inner
+    mass = _add_up(mates, nodes.mass, count)
+    covered = _add_up(mates, nodes.corrected * nodes.mass**2, count) / mass**2
+    added = np.maximum(1 / diagonal - covered, 0.0)
+    added[np.bincount(mates, minlength=count) == 1] = 0.0
+    return added, Nodes(coupling, diagonal, mass, covered + added, nodes.outer)
+
+
 def _contract(
-    coupling: scipy.sparse.csr_array, mates: IntArray, count: int
+    coupling: scipy.sparse.csr_array, mates: IntArray, count: int, outer: int
 ) -> tuple[scipy.sparse.csr_array, Row]:
-    """Weights between pairs, and (count,) twice the weight inside each."""
+    """Weights (count, count + outer) between aggregates, and (count,) twice that inside each."""
     i = mates[np.repeat(np.arange(len(mates)), np.diff(coupling.indptr))]
-    j = mates[coupling.indices]
+    j = np.concatenate([mates, count + np.arange(outer)])[coupling.indices]
     inside = i == j
     inner = _add_up(i[inside], coupling.data[inside], count)
     outside = ~inside
     pairs = scipy.sparse.coo_array(
-        (coupling.data[outside], (i[outside], j[outside])), shape=(count, count)
+        (coupling.data[outside], (i[outside], j[outside])), shape=(count, count + outer)
     )
     contracted = scipy.sparse.csr_array(pairs)
     contracted.sort_indices()
     return contracted, inner
-
-
-def _corrections(parents: IntArray, below: _Level, mass: Row, diagonal: Row) -> tuple[Row, _Level]:
-    """What a level (m,) adds, and its functions with all that corrects them then."""
-    covered = _add_up(parents, below.corrected * below.mass**2, len(mass)) / mass**2
-    added = np.maximum(1 / diagonal - covered, 0.0)
-    added[np.bincount(parents, minlength=len(mass)) == 1] = 0.0
-    return added, _Level(mass, covered + added)
 
 
 def _add_up(numbers: IntArray, values: Row, count: int) -> Row:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,32 +26,32 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Piece(Sized):
-    """The part of a `Hierarchy` that rows of one block see, numbered locally.
+    """The part of a `Hierarchy` that one block sees, numbered locally.
 
     Attributes
     ----------
     parents, inverse : as of `Hierarchy`, with zero also for what is shared.
-    slots : for each level, rows included, the shared slot (m,) of each node, -1 where none.
-    top : the slot (m,) of each node of the last level that is a coarse unknown, else -1.
+    slots : for each level the shared slot (m,) of each aggregate, -1 where none.
+    nodes : (m,) numbers of the last level's nodes in the hierarchy, ascending.
     """
 
     parents: tuple[IntArray, ...]
     inverse: tuple[Matrix, ...]
     slots: tuple[IntArray, ...]
-    top: IntArray
+    nodes: IntArray
 
 
 @dataclass(frozen=True)
 class SplitHierarchy(Sized):
-    """A hierarchy cut at the ends of blocks.
+    """A hierarchy of which each block has a part.
 
-    ``pieces`` is one a block, ``shared`` (slots,) the inverse diagonal of each slot, zero for
-    the coarse unknowns, whose slots are ``top``.
+    ``pieces`` is one a block, ``shared`` (slots,) the inverse diagonal of each slot, zero for the
+    coarse unknowns, which have the last ``unknowns`` slots.
     """
 
     pieces: tuple[Piece, ...]
     shared: Matrix
-    top: IntArray
+    unknowns: int
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ class Cascade(Sized):
     Attributes
     ----------
     diagonal : (rows,) of the matrix. sums : P' (m, nodes below) level by level.
-    parents, inverse, top : as of `Piece`. places, slots : for each level, rows included, the
-        nodes that are shared and their slots. width : number of slots of all blocks.
+    parents, inverse : as of `Piece`. places, slots : for each level, the aggregates that are
+        shared and their slots.
     """
 
     diagonal: Array
@@ -72,26 +71,25 @@ class Cascade(Sized):
     inverse: tuple[Array, ...]
     places: tuple[IntArray, ...]
     slots: tuple[IntArray, ...]
-    top: IntArray
-    width: int
+
+    @property
+    def own_slots(self) -> IntArray:
+        """The slots (own,) that the block has a part in, level by level."""
+        return np.concatenate([np.empty(0, dtype=np.int64), *self.slots])
 
     def restrict(self, values: Array) -> Matrix:
-        """The block's part of the shared sums (width, l), of ``values`` (rows, l)."""
-        total = np.zeros((self.width, values.shape[1]))
-        if self.width:
-            self._fill(self._levels(values), total)
-        return total
+        """The block's part of the sums of its own slots (own, l), of ``values`` (rows, l)."""
+        return self._pick(self._levels(values))
 
     def precondition(self, residual: Array, correction: Matrix) -> Array:
-        """M⁻¹ times the residual (rows, l); ``correction`` (width, l) of the shared slots."""
+        """M⁻¹ times the residual (rows, l); ``correction`` (own, l) of the block's own slots."""
         return self._descend(self._levels(residual), correction)
 
-    def precondition_whole(self, residual: Array, shared: SharedSpace) -> Array:
+    def precondition_whole(self, residual: Array, space: SharedSpace) -> Array:
         """`precondition` where this block is all there is."""
         levels = self._levels(residual)
-        total = np.zeros((self.width, residual.shape[1]))
-        self._fill(levels, total)
-        return self._descend(levels, shared.solve(total))
+        correction = space.solve(space.add_up([self._pick(levels)]))
+        return self._descend(levels, correction[space.slots[0]])
 
     def _levels(self, values: Array) -> list[Array]:
         levels = [values]
@@ -99,12 +97,14 @@ class Cascade(Sized):
             levels.append(sums @ levels[-1])
         return levels
 
-    def _fill(self, levels: Sequence[Array], total: Matrix) -> None:
-        for values, places, slots in zip(levels, self.places, self.slots, strict=True):
-            total[slots] = values[places]
+    def _pick(self, levels: list[Array]) -> Matrix:
+        found = [np.empty((0, levels[0].shape[1]))]
+        found += [values[places] for values, places in zip(levels[1:], self.places, strict=True)]
+        return np.concatenate(found, dtype=np.float64)
 
     def _descend(self, levels: list[Array], correction: Matrix) -> Array:
         scales = [1 / self.diagonal, *self.inverse]
+        ends = np.cumsum([0, *map(len, self.places)])
         above: Array | None = None
         for level in range(len(levels) - 1, -1, -1):
             found = np.empty_like(levels[level])
@@ -112,9 +112,8 @@ class Cascade(Sized):
                 np.multiply(levels[level][rows], scales[level][rows, None], out=found[rows])
                 if above is not None:
                     found[rows] += above.take(self.parents[level][rows], axis=0)
-            places = self.places[level]
-            if len(places):
-                found[places] += correction[self.slots[level]]
+            if level:
+                found[self.places[level - 1]] += correction[ends[level - 1] : ends[level]]
             above = found
         assert above is not None
         return above
@@ -122,161 +121,153 @@ class Cascade(Sized):
 
 @dataclass(frozen=True)
 class SharedSpace(Sized):
-    """What a sum over all blocks is solved with.
+    """What sums over all blocks are solved with.
 
-    ``inverse`` (width,) is the diagonal part; ``top`` (m,) are the slots of the coarse unknowns
-    and ``dense`` (m, m) the inverse of their matrix P'AP.
+    ``inverse`` (width,) is the diagonal part; the last m slots are the coarse unknowns, and
+    ``dense`` (m, m) the inverse of their matrix P'AP. ``slots`` are the own slots of each block.
     """
 
     inverse: Matrix
-    top: IntArray
     dense: Matrix
+    slots: tuple[IntArray, ...]
+
+    def add_up(self, parts: Sequence[Matrix]) -> Matrix:
+        """The sums (width, l) of what each block has (own, l), in the order of the blocks."""
+        total = np.zeros((len(self.inverse), parts[0].shape[1]))
+        for slots, part in zip(self.slots, parts, strict=True):
+            total[slots] += part
+        return total
 
     def solve(self, sums: Matrix) -> Matrix:
         """Corrections (width, l) from sums (width, l)."""
         result: Matrix = self.inverse[:, None] * sums
-        result[self.top] = self.dense @ sums[self.top]
+        first = len(sums) - len(self.dense)
+        result[first:] = self.dense @ sums[first:]
         return result
 
 
 def jacobi(diagonal: Array) -> Cascade:
     """The cascade without aggregates: M is the diagonal (rows,)."""
-    none = np.empty(0, dtype=np.int64)
-    outside = np.full(len(diagonal), -1)
-    return Cascade(diagonal, (), (), (), (none,), (none,), outside, 0)
+    return Cascade(diagonal, (), (), (), (), ())
 
 
-def no_space() -> SharedSpace:
+def no_space(blocks: int) -> SharedSpace:
     """The shared space of cascades without aggregates."""
-    return SharedSpace(np.empty(0), np.empty(0, dtype=np.int64), np.empty((0, 0)))
+    return SharedSpace(np.empty(0), np.empty((0, 0)), (np.empty(0, dtype=np.int64),) * blocks)
 
 
-def split_hierarchy(hierarchy: Hierarchy, cuts: Sequence[int]) -> SplitHierarchy:
-    """Cut a hierarchy of rows at ``cuts``: 0, the inner ends of blocks, and the number of rows."""
-    labels = [np.arange(cuts[-1])]
-    for parents in hierarchy.parents:
-        labels.append(parents[labels[-1]])
-    nodes = [np.arange(cuts[-1]), *(np.arange(len(d)) for d in hierarchy.inverse)]
-    slots, shared = [], []
-    used = 0
-    for level, numbers in enumerate(nodes):
-        found = np.full(len(numbers), -1)
-        if level:
-            touched = _pieces_of(labels[level], len(numbers), cuts)
-            cut = np.flatnonzero((touched > 1) & (hierarchy.inverse[level - 1] > 0))
-            found[cut] = used + np.arange(len(cut))
-            shared.append(hierarchy.inverse[level - 1][cut])
-            used += len(cut)
-        slots.append(found)
-    top = used + np.arange(len(hierarchy.top))
-    slots[-1][hierarchy.top] = top
-    shared.append(np.zeros(len(top)))
-    highest = np.full(len(nodes[-1]), -1)
-    highest[hierarchy.top] = top
-    pieces = tuple(
-        _cut_piece(hierarchy, labels, slots, highest, slice(low, high))
-        for low, high in pairwise(cuts)
-    )
-    return SplitHierarchy(pieces, np.concatenate(shared), top)
+def split_hierarchy(hierarchy: Hierarchy, members: Sequence[IntArray]) -> SplitHierarchy:
+    """Give each block the part above those of the nodes, ``members`` (m,), that it sees.
+
+    An aggregate of which several blocks have a part is shared by these, as is a coarse unknown.
+    """
+    touched = [_ancestors(hierarchy, nodes) for nodes in members]
+    slots, shared, used = [], [], 0
+    for level, inverse in enumerate(hierarchy.inverse):
+        seen = np.concatenate([nodes[level + 1] for nodes in touched])
+        cut = np.flatnonzero((np.bincount(seen, minlength=len(inverse)) > 1) & (inverse > 0))
+        slots.append(np.full(len(inverse), -1))
+        slots[-1][cut] = used + np.arange(len(cut))
+        shared.append(inverse[cut])
+        used += len(cut)
+    unknowns = len(hierarchy.top)
+    if unknowns:
+        slots[-1][hierarchy.top] = used + np.arange(unknowns)
+    shared.append(np.zeros(unknowns))
+    pieces = tuple(_cut_piece(hierarchy, nodes, slots) for nodes in touched)
+    return SplitHierarchy(pieces, np.concatenate(shared), unknowns)
 
 
 def join_pieces(
-    diagonal: Array, pieces: Sequence[Piece], offsets: Sequence[int], width: int
+    diagonal: Array, pieces: Sequence[Piece], above: Piece, offsets: Sequence[int]
 ) -> Cascade:
-    """The cascade of a block from the pieces of its runs of rows, in order.
+    """The cascade of a block from the pieces of its runs of rows, in order, and that ``above``.
 
-    ``offsets`` is the first slot of each piece's run among the ``width`` slots of all.
+    The nodes of ``above`` are those that the pieces end in, in order. ``offsets`` is the first
+    slot of each piece's hierarchy among all, that of ``above`` last.
     """
     depth = max(len(piece.parents) for piece in pieces)
-    pieces = [_deepen(piece, depth) for piece in pieces]
-    parents, inverse, sums = [], [], []
-    for level in range(depth):
-        counts = [len(piece.inverse[level]) for piece in pieces]
-        starts = np.cumsum([0, *counts])
-        parent = np.concatenate(
-            [piece.parents[level] + start for piece, start in zip(pieces, starts, strict=False)]
-        )
-        parents.append(parent)
-        inverse.append(np.concatenate([p.inverse[level] for p in pieces]).astype(diagonal.dtype))
-        sums.append(_sum_matrix(parent, int(starts[-1]), diagonal.dtype))
+    lower = [_deepen(piece, depth) for piece in pieces]
+    kind = diagonal.dtype
+    parents = [_stack([piece.parents[k] for piece in lower]) for k in range(depth)]
+    inverse = [np.concatenate([piece.inverse[k] for piece in lower]) for k in range(depth)]
     slots = [
         np.concatenate(
-            [_shift(p.slots[k], offset) for p, offset in zip(pieces, offsets, strict=True)]
+            [_shift(p.slots[k], first) for p, first in zip(lower, offsets, strict=False)]
         )
-        for k in range(depth + 1)
+        for k in range(depth)
     ]
-    top = np.concatenate([_shift(p.top, offset) for p, offset in zip(pieces, offsets, strict=True)])
+    parents += above.parents
+    inverse += above.inverse
+    slots += [_shift(found, offsets[-1]) for found in above.slots]
     places = [np.flatnonzero(found >= 0) for found in slots]
     return Cascade(
         diagonal,
-        tuple(sums),
+        tuple(_sum_matrix(p, len(i), kind) for p, i in zip(parents, inverse, strict=True)),
         tuple(parents),
-        tuple(inverse),
+        tuple(values.astype(kind) for values in inverse),
         tuple(places),
         tuple(found[where] for found, where in zip(slots, places, strict=True)),
-        top,
-        width,
     )
 
 
-def row_unknowns(cascade: Cascade) -> IntArray:
-    """The slot of the coarse unknown (rows,) that each row belongs to, -1 where none."""
-    labels = cascade.top
+def row_unknowns(cascade: Cascade, first: int) -> IntArray:
+    """The coarse unknown (rows,) that each row belongs to, -1 where none; ``first`` is its slot."""
+    labels = np.full(len(cascade.inverse[-1]), -1)
+    labels[cascade.places[-1]] = np.maximum(cascade.slots[-1] - first, -1)
     for parents in reversed(cascade.parents):
         labels = labels[parents]
     return labels
 
 
-def shared_space(inverse: Matrix, top: IntArray, coarse: scipy.sparse.csr_array) -> SharedSpace:
-    """Invert the coarse matrix P'AP, ``coarse`` (width, width) in the numbering of the slots.
+def shared_space(
+    inverse: Matrix, coarse: scipy.sparse.csr_array, slots: Sequence[IntArray]
+) -> SharedSpace:
+    """Invert the coarse matrix P'AP, ``coarse`` (m, m); see `SharedSpace`.
 
     It is positive definite: no coarse unknown is without rows, and βI is below.
     """
-    dense = coarse.tocsr()[top][:, top].toarray().astype(np.float64)
+    dense = coarse.toarray().astype(np.float64)
     inverted = np.linalg.inv(0.5 * (dense + dense.T))
-    return SharedSpace(inverse, top, 0.5 * (inverted + inverted.T))
+    return SharedSpace(inverse, 0.5 * (inverted + inverted.T), tuple(slots))
 
 
-def _pieces_of(labels: IntArray, count: int, cuts: Sequence[int]) -> IntArray:
-    """In how many pieces each of ``count`` aggregates has rows."""
-    touched = np.zeros(count, dtype=np.int64)
-    for low, high in pairwise(cuts):
-        touched[np.unique(labels[low:high])] += 1
-    return touched
+def _ancestors(hierarchy: Hierarchy, nodes: IntArray) -> list[IntArray]:
+    """The nodes (m,) of each level above ``nodes`` (m,), with these first; ascending."""
+    found = [nodes]
+    for parents in hierarchy.parents:
+        found.append(np.unique(parents[found[-1]]))
+    return found
 
 
-def _cut_piece(
-    hierarchy: Hierarchy,
-    labels: Sequence[IntArray],
-    slots: Sequence[IntArray],
-    highest: IntArray,
-    rows: slice,
-) -> Piece:
-    nodes = [np.unique(level[rows]) for level in labels]
+def _cut_piece(hierarchy: Hierarchy, nodes: Sequence[IntArray], slots: Sequence[IntArray]) -> Piece:
     parents = tuple(
         np.searchsorted(nodes[k + 1], parent[nodes[k]])
         for k, parent in enumerate(hierarchy.parents)
     )
-    local = tuple(found[numbers] for found, numbers in zip(slots, nodes, strict=True))
+    local = tuple(found[numbers] for found, numbers in zip(slots, nodes[1:], strict=True))
     inverse = tuple(
-        np.where(local[k + 1] < 0, values[nodes[k + 1]], 0.0)
-        for k, values in enumerate(hierarchy.inverse)
+        np.where(found < 0, values[numbers], 0.0)
+        for found, values, numbers in zip(local, hierarchy.inverse, nodes[1:], strict=True)
     )
-    return Piece(parents, inverse, local, highest[nodes[-1]])
+    return Piece(parents, inverse, local, nodes[-1])
 
 
 def _deepen(piece: Piece, depth: int) -> Piece:
     """The piece with levels on top that change nothing, so that all have ``depth``."""
-    extra = depth - len(piece.parents)
-    if extra == 0:
-        return piece
-    count = len(piece.top)
+    extra, count = depth - len(piece.parents), len(piece.nodes)
     return Piece(
         piece.parents + (np.arange(count),) * extra,
         piece.inverse + (np.zeros(count),) * extra,
         piece.slots + (np.full(count, -1),) * extra,
-        piece.top,
+        piece.nodes,
     )
+
+
+def _stack(parents: Sequence[IntArray]) -> IntArray:
+    """Parents of runs of nodes in one numbering; each run's aggregates have no gaps."""
+    starts = np.cumsum([0, *(int(found.max()) + 1 for found in parents)])
+    return np.concatenate([found + start for found, start in zip(parents, starts, strict=False)])
 
 
 def _sum_matrix(parent: IntArray, count: int, dtype: np.dtype[Any]) -> scipy.sparse.csr_array:

@@ -36,14 +36,11 @@ class Vectors(Sized):
 class Parts(Sized):
     """A block's share of the sums of an iteration.
 
-    ``dots`` (3, l) are (r, u), (w, u) and (r, r); ``shared`` (width, l) is `Cascade.restrict` of w.
+    ``dots`` (3, l) are (r, u), (w, u) and (r, r); ``shared`` (own, l) is `Cascade.restrict` of w.
     """
 
     dots: Matrix
     shared: Matrix
-
-    def __add__(self, other: Parts) -> Parts:
-        return Parts(self.dots + other.dots, self.shared + other.shared)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Preconditioned conjugate gradients over blocks: several iterations in one task graph.
 
-An iteration is four tasks a block (update and precondition, pick what others need, multiply,
-sum) and one for all, in four layers.
+An iteration is five tasks a block (take its share of the scalars, update and precondition, pick
+what others need, multiply, sum) and one for all. What that one holds of aggregates that blocks
+share stays where it is: a block sends and gets the slots that it has a part in.
 """
 
 from __future__ import annotations
@@ -38,10 +39,18 @@ class _Step(Sized):
 
 @dataclass(frozen=True)
 class _Scalars(Sized):
-    """What the blocks need of each other at an iteration, beyond the rows of their halos."""
+    """What the blocks have in common at an iteration, beyond the rows of their halos."""
 
     coefficients: Coefficients
     sums: SharedSums
+
+
+@dataclass(frozen=True)
+class _Share(Sized):
+    """What a block needs of `_Scalars`: the corrections (own, l) are those of its own slots."""
+
+    coefficients: Coefficients
+    correction: Array
 
 
 def solve(
@@ -111,9 +120,9 @@ def _solve_blocks(
 ) -> tuple[list[Delayed], Coefficients]:
     cascades, space = preconditioner.cascades, preconditioner.space
     vectors = _each(kernels.begin, systems, right, start, graph.exchange(start))
-    restricted = execution.add_up(_each(_restrict_residual, cascades, vectors))
-    sums = execution.task(kernels.first_sums, space, restricted)
-    steps = _each(_first_step, cascades, vectors, [sums] * len(cascades))
+    restricted = _each(_restrict_residual, cascades, vectors)
+    sums = execution.task(_first_sums, space, *restricted)
+    steps = _each(_first_step, cascades, vectors, _shares(_first_share, sums, preconditioner))
     products = _products(graph, systems, steps, None)
     parts = _each(_block_parts, cascades, steps, products)
     norms = _each(kernels.squared_norms, right)
@@ -121,11 +130,9 @@ def _solve_blocks(
     done = 0
     while True:
         for _ in range(min(options.fused, options.max_iterations - done)):
-            steps = [
-                execution.task(_step, *block, current)
-                for block in zip(cascades, steps, products, strict=True)
-            ]
-            products = _products(graph, systems, steps, current)
+            shares = _shares(_share, current, preconditioner)
+            steps = _each(_step, cascades, steps, products, shares)
+            products = _products(graph, systems, steps, shares)
             parts = _each(_block_parts, cascades, steps, products)
             current = execution.task(_next, options.tolerance, space, current, *parts)
         kept = execution.keep([*steps, *products, current])
@@ -141,13 +148,24 @@ def _products(
     graph: BlockGraph,
     systems: Sequence[Delayed],
     steps: Sequence[Delayed],
-    current: Delayed | None,
+    shares: Sequence[Delayed] | None,
 ) -> list[Delayed]:
     """The matrix times u, block by block."""
     return [
-        execution.task(_product, system, step, current, *graph.incoming(steps, taker, _pick))
+        execution.task(
+            _product,
+            system,
+            step,
+            shares and shares[taker],
+            *graph.incoming(steps, taker, _pick),
+        )
         for taker, (system, step) in enumerate(zip(systems, steps, strict=True))
     ]
+
+
+def _shares(function: Any, common: Delayed, preconditioner: Preconditioner) -> list[Delayed]:
+    """What ``function`` takes for each block, of what all have in common and the block's slots."""
+    return [execution.task(function, common, slots) for slots in preconditioner.slots]
 
 
 def _each(function: Any, *columns: Sequence[Delayed]) -> list[Delayed]:
@@ -158,39 +176,50 @@ def _restrict_residual(cascade: Cascade, vectors: Vectors) -> Array:
     return cascade.restrict(vectors.r)
 
 
-def _first_step(cascade: Cascade, vectors: Vectors, sums: SharedSums) -> _Step:
-    return _Step(vectors, cascade.precondition(vectors.r, sums.correction))
+def _first_sums(space: SharedSpace, *restricted: Array) -> SharedSums:
+    return kernels.first_sums(space, space.add_up(restricted))
+
+
+def _first_share(sums: SharedSums, slots: Array) -> Array:
+    return sums.correction[slots]
+
+
+def _share(current: _Scalars, slots: Array) -> _Share:
+    return _Share(current.coefficients, current.sums.correction[slots])
+
+
+def _first_step(cascade: Cascade, vectors: Vectors, correction: Array) -> _Step:
+    return _Step(vectors, cascade.precondition(vectors.r, correction))
 
 
 def _first(tolerance: float, space: SharedSpace, sums: SharedSums, *parts: Any) -> _Scalars:
     """The first scalars, from the `Parts` of the blocks, then their squared norms."""
     blocks = len(parts) // 2
-    total, squared = _total(parts[:blocks]), np.sum(parts[blocks:], axis=0)
-    coefficients = kernels.first_coefficients(total.dots, squared, tolerance)
-    return _Scalars(coefficients, kernels.next_sums(space, sums, total.shared, coefficients))
+    dots, shared = _total(space, parts[:blocks])
+    squared = np.sum(parts[blocks:], axis=0)
+    coefficients = kernels.first_coefficients(dots, squared, tolerance)
+    return _Scalars(coefficients, kernels.next_sums(space, sums, shared, coefficients))
 
 
 def _next(tolerance: float, space: SharedSpace, previous: _Scalars, *parts: Parts) -> _Scalars:
     if not previous.coefficients.active.any():
         return previous
-    total = _total(parts)
-    coefficients = kernels.next_coefficients(total.dots, previous.coefficients, tolerance)
-    sums = kernels.next_sums(space, previous.sums, total.shared, coefficients)
-    return _Scalars(coefficients, sums)
+    dots, shared = _total(space, parts)
+    coefficients = kernels.next_coefficients(dots, previous.coefficients, tolerance)
+    return _Scalars(coefficients, kernels.next_sums(space, previous.sums, shared, coefficients))
 
 
-def _total(parts: Any) -> Parts:
-    total: Parts = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+def _total(space: SharedSpace, parts: Sequence[Parts]) -> tuple[Array, Array]:
+    """Dots (3, l) and shared sums (width, l) over all blocks, added in their order."""
+    dots: Array = np.sum([part.dots for part in parts], axis=0)
+    return dots, space.add_up([part.shared for part in parts])
 
 
-def _step(cascade: Cascade, step: _Step, product: Array, current: _Scalars) -> _Step:
-    if not current.coefficients.active.any():
+def _step(cascade: Cascade, step: _Step, product: Array, share: _Share) -> _Step:
+    if not share.coefficients.active.any():
         return step
-    vectors = kernels.advance(step.vectors, step.u, product, current.coefficients)
-    return _Step(vectors, cascade.precondition(vectors.r, current.sums.correction))
+    vectors = kernels.advance(step.vectors, step.u, product, share.coefficients)
+    return _Step(vectors, cascade.precondition(vectors.r, share.correction))
 
 
 def _pick(step: _Step, rows: Array) -> Array:
@@ -198,9 +227,9 @@ def _pick(step: _Step, rows: Array) -> Array:
     return picked
 
 
-def _product(system: SystemBlock, step: _Step, current: _Scalars | None, *halo: Array) -> Array:
+def _product(system: SystemBlock, step: _Step, share: _Share | None, *halo: Array) -> Array:
     # Once every column is frozen the coefficients no longer change, whatever the product is.
-    if current is not None and not current.coefficients.active.any():
+    if share is not None and not share.coefficients.active.any():
         return step.u
     return system.apply(step.u, *halo)
 

@@ -1,5 +1,6 @@
 """Aggregates along heavy edges, and the multilevel preconditioner built on them."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +8,12 @@ import pytest
 from scipy.sparse import block_diag, csr_array, diags_array
 from scipy.sparse.linalg import spsolve
 
-from srch_dist.kernels.aggregation import build_hierarchy, match_nodes
+from srch_dist.kernels.aggregation import (
+    aggregate_zone,
+    build_hierarchy,
+    match_nodes,
+    row_nodes,
+)
 from srch_dist.kernels.cascade import (
     jacobi,
     join_pieces,
@@ -17,7 +23,8 @@ from srch_dist.kernels.cascade import (
     split_hierarchy,
 )
 from srch_dist.kernels.gradients import solve_whole
-from srch_dist.kernels.laplacian import SystemBlock
+from srch_dist.kernels.laplacian import SystemBlock, local_columns, outside
+from srch_dist.kernels.zones import join_zones, number_nodes, reduce_zone, renumber_zone
 
 BETA, LAM, QUOTA = 1.0, 10.0, 12
 
@@ -67,89 +74,185 @@ def diagonal_of(coupling, beta=BETA):
     return beta + coupling.sum(axis=1)
 
 
-def preconditioner(coupling, cuts=None, beta=BETA, quota=QUOTA):
-    """The cascades of the pieces between ``cuts``, the shared space, and the hierarchy."""
-    n = coupling.shape[0]
+def zone_nodes(coupling, diagonal, beta, span):
+    """The rows ``span`` as nodes, and the rows elsewhere that they have edges to."""
+    part = coupling[slice(*span)]
+    columns = part.indices.astype(np.int64)
+    outer = outside(span, columns)
+    rows = span[1] - span[0]
+    local = csr_array(
+        (part.data, local_columns(span, outer, columns), part.indptr),
+        shape=(rows, rows + len(outer)),
+    )
+    return row_nodes(local, diagonal[slice(*span)], beta, diagonal[outer]), outer
+
+
+def hierarchies(coupling, ends, beta=BETA, quota=QUOTA):
+    """Those of the zones between ``ends``, that above, and the first node of each zone in it."""
     diagonal = diagonal_of(coupling, beta)
-    hierarchy = build_hierarchy(coupling, diagonal, beta, quota)
-    cuts = cuts or [0, n]
-    split = split_hierarchy(hierarchy, cuts)
-    width = len(split.shared)
-    cascades = [
-        join_pieces(diagonal[low:high], [piece], [0], width)
-        for low, high, piece in zip(cuts[:-1], cuts[1:], split.pieces, strict=True)
+    found = [reduce_zone(*zone_nodes(coupling, diagonal, beta, span)) for span in pairwise(ends)]
+    zones = [zone for _, zone in found]
+    numbering = number_nodes([(zone.labels, zone.nodes.diagonal) for zone in zones])
+    nodes = [renumber_zone(zone, k, numbering) for k, zone in enumerate(zones)]
+    above = build_hierarchy(join_zones(nodes), quota)
+    return [hierarchy for hierarchy, _ in found], above, numbering.starts
+
+
+def preconditioner(coupling, cuts=None, beta=BETA, quota=QUOTA, zones=None):
+    """The cascades between ``cuts``, and the shared space, of the zones between ``zones``."""
+    n = coupling.shape[0]
+    cuts, zones = cuts or [0, n], zones or [0, n]
+    diagonal = diagonal_of(coupling, beta)
+    below, above, starts = hierarchies(coupling, zones, beta, quota)
+    runs = [  # block, zone, rows of the zone
+        (b, z, np.arange(max(block[0], zone[0]), min(block[1], zone[1])) - zone[0])
+        for b, block in enumerate(pairwise(cuts))
+        for z, zone in enumerate(pairwise(zones))
+        if max(block[0], zone[0]) < min(block[1], zone[1])
     ]
-    labels = np.concatenate([row_unknowns(cascade) for cascade in cascades])
+    splits = [
+        split_hierarchy(hierarchy, [rows for _, k, rows in runs if k == z])
+        for z, hierarchy in enumerate(below)
+    ]
+    taken, pieces = [iter(split.pieces) for split in splits], {}
+    for b, z, _ in runs:
+        pieces.setdefault(b, []).append((z, next(taken[z])))
+    members = [
+        np.concatenate([piece.nodes + starts[z] for z, piece in pieces[b]]) for b in sorted(pieces)
+    ]
+    splits.append(split_hierarchy(above, members))
+    first = np.cumsum([0, *(len(split.shared) for split in splits)])
+    cascades = [
+        join_pieces(
+            diagonal[low:high],
+            [piece for _, piece in pieces[b]],
+            splits[-1].pieces[b],
+            [*(first[z] for z, _ in pieces[b]), first[-2]],
+        )
+        for b, (low, high) in enumerate(pairwise(cuts))
+    ]
+    unknowns = splits[-1].unknowns
+    labels = np.concatenate([row_unknowns(c, int(first[-1]) - unknowns) for c in cascades])
     inside = np.flatnonzero(labels >= 0)
-    p = csr_array((np.ones(len(inside)), (inside, labels[inside])), shape=(n, width))
-    matrix = diags_array(diagonal) - coupling
-    return cascades, shared_space(split.shared, split.top, csr_array(p.T @ matrix @ p)), hierarchy
+    p = csr_array((np.ones(len(inside)), (inside, labels[inside])), shape=(n, unknowns))
+    coarse = csr_array(p.T @ (diags_array(diagonal) - coupling) @ p)
+    shared = np.concatenate([split.shared for split in splits])
+    return cascades, shared_space(shared, coarse, [c.own_slots for c in cascades])
 
 
-def applied(coupling, cuts=None):
+def applied(coupling, cuts=None, zones=None):
     """M⁻¹ as a dense matrix, by the way of several blocks."""
-    cascades, space, _ = preconditioner(coupling, cuts)
+    cascades, space = preconditioner(coupling, cuts, zones=zones)
     cuts = cuts or [0, coupling.shape[0]]
     parts = [np.eye(cuts[-1])[low:high] for low, high in pairwise(cuts)]
-    shared = sum(c.restrict(part) for c, part in zip(cascades, parts, strict=True))
-    correction = space.solve(shared)
+    sums = space.add_up([c.restrict(part) for c, part in zip(cascades, parts, strict=True)])
+    correction = space.solve(sums)
     return np.concatenate(
-        [c.precondition(part, correction) for c, part in zip(cascades, parts, strict=True)]
+        [c.precondition(p, correction[c.own_slots]) for c, p in zip(cascades, parts, strict=True)]
     )
 
 
-def dense_formula(coupling):
-    """D⁻¹ + Σ P_k E_k P_k' + P (P'AP)⁻¹ P', term by term from the hierarchy."""
-    n, diagonal = coupling.shape[0], diagonal_of(coupling)
-    hierarchy = preconditioner(coupling)[2]
-    total, p = np.diag(1 / diagonal), np.eye(n)
-    for parents, inverse in zip(hierarchy.parents, hierarchy.inverse, strict=True):
+def levels_of(coupling, zones):
+    """P (n, m) and E (m,) of each level of each zone, then of those above; and the last P."""
+    n = coupling.shape[0]
+    below, above, _ = hierarchies(coupling, zones)
+    terms, bases = [], []
+    for hierarchy, (low, high) in zip(below, pairwise(zones), strict=True):
+        p = np.eye(n)[:, low:high]
+        for parents, inverse in zip(hierarchy.parents, hierarchy.inverse, strict=True):
+            p = p @ np.eye(len(inverse))[parents]
+            terms.append((p, inverse))
+        bases.append(p)
+    p = np.concatenate(bases, axis=1)
+    for parents, inverse in zip(above.parents, above.inverse, strict=True):
         p = p @ np.eye(len(inverse))[parents]
-        total += p @ np.diag(inverse) @ p.T
-    p = p[:, hierarchy.top]
+        terms.append((p, inverse))
+    return terms, p[:, above.top]
+
+
+def dense_formula(coupling, zones):
+    """D⁻¹ + Σ P_k E_k P_k' + P (P'AP)⁻¹ P', term by term from the hierarchies."""
+    diagonal = diagonal_of(coupling)
+    terms, p = levels_of(coupling, zones)
+    total = np.diag(1 / diagonal) + sum(q @ np.diag(inverse) @ q.T for q, inverse in terms)
     matrix = np.diag(diagonal) - coupling.toarray()
     return total + p @ np.linalg.solve(p.T @ matrix @ p, p.T)
 
 
-def test_preconditioner_is_its_formula(coupling):
-    np.testing.assert_allclose(applied(coupling), dense_formula(coupling), atol=1e-12)
+@pytest.fixture(params=["one zone", "three zones"])
+def zones(request, coupling):
+    n = coupling.shape[0]
+    return [0, n] if request.param == "one zone" else [0, n // 3, n // 3 * 2, n]
+
+
+def test_preconditioner_is_its_formula(coupling, zones):
+    found = applied(coupling, zones=zones)
+    np.testing.assert_allclose(found, dense_formula(coupling, zones), atol=1e-12)
 
 
 @pytest.mark.parametrize("shares", [(0, 0.5, 1), (0, 0.1, 0.4, 0.41, 1)])
-def test_blocks_apply_the_preconditioner_of_the_whole(coupling, shares):
-    cuts = [round(share * coupling.shape[0]) for share in shares]
-    np.testing.assert_allclose(applied(coupling, cuts), applied(coupling), atol=1e-12)
+def test_blocks_apply_the_preconditioner_of_the_whole(coupling, zones, shares):
+    cuts = sorted({round(share * coupling.shape[0]) for share in shares})
+    whole = applied(coupling, zones=zones)
+    np.testing.assert_allclose(applied(coupling, cuts, zones), whole, atol=1e-12)
 
 
-def test_preconditioner_is_symmetric_and_positive_definite(coupling):
-    matrix = applied(coupling)
+def test_blocks_take_part_in_the_shared_aggregates_of_their_rows_alone(coupling, zones):
+    n = coupling.shape[0]
+    cascades, space = preconditioner(coupling, [0, n // 2, n], zones=zones)
+    seen = np.concatenate([c.own_slots for c in cascades])
+    np.testing.assert_array_equal(np.unique(seen), np.arange(len(space.inverse)))
+    cut = len(space.inverse) - len(space.dense)
+    np.testing.assert_array_equal(np.bincount(seen, minlength=cut)[:cut], 2)
+
+
+def test_preconditioner_is_symmetric_and_positive_definite(coupling, zones):
+    matrix = applied(coupling, zones=zones)
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-12)
     assert np.linalg.eigvalsh(matrix).min() > 0
 
 
-def test_each_level_has_aggregates_without_gaps_and_never_more_coarse_unknowns_than_asked(coupling):
-    hierarchy = preconditioner(coupling)[2]
-    for parents, inverse in zip(hierarchy.parents, hierarchy.inverse, strict=True):
-        np.testing.assert_array_equal(np.unique(parents), np.arange(len(inverse)))
-        assert (inverse >= 0).all()
-    assert len(hierarchy.top) <= QUOTA
+def test_each_level_has_aggregates_without_gaps_and_never_more_coarse_unknowns_than_asked(
+    coupling, zones
+):
+    below, above, _ = hierarchies(coupling, zones)
+    for hierarchy in (*below, above):
+        for parents, inverse in zip(hierarchy.parents, hierarchy.inverse, strict=True):
+            np.testing.assert_array_equal(np.unique(parents), np.arange(len(inverse)))
+            assert (inverse >= 0).all()
+    assert len(above.top) <= QUOTA
 
 
-def test_aggregates_stay_inside_components():
+@pytest.mark.parametrize("ends", [[0, 234], [0, 20, 100, 234]], ids=["one zone", "three zones"])
+def test_aggregates_stay_inside_components(ends):
     graph = csr_array(LAM * disconnected(2))
-    hierarchy = preconditioner(graph)[2]
     component = np.repeat(np.arange(5), [1, 1, 2, 30, 200])
-    labels = np.arange(graph.shape[0])
-    for parents in hierarchy.parents:
-        labels = parents[labels]
-        for label in np.unique(labels):
-            assert len(np.unique(component[labels == label])) == 1
+    for p, _ in levels_of(graph, ends)[0]:
+        held = [p[component == c].any(axis=0) for c in range(5)]
+        np.testing.assert_array_equal(np.count_nonzero(held, axis=0), 1)
+
+
+def test_a_row_whose_cluster_lies_in_another_zone_waits_for_it():
+    """Two clusters of five rows, with weak ties between them; the first zone ends in the second."""
+    tight = np.kron(np.eye(2), 10 * (1 - np.eye(5)))
+    coupling = csr_array(tight + np.kron(1 - np.eye(2), np.full((5, 5), 0.5)))
+    nodes, _ = zone_nodes(coupling, diagonal_of(coupling), BETA, (0, 6))
+    alone, _ = aggregate_zone(replace(nodes, coupling=nodes.coupling[:, :6], outer=np.empty(0)), 1)
+    waiting, left = aggregate_zone(nodes, 1)
+    for hierarchy, joined in ((alone, True), (waiting, False)):
+        labels = np.arange(6)
+        for parents in hierarchy.parents:
+            labels = parents[labels]
+        assert len(np.unique(labels[:5])) == 1
+        assert (labels[5] == labels[0]) == joined
+    assert len(left) == 2
+    np.testing.assert_allclose(left.diagonal, [5 * 1 + 25 * 0.5, 1 + 40 + 2.5])
 
 
 def test_a_node_joins_its_strongest_neighbour():
     """A path of four rows with the heavy edges at its ends."""
     path = csr_array(np.diag([5.0, 1.0, 7.0], 1) + np.diag([5.0, 1.0, 7.0], -1))
-    numbers, count = match_nodes(path, path.sum(axis=1) + 1)
+    numbers, count = match_nodes(row_nodes(path, path.sum(axis=1) + 1, BETA))
     assert count == 2
     np.testing.assert_array_equal(numbers, [0, 0, 1, 1])
 
@@ -159,7 +262,7 @@ def test_what_is_left_of_a_tight_cluster_pairs_with_no_node_that_the_cluster_har
     tight = np.kron(np.eye(2), 10 * (1 - np.eye(5)))
     tight += np.kron(np.eye(2)[::-1], 0.5 * np.eye(5))
     coupling = csr_array(tight)
-    hierarchy = build_hierarchy(coupling, diagonal_of(coupling), BETA, 2)
+    hierarchy = build_hierarchy(row_nodes(coupling, diagonal_of(coupling), BETA), 2)
     labels = np.arange(10)
     for parents in hierarchy.parents:
         labels = parents[labels]
@@ -170,25 +273,25 @@ def test_what_is_left_of_a_tight_cluster_pairs_with_no_node_that_the_cluster_har
 def test_a_left_over_node_joins_the_pair_of_its_strongest_neighbour():
     """A path of three rows: two pair up, the third joins them."""
     path = csr_array(np.diag([5.0, 4.0], 1) + np.diag([5.0, 4.0], -1))
-    numbers, count = match_nodes(path, path.sum(axis=1) + 1)
+    numbers, count = match_nodes(row_nodes(path, path.sum(axis=1) + 1, BETA))
     assert count == 1
     np.testing.assert_array_equal(numbers, [0, 0, 0])
 
 
-def solve(coupling, right, coarse, tolerance, beta=BETA, quota=QUOTA):
+def solve(coupling, right, coarse, tolerance, beta=BETA, quota=QUOTA, zones=None):
     diagonal = diagonal_of(coupling, beta)
     if coarse:
-        (cascade,), space, _ = preconditioner(coupling, beta=beta, quota=quota)
+        (cascade,), space = preconditioner(coupling, beta=beta, quota=quota, zones=zones)
     else:
-        cascade, space = jacobi(diagonal), no_space()
+        cascade, space = jacobi(diagonal), no_space(1)
     system = SystemBlock(diagonal, -coupling)
     return solve_whole(system, cascade, space, right, np.zeros_like(right), tolerance, 3000)
 
 
 @pytest.mark.parametrize("beta", [BETA, 1e-3], ids=["balanced", "paper"])
-def test_solution_equals_that_of_a_direct_solver(coupling, beta):
+def test_solution_equals_that_of_a_direct_solver(coupling, zones, beta):
     right = beta * np.random.default_rng(4).choice([-1.0, 1.0], (coupling.shape[0], 8))
-    x, last = solve(coupling, right, True, 1e-10, beta)
+    x, last = solve(coupling, right, True, 1e-10, beta, zones=zones)
     matrix = diags_array(diagonal_of(coupling, beta)) - coupling
     assert not last.active.any()
     np.testing.assert_allclose(x, spsolve(matrix.tocsc(), right), atol=1e-6)
@@ -201,9 +304,8 @@ def test_a_long_thin_graph_takes_few_iterations_with_aggregates_and_many_without
         graph = reweighted(graph, 6)
     coupling = csr_array(LAM * graph)
     right = np.random.default_rng(7).choice([-1.0, 1.0], (900, 16))
-    found = {
-        coarse: solve(coupling, right, coarse, 1e-4, quota=32)[1].iterations
-        for coarse in (True, False)
-    }
-    assert found[True] <= 25
-    assert found[False] > 1.5 * found[True]
+    plain = solve(coupling, right, False, 1e-4)[1].iterations
+    for zones in ([0, 900], [0, 250, 500, 750, 900], list(range(0, 901, 60))):
+        found = solve(coupling, right, True, 1e-4, quota=32, zones=zones)[1].iterations
+        assert found <= 25
+        assert plain > 1.5 * found

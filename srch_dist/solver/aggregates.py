@@ -1,0 +1,207 @@
+"""Aggregates of all rows: inside zones first, then what is left of these together.
+
+Zones are fixed runs of row numbers that no plan changes. Where a block ends inside a zone, the
+edges of the zone's rows go to one task, and its pieces come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist import execution
+from srch_dist.kernels.aggregation import build_hierarchy, row_nodes
+from srch_dist.kernels.cascade import SplitHierarchy, split_hierarchy
+from srch_dist.kernels.edges import distinct
+from srch_dist.kernels.laplacian import GraphBlock, SystemBlock, local_columns
+from srch_dist.kernels.sizes import Sized
+from srch_dist.kernels.zones import (
+    Numbering,
+    Zone,
+    join_zones,
+    number_nodes,
+    reduce_zone,
+    renumber_zone,
+    zone_spans,
+)
+from srch_dist.planning import Plan
+from srch_dist.solver.blocks import BlockGraph
+
+Array = NDArray[Any]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The rows ``low`` … ``high`` - 1 of a block in a zone, the zone's piece number ``piece``."""
+
+    block: int
+    zone: int
+    piece: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Hierarchies:
+    """Handles of a `SplitHierarchy` a zone and of that above, with the first slot of each.
+
+    ``starts`` ends with the number of all slots; the last ``unknowns`` are coarse unknowns.
+    """
+
+    zones: Sequence[Delayed]
+    above: Delayed
+    starts: Sequence[int]
+    unknowns: int
+
+    @property
+    def first_unknown(self) -> int:
+        """The slot of the first coarse unknown."""
+        return self.starts[-1] - self.unknowns
+
+
+@dataclass(frozen=True)
+class _ZonePart(Sized):
+    """The rows of one block in a zone.
+
+    Attributes
+    ----------
+    diagonal : (rows,). counts : (rows,) edges of each row.
+    columns, values : (edges,) row numbers and λCS².
+    outer : row numbers (m,) outside the zone among the columns, ascending. ends : their diagonal.
+    """
+
+    diagonal: Array
+    counts: IntArray
+    columns: IntArray
+    values: Array
+    outer: IntArray
+    ends: Array
+
+
+def zone_runs(plan: Plan) -> list[Run]:
+    """Where blocks and zones meet, in the order of the rows."""
+    runs: list[Run] = []
+    for z, zone in enumerate(zone_spans(plan.rows)):
+        pieces = 0
+        for b in plan.blocks:
+            low, high = _overlap(plan.block_span(b), zone)
+            if low < high:
+                runs.append(Run(b, z, pieces, low, high))
+                pieces += 1
+    return runs
+
+
+def build_aggregates(
+    graph: BlockGraph, systems: Sequence[Delayed], runs: Sequence[Run], beta: float, quota: int
+) -> Hierarchies:
+    """Aggregate the rows of the systems βI + λH; ``quota`` is the most coarse unknowns."""
+    spans = zone_spans(graph.plan.rows)
+    diagonals = [execution.task(_diagonal, system) for system in systems]
+    halos = graph.exchange(diagonals)
+    splits, left = [], []
+    for number, span in enumerate(spans):
+        own = [run for run in runs if run.zone == number]
+        parts = [
+            execution.task(
+                _zone_part, graph.blocks[r.block], systems[r.block], halos[r.block], r, span
+            )
+            for r in own
+        ]
+        ends = tuple((r.low - span[0], r.high - span[0]) for r in own)
+        split, zone = execution.task_pair(_reduce, span, ends, beta, *parts)
+        splits.append(split)
+        left.append(zone)
+    numbering = execution.task(_number, *[execution.task(_labels, zone) for zone in left])
+    nodes = [execution.task(renumber_zone, zone, k, numbering) for k, zone in enumerate(left)]
+    members = [execution.task(_members, split) for split in splits]
+    above = execution.task(_aggregate_rest, runs, quota, len(spans), *members, *nodes)
+    *zones, above = execution.keep([*splits, above])
+    *widths, unknowns = execution.run_all(
+        [*(execution.task(_width, split) for split in (*zones, above)), execution.task(_top, above)]
+    )
+    return Hierarchies(zones, above, np.cumsum([0, *widths]).tolist(), unknowns)
+
+
+def _overlap(span: tuple[int, int], zone: tuple[int, int]) -> tuple[int, int]:
+    return max(span[0], zone[0]), min(span[1], zone[1])
+
+
+def _diagonal(system: SystemBlock) -> Array:
+    return system.diagonal
+
+
+def _zone_part(
+    block: GraphBlock, system: SystemBlock, halo: Array, run: Run, zone: tuple[int, int]
+) -> _ZonePart:
+    """The rows of ``run``; ``halo`` (h,) is the diagonal of the block's halo."""
+    own = slice(run.low - block.first_row, run.high - block.first_row)
+    matrix = system.off_diagonal[own]
+    numbers = np.concatenate([block.first_row + np.arange(block.rows), block.halo])
+    seen = distinct(matrix.indices)
+    seen = seen[(numbers[seen] < zone[0]) | (numbers[seen] >= zone[1])]
+    seen = seen[np.argsort(numbers[seen])]
+    return _ZonePart(
+        system.diagonal[own].astype(np.float64),
+        np.diff(matrix.indptr),
+        numbers[matrix.indices],
+        -matrix.data.astype(np.float64),
+        numbers[seen],
+        np.concatenate([system.diagonal, halo])[seen].astype(np.float64),
+    )
+
+
+def _reduce(
+    zone: tuple[int, int], ends: tuple[tuple[int, int], ...], beta: float, *parts: _ZonePart
+) -> tuple[SplitHierarchy, Zone]:
+    """The zone's hierarchy, cut at the ``ends`` of the parts' rows, and what is left."""
+    rows = zone[1] - zone[0]
+    diagonal, counts, columns, values, outer, far = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("diagonal", "counts", "columns", "values", "outer", "ends")
+    )
+    outer, first = np.unique(outer, return_index=True)
+    indptr = np.cumsum(np.concatenate([[0], counts]))
+    coupling = scipy.sparse.csr_array(
+        (values, local_columns(zone, outer, columns), indptr), shape=(rows, rows + len(outer))
+    )
+    hierarchy, left = reduce_zone(row_nodes(coupling, diagonal, beta, far[first]), outer)
+    return split_hierarchy(hierarchy, [np.arange(low, high) for low, high in ends]), left
+
+
+def _labels(zone: Zone) -> tuple[Array, Array]:
+    return zone.labels, zone.nodes.diagonal
+
+
+def _number(*zones: tuple[Array, Array]) -> Numbering:
+    return number_nodes(zones)
+
+
+def _members(split: SplitHierarchy) -> list[IntArray]:
+    return [piece.nodes for piece in split.pieces]
+
+
+def _aggregate_rest(runs: Sequence[Run], quota: int, zones: int, *parts: Any) -> SplitHierarchy:
+    """Aggregate what is left of all zones: their `_members`, then their `Nodes`."""
+    members, nodes = parts[:zones], parts[zones:]
+    starts = np.cumsum([0, *map(len, nodes)])
+    seen: dict[int, list[IntArray]] = {}
+    for run in runs:
+        found = members[run.zone][run.piece] + starts[run.zone]
+        seen.setdefault(run.block, []).append(found)
+    hierarchy = build_hierarchy(join_zones(nodes), quota)
+    return split_hierarchy(hierarchy, [np.concatenate(seen[block]) for block in sorted(seen)])
+
+
+def _width(split: SplitHierarchy) -> int:
+    return len(split.shared)
+
+
+def _top(split: SplitHierarchy) -> int:
+    return split.unknowns

@@ -1,0 +1,89 @@
+"""Rows of several zones, over several blocks: one preconditioner, and few more iterations."""
+
+import numpy as np
+import pytest
+import reference
+from conftest import read_array
+
+from srch_dist import execution
+from srch_dist.config import SolverConfig
+from srch_dist.kernels import zones
+from srch_dist.kernels.cascade import row_unknowns
+from srch_dist.kernels.laplacian import system_block
+from srch_dist.solver.coarse import build_preconditioner
+
+N, BETA, LAM = 300, 1.0, 10.0
+BLOCKS = [1, 2, 3, 5]
+METHOD = {"iterations": 3, "threshold": 0.0}
+
+
+@pytest.fixture(params=[64, 130], ids=["five zones", "three zones"])
+def _short_zones(request, monkeypatch):
+    monkeypatch.setattr(zones, "ZONE_ROWS", request.param)
+
+
+@pytest.fixture(scope="module")
+def run_of(prepare):
+    """A function from a number of blocks to a prepared run; no block ends where a zone does."""
+
+    def prepared(blocks, **options):
+        features = reference.paired_features(3, N, (8, 6))
+        cut = {"partition_rows": 31, "blocks": blocks}
+        return prepare(features, bits=16, method=METHOD, solver={"coarse": "on"}, **cut, **options)
+
+    return prepared
+
+
+def applied(run):
+    """M⁻¹ of random vectors (n, 4), and the coarse unknown (n,) of each row."""
+    graph, plan = run.graph(), run.plan
+    kind = np.dtype(np.float64)
+    systems = [execution.task(system_block, b, None, BETA, LAM, kind) for b in graph.blocks]
+    found = build_preconditioner(graph, systems, BETA, SolverConfig(coarse="on"))
+    *cascades, space = execution.run_all([*found.cascades, found.space])
+    vectors = np.random.default_rng(5).normal(size=(N, 4))
+    parts = [vectors[slice(*plan.block_span(b))] for b in plan.blocks]
+    sums = space.add_up([c.restrict(part) for c, part in zip(cascades, parts, strict=True)])
+    correction = space.solve(sums)
+    result = [
+        cascade.precondition(part, correction[slots])
+        for cascade, part, slots in zip(cascades, parts, space.slots, strict=True)
+    ]
+    first = len(space.inverse) - len(space.dense)
+    labels = [row_unknowns(cascade, first) for cascade in cascades]
+    return np.concatenate(result), np.concatenate(labels)
+
+
+@pytest.mark.usefixtures("_short_zones")
+def test_the_preconditioner_does_not_depend_on_the_blocks(run_of):
+    whole, unknowns = applied(run_of(1))
+    assert unknowns.max() > 0
+    for blocks in BLOCKS[1:]:
+        found, labels = applied(run_of(blocks))
+        np.testing.assert_array_equal(labels, unknowns)
+        np.testing.assert_allclose(found, whole, atol=1e-12)
+
+
+@pytest.mark.usefixtures("_short_zones")
+def test_codes_and_iterations_do_not_depend_on_the_blocks(run_of):
+    ends = []
+    for blocks, spill in zip(BLOCKS, ("auto", "auto", "on", "on"), strict=True):
+        run = run_of(blocks, spill=spill)
+        last = run.learn().iteration
+        counts = [record["cg_iterations"] for record in run.directory.history()]
+        ends.append((run.codes(last), counts, read_array(run.directory.checkpoint(last, "z"))))
+    for codes, counts, z in ends[1:]:
+        np.testing.assert_array_equal(codes, ends[0][0])
+        assert counts == ends[0][1]
+        np.testing.assert_allclose(z, ends[0][2], atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [64, 130])
+def test_zones_take_few_iterations_more_than_one(run_of, monkeypatch, rows):
+    counts = []
+    for zone in (N, rows):
+        monkeypatch.setattr(zones, "ZONE_ROWS", zone)
+        run = run_of(2)
+        run.learn()
+        counts.append([record["cg_iterations"] for record in run.directory.history()])
+    assert max(counts[1]) <= 1.5 * max(counts[0])
