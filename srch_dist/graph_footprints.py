@@ -6,6 +6,7 @@ releasing them where the task does; the peak is what the plan reckons with.
 
 from __future__ import annotations
 
+from srch_dist.kernels.aggregation import coarse_unknowns
 from srch_dist.kernels.clusters import PROJECTED, routing_clusters, sample_size
 from srch_dist.kernels.edges import CONNECTED_EDGES
 from srch_dist.kernels.laplacian import DISTANCE_VALUES, TILE_ROWS
@@ -33,8 +34,16 @@ _TERM_EDGES = 1 << 20
 # An edge of a tile of the system: its weight, length, S, owner and value, in several forms.
 _SYSTEM_TILE_BYTES = 64
 # A row while rows are aggregated: its pieces of a hierarchy, and what becomes of them, over all
-# levels. An edge of a zone meanwhile: it is copied about twice.
-_PIECE_BYTES, _CASCADE_BYTES, _ZONE_EDGE_BYTES = 54, 44, 48
+# levels. An edge of a zone meanwhile, as the block has it, as the zone does, and as it is matched.
+_PIECE_BYTES, _CASCADE_BYTES, _ZONE_EDGE_BYTES = 54, 44, 84
+# A row where there are several zones. What is left of a zone: up to four edges and a quarter of a
+# node a row. In the one task that takes what is left of all: up to one edge and a quarter of a
+# node a row, numbers of both, and what matching takes. Measured on a clustered graph of 26 ends of
+# edges a row in zones of 65,536 rows, whose ends cut a quarter of the edges.
+_LEFT_BYTES, _REST_BYTES = 70, 110
+# Slots of the aggregates that blocks share, a row; a quarter of the rows where two blocks cut one
+# zone. Their values in the one task that adds them up, before and after; those of a block.
+_SHARED_ROWS, _SHARED_VALUES, _OWN_VALUES = 0.25, 7 * 8, 3 * 8
 
 
 def neighbour_bytes(sizes: Sizes) -> int:
@@ -117,20 +126,37 @@ def solve_bytes(sizes: Sizes) -> int:
     """Memory of the Z-step on the resident rows, for the columns that are solved at a time."""
     itemsize, rows = vector_dtype(sizes.config).itemsize, sizes.resident
     edges = rows * sizes.edges_a_row
-    zone = min(rows, ZONE_ROWS) * sizes.edges_a_row
+    zone = min(sizes.rows, ZONE_ROWS) * sizes.edges_a_row
     task = Tally()
     task.hold(_block_bytes(sizes))
     task.hold(int(0 if sizes.spilled else edges * (4 + itemsize)))  # lengths, and the matrix
     task.hold(rows * itemsize)  # its diagonal
     task.pass_by(int(min(rows, TILE_ROWS) * sizes.edges_a_row * _SYSTEM_TILE_BYTES))
-    if sizes.config.solver.coarse != "off":
+    shared = 0
+    if coarse_unknowns(sizes.rows, sizes.config.solver.coarse):
         pieces = task.hold(_PIECE_BYTES * rows)
         task.pass_by(int(zone * _ZONE_EDGE_BYTES))
+        if sizes.rows > ZONE_ROWS:
+            left = task.hold(_LEFT_BYTES * rows)
+            task.pass_by(int(zone * _ZONE_EDGE_BYTES))
+            task.pass_by(_REST_BYTES * sizes.rows)
+            task.release(left)
         task.hold(_CASCADE_BYTES * rows)
         task.release(pieces)
+        shared = shared_bytes(sizes)
+    task.hold(shared)
     # An update holds six vectors and makes five; three more are the halo and its rows joined.
     task.hold(14 * rows * sizes.columns * itemsize)
     return task.peak
+
+
+def shared_bytes(sizes: Sizes) -> int:
+    """What the blocks' shared aggregates take in the Z-step where there are several blocks."""
+    if sizes.resident == sizes.rows:
+        return 0
+    slots = _SHARED_ROWS * sizes.rows
+    own = min(slots, 2 * sizes.resident)
+    return int(sizes.columns * (slots * _SHARED_VALUES + own * _OWN_VALUES))
 
 
 def length_bytes(sizes: Sizes) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from srch_dist.kernels.laplacian import row_tiles
 from srch_dist.kernels.sizes import Sized
 
 IntArray = NDArray[np.int64]
@@ -161,12 +162,7 @@ def match_nodes(nodes: Nodes, end: np.ufunc = np.maximum) -> tuple[IntArray, int
     to a cluster elsewhere is left alone.
     """
     count = len(nodes)
-    i, j, strength = _strong_edges(nodes, end)
-    top = np.zeros(count)
-    starts = _run_starts(i)
-    top[i[starts]] = np.maximum.reduceat(strength, starts) if len(i) else 0.0
-    inside = j < count
-    i, j, strength = i[inside], j[inside], strength[inside]
+    i, j, strength, top = _strong_edges(nodes, end)
     among = strength >= _AMONG * np.maximum(top[i], top[j])
     leader, free = _pair_up(count, i[among], j[among], strength[among])
     joins = free[i] & ~free[j] & (strength >= top[i])
@@ -176,20 +172,39 @@ def match_nodes(nodes: Nodes, end: np.ufunc = np.maximum) -> tuple[IntArray, int
     return numbers[leader], int(np.count_nonzero(leads))
 
 
-def _strong_edges(nodes: Nodes, end: np.ufunc) -> tuple[IntArray, IntArray, Row]:
-    """Ends (edges,) and strengths (edges,), row by row, of the edges that are felt."""
+def _strong_edges(nodes: Nodes, end: np.ufunc) -> tuple[NDArray[Any], NDArray[Any], Row, Row]:
+    """Edges between nodes that are felt, row by row, and the strongest (m,) of each node.
+
+    Edges are both ends (edges,) and strengths (edges,); the strongest may lead elsewhere.
+    """
     coupling, diagonal = nodes.coupling, np.concatenate([nodes.diagonal, nodes.outer])
-    i = np.repeat(np.arange(len(nodes)), np.diff(coupling.indptr))
-    j = coupling.indices.astype(np.int64)
-    felt = coupling.data > _STRONG * end(diagonal[i], diagonal[j])
-    felt &= i != j
-    i, j = i[felt], j[felt]
-    strength = coupling.data[felt] / np.maximum(diagonal[i], diagonal[j])
-    return i, j, strength * (1 + 1e-6 * _hash_pairs(np.minimum(i, j), np.maximum(i, j)))
+    top = np.zeros(len(nodes))
+    found = []
+    # Some rows at a time: edges are what takes memory.
+    for tile in row_tiles(len(nodes)):
+        part = slice(coupling.indptr[tile.start], coupling.indptr[tile.stop])
+        i, j, weights = _starts_of(coupling, tile), coupling.indices[part], coupling.data[part]
+        felt = (weights > _STRONG * end(diagonal[i], diagonal[j])) & (i != j)
+        i, j = i[felt], j[felt]
+        strength = weights[felt] / np.maximum(diagonal[i], diagonal[j])
+        strength *= 1 + 1e-6 * _hash_pairs(np.minimum(i, j), np.maximum(i, j))
+        starts = _run_starts(i)
+        if len(i):
+            top[i[starts]] = np.maximum.reduceat(strength, starts)
+        inside = j < len(nodes)
+        found.append((i[inside], j[inside], strength[inside]))
+    i, j, strength = (np.concatenate(column) for column in zip(*found, strict=True))
+    return i, j, strength, top
+
+
+def _starts_of(coupling: scipy.sparse.csr_array, rows: slice) -> NDArray[Any]:
+    """The row (edges,) of each entry of some rows, of the narrow type of the columns."""
+    numbers = np.arange(rows.start, rows.stop, dtype=coupling.indices.dtype)
+    return np.repeat(numbers, np.diff(coupling.indptr[rows.start : rows.stop + 1]))
 
 
 def _pair_up(
-    nodes: int, i: IntArray, j: IntArray, strength: Row
+    nodes: int, i: NDArray[Any], j: NDArray[Any], strength: Row
 ) -> tuple[IntArray, NDArray[np.bool_]]:
     """The lower number (nodes,) of the pair of each node, and which nodes (nodes,) have none."""
     leader = np.arange(nodes)
@@ -210,7 +225,7 @@ def _pair_up(
     return leader, free
 
 
-def _run_starts(i: IntArray) -> IntArray:
+def _run_starts(i: NDArray[Any]) -> IntArray:
     """Where each run of equal values begins."""
     return np.flatnonzero(np.concatenate([[True], i[1:] != i[:-1]])) if len(i) else i
 
@@ -230,14 +245,12 @@ def _contract(
     coupling: scipy.sparse.csr_array, mates: IntArray, count: int, outer: int
 ) -> tuple[scipy.sparse.csr_array, Row]:
     """Weights (count, count + outer) between aggregates, and (count,) twice that inside each."""
-    i = mates[np.repeat(np.arange(len(mates)), np.diff(coupling.indptr))]
-    j = np.concatenate([mates, count + np.arange(outer)])[coupling.indices]
-    inside = i == j
-    inner = _add_up(i[inside], coupling.data[inside], count)
-    outside = ~inside
-    pairs = scipy.sparse.coo_array(
-        (coupling.data[outside], (i[outside], j[outside])), shape=(count, count + outer)
-    )
+    numbers = np.concatenate([mates, count + np.arange(outer)]).astype(coupling.indices.dtype)
+    i, j = numbers[_starts_of(coupling, slice(0, len(mates)))], numbers[coupling.indices]
+    outside = i != j
+    inner = _add_up(i[~outside], coupling.data[~outside], count)
+    i, j = i[outside], j[outside]
+    pairs = scipy.sparse.coo_array((coupling.data[outside], (i, j)), shape=(count, count + outer))
     contracted = scipy.sparse.csr_array(pairs)
     contracted.sort_indices()
     return contracted, inner
@@ -248,7 +261,7 @@ def _add_up(numbers: IntArray, values: Row, count: int) -> Row:
     return sums
 
 
-def _hash_pairs(low: IntArray, high: IntArray) -> NDArray[Any]:
+def _hash_pairs(low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
     """Values in [0, 1) (m,) that follow from both numbers."""
     mixed = low.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + high.astype(np.uint64)
     mixed ^= mixed >> np.uint64(31)

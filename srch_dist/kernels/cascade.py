@@ -88,8 +88,8 @@ class Cascade(Sized):
     def precondition_whole(self, residual: Array, space: SharedSpace) -> Array:
         """`precondition` where this block is all there is."""
         levels = self._levels(residual)
-        correction = space.solve(space.add_up([self._pick(levels)]))
-        return self._descend(levels, correction[space.slots[0]])
+        sums = space.add_up([self._pick(levels)])
+        return self._descend(levels, space.correct(sums, space.solve(sums), self.own_slots))
 
     def _levels(self, values: Array) -> list[Array]:
         levels = [values]
@@ -139,10 +139,16 @@ class SharedSpace(Sized):
         return total
 
     def solve(self, sums: Matrix) -> Matrix:
-        """Corrections (width, l) from sums (width, l)."""
-        result: Matrix = self.inverse[:, None] * sums
-        first = len(sums) - len(self.dense)
-        result[first:] = self.dense @ sums[first:]
+        """Corrections (m, l) of the coarse unknowns, from all sums (width, l)."""
+        corrections: Matrix = self.dense @ sums[len(sums) - len(self.dense) :]
+        return corrections
+
+    def correct(self, sums: Matrix, coarse: Matrix, slots: IntArray) -> Matrix:
+        """Corrections (own, l) of some ``slots`` (own,), from all sums and `solve` of them."""
+        result: Matrix = self.inverse[slots, None] * sums[slots]
+        unknowns = slots - (len(sums) - len(coarse))
+        chosen = np.flatnonzero(unknowns >= 0)
+        result[chosen] = coarse[unknowns[chosen]]
         return result
 
 

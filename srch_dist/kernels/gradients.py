@@ -69,11 +69,11 @@ class Coefficients(Sized):
 
 @dataclass(frozen=True)
 class SharedSums(Sized):
-    """P'r and P's over all blocks, (width, l), and the corrections (width, l) of the coming r."""
+    """P'r and P's over all blocks, (width, l), and corrections (m, l) of the coarse unknowns."""
 
     residual: Matrix
     direction: Matrix
-    correction: Matrix
+    coarse: Matrix
 
 
 def begin(system: SystemBlock, b: Array, x: Array, x_halo: Array) -> Vectors:

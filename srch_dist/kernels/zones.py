@@ -91,6 +91,8 @@ def number_nodes(zones: Sequence[tuple[NDArray[np.int32], Row]]) -> Numbering:
 def renumber_zone(zone: Zone, number: int, numbering: Numbering) -> Nodes:
     """The nodes of zone ``number`` with their edges (m, nodes of all zones)."""
     nodes, ends = zone.nodes, numbering.diagonal
+    if not len(zone.outer) and len(nodes) == len(ends):
+        return nodes
     start, stop = numbering.starts[number : number + 2]
     targets = np.concatenate([np.arange(start, stop), numbering.rows[zone.outer]])
     edges = scipy.sparse.csr_array(
@@ -117,6 +119,8 @@ def _felt(
 
 def join_zones(zones: Sequence[Nodes]) -> Nodes:
     """The nodes of all zones as `renumber_zone` left them."""
+    if len(zones) == 1:
+        return zones[0]
     coupling = scipy.sparse.vstack([zone.coupling for zone in zones], format="csr")
     diagonal, mass, corrected = (
         np.concatenate([getattr(zone, name) for zone in zones])

@@ -16,10 +16,10 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist import execution
-from srch_dist.kernels.aggregation import build_hierarchy, row_nodes
+from srch_dist.kernels.aggregation import Nodes, build_hierarchy, row_nodes
 from srch_dist.kernels.cascade import SplitHierarchy, split_hierarchy
 from srch_dist.kernels.edges import distinct
-from srch_dist.kernels.laplacian import GraphBlock, SystemBlock, local_columns
+from srch_dist.kernels.laplacian import GraphBlock, SystemBlock, index_type, local_columns
 from srch_dist.kernels.sizes import Sized
 from srch_dist.kernels.zones import (
     Numbering,
@@ -144,14 +144,15 @@ def _zone_part(
     own = slice(run.low - block.first_row, run.high - block.first_row)
     matrix = system.off_diagonal[own]
     numbers = np.concatenate([block.first_row + np.arange(block.rows), block.halo])
+    kind = index_type(0, max(zone[1], int(numbers.max()) + 1))
     seen = distinct(matrix.indices)
     seen = seen[(numbers[seen] < zone[0]) | (numbers[seen] >= zone[1])]
     seen = seen[np.argsort(numbers[seen])]
     return _ZonePart(
         system.diagonal[own].astype(np.float64),
         np.diff(matrix.indptr),
-        numbers[matrix.indices],
-        -matrix.data.astype(np.float64),
+        numbers.astype(kind)[matrix.indices],
+        -matrix.data,
         numbers[seen],
         np.concatenate([system.diagonal, halo])[seen].astype(np.float64),
     )
@@ -161,6 +162,15 @@ def _reduce(
     zone: tuple[int, int], ends: tuple[tuple[int, int], ...], beta: float, *parts: _ZonePart
 ) -> tuple[SplitHierarchy, Zone]:
     """The zone's hierarchy, cut at the ``ends`` of the parts' rows, and what is left."""
+    nodes, outer = _zone_nodes(zone, beta, parts)
+    hierarchy, left = reduce_zone(nodes, outer)
+    return split_hierarchy(hierarchy, [np.arange(low, high) for low, high in ends]), left
+
+
+def _zone_nodes(
+    zone: tuple[int, int], beta: float, parts: Sequence[_ZonePart]
+) -> tuple[Nodes, IntArray]:
+    """The rows of a zone as nodes, and the row numbers elsewhere that they have edges to."""
     rows = zone[1] - zone[0]
     diagonal, counts, columns, values, outer, far = (
         np.concatenate([getattr(part, name) for part in parts])
@@ -169,10 +179,10 @@ def _reduce(
     outer, first = np.unique(outer, return_index=True)
     indptr = np.cumsum(np.concatenate([[0], counts]))
     coupling = scipy.sparse.csr_array(
-        (values, local_columns(zone, outer, columns), indptr), shape=(rows, rows + len(outer))
+        (values.astype(np.float64), local_columns(zone, outer, columns), indptr),
+        shape=(rows, rows + len(outer)),
     )
-    hierarchy, left = reduce_zone(row_nodes(coupling, diagonal, beta, far[first]), outer)
-    return split_hierarchy(hierarchy, [np.arange(low, high) for low, high in ends]), left
+    return row_nodes(coupling, diagonal, beta, far[first]), outer
 
 
 def _labels(zone: Zone) -> tuple[Array, Array]:

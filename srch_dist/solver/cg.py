@@ -122,7 +122,7 @@ def _solve_blocks(
     vectors = _each(kernels.begin, systems, right, start, graph.exchange(start))
     restricted = _each(_restrict_residual, cascades, vectors)
     sums = execution.task(_first_sums, space, *restricted)
-    steps = _each(_first_step, cascades, vectors, _shares(_first_share, sums, preconditioner))
+    steps = _each(_first_step, cascades, vectors, _shares(_correction, sums, preconditioner))
     products = _products(graph, systems, steps, None)
     parts = _each(_block_parts, cascades, steps, products)
     norms = _each(kernels.squared_norms, right)
@@ -165,7 +165,8 @@ def _products(
 
 def _shares(function: Any, common: Delayed, preconditioner: Preconditioner) -> list[Delayed]:
     """What ``function`` takes for each block, of what all have in common and the block's slots."""
-    return [execution.task(function, common, slots) for slots in preconditioner.slots]
+    space = preconditioner.space
+    return [execution.task(function, space, common, slots) for slots in preconditioner.slots]
 
 
 def _each(function: Any, *columns: Sequence[Delayed]) -> list[Delayed]:
@@ -180,12 +181,12 @@ def _first_sums(space: SharedSpace, *restricted: Array) -> SharedSums:
     return kernels.first_sums(space, space.add_up(restricted))
 
 
-def _first_share(sums: SharedSums, slots: Array) -> Array:
-    return sums.correction[slots]
+def _correction(space: SharedSpace, sums: SharedSums, slots: Array) -> Array:
+    return space.correct(sums.residual, sums.coarse, slots)
 
 
-def _share(current: _Scalars, slots: Array) -> _Share:
-    return _Share(current.coefficients, current.sums.correction[slots])
+def _share(space: SharedSpace, current: _Scalars, slots: Array) -> _Share:
+    return _Share(current.coefficients, _correction(space, current.sums, slots))
 
 
 def _first_step(cascade: Cascade, vectors: Vectors, correction: Array) -> _Step:

@@ -146,9 +146,12 @@ def applied(coupling, cuts=None, zones=None):
     cuts = cuts or [0, coupling.shape[0]]
     parts = [np.eye(cuts[-1])[low:high] for low, high in pairwise(cuts)]
     sums = space.add_up([c.restrict(part) for c, part in zip(cascades, parts, strict=True)])
-    correction = space.solve(sums)
+    found = space.solve(sums)
     return np.concatenate(
-        [c.precondition(p, correction[c.own_slots]) for c, p in zip(cascades, parts, strict=True)]
+        [
+            c.precondition(part, space.correct(sums, found, c.own_slots))
+            for c, part in zip(cascades, parts, strict=True)
+        ]
     )
 
 

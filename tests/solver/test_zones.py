@@ -44,9 +44,9 @@ def applied(run):
     vectors = np.random.default_rng(5).normal(size=(N, 4))
     parts = [vectors[slice(*plan.block_span(b))] for b in plan.blocks]
     sums = space.add_up([c.restrict(part) for c, part in zip(cascades, parts, strict=True)])
-    correction = space.solve(sums)
+    coarse = space.solve(sums)
     result = [
-        cascade.precondition(part, correction[slots])
+        cascade.precondition(part, space.correct(sums, coarse, slots))
         for cascade, part, slots in zip(cascades, parts, space.slots, strict=True)
     ]
     first = len(space.inverse) - len(space.dense)
