@@ -88,6 +88,8 @@ class MethodConfig:
     """Turn the scores towards the corners of the cube before their signs are taken."""
     rebase: bool = True
     """Re-weight the edges by Eq. 15 after each Z-step; off keeps S = 1."""
+    drop: Annotated[float, Field(ge=0, lt=1)] = 1e-4
+    """Z-step: edges of which lambda C S^2 is below this share of beta are left out; 0 keeps all."""
     iterations: PositiveInt = 20
     """Most outer iterations."""
     stop: Literal["changed_bits", "objective"] = "changed_bits"
@@ -152,6 +154,7 @@ _PRESETS: dict[str, MethodConfig] = {
         threshold=1e-5,
         weights="equal",
         rotate=False,
+        drop=0.0,
         directions=0,
         encoder="projection",
     ),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from srch_dist import execution
 from srch_dist.config import TrainConfig
 from srch_dist.kernels.bits import unpack_codes
+from srch_dist.kernels.laplacian import SystemRule
 from srch_dist.planning import Plan
 from srch_dist.rebasing import Rebased
 from srch_dist.sizes import vector_dtype
@@ -124,11 +125,17 @@ def _make_systems(
     plan, folder = graph.plan, graph.scratch("system")
     alpha = np.inf if rebased is None else rebased.alpha
     lengths: Sequence[Any] = rebased.distances if rebased else [None] * len(plan.blocks)
-    rule = (alpha, beta, config.method.lam, vector_dtype(config))
+    method = config.method
+    rule = SystemRule(beta, method.lam, vector_dtype(config), method.drop)
     return execution.keep(
         [
             execution.task(
-                make_system, graph.blocks[b], lengths[b], *rule, folder and folder / f"{b:06d}"
+                make_system,
+                graph.blocks[b],
+                lengths[b],
+                alpha,
+                rule,
+                folder and folder / f"{b:06d}",
             )
             for b in plan.blocks
         ]

@@ -129,7 +129,8 @@ def solve_bytes(sizes: Sizes) -> int:
     zone = min(sizes.rows, ZONE_ROWS) * sizes.edges_a_row
     task = Tally()
     task.hold(_block_bytes(sizes))
-    task.hold(int(0 if sizes.spilled else edges * (4 + itemsize)))  # lengths, and the matrix
+    # Lengths, and the matrix with columns of its own, since it may have fewer edges.
+    task.hold(int(0 if sizes.spilled else edges * (4 + 4 + itemsize)))
     task.hold(rows * itemsize)  # its diagonal
     task.pass_by(int(min(rows, TILE_ROWS) * sizes.edges_a_row * _SYSTEM_TILE_BYTES))
     shared = 0

@@ -14,6 +14,8 @@ from srch_dist.kernels.laplacian import (
     GraphBlock,
     StreamedRows,
     SystemBlock,
+    SystemRule,
+    row_ends,
     row_tiles,
     semantic_weights,
     system_block,
@@ -28,15 +30,13 @@ def make_system(
     block: GraphBlock,
     lengths: EdgeValues | None,
     alpha: float,
-    beta: float,
-    lam: float,
-    dtype: np.dtype[Any],
+    rule: SystemRule,
     folder: Path | None,
 ) -> SystemBlock:
     """The system of a block whose edges have the squared ``lengths`` (edges,).
 
-    ``lengths`` None or α infinite is S = 1. The values of the edges go to ``folder`` where there
-    is one, and are the same as those in memory.
+    ``lengths`` None or α infinite is S = 1. What is left of the edges goes to ``folder`` where
+    there is one, and is the same as in memory.
     """
     if lengths is None or np.isinf(alpha):
         weigh = None
@@ -44,18 +44,22 @@ def make_system(
         known = lengths
 
         def weigh(part: slice) -> Array:
-            return semantic_weights(known[part].astype(np.float64), alpha, lam)
+            return semantic_weights(known[part].astype(np.float64), alpha, rule.lam)
 
     if folder is None:
-        return system_block(block, weigh, beta, lam, dtype)
-    diagonal = np.empty(block.rows, dtype=dtype)
+        return system_block(block, weigh, rule)
+    diagonal = np.empty(block.rows, dtype=rule.dtype)
+    counts: list[Array] = []
 
     def runs() -> Iterator[dict[str, Array]]:
         for rows in row_tiles(block.rows):
-            diagonal[rows], values = system_rows(block, rows, weigh, beta, lam)
-            yield {"values": values}
+            found = system_rows(block, rows, weigh, rule)
+            diagonal[rows] = found.diagonal
+            counts.append(found.counts)
+            yield {"columns": found.columns, "values": found.values}
 
-    stored = spill_runs(folder, {"values": dtype}, runs())
+    kind = block.indptr.dtype
+    stored = spill_runs(folder, {"columns": kind, "values": rule.dtype}, runs())
     width = block.rows + len(block.halo)
-    matrix = StreamedRows(block.indptr, block.columns, stored["values"], width)
+    matrix = StreamedRows(row_ends(counts, kind), stored["columns"], stored["values"], width)
     return SystemBlock(diagonal, matrix)

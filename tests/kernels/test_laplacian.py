@@ -5,6 +5,7 @@ import reference
 from srch_dist.kernels import laplacian
 from srch_dist.kernels.laplacian import (
     GraphBlock,
+    SystemRule,
     distance_runs,
     edge_terms,
     edge_values,
@@ -80,7 +81,7 @@ def test_rows_of_the_system_equal_those_of_the_dense_matrix(graphs, z, span):
     block = block_of(graphs, span)
     h = reference.full_laplacian(graphs, reference.unit_weights(graphs))
     expected = (BETA * np.eye(N) + LAM * h) @ z
-    system = system_block(block, None, BETA, LAM, DOUBLE)
+    system = system_block(block, None, SystemRule(BETA, LAM, DOUBLE))
     np.testing.assert_allclose(apply(system, block, span, z), expected[slice(*span)], rtol=1e-12)
 
 
@@ -92,12 +93,51 @@ def test_rebased_edges_weigh_with_the_square_of_s(graphs, z, span):
     expected = (BETA * np.eye(N) + LAM * reference.full_laplacian(graphs, s)) @ z
     lengths = edge_distances(block, z[slice(*span)], z[block.halo])
     semantic = semantic_weights(lengths, 0.5, LAM)
-    system = system_block(block, semantic.__getitem__, BETA, LAM, DOUBLE)
+    system = system_block(block, semantic.__getitem__, SystemRule(BETA, LAM, DOUBLE))
     np.testing.assert_allclose(apply(system, block, span, z), expected[slice(*span)], rtol=1e-12)
 
 
+@pytest.mark.parametrize("span", SPANS)
+def test_edges_that_do_not_matter_are_left_out_of_both_ends(graphs, z, span):
+    block = block_of(graphs, span)
+    _, s = reference.s_step(graphs, z, reference.Options(alpha=0.5, lam=LAM))
+    coupling = -LAM * reference.full_laplacian(graphs, s)
+    np.fill_diagonal(coupling, 0.0)
+    drop = float(np.median(coupling[coupling > 0])) / BETA
+    kept = np.where(coupling >= drop * BETA, coupling, 0.0)
+    assert 0 < np.count_nonzero(kept) < np.count_nonzero(coupling)
+    expected = (BETA * np.eye(N) + np.diag(kept.sum(axis=1)) - kept) @ z
+    lengths = edge_distances(block, z[slice(*span)], z[block.halo])
+    semantic = semantic_weights(lengths, 0.5, LAM)
+    system = system_block(block, semantic.__getitem__, SystemRule(BETA, LAM, DOUBLE, drop))
+    assert system.off_diagonal.nnz == np.count_nonzero(kept[slice(*span)])
+    np.testing.assert_allclose(apply(system, block, span, z), expected[slice(*span)], rtol=1e-12)
+
+
+def test_dropping_changes_z_by_no_more_than_it_says(graphs, z):
+    block = block_of(graphs, (0, N))
+    lengths = edge_distances(block, z, z[:0])
+    semantic = semantic_weights(lengths, 0.5, LAM)
+    coupling = LAM * block.weights * semantic**2 / BETA
+    for drop in np.quantile(coupling, [0.1, 0.5, 0.9]):
+        whole, less = (
+            system_block(block, semantic.__getitem__, SystemRule(BETA, LAM, DOUBLE, share))
+            for share in (0.0, drop)
+        )
+        assert less.off_diagonal.nnz < whole.off_diagonal.nnz
+        found = [
+            np.linalg.solve(np.diag(s.diagonal) + s.off_diagonal.toarray(), BETA * np.sign(z))
+            for s in (whole, less)
+        ]
+        most = np.diff(block.indptr).max()
+        change = np.linalg.norm(found[1] - found[0], axis=0)
+        assert np.all(change <= 2 * drop * most * np.linalg.norm(found[0], axis=0))
+
+
 def test_system_has_the_dtype_asked_for(graphs):
-    system = system_block(block_of(graphs, (0, 11)), None, BETA, LAM, np.dtype(np.float32))
+    system = system_block(
+        block_of(graphs, (0, 11)), None, SystemRule(BETA, LAM, np.dtype(np.float32))
+    )
     assert system.diagonal.dtype == system.off_diagonal.dtype == np.float32
 
 

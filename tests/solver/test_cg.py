@@ -9,7 +9,7 @@ from scipy.sparse.linalg import spsolve
 from srch_dist import execution
 from srch_dist.config import SolverConfig
 from srch_dist.errors import SrchError
-from srch_dist.kernels.laplacian import system_block
+from srch_dist.kernels.laplacian import SystemRule, system_block
 from srch_dist.solver.cg import solve
 from srch_dist.solver.coarse import build_preconditioner
 
@@ -64,7 +64,10 @@ def blocks_of(graph, values):
 
 def run_solver(graph, right, start=None, **options):
     kind = np.dtype(right.dtype)
-    systems = [execution.task(system_block, block, None, BETA, LAM, kind) for block in graph.blocks]
+    systems = [
+        execution.task(system_block, block, None, SystemRule(BETA, LAM, kind))
+        for block in graph.blocks
+    ]
     start = np.zeros_like(right) if start is None else start
     options = SolverConfig(**{"fused": 4, "coarse": "on", **options})
     solution, last = solve(

@@ -9,7 +9,7 @@ from conftest import read_array, read_codes
 
 from srch_dist import execution
 from srch_dist.kernels import laplacian
-from srch_dist.kernels.laplacian import system_block
+from srch_dist.kernels.laplacian import SystemRule, system_block
 from srch_dist.solver.systems import make_system
 from srch_dist.storage.spill import SpilledValues
 
@@ -52,21 +52,22 @@ def test_blocks_on_disk_hold_what_those_in_memory_do(pair):
             np.testing.assert_array_equal(found[:], getattr(block, name))
 
 
+@pytest.mark.parametrize("drop", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_products_are_the_same_to_the_bit(pair, tmp_path, dtype):
+def test_products_are_the_same_to_the_bit(pair, tmp_path, dtype, drop):
     kept, spilled = (execution.run_all(run.graph().blocks) for run in pair())
     rng = np.random.default_rng(0)
     for b, (block, other) in enumerate(zip(kept, spilled, strict=True)):
         lengths = rng.random(len(block.columns)).astype(np.float32)
-        known = {"lengths": lengths, "alpha": 0.3, "beta": 1.0, "lam": 10.0}
-        known["dtype"] = np.dtype(dtype)
+        rule = SystemRule(1.0, 10.0, np.dtype(dtype), drop)
+        known = {"lengths": lengths, "alpha": 0.3, "rule": rule}
         system = make_system(block, **known, folder=None)
         streamed = make_system(other, **known, folder=tmp_path / str(b))
         own = rng.normal(size=(block.rows, 5)).astype(dtype)
         halo = rng.normal(size=(len(block.halo), 5)).astype(dtype)
         np.testing.assert_array_equal(system.diagonal, streamed.diagonal)
         np.testing.assert_array_equal(streamed.apply(own, halo), system.apply(own, halo))
-        whole = system_block(block, None, 1.0, 10.0, np.dtype(dtype)).off_diagonal
+        whole = system_block(block, None, rule).off_diagonal
         assert (system.off_diagonal != whole).nnz > 0  # the lengths count
 
 

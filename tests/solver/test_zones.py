@@ -9,7 +9,7 @@ from srch_dist import execution
 from srch_dist.config import SolverConfig
 from srch_dist.kernels import zones
 from srch_dist.kernels.cascade import row_unknowns
-from srch_dist.kernels.laplacian import system_block
+from srch_dist.kernels.laplacian import SystemRule, system_block
 from srch_dist.solver.coarse import build_preconditioner
 
 N, BETA, LAM = 300, 1.0, 10.0
@@ -38,7 +38,9 @@ def applied(run):
     """M⁻¹ of random vectors (n, 4), and the coarse unknown (n,) of each row."""
     graph, plan = run.graph(), run.plan
     kind = np.dtype(np.float64)
-    systems = [execution.task(system_block, b, None, BETA, LAM, kind) for b in graph.blocks]
+    systems = [
+        execution.task(system_block, b, None, SystemRule(BETA, LAM, kind)) for b in graph.blocks
+    ]
     found = build_preconditioner(graph, systems, BETA, SolverConfig(coarse="on"))
     *cascades, space = execution.run_all([*found.cascades, found.space])
     vectors = np.random.default_rng(5).normal(size=(N, 4))
