@@ -36,14 +36,15 @@ _SYSTEM_TILE_BYTES = 64
 # A row while rows are aggregated: its pieces of a hierarchy, and what becomes of them, over all
 # levels. An edge of a zone meanwhile, as the block has it, as the zone does, and as it is matched.
 _PIECE_BYTES, _CASCADE_BYTES, _ZONE_EDGE_BYTES = 54, 44, 84
-# A row where there are several zones. What is left of a zone: up to four edges and a quarter of a
-# node a row. In the one task that takes what is left of all: up to one edge and a quarter of a
-# node a row, numbers of both, and what matching takes. Measured on a clustered graph of 26 ends of
-# edges a row in zones of 65,536 rows, whose ends cut a quarter of the edges.
-_LEFT_BYTES, _REST_BYTES = 70, 110
-# Slots of the aggregates that blocks share, a row; a quarter of the rows where two blocks cut one
-# zone. Their values in the one task that adds them up, before and after; those of a block.
-_SHARED_ROWS, _SHARED_VALUES, _OWN_VALUES = 0.25, 7 * 8, 3 * 8
+# A row where there are several zones. What is left of a zone: up to four edges and half a node a
+# row. In the one task that takes what is left of all: up to one edge and half a node a row, what
+# matching takes, and the levels above, whole and split. Measured on a clustered graph of 26 ends
+# of edges a row in zones of 65,536 rows, whose ends cut a third of the edges.
+_LEFT_BYTES, _REST_BYTES = 70, 170
+# Slots of the aggregates that blocks share, a row where there are several zones, and a row of a
+# zone that is cut (measured on the same graph). Vectors of the slots' values in the one task that adds
+# them up, before and after; those of a block.
+_SHARED_ROWS, _CUT_ROWS, _SHARED_VECTORS, _OWN_VECTORS = 0.1, 0.3, 7, 3
 
 
 def neighbour_bytes(sizes: Sizes) -> int:
@@ -155,9 +156,11 @@ def shared_bytes(sizes: Sizes) -> int:
     """What the blocks' shared aggregates take in the Z-step where there are several blocks."""
     if sizes.resident == sizes.rows:
         return 0
-    slots = _SHARED_ROWS * sizes.rows
+    cuts = min(sizes.rows, ZONE_ROWS * (-(-sizes.rows // sizes.resident) - 1))
+    slots = _CUT_ROWS * cuts + (_SHARED_ROWS * sizes.rows if sizes.rows > ZONE_ROWS else 0)
     own = min(slots, 2 * sizes.resident)
-    return int(sizes.columns * (slots * _SHARED_VALUES + own * _OWN_VALUES))
+    values = _SHARED_VECTORS * slots + _OWN_VECTORS * own
+    return int(sizes.columns * values * vector_dtype(sizes.config).itemsize)
 
 
 def length_bytes(sizes: Sizes) -> int:

@@ -32,8 +32,8 @@ _ROUNDS = 6
 _STRONG = 1e-3
 # Nodes pair along edges of at least this share of the strongest edge of either end.
 _AMONG = 0.5
-# A matching that leaves more nodes than this share is the last; in a zone, where what most of them
-# belong to is elsewhere, what remains would join what it hardly knows.
+# A matching after which more than this share of the tied nodes is left is the last; in a zone,
+# where what most of them belong to is elsewhere, what remains would join what it hardly knows.
 _SHRINK, _ZONE_SHRINK = 0.98, 0.8
 # Below this share of its diagonal, what ties an aggregate to others asks for no coarse unknown.
 _TIED = 1e-2
@@ -100,7 +100,7 @@ def row_nodes(
 
 
 def aggregate_zone(nodes: Nodes, least: int) -> tuple[Hierarchy, Nodes]:
-    """Aggregate nodes while there are more than ``least``, and what is left of them.
+    """Aggregate nodes while more than ``least`` are tied to others, and what is left of them.
 
     A node whose strongest edge goes elsewhere waits, so fewer may be aggregated.
     """
@@ -109,7 +109,7 @@ def aggregate_zone(nodes: Nodes, least: int) -> tuple[Hierarchy, Nodes]:
 
 
 def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
-    """Aggregate nodes that have no edge elsewhere until at most ``quota`` are left.
+    """Aggregate nodes that have no edge elsewhere until at most ``quota`` are tied to others.
 
     ``quota`` is the most coarse unknowns. Every matching is a level: since a level corrects only
     what those below leave, leaving some out saves little work and costs iterations.
@@ -119,7 +119,7 @@ def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
     if not parents:
         # A level to carry the coarse unknowns.
         parents, inverse = (np.arange(len(nodes)),), (np.zeros(len(nodes)),)
-    tied = left.diagonal - left.mass
+    tied = _ties(left)
     chosen = np.argsort(-tied, kind="stable")[:quota]
     top = np.sort(chosen[tied[chosen] > _TIED * left.diagonal[chosen]])
     inverse[-1][top] = 0.0
@@ -133,11 +133,13 @@ def _aggregate(
     parents: list[IntArray] = []
     inverse: list[Row] = []
     for _ in range(_PASSES):
-        if len(nodes) <= least:
+        # What is tied to nothing else is as good as it will be, however much of it there is.
+        tied = np.count_nonzero(_ties(nodes) > _TIED * nodes.diagonal)
+        if tied <= least:
             break
         for end in ends:
             mates, count = match_nodes(nodes, end)
-            if count <= shrink * len(nodes):
+            if len(nodes) - count >= (1 - shrink) * tied:
                 break
         else:
             break
@@ -145,6 +147,11 @@ def _aggregate(
         parents.append(mates)
         inverse.append(added)
     return tuple(parents), tuple(inverse), nodes
+
+
+def _ties(nodes: Nodes) -> Row:
+    """What ties each node (nodes,) to others and to rows elsewhere."""
+    return nodes.diagonal - nodes.mass
 
 
 def match_nodes(nodes: Nodes, end: np.ufunc = np.maximum) -> tuple[IntArray, int]:

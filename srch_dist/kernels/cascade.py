@@ -77,11 +77,11 @@ class Cascade(Sized):
         """The slots (own,) that the block has a part in, level by level."""
         return np.concatenate([np.empty(0, dtype=np.int64), *self.slots])
 
-    def restrict(self, values: Array) -> Matrix:
+    def restrict(self, values: Array) -> Array:
         """The block's part of the sums of its own slots (own, l), of ``values`` (rows, l)."""
         return self._pick(self._levels(values))
 
-    def precondition(self, residual: Array, correction: Matrix) -> Array:
+    def precondition(self, residual: Array, correction: Array) -> Array:
         """M⁻¹ times the residual (rows, l); ``correction`` (own, l) of the block's own slots."""
         return self._descend(self._levels(residual), correction)
 
@@ -97,12 +97,12 @@ class Cascade(Sized):
             levels.append(sums @ levels[-1])
         return levels
 
-    def _pick(self, levels: list[Array]) -> Matrix:
-        found = [np.empty((0, levels[0].shape[1]))]
+    def _pick(self, levels: list[Array]) -> Array:
+        found = [np.empty((0, levels[0].shape[1]), dtype=levels[0].dtype)]
         found += [values[places] for values, places in zip(levels[1:], self.places, strict=True)]
-        return np.concatenate(found, dtype=np.float64)
+        return np.concatenate(found)
 
-    def _descend(self, levels: list[Array], correction: Matrix) -> Array:
+    def _descend(self, levels: list[Array], correction: Array) -> Array:
         scales = [1 / self.diagonal, *self.inverse]
         ends = np.cumsum([0, *map(len, self.places)])
         above: Array | None = None
@@ -131,21 +131,21 @@ class SharedSpace(Sized):
     dense: Matrix
     slots: tuple[IntArray, ...]
 
-    def add_up(self, parts: Sequence[Matrix]) -> Matrix:
+    def add_up(self, parts: Sequence[Array]) -> Array:
         """The sums (width, l) of what each block has (own, l), in the order of the blocks."""
-        total = np.zeros((len(self.inverse), parts[0].shape[1]))
+        total = np.zeros((len(self.inverse), parts[0].shape[1]), dtype=parts[0].dtype)
         for slots, part in zip(self.slots, parts, strict=True):
             total[slots] += part
         return total
 
-    def solve(self, sums: Matrix) -> Matrix:
+    def solve(self, sums: Array) -> Array:
         """Corrections (m, l) of the coarse unknowns, from all sums (width, l)."""
-        corrections: Matrix = self.dense @ sums[len(sums) - len(self.dense) :]
-        return corrections
+        corrections = self.dense @ sums[len(sums) - len(self.dense) :].astype(np.float64)
+        return corrections.astype(sums.dtype)
 
-    def correct(self, sums: Matrix, coarse: Matrix, slots: IntArray) -> Matrix:
+    def correct(self, sums: Array, coarse: Array, slots: IntArray) -> Array:
         """Corrections (own, l) of some ``slots`` (own,), from all sums and `solve` of them."""
-        result: Matrix = self.inverse[slots, None] * sums[slots]
+        result: Array = self.inverse[slots, None].astype(sums.dtype) * sums[slots]
         unknowns = slots - (len(sums) - len(coarse))
         chosen = np.flatnonzero(unknowns >= 0)
         result[chosen] = coarse[unknowns[chosen]]

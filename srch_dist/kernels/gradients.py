@@ -40,7 +40,7 @@ class Parts(Sized):
     """
 
     dots: Matrix
-    shared: Matrix
+    shared: Array
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Coefficients(Sized):
 class SharedSums(Sized):
     """P'r and P's over all blocks, (width, l), and corrections (m, l) of the coarse unknowns."""
 
-    residual: Matrix
-    direction: Matrix
-    coarse: Matrix
+    residual: Array
+    direction: Array
+    coarse: Array
 
 
 def begin(system: SystemBlock, b: Array, x: Array, x_halo: Array) -> Vectors:
@@ -83,7 +83,7 @@ def begin(system: SystemBlock, b: Array, x: Array, x_halo: Array) -> Vectors:
 
 
 def block_parts(cascade: Cascade, vectors: Vectors, u: Array, w: Array) -> Parts:
-    """The block's share of an iteration's sums, in float64."""
+    """The block's share of an iteration's sums."""
     return Parts(column_dots(vectors, u, w), cascade.restrict(w))
 
 
@@ -104,19 +104,20 @@ def squared_norms(right: Array) -> Row:
     return norms
 
 
-def first_sums(space: SharedSpace, residual: Matrix) -> SharedSums:
+def first_sums(space: SharedSpace, residual: Array) -> SharedSums:
     """The first corrections, from P'r (width, l) over all blocks."""
     return SharedSums(residual, np.zeros_like(residual), space.solve(residual))
 
 
 def next_sums(
-    space: SharedSpace, previous: SharedSums, image: Matrix, c: Coefficients
+    space: SharedSpace, previous: SharedSums, image: Array, c: Coefficients
 ) -> SharedSums:
     """P'r after the coming update, from ``image`` = P'w (width, l), as `advance` does for r."""
     if not c.active.any() or len(image) == 0:
         return previous
-    direction = image + c.beta * previous.direction
-    residual = previous.residual - c.alpha * direction
+    alpha, beta = c.alpha.astype(image.dtype), c.beta.astype(image.dtype)
+    direction = image + beta * previous.direction
+    residual = previous.residual - alpha * direction
     return SharedSums(residual, direction, space.solve(residual))
 
 

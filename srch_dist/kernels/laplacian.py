@@ -230,10 +230,10 @@ class SystemRows:
     columns, values : (edges left,) local columns and values.
     """
 
-    diagonal: Matrix
+    diagonal: Array
     counts: NDArray[np.int64]
     columns: Array
-    values: Matrix
+    values: Array
 
 
 def system_block(

@@ -273,6 +273,22 @@ def test_what_is_left_of_a_tight_cluster_pairs_with_no_node_that_the_cluster_har
     assert len(np.unique(labels)) == 2
 
 
+@pytest.mark.parametrize("pairs", [0, 3000])
+def test_aggregates_that_are_tied_to_nothing_else_do_not_end_the_matching(pairs):
+    """A chain is aggregated to the end, however many clusters beside it are finished already."""
+    chain, quota = 512, 8
+    ones = np.ones(chain - 1)
+    blocks = [scipy.sparse.diags_array([ones, ones], offsets=[1, -1])]
+    blocks += [scipy.sparse.block_diag([[[0, 1], [1, 0]]] * pairs)] if pairs else []
+    coupling = scipy.sparse.csr_array(10.0 * scipy.sparse.block_diag(blocks))
+    diagonal = 1.0 + coupling.sum(axis=1)
+    hierarchy = build_hierarchy(row_nodes(coupling, diagonal, 1.0), quota)
+    labels = np.arange(chain)
+    for parents in hierarchy.parents:
+        labels = parents[labels]
+    assert len(np.unique(labels)) <= quota
+
+
 def test_a_left_over_node_joins_the_pair_of_its_strongest_neighbour():
     """A path of three rows: two pair up, the third joins them."""
     path = csr_array(np.diag([5.0, 4.0], 1) + np.diag([5.0, 4.0], -1))
