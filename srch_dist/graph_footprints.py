@@ -42,8 +42,8 @@ _PIECE_BYTES, _CASCADE_BYTES, _ZONE_EDGE_BYTES = 54, 44, 84
 # of edges a row in zones of 65,536 rows, whose ends cut a third of the edges.
 _LEFT_BYTES, _REST_BYTES = 70, 170
 # Slots of the aggregates that blocks share, a row where there are several zones, and a row of a
-# zone that is cut (measured on the same graph). Vectors of the slots' values in the one task that adds
-# them up, before and after; those of a block.
+# zone that is cut (measured on the same graph). Vectors of the slots' values in the one task that
+# adds them up, before and after; those of a block.
 _SHARED_ROWS, _CUT_ROWS, _SHARED_VECTORS, _OWN_VECTORS = 0.1, 0.3, 7, 3
 
 

@@ -278,9 +278,9 @@ def test_aggregates_that_are_tied_to_nothing_else_do_not_end_the_matching(pairs)
     """A chain is aggregated to the end, however many clusters beside it are finished already."""
     chain, quota = 512, 8
     ones = np.ones(chain - 1)
-    blocks = [scipy.sparse.diags_array([ones, ones], offsets=[1, -1])]
-    blocks += [scipy.sparse.block_diag([[[0, 1], [1, 0]]] * pairs)] if pairs else []
-    coupling = scipy.sparse.csr_array(10.0 * scipy.sparse.block_diag(blocks))
+    blocks = [diags_array([ones, ones], offsets=[1, -1])]
+    blocks += [block_diag([[[0, 1], [1, 0]]] * pairs)] if pairs else []
+    coupling = csr_array(10.0 * block_diag(blocks))
     diagonal = 1.0 + coupling.sum(axis=1)
     hierarchy = build_hierarchy(row_nodes(coupling, diagonal, 1.0), quota)
     labels = np.arange(chain)
