@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from srch_dist.cli import output, parse, run_command
-from srch_dist.cluster import Demands, connect
+from srch_dist.cluster import Demands, connect, tls_files
+from srch_dist.config import TlsConfig
 from srch_dist.encoding import encode_store
 from srch_dist.progress import on_console
 from srch_dist.storage.features import open_store
@@ -33,6 +34,7 @@ class _Options:
     """Worker processes of the local cluster; one a core when absent."""
     memory_limit: str = "2GiB"
     """Memory a worker of the local cluster."""
+    tls: TlsConfig = field(default_factory=TlsConfig)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,7 +49,8 @@ def _encode(arguments: Sequence[str] | None) -> None:
     progress = on_console()
     folder = Path(options.out).absolute().parent
     demands = Demands(reads=(run.path, Path(store.path)), writes=(folder,))
-    with connect(options.scheduler, options.workers, options.memory_limit, progress, demands):
+    tls = tls_files(options.tls)
+    with connect(options.scheduler, options.workers, options.memory_limit, progress, demands, tls):
         path = encode_store(options.model, options.data, options.modality, options.out, progress)
     output().print(f"codes: {path}", soft_wrap=True, highlight=False)
 

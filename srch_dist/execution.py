@@ -9,21 +9,29 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import dask
 import dask.base
+import dask.utils
 import distributed
 from dask.delayed import Delayed, delayed
 
+from srch_dist.errors import ClusterLostError, WorkersKilledError
 from srch_dist.progress import Stage
 
 S = TypeVar("S")
 T = TypeVar("T")
 
+# How long a cluster may be without workers, or a scheduler without an answer: Dask's own option.
+NO_WORKERS_TIMEOUT = "distributed.scheduler.no-workers-timeout"
+# Seconds between two looks at the cluster during a wait, and between two at a stage's tasks.
+_LOOK_SECONDS, _POLL_SECONDS = 10.0, 0.05
 _RESTART_SECONDS = 600
 # Partial results added in one task of a tree.
 _FAN_IN = 8
@@ -68,12 +76,81 @@ def run_all(tasks: Sequence[Delayed], stage: Stage | None = None) -> list[Any]:
         if stage is not None:
             stage.advance(len(tasks))
         return results
-    futures = client.compute(list(tasks))
-    if stage is not None:
-        for _ in distributed.as_completed(futures):
-            stage.advance()
-    results = client.gather(futures)
-    return list(results)
+    try:
+        futures = client.compute(list(tasks))
+        _wait(client, futures, stage)
+        return list(client.gather(futures))
+    except distributed.KilledWorker as error:
+        raise WorkersKilledError(
+            f"{error.allowed_failures + 1} workers were killed one after the other over the task "
+            f"{_task_name(error.task)}"
+        ) from None
+    except distributed.scheduler.NoWorkerError as error:
+        raise ClusterLostError(
+            f"the Dask cluster has had no workers for {error.timeout:.0f} s"
+        ) from None
+    except (CancelledError, distributed.client.FutureCancelledError, OSError) as error:
+        # A task's own OSError is none of the cluster's.
+        if isinstance(error, OSError) and client.status == "running":
+            raise
+        raise ClusterLostError(f"the Dask scheduler was lost: {error}") from None
+
+
+def _wait(client: distributed.Client, futures: list[Any], stage: Stage | None) -> None:
+    """Wait until all are done, and look at the cluster from time to time."""
+    watch = _Watch(client)
+    if stage is None:
+        while True:
+            try:
+                distributed.wait(futures, timeout=_LOOK_SECONDS)
+                return
+            except TimeoutError:
+                watch.look()
+    completed = distributed.as_completed(futures)
+    while not completed.is_empty():
+        if completed.has_ready():
+            stage.advance(len(completed.next_batch(block=False)))
+        else:
+            time.sleep(_POLL_SECONDS)
+            watch.look()
+
+
+class _Watch:
+    """Ends a wait that would have no end: without workers, or without a scheduler."""
+
+    def __init__(self, client: distributed.Client) -> None:
+        self._client = client
+        self._looked = self._well = time.monotonic()
+
+    def look(self) -> None:
+        """Raise ClusterLostError where nothing has been well for as long as is allowed."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        trouble = self._trouble()
+        allowed = dask.utils.parse_timedelta(dask.config.get(NO_WORKERS_TIMEOUT) or "120s")
+        if not trouble:
+            self._well = time.monotonic()
+        elif time.monotonic() - self._well > allowed:
+            raise ClusterLostError(f"{trouble} for {allowed:.0f} s")
+
+    def _trouble(self) -> str:
+        if self._client.status != "running":
+            return "the Dask scheduler has not answered"
+        scheduler: Any = self._client.scheduler
+        try:
+            found = self._client.sync(
+                scheduler.identity, n_workers=1, callback_timeout=_LOOK_SECONDS
+            )
+        except (OSError, TimeoutError):
+            return "the Dask scheduler has not answered"
+        return "" if found["workers"] else "the Dask cluster has had no workers"
+
+
+def _task_name(key: Any) -> str:
+    """The function of a task, out of its key."""
+    return str(key[0] if isinstance(key, tuple) else key).rsplit("-", 5)[0]
 
 
 def run_sum(calls: Sequence[tuple[Any, ...]], stage: Stage) -> Any:

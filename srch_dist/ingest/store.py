@@ -160,9 +160,9 @@ def _read_attributes(source: Source, specs: Specs, layout: Layout) -> dict[str, 
 
 
 def _default_chunk(specs: Specs, layout: Layout) -> int:
-    """Rows a chunk, so that a chunk of the widest modality is about 32 MiB."""
-    found = [specs[array] for array in layout.modalities.values()]
-    widest = max(shape[1] * dtype.itemsize for shape, dtype in found)
+    """Rows a chunk, so that a chunk of the widest array is about 32 MiB."""
+    found = [specs[array] for array in layout.rowwise.values()]
+    widest = max(1, *(math.prod(shape[1:]) * dtype.itemsize for shape, dtype in found))
     return max(1, min(layout.rows, _CHUNK_BYTES // widest))
 
 

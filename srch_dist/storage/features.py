@@ -92,6 +92,7 @@ class FeatureWriter:
         for name in specs:
             check_name(name)
         self._checksums = dict.fromkeys(specs, 0)
+        self._runs: dict[str, list[list[int]]] = {name: [] for name in modalities}
         self._created = [folder for folder in self.path.parents if not folder.exists()]
         if self.path.exists():
             self._go_on()
@@ -108,7 +109,9 @@ class FeatureWriter:
 
     def write(self, name: str, start: int, block: Array) -> None:
         """Write rows from ``start``: whole chunks of one array, in order."""
-        arrays.write_rows(self.path / name, start, block)
+        checksum = arrays.write_rows(self.path / name, start, block)
+        if name in self._runs:
+            self._runs[name].append([start, start + len(block), checksum])
         self._checksums[name] = arrays.checksum(block, self._checksums[name])
         self.written[name] = start + len(block)
         self._keep_journal()
@@ -129,6 +132,7 @@ class FeatureWriter:
                     "attributes": list(attributes),
                     "rows_per_chunk": self.rows_per_chunk,
                     "checksums": self._checksums,
+                    "runs": self._runs,
                 },
             }
         )
@@ -205,13 +209,33 @@ def open_store(path: str | Path) -> FeatureStore:
     return store
 
 
+def recorded_runs(store: FeatureStore) -> list[tuple[Path, int, int, int]]:
+    """Path, first row, end and `arrays.checksum` of every run of rows as it was written.
+
+    Only these tell a chunk from an older one in its place, which matches its own checksum. Empty
+    for a store of an earlier version.
+    """
+    group = zarr.open_group(store.path, mode="r", zarr_format=3)
+    manifest: Any = dict(group.attrs)[_KEY]
+    try:
+        return [
+            (Path(store.path) / g, int(start), int(stop), int(checksum))
+            for g in store.modalities
+            for start, stop, checksum in dict(manifest.get("runs", {})).get(g, [])
+        ]
+    except (TypeError, ValueError) as error:
+        raise StorageError(f"{store.path}: its manifest is damaged ({error!r})") from None
+
+
 def _described(folder: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> FeatureStore:
     try:
         rows, per_chunk = int(manifest["rows"]), int(manifest["rows_per_chunk"])
-        modalities, side = [str(g) for g in manifest["modalities"]], manifest["side"]
-        values = {name: group.attrs[name] for name in manifest["attributes"]}
+        modalities, side = list(manifest["modalities"]), list(manifest["side"])
+        values = {str(name): group.attrs[name] for name in manifest["attributes"]}
         checksums = {name: int(value) for name, value in dict(manifest["checksums"]).items()}
-    except (KeyError, TypeError, ValueError) as error:
+        if rows < 1 or per_chunk < 1 or not modalities:
+            raise ValueError(f"{rows} rows, {per_chunk} in a chunk, modalities {modalities}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StorageError(f"{folder}: its manifest is damaged ({error!r})") from None
     dims: dict[str, int] = {}
     for name in [*modalities, *side]:
@@ -222,5 +246,7 @@ def _described(folder: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> 
         if array.shape[:1] != (rows,) or array.ndim != wanted:
             raise StorageError(f"{folder / name} has shape {array.shape}, expected {rows} rows")
         if name in modalities:
+            if array.dtype.kind not in "biuf":
+                raise StorageError(f"{folder / name} is {array.dtype}, expected numbers")
             dims[name] = int(array.shape[1])
     return FeatureStore(str(folder), rows, dims, tuple(side), per_chunk, values, checksums)
