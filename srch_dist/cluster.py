@@ -23,6 +23,7 @@ from srch_dist.errors import ClusterError, ConfigError
 from srch_dist.execution import NO_WORKERS_TIMEOUT, current_client
 from srch_dist.progress import Progress, silent
 from srch_dist.readiness import check_readable, check_shared, check_workers
+from srch_dist.storage.locations import Location
 
 _POLL_SECONDS = 0.5
 _CONNECT_SECONDS = 30
@@ -92,8 +93,8 @@ class Demands:
 
     workers: int = 1
     seconds: float = 60.0
-    reads: tuple[Path, ...] = ()
-    writes: tuple[Path, ...] = ()
+    reads: tuple[Location, ...] = ()
+    writes: tuple[Location, ...] = ()
 
 
 @contextmanager

@@ -155,6 +155,7 @@ _WITHOUT_EFFECT = (
     "spill",
     "keep_work",
     "resume",
+    "work",
     "tls",
 )
 
@@ -184,9 +185,14 @@ class TrainConfig:
     """
 
     data: str | None = None
-    """Feature store made by srch_dist.ingest; the shipped emoji pairs when absent."""
+    """Feature store made by srch_dist.ingest, a path or s3:// URL; the shipped emoji pairs when
+    absent."""
     out: str | None = None
-    """Run directory; a new folder under runs/ when absent."""
+    """Run directory; a new folder under runs/ when absent. With an s3:// URL the results go there
+    when the run is finished."""
+    work: str | None = None
+    """Run directory of a run whose results go to an s3:// URL: a folder that this command and all
+    workers share; runs/BUCKET/KEY when absent."""
     resume: bool = False
     """Go on with the run in the run directory from what it has committed; starts where none is."""
     bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 32
@@ -315,9 +321,15 @@ def load_config(path: str | Path, preset: str | None = None) -> TrainConfig:
             text = file.read(_LARGEST_FILE + 1)
         if len(text) > _LARGEST_FILE:
             raise ConfigError(f"{path} is no configuration: it is longer than {_LARGEST_FILE}")
-        values = yaml.load(text, Loader=_PlainLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from None
+    return parse_config(text, str(path), preset)
+
+
+def parse_config(text: str, path: str, preset: str | None = None) -> TrainConfig:
+    """The options in YAML text, which is from ``path``; see `build_config`."""
+    try:
+        values = yaml.load(text, Loader=_PlainLoader)
     # Numbers and dates that Python cannot hold come as ValueError.
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None

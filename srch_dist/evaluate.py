@@ -15,6 +15,7 @@ from srch_dist.progress import on_console
 from srch_dist.report import print_evaluation
 from srch_dist.storage.documents import write_json
 from srch_dist.storage.features import open_store
+from srch_dist.storage.locations import locate
 from srch_dist.storage.run import open_run
 
 
@@ -51,7 +52,7 @@ def _evaluate(arguments: Sequence[str] | None) -> None:
     if options.json is not None and not Path(options.json).absolute().parent.is_dir():
         raise StorageError(f"cannot write {options.json}: its folder does not exist")
     progress = on_console()
-    demands = Demands(reads=(run.path, Path(store.path)))
+    demands = Demands(reads=(run.path, locate(store.path)))
     tls = tls_files(options.tls)
     with connect(options.scheduler, options.workers, options.memory_limit, progress, demands, tls):
         result = evaluate_model(options.model, options.data, progress)

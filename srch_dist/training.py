@@ -48,8 +48,11 @@ from srch_dist.resuming import (
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
 from srch_dist.storage.holding import HeldRun, hold_run
+from srch_dist.storage.locations import local_path, locate
 from srch_dist.storage.model import save_model
-from srch_dist.storage.run import RunDirectory
+from srch_dist.storage.object_lock import hold_place
+from srch_dist.storage.publishing import find_published, publish_run
+from srch_dist.storage.run import RunDirectory, RunResults, open_run
 
 # So that the held-out rows are not those drawn from the same seed for something else.
 _STREAM = 0x0B5E
@@ -62,11 +65,12 @@ class Trained:
 
     Attributes
     ----------
-    run : its directory. store : the data. reason : why the loop stopped.
+    run : its directory, or where its results were before. store : the data.
+    reason : why the loop stopped.
     evaluation : as of `evaluate_model`; None where the data has no queries or it was not asked.
     """
 
-    run: RunDirectory
+    run: RunResults
     store: FeatureStore
     reason: str
     evaluation: dict[str, Any] | None
@@ -82,10 +86,31 @@ def train_model(config: TrainConfig, progress: Progress | None = None) -> Traine
     """
     progress = progress or silent()
     config = check_config(config)
+    out = locate(config.out or default_folder())
     store = None if config.data is None else open_store(config.data)
     if store is not None:
         choose_rows(store, config)
-    with hold_run(config.out or default_folder(), config) as held:
+    if isinstance(out, Path):
+        if config.work is not None:
+            raise ConfigError("work is for a run whose out is an s3:// URL; name the folder by out")
+        return _train_in(out, store, config, progress)
+    if find_published(out, config) and store is not None:
+        progress.note(f"the results of this run are at {out} already")
+        run = open_run(out)
+        return Trained(run, store, run.summary()["reason"], None)
+    folder = local_path(config.work or f"runs/{out.bucket}/{out.key}")
+    with hold_place(out) as check:
+        trained = _train_in(folder, store, config, progress)
+        publish_run(RunDirectory(folder.resolve()), out, check)
+    progress.note(f"results: {out}")
+    return trained
+
+
+def _train_in(
+    folder: Path, store: FeatureStore | None, config: TrainConfig, progress: Progress
+) -> Trained:
+    """Train in a folder on disk."""
+    with hold_run(folder, config) as held:
         run = held.run
         with _connect_for(held, store, config, progress) as cluster:
             try:
@@ -114,7 +139,7 @@ def _connect_for(
     held: HeldRun, store: FeatureStore | None, config: TrainConfig, progress: Progress
 ) -> Iterator[Cluster]:
     """`connect` as ``config`` says; a cluster that cannot be had leaves no new run directory."""
-    reads = () if store is None else (Path(store.path),)
+    reads = () if store is None else (locate(store.path),)
     demands = Demands(config.workers_min, config.workers_wait, reads, (held.run.path,))
     with ExitStack() as stack:
         try:

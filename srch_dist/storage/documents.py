@@ -7,16 +7,19 @@ import os
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from srch_dist.errors import StorageError
+from srch_dist.storage.locations import Location, S3Path
 
 _CRC = "crc32"
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Location, content: bytes) -> None:
     """Replace a file in one step: a reader sees the old content or the new one."""
+    if isinstance(path, S3Path):
+        path.write_bytes(content)
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +36,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Location) -> bytes:
     """Read a file, or raise StorageError with its name."""
     try:
         return path.read_bytes()
@@ -41,17 +44,17 @@ def read_bytes(path: Path) -> bytes:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Location, text: str) -> None:
     """Replace a text file in one step; see `write_bytes`."""
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Location, value: Any) -> None:
     """Write a value as indented JSON; see `write_bytes`."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Location) -> Any:
     """Read a JSON file, or raise StorageError with its name."""
     content = read_bytes(path)
     try:
@@ -60,12 +63,12 @@ def read_json(path: Path) -> Any:
         raise StorageError(f"cannot read {path}: {error}") from None
 
 
-def write_manifest(path: Path, values: Mapping[str, Any]) -> None:
+def write_manifest(path: Location, values: Mapping[str, Any]) -> None:
     """Write a manifest: JSON with a checksum of its own."""
     write_json(path, {**values, _CRC: _checksum(values)})
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Location) -> dict[str, Any]:
     """What `write_manifest` wrote; raises StorageError where any of it has changed."""
     found = read_json(path)
     if not isinstance(found, dict):

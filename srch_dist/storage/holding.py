@@ -10,8 +10,8 @@ from pathlib import Path
 
 from srch_dist.config import TrainConfig, differing_options, dump_config, load_config
 from srch_dist.errors import ConfigError
-from srch_dist.storage import arrays
 from srch_dist.storage.documents import write_text
+from srch_dist.storage.locations import local_path
 from srch_dist.storage.lock import RunLock, hold_lock
 from srch_dist.storage.run import RunDirectory, create_run, read_head, run_head
 
@@ -42,7 +42,7 @@ def hold_run(path: str | Path, config: TrainConfig) -> Iterator[HeldRun]:
     StorageError : something else is there, another run trains in it, or it cannot be written.
     ConfigError : the run that is there has other options.
     """
-    folder = arrays.local_path(path)
+    folder = local_path(path)
     begun = config.resume and folder.is_dir() and _is_begun(folder)
     run = RunDirectory(folder.resolve()) if begun else create_run(folder, config)
     with hold_lock(run.path) as lock:

@@ -25,11 +25,11 @@ from srch_dist.errors import StorageError
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 30.0
-_LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class _Holder:
+class Holder:
     """Who holds a lock: host, its boot, process and the process's start, and a token of its own."""
 
     host: str
@@ -50,11 +50,29 @@ class _Holder:
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
+    @classmethod
+    def here(cls) -> Holder:
+        """The process that asks."""
+        boot, pid = _boot(), os.getpid()
+        return cls(socket.gethostname(), boot, pid, _process_start(pid), uuid.uuid4().hex, 0)
+
+    @classmethod
+    def parse(cls, content: bytes) -> Holder | None:
+        """Who stands in a lock; None where nobody does, as when its writing was cut off."""
+        try:
+            return cls(**json.loads(content))
+        except (ValueError, TypeError):
+            return None
+
+    def dump(self, beat: int) -> bytes:
+        """What stands in a lock at a beat."""
+        return json.dumps({**self.__dict__, "beat": beat}).encode() + b"\n"
+
 
 class RunLock:
     """A held lock; see `hold_lock`."""
 
-    def __init__(self, path: Path, holder: _Holder, file: Any) -> None:
+    def __init__(self, path: Path, holder: Holder, file: Any) -> None:
         self._path, self._holder, self._file = path, holder, file
         self._ended = threading.Event()
         self._lost = False
@@ -93,9 +111,9 @@ class RunLock:
                 self._write(beat)
 
     def _write(self, beat: int) -> None:
-        text = json.dumps({**self._holder.__dict__, "beat": beat}).encode()
-        os.pwrite(self._file.fileno(), text + b"\n", 0)
-        os.ftruncate(self._file.fileno(), len(text) + 1)
+        content = self._holder.dump(beat)
+        os.pwrite(self._file.fileno(), content, 0)
+        os.ftruncate(self._file.fileno(), len(content))
 
 
 @contextmanager
@@ -111,10 +129,7 @@ def hold_lock(folder: Path) -> Iterator[RunLock]:
         file = _acquire(path)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
-    holder = _Holder(
-        socket.gethostname(), _boot(), os.getpid(), _process_start(os.getpid()), uuid.uuid4().hex, 0
-    )
-    lock = RunLock(path, holder, file)
+    lock = RunLock(path, Holder.here(), file)
     try:
         lock._start()
     except OSError as error:
@@ -161,25 +176,24 @@ def _refuse_live(path: Path) -> None:
         return
     end = time.monotonic() + LEASE_SECONDS
     while time.monotonic() < end:
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(LOOK_SECONDS)
         found = _read(path)
         if found is not None and (found.token, found.beat) != (holder.token, holder.beat):
             raise _refusal(path, found)
 
 
-def _refusal(path: Path, holder: _Holder | None) -> StorageError:
+def _refusal(path: Path, holder: Holder | None) -> StorageError:
     return StorageError(
         f"{path.parent} is in use by another run ({holder or 'it has just begun'}); wait for it to "
         "end, or name another run directory with --out"
     )
 
 
-def _read(path: Path) -> _Holder | None:
-    """Who stands in the lock file; None where nobody does, as when its writing was cut off."""
+def _read(path: Path) -> Holder | None:
+    """Who stands in the lock file; None where nobody does."""
     try:
-        found = json.loads(path.read_bytes())
-        return _Holder(**found)
-    except (OSError, ValueError, TypeError):
+        return Holder.parse(path.read_bytes())
+    except OSError:
         return None
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.errors import StorageError
+from srch_dist.storage.locations import Location, locate
 from srch_dist.storage.npz import read_npz, write_npz
 
 FORMAT = 1
@@ -82,14 +83,14 @@ def save_model(path: Path, model: Model) -> None:
     write_npz(path, members)
 
 
-def load_model(path: str | Path) -> Model:
+def load_model(path: str | Location) -> Model:
     """Read a model file, or the one of a finished run given by its directory.
 
     Raises
     ------
     StorageError : nothing there, or not a model of this format.
     """
-    file = Path(path) / "model.npz" if Path(path).is_dir() else Path(path)
+    file = _model_file(path)
     members = read_npz(file, "the model")
     try:
         header = json.loads(str(members["header"]))
@@ -110,6 +111,12 @@ def load_model(path: str | Path) -> Model:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StorageError(f"cannot read the model {file}: {error!r}") from None
     return model
+
+
+def _model_file(path: str | Location) -> Location:
+    place = locate(path) if str(path).startswith("s3://") else Path(str(path))
+    folder = place.is_dir() if isinstance(place, Path) else place.suffix != ".npz"
+    return place / "model.npz" if folder else place
 
 
 def _check(model: Model) -> None:

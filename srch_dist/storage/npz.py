@@ -10,7 +10,6 @@ import io
 import math
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,14 @@ from numpy.typing import NDArray
 
 from srch_dist.errors import StorageError
 from srch_dist.storage.documents import read_bytes, write_bytes
+from srch_dist.storage.locations import Location
 
 Array = NDArray[Any]
 
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
-def write_npz(path: Path, members: Mapping[str, Array]) -> bytes:
+def write_npz(path: Location, members: Mapping[str, Array]) -> bytes:
     """Write arrays in one step and return the bytes of the file."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {name: np.asarray(values) for name, values in members.items()}
@@ -35,7 +35,7 @@ def write_npz(path: Path, members: Mapping[str, Array]) -> bytes:
     return content
 
 
-def read_npz(path: Path, what: str = "") -> dict[str, Array]:
+def read_npz(path: Location, what: str = "") -> dict[str, Array]:
     """The arrays of a file of `write_npz`; ``what`` it is stands in the message.
 
     Raises

@@ -28,12 +28,14 @@ from srch_dist.config import TrainConfig, dump_config, fingerprint
 from srch_dist.errors import StorageError
 from srch_dist.storage import arrays
 from srch_dist.storage.documents import (
+    read_bytes,
     read_json,
     read_manifest,
     write_json,
     write_manifest,
     write_text,
 )
+from srch_dist.storage.locations import Location, check_access, local_path, locate
 from srch_dist.storage.npz import read_npz, write_npz
 from srch_dist.storage.stages import Stages
 
@@ -42,7 +44,47 @@ Matrices = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class RunDirectory:
+class RunResults:
+    """What a finished run is read for, on disk or in an object store."""
+
+    path: Location
+
+    @property
+    def model(self) -> Location:
+        """The model file."""
+        return self.path / "model.npz"
+
+    @property
+    def codes(self) -> Location:
+        """Learned codes, uint8 (n, bits / 8), in the order of ``rows``; an array at the root."""
+        return self.path / "codes.zarr"
+
+    @property
+    def rows(self) -> Location:
+        """Row numbers (n,) in the feature store of the rows trained on, ascending."""
+        return self.path / "rows.zarr"
+
+    @property
+    def queries(self) -> Location:
+        """Row numbers held out as queries."""
+        return self.path / "queries.zarr"
+
+    def plan(self) -> dict[str, Any]:
+        """What `RunDirectory.write_plan` saved."""
+        return dict(read_json(self.path / "plan.json"))
+
+    def history(self) -> list[dict[str, Any]]:
+        """The records of all iterations."""
+        text = read_bytes(self.path / "history.jsonl").decode()
+        return [json.loads(line) for line in text.splitlines()]
+
+    def summary(self) -> dict[str, Any]:
+        """What `RunDirectory.finish` recorded."""
+        return dict(read_json(self.path / "run.json")["summary"])
+
+
+@dataclass(frozen=True)
+class RunDirectory(RunResults):
     """Paths and commits of one run; holds its path alone, so it travels to any worker."""
 
     path: Path
@@ -61,21 +103,6 @@ class RunDirectory:
     def final_codes(self) -> Path:
         """Packed codes (n, bits / 8) spread from directions, in training order."""
         return self.work / "final_codes"
-
-    @property
-    def codes(self) -> Path:
-        """Learned codes, uint8 (n, bits / 8), in the order of ``rows``; an array at the root."""
-        return self.path / "codes.zarr"
-
-    @property
-    def rows(self) -> Path:
-        """Row numbers (n,) in the feature store of the rows trained on, ascending."""
-        return self.path / "rows.zarr"
-
-    @property
-    def queries(self) -> Path:
-        """Row numbers held out as queries."""
-        return self.path / "queries.zarr"
 
     @property
     def work(self) -> Path:
@@ -204,10 +231,6 @@ class RunDirectory:
         """Save the plan; see `plan_report.plan_record`."""
         write_json(self.path / "plan.json", record)
 
-    def plan(self) -> dict[str, Any]:
-        """What `write_plan` saved."""
-        return dict(read_json(self.path / "plan.json"))
-
     def append_history(self, record: Mapping[str, Any]) -> None:
         """Add one line to the history."""
         path = self.path / "history.jsonl"
@@ -216,15 +239,6 @@ class RunDirectory:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
-
-    def history(self) -> list[dict[str, Any]]:
-        """The records of all iterations."""
-        text = (self.path / "history.jsonl").read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
-
-    def summary(self) -> dict[str, Any]:
-        """What `finish` recorded."""
-        return dict(read_json(self.path / "run.json")["summary"])
 
     def discard(self) -> None:
         """Remove a run that was refused: it would be in the way of the next try."""
@@ -242,7 +256,7 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
     ------
     StorageError : something is there already, or the place cannot be written.
     """
-    folder = arrays.local_path(path)
+    folder = local_path(path)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise _in_use(folder)
     try:
@@ -265,22 +279,23 @@ def _in_use(folder: Path) -> StorageError:
     )
 
 
-def open_run(path: str | Path) -> RunDirectory:
+def open_run(path: str | Location) -> RunResults:
     """Open a finished run.
 
     Raises
     ------
     StorageError : no run there, or one that is not finished.
     """
-    folder = arrays.local_path(path)
+    folder = locate(path)
+    check_access(folder)
     if not (folder / "run.json").exists():
         raise StorageError(f"{folder} is not a run directory; make one with srch_dist.train")
     if read_head(folder).get("finished") is not True:
         raise StorageError(f"the run {folder} is not finished; train it again, with --resume")
-    return RunDirectory(folder.resolve())
+    return RunResults(folder.resolve() if isinstance(folder, Path) else folder)
 
 
-def read_head(folder: Path) -> dict[str, Any]:
+def read_head(folder: Location) -> dict[str, Any]:
     """What ``run.json`` says; raises StorageError where it is none of this format."""
     head = read_json(folder / "run.json")
     if not isinstance(head, dict) or head.get("format") != FORMAT:

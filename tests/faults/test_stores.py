@@ -151,7 +151,7 @@ def left_lock(folder: Path, **changes) -> dict:
 )
 def test_lock_of_a_dead_run_is_taken_over(tmp_path, monkeypatch, changes):
     monkeypatch.setattr(lock, "LEASE_SECONDS", 1.0)
-    monkeypatch.setattr(lock, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(lock, "LOOK_SECONDS", 0.1)
     left_lock(tmp_path, **(changes or {}))
     if changes is None:
         (tmp_path / "lock.json").write_text('{"host": "a"')
@@ -163,7 +163,7 @@ def test_lock_of_a_dead_run_is_taken_over(tmp_path, monkeypatch, changes):
 @pytest.mark.fault("lock of a run on another host", "refused")
 def test_lock_of_a_living_run_elsewhere_is_respected(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "LEASE_SECONDS", 20.0)
-    monkeypatch.setattr(lock, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(lock, "LOOK_SECONDS", 0.1)
     found = left_lock(tmp_path, host="elsewhere")
 
     def beat():

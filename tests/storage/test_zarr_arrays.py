@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from srch_dist.errors import StorageError
-from srch_dist.storage import arrays
+from srch_dist.storage import arrays, locations
 
 
 def write(path: Path, values: np.ndarray, chunk_rows: int = 4) -> None:
@@ -110,10 +110,10 @@ def test_empty_chunk_comes_back_empty(tmp_path):
 )
 def test_local_paths_and_file_urls_are_places(location, expected):
     # Absolute, because workers have working directories of their own.
-    assert arrays.local_path(location) == Path(expected).absolute()
+    assert locations.local_path(location) == Path(expected).absolute()
 
 
 @pytest.mark.parametrize("location", ["", "file://", "s3://bucket/a", "memory://a"])
 def test_other_places_are_refused(location):
     with pytest.raises(StorageError):
-        arrays.local_path(location)
+        locations.local_path(location)
