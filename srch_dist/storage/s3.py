@@ -92,10 +92,10 @@ def endpoint() -> str | None:
     return next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
 
 
-def connect(bucket: str, seconds: int = RETRY_SECONDS, prefix: str | None = None) -> Any:
-    """An obstore store of a bucket that tries again for so long; the same one in each process."""
+def connect(bucket: str, seconds: int | None = None, prefix: str | None = None) -> Any:
+    """A bucket, asked again for ``seconds``, by default RETRY_SECONDS; one of each in a process."""
     settings = {k: v for k, v in os.environ.items() if k.startswith("AWS_") or k in ENDPOINTS}
-    return _connect(bucket, seconds, prefix, json.dumps(settings, sort_keys=True))
+    return _connect(bucket, seconds or RETRY_SECONDS, prefix, json.dumps(settings, sort_keys=True))
 
 
 @lru_cache(maxsize=256)
