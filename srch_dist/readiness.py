@@ -119,6 +119,7 @@ def code_digest() -> str:
 def store_digest(store: str) -> str:
     """SHA-256, in short, of the documents that describe a store: those of its own, not the data."""
     root = locate(store)
+    check_access(root)
     total = hashlib.sha256()
     documents = _documents(root)
     if not documents:

@@ -44,8 +44,10 @@ class Server:
     def start(self) -> None:
         """Start the front, at the port that it had before."""
         self.front = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("s3_front.py")]
-            + [self.backend.rpartition(":")[2], str(self.port), str(self.folder)],
+            [
+                *(sys.executable, Path(__file__).with_name("s3_front.py")),
+                *(self.backend.rpartition(":")[2], str(self.port), str(self.folder)),
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -61,7 +63,7 @@ class Server:
         """Start the front again some time after it has died."""
 
         def restart():
-            self.front.wait()
+            self.front.wait(120)
             self.front.stdout.close()
             time.sleep(seconds)
             self.start()

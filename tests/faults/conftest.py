@@ -19,7 +19,9 @@ from pipelines.faults.cluster import Processes, separate_cluster
 from srch_dist.storage.features import FeatureStore
 
 # Their cells start schedulers, workers and commands of their own, some seconds each.
-_PROCESSES = ("test_clients", "test_hosts", "test_tls", "test_workers")
+_PROCESSES = (
+    *("test_clients", "test_hosts", "test_object_store_processes", "test_tls", "test_workers"),
+)
 
 
 def pytest_collection_modifyitems(items):
