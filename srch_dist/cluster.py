@@ -265,11 +265,12 @@ def _await_workers(client: distributed.Client, demands: Demands, progress: Progr
         client.wait_for_workers(demands.workers, timeout=demands.seconds)
     except TimeoutError:
         info = client.scheduler_info(n_workers=-1)
-        found, address = len(info["workers"]), info["address"]
+        states = [worker["status"] for worker in info["workers"].values()]
+        found, address = states.count("running"), info["address"]
         raise ClusterError(
             f"{found} workers came to {address} within {demands.seconds:g} s, "
             f"{demands.workers} are needed (--workers-min, --workers-wait); start more, or see why "
-            "they do not come"
+            f"they do not come{_paused(client)}"
         ) from None
 
 
@@ -279,6 +280,7 @@ def _describe(client: distributed.Client, progress: Progress) -> Cluster:
     except TimeoutError:
         raise ClusterError(
             f"the cluster has had no workers for {_CONNECT_SECONDS} s; start some and try again"
+            f"{_paused(client)}"
         ) from None
     found = client.scheduler_info(n_workers=-1)["workers"]
     limits = [worker["memory_limit"] for worker in found.values() if worker["memory_limit"]]
@@ -288,6 +290,13 @@ def _describe(client: distributed.Client, progress: Progress) -> Cluster:
     )
     watched = all(worker.get("nanny") for worker in found.values())
     return Cluster(len(found), int(limit), watched and _is_alone(client))
+
+
+def _paused(client: distributed.Client) -> str:
+    """What is to be said of workers that are there and take no work."""
+    found = client.scheduler_info(n_workers=-1)["workers"].values()
+    count = sum(worker["status"] == "paused" for worker in found)
+    return f"; {count} are paused, since their memory is nearly full" if count else ""
 
 
 def _is_alone(client: distributed.Client) -> bool:

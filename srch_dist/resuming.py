@@ -94,5 +94,7 @@ def resume_graph(
     if (record := stages.find("graph")) is None:
         graph = set_graph(run, modalities, plan, config, progress)
         record = stages.commit("graph", dataclasses.asdict(graph), {})
+    # Up to two numbers an edge.
+    stages.forget_units("connected")
     reports = {g: ModalityReport(**record.values["modalities"][g]) for g in modalities}
     return GraphReport(reports, record.values["components"])

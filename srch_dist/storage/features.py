@@ -132,8 +132,6 @@ class FeatureWriter:
         """Commit: the store is whole once its manifest is in the group's attributes."""
         group = zarr.open_group(zarr_store(self.path), mode="r+")
         rows = self._specs[self._modalities[0]][0][0]
-        if self._fingerprint is not None:
-            (self.path / _JOURNAL).unlink(missing_ok=True)
         with writing(self.path):
             group.attrs.update(
                 {
@@ -150,6 +148,9 @@ class FeatureWriter:
                     },
                 }
             )
+        # Only now: without it, and not yet whole, the store could not be gone on with.
+        if self._fingerprint is not None:
+            (self.path / _JOURNAL).unlink(missing_ok=True)
         return open_store(self.path)
 
     def _keep_journal(self) -> None:

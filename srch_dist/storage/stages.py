@@ -12,6 +12,7 @@ by the worker that did the unit, so that nothing is lost with the client.
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -99,6 +100,11 @@ class Stages:
     def commit_unit(self, name: str, number: int, found: Arrays) -> None:
         """Make a unit count as finished."""
         write_npz(self._unit(name, number), found)
+
+    def forget_units(self, name: str) -> None:
+        """Remove the records of units of stages ``name.…`` that a later stage has taken up."""
+        for folder in self.folder.glob(f"{name}.*/"):
+            shutil.rmtree(folder)
 
     def _unit(self, name: str, number: int) -> Path:
         return self.folder / name / f"{number:06d}.npz"

@@ -45,17 +45,20 @@ def test_killed_client(store, clean, cluster, tmp_path, moment, call):
     clean.assert_same(tmp_path / "run")
 
 
-@pytest.mark.fault("kill -9 during ingest", "refused")
-@pytest.mark.parametrize("moment", ["ingest", "ingested"])
-def test_killed_ingest_leaves_no_store(tmp_path, moment):
+@pytest.mark.fault("kill -9 during ingest, then the same line", "survived")
+@pytest.mark.parametrize(("moment", "call"), [("ingest", 2), ("ingested", 1)])
+def test_killed_ingest_leaves_no_store_and_goes_on(tmp_path, moment, call):
     np.savez(tmp_path / "pairs.npz", **make_pairs())
-    arm(tmp_path / "armed", moment, "kill")
-    done = command("ingest", "pairs.npz", "a.zarr", faults=tmp_path / "armed", cwd=tmp_path)
+    line = ["pairs.npz", "a.zarr", "--rows-per-chunk", "20"]
+    arm(tmp_path / "armed", moment, "kill", call)
+    done = command("ingest", *line, faults=tmp_path / "armed", cwd=tmp_path)
     assert done.returncode == -signal.SIGKILL
-    with pytest.raises(StorageError, match="not a finished feature store; remove it"):
+    with pytest.raises(StorageError, match="not a finished feature store; go on with the command"):
         open_store(tmp_path / "a.zarr")
-    with pytest.raises(StorageError, match="already there; remove it"):
-        ingest_source(tmp_path / "pairs.npz", tmp_path / "a.zarr")
+    done = command("ingest", *line, faults=tmp_path / "armed", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    clean = ingest_source(tmp_path / "pairs.npz", tmp_path / "clean.zarr", rows_per_chunk=20)
+    assert open_store(tmp_path / "a.zarr").checksums == clean.checksums
 
 
 @pytest.mark.fault("SIGINT or SIGTERM of the client, then its own line", "survived")

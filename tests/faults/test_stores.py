@@ -17,9 +17,10 @@ import pytest
 from test_training import make_pairs, train_here
 
 from faults.cells import OPTIONS
-from srch_dist.errors import PlanError, StorageError
+from srch_dist.errors import InputError, PlanError, StorageError
 from srch_dist.ingest import ingest_source
 from srch_dist.storage import lock
+from srch_dist.storage.features import FeatureWriter, open_store
 from srch_dist.storage.lock import hold_lock
 from srch_dist.storage.run import RunDirectory, open_run
 from srch_dist.storage.stages import Stages
@@ -86,11 +87,38 @@ def test_disk_that_is_too_small_is_refused_before_any_work(store, tmp_path):
         assert not (disk / "run").exists()
 
 
-@pytest.mark.fault("full disk during ingest", "refused")
-def test_full_disk_during_ingest_leaves_nothing(tmp_path):
+@pytest.mark.fault("full disk during ingest, then space and the same line", "survived")
+def test_full_disk_during_ingest(tmp_path, monkeypatch):
+    """There was room before the first block; something else takes it before the third."""
+    np.savez(tmp_path / "pairs.npz", **make_pairs())
+    clean = ingest_source(tmp_path / "pairs.npz", tmp_path / "a.zarr", rows_per_chunk=20)
+    real, calls = FeatureWriter.write, []
+
+    def filled(*arguments):
+        calls.append(None)
+        if len(calls) == 3:
+            fill(tmp_path / "disk")
+        return real(*arguments)
+
+    monkeypatch.setattr(FeatureWriter, "write", filled)
+    with small_disk(tmp_path / "disk", "size=4m") as disk:
+        with pytest.raises(StorageError, match="No space left on device"):
+            ingest_source(tmp_path / "pairs.npz", disk / "a.zarr", rows_per_chunk=20)
+        with pytest.raises(StorageError, match="not a finished feature store"):
+            open_store(disk / "a.zarr")
+        (disk / "ballast").unlink()
+        store = ingest_source(tmp_path / "pairs.npz", disk / "a.zarr", rows_per_chunk=20)
+        assert store.checksums == clean.checksums
+        assert not list((disk / "a.zarr").rglob("*.partial"))
+        for g in clean.modalities:
+            np.testing.assert_array_equal(store.read(g), clean.read(g))
+
+
+@pytest.mark.fault("disk too small for what is ingested", "refused")
+def test_disk_that_is_too_small_for_a_store_is_refused_before_it_is_made(tmp_path):
     np.savez(tmp_path / "pairs.npz", **make_pairs(4000))
     with small_disk(tmp_path / "disk", "size=256k") as disk:
-        with pytest.raises(StorageError, match="No space left on device"):
+        with pytest.raises(InputError, match=r"would take \d+ bytes, .*disk has \d+ free"):
             ingest_source(tmp_path / "pairs.npz", disk / "a.zarr")
         assert list(disk.iterdir()) == []
 
