@@ -20,10 +20,11 @@ import distributed
 
 from srch_dist.config import TlsConfig
 from srch_dist.errors import ClusterError, ConfigError
-from srch_dist.execution import NO_WORKERS_TIMEOUT, current_client
+from srch_dist.execution import current_client
 from srch_dist.progress import Progress, silent
 from srch_dist.readiness import check_readable, check_shared, check_workers
 from srch_dist.storage.locations import Location
+from srch_dist.watch import NO_WORKERS_TIMEOUT
 
 _POLL_SECONDS = 0.5
 _CONNECT_SECONDS = 30

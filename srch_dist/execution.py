@@ -18,20 +18,18 @@ from typing import Any, TypeVar
 
 import dask
 import dask.base
-import dask.utils
 import distributed
 from dask.delayed import Delayed, delayed
 
 from srch_dist.errors import ClusterLostError, WorkersKilledError
 from srch_dist.progress import Stage
+from srch_dist.watch import LOOK_SECONDS, Watch, task_name
 
 S = TypeVar("S")
 T = TypeVar("T")
 
-# How long a cluster may be without workers, or a scheduler without an answer: Dask's own option.
-NO_WORKERS_TIMEOUT = "distributed.scheduler.no-workers-timeout"
-# Seconds between two looks at the cluster during a wait, and between two at a stage's tasks.
-_LOOK_SECONDS, _POLL_SECONDS = 10.0, 0.05
+# Seconds between two looks at a stage's tasks.
+_POLL_SECONDS = 0.05
 _RESTART_SECONDS = 600
 # Partial results added in one task of a tree.
 _FAN_IN = 8
@@ -83,7 +81,7 @@ def run_all(tasks: Sequence[Delayed], stage: Stage | None = None) -> list[Any]:
     except distributed.KilledWorker as error:
         raise WorkersKilledError(
             f"{error.allowed_failures + 1} workers were killed one after the other over the task "
-            f"{_task_name(error.task)}"
+            f"{task_name(error.task)}"
         ) from None
     except distributed.scheduler.NoWorkerError as error:
         raise ClusterLostError(
@@ -98,11 +96,11 @@ def run_all(tasks: Sequence[Delayed], stage: Stage | None = None) -> list[Any]:
 
 def _wait(client: distributed.Client, futures: list[Any], stage: Stage | None) -> None:
     """Wait until all are done, and look at the cluster from time to time."""
-    watch = _Watch(client)
+    watch = Watch(client)
     if stage is None:
         while True:
             try:
-                distributed.wait(futures, timeout=_LOOK_SECONDS)
+                distributed.wait(futures, timeout=LOOK_SECONDS)
                 return
             except TimeoutError:
                 watch.look()
@@ -113,44 +111,6 @@ def _wait(client: distributed.Client, futures: list[Any], stage: Stage | None) -
         else:
             time.sleep(_POLL_SECONDS)
             watch.look()
-
-
-class _Watch:
-    """Ends a wait that would have no end: without workers, or without a scheduler."""
-
-    def __init__(self, client: distributed.Client) -> None:
-        self._client = client
-        self._looked = self._well = time.monotonic()
-
-    def look(self) -> None:
-        """Raise ClusterLostError where nothing has been well for as long as is allowed."""
-        now = time.monotonic()
-        if now - self._looked < _LOOK_SECONDS:
-            return
-        self._looked = now
-        trouble = self._trouble()
-        allowed = dask.utils.parse_timedelta(dask.config.get(NO_WORKERS_TIMEOUT) or "120s")
-        if not trouble:
-            self._well = time.monotonic()
-        elif time.monotonic() - self._well > allowed:
-            raise ClusterLostError(f"{trouble} for {allowed:.0f} s")
-
-    def _trouble(self) -> str:
-        if self._client.status != "running":
-            return "the Dask scheduler has not answered"
-        scheduler: Any = self._client.scheduler
-        try:
-            found = self._client.sync(
-                scheduler.identity, n_workers=1, callback_timeout=_LOOK_SECONDS
-            )
-        except (OSError, TimeoutError):
-            return "the Dask scheduler has not answered"
-        return "" if found["workers"] else "the Dask cluster has had no workers"
-
-
-def _task_name(key: Any) -> str:
-    """The function of a task, out of its key."""
-    return str(key[0] if isinstance(key, tuple) else key).rsplit("-", 5)[0]
 
 
 def run_sum(calls: Sequence[tuple[Any, ...]], stage: Stage) -> Any:

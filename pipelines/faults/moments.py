@@ -147,6 +147,11 @@ def _signal(number: int) -> Callable[[], None]:
     return deed
 
 
+def _hang() -> None:
+    """Stand still while the process answers as ever."""
+    time.sleep(3600)
+
+
 def _hold() -> None:
     """Stand still until a file ``go`` is in the folder of the faults."""
     while not (Path(os.environ[FOLDER]) / "go").exists():
@@ -165,5 +170,6 @@ _DEEDS: dict[str, Callable[[], None]] = {
     "stop": _signal(signal.SIGSTOP),
     "exhaust": _exhaust,
     "fill memory": _fill_memory,
+    "hang": _hang,
     "hold": _hold,
 }

@@ -6,7 +6,6 @@ codes as the undisturbed run) or ``refused`` (the right message, exit code and t
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -17,21 +16,6 @@ from test_training import make_pairs, make_store, train_here
 from faults.cells import OPTIONS, ROWS, Clean, codes_of
 from pipelines.faults.cluster import Processes, separate_cluster
 from srch_dist.storage.features import FeatureStore
-
-# Their cells start schedulers, workers and commands of their own, some seconds each.
-_PROCESSES = (
-    *("test_clients", "test_hosts", "test_object_store_processes", "test_tls", "test_workers"),
-)
-
-
-def pytest_collection_modifyitems(items):
-    """Cells with processes of their own run where they are asked for."""
-    if os.environ.get("SRCH_DIST_FAULTS") == "processes":
-        return
-    skip = pytest.mark.skip(reason="set SRCH_DIST_FAULTS=processes for faults of real processes")
-    for item in items:
-        if item.path.parent == Path(__file__).parent and item.path.stem in _PROCESSES:
-            item.add_marker(skip)
 
 
 def pytest_configure(config):

@@ -6,16 +6,18 @@ import re
 import time
 from pathlib import Path
 
+import dask
 import distributed
 import numpy as np
 import pytest
 
 from faults.cells import LIMIT, OPTIONS
 from pipelines.faults.moments import WORKER_MOMENTS, arm, happened
+from srch_dist import watch
 from srch_dist.cluster import connect
 from srch_dist.config import build_config
 from srch_dist.encoding import encode_store
-from srch_dist.errors import WorkersKilledError
+from srch_dist.errors import ClusterError, WorkersKilledError
 from srch_dist.storage import arrays
 from srch_dist.training import train_model
 
@@ -82,6 +84,38 @@ def test_hung_worker(store, clean, cluster, faults, tmp_path):
     arm(faults, "weights", "stop")
     train(store, tmp_path / "run", cluster)
     assert happened(faults) == 1
+    clean.assert_same(tmp_path / "run")
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """A task of more than 15 s hangs; importing what tasks need takes some of them."""
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 1.0)
+    with dask.config.set({watch.TASK_TIMEOUT: "15s"}):
+        yield
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.fault("a task hangs in a worker whose heartbeat goes on", "survived")
+def test_hung_task(store, clean, cluster, faults, tmp_path):
+    arm(faults, "codes", "hang")
+    train(store, tmp_path / "run", cluster)
+    assert happened(faults) == 1
+    clean.assert_same(tmp_path / "run")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.fault("a task hangs in every worker", "refused")
+def test_task_that_hangs_everywhere_is_given_up(store, clean, cluster, faults, tmp_path):
+    armed = arm(faults, "edges", "hang", once=False)
+    start = time.monotonic()
+    with pytest.raises(ClusterError, match=r"task _\w+ has run for more than 15 s in 2 workers"):
+        train(store, tmp_path / "run", cluster)
+    assert time.monotonic() - start < LIMIT
+    armed.unlink()
+    with distributed.Client(cluster.address) as client:  # some hang still
+        client.restart_workers(list(client.scheduler_info(n_workers=-1)["workers"]), timeout=LIMIT)
+    train(store, tmp_path / "run", cluster, resume=True)
     clean.assert_same(tmp_path / "run")
 
 
