@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.code_pass import b_step, load_features
 from srch_dist.config import MethodConfig, TrainConfig, fingerprint
-from srch_dist.embedding import Embedding, embedding_weight, z_step
-from srch_dist.errors import SrchError
-from srch_dist.kernels.codes import COLLAPSED, CodeSums, effective_bits
+from srch_dist.embedding import Embedding, embedding_weight, stored_embedding, z_step
+from srch_dist.errors import SrchError, StorageError
+from srch_dist.kernels.codes import COLLAPSED, CodeRule, CodeSums, effective_bits
 from srch_dist.kernels.objective import Objective, auto_encoding_terms
 from srch_dist.planning import Plan
 from srch_dist.preparation import Statistics
 from srch_dist.progress import Progress
 from srch_dist.rebasing import Rebased, s_step
-from srch_dist.solver.blocks import load_graph
+from srch_dist.solver.blocks import BlockGraph, load_graph
 from srch_dist.steps import code_rule, rotation, w_step
+from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 
 Matrix = NDArray[np.float64]
@@ -52,38 +54,41 @@ def learn_codes(
     weights: Mapping[str, float],
     config: TrainConfig,
     progress: Progress,
+    committed: Callable[[], None] = lambda: None,
 ) -> Learned:
     """Learn the codes of the training rows; each iteration is committed to ``run``.
 
+    Goes on from the last one that is committed. ``committed`` is called after each, and may raise.
     ``weights`` says how far each modality is trusted, in the graph and in the projections.
 
     Raises
     ------
     SrchError : the Z-step does not converge, or the codes collapse.
     """
+    modalities = tuple(statistics.cross_covariance)
+    state = _latest_state(run, plan, statistics, config)
+    cross_covariance, before = state.cross_covariance, state.objective
+    reason, iteration = state.reason, state.iteration
+    if reason:
+        return Learned(iteration, cross_covariance, reason)
     graph = load_graph(run, plan, np.array(list(weights.values())))
-    cross_covariance = statistics.cross_covariance
-    modalities = tuple(cross_covariance)
     features = load_features(run, plan, modalities) if plan.cached else None
-    z: Embedding | None = None
-    s: Rebased | None = None
-    before = float("inf")
-    reason, iteration = "", 0
+    z, s = _stored_steps(graph, run, iteration, config)
     with progress.stage("training", config.method.iterations) as stage:
+        stage.advance(iteration)
         while not reason:
             iteration += 1
             clock = _Clock()
             with clock.step("w"):
                 w = w_step(cross_covariance)
             with clock.step("z"):
-                z = z_step(graph, run, s, z, iteration, config, len(modalities))
+                # What an interrupted run left of its last iteration is in the first of this one.
+                resumed = iteration == state.iteration + 1
+                z = z_step(graph, run, s, z, iteration, config, len(modalities), resumed)
             with clock.step("s"):
                 s = s_step(graph, z.groups, config)
             with clock.step("b"):
-                rule = code_rule(w, z, statistics.grams, plan.rows, weights, config)
-                if config.method.rotate:
-                    turn = rotation(graph, run, rule, z.groups)
-                    rule = replace(rule, rotation=turn)
+                rule = _turned_rule(graph, run, w, z, statistics, weights, config)
                 sums, checksums = b_step(run, plan, modalities, rule, iteration, features)
             _refuse_collapse(sums, plan.rows, iteration)
             cross_covariance = sums.cross_covariance
@@ -92,10 +97,79 @@ def learn_codes(
             before = objective.total
             record = _record(iteration, objective, sums, z, s, clock, plan, config.loop_bits)
             run.append_history(record)
-            _commit(run, plan, iteration, sums, s, z, checksums, config)
+            _commit(run, plan, iteration, sums, s, z, checksums, config, reason)
+            committed()
             stage.advance()
             progress.note(_line(record))
     return Learned(iteration, cross_covariance, reason)
+
+
+def _stored_steps(
+    graph: BlockGraph, run: RunDirectory, iteration: int, config: TrainConfig
+) -> tuple[Embedding | None, Rebased | None]:
+    """Z and S of a committed iteration; S follows from Z, so checkpoints keep Z alone."""
+    if not iteration:
+        return None, None
+    z = stored_embedding(run, graph.plan, iteration, config.loop_bits)
+    return z, s_step(graph, z.groups, config)
+
+
+def _turned_rule(
+    graph: BlockGraph,
+    run: RunDirectory,
+    w: Mapping[str, Matrix],
+    z: Embedding,
+    statistics: Statistics,
+    weights: Mapping[str, float],
+    config: TrainConfig,
+) -> CodeRule:
+    """The rule of the B-step with its rotation, if there is one."""
+    rule = code_rule(w, z, statistics.grams, graph.plan.rows, weights, config)
+    if not config.method.rotate:
+        return rule
+    return replace(rule, rotation=rotation(graph, run, rule, z.groups))
+
+
+@dataclass(frozen=True)
+class _State:
+    """What an iteration needs of the one before, beside what lies in the checkpoint."""
+
+    iteration: int
+    cross_covariance: Mapping[str, Matrix]
+    objective: float
+    reason: str
+
+
+def _latest_state(
+    run: RunDirectory, plan: Plan, statistics: Statistics, config: TrainConfig
+) -> _State:
+    """Where the loop begins: after the last committed iteration, if there is one."""
+    manifest = run.latest()
+    if manifest is None:
+        run.restart_history([])
+        return _State(0, statistics.cross_covariance, float("inf"), "")
+    if manifest["config"] != fingerprint(config) or manifest["rows"] != plan.rows:
+        raise StorageError(
+            f"{run.checkpoint(manifest['iteration'])} is of another run; remove {run.path}"
+        )
+    iteration, history = manifest["iteration"], manifest["history"]
+    run.restart_history(history)
+    folder = run.checkpoint(iteration, "cross_covariance")
+    matrices = run.read_matrices(folder, manifest["checksums"]["cross_covariance"])
+    return _State(iteration, matrices, history[-1]["objective"], manifest["reason"])
+
+
+def verify_checkpoint(run: RunDirectory, plan: Plan) -> list[Delayed]:
+    """Tasks that hold the arrays of the last committed iteration against their checksums."""
+    manifest = run.latest()
+    if manifest is None:
+        return []
+    paths = {kind: run.checkpoint(manifest["iteration"], kind) for kind in ("codes", "z")}
+    return [
+        execution.task(arrays.verify_rows, path, *plan.span(p), manifest["checksums"][kind][p])
+        for kind, path in paths.items()
+        for p in plan.partitions
+    ]
 
 
 def _refuse_collapse(sums: CodeSums, n: int, iteration: int) -> None:
@@ -180,6 +254,7 @@ def _commit(
     z: Embedding,
     code_checksums: list[int],
     config: TrainConfig,
+    reason: str,
 ) -> None:
     folder = run.checkpoint(iteration, "cross_covariance")
     matrices = run.write_matrices(folder, sums.cross_covariance)
@@ -196,6 +271,7 @@ def _commit(
             "starts": plan.starts,
             "alpha": s.alpha if np.isfinite(s.alpha) else None,
             "config": fingerprint(config),
+            "reason": reason,
             "checksums": {
                 "codes": code_checksums,
                 "z": list(z.checksums),

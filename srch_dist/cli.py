@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
+import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import tyro
 from rich.console import Console
 
 from srch_dist.config import TrainConfig, build_config, check_config, load_config
-from srch_dist.errors import SrchError
+from srch_dist.errors import ClusterLostError, SrchError
 
 T = TypeVar("T")
 
 BAD_INPUT = 2
-INTERRUPTED = 130
+_QUIET = ("asyncio", "distributed", "distributed.client", "distributed.core", "tornado")
+# As of sysexits.h: not an error of the input, and worth another try.
+TRY_AGAIN = 75
 
 
 def parse(kind: Callable[..., T], command: str, arguments: Sequence[str] | None) -> T:
@@ -57,16 +62,49 @@ def parse_training(arguments: Sequence[str] | None) -> TrainConfig:
     return check_config(TrainConfig(**{name: getattr(given, name) for name in names}))
 
 
-def run_command(work: Callable[[], None]) -> None:
-    """Run a command's work and exit: 2 with one line where it refuses, 130 when interrupted."""
+def run_command(work: Callable[[], None], go_on: Callable[[], str] = lambda: "") -> None:
+    """Run a command's work and exit: 2 with one line where it refuses.
+
+    Where it is interrupted, by SIGINT or SIGTERM or with its cluster, it exits with 75 and what
+    ``go_on`` says of how to go on from there.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    # What goes wrong is said once, by the command; these would add their own accounts of it.
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         work()
+    except ClusterLostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        _exit_to_go_on(go_on())
     except SrchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        _exit_to_go_on(go_on())
+
+
+def resume_line(command: str, arguments: Sequence[str] | None, out: str) -> str:
+    """The line to type to go on with an interrupted run in the directory ``out``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not any(one == "--out" or one.startswith("--out=") for one in given):
+        given += ["--out", out]
+    if "--resume" not in given:
+        given.append("--resume")
+    return shlex.join(["python", "-m", f"srch_dist.{command}", *given])
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    # Whoever stops a machine sends it again and again; the way out is not to be interrupted too.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _exit_to_go_on(line: str) -> NoReturn:
+    if line:
+        print(f"what is finished is kept; go on with: {line}", file=sys.stderr)
+    sys.exit(TRY_AGAIN)
 
 
 def output() -> Console:

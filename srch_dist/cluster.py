@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -17,12 +18,16 @@ import dask
 import dask.utils
 import distributed
 
+from srch_dist.config import TlsConfig
 from srch_dist.errors import ClusterError, ConfigError
 from srch_dist.execution import current_client
 from srch_dist.progress import Progress, silent
 from srch_dist.readiness import check_readable, check_shared, check_workers
+from srch_dist.storage.locations import Location
+from srch_dist.watch import NO_WORKERS_TIMEOUT
 
 _POLL_SECONDS = 0.5
+_CONNECT_SECONDS = 30
 _ADDRESS = re.compile(r"[a-z0-9+]+://.+|[^/\\]+:\d+")
 # How a worker's C library keeps freed memory (glibc; elsewhere without effect). Dask has it give
 # back all that is freed, so that every partition's arrays are pages that the kernel makes anew,
@@ -33,6 +38,32 @@ ALLOCATOR = {
     f"{_ENVIRONMENT}.MALLOC_TRIM_THRESHOLD_": 64 << 20,
     f"{_ENVIRONMENT}.MALLOC_MMAP_THRESHOLD_": 32 << 20,
 }
+# How long a hung worker is waited for, and a cluster without workers. Dask waits five minutes for
+# the one and for ever for the other. What the user's own Dask configuration says comes first.
+TIMEOUTS = {"distributed.scheduler.worker-ttl": "120s", NO_WORKERS_TIMEOUT: "120s"}
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files of a TLS connection, PEM each: the authority's certificate, own certificate and key."""
+
+    ca: str
+    cert: str
+    key: str
+
+
+def tls_files(options: TlsConfig) -> Tls | None:
+    """The files that options name; None where they name none.
+
+    Raises
+    ------
+    ConfigError : only some of them are named.
+    """
+    if options.ca is None and options.cert is None and options.key is None:
+        return None
+    if options.ca is None or options.cert is None or options.key is None:
+        raise ConfigError("tls.ca, tls.cert and tls.key belong together; name all three or none")
+    return Tls(options.ca, options.cert, options.key)
 
 
 @dataclass(frozen=True)
@@ -63,8 +94,8 @@ class Demands:
 
     workers: int = 1
     seconds: float = 60.0
-    reads: tuple[Path, ...] = ()
-    writes: tuple[Path, ...] = ()
+    reads: tuple[Location, ...] = ()
+    writes: tuple[Location, ...] = ()
 
 
 @contextmanager
@@ -74,6 +105,7 @@ def connect(
     memory_limit: str = "2GiB",
     progress: Progress | None = None,
     demands: Demands | None = None,
+    tls: Tls | None = None,
 ) -> Iterator[Cluster]:
     """Connect to a running cluster, or start a local one that ends with the context.
 
@@ -83,6 +115,8 @@ def connect(
         Dask's ``scheduler-address`` (the variable DASK_SCHEDULER_ADDRESS); without that a local
         cluster is started, with ``workers`` of ``memory_limit``.
     demands : of a running cluster; held against it here.
+    tls : with it every connection is encrypted, and none is made with who lacks a certificate of
+        the authority; without, Dask's own configuration says (``distributed.comm.tls``).
 
     Raises
     ------
@@ -91,11 +125,12 @@ def connect(
     progress = progress or silent()
     scheduler = scheduler or dask.config.get("scheduler-address", None)
     if scheduler is None:
-        with start_local(workers, memory_limit, progress) as cluster:
+        with start_local(workers, memory_limit, progress, tls) as cluster:
             yield cluster
         return
     demands = demands or Demands()
-    with _existing(scheduler, demands.seconds) as client:
+    security = _security(tls)
+    with dask.config.set(_timeouts()), _existing(scheduler, demands.seconds, security) as client:
         _await_workers(client, demands, progress)
         check_workers(client)
         for store in demands.reads:
@@ -107,7 +142,10 @@ def connect(
 
 @contextmanager
 def start_local(
-    workers: int | None = None, memory_limit: str = "2GiB", progress: Progress | None = None
+    workers: int | None = None,
+    memory_limit: str = "2GiB",
+    progress: Progress | None = None,
+    tls: Tls | None = None,
 ) -> Iterator[Cluster]:
     """Start a cluster on this machine that ends with the context.
 
@@ -115,7 +153,7 @@ def start_local(
     neighbours and linear algebra are not safe with more.
     """
     progress = progress or silent()
-    limit = parse_bytes(memory_limit)
+    security, limit = _security(tls), parse_bytes(memory_limit)
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}, it has to be at least 1")
     with ExitStack() as stack:
@@ -123,9 +161,12 @@ def start_local(
         # Otherwise Dask leaves a folder of lock files beside it.
         stack.enter_context(dask.config.set({"temporary-directory": scratch}))
         stack.enter_context(dask.config.set(ALLOCATOR))
+        stack.enter_context(dask.config.set(_timeouts()))
         try:
-            local = stack.enter_context(_local_cluster(workers, limit, scratch))
-            client = stack.enter_context(distributed.Client(local, set_as_default=False))
+            local = stack.enter_context(_local_cluster(workers, limit, scratch, security))
+            client = stack.enter_context(
+                distributed.Client(local, security=security, set_as_default=False)
+            )
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise ClusterError(
                 f"the local workers did not start ({error}); in a script, everything that trains "
@@ -135,13 +176,41 @@ def start_local(
         yield _describe(client, progress)
 
 
-def _local_cluster(workers: int | None, limit: int, scratch: str) -> distributed.LocalCluster:
+def _timeouts() -> dict[str, str]:
+    own = dask.config.collect()
+    return {
+        key: value
+        for key, value in TIMEOUTS.items()
+        if dask.config.get(key, default=None, config=own) is None
+    }
+
+
+def _security(tls: Tls | None) -> distributed.Security | None:
+    if tls is None:
+        return None
+    for name, path in dataclasses.asdict(tls).items():
+        if not Path(path).is_file():
+            raise ConfigError(f"tls.{name} is {path}, which is not a file")
+    pair = {
+        f"tls_{role}_{part}": path
+        for role in ("client", "scheduler", "worker")
+        for part, path in (("cert", tls.cert), ("key", tls.key))
+    }
+    return distributed.Security(tls_ca_file=tls.ca, require_encryption=True, **pair)
+
+
+def _local_cluster(
+    workers: int | None, limit: int, scratch: str, security: distributed.Security | None
+) -> distributed.LocalCluster:
     return distributed.LocalCluster(
         n_workers=workers or max(1, os.cpu_count() or 1),
         threads_per_worker=1,
         processes=True,
         memory_limit=limit,
+        # Nothing listens beyond this machine.
         host="127.0.0.1",
+        protocol="tcp://" if security is None else "tls://",
+        security=security,
         dashboard_address="127.0.0.1:0",
         local_directory=scratch,
         # A failed task is reported by the command; the workers' own account would repeat it.
@@ -150,7 +219,9 @@ def _local_cluster(workers: int | None, limit: int, scratch: str) -> distributed
 
 
 @contextmanager
-def _existing(scheduler: str, seconds: float) -> Iterator[distributed.Client]:
+def _existing(
+    scheduler: str, seconds: float, security: distributed.Security | None
+) -> Iterator[distributed.Client]:
     start = time.monotonic()
     address = scheduler if _ADDRESS.fullmatch(scheduler) else _read_address(scheduler, seconds)
     known = current_client()
@@ -161,11 +232,11 @@ def _existing(scheduler: str, seconds: float) -> Iterator[distributed.Client]:
     try:
         # A default client would stay one where it does not connect, and would not be one where
         # the caller is within a context of another.
-        client = distributed.Client(address, timeout=left, set_as_default=False)
+        client = distributed.Client(address, timeout=left, security=security, set_as_default=False)
     except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
         hint = ""
         if address.startswith("tls://"):
-            hint = "; tls:// needs certificates, see distributed.comm.tls in Dask's configuration"
+            hint = "; tls:// needs certificates: --tls.ca, --tls.cert and --tls.key, or Dask's own"
         raise ClusterError(
             f"no Dask scheduler answers at {address} within {seconds:g} s: {error}{hint}"
         ) from None
@@ -195,15 +266,23 @@ def _await_workers(client: distributed.Client, demands: Demands, progress: Progr
         client.wait_for_workers(demands.workers, timeout=demands.seconds)
     except TimeoutError:
         info = client.scheduler_info(n_workers=-1)
-        found, address = len(info["workers"]), info["address"]
+        states = [worker["status"] for worker in info["workers"].values()]
+        found, address = states.count("running"), info["address"]
         raise ClusterError(
             f"{found} workers came to {address} within {demands.seconds:g} s, "
             f"{demands.workers} are needed (--workers-min, --workers-wait); start more, or see why "
-            "they do not come"
+            f"they do not come{_paused(client)}"
         ) from None
 
 
 def _describe(client: distributed.Client, progress: Progress) -> Cluster:
+    try:  # those of a cluster that was just made, or has just lost all, are on their way
+        client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+    except TimeoutError:
+        raise ClusterError(
+            f"the cluster has had no workers for {_CONNECT_SECONDS} s; start some and try again"
+            f"{_paused(client)}"
+        ) from None
     found = client.scheduler_info(n_workers=-1)["workers"]
     limits = [worker["memory_limit"] for worker in found.values() if worker["memory_limit"]]
     limit = min(limits, default=parse_bytes("2GiB"))
@@ -212,6 +291,13 @@ def _describe(client: distributed.Client, progress: Progress) -> Cluster:
     )
     watched = all(worker.get("nanny") for worker in found.values())
     return Cluster(len(found), int(limit), watched and _is_alone(client))
+
+
+def _paused(client: distributed.Client) -> str:
+    """What is to be said of workers that are there and take no work."""
+    found = client.scheduler_info(n_workers=-1)["workers"].values()
+    count = sum(worker["status"] == "paused" for worker in found)
+    return f"; {count} are paused, since their memory is nearly full" if count else ""
 
 
 def _is_alone(client: distributed.Client) -> bool:

@@ -86,6 +86,7 @@ def restore_codes(run: RunDirectory, plan: Plan, source: Path, bits: int, stage:
     shape = (plan.rows, bits // 8)
     # Each task reads codes from all over the training order, so there are few.
     step = restored_rows(plan, bits)
+    arrays.remove(run.codes)
     arrays.create_array(run.codes, shape, step, np.uint8, attributes)
     execution.run_all(
         [
@@ -129,7 +130,7 @@ def condense_codes(
     frame = _learn_frame(run, in_loop, directions, config)
     rule = execution.literal(directions.spread(frame))
     shape = (plan.rows, config.bits // 8)
-    arrays.create_array(run.final_codes, shape, spans[0][1], np.uint8)
+    arrays.ensure_array(run.final_codes, shape, spans[0][1], np.uint8)
     spreads = [(_spread_span, run, model, in_loop, rule, span, step) for span in spans]
     spread: _Spread = execution.run_sum(spreads, stage)
     worth = effective_bits(spread.code_gram, spread.bit_sums, plan.rows)

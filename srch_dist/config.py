@@ -125,6 +125,21 @@ class SolverConfig:
     """Iterations in one task graph, between two looks at the residual."""
 
 
+@dataclass(frozen=True)
+class TlsConfig:
+    """Certificates of the connections between scheduler, workers and client; all three or none."""
+
+    ca: str | None = None
+    """File of the authority's certificate; who has none of its certificates is refused."""
+    cert: str | None = None
+    """File of this side's certificate."""
+    key: str | None = None
+    """File of its key."""
+
+
+# Characters of a file of options.
+_LARGEST_FILE = 1 << 20
+
 # Options that say where and how work is done, not what comes out.
 _WITHOUT_EFFECT = (
     "data",
@@ -141,6 +156,9 @@ _WITHOUT_EFFECT = (
     "cache",
     "spill",
     "keep_work",
+    "resume",
+    "work",
+    "tls",
 )
 
 _PRESETS: dict[str, MethodConfig] = {
@@ -170,9 +188,16 @@ class TrainConfig:
     """
 
     data: str | None = None
-    """Feature store made by srch_dist.ingest; the shipped emoji pairs when absent."""
+    """Feature store made by srch_dist.ingest, a path or s3:// URL; the shipped emoji pairs when
+    absent."""
     out: str | None = None
-    """Run directory; a new folder under runs/ when absent."""
+    """Run directory; a new folder under runs/ when absent. With an s3:// URL the results go there
+    when the run is finished."""
+    work: str | None = None
+    """Run directory of a run whose results go to an s3:// URL: a folder that this command and all
+    workers share; runs/BUCKET/KEY when absent."""
+    resume: bool = False
+    """Go on with the run in the run directory from what it has committed; starts where none is."""
     bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 32
     """Bits a code, a multiple of 8."""
     preset: Preset = "balanced"
@@ -215,6 +240,7 @@ class TrainConfig:
     graph: GraphConfig = field(default_factory=GraphConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
+    tls: TlsConfig = field(default_factory=TlsConfig)
 
     @property
     def loop_bits(self) -> int:
@@ -282,13 +308,33 @@ def check_config(config: TrainConfig) -> TrainConfig:
     return build_config(values)
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Plain values without aliases, by which a few lines may stand for any number of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("it has an alias, which options do not need")
+        return super().compose_node(parent, index)
+
+
 def load_config(path: str | Path, preset: str | None = None) -> TrainConfig:
     """Read a YAML file of options; see `build_config`."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(_LARGEST_FILE + 1)
+        if len(text) > _LARGEST_FILE:
+            raise ConfigError(f"{path} is no configuration: it is longer than {_LARGEST_FILE}")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from None
-    except yaml.YAMLError as error:
+    return parse_config(text, str(path), preset)
+
+
+def parse_config(text: str, path: str, preset: str | None = None) -> TrainConfig:
+    """The options in YAML text, which is from ``path``; see `build_config`."""
+    try:
+        values = yaml.load(text, Loader=_PlainLoader)
+    # Numbers and dates that Python cannot hold come as ValueError.
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if values is None:
         values = {}
@@ -307,8 +353,31 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 def fingerprint(config: TrainConfig) -> str:
     """SHA-256 of the options that can change the codes; not of places, sizes or workers."""
-    kept = {key: value for key, value in to_dict(config).items() if key not in _WITHOUT_EFFECT}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_with_effect(config), sort_keys=True).encode()).hexdigest()
+
+
+def differing_options(recorded: TrainConfig, asked: TrainConfig) -> list[str]:
+    """Options that can change the codes and differ, each with both values."""
+    before, now = _flat(_with_effect(recorded)), _flat(_with_effect(asked))
+    return [
+        f"{key} is {now[key]!r}, the run has {value!r}"
+        for key, value in before.items()
+        if now[key] != value
+    ]
+
+
+def _with_effect(config: TrainConfig) -> dict[str, Any]:
+    return {key: value for key, value in to_dict(config).items() if key not in _WITHOUT_EFFECT}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def dump_config(config: TrainConfig) -> str:

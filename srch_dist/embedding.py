@@ -36,7 +36,8 @@ class Embedding:
     Attributes
     ----------
     groups : for each group of columns, float32 (rows, columns) a block. With one group and the
-        graph in memory they stay there; else they are read from the checkpoint where they are used.
+        graph in memory they are too; else they are read from the checkpoint where they are used.
+        What is lost with a worker is read again, not solved again from checkpoints that are gone.
     checksums : crc32 of each partition as stored.
     mean : (l,) over all rows. rms : of the entries about their column's mean.
     cg_iterations, cg_residual : of the slowest column.
@@ -74,48 +75,95 @@ def z_step(
     iteration: int,
     config: TrainConfig,
     modalities: int,
+    resumed: bool = False,
 ) -> Embedding:
     """Z = β B (βI + λH)⁻¹ (Eq. 14) by conjugate gradients, stored in the iteration's checkpoint.
 
-    ``rebased`` None is S = 1; ``warm`` None starts from zero. B is that of the iteration before.
+    ``rebased`` None is S = 1; ``warm`` None starts from zero. B is that of
+    the iteration before.
     Columns are solved group by group; each is frozen on its own account, so groups change nothing.
+    A group is committed once it is stored, and not solved again where the iteration is ``resumed``.
     """
     plan, bits = graph.plan, config.loop_bits
-    dtype = vector_dtype(config)
-    beta = embedding_weight(config, modalities)
-    systems = _make_systems(graph, rebased, beta, config)
-    preconditioner = build_preconditioner(graph, systems, beta, config.solver)
     path = run.checkpoint(iteration, "z")
-    arrays.remove(path)
-    arrays.create_array(
-        path, (plan.rows, bits), plan.partition_rows, np.float32, chunk_columns=plan.columns
-    )
-    groups, stored, ends = [], [], []
-    for number, columns in enumerate(plan.column_groups(bits)):
-        right, start = [], []
-        for b in plan.blocks:
-            span = plan.block_span(b)
-            side = execution.task(_right_side, run, iteration - 1, span, columns, beta, dtype)
-            first = side if warm is None else warm.groups[number][b]
-            right.append(side)
-            start.append(execution.task(_start, first, warm is None, dtype))
-        solution, last = solve(graph, systems, preconditioner, right, start, config.solver)
-        ends.append(last)
-        blocks, sums = _store_columns(run, iteration, plan, columns, solution, bits)
-        groups.append(blocks)
-        stored.append(sums)
-    graph.discard("system")
-    mean = np.concatenate([part.sums for part in stored]) / plan.rows
-    squares = np.concatenate([part.squares for part in stored])
+    if not resumed:
+        arrays.remove(path)
+    shape = (plan.rows, bits)
+    if not arrays.ensure_array(path, shape, plan.partition_rows, np.float32, plan.columns):
+        run.forget_column_groups(iteration)
+    solved = run.column_groups(iteration)
+    missing = [
+        number
+        for number, columns in enumerate(plan.column_groups(bits))
+        if (columns.start, columns.stop) not in solved
+    ]
+    if missing:
+        _solve_groups(graph, run, rebased, warm, iteration, config, modalities, missing)
+    return stored_embedding(run, plan, iteration, bits)
+
+
+def stored_embedding(run: RunDirectory, plan: Plan, iteration: int, bits: int) -> Embedding:
+    """The embedding of ``bits`` columns that `z_step` has stored in an iteration's checkpoint."""
+    path = run.checkpoint(iteration, "z")
+    spans = [plan.block_span(b) for b in plan.blocks]
+    groups = []
+    for columns in plan.column_groups(bits):
+        blocks = [execution.task(arrays.read_rows, path, *span, columns) for span in spans]
+        in_memory = columns == slice(0, bits) and not plan.spilled
+        groups.append(execution.keep(blocks) if in_memory else blocks)
+    ends = run.column_groups(iteration).values()
+    mean = np.concatenate([end["sums"] for end in ends]) / plan.rows
+    squares = np.concatenate([end["squares"] for end in ends])
     variance = float(np.mean(squares / plan.rows - mean**2))
     return Embedding(
         groups,
         _checksums(run, iteration, plan),
         mean,
         float(np.sqrt(max(variance, 0.0))),
-        max(last.iterations for last in ends),
-        float(max(np.max(last.residual) for last in ends)),
+        max(int(end["iterations"]) for end in ends),
+        float(max(np.max(end["residual"]) for end in ends)),
     )
+
+
+def _solve_groups(
+    graph: BlockGraph,
+    run: RunDirectory,
+    rebased: Rebased | None,
+    warm: Embedding | None,
+    iteration: int,
+    config: TrainConfig,
+    modalities: int,
+    missing: Sequence[int],
+) -> None:
+    """Solve and commit the groups of columns with the numbers ``missing``."""
+    plan, bits = graph.plan, config.loop_bits
+    dtype = vector_dtype(config)
+    beta = embedding_weight(config, modalities)
+    systems = _make_systems(graph, rebased, beta, config)
+    preconditioner = build_preconditioner(graph, systems, beta, config.solver)
+    columns = plan.column_groups(bits)
+    for number in missing:
+        right, start = [], []
+        for b in plan.blocks:
+            span = plan.block_span(b)
+            side = execution.task(
+                _right_side, run, iteration - 1, span, columns[number], beta, dtype
+            )
+            first = side if warm is None else warm.groups[number][b]
+            right.append(side)
+            start.append(execution.task(_start, first, warm is None, dtype))
+        solution, last = solve(graph, systems, preconditioner, right, start, config.solver)
+        sums = _store_columns(run, iteration, plan, columns[number], solution)
+        run.commit_column_group(
+            iteration,
+            columns[number],
+            {
+                **vars(sums),
+                "iterations": np.array(last.iterations),
+                "residual": last.residual,
+            },
+        )
+    graph.discard("system")
 
 
 def _make_systems(
@@ -171,21 +219,16 @@ def _store_columns(
     plan: Plan,
     columns: slice,
     solution: Sequence[Delayed],
-    bits: int,
-) -> tuple[list[Delayed], _StoredPart]:
-    """Store a group of columns; see `Embedding` for what is returned with their sums."""
-    blocks = execution.keep([execution.task(_as_stored, x) for x in solution])
+) -> _StoredPart:
+    """Store a group of columns; returns their sums."""
     parts = [
-        execution.task(_store_block, run, iteration, plan, b, columns, blocks[b])
-        for b in plan.blocks
+        execution.task(
+            _store_block, run, iteration, plan, b, columns, execution.task(_as_stored, x)
+        )
+        for b, x in zip(plan.blocks, solution, strict=True)
     ]
     sums: _StoredPart = execution.run_one(execution.add_up(parts))
-    # Whatever is computed again has to do without the files of this step.
-    if columns != slice(0, bits) or plan.spilled:
-        path = run.checkpoint(iteration, "z")
-        spans = [plan.block_span(b) for b in plan.blocks]
-        blocks = [execution.task(arrays.read_rows, path, *span, columns) for span in spans]
-    return blocks, sums
+    return sums
 
 
 def _store_block(

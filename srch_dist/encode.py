@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from srch_dist.cli import output, parse, run_command
-from srch_dist.cluster import Demands, connect
+from srch_dist.cluster import Demands, connect, tls_files
+from srch_dist.config import TlsConfig
 from srch_dist.encoding import encode_store
 from srch_dist.progress import on_console
 from srch_dist.storage.features import open_store
+from srch_dist.storage.locations import locate
 from srch_dist.storage.run import open_run
 
 
@@ -19,13 +20,14 @@ class _Options:
     """Encode one modality of a feature store with a trained model."""
 
     model: str
-    """Run directory of a finished run."""
+    """Run directory of a finished run, a path or s3:// URL."""
     data: str
-    """Feature store to encode."""
+    """Feature store to encode, a path or s3:// URL."""
     modality: str
     """Which of the store's modalities."""
     out: str
-    """Where the codes go: a Zarr array, uint8 (rows, bits / 8), little bit order."""
+    """Where the codes go: a Zarr array, uint8 (rows, bits / 8), little bit order;
+    a path or s3:// URL."""
     scheduler: str | None = None
     """Running Dask cluster: address of its scheduler (tcp:// or tls://) or scheduler file; the
     variable DASK_SCHEDULER_ADDRESS when absent; without either a local cluster is started."""
@@ -33,6 +35,7 @@ class _Options:
     """Worker processes of the local cluster; one a core when absent."""
     memory_limit: str = "2GiB"
     """Memory a worker of the local cluster."""
+    tls: TlsConfig = field(default_factory=TlsConfig)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,9 +48,10 @@ def _encode(arguments: Sequence[str] | None) -> None:
     # What is wrong with these is said before a cluster is started.
     run, store = open_run(options.model), open_store(options.data)
     progress = on_console()
-    folder = Path(options.out).absolute().parent
-    demands = Demands(reads=(run.path, Path(store.path)), writes=(folder,))
-    with connect(options.scheduler, options.workers, options.memory_limit, progress, demands):
+    folder = locate(options.out).parent
+    demands = Demands(reads=(run.path, locate(store.path)), writes=(folder,))
+    tls = tls_files(options.tls)
+    with connect(options.scheduler, options.workers, options.memory_limit, progress, demands, tls):
         path = encode_store(options.model, options.data, options.modality, options.out, progress)
     output().print(f"codes: {path}", soft_wrap=True, highlight=False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import suppress
 
 import numpy as np
 
@@ -12,19 +12,21 @@ from srch_dist.progress import Progress, silent
 from srch_dist.scoring import encode_rows
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
+from srch_dist.storage.locations import Location, check_access, locate, move
 from srch_dist.storage.model import Model, load_model
+from srch_dist.storage.object_lock import hold_place
 from srch_dist.storage.run import open_run
 
 _TASK_BYTES = 32 << 20
 
 
 def encode_store(
-    model: str | Path,
-    data: str | Path,
+    model: str | Location,
+    data: str | Location,
     modality: str,
-    out: str | Path,
+    out: str | Location,
     progress: Progress | None = None,
-) -> Path:
+) -> Location:
     """Encode every row of a store, in its order, to a Zarr array (n, l / 8) at ``out``.
 
     Nothing is left at ``out`` unless all rows were encoded.
@@ -34,28 +36,43 @@ def encode_store(
     source = open_run(model).path
     loaded = load_model(source)
     check_modalities(loaded, store, [modality])
-    target = arrays.local_path(out)
+    target = locate(out)
+    check_access(target, write=True)
     if target.exists():
         raise StorageError(f"{target} is already there; remove it or name another output")
-    partial = target.with_name(f".{target.name}.partial")
-    arrays.remove(partial)
-    rows = encoding_rows(store)
-    attributes = {"modality": modality, "bits": loaded.bits, "bitorder": "little"}
-    try:
-        arrays.create_array(partial, (store.rows, loaded.bits // 8), rows, np.uint8, attributes)
-        shared = execution.task(load_model, source)
-        tasks = [
-            execution.task(_encode_span, shared, store, modality, start, start + rows, partial)
-            for start in range(0, store.rows, rows)
-        ]
-        with progress.stage(f"encode {modality}", len(tasks)) as stage:
-            execution.run_all(tasks, stage)
-        partial.rename(target)
-    except OSError as error:
-        raise StorageError(f"cannot write {target}: {error}") from None
-    finally:
+    with hold_place(target) as check:
+        partial = target.parent / f".{target.name}.partial"
         arrays.remove(partial)
+        try:
+            _write_codes(loaded, source, store, modality, partial, progress)
+            check()
+            move(partial, target)
+        except OSError as error:
+            raise StorageError(f"cannot write {target}: {error}") from None
+        finally:
+            with suppress(StorageError):  # of a server that is away; the first error is the one
+                arrays.remove(partial)
     return target
+
+
+def _write_codes(
+    model: Model,
+    source: Location,
+    store: FeatureStore,
+    modality: str,
+    path: Location,
+    progress: Progress,
+) -> None:
+    rows = encoding_rows(store)
+    attributes = {"modality": modality, "bits": model.bits, "bitorder": "little"}
+    arrays.create_array(path, (store.rows, model.bits // 8), rows, np.uint8, attributes)
+    shared = execution.task(load_model, source)
+    tasks = [
+        execution.task(_encode_span, shared, store, modality, start, start + rows, path)
+        for start in range(0, store.rows, rows)
+    ]
+    with progress.stage(f"encode {modality}", len(tasks)) as stage:
+        execution.run_all(tasks, stage)
 
 
 def encoding_rows(store: FeatureStore) -> int:
@@ -80,7 +97,7 @@ def check_modalities(model: Model, store: FeatureStore, names: list[str]) -> Non
 
 
 def _encode_span(
-    model: Model, store: FeatureStore, modality: str, start: int, stop: int, path: Path
+    model: Model, store: FeatureStore, modality: str, start: int, stop: int, path: Location
 ) -> None:
     codes = encode_rows(model, modality, store.read(modality, start, min(stop, store.rows)))
     arrays.write_rows(path, start, codes)

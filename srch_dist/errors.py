@@ -29,3 +29,11 @@ class PlanError(SrchError):
 
 class ExtraError(SrchError):
     """An optional package that is not installed; the message names the extra that brings it."""
+
+
+class WorkersKilledError(ClusterError):
+    """A task whose workers were killed again and again, most often for lack of memory."""
+
+
+class ClusterLostError(ClusterError):
+    """A cluster that went away in the middle of work; nothing is wrong with the work itself."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from srch_dist.cli import output, parse, run_command
-from srch_dist.cluster import Demands, connect
+from srch_dist.cluster import Demands, connect, tls_files
+from srch_dist.config import TlsConfig
 from srch_dist.errors import StorageError
 from srch_dist.evaluation import evaluate_model, query_split
 from srch_dist.progress import on_console
 from srch_dist.report import print_evaluation
 from srch_dist.storage.documents import write_json
 from srch_dist.storage.features import open_store
+from srch_dist.storage.locations import locate
 from srch_dist.storage.run import open_run
 
 
@@ -34,6 +36,7 @@ class _Options:
     """Worker processes of the local cluster; one a core when absent."""
     memory_limit: str = "2GiB"
     """Memory a worker of the local cluster."""
+    tls: TlsConfig = field(default_factory=TlsConfig)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,8 +52,9 @@ def _evaluate(arguments: Sequence[str] | None) -> None:
     if options.json is not None and not Path(options.json).absolute().parent.is_dir():
         raise StorageError(f"cannot write {options.json}: its folder does not exist")
     progress = on_console()
-    demands = Demands(reads=(run.path, Path(store.path)))
-    with connect(options.scheduler, options.workers, options.memory_limit, progress, demands):
+    demands = Demands(reads=(run.path, locate(store.path)))
+    tls = tls_files(options.tls)
+    with connect(options.scheduler, options.workers, options.memory_limit, progress, demands, tls):
         result = evaluate_model(options.model, options.data, progress)
     if options.json is not None:
         try:

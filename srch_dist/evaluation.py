@@ -22,7 +22,7 @@ from srch_dist.scoring import encode_rows
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
 from srch_dist.storage.model import Model, load_model
-from srch_dist.storage.run import RunDirectory, open_run
+from srch_dist.storage.run import RunResults, open_run
 
 Rows = NDArray[np.int64]
 
@@ -111,7 +111,7 @@ def evaluate_model(
     }
 
 
-def query_split(run: RunDirectory, store: FeatureStore) -> Split:
+def query_split(run: RunResults, store: FeatureStore) -> Split:
     """Which rows are queries; see `evaluate_model`."""
     if "split" in store.side:
         split = store.read("split")
@@ -136,7 +136,7 @@ def query_split(run: RunDirectory, store: FeatureStore) -> Split:
     return found
 
 
-def has_queries(run: RunDirectory, store: FeatureStore) -> bool:
+def has_queries(run: RunResults, store: FeatureStore) -> bool:
     """Whether `query_split` would find queries and a database."""
     if "split" in store.side:
         split = store.read("split")
@@ -144,7 +144,7 @@ def has_queries(run: RunDirectory, store: FeatureStore) -> bool:
     return run.queries.exists()
 
 
-def _same_store(run: RunDirectory, store: FeatureStore) -> bool:
+def _same_store(run: RunResults, store: FeatureStore) -> bool:
     """Whether the run was trained on this very data, however it is chunked."""
     return bool(run.summary()["store"] == dict(store.checksums))
 
@@ -161,9 +161,7 @@ def _coded(
     return execution.keep(parts)
 
 
-def _learned(
-    run: RunDirectory, store: FeatureStore, step: int, labels: str | None
-) -> list[Delayed]:
+def _learned(run: RunResults, store: FeatureStore, step: int, labels: str | None) -> list[Delayed]:
     """The learned training codes that belong to the store's rows, as a database."""
     rows = arrays.read_rows(run.rows)
     if not _same_store(run, store):
@@ -184,7 +182,7 @@ def _code_rows(store: FeatureStore, model: Model, rows: Rows, labels: str | None
 
 
 def _read_learned(
-    run: RunDirectory, store: FeatureStore, rows: Rows, positions: Rows, labels: str
+    run: RunResults, store: FeatureStore, rows: Rows, positions: Rows, labels: str
 ) -> _Coded:
     first, last = int(positions[0]), int(positions[-1])
     codes = arrays.read_rows(run.codes, first, last + 1)[positions - first]

@@ -9,21 +9,27 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import dask
 import dask.base
 import distributed
 from dask.delayed import Delayed, delayed
 
+from srch_dist.errors import ClusterLostError, WorkersKilledError
 from srch_dist.progress import Stage
+from srch_dist.watch import LOOK_SECONDS, Watch, task_name
 
 S = TypeVar("S")
 T = TypeVar("T")
 
+# Seconds between two looks at a stage's tasks.
+_POLL_SECONDS = 0.05
 _RESTART_SECONDS = 600
 # Partial results added in one task of a tree.
 _FAN_IN = 8
@@ -68,12 +74,43 @@ def run_all(tasks: Sequence[Delayed], stage: Stage | None = None) -> list[Any]:
         if stage is not None:
             stage.advance(len(tasks))
         return results
-    futures = client.compute(list(tasks))
-    if stage is not None:
-        for _ in distributed.as_completed(futures):
-            stage.advance()
-    results = client.gather(futures)
-    return list(results)
+    try:
+        futures = client.compute(list(tasks))
+        _wait(client, futures, stage)
+        return list(client.gather(futures))
+    except distributed.KilledWorker as error:
+        raise WorkersKilledError(
+            f"{error.allowed_failures + 1} workers were killed one after the other over the task "
+            f"{task_name(error.task)}"
+        ) from None
+    except distributed.scheduler.NoWorkerError as error:
+        raise ClusterLostError(
+            f"the Dask cluster has had no workers for {error.timeout:.0f} s"
+        ) from None
+    except (CancelledError, distributed.client.FutureCancelledError, OSError) as error:
+        # A task's own OSError is none of the cluster's.
+        if isinstance(error, OSError) and client.status == "running":
+            raise
+        raise ClusterLostError(f"the Dask scheduler was lost: {error}") from None
+
+
+def _wait(client: distributed.Client, futures: list[Any], stage: Stage | None) -> None:
+    """Wait until all are done, and look at the cluster from time to time."""
+    watch = Watch(client)
+    if stage is None:
+        while True:
+            try:
+                distributed.wait(futures, timeout=LOOK_SECONDS)
+                return
+            except TimeoutError:
+                watch.look()
+    completed = distributed.as_completed(futures)
+    while not completed.is_empty():
+        if completed.has_ready():
+            stage.advance(len(completed.next_batch(block=False)))
+        else:
+            time.sleep(_POLL_SECONDS)
+            watch.look()
 
 
 def run_sum(calls: Sequence[tuple[Any, ...]], stage: Stage) -> Any:

@@ -21,9 +21,9 @@ from srch_dist.extras import require
 from srch_dist.hamming import search_codes
 from srch_dist.kernels.bits import Packed, hash_rows
 from srch_dist.progress import Progress, Stage, silent
-from srch_dist.storage.arrays import local_path
 from srch_dist.storage.codes import CodeStore
 from srch_dist.storage.features import FeatureStore
+from srch_dist.storage.locations import local_path
 
 Format = Literal["faiss", "faiss-ivf", "usearch", "npy", "parquet"]
 

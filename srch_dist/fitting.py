@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from srch_dist.algorithm import Learned
-from srch_dist.condensing import condense_codes, restore_codes, restored_rows
+from srch_dist.condensing import Condensed, condense_codes, restore_codes, restored_rows
 from srch_dist.config import TrainConfig, to_dict
 from srch_dist.encoders import (
     AnchorRows,
@@ -24,6 +24,7 @@ from srch_dist.progress import Progress
 from srch_dist.storage.features import FeatureStore
 from srch_dist.storage.model import Model, save_model
 from srch_dist.storage.run import RunDirectory
+from srch_dist.storage.stages import StageRecord, Stages
 
 _PACKAGES = ("srch-dist", "numpy", "scipy", "dask", "zarr", "pynndescent")
 
@@ -58,17 +59,41 @@ def finish_codes(
         def fit(sums: Targets, bits: int) -> Model:
             return _fit_model(sums, anchors, statistics, plan.rows, bits, store, config)
 
-        model = fit(Targets(learned.cross_covariance, targets), config.loop_bits)
+        def fit_loop() -> Model:
+            return fit(Targets(learned.cross_covariance, targets), config.loop_bits)
+
         if not config.method.directions:
             restore_codes(run, plan, in_loop, config.bits, stage)
-            return model, {}
-        save_model(run.loop_model, model)
-        condensed = condense_codes(run, plan, in_loop, weights, config, stage)
+            return fit_loop(), {}
+        stages = run.stages(config)
+        if (record := stages.find("condensed")) is None:
+            save_model(run.loop_model, fit_loop())
+            condensed = condense_codes(run, plan, in_loop, weights, config, stage)
+            record = _commit_condensed(stages, condensed)
         restore_codes(run, plan, run.final_codes, config.bits, stage)
-        record = {
-            name: getattr(condensed, name) for name in ("directions", "share", "effective_bits")
-        }
-        return fit(Targets(condensed.cross_covariance, condensed.targets), config.bits), record
+        return fit(_recorded_targets(record, modalities), config.bits), dict(record.values)
+
+
+def _commit_condensed(stages: Stages, condensed: Condensed) -> StageRecord:
+    """Record the final codes as written, with what the model needs of them."""
+    values = {name: getattr(condensed, name) for name in ("directions", "share", "effective_bits")}
+    found = {f"cross/{g}": matrix for g, matrix in condensed.cross_covariance.items()}
+    for g, targets in condensed.targets.items():
+        found |= {f"{name}/{g}": values for name, values in vars(targets).items()}
+    return stages.commit("condensed", values, found)
+
+
+def _recorded_targets(record: StageRecord, modalities: tuple[str, ...]) -> Targets:
+    """What `_commit_condensed` recorded, as the encoders are fitted to it."""
+    found = record.arrays
+    return Targets(
+        {g: found[f"cross/{g}"] for g in modalities},
+        {
+            g: AnchorTargets(found[f"codes/{g}"], found[f"similarities/{g}"])
+            for g in modalities
+            if f"codes/{g}" in found
+        },
+    )
 
 
 def _model_tasks(plan: Plan, modalities: tuple[str, ...], config: TrainConfig) -> int:

@@ -17,10 +17,10 @@ from srch_dist.config import TrainConfig
 from srch_dist.kernels.bits import pack_codes, random_codes
 from srch_dist.kernels.clusters import PROJECTED, gaussian_projection, slice_bounds
 from srch_dist.planning import Plan
-from srch_dist.progress import Stage
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 from srch_dist.storage.spill import read_spill, write_spill
+from srch_dist.units import Work
 
 Matrix = NDArray[np.float64]
 
@@ -59,33 +59,23 @@ def spill_rows(
     write_spill(run.scratch("order", partition), {**spilled, **features})
 
 
-def gather_rows(
-    run: RunDirectory,
-    plan: Plan,
-    dims: Mapping[str, int],
-    clusters: int,
-    config: TrainConfig,
-    stage: Stage,
-) -> None:
-    """Bring the rows set aside into training order: features, order, and first codes.
+def gather_works(
+    run: RunDirectory, plan: Plan, dims: Mapping[str, int], clusters: int, config: TrainConfig
+) -> list[Work]:
+    """Units that bring the rows set aside into training order: features, order, first codes.
 
     Every partition takes its runs of rows of each file. The array of the codes has been made.
     """
-    execution.run_one(execution.task(_write_bounds, run, plan, clusters))
-    arrays.create_array(run.order, (plan.rows,), plan.partition_rows, np.int64)
+    arrays.ensure_array(run.order, (plan.rows,), plan.partition_rows, np.int64)
     for g, width in dims.items():
-        arrays.create_array(run.features(g), (plan.rows, width), plan.partition_rows, plan.dtype)
+        arrays.ensure_array(run.features(g), (plan.rows, width), plan.partition_rows, plan.dtype)
     modalities = tuple(dims)
-    execution.run_all(
-        [
-            execution.task(
-                _gather_partition, run, modalities, plan, p, config.seed, config.loop_bits
-            )
-            for p in plan.partitions
-        ],
-        stage,
-    )
-    arrays.remove(run.scratch("order"))
+    if run.scratch("order").exists():  # else every unit has been done
+        execution.run_one(execution.task(_write_bounds, run, plan, clusters))
+    return [
+        (_gather_partition, run, modalities, plan, p, config.seed, config.loop_bits)
+        for p in plan.partitions
+    ]
 
 
 def _write_bounds(run: RunDirectory, plan: Plan, clusters: int) -> None:
@@ -111,8 +101,8 @@ def _gather_partition(
     partition: int,
     seed: int,
     bits: int,
-) -> None:
-    """Write one partition of the features, the order and the first codes."""
+) -> dict[str, NDArray[Any]]:
+    """Write one partition of the features, the order and the first codes; their checksums."""
     folders = [run.scratch("order", p) for p in plan.partitions]
     cuts = [read_spill(folder, "bounds", partition, partition + 2).tolist() for folder in folders]
 
@@ -124,8 +114,11 @@ def _gather_partition(
     places = gather("places")
     sorting = np.lexsort((places, gather("clusters")))
     start = plan.starts[partition]
+    found = {}
     for g in modalities:
-        arrays.write_rows(run.features(g), start, gather(f"features.{g}")[sorting])
-    arrays.write_rows(run.order, start, places[sorting])
-    first = random_codes(seed, gather("rows")[sorting], bits)
-    arrays.write_rows(run.checkpoint(0, "codes"), start, pack_codes(first))
+        values = gather(f"features.{g}")[sorting]
+        found[f"features.{g}"] = arrays.write_rows(run.features(g), start, values)
+    found["order"] = arrays.write_rows(run.order, start, places[sorting])
+    first = pack_codes(random_codes(seed, gather("rows")[sorting], bits))
+    found["codes"] = arrays.write_rows(run.checkpoint(0, "codes"), start, first)
+    return {name: np.array([value]) for name, value in found.items()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist import execution
@@ -17,13 +18,15 @@ from srch_dist.kernels import bits as codes
 from srch_dist.kernels import features as kernels
 from srch_dist.kernels.clusters import nearest_centres, order_clusters, tour
 from srch_dist.kernels.features import GramMatrices
-from srch_dist.ordering import gather_rows, joint_points, spill_rows
+from srch_dist.ordering import gather_works, joint_points, spill_rows
 from srch_dist.planning import Plan
-from srch_dist.progress import Progress
+from srch_dist.progress import Progress, Stage
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore
 from srch_dist.storage.run import RunDirectory
 from srch_dist.storage.spill import read_spill, write_spill
+from srch_dist.storage.stages import StageRecord, Stages
+from srch_dist.units import run_units
 
 Matrix = NDArray[np.float64]
 
@@ -47,6 +50,29 @@ class Statistics:
     zero_rows: Mapping[str, int]
     grams: GramMatrices
     cross_covariance: Mapping[str, Matrix]
+
+    def commit(self, stages: Stages, name: str) -> None:
+        """Record these as what a stage passes on."""
+        arrays = {f"mean/{g}": mean for g, mean in self.means.items()}
+        arrays |= {f"gram/{g}/{h}": gram for (g, h), gram in self.grams.items()}
+        arrays |= {f"cross/{g}": matrix for g, matrix in self.cross_covariance.items()}
+        stages.commit(name, {"zero_rows": dict(self.zero_rows)}, arrays)
+
+    @classmethod
+    def of_record(cls, record: StageRecord) -> Statistics:
+        """What `commit` recorded."""
+        zero_rows, found = record.values["zero_rows"], record.arrays
+        return cls(
+            {g: found[f"mean/{g}"] for g in zero_rows},
+            zero_rows,
+            {
+                (g, h): found[f"gram/{g}/{h}"]
+                for g in zero_rows
+                for h in zero_rows
+                if f"gram/{g}/{h}" in found
+            },
+            {g: found[f"cross/{g}"] for g in zero_rows},
+        )
 
 
 @dataclass(frozen=True)
@@ -84,28 +110,74 @@ def prepare_features(
     ------
     InputError : too many rows are zero after centring.
     """
-    clusters = order_clusters(plan.rows, config.graph.order_rows)
+    stages = run.stages(config)
     with progress.stage("features", 3 * len(plan.partitions)) as stage:
+        statistics = _first_passes(store, run, plan, config, stages, stage)
+        create_codes(run, plan, config.loop_bits, 0)
+        clusters = len(stages.read("order").arrays["centres"])
+        gathers = gather_works(run, plan, store.modalities, clusters, config)
+        found = run_units(stages, "gathered", gathers, stage)
+    checksums = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+    stages.commit("features", {}, checksums)
+    for name in ("order", "sample"):
+        arrays.remove(run.scratch(name))
+    return statistics
+
+
+def verify_features(run: RunDirectory, plan: Plan, stages: Stages) -> list[Delayed]:
+    """Tasks that hold the arrays of `prepare_features` against their checksums."""
+    paths = {"order": run.order, "codes": run.checkpoint(0, "codes")}
+    recorded = dict(stages.read("features").arrays)
+    if run.latest() is not None:  # later codes have taken their place
+        del recorded["codes"]
+    return [
+        execution.task(
+            arrays.verify_rows,
+            paths.get(name) or run.features(name.removeprefix("features.")),
+            *plan.span(p),
+            int(found[p]),
+        )
+        for name, found in recorded.items()
+        for p in plan.partitions
+    ]
+
+
+def _first_passes(
+    store: FeatureStore,
+    run: RunDirectory,
+    plan: Plan,
+    config: TrainConfig,
+    stages: Stages,
+    stage: Stage,
+) -> Statistics:
+    """Means, centres of the row order, and the statistics, with the rows set aside by cluster."""
+    clusters = order_clusters(plan.rows, config.graph.order_rows)
+    if (known := stages.find("means")) is None:
         parts = [
             execution.task(_partition_sums, store, run, p, plan.span(p), clusters, plan.rows)
             for p in plan.partitions
         ]
         sums = execution.run_one(execution.add_up(parts))
-        stage.advance(len(plan.partitions))
-        means = {g: total.sum(axis=0) / plan.rows for g, total in sums.items()}
+        known = stages.commit("means", {}, {g: sums[g].sum(axis=0) / plan.rows for g in sums})
+    means = {g: known.arrays[g] for g in store.modalities}
+    stage.advance(len(plan.partitions))
+    if (order := stages.find("order")) is None:
         centres = _order_centres(run, plan, clusters, means, config)
-        shared = execution.literal(means)
-        lasting = execution.literal(centres)
+        order = stages.commit("order", {}, {"centres": centres})
+    if (record := stages.find("spilled")) is None:
+        shared, lasting = execution.literal(means), execution.literal(order.arrays["centres"])
         parts = [
             execution.task(_spill_partition, store, run, plan, p, shared, lasting, config)
             for p in plan.partitions
         ]
-        prepared = execution.run_one(execution.add_up(parts))
-        stage.advance(len(plan.partitions))
-        _refuse_zero_rows(prepared.zero_rows, plan.rows, config.features.max_zero_share)
-        create_codes(run, plan, config.loop_bits, 0)
-        gather_rows(run, plan, store.modalities, len(centres), config, stage)
-    return Statistics(means, prepared.zero_rows, prepared.grams, prepared.cross_covariance)
+        sums = execution.run_one(execution.add_up(parts))
+        _refuse_zero_rows(sums.zero_rows, plan.rows, config.features.max_zero_share)
+        statistics = Statistics(means, sums.zero_rows, sums.grams, sums.cross_covariance)
+        statistics.commit(stages, "spilled")
+    else:
+        statistics = Statistics.of_record(record)
+    stage.advance(len(plan.partitions))
+    return statistics
 
 
 def _order_centres(
@@ -121,7 +193,6 @@ def _order_centres(
     centres = find_centres(
         run, "order", clusters, config.seed, _sample_points, run, plan, means, config
     )
-    arrays.remove(run.scratch("sample"))
     return centres[np.argsort(tour(centres))]
 
 
@@ -161,7 +232,7 @@ def _copy_sample(run: RunDirectory, modality: str, rows: NDArray[np.int64]) -> N
 def create_codes(run: RunDirectory, plan: Plan, bits: int, iteration: int) -> None:
     """Make the empty array of an iteration's packed codes."""
     path = run.checkpoint(iteration, "codes")
-    arrays.create_array(path, (plan.rows, bits // 8), plan.partition_rows, np.uint8)
+    arrays.ensure_array(path, (plan.rows, bits // 8), plan.partition_rows, np.uint8)
 
 
 def _partition_sums(

@@ -22,6 +22,7 @@ from typing import Any
 import distributed
 
 from srch_dist.errors import ClusterError
+from srch_dist.storage.locations import Location, S3Path, check_access, locate
 
 # Those whose version can change a result, or whether a task can be sent at all.
 PACKAGES = ("dask", "distributed", "numpy", "zarr", "pynndescent", "srch-dist")
@@ -29,6 +30,7 @@ PACKAGES = ("dask", "distributed", "numpy", "zarr", "pynndescent", "srch-dist")
 _APPEAR_SECONDS = 20.0
 _POLL_SECONDS = 0.2
 _SHOWN = 5
+_OBJECTS = "give all of them the same endpoint and credentials, by their environment"
 
 Found = Mapping[str, Any]
 
@@ -62,7 +64,7 @@ def check_workers(client: distributed.Client) -> None:
     )
 
 
-def check_readable(client: distributed.Client, store: Path) -> None:
+def check_readable(client: distributed.Client, store: Location) -> None:
     """Refuse unless every worker sees the store at this path that is seen here."""
     here = store_digest(str(store))
     wrong = {
@@ -70,15 +72,21 @@ def check_readable(client: distributed.Client, store: Path) -> None:
         for address, found in _ask(client, store_digest, str(store)).items()
         if found != here
     }
-    _refuse(wrong, f"do not see {store}", "mount the same volume at the same path everywhere")
+    remedy = "mount the same volume at the same path everywhere"
+    _refuse(wrong, f"do not see {store}", _OBJECTS if isinstance(store, S3Path) else remedy)
 
 
-def check_shared(client: distributed.Client, folder: Path) -> None:
+def check_shared(client: distributed.Client, folder: Location) -> None:
     """Refuse unless what one process writes in ``folder`` is read by the others.
 
     Every worker writes a file and reads that of another and one that was written here; all of
-    theirs are read here.
+    theirs are read here. What one writes to an object store, all read; each has to have the right.
     """
+    if isinstance(folder, S3Path):
+        asked = _ask(client, check_access, folder / "any", True)
+        failed = {a: [_complaint(f)] for a, f in asked.items() if isinstance(f, Exception)}
+        _refuse(failed, f"cannot write {folder}", _OBJECTS)
+        return
     token = uuid.uuid4().hex
     remedy = "mount one volume at this path everywhere, and let their user write to it"
     with _probes(folder, token) as place:
@@ -110,15 +118,23 @@ def code_digest() -> str:
 
 def store_digest(store: str) -> str:
     """SHA-256, in short, of the documents that describe a store: those of its own, not the data."""
-    root = Path(store)
+    root = locate(store)
+    check_access(root)
     total = hashlib.sha256()
-    documents = sorted([*root.glob("*.json"), *root.glob("*/zarr.json")])
+    documents = _documents(root)
     if not documents:
         raise FileNotFoundError(f"there is nothing at {store}")
-    for path in documents:
-        total.update(f"{path.relative_to(root).as_posix()}\0".encode())
+    for path in sorted(documents):
+        total.update(f"{str(path).removeprefix(str(root)).lstrip('/')}\0".encode())
         total.update(path.read_bytes())
     return total.hexdigest()[:12]
+
+
+def _documents(root: Location) -> Sequence[Any]:
+    if isinstance(root, Path):
+        return [*root.glob("*.json"), *root.glob("*/zarr.json")]
+    named = [root / "run.json", root / "zarr.json"]
+    return [path for path in named if path.size() is not None]
 
 
 def write_probe(place: str, token: str, dask_worker: distributed.Worker) -> str:

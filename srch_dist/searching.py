@@ -12,7 +12,7 @@ from srch_dist.kernels.bits import Packed, hamming_distances, hash_rows
 from srch_dist.scoring import encode_rows
 from srch_dist.storage.features import FeatureStore
 from srch_dist.storage.model import Model
-from srch_dist.storage.run import RunDirectory
+from srch_dist.storage.run import RunResults
 
 # So that the sample is not the one drawn from the same seed for something else.
 _STREAM = 0xE8A3
@@ -34,7 +34,7 @@ class Example:
 
 
 def example_queries(
-    run: RunDirectory,
+    run: RunResults,
     store: FeatureStore,
     model: Model,
     source: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -15,26 +15,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist import execution
-from srch_dist.algorithm import Learned, learn_codes
-from srch_dist.cluster import Cluster, Demands, connect
+from srch_dist.algorithm import learn_codes
+from srch_dist.cluster import Cluster, Demands, connect, tls_files
 from srch_dist.config import TrainConfig, check_config
-from srch_dist.errors import ConfigError, InputError, PlanError
+from srch_dist.errors import (
+    ConfigError,
+    InputError,
+    PlanError,
+    StorageError,
+    WorkersKilledError,
+)
 from srch_dist.evaluation import evaluate_model, has_queries
 from srch_dist.fitting import finish_codes
 from srch_dist.forecast import forecast
-from srch_dist.graph import GraphReport, set_graph
+from srch_dist.graph import GraphReport
 from srch_dist.ingest import ingest_source
 from srch_dist.kernels.bits import hash_rows
 from srch_dist.kernels.edges import modality_weights
 from srch_dist.plan_report import plan_record, plan_table
 from srch_dist.planning import Plan, check_disk, check_memory, compiled_bytes, draft_plan
-from srch_dist.preparation import Statistics, prepare_features, write_sample
+from srch_dist.preparation import Statistics, write_sample
 from srch_dist.progress import Progress, silent
 from srch_dist.rates import Rates
+from srch_dist.resuming import (
+    data_record,
+    memory_advice,
+    refuse_other_data,
+    resume_features,
+    resume_graph,
+    verify_run,
+)
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
+from srch_dist.storage.holding import HeldRun, hold_run
+from srch_dist.storage.locations import local_path, locate
 from srch_dist.storage.model import save_model
-from srch_dist.storage.run import RunDirectory, create_run
+from srch_dist.storage.object_lock import hold_place
+from srch_dist.storage.publishing import find_published, publish_run
+from srch_dist.storage.run import RunDirectory, RunResults, open_run
 
 # So that the held-out rows are not those drawn from the same seed for something else.
 _STREAM = 0x0B5E
@@ -47,11 +65,12 @@ class Trained:
 
     Attributes
     ----------
-    run : its directory. store : the data. reason : why the loop stopped.
+    run : its directory, or where its results were before. store : the data.
+    reason : why the loop stopped.
     evaluation : as of `evaluate_model`; None where the data has no queries or it was not asked.
     """
 
-    run: RunDirectory
+    run: RunResults
     store: FeatureStore
     reason: str
     evaluation: dict[str, Any] | None
@@ -67,49 +86,88 @@ def train_model(config: TrainConfig, progress: Progress | None = None) -> Traine
     """
     progress = progress or silent()
     config = check_config(config)
+    out = locate(config.out or default_folder())
     store = None if config.data is None else open_store(config.data)
     if store is not None:
         choose_rows(store, config)
-    folder = config.out or f"runs/{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
-    run = create_run(folder, config)
-    with _connect_for(run, store, config, progress) as cluster:
-        try:
-            store = store or _shipped_store(run)
-            learned = _train(store, run, config, cluster, progress)
-        except (ConfigError, InputError, PlanError):
-            run.discard()
-            raise
-        evaluation = None
-        if config.evaluate and has_queries(run, store):
-            evaluation = evaluate_model(run.path, store.path, progress)
-    return Trained(run, store, learned.reason, evaluation)
+    if isinstance(out, Path):
+        if config.work is not None:
+            raise ConfigError("work is for a run whose out is an s3:// URL; name the folder by out")
+        return _train_in(out, store, config, progress)
+    if find_published(out, config) and store is not None:
+        progress.note(f"the results of this run are at {out} already")
+        run = open_run(out)
+        return Trained(run, store, run.summary()["reason"], None)
+    folder = local_path(config.work or f"runs/{out.bucket}/{out.key}")
+    with hold_place(out) as check:
+        trained = _train_in(folder, store, config, progress)
+        publish_run(RunDirectory(folder.resolve()), out, check)
+    progress.note(f"results: {out}")
+    return trained
+
+
+def _train_in(
+    folder: Path, store: FeatureStore | None, config: TrainConfig, progress: Progress
+) -> Trained:
+    """Train in a folder on disk."""
+    with hold_run(folder, config) as held:
+        run = held.run
+        with _connect_for(held, store, config, progress) as cluster:
+            try:
+                store = store or _shipped_store(run)
+                if not held.finished:
+                    _train(store, held, config, cluster, progress)
+            except (ConfigError, InputError, PlanError):
+                if held.new:
+                    run.discard()
+                raise
+            if not config.keep_work:
+                arrays.remove(run.work)
+            evaluation = None
+            if config.evaluate and has_queries(run, store):
+                evaluation = evaluate_model(run.path, store.path, progress)
+    return Trained(run, store, run.summary()["reason"], evaluation)
+
+
+def default_folder() -> str:
+    """A new run directory, named by the time."""
+    return f"runs/{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
 
 
 @contextmanager
 def _connect_for(
-    run: RunDirectory, store: FeatureStore | None, config: TrainConfig, progress: Progress
+    held: HeldRun, store: FeatureStore | None, config: TrainConfig, progress: Progress
 ) -> Iterator[Cluster]:
-    """`connect` as ``config`` says; a cluster that cannot be had leaves no run directory."""
-    reads = () if store is None else (Path(store.path),)
-    demands = Demands(config.workers_min, config.workers_wait, reads, (run.path,))
+    """`connect` as ``config`` says; a cluster that cannot be had leaves no new run directory."""
+    reads = () if store is None else (locate(store.path),)
+    demands = Demands(config.workers_min, config.workers_wait, reads, (held.run.path,))
     with ExitStack() as stack:
         try:
             cluster = stack.enter_context(
-                connect(config.scheduler, config.workers, config.memory_limit, progress, demands)
+                connect(
+                    config.scheduler,
+                    config.workers,
+                    config.memory_limit,
+                    progress,
+                    demands,
+                    tls_files(config.tls),
+                )
             )
         except BaseException:
-            run.discard()
+            if held.new:
+                held.run.discard()
             raise
         yield cluster
 
 
 def _train(
     store: FeatureStore,
-    run: RunDirectory,
+    held: HeldRun,
     config: TrainConfig,
     cluster: Cluster,
     progress: Progress,
-) -> Learned:
+) -> None:
+    run = held.run
     rows, queries = choose_rows(store, config)
     dims = ", ".join(f"{g} {d}" for g, d in store.modalities.items())
     progress.note(
@@ -117,9 +175,23 @@ def _train(
         f"run {run.path}"
     )
     _note_unused(store, rows, queries, config, progress)
+    stages = run.stages(config)
+    begun = stages.find("rows")
+    if begun is not None:
+        refuse_other_data(run, store, begun.values)
+        # Its arrays are cut like this, whatever is asked for now.
+        config = dataclasses.replace(config, partition_rows=begun.values["partition_rows"])
     plan = _make_plan(len(rows), store, run, config, cluster, progress)
-    _write_rows(run, plan, rows, queries)
-    return _learn(run, store, plan, config, cluster, progress, len(queries))
+    if begun is None:
+        _write_rows(run, plan, rows, queries)
+        values = {**data_record(store), "partition_rows": plan.partition_rows}
+        stages.commit("rows", values, {})
+    else:
+        verify_run(run, plan, config, progress)
+    try:
+        _learn(held, store, plan, config, cluster, progress, len(queries))
+    except WorkersKilledError as error:
+        raise WorkersKilledError(f"{error}; {memory_advice(plan)}") from None
 
 
 def _make_plan(
@@ -194,40 +266,44 @@ def choose_rows(
 
 
 def _learn(
-    run: RunDirectory,
+    held: HeldRun,
     store: FeatureStore,
     plan: Plan,
     config: TrainConfig,
     cluster: Cluster,
     progress: Progress,
     held_out: int,
-) -> Learned:
-    """Everything from features to a finished run directory."""
+) -> None:
+    """Everything from features to a finished run directory, as far as it is not done."""
+    run = held.run
     modalities = tuple(store.modalities)
     spent = execution.Spent()
     _note_narrow(store, config, progress)
     with spent.of("features"):
-        statistics = prepare_features(store, run, plan, config, progress)
+        statistics = resume_features(store, run, plan, config, progress)
+    held.lock.check()
     with spent.of("graph"):
-        graph = set_graph(run, modalities, plan, config, progress)
+        graph = resume_graph(run, modalities, plan, config, progress)
+    held.lock.check()
     _note_graph(graph, statistics, progress)
     if cluster.restarts and compiled_bytes(plan.methods, False):
         execution.restart_workers()
     degree = sum(report.mean_degree for report in graph.modalities.values())
     plan = _make_plan(plan.rows, store, run, config, cluster, progress, degree)
     with spent.of("training"):
-        if uses_sample(config):
+        stages = run.stages(config)
+        if uses_sample(config) and stages.find("sample") is None:
             write_sample(run, modalities, config.method.anchors)
+            stages.commit("sample", {}, {})
         weights = choose_weights(graph, config)
-        learned = learn_codes(run, plan, statistics, weights, config, progress)
+        learned = learn_codes(run, plan, statistics, weights, config, progress, held.lock.check)
     progress.note(f"stopped: {learned.reason}")
     with spent.of("model"):
         model, condensed = finish_codes(
             run, plan, learned, statistics, weights, store, config, progress
         )
+        held.lock.check()
         save_model(run.model, model)
-    if not config.keep_work:
-        arrays.remove(run.work)
     run.finish(
         {
             "reason": learned.reason,
@@ -247,7 +323,6 @@ def _learn(
             "stage_peaks": spent.peaks,
         }
     )
-    return learned
 
 
 def uses_sample(config: TrainConfig) -> bool:
@@ -266,8 +341,12 @@ def choose_weights(graph: GraphReport, config: TrainConfig) -> dict[str, float]:
 
 def _shipped_store(run: RunDirectory) -> FeatureStore:
     """The emoji pairs of the package as a feature store in the run directory."""
+    path = run.path / "emoji.zarr"
+    with suppress(StorageError):  # not there, or not finished by a run that was killed
+        return open_store(path)
+    arrays.remove(path)
     with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
-        return ingest_source(source, run.path / "emoji.zarr")
+        return ingest_source(source, path)
 
 
 def _write_rows(
@@ -277,6 +356,7 @@ def _write_rows(
         (run.rows, rows, plan.partition_rows),
         (run.queries, queries, _CODE_ROWS),
     ):
+        arrays.remove(path)
         if len(values):
             arrays.create_array(path, values.shape, chunk, np.int64)
             arrays.write_rows(path, 0, values)

@@ -53,6 +53,23 @@ def test_too_few_workers_are_waited_for_and_then_counted(empty_scheduler):
     assert "3 are needed (--workers-min" in text
 
 
+def test_workers_that_are_paused_are_said_to_be(tmp_path):
+    with (
+        dask.config.set({"temporary-directory": str(tmp_path)}),
+        distributed.LocalCluster(
+            n_workers=1, processes=False, protocol="tcp", host="127.0.0.1",
+            dashboard_address=None, memory_limit="1MiB",
+        ) as cluster,
+    ):  # fmt: skip
+        limit = time.monotonic() + 60
+        while {w.status.name for w in cluster.workers.values()} != {"paused"}:
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        text = refusal(cluster.scheduler_address, demands=Demands(1, 0.5))
+    assert "0 workers came" in text
+    assert "; 1 are paused, since their memory is nearly full" in text
+
+
 def test_a_scheduler_that_is_not_there_is_given_up_on_in_time():
     start = time.monotonic()
     text = refusal("tcp://127.0.0.1:9", demands=Demands(1, 1))
@@ -232,7 +249,8 @@ def test_codes_are_the_same_where_a_worker_joins_and_one_leaves_during_the_run(
         dask.config.set({"temporary-directory": str(tmp_path / "scratch")}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1",
-            dashboard_address=None, memory_limit="1GiB",
+            # They are this process, whose size is that of all tests before: a limit pauses them.
+            dashboard_address=None, memory_limit=0,
         ) as cluster,
     ):  # fmt: skip
         cluster.scheduler.add_plugin(done)

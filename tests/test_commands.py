@@ -293,7 +293,7 @@ def test_memory_that_cannot_hold_the_plan_is_refused_by_a_real_cluster(session):
     assert not (session.folder / "small").exists()
 
 
-def test_interrupted_training_ends_with_130_and_no_finished_run(tmp_path):
+def test_interrupted_training_ends_with_75_and_says_how_to_go_on(tmp_path):
     np.savez(tmp_path / "pairs.npz", **make_pairs(split=None))
     run_command("ingest", "pairs.npz", "pairs.zarr", folder=tmp_path)
     endless = ["--method.threshold", "0", "--method.iterations", "100000"]
@@ -317,8 +317,13 @@ def test_interrupted_training_ends_with_130_and_no_finished_run(tmp_path):
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130
-    assert rest.splitlines()[-1] == "interrupted"
+    assert process.returncode == 75
+    *_, interrupted, line = rest.splitlines()
+    assert interrupted == "interrupted"
+    given = " ".join([*TRAIN[3:], *("--out", "run", "--workers", "1"), *endless])
+    assert line == (
+        f"what is finished is kept; go on with: python -m srch_dist.train {given} --resume"
+    )
     assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is False
 
 

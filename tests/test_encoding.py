@@ -136,7 +136,7 @@ def test_damaged_chunk_is_refused_and_leaves_no_codes(trained, tmp_path):
     raw[100] ^= 0x40
     chunk.write_bytes(raw)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(StorageError, match="cannot read rows"):
+    with pytest.raises(StorageError, match="the chunk with row 39 is damaged"):
         encode_store(trained.run.path, store.path, "image", tmp_path / "codes.zarr")
     assert sorted(tmp_path.iterdir()) == before
 

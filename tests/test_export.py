@@ -31,7 +31,12 @@ def codes(tmp_path, monkeypatch):
     values = np.random.default_rng(0).integers(0, 256, (ROWS, BITS // 8), dtype=np.uint8)
     shape, attributes = values.shape, {"modality": "image", "bits": BITS, "bitorder": "little"}
     array = zarr.create_array(
-        str(tmp_path / "codes.zarr"), shape=shape, chunks=(33, 5), dtype="u1", attributes=attributes
+        str(tmp_path / "codes.zarr"),
+        shape=shape,
+        chunks=(33, 5),
+        dtype="u1",
+        compressors=zarr.codecs.Crc32cCodec(),
+        attributes=attributes,
     )
     array[:] = values
     return open_codes(tmp_path / "codes.zarr")

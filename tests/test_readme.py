@@ -84,6 +84,7 @@ def test_every_command_uses_options_that_the_parser_knows(line, monkeypatch, cap
         "srch_dist.plan": "draft_plan",
         "srch_dist.search": "search_codes",
         "srch_dist.export": "export_codes",
+        "srch_dist.certificates": "make_certificates",
     }[name]
 
     class Parsed(Exception):
@@ -109,4 +110,5 @@ def test_every_command_uses_options_that_the_parser_knows(line, monkeypatch, cap
 
 def test_readme_names_every_command():
     named = {re.search(r"srch_dist\.(\w+)", line)[1] for line in commands()}
-    assert {"ingest", "train", "encode", "evaluate", "plan", "search", "export"} <= named
+    known = {"ingest", "train", "encode", "evaluate", "plan", "search", "export", "certificates"}
+    assert known <= named

@@ -31,7 +31,13 @@ def counted(queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 def write_codes(path, values: np.ndarray, chunk: int = 7):
     shape = values.shape
-    array = zarr.create_array(str(path), shape=shape, chunks=(chunk, shape[1]), dtype="u1")
+    array = zarr.create_array(
+        str(path),
+        shape=shape,
+        chunks=(chunk, shape[1]),
+        dtype="u1",
+        compressors=zarr.codecs.Crc32cCodec(),
+    )
     array.with_config({"write_empty_chunks": True})[:] = values
     return open_codes(path)
 

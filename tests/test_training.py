@@ -52,7 +52,14 @@ def make_store(folder: Path, rows_per_chunk: int | None = None, **arrays) -> Fea
 
 
 @contextmanager
-def no_cluster(_scheduler=None, workers=None, memory_limit="2GiB", _progress=None, _demands=None):
+def no_cluster(
+    _scheduler=None,
+    workers=None,
+    memory_limit="2GiB",
+    _progress=None,
+    _demands=None,
+    _tls=None,
+):
     """Stands in for `connect`: the same facts for the plan, tasks in this process."""
     with dask.config.set(scheduler="synchronous"):
         yield Cluster(workers or 2, dask.utils.parse_bytes(memory_limit))

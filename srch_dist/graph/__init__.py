@@ -1,5 +1,5 @@
 """Set: the kNN graph of each modality, from normalised features to weighted edges in Zarr."""
 
-from srch_dist.graph.build import GraphReport, set_graph
+from srch_dist.graph.build import GraphReport, ModalityReport, set_graph, verify_graph
 
-__all__ = ["GraphReport", "set_graph"]
+__all__ = ["GraphReport", "ModalityReport", "set_graph", "verify_graph"]

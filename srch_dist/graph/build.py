@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,11 @@ from srch_dist.planning import Plan
 from srch_dist.progress import Progress, Stage
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
+from srch_dist.storage.stages import Stages
+from srch_dist.units import Work, run_units, unit_tasks
+
+# What is written of the edges of a partition before their weights are known.
+_EDGE_KINDS = ("indptr", "indices", "members")
 
 
 @dataclass(frozen=True)
@@ -83,20 +88,33 @@ def set_graph(
     progress: Progress,
 ) -> GraphReport:
     """Build the weighted graph in ``run`` from its normalised features."""
-    k = config.graph.k
+    k, stages = config.graph.k, run.stages(config)
     for g in modalities:
         for kind, dtype in (("rows", np.int64), ("distances", np.float64)):
             path = run.neighbours(g, kind)
-            arrays.create_array(path, (plan.rows, k), plan.partition_rows, dtype)
-    samples = execution.keep([sample_task(run, g, plan, config) for g in modalities])
-    sampled = dict(zip(modalities, samples, strict=True))
-    searched = _search_whole(run, sampled, plan, config, progress)
-    for g in modalities:
+            arrays.ensure_array(path, (plan.rows, k), plan.partition_rows, dtype)
+    known = {g: stages.find(f"neighbours.{g}") for g in modalities}
+    searched = {g: Searched(**record.values) for g, record in known.items() if record is not None}
+    missing = [g for g in modalities if g not in searched]
+    samples = execution.keep([sample_task(run, g, plan, config) for g in missing])
+    sampled = dict(zip(missing, samples, strict=True))
+    searched |= _search_whole(run, sampled, plan, config, progress)
+    for g in missing:
         if g not in searched:
             searched[g] = search_partitioned(run, g, plan, sampled[g], config, progress)
+        stages.commit(f"neighbours.{g}", asdict(searched[g]), {})
     with progress.stage("edges", 2 * len(plan.runs)) as stage:
         counts = _write_edges(run, modalities, plan, config, stage)
     return _report(modalities, plan, k, searched, counts)
+
+
+def verify_graph(run: RunDirectory, plan: Plan, stages: Stages) -> list[Delayed]:
+    """Tasks that hold the edges of `set_graph` against their checksums."""
+    return [
+        execution.task(arrays.verify_rows, run.edges(p, kind), 0, None, int(found[p]))
+        for kind, found in stages.read("edges").arrays.items()
+        for p in plan.partitions
+    ]
 
 
 def _search_whole(
@@ -107,8 +125,13 @@ def _search_whole(
     progress: Progress,
 ) -> dict[str, Searched]:
     """Search the modalities that are searched exactly or with one index, all at once."""
+    stages = run.stages(config)
     whole = [g for g in samples if plan.methods[g] != "partitioned"]
-    searches = [work for g in whole for work in _search_tasks(run, g, plan, config)]
+    searches = [
+        task
+        for g in whole
+        for task in unit_tasks(stages, f"searched.{g}", _search_works(run, g, plan, config))
+    ]
     with progress.stage("neighbours", len(searches)) as stage:
         execution.run_all(searches, stage)
     recalls = [recall_task(run, g, samples[g]) for g in whole]
@@ -117,34 +140,46 @@ def _search_whole(
     return {g: Searched(recall, 1, 1) for g, recall in zip(whole, measured, strict=True)}
 
 
-def _search_tasks(
-    run: RunDirectory, modality: str, plan: Plan, config: TrainConfig
-) -> list[Delayed]:
+def _search_works(run: RunDirectory, modality: str, plan: Plan, config: TrainConfig) -> list[Work]:
     k = config.graph.k
     if plan.methods[modality] == "exact":
-        return exact.search_tasks(run, modality, plan, k)
-    return [execution.task(descent.search_whole, run, modality, plan.starts, k, config.seed)]
+        return exact.search_works(run, modality, plan, k)
+    return [(descent.search_whole, run, modality, plan.starts, k, config.seed)]
 
 
 def _write_edges(
     run: RunDirectory, modalities: tuple[str, ...], plan: Plan, config: TrainConfig, stage: Stage
 ) -> _Counts:
+    stages = run.stages(config)
     shape = (plan.rows, len(modalities))
-    arrays.create_array(run.degrees, shape, plan.partition_rows, np.int32)
+    arrays.ensure_array(run.degrees, shape, plan.partition_rows, np.int32)
     mutual = config.graph.symmetry == "mutual"
-    parts = [execution.task(_write_run, run, modalities, plan, some, mutual) for some in plan.runs]
-    counts: _Counts = execution.run_one(execution.task(_without_stars, execution.add_up(parts)))
-    stage.advance(len(parts))
+    works: list[Work] = [(_write_run, run, modalities, plan, some, mutual) for some in plan.runs]
+    # Another memory limit may make other runs, which are other units.
+    runs = f"{len(plan.runs)}.{plan.runs[0].stop}"
+    found = unit_tasks(stages, f"connected.{runs}", works)
+    total = execution.task(
+        _without_stars, execution.add_up([execution.task(_counts, part) for part in found])
+    )
+    counts: _Counts
+    counts, *parts = execution.run_all([total, *(execution.task(_checksums, p) for p in found)])
+    stage.advance(len(works))
     mean = execution.literal(counts.degrees / plan.rows)
-    writes = [execution.task(_write_weights, run, plan, some, mean) for some in plan.runs]
-    execution.run_all(writes, stage)
+    works = [(_write_weights, run, plan, some, mean) for some in plan.runs]
+    weights = run_units(stages, f"weighted.{runs}", works, stage)
+    checksums = {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]}
+    checksums["weights"] = np.concatenate([part["weights"] for part in weights])
+    stages.commit("edges", {}, checksums)
     return counts
 
 
 def _write_run(
     run: RunDirectory, modalities: tuple[str, ...], plan: Plan, partitions: range, mutual: bool
-) -> _Counts:
-    """Write the edges of a run of rows; reads every row's neighbours, one partition at a time."""
+) -> dict[str, NDArray[Any]]:
+    """Write the edges of a run of rows; reads every row's neighbours, one partition at a time.
+
+    Returns the fields of its `_Counts`, and the checksums of its partitions by kind.
+    """
     start, stop = plan.starts[partitions.start], plan.starts[partitions.stop]
     order = arrays.read_rows(run.order)
     position = np.empty_like(order)
@@ -159,19 +194,29 @@ def _write_run(
     adjacency = kernels.build_adjacency(keys, stop - start, plan.rows)
     keys.clear()
     degrees = kernels.degrees(adjacency)
+    checksums: dict[str, list[int]] = {kind: [] for kind in _EDGE_KINDS}
     for p in partitions:
         low, high = plan.span(p)
         part = adjacency.rows(low - start, high - start)
-        for kind in ("indptr", "indices", "members"):
-            arrays.create_chunk(run.edges(p, kind), getattr(part, kind))
+        for kind, found in checksums.items():
+            found.append(arrays.create_chunk(run.edges(p, kind), getattr(part, kind)))
         arrays.write_rows(run.degrees, low, degrees[low - start : high - start])
-    return _Counts(
+    counts = _Counts(
         degrees.sum(axis=0, dtype=np.int64),
         (degrees == 0).sum(axis=0, dtype=np.int64),
         np.array(duplicates),
         np.array(shared),
         kernels.connect_rows(adjacency, start),
     )
+    return {**vars(counts), **{kind: np.array(found) for kind, found in checksums.items()}}
+
+
+def _counts(found: Mapping[str, NDArray[Any]]) -> _Counts:
+    return _Counts(**{field.name: found[field.name] for field in fields(_Counts)})
+
+
+def _checksums(found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {kind: found[kind] for kind in _EDGE_KINDS}
 
 
 def _directed_keys(
@@ -201,17 +246,22 @@ def _directed_keys(
     return np.sort(np.concatenate(outgoing)), np.sort(np.concatenate(incoming))
 
 
-def _write_weights(run: RunDirectory, plan: Plan, partitions: range, mean: NDArray[Any]) -> None:
-    """Write the weights of a run of rows, which reads the degrees of all rows once."""
+def _write_weights(
+    run: RunDirectory, plan: Plan, partitions: range, mean: NDArray[Any]
+) -> dict[str, NDArray[Any]]:
+    """Write the weights of a run of rows, which reads the degrees of all rows once.
+
+    Returns the checksums of its partitions.
+    """
     degrees = arrays.read_rows(run.degrees)
+    checksums = []
     for p in partitions:
-        indptr, indices, members = (
-            arrays.read_rows(run.edges(p, kind)) for kind in ("indptr", "indices", "members")
-        )
+        indptr, indices, members = (arrays.read_rows(run.edges(p, kind)) for kind in _EDGE_KINDS)
         adjacency = kernels.Adjacency(indptr, indices, members)
         own = degrees[slice(*plan.span(p))]
         weights = kernels.edge_weights(adjacency, own, degrees[indices], mean)
-        arrays.create_chunk(run.edges(p, "weights"), weights)
+        checksums.append(arrays.create_chunk(run.edges(p, "weights"), weights))
+    return {"weights": np.array(checksums)}
 
 
 def _without_stars(counts: _Counts) -> _Counts:

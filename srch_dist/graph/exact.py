@@ -11,13 +11,12 @@ from srch_dist.kernels.neighbours import Neighbours, keep_nearest, merge_exact
 from srch_dist.planning import Plan
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
+from srch_dist.units import Work
 
 
-def search_tasks(run: RunDirectory, modality: str, plan: Plan, k: int) -> list[Delayed]:
-    """One task a partition: finds and writes the k nearest rows of each of its rows."""
-    return [
-        execution.task(_search_partition, run, modality, plan.starts, p, k) for p in plan.partitions
-    ]
+def search_works(run: RunDirectory, modality: str, plan: Plan, k: int) -> list[Work]:
+    """One unit a partition: finds and writes the k nearest rows of each of its rows."""
+    return [(_search_partition, run, modality, plan.starts, p, k) for p in plan.partitions]
 
 
 def nearest_to_rows(

@@ -6,8 +6,10 @@ searched as one set and sets its results aside by partition, each partition merg
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from dask.delayed import Delayed
@@ -28,6 +30,7 @@ from srch_dist.progress import Progress, Stage
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 from srch_dist.storage.spill import read_spill, write_spill
+from srch_dist.units import Work, run_units
 
 # Rows up to which a cluster is searched exactly: NN-descent is faster from some 10,000 rows on,
 # and its compilation takes 20 s.
@@ -62,17 +65,15 @@ def search_partitioned(
     the recall still falls short, one cluster more is searched, up to ``graph.overlap_max``.
     """
     options, parts = config.graph, len(plan.partitions)
-    clusters = find_clusters(run, modality, plan, config)
-    with progress.stage(f"{modality}: clusters", parts) as stage:
-        route_rows(run, modality, plan, clusters, config, stage)
-    shares = execution.run_one(execution.task(coverage, run, modality, sample, options.overlap_max))
-    overlap = choose_overlap(shares, options)
+    routing = _route(run, modality, plan, sample, config, progress)
+    clusters = int(routing["clusters"])
+    overlap = choose_overlap(np.array(routing["shares"]), options)
     while True:
-        with progress.stage(f"{modality}: neighbours", 2 * parts + clusters.count) as stage:
-            _search(run, modality, plan, clusters.count, overlap, config, stage)
+        with progress.stage(f"{modality}: neighbours", 2 * parts + clusters) as stage:
+            _search(run, modality, plan, clusters, overlap, config, stage)
         if options.refine:
             with progress.stage(f"{modality}: refinement", 2 * parts) as stage:
-                refine_neighbours(run, modality, plan, stage)
+                refine_neighbours(run, modality, plan, overlap, config, stage)
         recall: float = execution.run_one(recall_task(run, modality, sample))
         if recall >= options.recall_target or overlap >= options.overlap_max:
             break
@@ -87,7 +88,27 @@ def search_partitioned(
             f"{options.recall_target:g} at graph.overlap_max {options.overlap_max}; raise it, or "
             "graph.cluster_rows"
         )
-    return Searched(recall, clusters.count, overlap)
+    return Searched(recall, clusters, overlap)
+
+
+def _route(
+    run: RunDirectory,
+    modality: str,
+    plan: Plan,
+    sample: Delayed,
+    config: TrainConfig,
+    progress: Progress,
+) -> Mapping[str, Any]:
+    """Send the rows to clusters; the number of ``clusters``, and ``shares`` as of `coverage`."""
+    stages, most = run.stages(config), config.graph.overlap_max
+    if (record := stages.find(f"routed.{modality}")) is None:
+        clusters = find_clusters(run, modality, plan, config)
+        with progress.stage(f"{modality}: clusters", len(plan.partitions)) as stage:
+            route_rows(run, modality, plan, clusters, config, stage)
+        shares = execution.run_one(execution.task(coverage, run, modality, sample, most))
+        values = {"clusters": clusters.count, "shares": shares.tolist()}
+        record = stages.commit(f"routed.{modality}", values, {})
+    return record.values
 
 
 def choose_overlap(shares: NDArray[np.float64], options: GraphConfig) -> int:
@@ -113,22 +134,21 @@ def _search(
 ) -> None:
     """One search with the first ``overlap`` clusters of each row, as ``run.routes`` says."""
     k, most = config.graph.k, config.graph.cluster_rows * config.graph.overlap_max
-    spill = [
-        execution.task(_spill_partition, run, modality, plan.span(p), p, clusters, overlap)
+    stages, name = run.stages(config), f"{modality}.{overlap}"
+    spills: list[Work] = [
+        (_spill_partition, run, modality, plan.span(p), p, clusters, overlap)
         for p in plan.partitions
     ]
-    execution.run_all(spill, stage)
-    searches = [
-        execution.task(_search_cluster, run, plan, cluster, k, most, config.seed)
-        for cluster in range(clusters)
+    run_units(stages, f"sent.{name}", spills, stage)
+    searches: list[Work] = [
+        (_search_cluster, run, plan, cluster, k, most, config.seed) for cluster in range(clusters)
     ]
-    execution.run_all(searches, stage)
+    run_units(stages, f"searched.{name}", searches, stage)
     arrays.remove(run.scratch("routed"))
-    merges = [
-        execution.task(_merge_partition, run, modality, plan, p, clusters, overlap, k)
-        for p in plan.partitions
+    merges: list[Work] = [
+        (_merge_partition, run, modality, plan, p, clusters, overlap, k) for p in plan.partitions
     ]
-    execution.run_all(merges, stage)
+    run_units(stages, f"merged.{name}", merges, stage)
     arrays.remove(run.scratch("found"))
 
 

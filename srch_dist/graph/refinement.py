@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist import execution
+from srch_dist.config import TrainConfig
 from srch_dist.graph.exact import write_neighbours
 from srch_dist.kernels.neighbours import Neighbours, candidate_distances, keep_nearest
 from srch_dist.planning import Plan
@@ -13,21 +13,23 @@ from srch_dist.progress import Stage
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 from srch_dist.storage.spill import read_spill, write_spill
+from srch_dist.units import Work, run_units
 
 
-def refine_neighbours(run: RunDirectory, modality: str, plan: Plan, stage: Stage) -> None:
+def refine_neighbours(
+    run: RunDirectory, modality: str, plan: Plan, overlap: int, config: TrainConfig, stage: Stage
+) -> None:
     """Replace each row's neighbours by the nearest among them and their neighbours.
 
     Every partition reads the partitions that its candidates lie in, one at a time. The stage
-    advances by one a partition twice.
+    advances by one a partition twice. ``overlap`` tells one search from the next.
     """
-    refined = [execution.task(_refine_partition, run, modality, plan, p) for p in plan.partitions]
-    execution.run_all(refined, stage)
+    stages, name = run.stages(config), f"{modality}.{overlap}"
+    works: list[Work] = [(_refine_partition, run, modality, plan, p) for p in plan.partitions]
+    run_units(stages, f"refined.{name}", works, stage)
     # Only now, since the others look at a partition's neighbours as they were.
-    copies = [
-        execution.task(_copy_partition, run, modality, plan.span(p)[0], p) for p in plan.partitions
-    ]
-    execution.run_all(copies, stage)
+    works = [(_copy_partition, run, modality, plan.span(p)[0], p) for p in plan.partitions]
+    run_units(stages, f"copied.{name}", works, stage)
     arrays.remove(run.scratch("refined"))
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from srch_dist.errors import InputError
+from srch_dist.storage.locations import Location
 
 # The most of an array that is held at once: a column-major member, one chunk of a chunked format.
 WHOLE_BYTES = 1 << 30
@@ -45,8 +46,10 @@ def refuse_wide(path: str, name: str, shape: tuple[int, ...], itemsize: int) -> 
         )
 
 
-def refuse_full_disk(store: Path, needed: int) -> None:
-    """Refuse a store that the disk has no room for."""
+def refuse_full_disk(store: Location, needed: int) -> None:
+    """Refuse a store that the disk has no room for; an object store has no such bound."""
+    if not isinstance(store, Path):
+        return
     folder = next(parent for parent in store.parents if parent.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:

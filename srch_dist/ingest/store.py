@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ from srch_dist.ingest.survey import Survey, survey_table
 from srch_dist.kernels.features import invalid_rows
 from srch_dist.progress import Progress, silent
 from srch_dist.storage.features import FeatureStore, FeatureWriter
+from srch_dist.storage.locations import Location, check_access, local_path, locate
+from srch_dist.storage.object_lock import hold_place
 
 _CHUNK_BYTES = 32 << 20
 _ATTRIBUTE_VALUES = 100_000
@@ -29,7 +33,7 @@ _ATTRIBUTE_VALUES = 100_000
 
 def ingest_source(
     source: str | Path | Sequence[str | Path] | Mapping[str, Any],
-    store: str | Path,
+    store: str | Location,
     modalities: Sequence[str] | None = None,
     rows_per_chunk: int | None = None,
     progress: Progress | None = None,
@@ -55,6 +59,8 @@ def ingest_source(
         opened, label, paths = ArraySource(source), "the arrays", None
     else:
         paths = [Path(source)] if isinstance(source, str | Path) else [Path(p) for p in source]
+        for given in [source] if isinstance(source, str | Path) else source:
+            local_path(given)  # sources lie on disks
         opened, label = open_source(paths), ", ".join(str(path) for path in paths)
     specs = opened.specs()
     try:
@@ -69,19 +75,38 @@ def ingest_source(
     chosen = {name: specs[array] for name, array in layout.rowwise.items()}
     needed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in chosen.values())
     same = None if paths is None else _fingerprint(paths, chosen, per_chunk)
-    writer = FeatureWriter(store, chosen, tuple(layout.modalities), per_chunk, same)
-    try:
-        limits.refuse_full_disk(writer.path, needed)
-        surveys = _write_all(opened, layout, label, writer, progress)
-        progress.show(survey_table(layout.rows, surveys, layout.modalities))
-        return writer.finish(attributes)
-    except InputError:
-        writer.discard()
-        raise
+    place = locate(store)
+    check_access(place, write=True)
+    with hold_place(place) as check, _beside(place) as scratch:
+        writer = FeatureWriter(place, chosen, tuple(layout.modalities), per_chunk, same)
+        try:
+            limits.refuse_full_disk(place, needed)
+            surveys = _write_all(opened, layout, label, writer, scratch, progress)
+            progress.show(survey_table(layout.rows, surveys, layout.modalities))
+            check()
+            return writer.finish(attributes)
+        except InputError:
+            writer.discard()
+            raise
+
+
+@contextmanager
+def _beside(place: Location) -> Iterator[Path]:
+    """Where hashes of rows are kept while they are counted."""
+    if isinstance(place, Path):
+        yield place
+        return
+    with TemporaryDirectory(prefix="srch-dist-") as folder:
+        yield Path(folder)
 
 
 def _write_all(
-    source: Source, layout: Layout, label: str, writer: FeatureWriter, progress: Progress
+    source: Source,
+    layout: Layout,
+    label: str,
+    writer: FeatureWriter,
+    scratch: Path,
+    progress: Progress,
 ) -> dict[str, Survey]:
     """Stream every array into the store, from where an earlier try stopped."""
     surveys = {}
@@ -92,7 +117,7 @@ def _write_all(
             if written:
                 progress.note(f"{name}: going on from row {written}")
                 stage.advance(-(-written // writer.rows_per_chunk))
-            survey, hashes = None, writer.path / f".hashes-{name}"
+            survey, hashes = None, scratch / f".hashes-{name}"
             if name in layout.modalities:
                 shape, dtype = source.specs()[array]
                 survey = Survey(**writer.state.get(name, {"dims": shape[1], "dtype": str(dtype)}))
@@ -114,7 +139,7 @@ def _write_all(
             if survey is not None:
                 survey.finish(hashes)
     for name in surveys:
-        (writer.path / f".hashes-{name}").unlink(missing_ok=True)
+        (scratch / f".hashes-{name}").unlink(missing_ok=True)
     return surveys
 
 
@@ -160,9 +185,9 @@ def _read_attributes(source: Source, specs: Specs, layout: Layout) -> dict[str, 
 
 
 def _default_chunk(specs: Specs, layout: Layout) -> int:
-    """Rows a chunk, so that a chunk of the widest modality is about 32 MiB."""
-    found = [specs[array] for array in layout.modalities.values()]
-    widest = max(shape[1] * dtype.itemsize for shape, dtype in found)
+    """Rows a chunk, so that a chunk of the widest array is about 32 MiB."""
+    found = [specs[array] for array in layout.rowwise.values()]
+    widest = max(1, *(math.prod(shape[1:]) * dtype.itemsize for shape, dtype in found))
     return max(1, min(layout.rows, _CHUNK_BYTES // widest))
 
 

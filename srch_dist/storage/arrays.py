@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,26 +16,21 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
 from srch_dist.errors import StorageError
+from srch_dist.storage.locations import Location, S3Path, locate, writing
+from srch_dist.storage.s3 import is_answer, reason
+from srch_dist.storage.zarr_stores import zarr_store
 
 Array = NDArray[Any]
 _ALL = slice(None)
+# What this package writes. No other codec is run: one may unfold a few bytes into all memory.
+_CODECS = ("bytes", "vlen-utf8", "crc32c")
 
-
-def local_path(location: str | Path) -> Path:
-    """The local path of a store given by path or ``file://`` URL."""
-    text = str(location)
-    if text.startswith("file://"):
-        text = text.removeprefix("file://")
-    if "://" in text:
-        raise StorageError(f"{location}: only local paths and file:// are supported")
-    if not text:
-        raise StorageError("an empty path was given for a store")
-    # Workers have working directories of their own.
-    return Path(text).absolute()
+# Chunks beside each other that an array may have: one a column, and then some.
+_ACROSS = 1 << 13
 
 
 def create_array(
-    path: str | Path,
+    path: str | Location,
     shape: tuple[int, ...],
     chunk_rows: int,
     dtype: Any,
@@ -45,54 +41,97 @@ def create_array(
 
     ``chunk_columns`` cuts the chunks of a matrix by columns too.
     """
-    columns = shape[1:] if chunk_columns is None else (min(chunk_columns, shape[1]),)
-    zarr.create_array(
-        str(path),
-        shape=shape,
-        chunks=(max(1, min(chunk_rows, shape[0])), *columns),
-        dtype=dtype,
-        compressors=[Crc32cCodec()],
-        attributes=dict(attributes or {}),
-        zarr_format=3,
-        overwrite=False,
-    )
+    path = locate(path)
+    with writing(path):
+        zarr.create_array(
+            zarr_store(path),
+            shape=shape,
+            chunks=_chunk_shape(shape, chunk_rows, chunk_columns),
+            dtype=dtype,
+            compressors=[Crc32cCodec()],
+            attributes=dict(attributes or {}),
+            zarr_format=3,
+            overwrite=False,
+        )
 
 
-def create_chunk(path: str | Path, values: Array) -> None:
-    """Write a whole array as one chunk, replacing what an earlier try left."""
+def ensure_array(
+    path: str | Location,
+    shape: tuple[int, ...],
+    chunk_rows: int,
+    dtype: Any,
+    chunk_columns: int | None = None,
+) -> bool:
+    """`create_array`, unless an earlier try has left the same array, whose chunks may be whole.
+
+    Returns whether it was there.
+    """
+    if locate(path).exists():
+        try:
+            array = open_array(path)
+            chunks = _chunk_shape(shape, chunk_rows, chunk_columns)
+            if (array.shape, array.chunks, array.dtype) == (shape, chunks, np.dtype(dtype)):
+                return True
+        except StorageError:
+            pass  # not even its metadata were finished
+        remove(path)
+    create_array(path, shape, chunk_rows, dtype, chunk_columns=chunk_columns)
+    return False
+
+
+def create_chunk(path: str | Location, values: Array) -> int:
+    """Write a whole array as one chunk, replacing what an earlier try left; its `checksum`."""
     remove(path)
     create_array(path, values.shape, max(1, len(values)), values.dtype)
-    if values.size:
-        write_rows(path, 0, values)
+    return write_rows(path, 0, values) if values.size else checksum(values)
 
 
-def open_array(path: str | Path) -> zarr.Array[Any]:
-    """Open an array for reading or writing rows."""
+def open_array(path: str | Location, whole: bool = False) -> zarr.Array[Any]:
+    """Open an array for reading or writing rows; ``whole`` for reading, of all chunks written."""
+    path = locate(path)
     try:
-        array = zarr.open_array(str(path), mode="r+", zarr_format=3)
+        array = zarr.open_array(zarr_store(path, whole), mode="r+", zarr_format=3)
     except Exception as error:  # zarr raises many kinds here, none of them for users
-        raise StorageError(f"cannot open the Zarr array {path}: {error}") from None
+        raise StorageError(
+            f"cannot open the Zarr array {path}: {reason(error, str(path))}"
+        ) from None
+    metadata: Any = array.metadata.to_dict()
+    codecs = [codec["name"] for codec in metadata["codecs"]]
+    if not set(codecs) <= set(_CODECS) or array.dtype.kind == "O":
+        raise StorageError(
+            f"{path} holds {array.dtype} through the codecs {', '.join(codecs)}; this package "
+            f"writes and reads {', '.join(_CODECS)} of numbers and text only"
+        )
     # A chunk of fill values is written like any other, so an absent one is a lost one.
     return array.with_config({"write_empty_chunks": True})
 
 
 def read_rows(
-    path: str | Path, start: int = 0, stop: int | None = None, columns: slice = _ALL
+    path: str | Location, start: int = 0, stop: int | None = None, columns: slice = _ALL
 ) -> Array:
-    """Rows ``start`` … ``stop`` - 1 (all by default); a missing chunk is an error, not zeros."""
-    array = open_array(path)
+    """Rows ``start`` … ``stop`` - 1 (all by default).
+
+    Raises
+    ------
+    StorageError : a chunk is missing, of another size, or does not match its checksum; with the
+        array, the chunk and its file.
+    """
+    path = locate(path)
+    array = open_array(path, whole=True)
     stop = array.shape[0] if stop is None else stop
-    lost = _first_missing(array, Path(path), start, stop, columns)
-    if lost is not None:
-        raise StorageError(f"{path}: the chunk with row {lost} is missing; make the array again")
+    for place in _places(array, path, start, stop, columns):
+        _check_chunk(array, path, place)
     try:
         rows = slice(start, stop)
         return np.asarray(array[rows if columns == _ALL else (rows, columns)])
-    except Exception as error:
-        raise StorageError(f"cannot read rows {start} to {stop - 1} of {path}: {error}") from None
+    except Exception as error:  # zarr raises many kinds here, none of them for users
+        if isinstance(path, Path) or not is_answer(error):
+            _name_damage(array, path, _places(array, path, start, stop, columns))
+        cause = reason(error, str(path))
+        raise StorageError(f"cannot read rows {start} to {stop - 1} of {path}: {cause}") from None
 
 
-def read_selected(path: str | Path, rows: NDArray[np.int64]) -> Array:
+def read_selected(path: str | Location, rows: NDArray[np.int64]) -> Array:
     """The rows numbered ``rows`` (m,), ascending, reading one chunk at a time."""
     array = open_array(path)
     step = array.chunks[0]
@@ -105,21 +144,20 @@ def read_selected(path: str | Path, rows: NDArray[np.int64]) -> Array:
     return np.concatenate(parts) if parts else read_rows(path, 0, 0)
 
 
-def read_scattered(path: str | Path, rows: NDArray[np.int64]) -> Array:
+def read_scattered(path: str | Location, rows: NDArray[np.int64]) -> Array:
     """The rows numbered ``rows`` (m,), in their order; a number may stand there several times."""
     wanted, places = np.unique(rows, return_inverse=True)
     selected: Array = read_selected(path, wanted)[places]
     return selected
 
 
-def write_rows(path: str | Path, start: int, values: Array, columns: slice = _ALL) -> int:
+def write_rows(path: str | Location, start: int, values: Array, columns: slice = _ALL) -> int:
     """Write whole chunks from row ``start`` and return the crc32 of the values."""
+    path = locate(path)
     array = open_array(path)
     rows = slice(start, start + len(values))
-    try:
+    with writing(path):
         array[rows if columns == _ALL else (rows, columns)] = values
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error}") from None
     return checksum(values)
 
 
@@ -130,31 +168,119 @@ def checksum(values: Array, before: int = 0) -> int:
     """
     if values.dtype.kind == "T":
         return zlib.crc32("".join(f"{text}\0" for text in values.ravel()).encode(), before)
+    if not values.dtype.isnative:  # as they are read back
+        values = values.astype(values.dtype.newbyteorder("="))
     return zlib.crc32(np.ascontiguousarray(values).tobytes(), before)
 
 
-def missing_chunks(path: str | Path) -> int:
+def missing_chunks(path: str | Location) -> int:
     """How many chunks of an array were never written."""
+    path = locate(path)
     array = open_array(path)
-    return int(array.nchunks) - int(array.nchunks_initialized)
+    count = math.prod(
+        -(-size // step) for size, step in zip(array.shape, array.chunks, strict=True)
+    )
+    if isinstance(path, Path):
+        files = sum(file.is_file() for file in (path / "c").rglob("*"))
+    else:
+        files = sum(1 for _ in (path / "c").files())
+    # Zarr makes a list of all chunks that the metadata claim.
+    return count - files if count > files else count - int(array.nchunks_initialized)
 
 
-def remove(path: str | Path) -> None:
+def remove(path: str | Location) -> None:
     """Delete an array, group or folder if it is there."""
-    shutil.rmtree(path, ignore_errors=True)
+    if isinstance(path, S3Path):
+        path.remove()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _first_missing(
-    array: zarr.Array[Any], path: Path, start: int, stop: int, columns: slice
-) -> int | None:
-    """First row of the first chunk that is not there among those of the rows and columns."""
+def verify_rows(path: str | Location, start: int, stop: int | None, expected: int) -> None:
+    """Hold rows ``start`` … ``stop`` - 1 against the `checksum` that they were written with.
+
+    Raises
+    ------
+    StorageError : they are not what was written, even where each chunk matches its own checksum.
+    """
+    path = locate(path)
+    if checksum(read_rows(path, start, stop)) != expected:
+        array = open_array(path)
+        place = (start // array.chunks[0], *(0 for _ in array.shape[1:]))
+        raise StorageError(
+            f"{path}: the rows from {start} on are not those that were recorded; their chunk is "
+            f"stale or was exchanged ({_file(array, path, place)})"
+        )
+
+
+def _chunk_shape(
+    shape: tuple[int, ...], chunk_rows: int, chunk_columns: int | None
+) -> tuple[int, ...]:
+    columns = shape[1:] if chunk_columns is None else (min(chunk_columns, shape[1]),)
+    return (max(1, min(chunk_rows, shape[0])), *columns)
+
+
+def _places(
+    array: zarr.Array[Any], path: Location, start: int, stop: int, columns: slice
+) -> Iterator[tuple[int, ...]]:
+    """Where the chunks of the rows and columns lie in the grid of chunks."""
     rows = array.chunks[0]
+    if (
+        math.prod(
+            -(-size // step) for size, step in zip(array.shape[1:], array.chunks[1:], strict=True)
+        )
+        > _ACROSS
+    ):
+        raise StorageError(f"{path} of shape {array.shape} claims chunks of {array.chunks}")
     across: list[range] = []
     for size, step in zip(array.shape[1:], array.chunks[1:], strict=True):
         low, high, _ = columns.indices(size)
         across.append(range(low // step, -(-high // step)))
     for chunk in range(start // rows, -(-min(stop, array.shape[0]) // rows)):
-        for place in product((chunk,), *across):
-            if not (path / array.metadata.encode_chunk_key(place)).exists():
-                return chunk * rows
-    return None
+        yield from product((chunk,), *across)
+
+
+def _file(array: zarr.Array[Any], path: Location, place: tuple[int, ...]) -> Location:
+    return path / str(array.metadata.encode_chunk_key(place))
+
+
+def _check_chunk(array: zarr.Array[Any], path: Location, place: tuple[int, ...]) -> None:
+    """Refuse a chunk that is not there or not of its size, before memory is set aside for it."""
+    file = _file(array, path, place)
+    first = place[0] * array.chunks[0]
+    size = _size(file)
+    if size is None:
+        raise StorageError(
+            f"{path}: the chunk with row {first} is missing ({file}); make the array again"
+        )
+    # Text is of any length; numbers are as they lie in memory, with a crc32c of four bytes.
+    expected = math.prod(array.chunks) * array.dtype.itemsize + 4
+    if size == 0 or (array.dtype.kind in "biuf" and size != expected):
+        raise StorageError(
+            f"{path}: the chunk with row {first} has {size} bytes instead of {expected} ({file}); "
+            "make the array again"
+        )
+
+
+def _size(file: Location) -> int | None:
+    if isinstance(file, S3Path):
+        return file.size()
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot read {file}: {error.strerror or error}") from None
+
+
+def _name_damage(array: zarr.Array[Any], path: Location, places: Iterator[tuple[int, ...]]) -> None:
+    """Raise for the first chunk that cannot be read on its own."""
+    for place in places:
+        try:
+            array.get_block_selection(place)
+        except Exception as error:
+            first = place[0] * array.chunks[0]
+            raise StorageError(
+                f"{path}: the chunk with row {first} is damaged ({_file(array, path, place)}): "
+                f"{error}; make the array again"
+            ) from None

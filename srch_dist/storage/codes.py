@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.errors import InputError, StorageError
 from srch_dist.storage import arrays
+from srch_dist.storage.locations import Location, check_access, locate
 
 Packed = NDArray[np.uint8]
 
@@ -25,18 +27,18 @@ class CodeStore:
 
     Attributes
     ----------
-    path : a Zarr array, or an .npy file, which is memory-mapped.
+    path : a Zarr array, or a local .npy file, which is memory-mapped.
     modality : what was encoded; None where the file does not say.
     """
 
-    path: Path
+    path: Location
     rows: int
     bits: int
     modality: str | None
 
     def read(self, start: int, stop: int) -> Packed:
         """Codes of rows ``start`` … ``stop`` - 1."""
-        if self.path.suffix == ".npy":
+        if _is_mapped(self.path):
             return np.asarray(_map(self.path)[start:stop])
         return arrays.read_rows(self.path, start, stop)
 
@@ -45,7 +47,7 @@ class CodeStore:
         outside = rows[(rows < 0) | (rows >= self.rows)]
         if len(outside):
             raise InputError(f"there is no row {outside[0]} in {self.path}; it has {self.rows}")
-        if self.path.suffix == ".npy":
+        if _is_mapped(self.path):
             return np.asarray(_map(self.path)[rows])
         return arrays.read_scattered(self.path, rows)
 
@@ -53,7 +55,7 @@ class CodeStore:
         """(first row, codes) of runs of rows in order; one is read while another is worked on."""
         width = self.bits // 8
         step = max(1, _RUN_BYTES // width)
-        if self.path.suffix != ".npy":
+        if not _is_mapped(self.path):
             chunk = arrays.open_array(self.path).chunks[0]
             step = max(1, step // chunk) * chunk
         starts = range(0, self.rows, step)
@@ -66,17 +68,18 @@ class CodeStore:
                 yield start, codes
 
 
-def open_codes(path: str | Path) -> CodeStore:
+def open_codes(path: str | Location) -> CodeStore:
     """Open codes that `encode_store` or an export to .npy wrote.
 
     Raises
     ------
     StorageError : nothing there, not codes, or chunks missing.
     """
-    place = arrays.local_path(path)
+    place = locate(path)
+    check_access(place)
     if not place.exists():
         raise StorageError(f"{place} does not exist; make codes with srch_dist.encode")
-    if place.suffix == ".npy":
+    if _is_mapped(place):
         codes = _map(place)
         shape, kind, modality = codes.shape, codes.dtype, None
     else:
@@ -87,9 +90,13 @@ def open_codes(path: str | Path) -> CodeStore:
             raise StorageError(f"{place} is in {array.attrs['bitorder']} bit order, not little")
     if len(shape) != 2 or kind != np.uint8 or min(shape) < 1:
         raise StorageError(f"{place} is {shape} of {kind}; codes are uint8 (rows, bits / 8)")
-    if place.suffix != ".npy" and (lost := arrays.missing_chunks(place)):
+    if not _is_mapped(place) and (lost := arrays.missing_chunks(place)):
         raise StorageError(f"{place}: {lost} chunks are missing; encode again")
     return CodeStore(place, shape[0], 8 * shape[1], None if modality is None else str(modality))
+
+
+def _is_mapped(path: Location) -> TypeGuard[Path]:
+    return isinstance(path, Path) and path.suffix == ".npy"
 
 
 def _map(path: Path) -> Packed:

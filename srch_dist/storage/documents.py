@@ -4,34 +4,80 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from srch_dist.errors import StorageError
+from srch_dist.storage.locations import Location, S3Path
+
+_CRC = "crc32"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_bytes(path: Location, content: bytes) -> None:
+    """Replace a file in one step: a reader sees the old content or the new one."""
+    if isinstance(path, S3Path):
+        path.write_bytes(content)
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        # On a disk that went away even this fails, and the first error is the one to tell.
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON; see `write_text`."""
+def read_bytes(path: Location) -> bytes:
+    """Read a file, or raise StorageError with its name."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def write_text(path: Location, text: str) -> None:
+    """Replace a text file in one step; see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Location, value: Any) -> None:
+    """Write a value as indented JSON; see `write_bytes`."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Location) -> Any:
     """Read a JSON file, or raise StorageError with its name."""
+    content = read_bytes(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"cannot read {path}: {error}") from None
+
+
+def write_manifest(path: Location, values: Mapping[str, Any]) -> None:
+    """Write a manifest: JSON with a checksum of its own."""
+    write_json(path, {**values, _CRC: _checksum(values)})
+
+
+def read_manifest(path: Location) -> dict[str, Any]:
+    """What `write_manifest` wrote; raises StorageError where any of it has changed."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise StorageError(f"{path} is damaged: it is no manifest")
+    expected = found.pop(_CRC, None)
+    if expected != _checksum(found):
+        raise StorageError(f"{path} is damaged: it does not match its own checksum")
+    return found
+
+
+def _checksum(values: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())

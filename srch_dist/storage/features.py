@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from srch_dist.errors import InputError, StorageError
 from srch_dist.storage import arrays
 from srch_dist.storage.documents import read_json, write_json
+from srch_dist.storage.locations import Location, check_access, locate, writing
+from srch_dist.storage.s3 import reason
+from srch_dist.storage.zarr_stores import zarr_store
 
 Array = NDArray[Any]
 
@@ -30,7 +33,7 @@ class FeatureStore:
 
     Attributes
     ----------
-    path : folder of the Zarr group.
+    path : folder or s3:// URL of the Zarr group.
     rows : n.
     modalities : dimensions d_g by name, in the order of the store.
     side : names of the other arrays of n rows (labels, split, ids, titles, …).
@@ -50,12 +53,12 @@ class FeatureStore:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Rows ``start`` … ``stop`` - 1 of a modality or side array."""
         self._check(name)
-        return arrays.read_rows(Path(self.path) / name, start, stop)
+        return arrays.read_rows(locate(self.path) / name, start, stop)
 
     def read_selected(self, name: str, rows: NDArray[np.int64]) -> Array:
         """The rows numbered ``rows`` (m,), ascending, reading one chunk at a time."""
         self._check(name)
-        return arrays.read_selected(Path(self.path) / name, rows)
+        return arrays.read_selected(locate(self.path) / name, rows)
 
     def _check(self, name: str) -> None:
         if name not in self.modalities and name not in self.side:
@@ -77,13 +80,13 @@ class FeatureWriter:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Location,
         specs: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
         modalities: tuple[str, ...],
         rows_per_chunk: int,
         fingerprint: str | None = None,
     ) -> None:
-        self.path = arrays.local_path(path)
+        self.path = locate(path)
         self.rows_per_chunk = rows_per_chunk
         self.written: dict[str, int] = {}
         self.state: dict[str, Any] = {}
@@ -92,46 +95,62 @@ class FeatureWriter:
         for name in specs:
             check_name(name)
         self._checksums = dict.fromkeys(specs, 0)
-        self._created = [folder for folder in self.path.parents if not folder.exists()]
+        self._runs: dict[str, list[list[int]]] = {name: [] for name in modalities}
+        above = self.path.parents if isinstance(self.path, Path) else ()
+        self._created = [folder for folder in above if not folder.exists()]
         if self.path.exists():
             self._go_on()
-            return
-        try:
-            zarr.create_group(str(self.path), zarr_format=3)
-            for name, (shape, dtype) in specs.items():
-                kind = np.dtypes.StringDType() if dtype.kind == "U" else dtype
-                arrays.create_array(self.path / name, shape, rows_per_chunk, kind)
-        except OSError as error:
+            if isinstance(self.path, Path):
+                return
+            # What a run of an earlier process knew of an object store's rows was on its own disk.
             self.discard()
-            raise StorageError(f"cannot create the store {self.path}: {error}") from None
+            self.written, self.state = {}, {}
+            self._checksums = dict.fromkeys(specs, 0)
+            self._runs = {name: [] for name in modalities}
+        try:
+            with writing(self.path):
+                zarr.create_group(zarr_store(self.path), zarr_format=3)
+                for name, (shape, dtype) in specs.items():
+                    kind = np.dtypes.StringDType() if dtype.kind == "U" else dtype
+                    arrays.create_array(self.path / name, shape, rows_per_chunk, kind)
+        except StorageError:
+            self.discard()
+            raise
         self._keep_journal()
 
     def write(self, name: str, start: int, block: Array) -> None:
         """Write rows from ``start``: whole chunks of one array, in order."""
-        arrays.write_rows(self.path / name, start, block)
+        checksum = arrays.write_rows(self.path / name, start, block)
+        if name in self._runs:
+            self._runs[name].append([start, start + len(block), checksum])
         self._checksums[name] = arrays.checksum(block, self._checksums[name])
         self.written[name] = start + len(block)
-        self._keep_journal()
+        if isinstance(self.path, Path):
+            self._keep_journal()
 
     def finish(self, attributes: Mapping[str, Any]) -> FeatureStore:
         """Commit: the store is whole once its manifest is in the group's attributes."""
-        group = zarr.open_group(str(self.path), mode="r+")
+        group = zarr.open_group(zarr_store(self.path), mode="r+")
         rows = self._specs[self._modalities[0]][0][0]
-        (self.path / _JOURNAL).unlink(missing_ok=True)
-        group.attrs.update(
-            {
-                **attributes,
-                _KEY: {
-                    "format": FORMAT,
-                    "rows": rows,
-                    "modalities": list(self._modalities),
-                    "side": [name for name in self._specs if name not in self._modalities],
-                    "attributes": list(attributes),
-                    "rows_per_chunk": self.rows_per_chunk,
-                    "checksums": self._checksums,
-                },
-            }
-        )
+        with writing(self.path):
+            group.attrs.update(
+                {
+                    **attributes,
+                    _KEY: {
+                        "format": FORMAT,
+                        "rows": rows,
+                        "modalities": list(self._modalities),
+                        "side": [name for name in self._specs if name not in self._modalities],
+                        "attributes": list(attributes),
+                        "rows_per_chunk": self.rows_per_chunk,
+                        "checksums": self._checksums,
+                        "runs": self._runs,
+                    },
+                }
+            )
+        # Only now: without it, and not yet whole, the store could not be gone on with.
+        if self._fingerprint is not None:
+            (self.path / _JOURNAL).unlink(missing_ok=True)
         return open_store(self.path)
 
     def _keep_journal(self) -> None:
@@ -140,6 +159,7 @@ class FeatureWriter:
                 "fingerprint": self._fingerprint,
                 "written": self.written,
                 "checksums": self._checksums,
+                "runs": self._runs,
                 "state": self.state,
             }
             try:
@@ -149,11 +169,12 @@ class FeatureWriter:
 
     def _go_on(self) -> None:
         """Take over what an earlier writer of the same fingerprint wrote."""
-        journal = read_json(self.path / _JOURNAL) if (self.path / _JOURNAL).is_file() else {}
+        place = self.path / _JOURNAL
+        journal = read_json(place) if place.exists() else {}
         if self._fingerprint is None or journal.get("fingerprint") != self._fingerprint:
             raise StorageError(f"{self.path} is already there; remove it or name another store")
         self.written, self.state = journal["written"], journal["state"]
-        self._checksums = journal["checksums"]
+        self._checksums, self._runs = journal["checksums"], journal["runs"]
 
     def discard(self) -> None:
         """Remove everything written so far, and folders made for it."""
@@ -172,22 +193,24 @@ def check_name(name: str) -> None:
         )
 
 
-def open_store(path: str | Path) -> FeatureStore:
+def open_store(path: str | Location) -> FeatureStore:
     """Open a finished feature store and check its arrays against its manifest.
 
     Raises
     ------
     StorageError : no store there, not finished, or chunks missing.
     """
-    folder = arrays.local_path(path)
+    folder = locate(path)
+    check_access(folder)
     hint = "make it with: python -m srch_dist.ingest SOURCE STORE"
     if not (folder / "zarr.json").exists():
         raise StorageError(f"{folder} is not a feature store; {hint}")
     try:
-        group = zarr.open_group(str(folder), mode="r", zarr_format=3)
+        group = zarr.open_group(zarr_store(folder), mode="r", zarr_format=3)
         manifest = dict(group.attrs).get(_KEY)
     except Exception as error:
-        raise StorageError(f"cannot open the feature store {folder}: {error}") from None
+        cause = reason(error, str(folder))
+        raise StorageError(f"cannot open the feature store {folder}: {cause}") from None
     if not isinstance(manifest, dict):
         raise StorageError(
             f"{folder} is not a finished feature store; go on with the command that began it, or "
@@ -205,13 +228,33 @@ def open_store(path: str | Path) -> FeatureStore:
     return store
 
 
-def _described(folder: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> FeatureStore:
+def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
+    """Path, first row, end and `arrays.checksum` of every run of rows as it was written.
+
+    Only these tell a chunk from an older one in its place, which matches its own checksum. Empty
+    for a store of an earlier version.
+    """
+    group = zarr.open_group(zarr_store(locate(store.path)), mode="r", zarr_format=3)
+    manifest: Any = dict(group.attrs)[_KEY]
+    try:
+        return [
+            (locate(store.path) / g, int(start), int(stop), int(checksum))
+            for g in store.modalities
+            for start, stop, checksum in dict(manifest.get("runs", {})).get(g, [])
+        ]
+    except (TypeError, ValueError) as error:
+        raise StorageError(f"{store.path}: its manifest is damaged ({error!r})") from None
+
+
+def _described(folder: Location, group: zarr.Group, manifest: Mapping[str, Any]) -> FeatureStore:
     try:
         rows, per_chunk = int(manifest["rows"]), int(manifest["rows_per_chunk"])
-        modalities, side = [str(g) for g in manifest["modalities"]], manifest["side"]
-        values = {name: group.attrs[name] for name in manifest["attributes"]}
+        modalities, side = list(manifest["modalities"]), list(manifest["side"])
+        values = {str(name): group.attrs[name] for name in manifest["attributes"]}
         checksums = {name: int(value) for name, value in dict(manifest["checksums"]).items()}
-    except (KeyError, TypeError, ValueError) as error:
+        if rows < 1 or per_chunk < 1 or not modalities:
+            raise ValueError(f"{rows} rows, {per_chunk} in a chunk, modalities {modalities}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StorageError(f"{folder}: its manifest is damaged ({error!r})") from None
     dims: dict[str, int] = {}
     for name in [*modalities, *side]:
@@ -222,5 +265,7 @@ def _described(folder: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> 
         if array.shape[:1] != (rows,) or array.ndim != wanted:
             raise StorageError(f"{folder / name} has shape {array.shape}, expected {rows} rows")
         if name in modalities:
+            if array.dtype.kind not in "biuf":
+                raise StorageError(f"{folder / name} is {array.dtype}, expected numbers")
             dims[name] = int(array.shape[1])
     return FeatureStore(str(folder), rows, dims, tuple(side), per_chunk, values, checksums)

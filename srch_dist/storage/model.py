@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.errors import StorageError
+from srch_dist.storage.locations import Location, locate
+from srch_dist.storage.npz import read_npz, write_npz
 
 FORMAT = 1
-# What a damaged .npz makes NumPy and zipfile raise.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 Matrix = NDArray[np.float64]
 
 
@@ -82,38 +80,63 @@ def save_model(path: Path, model: Model) -> None:
         members[f"anchors/{g}/encoder"] = anchors.encoder
         members[f"anchors/{g}/offset"] = anchors.offset
         members[f"anchors/{g}/bandwidth"] = np.array(anchors.bandwidth)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        np.savez(file, **members)
-    partial.replace(path)
+    write_npz(path, members)
 
 
-def load_model(path: str | Path) -> Model:
+def load_model(path: str | Location) -> Model:
     """Read a model file, or the one of a finished run given by its directory.
 
     Raises
     ------
     StorageError : nothing there, or not a model of this format.
     """
-    file = Path(path) / "model.npz" if Path(path).is_dir() else Path(path)
+    file = _model_file(path)
+    members = read_npz(file, "the model")
     try:
-        with np.load(file, allow_pickle=False) as members:
-            header = json.loads(str(members["header"]))
-            if header["format"] != FORMAT:
-                raise StorageError(f"{file} has format {header['format']}, expected {FORMAT}")
-            names = header["modalities"]
-            return Model(
-                {g: members[f"mean/{g}"] for g in names},
-                {g: members[f"projection/{g}"] for g in names},
-                {g: members[f"encoder/{g}"] for g in names},
-                {g: _read_anchors(members, g) for g in header["anchors"]},
-                header["bits"],
-                header["center"],
-                header["unit_norm"],
-                header["metadata"],
-            )
-    except (*_DAMAGE, OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"cannot read the model {file}: {error}") from None
+        header = json.loads(str(members["header"]))
+        if header["format"] != FORMAT:
+            raise StorageError(f"{file} has format {header['format']}, expected {FORMAT}")
+        names = header["modalities"]
+        model = Model(
+            {g: members[f"mean/{g}"] for g in names},
+            {g: members[f"projection/{g}"] for g in names},
+            {g: members[f"encoder/{g}"] for g in names},
+            {g: _read_anchors(members, g) for g in header["anchors"]},
+            header["bits"],
+            header["center"],
+            header["unit_norm"],
+            header["metadata"],
+        )
+        _check(model)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StorageError(f"cannot read the model {file}: {error!r}") from None
+    return model
+
+
+def _model_file(path: str | Location) -> Location:
+    place = locate(path) if str(path).startswith("s3://") else Path(str(path))
+    folder = place.is_dir() if isinstance(place, Path) else place.suffix != ".npz"
+    return place / "model.npz" if folder else place
+
+
+def _check(model: Model) -> None:
+    """Raise ValueError where parts of a model do not go together."""
+    if type(model.bits) is not int or model.bits < 8 or model.bits % 8:
+        raise ValueError(f"{model.bits!r} bits")
+    for g, mean in model.means.items():
+        if mean.ndim != 1 or mean.dtype.kind != "f":
+            raise ValueError(f"mean of {g} is {mean.dtype} {mean.shape}")
+        expected = (model.bits, len(mean))
+        shapes = {"projection": model.projections[g], "encoder": model.encoders[g]}
+        for name, matrix in shapes.items():
+            if matrix.shape != expected or matrix.dtype.kind != "f":
+                raise ValueError(f"{name} of {g} is {matrix.dtype} {matrix.shape}")
+        if g in model.anchors:
+            one = model.anchors[g]
+            count = len(one.rows)
+            found = (one.rows.shape, one.encoder.shape, one.offset.shape)
+            if found != ((count, len(mean)), (model.bits, count), (model.bits,)):
+                raise ValueError(f"anchors of {g} have shapes {found}")
 
 
 def _read_anchors(members: Mapping[str, Any], g: str) -> Anchors:

@@ -8,7 +8,9 @@ history.jsonl     one line an iteration
 model.npz         projections, encoder, means; codes.zarr and rows.zarr: the learned codes
 queries.zarr      rows held out by seed, where there are any
 checkpoints/0007  codes, z, sums; committed by its manifest.json
-work/             normalised features, neighbours, graph; removed when the run is finished
+work/             normalised features, neighbours, graph, and which stages are finished
+                  (see `storage.stages`); removed when the run is finished
+lock.json         who trains in it just now (see `storage.lock`)
 ```
 """
 
@@ -22,17 +24,67 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from srch_dist.config import TrainConfig, dump_config
+from srch_dist.config import TrainConfig, dump_config, fingerprint
 from srch_dist.errors import StorageError
 from srch_dist.storage import arrays
-from srch_dist.storage.documents import read_json, write_json, write_text
+from srch_dist.storage.documents import (
+    read_bytes,
+    read_json,
+    read_manifest,
+    write_json,
+    write_manifest,
+    write_text,
+)
+from srch_dist.storage.locations import Location, check_access, local_path, locate
+from srch_dist.storage.npz import read_npz, write_npz
+from srch_dist.storage.stages import Stages
 
 FORMAT = 1
 Matrices = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class RunDirectory:
+class RunResults:
+    """What a finished run is read for, on disk or in an object store."""
+
+    path: Location
+
+    @property
+    def model(self) -> Location:
+        """The model file."""
+        return self.path / "model.npz"
+
+    @property
+    def codes(self) -> Location:
+        """Learned codes, uint8 (n, bits / 8), in the order of ``rows``; an array at the root."""
+        return self.path / "codes.zarr"
+
+    @property
+    def rows(self) -> Location:
+        """Row numbers (n,) in the feature store of the rows trained on, ascending."""
+        return self.path / "rows.zarr"
+
+    @property
+    def queries(self) -> Location:
+        """Row numbers held out as queries."""
+        return self.path / "queries.zarr"
+
+    def plan(self) -> dict[str, Any]:
+        """What `RunDirectory.write_plan` saved."""
+        return dict(read_json(self.path / "plan.json"))
+
+    def history(self) -> list[dict[str, Any]]:
+        """The records of all iterations."""
+        text = read_bytes(self.path / "history.jsonl").decode()
+        return [json.loads(line) for line in text.splitlines()]
+
+    def summary(self) -> dict[str, Any]:
+        """What `RunDirectory.finish` recorded."""
+        return dict(read_json(self.path / "run.json")["summary"])
+
+
+@dataclass(frozen=True)
+class RunDirectory(RunResults):
     """Paths and commits of one run; holds its path alone, so it travels to any worker."""
 
     path: Path
@@ -51,21 +103,6 @@ class RunDirectory:
     def final_codes(self) -> Path:
         """Packed codes (n, bits / 8) spread from directions, in training order."""
         return self.work / "final_codes"
-
-    @property
-    def codes(self) -> Path:
-        """Learned codes, uint8 (n, bits / 8), in the order of ``rows``; an array at the root."""
-        return self.path / "codes.zarr"
-
-    @property
-    def rows(self) -> Path:
-        """Row numbers (n,) in the feature store of the rows trained on, ascending."""
-        return self.path / "rows.zarr"
-
-    @property
-    def queries(self) -> Path:
-        """Row numbers held out as queries."""
-        return self.path / "queries.zarr"
 
     @property
     def work(self) -> Path:
@@ -124,33 +161,84 @@ class RunDirectory:
             arrays.create_chunk(folder / name, values)
         return {name: arrays.checksum(values) for name, values in matrices.items()}
 
+    def read_matrices(self, folder: Path, checksums: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+        """What `write_matrices` wrote, held against its checksums."""
+        for name, expected in checksums.items():
+            arrays.verify_rows(folder / name, 0, None, expected)
+        return {name: arrays.read_rows(folder / name) for name in checksums}
+
+    def commit_column_group(self, iteration: int, columns: slice, found: Matrices) -> None:
+        """Make a group of columns of an iteration's ``z`` count as stored, with what is known."""
+        write_npz(self._column_group(iteration, columns), found)
+
+    def column_groups(self, iteration: int) -> dict[tuple[int, int], dict[str, NDArray[Any]]]:
+        """What `commit_column_group` was given, by first and end of the columns, in order."""
+        found = {}
+        for path in sorted(self.checkpoint(iteration).glob("z.*-*.npz")):
+            start, stop = path.name.split(".")[1].split("-")
+            found[int(start), int(stop)] = read_npz(path)
+        return found
+
+    def forget_column_groups(self, iteration: int) -> None:
+        """Take back every `commit_column_group` of an iteration."""
+        for path in self.checkpoint(iteration).glob("z.*-*.npz"):
+            path.unlink()
+
+    def _column_group(self, iteration: int, columns: slice) -> Path:
+        return self.checkpoint(iteration, f"z.{columns.start:04d}-{columns.stop:04d}.npz")
+
     def commit(self, iteration: int, manifest: Mapping[str, Any]) -> None:
         """Make a checkpoint count, and drop those before the previous one."""
-        write_json(self.checkpoint(iteration, "manifest.json"), manifest)
-        for old in range(max(0, iteration - 1)):
-            arrays.remove(self.checkpoint(old))
+        write_manifest(self.checkpoint(iteration, "manifest.json"), manifest)
+        for folder in self.checkpoint(0).parent.iterdir():
+            if folder.name.isdigit() and int(folder.name) < iteration - 1:
+                arrays.remove(folder)
+
+    def latest(self) -> dict[str, Any] | None:
+        """The manifest of the last committed iteration; None before the first.
+
+        Raises
+        ------
+        StorageError : it is damaged.
+        """
+        folders = self.checkpoint(0).parent
+        committed = [path for path in folders.glob("*/manifest.json") if path.parent.name.isdigit()]
+        if not committed:
+            return None
+        path = max(committed, key=lambda path: int(path.parent.name))
+        try:
+            return read_manifest(path)
+        except StorageError as error:
+            raise StorageError(
+                f"{error}; remove {path.parent} to go on from the iteration before it"
+            ) from None
+
+    def restart_history(self, records: list[Any]) -> None:
+        """Replace the history by that of a checkpoint."""
+        write_text(self.path / "history.jsonl", "".join(json.dumps(one) + "\n" for one in records))
+
+    def sweep(self) -> None:
+        """Remove files that a killed process was in the middle of writing."""
+        for pattern in ("*.partial", "*.part"):
+            for path in self.path.rglob(pattern):
+                path.unlink(missing_ok=True)
+
+    def stages(self, config: TrainConfig) -> Stages:
+        """The stages before and after the loop, as far as they are finished with ``config``."""
+        return Stages(self.work / "stages", fingerprint(config))
 
     def write_plan(self, record: Mapping[str, Any]) -> None:
         """Save the plan; see `plan_report.plan_record`."""
         write_json(self.path / "plan.json", record)
 
-    def plan(self) -> dict[str, Any]:
-        """What `write_plan` saved."""
-        return dict(read_json(self.path / "plan.json"))
-
     def append_history(self, record: Mapping[str, Any]) -> None:
         """Add one line to the history."""
-        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-
-    def history(self) -> list[dict[str, Any]]:
-        """The records of all iterations."""
-        text = (self.path / "history.jsonl").read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
-
-    def summary(self) -> dict[str, Any]:
-        """What `finish` recorded."""
-        return dict(read_json(self.path / "run.json")["summary"])
+        path = self.path / "history.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
 
     def discard(self) -> None:
         """Remove a run that was refused: it would be in the way of the next try."""
@@ -158,7 +246,7 @@ class RunDirectory:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Make the run count as finished."""
-        write_json(self.path / "run.json", {**_head(True), "summary": dict(summary)})
+        write_json(self.path / "run.json", {**run_head(True), "summary": dict(summary)})
 
 
 def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
@@ -168,39 +256,53 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
     ------
     StorageError : something is there already, or the place cannot be written.
     """
-    folder = arrays.local_path(path)
+    folder = local_path(path)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StorageError(f"{folder} is in use; name another run directory with --out")
+        raise _in_use(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Of two runs that start at once, one makes the file and the other is refused.
         with (folder / "run.json").open("x", encoding="utf-8") as file:
-            json.dump(_head(False), file)
+            json.dump(run_head(False), file)
         write_text(folder / "config.yaml", dump_config(config))
     except FileExistsError:
-        raise StorageError(f"{folder} is in use; name another run directory with --out") from None
+        raise _in_use(folder) from None
     except OSError as error:
         raise StorageError(f"cannot write the run directory {folder}: {error}") from None
     return RunDirectory(folder.resolve())
 
 
-def open_run(path: str | Path) -> RunDirectory:
+def _in_use(folder: Path) -> StorageError:
+    return StorageError(
+        f"{folder} is in use; name another run directory with --out, or go on with the run in it "
+        "with --resume"
+    )
+
+
+def open_run(path: str | Location) -> RunResults:
     """Open a finished run.
 
     Raises
     ------
     StorageError : no run there, or one that is not finished.
     """
-    folder = arrays.local_path(path)
+    folder = locate(path)
+    check_access(folder)
     if not (folder / "run.json").exists():
         raise StorageError(f"{folder} is not a run directory; make one with srch_dist.train")
+    if read_head(folder).get("finished") is not True:
+        raise StorageError(f"the run {folder} is not finished; train it again, with --resume")
+    return RunResults(folder.resolve() if isinstance(folder, Path) else folder)
+
+
+def read_head(folder: Location) -> dict[str, Any]:
+    """What ``run.json`` says; raises StorageError where it is none of this format."""
     head = read_json(folder / "run.json")
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise StorageError(f"{folder}/run.json is not of format {FORMAT}")
-    if head.get("finished") is not True:
-        raise StorageError(f"the run {folder} is not finished; train it again")
-    return RunDirectory(folder.resolve())
+    return {"finished": False, **head}
 
 
-def _head(finished: bool) -> dict[str, Any]:
+def run_head(finished: bool) -> dict[str, Any]:
+    """What ``run.json`` begins with."""
     return {"format": FORMAT, "finished": finished}

@@ -13,7 +13,9 @@ from manifests import build, process
 from moto.server import ThreadedMotoServer
 
 from srch_dist.ingest import ingest_source
+from srch_dist.storage import s3
 from srch_dist.storage.features import open_store
+from srch_dist.storage.s3 import ENDPOINTS
 
 KEYS = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "something"}
 
@@ -70,6 +72,27 @@ def test_features_come_from_the_bucket_whole_and_only_once(tmp_path, bucket, end
         np.testing.assert_array_equal(fetched.read(name), store.read(name))
     # A pod that takes the place of another finds all there.
     assert run("fetch", tmp_path / "volume", endpoint).stdout == ""
+
+
+def test_the_program_reads_the_bucket_with_the_same_settings(
+    tmp_path, bucket, endpoint, monkeypatch
+):
+    """What the containers copy with is what the program needs, without a copy."""
+    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
+        store = ingest_source(source, tmp_path / "features.zarr")
+    found = process(build("overlays/s3"), "fetch", "pod-1").env
+    assert found["DATA_URL"].startswith(f"s3://{bucket.name}/")
+    assert found["RUN_URL"].startswith(f"s3://{bucket.name}/")
+    for name in ENDPOINTS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**found, **KEYS, "S3_ENDPOINT_URL": endpoint}.items():
+        monkeypatch.setenv(name, value)
+    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
+        written = ingest_source(source, f"s3://{bucket.name}/direct.zarr")
+    assert written.checksums == store.checksums
+    # Empty is Amazon's own.
+    monkeypatch.setenv("S3_ENDPOINT_URL", "")
+    assert s3.endpoint() is None
 
 
 def test_codes_go_to_the_bucket_and_checkpoints_do_not(tmp_path, bucket, endpoint):

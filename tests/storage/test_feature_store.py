@@ -50,6 +50,15 @@ def test_manifest_describes_the_store(store, arrays, tmp_path):
     assert list(checksums) == list(arrays)
     for name in ("image", "text", "labels"):
         assert checksums[name] == zlib.crc32(arrays[name].tobytes())
+    runs = manifest.pop("runs")
+    assert list(runs) == ["image", "text"]
+    for name, found in runs.items():
+        starts = range(0, ROWS, 6)
+        parts = [arrays[name][start : start + 6] for start in starts]
+        assert found == [
+            [start, start + len(part), zlib.crc32(part.tobytes())]
+            for start, part in zip(starts, parts, strict=True)
+        ]
     assert manifest == {
         "format": 1,
         "rows": ROWS,
@@ -117,7 +126,7 @@ def test_flipped_byte_is_noticed_at_reading(store, tmp_path, name):
     raw = bytearray(chunks[1].read_bytes())
     raw[len(raw) // 2] ^= 0x01
     chunks[1].write_bytes(raw)
-    with pytest.raises(StorageError, match="cannot read rows 6 to 11"):
+    with pytest.raises(StorageError, match=r"chunk with row 6 is damaged \(.*c/1"):
         store.read(name, 6, 12)
 
 

@@ -1,0 +1,14 @@
+"""`python -m pipelines.faults.client COMMAND …`: a command of the package, with faults armed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from pipelines.faults.moments import CLIENT_MOMENTS, wrap
+
+if __name__ == "__main__":
+    wrap(CLIENT_MOMENTS)
+    name = sys.argv.pop(1)
+    entry = "srch_dist.ingest.__main__" if name == "ingest" else f"srch_dist.{name}"
+    importlib.import_module(entry).main()

@@ -1,0 +1,215 @@
+"""The lock of a run directory: one run at a time, and none for good by a run that died.
+
+The lock is a file ``lock.json``. Its holder keeps it locked by the kernel (`fcntl.flock`), which
+ends with the process, however that ends; and it writes a new beat into it every few seconds, for
+hosts that do not see each other's kernel locks. A lock whose beat stands still for as long as a
+lease is a dead run's and is taken over; so is one whose process is gone from this host.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from srch_dist.errors import StorageError
+
+BEAT_SECONDS = 5.0
+LEASE_SECONDS = 30.0
+LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock: host, its boot, process and the process's start, and a token of its own."""
+
+    host: str
+    boot: str
+    pid: int
+    started: str
+    token: str
+    beat: int
+
+    def is_here(self) -> bool:
+        """Whether the holder's process would be one of this machine's."""
+        return (self.host, self.boot) == (socket.gethostname(), _boot())
+
+    def is_alive(self) -> bool:
+        """Whether the process that this machine has under that number is the holder's."""
+        return self.started != "" and self.started == _process_start(self.pid)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+    @classmethod
+    def here(cls) -> Holder:
+        """The process that asks."""
+        boot, pid = _boot(), os.getpid()
+        return cls(socket.gethostname(), boot, pid, _process_start(pid), uuid.uuid4().hex, 0)
+
+    @classmethod
+    def parse(cls, content: bytes) -> Holder | None:
+        """Who stands in a lock; None where nobody does, as when its writing was cut off."""
+        try:
+            return cls(**json.loads(content))
+        except (ValueError, TypeError):
+            return None
+
+    def dump(self, beat: int) -> bytes:
+        """What stands in a lock at a beat."""
+        return json.dumps({**self.__dict__, "beat": beat}).encode() + b"\n"
+
+
+class RunLock:
+    """A held lock; see `hold_lock`."""
+
+    def __init__(self, path: Path, holder: Holder, file: Any) -> None:
+        self._path, self._holder, self._file = path, holder, file
+        self._ended = threading.Event()
+        self._lost = False
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="run-lock")
+
+    def check(self) -> None:
+        """Raise StorageError where another run has taken the lock over, as after a long sleep."""
+        if self._lost:
+            raise StorageError(
+                f"{self._path.parent} was taken over by another run while this one stood still; "
+                "nothing more is written"
+            )
+
+    def _start(self) -> None:
+        self._write(0)
+        self._thread.start()
+
+    def _release(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        with suppress(OSError):
+            if not self._lost:
+                self._path.unlink(missing_ok=True)
+            self._file.close()
+
+    def _beat(self) -> None:
+        beat = 0
+        while not self._ended.wait(BEAT_SECONDS):
+            beat += 1
+            # A disk that is full or away for a while is the business of those who write data.
+            with suppress(OSError):
+                found = _read(self._path)
+                if not self._path.exists() or (found and found.token != self._holder.token):
+                    self._lost = True
+                    return
+                self._write(beat)
+
+    def _write(self, beat: int) -> None:
+        content = self._holder.dump(beat)
+        os.pwrite(self._file.fileno(), content, 0)
+        os.ftruncate(self._file.fileno(), len(content))
+
+
+@contextmanager
+def hold_lock(folder: Path) -> Iterator[RunLock]:
+    """Hold the lock of a run directory that is there.
+
+    Raises
+    ------
+    StorageError : another run holds it, or the folder cannot be written.
+    """
+    path = folder / "lock.json"
+    try:
+        file = _acquire(path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+    lock = RunLock(path, Holder.here(), file)
+    try:
+        lock._start()
+    except OSError as error:
+        file.close()
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+    try:
+        yield lock
+    finally:
+        lock._release()
+
+
+def _acquire(path: Path) -> Any:
+    """The lock file, locked for this process, once no live holder stands in it."""
+    while True:
+        # Not for appending: then every beat would be written behind the one before.
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise _refusal(path, _read(path)) from None
+        # A holder that ended meanwhile took the file away, and this lock is on nothing.
+        with suppress(FileNotFoundError):
+            if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                break
+        file.close()
+    try:
+        _refuse_live(path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _refuse_live(path: Path) -> None:
+    """Refuse where the holder in the file lives, as its process or its beat says."""
+    holder = _read(path)
+    if holder is None:
+        return
+    if holder.is_here():
+        # The kernel's lock was free, so only a file system without such locks gets here alive.
+        if holder.is_alive():
+            raise _refusal(path, holder)
+        return
+    end = time.monotonic() + LEASE_SECONDS
+    while time.monotonic() < end:
+        time.sleep(LOOK_SECONDS)
+        found = _read(path)
+        if found is not None and (found.token, found.beat) != (holder.token, holder.beat):
+            raise _refusal(path, found)
+
+
+def _refusal(path: Path, holder: Holder | None) -> StorageError:
+    return StorageError(
+        f"{path.parent} is in use by another run ({holder or 'it has just begun'}); wait for it to "
+        "end, or name another run directory with --out"
+    )
+
+
+def _read(path: Path) -> Holder | None:
+    """Who stands in the lock file; None where nobody does."""
+    try:
+        return Holder.parse(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _boot() -> str:
+    """What tells one boot of a machine, or one container host, from the next; Linux alone says."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _process_start(pid: int) -> str:
+    """When a process started, as the kernel counts it; a number is used again, this is not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    # The second field, a name in parentheses, may hold anything.
+    return stat.rsplit(")", 1)[1].split()[19]

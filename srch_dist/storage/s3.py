@@ -1,0 +1,130 @@
+"""S3 servers through obstore: how they are reached, asked again, and what their refusals mean.
+
+Endpoint, region and credentials come from the environment of each process that reads or writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from srch_dist.errors import StorageError
+from srch_dist.extras import require
+
+# A server that is away or asks to slow down is asked again for this long, at growing distances.
+RETRY_SECONDS = 60
+# The first request of a command: what is wrong for good is to be said at once.
+PROBE_SECONDS = 8
+# The last is s5cmd's, which the job on Kubernetes copies with.
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT_URL")
+UNMET = ("AlreadyExistsError", "PreconditionError")
+_ABSENT = "it is not there"
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_STATUS = re.compile(r"status code: (\d{3})")
+_CREDENTIALS = (
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "ExpiredToken",
+    "InvalidClientTokenId",
+)
+
+
+@contextmanager
+def told(url: str, verb: str) -> Iterator[None]:
+    """Say in one line what a server answers; of reading, that nothing is there is passed on."""
+    try:
+        yield
+    except Exception as error:
+        if not is_answer(error) or type(error).__name__ in UNMET:
+            raise
+        cause = reason(error, url)
+        if isinstance(error, FileNotFoundError) and verb == "read" and cause == _ABSENT:
+            raise FileNotFoundError(f"{url}: {cause}") from None
+        raise StorageError(f"cannot {verb} {url}: {cause}") from None
+
+
+def reason(error: BaseException, url: str) -> str:
+    """Why something failed, without what the server's answer quotes; others in their own words."""
+    if not is_answer(error):
+        return str(error)
+    text = str(error)
+    code, status = _CODE.search(text), _STATUS.search(text)
+    name = code.group(1) if code else status.group(1) if status else ""
+    if name == "NoSuchBucket":
+        return f"there is no bucket {url.split('/')[2]}; make it, or correct the name"
+    if name in _CREDENTIALS:
+        return (
+            f"the credentials are wrong or have expired ({name}); set AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY and, of temporary ones, AWS_SESSION_TOKEN"
+        )
+    if name in ("AccessDenied", "AllAccessDisabled", "403"):
+        return f"the credentials give no right to do so ({name})"
+    if name in ("SlowDown", "503"):
+        return f"the server asks to slow down, and still did when it was asked again ({name})"
+    if name in ("PermanentRedirect", "301"):
+        return "the bucket is of another region; set AWS_REGION"
+    if isinstance(error, FileNotFoundError):
+        return _ABSENT
+    if name:
+        return f"the server answers {name}"
+    if "metadata" in text or "169.254.169.254" in text or "security-credentials" in text:
+        return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    return (
+        f"no answer from {endpoint() or 'Amazon S3'}; see whether the server is up and "
+        "AWS_ENDPOINT_URL is its address"
+    )
+
+
+def is_answer(error: BaseException) -> bool:
+    """Whether an error is what an S3 server answers, or that it does not."""
+    return isinstance(error, FileNotFoundError) or type(error).__module__.startswith("obstore")
+
+
+def endpoint() -> str | None:
+    """The address of the S3 server; None for Amazon's own."""
+    return next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
+
+
+def connect(bucket: str, seconds: int | None = None, prefix: str | None = None) -> Any:
+    """A bucket, asked again for ``seconds``, by default RETRY_SECONDS; one of each in a process."""
+    settings = {k: v for k, v in os.environ.items() if k.startswith("AWS_") or k in ENDPOINTS}
+    return _connect(bucket, seconds or RETRY_SECONDS, prefix, json.dumps(settings, sort_keys=True))
+
+
+@lru_cache(maxsize=256)
+def _connect(bucket: str, seconds: int, prefix: str | None, _settings: str) -> Any:
+    store = require("obstore.store", "s3", f"s3://{bucket}")
+    address = endpoint()
+    options: dict[str, Any] = {} if address is None else {"endpoint": address}
+    patience = min(seconds, 30)
+    return store.S3Store(
+        bucket,
+        prefix=prefix,
+        client_options={
+            "allow_http": address is not None and address.startswith("http://"),
+            "connect_timeout": "4s",
+            "timeout": f"{patience}s",
+        },
+        retry_config={
+            "max_retries": 4 if seconds <= PROBE_SECONDS else 100,
+            "retry_timeout": timedelta(seconds=seconds),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=100),
+                "max_backoff": timedelta(seconds=4),
+                "base": 2,
+            },
+        },
+        **options,
+    )
+
+
+def obstore() -> Any:
+    """The library, where it is installed; raises ExtraError."""
+    return require("obstore", "s3", "a store at s3://")

@@ -1,0 +1,82 @@
+"""The fault matrix: data, the undisturbed run that everything is compared with, and its table.
+
+Each cell is a test with the marker ``fault(what, outcome)``; the outcome is ``survived`` (the same
+codes as the undisturbed run) or ``refused`` (the right message, exit code and time).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_training import make_pairs, make_store, train_here
+
+from faults.cells import OPTIONS, ROWS, Clean, codes_of
+from pipelines.faults.cluster import Processes, separate_cluster
+from srch_dist.storage.features import FeatureStore
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "fault(what, outcome): a cell of the fault matrix")
+    config.stash[_TABLE] = []
+
+
+_TABLE = pytest.StashKey[list]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    marker = item.get_closest_marker("fault")
+    if marker is not None and (report.when == "call" or report.skipped or report.failed):
+        item.config.stash[_TABLE].append((*marker.args, report.outcome))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The table: faults tried, survived, refused properly."""
+    found = config.stash[_TABLE]
+    if not found:
+        return
+    terminalreporter.section("faults")
+    tried = Counter(what for what, _, _ in found)
+    for what in tried:
+        counts = Counter(
+            outcome if result == "passed" else result
+            for name, outcome, result in found
+            if name == what
+        )
+        listed = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        terminalreporter.write_line(f"{what:<58} {tried[what]:>3} tried: {listed}")
+    total = Counter(outcome if result == "passed" else result for _, outcome, result in found)
+    listed = ", ".join(f"{count} {outcome}" for outcome, count in total.items())
+    terminalreporter.write_line(f"{'all':<58} {len(found):>3} tried: {listed}")
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> FeatureStore:
+    return make_store(tmp_path_factory.mktemp("data"), 50, **make_pairs(ROWS, split=None))
+
+
+@pytest.fixture(scope="session")
+def clean(store, tmp_path_factory) -> Clean:
+    run = train_here(store.path, tmp_path_factory.mktemp("clean") / "run", **OPTIONS).run
+    with np.load(run.model) as model:
+        return Clean(codes_of(run.path), {k: model[k] for k in model.files if k != "header"})
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> Processes:
+    """A scheduler and two workers, shared by the faults that they come through."""
+    with separate_cluster(tmp_path_factory.mktemp("cluster")) as processes:
+        yield processes
+
+
+@pytest.fixture
+def faults(cluster) -> Path:
+    """Where faults of the shared cluster are armed."""
+    yield cluster.faults
+    for path in cluster.faults.iterdir():
+        path.unlink()

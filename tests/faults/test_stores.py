@@ -1,0 +1,247 @@
+"""Disks that are full, read-only or gone, and locks of runs that are alive or dead."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_training import make_pairs, train_here
+
+from faults.cells import OPTIONS
+from srch_dist.errors import InputError, PlanError, StorageError
+from srch_dist.ingest import ingest_source
+from srch_dist.storage import lock
+from srch_dist.storage.features import FeatureWriter, open_store
+from srch_dist.storage.lock import hold_lock
+from srch_dist.storage.run import RunDirectory, open_run
+from srch_dist.storage.stages import Stages
+
+
+@contextmanager
+def small_disk(folder: Path, *options: str):
+    """A file system of its own at ``folder``; the test is skipped where none may be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take all the space that is left."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+    return ballast
+
+
+@pytest.mark.fault("full disk (ENOSPC), then space and resume", "survived")
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Stages, "commit_unit"), (RunDirectory, "commit_column_group")]
+)
+def test_full_disk(store, clean, tmp_path, owner, name):
+    """Full from the set step on, or from the first commit of an iteration on."""
+    real = getattr(owner, name)
+    with small_disk(tmp_path / "disk", "size=64m") as disk:
+
+        def filled(*arguments):
+            if not (disk / "ballast").exists():
+                fill(disk)
+            return real(*arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, name, filled)
+            with pytest.raises(StorageError, match="No space left on device") as end:
+                train_here(store.path, disk / "run", **OPTIONS)
+        assert "\n" not in str(end.value)
+        with pytest.raises(StorageError, match="not finished"):
+            open_run(disk / "run")
+        (disk / "ballast").unlink()
+        train_here(store.path, disk / "run", **OPTIONS, resume=True)
+        clean.assert_same(disk / "run")
+
+
+@pytest.mark.fault("disk too small for the plan", "refused")
+def test_disk_that_is_too_small_is_refused_before_any_work(store, tmp_path):
+    with small_disk(tmp_path / "disk", "size=256k") as disk:
+        with pytest.raises(PlanError, match=r"needs \d+ MiB of disk.* has 0 MiB free"):
+            train_here(store.path, disk / "run", **OPTIONS)
+        assert not (disk / "run").exists()
+
+
+@pytest.mark.fault("full disk during ingest, then space and the same line", "survived")
+def test_full_disk_during_ingest(tmp_path, monkeypatch):
+    """There was room before the first block; something else takes it before the third."""
+    np.savez(tmp_path / "pairs.npz", **make_pairs())
+    clean = ingest_source(tmp_path / "pairs.npz", tmp_path / "a.zarr", rows_per_chunk=20)
+    real, calls = FeatureWriter.write, []
+
+    def filled(*arguments):
+        calls.append(None)
+        if len(calls) == 3:
+            fill(tmp_path / "disk")
+        return real(*arguments)
+
+    monkeypatch.setattr(FeatureWriter, "write", filled)
+    with small_disk(tmp_path / "disk", "size=4m") as disk:
+        with pytest.raises(StorageError, match="No space left on device"):
+            ingest_source(tmp_path / "pairs.npz", disk / "a.zarr", rows_per_chunk=20)
+        with pytest.raises(StorageError, match="not a finished feature store"):
+            open_store(disk / "a.zarr")
+        (disk / "ballast").unlink()
+        store = ingest_source(tmp_path / "pairs.npz", disk / "a.zarr", rows_per_chunk=20)
+        assert store.checksums == clean.checksums
+        assert not list((disk / "a.zarr").rglob("*.partial"))
+        for g in clean.modalities:
+            np.testing.assert_array_equal(store.read(g), clean.read(g))
+
+
+@pytest.mark.fault("disk too small for what is ingested", "refused")
+def test_disk_that_is_too_small_for_a_store_is_refused_before_it_is_made(tmp_path):
+    np.savez(tmp_path / "pairs.npz", **make_pairs(4000))
+    with small_disk(tmp_path / "disk", "size=256k") as disk:
+        with pytest.raises(InputError, match=r"would take \d+ bytes, .*disk has \d+ free"):
+            ingest_source(tmp_path / "pairs.npz", disk / "a.zarr")
+        assert list(disk.iterdir()) == []
+
+
+@pytest.mark.fault("read-only directory", "refused")
+def test_read_only_directory(store, tmp_path):
+    refused = pytest.raises(StorageError, match=r"cannot write .*Read-only file system")
+    with small_disk(tmp_path / "disk", "ro") as disk, refused:
+        train_here(store.path, disk / "run", **OPTIONS)
+
+
+@pytest.mark.fault("run directory that vanishes", "refused")
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Stages, "commit_unit"), (RunDirectory, "commit_column_group")]
+)
+def test_run_directory_that_vanishes(store, tmp_path, monkeypatch, owner, name):
+    real, out = getattr(owner, name), tmp_path / "run"
+
+    def vanish(*arguments):
+        if out.exists() and not (tmp_path / "elsewhere").exists():
+            out.rename(tmp_path / "elsewhere")
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, name, vanish)
+    start = time.monotonic()
+    with pytest.raises(StorageError, match=str(out)):
+        train_here(store.path, out, **OPTIONS)
+    assert time.monotonic() - start < 60
+    with pytest.raises(StorageError, match=r"not a run directory|not finished"):
+        open_run(out)
+
+
+def test_lock_names_its_holder_and_ends_with_it(tmp_path):
+    with hold_lock(tmp_path):
+        found = json.loads((tmp_path / "lock.json").read_text())
+        assert (found["pid"], found["host"]) == (os.getpid(), socket.gethostname())
+        with pytest.raises(StorageError, match=rf"process {os.getpid()} on"), hold_lock(tmp_path):
+            pass
+    assert not (tmp_path / "lock.json").exists()
+    with hold_lock(tmp_path):
+        pass
+
+
+def left_lock(folder: Path, **changes) -> dict:
+    """The lock file that a run which was killed has left."""
+    with hold_lock(folder):
+        text = (folder / "lock.json").read_text()
+    found = {**json.loads(text), **changes}
+    (folder / "lock.json").write_text(json.dumps(found))
+    return found
+
+
+@pytest.mark.fault("lock of a dead run", "survived")
+@pytest.mark.parametrize(
+    "changes",
+    [{"pid": 2**22 + 1}, {"started": "1"}, {"boot": "before"}, {"host": "elsewhere"}, None],
+    ids=["process is gone", "number used again", "machine restarted", "other host", "cut"],
+)
+def test_lock_of_a_dead_run_is_taken_over(tmp_path, monkeypatch, changes):
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(lock, "LOOK_SECONDS", 0.1)
+    left_lock(tmp_path, **(changes or {}))
+    if changes is None:
+        (tmp_path / "lock.json").write_text('{"host": "a"')
+    with hold_lock(tmp_path) as held:
+        held.check()
+        assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.fault("lock of a run on another host", "refused")
+def test_lock_of_a_living_run_elsewhere_is_respected(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 20.0)
+    monkeypatch.setattr(lock, "LOOK_SECONDS", 0.1)
+    found = left_lock(tmp_path, host="elsewhere")
+
+    def beat():
+        time.sleep(0.5)
+        (tmp_path / "lock.json").write_text(json.dumps({**found, "beat": 1}))
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    with pytest.raises(StorageError, match=r"process .* on elsewhere"), hold_lock(tmp_path):
+        pass
+    thread.join()
+
+
+@pytest.mark.fault("lock lost while the process stood still", "refused")
+def test_run_whose_lock_was_taken_over_writes_nothing_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+    with hold_lock(tmp_path) as held:
+        held.check()
+        held._write = lambda _: None  # another host does not see this process's kernel lock
+        other = dataclasses.replace(held._holder, token="other")
+        (tmp_path / "lock.json").write_text(json.dumps(vars(other)))
+        limit = time.monotonic() + 30
+        while not held._lost:
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        with pytest.raises(StorageError, match="taken over"):
+            held.check()
+    assert json.loads((tmp_path / "lock.json").read_text())["token"] == "other"
+
+
+CHUNK_DAMAGE = {
+    "stale": lambda file: file.write_bytes((file.parents[1] / "0" / "0").read_bytes()),
+    "deleted": lambda file: file.unlink(),
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[:-5]),
+    "zero-length": lambda file: file.write_bytes(b""),
+    "flipped": lambda file: file.write_bytes(
+        bytes([file.read_bytes()[0] ^ 4]) + file.read_bytes()[1:]
+    ),
+}
+
+
+@pytest.mark.fault("damaged chunk of the data", "refused")
+@pytest.mark.parametrize("kind", CHUNK_DAMAGE)
+def test_damaged_chunk_of_the_data_is_named(tmp_path, kind):
+    np.savez(tmp_path / "pairs.npz", **make_pairs())
+    ingest_source(tmp_path / "pairs.npz", tmp_path / "a.zarr", rows_per_chunk=20)
+    file = tmp_path / "a.zarr" / "text" / "c" / "1" / "0"
+    CHUNK_DAMAGE[kind](file)
+    with pytest.raises(StorageError, match=str(tmp_path / "a.zarr" / "text")) as end:
+        train_here(tmp_path / "a.zarr", tmp_path / "run", **OPTIONS)
+    assert kind == "deleted" or str(file) in str(end.value)
+    with pytest.raises(StorageError, match=r"not a run directory|not finished"):
+        open_run(tmp_path / "run")
