@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.algorithm import learn_codes
+from srch_dist.baseline import fit_baseline
 from srch_dist.cluster import Cluster, Demands, connect, tls_files
 from srch_dist.config import TrainConfig, check_config
 from srch_dist.errors import (
@@ -25,7 +26,7 @@ from srch_dist.errors import (
     StorageError,
     WorkersKilledError,
 )
-from srch_dist.evaluation import evaluate_model, has_queries
+from srch_dist.evaluation import evaluate_baseline, evaluate_model, has_queries
 from srch_dist.fitting import finish_codes
 from srch_dist.forecast import forecast
 from srch_dist.graph import GraphReport
@@ -126,6 +127,9 @@ def _train_in(
             evaluation = None
             if config.evaluate and has_queries(run, store):
                 evaluation = evaluate_model(run.path, store.path, progress)
+                if (scores := evaluate_baseline(run, store, progress)) is not None:
+                    evaluation["baseline"] = scores
+                run.write_record("evaluation", evaluation)
     return Trained(run, store, run.summary()["reason"], evaluation)
 
 
@@ -304,6 +308,9 @@ def _learn(
         )
         held.lock.check()
         save_model(run.model, model)
+    if _wants_baseline(run, store, config):
+        with spent.of("baseline"):
+            save_model(run.baseline, fit_baseline(run, plan, statistics, config, progress))
     run.finish(
         {
             "reason": learned.reason,
@@ -323,6 +330,12 @@ def _learn(
             "stage_peaks": spent.peaks,
         }
     )
+
+
+def _wants_baseline(run: RunDirectory, store: FeatureStore, config: TrainConfig) -> bool:
+    """Whether the baseline is going to be scored; CCA is of two modalities."""
+    scored = config.evaluate and "labels" in store.side and has_queries(run, store)
+    return config.baseline and scored and len(store.modalities) == 2
 
 
 def uses_sample(config: TrainConfig) -> bool:
