@@ -317,6 +317,7 @@ def _learn(
             "iterations": learned.iteration,
             "store": dict(store.checksums),
             "rows": plan.rows,
+            "modalities": dict(store.modalities),
             "held_out": held_out,
             "partitions": len(plan.partitions),
             "blocks": len(plan.blocks),
