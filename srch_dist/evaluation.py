@@ -21,6 +21,7 @@ from srch_dist.progress import Progress, silent
 from srch_dist.scoring import encode_rows
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
+from srch_dist.storage.locations import Location
 from srch_dist.storage.model import Model, load_model
 from srch_dist.storage.run import RunResults, open_run
 
@@ -93,7 +94,7 @@ def evaluate_model(
 
 
 def evaluate_baseline(
-    run: RunDirectory, store: FeatureStore, progress: Progress
+    run: RunResults, store: FeatureStore, progress: Progress
 ) -> dict[str, Any] | None:
     """The same measures of the run's baseline; None where it has none, or there are no labels."""
     if not run.baseline.exists() or "labels" not in store.side:
@@ -104,10 +105,10 @@ def evaluate_baseline(
 
 
 def _evaluate(
-    file: Path,
+    file: Location,
     store: FeatureStore,
     split: Split,
-    learned_from: RunDirectory | None,
+    learned_from: RunResults | None,
     progress: Progress,
 ) -> dict[str, Any]:
     """Measures of the model in a file; also against the learned codes of a run, if one is given."""

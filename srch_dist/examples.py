@@ -16,7 +16,7 @@ from srch_dist.kernels.ranking import relevance
 from srch_dist.searching import Example, example_queries
 from srch_dist.storage.features import FeatureStore
 from srch_dist.storage.model import load_model
-from srch_dist.storage.run import RunDirectory
+from srch_dist.storage.run import RunResults
 
 # Side arrays that show a row, best first.
 _SHOWN = ("thumbnails", "characters", "titles")
@@ -29,7 +29,7 @@ def can_show(store: FeatureStore) -> bool:
 
 
 def gather_examples(
-    run: RunDirectory, store: FeatureStore, count: int, top: int, seed: int
+    run: RunResults, store: FeatureStore, count: int, top: int, seed: int
 ) -> dict[str, list[dict[str, Any]]]:
     """A few queries of each direction, with the ``top`` rows nearest to each by code.
 

@@ -11,6 +11,7 @@ import tyro
 from srch_dist.cli import output, parse, run_command
 from srch_dist.errors import ConfigError, StorageError
 from srch_dist.reporting import write_page
+from srch_dist.storage.locations import locate
 from srch_dist.storage.run import open_run
 
 
@@ -37,12 +38,12 @@ def _report(arguments: Sequence[str] | None) -> None:
     if not options.runs:
         raise ConfigError("name a run directory, or several to compare them")
     runs = [open_run(path) for path in options.runs]
-    default = runs[0].page if len(runs) == 1 else Path("comparison.html")
-    out = default if options.out is None else Path(options.out)
-    if not out.absolute().parent.is_dir():
+    default = runs[0].page if len(runs) == 1 else locate("comparison.html")
+    out = default if options.out is None else locate(options.out)
+    if isinstance(out, Path) and not out.parent.is_dir():
         raise StorageError(f"cannot write {out}: its folder does not exist")
-    page = write_page([run.path for run in runs], out)
-    output().print(f"page: {page}", soft_wrap=True, highlight=False)
+    write_page([run.path for run in runs], out)
+    output().print(f"page: {out}", soft_wrap=True, highlight=False, markup=False)
 
 
 if __name__ == "__main__":

@@ -5,18 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from srch_dist.cli import output, parse_training, resume_line, run_command
 from srch_dist.console import print_evaluation, print_examples
-from srch_dist.errors import ExtraError
-from srch_dist.examples import can_show, gather_examples
 from srch_dist.progress import on_console
-from srch_dist.reporting import write_page
-from srch_dist.storage.run import RunDirectory
 from srch_dist.training import default_folder, train_model
-
-_EXAMPLES, _FOUND = 6, 10
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,30 +25,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _train(arguments: Sequence[str] | None, out: str) -> None:
     config = parse_training(arguments)
     config = dataclasses.replace(config, out=config.out or out)
-    progress = on_console()
-    trained = train_model(config, progress)
+    trained = train_model(config, on_console())
     console = output()
     if trained.evaluation is not None:
         print_evaluation(console, trained.evaluation)
-        if can_show(trained.store):
-            examples = gather_examples(trained.run, trained.store, _EXAMPLES, _FOUND, config.seed)
-            trained.run.write_record("examples", examples)
-            for direction, found in examples.items():
-                print_examples(console, direction, found)
-    console.print(f"run: {trained.run.path}", soft_wrap=True, highlight=False)
-    console.print(f"data: {trained.store.path}", soft_wrap=True, highlight=False)
-    if config.report:
-        _write_page(trained.run, console)
-
-
-def _write_page(run: RunDirectory, console: Console) -> None:
-    """Write the page of the run; what it needs is optional, and the run is good without it."""
-    try:
-        page = write_page([run.path], run.page)
-    except ExtraError as error:
-        console.print(f"no page: {error}", soft_wrap=True, highlight=False, markup=False)
-    else:
-        console.print(f"page: {page}", soft_wrap=True, highlight=False)
+        for direction, found in (trained.run.record("examples") or {}).items():
+            print_examples(console, direction, found)
+    places = {"run": trained.run.path, "data": trained.store.path}
+    if config.report and trained.run.page.exists():
+        places["page"] = trained.run.page
+    for name, place in places.items():
+        console.print(f"{name}: {place}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

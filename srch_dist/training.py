@@ -18,6 +18,7 @@ from srch_dist import execution
 from srch_dist.algorithm import learn_codes
 from srch_dist.baseline import fit_baseline
 from srch_dist.cluster import Cluster, Demands, connect, tls_files
+from srch_dist.conclusion import present_run, score_run
 from srch_dist.config import TrainConfig, check_config
 from srch_dist.errors import (
     ConfigError,
@@ -26,7 +27,7 @@ from srch_dist.errors import (
     StorageError,
     WorkersKilledError,
 )
-from srch_dist.evaluation import evaluate_baseline, evaluate_model, has_queries
+from srch_dist.evaluation import has_queries
 from srch_dist.fitting import finish_codes
 from srch_dist.forecast import forecast
 from srch_dist.graph import GraphReport
@@ -124,12 +125,8 @@ def _train_in(
                 raise
             if not config.keep_work:
                 arrays.remove(run.work)
-            evaluation = None
-            if config.evaluate and has_queries(run, store):
-                evaluation = evaluate_model(run.path, store.path, progress)
-                if (scores := evaluate_baseline(run, store, progress)) is not None:
-                    evaluation["baseline"] = scores
-                run.write_record("evaluation", evaluation)
+            evaluation = score_run(run, store, config, progress)
+        present_run(run, store, config, progress)
     return Trained(run, store, run.summary()["reason"], evaluation)
 
 

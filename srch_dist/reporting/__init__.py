@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-
 from srch_dist.extras import require
 from srch_dist.storage.documents import write_text
+from srch_dist.storage.locations import Location
 
 __all__ = ["write_page"]
 
 
-def write_page(runs: Sequence[Path], out: Path) -> Path:
-    """Write the page of a run, or one that compares several, and return its absolute path.
+def write_page(runs: Sequence[Location], out: Location) -> None:
+    """Write the page of a run, or one that compares several.
 
     Raises
     ------
@@ -28,4 +27,3 @@ def write_page(runs: Sequence[Path], out: Path) -> Path:
 
     known = load_records(runs)
     write_text(out, run_page(known[0]) if len(known) == 1 else comparison_page(known))
-    return out.absolute()

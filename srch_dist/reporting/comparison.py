@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from srch_dist.reporting import cost_charts, retrieval
-from srch_dist.reporting.figures import SERIES, Chart, draw
+from srch_dist.reporting.figures import SERIES, Chart, draw, plain
 from srch_dist.reporting.records import RunRecords, shown
 from srch_dist.reporting.render import Section, Tile, render
 from srch_dist.reporting.tables import Table, duration, flat, number, size
@@ -93,7 +93,7 @@ def _training_charts(runs: Sequence[RunRecords]) -> list[Chart]:
                 [value if value > 0 else np.nan for value in values],
                 _DASHES[number_ // len(SERIES) % len(_DASHES)],
                 color=SERIES[number_ % len(SERIES)],
-                label=run.name,
+                label=plain(run.name),
             )
         iterations_axis(axes)
 
@@ -112,7 +112,7 @@ def _training_charts(runs: Sequence[RunRecords]) -> list[Chart]:
             edges = np.linspace(0, 1, len(counts) + 1)
             colour = SERIES[number_ % len(SERIES)]
             axes.stairs(
-                counts / max(1, counts.sum()), edges, color=colour, label=run.name, linewidth=1.6
+                counts / max(1, counts.sum()), edges, color=colour, label=plain(run.name), linewidth=1.6
             )
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("S of an edge")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from srch_dist.reporting.figures import BAD, SERIES, Chart, draw
+from srch_dist.reporting.figures import BAD, SERIES, Chart, draw, plain
 from srch_dist.reporting.records import RunRecords
 from srch_dist.reporting.training_charts import column, iterations_axis
 
@@ -25,7 +25,7 @@ def degree_chart(run: RunRecords) -> Chart:
         edges = np.arange(top + 2) - 0.5
         for colour, (g, counts) in zip(SERIES, known.items(), strict=False):
             axes.stairs(counts[: top + 1], edges, color=colour, fill=True, alpha=0.25)
-            axes.stairs(counts[: top + 1], edges, color=colour, label=g, linewidth=1.6)
+            axes.stairs(counts[: top + 1], edges, color=colour, label=plain(g), linewidth=1.6)
         axes.set_xlabel(f"degree ({last} is {last} and more)" if top == last else "degree")
         axes.set_ylabel("rows")
 
@@ -101,7 +101,7 @@ def _bars(
     for number, (colour, found, name) in enumerate(zip(SERIES, values, names, strict=False)):
         places = np.arange(len(stages)) + number * thick - 0.4 + thick / 2
         bars = axes.barh(
-            places, [found.get(stage, 0) for stage in stages], thick * 0.9, color=colour, label=name
+            places, [found.get(stage, 0) for stage in stages], thick * 0.9, color=colour, label=plain(name)
         )
         digits = "{:,.0f} " if unit == "MiB" else "{:.2f} "
         axes.bar_label(bars, fmt=digits + unit, padding=3, fontsize=8)

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Drawn with these, and replaced by variables of the page's style sheet.
 INK, MUTED, LINE, GROUND = "#010203", "#010204", "#010205", "#010206"
 SERIES = tuple(f"#0102{number:02x}" for number in range(0x11, 0x19))
-GOOD, BAD = "#010221", "#010222"
+BAD = "#010222"
 _VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
     LINE: "--line",
     GROUND: "--card",
-    GOOD: "--good",
     BAD: "--bad",
     **{colour: f"--c{number}" for number, colour in enumerate(SERIES, start=1)},
 }
@@ -78,7 +79,9 @@ def draw(
     height: float = _HEIGHT,
 ) -> Chart:
     """A chart of one pair of axes that ``paint`` fills; ``legend`` columns above it, if any."""
-    with mpl.rc_context(_STYLE):
+    with style.context(_STYLE, after_reset=True), warnings.catch_warnings():
+        # Of a name in letters that its own font does not have; the page is set in the reader's.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = figure.subplots()
         paint(axes)
@@ -88,11 +91,10 @@ def draw(
         return Chart(title, text, _svg(figure, title))
 
 
-@contextmanager
-def whole_numbers(axes: Axes) -> Iterator[None]:
-    """Ticks of the horizontal axis at whole numbers alone."""
-    yield
-    axes.xaxis.get_major_locator().set_params(integer=True)
+def plain(name: str) -> str:
+    """A name as a label that is shown as it is: matplotlib would set $…$ and leave _… out."""
+    shown = name.replace("$", r"\$")
+    return f"\u200b{shown}" if shown.startswith("_") else shown
 
 
 def _svg(figure: Figure, title: str) -> str:
@@ -104,6 +106,8 @@ def _svg(figure: Figure, title: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
+    # Names of groups would be there once for each chart.
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)
     text = text.replace("xlink:href", "href")
     # The family is the page's; matplotlib has measured with a wide one, so the text fits.
     text = re.sub(r"font: ((?:\w+ )*[\d.]+px) [^;\"]+", r"font: \1 var(--type)", text)
@@ -111,7 +115,7 @@ def _svg(figure: Figure, title: str) -> str:
         text = text.replace(colour, f"var({variable})")
     width, height = (float(size) for size in re.findall(r'="([\d.]+)pt"', text)[:2])
     named = (
-        f'<svg role="img" aria-label="{title}" viewBox="0 0 {width:g} {height:g}" '
+        f'<svg role="img" aria-label="{escape(title)}" viewBox="0 0 {width:g} {height:g}" '
         'preserveAspectRatio="xMidYMid meet">'
     )
     return re.sub(r"<svg[^>]*>", lambda _: named, text, count=1)

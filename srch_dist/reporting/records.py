@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from srch_dist.config import load_config, to_dict
+from srch_dist.config import to_dict
+from srch_dist.storage.locations import Location
 from srch_dist.storage.run import open_run
 
 
@@ -25,7 +25,7 @@ class RunRecords:
     """
 
     name: str
-    path: Path
+    path: Location
     config: Mapping[str, Any]
     summary: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]]
@@ -40,21 +40,21 @@ class RunRecords:
         return list(self.evaluation["pair_recall"]) if self.evaluation else []
 
 
-def load_records(paths: Sequence[Path]) -> list[RunRecords]:
+def load_records(paths: Sequence[Location]) -> list[RunRecords]:
     """Read the records of finished runs; raises StorageError where one is not."""
     found = [_load(path) for path in paths]
-    names = _names([run.path for run in found])
+    names = _names([str(run.path) for run in found])
     return [
         RunRecords(**{**vars(run), "name": name}) for run, name in zip(found, names, strict=True)
     ]
 
 
-def _load(path: Path) -> RunRecords:
+def _load(path: Location) -> RunRecords:
     run = open_run(path)
     return RunRecords(
         name=run.path.name,
         path=run.path,
-        config=to_dict(load_config(run.path / "config.yaml")),
+        config=to_dict(run.config()),
         summary=run.summary(),
         history=run.history(),
         plan=run.plan(),
@@ -64,14 +64,14 @@ def _load(path: Path) -> RunRecords:
     )
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell them apart."""
-    longest = max(len(path.parts) for path in paths)
-    for parts in range(1, longest + 1):
-        names = ["/".join(path.parts[-parts:]) for path in paths]
-        if len(set(names)) == len(set(paths)):
-            return names
-    return [str(path) for path in paths]
+def _names(places: Sequence[str]) -> list[str]:
+    """The shortest ends of the places that tell them apart."""
+    parts = [place.split("/") for place in places]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-length:]) for one in parts]
+        if len(set(names)) == len(set(places)):
+            break
+    return names
 
 
 def shown(direction: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from srch_dist.reporting.figures import MUTED, SERIES, Chart, draw
+from srch_dist.reporting.figures import MUTED, SERIES, Chart, draw, plain
 from srch_dist.reporting.records import RunRecords, shown
 from srch_dist.reporting.tables import Table, number
 
@@ -54,7 +54,7 @@ def precision_recall_chart(runs: Sequence[RunRecords], direction: str) -> Chart:
                 "--" if baseline else "o-",
                 color=MUTED if baseline else SERIES[place % len(SERIES)],
                 markersize=3,
-                label=f"{name}, {bits} bits",
+                label=plain(f"{name}, {bits} bits"),
             )
         axes.set_xlabel("recall")
         axes.set_ylabel("precision")

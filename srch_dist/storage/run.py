@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.config import TrainConfig, dump_config, fingerprint
+from srch_dist.config import TrainConfig, dump_config, fingerprint, parse_config
 from srch_dist.errors import StorageError
 from srch_dist.storage import arrays
 from srch_dist.storage.documents import (
@@ -97,6 +97,11 @@ class RunResults:
         """What `RunDirectory.write_record` saved; None where nothing was."""
         path = self.path / f"{name}.json"
         return read_json(path) if path.exists() else None
+
+    def config(self) -> TrainConfig:
+        """Every option, as the run resolved it."""
+        path = self.path / "config.yaml"
+        return parse_config(read_bytes(path).decode(), str(path))
 
     def plan(self) -> dict[str, Any]:
         """What `RunDirectory.write_plan` saved."""
