@@ -78,7 +78,8 @@ def step_time_chart(run: RunRecords) -> Chart:
         axes.set_ylabel("seconds")
         iterations_axis(axes)
 
-    return draw("Time by step", "Wall-clock seconds of each iteration.", paint, legend=4)
+    text = "Wall-clock seconds of each iteration."
+    return draw("Time by step", text, paint, legend=4, height=_height(_stages([run]), ()))
 
 
 def _stages(runs: Sequence[RunRecords]) -> list[str]:
@@ -86,7 +87,8 @@ def _stages(runs: Sequence[RunRecords]) -> list[str]:
 
 
 def _height(stages: Sequence[str], groups: Sequence[object]) -> float:
-    return 1.3 + 0.2 * len(stages) * (len(groups) + 0.5)
+    """As high for one group as for two, so that charts beside each other are alike."""
+    return 1.3 + 0.2 * len(stages) * (max(2, len(groups)) + 0.5)
 
 
 def _bars(

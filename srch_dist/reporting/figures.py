@@ -28,16 +28,16 @@ _VARIABLES = {
     **{colour: f"--c{number}" for number, colour in enumerate(SERIES, start=1)},
 }
 # Inches: as wide as a phone, so that text keeps its size there.
-_WIDTH, _HEIGHT = 4.7, 3.1
+_WIDTH, _HEIGHT = 4.3, 2.9
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "srch-dist",
-    "font.size": 9.5,
+    "font.size": 10,
     "text.color": INK,
     "axes.facecolor": "none",
     "axes.edgecolor": LINE,
     "axes.labelcolor": MUTED,
-    "axes.labelsize": 9.5,
+    "axes.labelsize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -48,10 +48,10 @@ _STYLE: dict[str, Any] = {
     "ytick.color": LINE,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9.5,
     "legend.labelcolor": INK,
     "legend.handlelength": 1.4,
     "legend.columnspacing": 1.1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from srch_dist.reporting import cost_charts, retrieval, training_charts
 from srch_dist.reporting.records import RunRecords, shown
 from srch_dist.reporting.render import Section, Tile, render
-from srch_dist.reporting.tables import Table, duration, flat, number, size
+from srch_dist.reporting.tables import Table, counted, duration, flat, number, size
 
 
 def run_page(run: RunRecords) -> str:
@@ -162,9 +162,9 @@ def _graph(run: RunRecords) -> Section:
     ]
     text = (
         f"The k nearest neighbours of each row, k = {run.config['graph']['k']}, both ends of an "
-        f"edge ({run.config['graph']['symmetry']}); {graph['components']:,} connected "
-        f"{'component' if graph['components'] == 1 else 'components'} over all modalities. Recall "
-        f"is against exact search on up to {run.config['graph']['recall_rows']} rows."
+        f"edge ({run.config['graph']['symmetry']}); "
+        f"{counted(graph['components'], 'connected component')} over all modalities. Recall is "
+        f"against exact search on up to {run.config['graph']['recall_rows']} rows."
     )
     known = all("degrees" in report for report in graph["modalities"].values())
     charts = [cost_charts.degree_chart(run)] if known else []
@@ -179,9 +179,10 @@ def _cost(run: RunRecords) -> Section:
     ]
     plan = run.plan
     text = (
-        f"{plan['workers']} worker(s) of {size(plan['memory_limit'])}, {plan['partitions']} "
-        f"partition(s), {plan['blocks']} block(s) of the Z-step, arithmetic in "
-        f"{run.summary['precision']}. The plan expected {duration(plan['seconds'])}."
+        f"{counted(plan['workers'], 'worker')} of {size(plan['memory_limit'])}, "
+        f"{counted(plan['partitions'], 'partition')}, {counted(plan['blocks'], 'block')} of the "
+        f"Z-step, arithmetic in {run.summary['precision']}. The plan expected "
+        f"{duration(plan['seconds'])}."
     )
     return Section("cost", "Time and memory", text, charts)
 

@@ -13,6 +13,9 @@ from srch_dist.reporting.records import RunRecords, shown
 from srch_dist.reporting.tables import Table, number
 
 _MEASURES = ("MAP", "MAP@50", "P@10")
+_LEARNED = "learned codes as database"
+# Of the baselines.
+_DASHES = ("--", ":", "-.")
 
 
 def map_table(runs: Sequence[RunRecords]) -> Table:
@@ -48,11 +51,11 @@ def precision_recall_chart(runs: Sequence[RunRecords], direction: str) -> Chart:
             curve = found["precision_recall"].get(direction)
             if curve is None or name == _LEARNED:
                 continue
-            baseline = place >= len(scored)
+            baseline = place - len(scored)
             axes.plot(
                 *_points(curve),
-                "--" if baseline else "o-",
-                color=MUTED if baseline else SERIES[place % len(SERIES)],
+                _DASHES[baseline % len(_DASHES)] if baseline >= 0 else "o-",
+                color=MUTED if baseline >= 0 else SERIES[place % len(SERIES)],
                 markersize=3,
                 label=plain(f"{name}, {bits} bits"),
             )
@@ -64,9 +67,6 @@ def precision_recall_chart(runs: Sequence[RunRecords], direction: str) -> Chart:
     title = f"Precision and recall: {shown(direction)}"
     text = "All rows within a Hamming radius; a point a radius, means over the queries."
     return draw(title, text, paint, legend=2)
-
-
-_LEARNED = "learned codes as database"
 
 
 def _systems(runs: Sequence[RunRecords]) -> list[tuple[str, int, Mapping[str, Any]]]:

@@ -35,6 +35,11 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def counted(count: int, thing: str) -> str:
+    """A number of things."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def size(count: float) -> str:
     """Bytes in MiB or GiB."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"

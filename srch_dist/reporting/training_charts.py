@@ -171,13 +171,13 @@ def rebase_chart(run: RunRecords) -> Chart:
             first, edges, color=SERIES[1], linewidth=1.8,
             label=f"after iteration {known[0]['iteration']}",
         )  # fmt: skip
-        axes.axvline(1.0, color=MUTED, linestyle=":", linewidth=2, label="before: all at 1")
+        axes.axvline(1.0, color=MUTED, linestyle=":", linewidth=2, label="before the first: all at 1")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("S of an edge")
         axes.set_xlim(0, 1.01)
 
     text = "Share of edges by S (Eq. 15): 0 is cut, 1 kept as it was set."
-    return draw("The rebase: before and after", text, paint, legend=3)
+    return draw("The rebase: before and after", text, paint, legend=2)
 
 
 def rebase_history_chart(run: RunRecords) -> Chart:
