@@ -307,7 +307,8 @@ def _learn(
         save_model(run.model, model)
     if _wants_baseline(run, store, config):
         with spent.of("baseline"):
-            save_model(run.baseline, fit_baseline(run, plan, statistics, config, progress))
+            baseline = fit_baseline(run, plan, statistics, config, progress)
+            save_model(run.baseline, baseline)
     run.finish(
         {
             "reason": learned.reason,

@@ -13,10 +13,10 @@ from srch_dist.reporting.figures import SERIES, Chart, draw, plain
 from srch_dist.reporting.records import RunRecords, shown
 from srch_dist.reporting.render import Section, Tile, render
 from srch_dist.reporting.tables import Table, duration, flat, number, size
-from srch_dist.reporting.training_charts import column, iterations_axis
+from srch_dist.reporting.training_charts import column, iterations_axis, weight_shares
 
 # Where a run lies says nothing about what it is.
-_PLACES = ("data", "out", "resume", "scheduler")
+_PLACES = ("data", "out", "work", "resume", "scheduler")
 _DASHES = ("-", "--", ":", "-.")
 
 
@@ -25,7 +25,7 @@ def comparison_page(runs: Sequence[RunRecords]) -> str:
     scored = [run for run in runs if run.evaluation and "map" in run.evaluation]
     sections = [
         Section("runs", "Runs", tables=[_overview(runs)]),
-        Section("differences", "Options that differ", tables=[differing(runs)]),
+        _differences(runs),
     ]
     if scored:
         charts = [retrieval.precision_recall_chart(scored, d) for d in scored[0].directions]
@@ -40,8 +40,7 @@ def comparison_page(runs: Sequence[RunRecords]) -> str:
     return render(f"{len(runs)} runs compared", names, _tiles(scored), sections)
 
 
-def differing(runs: Sequence[RunRecords]) -> Table:
-    """Options that are not the same in all runs."""
+def _differences(runs: Sequence[RunRecords]) -> Section:
     known = [flat(run.config) for run in runs]
     names = dict.fromkeys(name for options in known for name in options)
     rows = [
@@ -49,15 +48,20 @@ def differing(runs: Sequence[RunRecords]) -> Table:
         for name in names
         if name not in _PLACES and len({options.get(name) for options in known}) > 1
     ]
-    return Table(["option", *(run.name for run in runs)], rows)
+    title = "Options that differ"
+    if not rows:
+        return Section("differences", title, "None, apart from places.")
+    return Section(
+        "differences", title, tables=[Table(["option", *(run.name for run in runs)], rows)]
+    )
 
 
 def _tiles(scored: Sequence[RunRecords]) -> list[Tile]:
     tiles = []
     for direction in scored[0].directions if scored else []:
-        values = {run.name: run.evaluation["map"].get(direction) for run in scored}  # type: ignore[index]
-        best = max(values, key=lambda name: values[name] or 0.0)
-        tiles.append(Tile(f"Best MAP {shown(direction)}", number(values[best]), best))
+        found = [((run.evaluation or {})["map"].get(direction), run.name) for run in scored]
+        value, name = max(found, key=lambda one: one[0] or 0.0)
+        tiles.append(Tile(f"Best MAP {shown(direction)}", number(value), name))
     return tiles
 
 
@@ -85,47 +89,53 @@ def _overview(runs: Sequence[RunRecords]) -> Table:
 
 
 def _training_charts(runs: Sequence[RunRecords]) -> list[Chart]:
-    def lines(axes: Axes, *keys: str) -> None:
-        for number_, run in enumerate(runs):
-            places, values = column(run, *keys)
-            axes.plot(
-                places,
-                [value if value > 0 else np.nan for value in values],
-                _DASHES[number_ // len(SERIES) % len(_DASHES)],
-                color=SERIES[number_ % len(SERIES)],
-                label=plain(run.name),
-            )
-        iterations_axis(axes)
-
-    def on_logarithmic(*keys: str, percent: bool = False) -> Callable[[Axes], None]:
-        def paint(axes: Axes) -> None:
-            lines(axes, *keys)
-            axes.set_yscale("log")
-            if percent:
-                axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-
-        return paint
-
-    def final_weights(axes: Axes) -> None:
-        for number_, run in enumerate(runs):
-            counts = np.array(run.history[-1].get("s_counts", [0]), dtype=np.float64)
-            edges = np.linspace(0, 1, len(counts) + 1)
-            colour = SERIES[number_ % len(SERIES)]
-            axes.stairs(
-                counts / max(1, counts.sum()), edges, color=colour, label=plain(run.name), linewidth=1.6
-            )
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.set_xlabel("S of an edge")
-
     def drawn(title: str, text: str, paint: Callable[[Axes], None]) -> Chart:
         return draw(title, text, paint, legend=2, height=3.0 + 0.1 * len(runs))
 
+    def objective(axes: Axes) -> None:
+        _lines(axes, runs, "objective")
+        axes.set_yscale("log")
+
+    def changed_bits(axes: Axes) -> None:
+        _lines(axes, runs, "changed_bits")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+    def effort(axes: Axes) -> None:
+        _lines(axes, runs, "cg_iterations")
+
+    def rebase(axes: Axes) -> None:
+        _final_weights(axes, runs)
+
     return [
-        drawn("Objective", "Eq. 9; other weights make it another function.",
-              on_logarithmic("objective")),
-        drawn("Changed bits", "Share of bits that an iteration changed.",
-              on_logarithmic("changed_bits", percent=True)),
-        drawn("Effort of the Z-step", "Updates of conjugate gradients.",
-              lambda axes: lines(axes, "cg_iterations")),
-        drawn("The rebase", "Share of edges by S at the end.", final_weights),
-    ]  # fmt: skip
+        drawn("Objective", "Eq. 9; other weights make it another function.", objective),
+        drawn("Changed bits", "Share of bits that an iteration changed.", changed_bits),
+        drawn("Effort of the Z-step", "Updates of conjugate gradients.", effort),
+        drawn("The rebase", "Share of edges by S at the end.", rebase),
+    ]
+
+
+def _lines(axes: Axes, runs: Sequence[RunRecords], key: str) -> None:
+    """A value of each iteration, a line a run; zeros, which no logarithm has, are left out."""
+    for place, run in enumerate(runs):
+        iterations, values = column(run, key)
+        axes.plot(
+            iterations,
+            [value if value > 0 else np.nan for value in values],
+            _DASHES[place // len(SERIES) % len(_DASHES)],
+            color=SERIES[place % len(SERIES)],
+            label=plain(run.name),
+        )
+    iterations_axis(axes)
+
+
+def _final_weights(axes: Axes, runs: Sequence[RunRecords]) -> None:
+    for place, run in enumerate(runs):
+        last = run.history[-1]
+        if "s_counts" in last:
+            shares = weight_shares(last)
+            edges = np.linspace(0, 1, len(shares) + 1)
+            colour = SERIES[place % len(SERIES)]
+            axes.stairs(shares, edges, color=colour, label=plain(run.name), linewidth=1.6)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("S of an edge")

@@ -100,12 +100,12 @@ def _bars(
 ) -> None:
     """Horizontal bars with their values, grouped by stage."""
     thick = 0.8 / len(values)
-    for number, (colour, found, name) in enumerate(zip(SERIES, values, names, strict=False)):
+    digits = "{:,.0f} " if unit == "MiB" else "{:.2f} "
+    for number, (found, name) in enumerate(zip(values, names, strict=True)):
         places = np.arange(len(stages)) + number * thick - 0.4 + thick / 2
-        bars = axes.barh(
-            places, [found.get(stage, 0) for stage in stages], thick * 0.9, color=colour, label=plain(name)
-        )
-        digits = "{:,.0f} " if unit == "MiB" else "{:.2f} "
+        widths = [found.get(stage, 0) for stage in stages]
+        colour = SERIES[number % len(SERIES)]
+        bars = axes.barh(places, widths, thick * 0.9, color=colour, label=plain(name))
         axes.bar_label(bars, fmt=digits + unit, padding=3, fontsize=8)
     axes.set_yticks(np.arange(len(stages)), stages)
     axes.invert_yaxis()

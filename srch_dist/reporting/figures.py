@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-import matplotlib as mpl
+from cycler import cycler
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ _STYLE: dict[str, Any] = {
     "legend.columnspacing": 1.1,
     "lines.linewidth": 1.8,
     "lines.markersize": 4,
-    "axes.prop_cycle": mpl.cycler(color=SERIES),
+    "axes.prop_cycle": cycler(color=SERIES),
 }
 
 

@@ -61,7 +61,9 @@ def _retrieval(run: RunRecords) -> Section | None:
     if "map" not in evaluation:
         text += " There are no labels, so there is recall of the true partner alone."
         return Section("retrieval", "Retrieval", text, tables=[retrieval.pair_table(run)])
-    if "baseline" not in evaluation:
+    if "baseline" in evaluation:
+        text += f" {evaluation['baseline']['method']} as it comes, without tuning."
+    else:
         text += " No baseline: CCA-ITQ is of two modalities, and --no-baseline leaves it out."
     charts = [retrieval.precision_recall_chart([run], d) for d in run.directions]
     tables = [retrieval.map_table([run])]

@@ -74,7 +74,8 @@ def _systems(runs: Sequence[RunRecords]) -> list[tuple[str, int, Mapping[str, An
     found: list[tuple[str, int, Mapping[str, Any]]] = []
     for run in runs:
         name = "this run" if len(runs) == 1 else run.name
-        found.append((name, run.evaluation["bits"], run.evaluation))  # type: ignore[index]
+        evaluation = run.evaluation or {}
+        found.append((name, evaluation["bits"], evaluation))
     for run in runs:
         baseline = (run.evaluation or {}).get("baseline")
         if baseline and not any(baseline["map"] == other["map"] for _, _, other in found):

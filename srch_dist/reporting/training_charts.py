@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
@@ -101,7 +101,7 @@ def bit_means_chart(means: Array) -> Chart:
 
     def paint(axes: Axes) -> None:
         shares = (1 + means) / 2
-        axes.bar(np.arange(len(shares)), shares, width=0.8)
+        axes.stairs(shares, np.arange(len(shares) + 1) - 0.5, fill=True, alpha=0.75)
         axes.axhline(0.5, color=MUTED, linestyle="--", linewidth=1)
         axes.set_ylim(0, 1)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -128,7 +128,7 @@ def correlation_chart(correlations: Array) -> Chart:
         axes.grid(False)
         axes.set_xlabel("bit")
         bar = axes.figure.colorbar(image, ax=axes, shrink=0.9)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
 
     return draw("Final codes: correlation", text, paint, height=3.6)
 
@@ -161,7 +161,7 @@ def rebase_chart(run: RunRecords) -> Chart:
     known = [record for record in run.history if record.get("s_counts")]
 
     def paint(axes: Axes) -> None:
-        first, last = (_shares(known[place]) for place in (0, -1))
+        first, last = (weight_shares(known[place]) for place in (0, -1))
         edges = np.linspace(0, 1, len(first) + 1)
         axes.stairs(
             last, edges, fill=True, color=SERIES[0], alpha=0.55,
@@ -171,7 +171,7 @@ def rebase_chart(run: RunRecords) -> Chart:
             first, edges, color=SERIES[1], linewidth=1.8,
             label=f"after iteration {known[0]['iteration']}",
         )  # fmt: skip
-        axes.axvline(1.0, color=MUTED, linestyle=":", linewidth=2, label="before the first: all at 1")
+        axes.axvline(1.0, color=MUTED, linestyle=":", linewidth=2, label="before: all at 1")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("S of an edge")
         axes.set_xlim(0, 1.01)
@@ -185,7 +185,7 @@ def rebase_history_chart(run: RunRecords) -> Chart:
     known = [record for record in run.history if record.get("s_counts")]
 
     def paint(axes: Axes) -> None:
-        shares = np.stack([_shares(record) for record in known], axis=1)
+        shares = np.stack([weight_shares(record) for record in known], axis=1)
         before = np.zeros((len(shares), 1))
         before[-1] = 1.0
         shares = np.concatenate([before, shares], axis=1)
@@ -197,22 +197,28 @@ def rebase_history_chart(run: RunRecords) -> Chart:
         axes.set_ylabel("S")
         iterations_axis(axes)
 
-    text = "Iteration 0 is before the rebase; darker has more edges (root scale)."
+    text = "Iteration 0 is before the rebase; stronger colour, more edges (root scale)."
     return draw("The rebase, iteration by iteration", text, paint)
 
 
-def _shares(record: Any) -> Array:
+def weight_shares(record: Any) -> Array:
+    """Shares of the edges by S, in equal bins of [0, 1], after an iteration."""
     counts = np.array(record["s_counts"], dtype=np.float64)
-    return counts / max(1.0, counts.sum())
+    shares: Array = counts / max(1.0, counts.sum())
+    return shares
 
 
 def _fading(colour: str) -> LinearSegmentedColormap:
     """From nothing to a colour, so that the ground of the page shows through."""
-    return LinearSegmentedColormap.from_list("fading", [(*to_rgb(colour), 0.0), colour])
+    return LinearSegmentedColormap.from_list("fading", [_clear(colour), to_rgba(colour)])
+
+
+def _clear(colour: str) -> tuple[float, float, float, float]:
+    return to_rgba(colour, 0.0)
 
 
 def _diverging() -> LinearSegmentedColormap:
     """From one colour through nothing to another."""
-    none = [(*to_rgb(colour), 0.0) for colour in (_COOL, _WARM)]
-    places = [(0.0, _COOL), (0.4999, none[0]), (0.5001, none[1]), (1.0, _WARM)]
+    ends = to_rgba(_COOL), to_rgba(_WARM)
+    places = [(0.0, ends[0]), (0.4999, _clear(_COOL)), (0.5001, _clear(_WARM)), (1.0, ends[1])]
     return LinearSegmentedColormap.from_list("diverging", places)

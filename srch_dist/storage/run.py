@@ -129,6 +129,11 @@ class RunDirectory(RunResults):
         return self.path / "model.npz"
 
     @property
+    def baseline(self) -> Path:
+        """The model file of the baseline."""
+        return self.path / "baseline.npz"
+
+    @property
     def loop_model(self) -> Path:
         """The model of the loop's codes, while others are spread from them."""
         return self.work / "loop_model.npz"
