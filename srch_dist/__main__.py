@@ -14,6 +14,7 @@ COMMANDS = {
     "plan": ("plan", "what a training run would take"),
     "train": ("train", "learn codes from a feature store"),
     "evaluate": ("evaluate", "score a trained model"),
+    "report": ("report", "a page about a run, or one that compares several"),
     "encode": ("encode", "codes of every row of a store"),
     "search": ("search", "the nearest codes of queries"),
     "export": ("export", "codes and indexes for faiss, usearch, NumPy and Parquet"),

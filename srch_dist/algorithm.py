@@ -17,7 +17,13 @@ from srch_dist.code_pass import b_step, load_features
 from srch_dist.config import MethodConfig, TrainConfig, fingerprint
 from srch_dist.embedding import Embedding, embedding_weight, stored_embedding, z_step
 from srch_dist.errors import SrchError, StorageError
-from srch_dist.kernels.codes import COLLAPSED, CodeRule, CodeSums, effective_bits
+from srch_dist.kernels.codes import (
+    COLLAPSED,
+    CodeRule,
+    CodeSums,
+    correlation_summary,
+    effective_bits,
+)
 from srch_dist.kernels.objective import Objective, auto_encoding_terms
 from srch_dist.planning import Plan
 from srch_dist.preparation import Statistics
@@ -237,9 +243,12 @@ def _record(
         "changed_bits": sums.changed / (plan.rows * bits),
         "effective_bits": effective_bits(sums.code_gram, sums.bit_sums, plan.rows),
         "bit_balance": {"mean": float(means.mean()), "worst": float(means.max())},
+        "bit_correlation": correlation_summary(sums.code_gram, sums.bit_sums, plan.rows),
         "alpha": s.alpha if np.isfinite(s.alpha) else None,
         "cg_iterations": z.cg_iterations,
         "cg_residual": z.cg_residual,
+        "cg_residuals": [float(f"{one:.4g}") for one in z.cg_residuals],
+        "s_counts": s.counts.tolist(),
         "seconds": clock.seconds,
         "peak_memory": execution.peak_memory(),
     }

@@ -18,7 +18,7 @@ from srch_dist.config import TrainConfig
 from srch_dist.errors import SrchError
 from srch_dist.kernels.anchors import TILE, AnchorTargets, tile_targets
 from srch_dist.kernels.bits import Packed, pack_codes, random_codes, sign_codes, unpack_codes
-from srch_dist.kernels.codes import COLLAPSED, effective_bits
+from srch_dist.kernels.codes import COLLAPSED, CodeMoments, code_moments, effective_bits
 from srch_dist.kernels.directions import (
     Directions,
     ScoreSums,
@@ -80,7 +80,9 @@ class _Spread(Sized):
         )
 
 
-def restore_codes(run: RunDirectory, plan: Plan, source: Path, bits: int, stage: Stage) -> None:
+def restore_codes(
+    run: RunDirectory, plan: Plan, source: Path, bits: int, stage: Stage
+) -> CodeMoments:
     """Write packed codes (n, bits / 8) in training order to ``run.codes``, in that of ``rows``."""
     attributes = {"bits": bits, "bitorder": "little", "rows": run.rows.name}
     shape = (plan.rows, bits // 8)
@@ -88,13 +90,12 @@ def restore_codes(run: RunDirectory, plan: Plan, source: Path, bits: int, stage:
     step = restored_rows(plan, bits)
     arrays.remove(run.codes)
     arrays.create_array(run.codes, shape, step, np.uint8, attributes)
-    execution.run_all(
-        [
-            execution.task(_restore_codes, run, source, start, min(start + step, plan.rows))
-            for start in range(0, plan.rows, step)
-        ],
-        stage,
-    )
+    calls = [
+        (_restore_codes, run, source, start, min(start + step, plan.rows))
+        for start in range(0, plan.rows, step)
+    ]
+    moments: CodeMoments = execution.run_sum(calls, stage)
+    return moments
 
 
 def restored_rows(plan: Plan, bits: int) -> int:
@@ -242,10 +243,11 @@ def _spread_span(
     return total
 
 
-def _restore_codes(run: RunDirectory, source: Path, start: int, stop: int) -> None:
+def _restore_codes(run: RunDirectory, source: Path, start: int, stop: int) -> CodeMoments:
     order = arrays.read_rows(run.order)
     positions = np.flatnonzero((order >= start) & (order < stop))
     codes = arrays.read_selected(source, positions)
     restored = np.empty_like(codes)
     restored[order[positions] - start] = codes
     arrays.write_rows(run.codes, start, restored)
+    return code_moments(restored)

@@ -145,6 +145,8 @@ _WITHOUT_EFFECT = (
     "data",
     "out",
     "evaluate",
+    "baseline",
+    "report",
     "scheduler",
     "workers_min",
     "workers_wait",
@@ -210,6 +212,10 @@ class TrainConfig:
     """Rows held out as queries by seed, for a store without a split."""
     evaluate: bool = True
     """Score the model on the store's queries when training is done."""
+    baseline: bool = True
+    """Score CCA-ITQ beside it, where there are labels and two modalities."""
+    report: bool = True
+    """Write report.html, a page about the run, when training is done (extra report)."""
     scheduler: str | None = None
     """Running Dask cluster: address of its scheduler (tcp:// or tls://) or scheduler file; the
     variable DASK_SCHEDULER_ADDRESS when absent; without either a local cluster is started."""

@@ -41,6 +41,7 @@ class Embedding:
     checksums : crc32 of each partition as stored.
     mean : (l,) over all rows. rms : of the entries about their column's mean.
     cg_iterations, cg_residual : of the slowest column.
+    cg_residuals : the largest relative residual of a column before each update.
     """
 
     groups: Sequence[Sequence[Delayed]]
@@ -49,6 +50,7 @@ class Embedding:
     rms: float
     cg_iterations: int
     cg_residual: float
+    cg_residuals: Matrix
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,15 @@ def stored_embedding(run: RunDirectory, plan: Plan, iteration: int, bits: int) -
         float(np.sqrt(max(variance, 0.0))),
         max(int(end["iterations"]) for end in ends),
         float(max(np.max(end["residual"]) for end in ends)),
+        _largest([end["worst"] for end in ends]),
     )
+
+
+def _largest(residuals: Sequence[Matrix]) -> Matrix:
+    """The largest of the groups at each iteration; a group that is done stays at its last one."""
+    length = max(map(len, residuals))
+    padded = [np.pad(one, (0, length - len(one)), mode="edge") for one in residuals]
+    return np.asarray(np.max(padded, axis=0))
 
 
 def _solve_groups(
@@ -161,6 +171,7 @@ def _solve_groups(
                 **vars(sums),
                 "iterations": np.array(last.iterations),
                 "residual": last.residual,
+                "worst": np.array(last.worst),
             },
         )
     graph.discard("system")

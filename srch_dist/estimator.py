@@ -156,7 +156,9 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         twice = sorted(set(values) & set(own)) + (["graph.k"] if "k" in graph else [])
         if twice:
             raise ConfigError(f"options holds {', '.join(twice)}, which the estimator sets itself")
-        return build_config({**values, **own, "graph": {**graph, "k": self.k}})
+        # A page in a folder that is removed is for nobody.
+        page = {"report": self.out is not None}
+        return build_config({**page, **values, **own, "graph": {**graph, "k": self.k}})
 
     def _check_width(self, shape: tuple[int, ...], modality: str) -> None:
         if modality not in self.model_.means:

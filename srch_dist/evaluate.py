@@ -9,10 +9,10 @@ from pathlib import Path
 from srch_dist.cli import output, parse, run_command
 from srch_dist.cluster import Demands, connect, tls_files
 from srch_dist.config import TlsConfig
+from srch_dist.console import print_evaluation
 from srch_dist.errors import StorageError
 from srch_dist.evaluation import evaluate_model, query_split
 from srch_dist.progress import on_console
-from srch_dist.report import print_evaluation
 from srch_dist.storage.documents import write_json
 from srch_dist.storage.features import open_store
 from srch_dist.storage.locations import locate

@@ -21,6 +21,7 @@ from srch_dist.progress import Progress, silent
 from srch_dist.scoring import encode_rows
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
+from srch_dist.storage.locations import Location
 from srch_dist.storage.model import Model, load_model
 from srch_dist.storage.run import RunResults, open_run
 
@@ -76,14 +77,50 @@ def evaluate_model(
     loaded = load_model(run.path)
     check_modalities(loaded, store, list(loaded.means))
     split = query_split(run, store)
+    learned_from = run if "labels" in store.side else None
+    result = _evaluate(run.model, store, split, learned_from, progress)
+    trained_on = 0
+    if _same_store(run, store):
+        trained_on = len(np.intersect1d(arrays.read_rows(run.rows), split.queries))
+        if trained_on:
+            progress.note(f"warning: the run was trained on {trained_on} of the queries")
+    return {
+        "queries": len(split.queries),
+        "database": len(split.database),
+        "queries_trained_on": trained_on,
+        "bits": loaded.bits,
+        **result,
+    }
+
+
+def evaluate_baseline(
+    run: RunResults, store: FeatureStore, progress: Progress
+) -> dict[str, Any] | None:
+    """The same measures of the run's baseline; None where it has none, or there are no labels."""
+    if not run.baseline.exists() or "labels" not in store.side:
+        return None
+    metadata = load_model(run.baseline).metadata
+    result = _evaluate(run.baseline, store, query_split(run, store), None, progress)
+    return {"method": metadata["method"], "bits": metadata["effective_width"], **result}
+
+
+def _evaluate(
+    file: Location,
+    store: FeatureStore,
+    split: Split,
+    learned_from: RunResults | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Measures of the model in a file; also against the learned codes of a run, if one is given."""
+    loaded = load_model(file)
     labels = "labels" if "labels" in store.side else None
-    (shared,) = execution.keep([execution.task(load_model, run.path)])
+    (shared,) = execution.keep([execution.task(load_model, file)])
     step = encoding_rows(store)
     parts = {
         "database": _coded(store, shared, split.database, step, labels),
         "queries": _coded(store, shared, split.queries, _QUERY_ROWS, labels),
     }
-    learned = _learned(run, store, step, labels) if labels else []
+    learned = _learned(learned_from, store, step, labels) if learned_from and labels else []
     names = list(loaded.means)
     with progress.stage("evaluate", len(parts["queries"])) as stage:
         measures = [
@@ -96,19 +133,7 @@ def evaluate_model(
             for query in parts["queries"]
         ]
         measured = execution.run_all(measures, stage)
-    trained_on = 0
-    if _same_store(run, store):
-        trained_on = len(np.intersect1d(arrays.read_rows(run.rows), split.queries))
-        if trained_on:
-            progress.note(f"warning: the run was trained on {trained_on} of the queries")
-    result = _average(measured, names, labels is not None, bool(learned))
-    return {
-        "queries": len(split.queries),
-        "database": len(split.database),
-        "queries_trained_on": trained_on,
-        "bits": loaded.bits,
-        **result,
-    }
+    return _average(measured, names, labels is not None, bool(learned))
 
 
 def query_split(run: RunResults, store: FeatureStore) -> Split:

@@ -7,6 +7,9 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from srch_dist.algorithm import Learned
 from srch_dist.condensing import Condensed, condense_codes, restore_codes, restored_rows
 from srch_dist.config import TrainConfig, to_dict
@@ -17,6 +20,7 @@ from srch_dist.encoders import (
     load_anchors,
 )
 from srch_dist.kernels.anchors import AnchorTargets
+from srch_dist.kernels.codes import CodeMoments, bit_correlations
 from srch_dist.kernels.projections import procrustes
 from srch_dist.planning import Plan
 from srch_dist.preparation import Statistics
@@ -26,6 +30,7 @@ from srch_dist.storage.model import Model, save_model
 from srch_dist.storage.run import RunDirectory
 from srch_dist.storage.stages import StageRecord, Stages
 
+Matrix = NDArray[np.float64]
 _PACKAGES = ("srch-dist", "numpy", "scipy", "dask", "zarr", "pynndescent")
 
 
@@ -63,15 +68,23 @@ def finish_codes(
             return fit(Targets(learned.cross_covariance, targets), config.loop_bits)
 
         if not config.method.directions:
-            restore_codes(run, plan, in_loop, config.bits, stage)
+            moments = restore_codes(run, plan, in_loop, config.bits, stage)
+            run.write_bits(*_bit_figures(moments, plan.rows))
             return fit_loop(), {}
         stages = run.stages(config)
         if (record := stages.find("condensed")) is None:
             save_model(run.loop_model, fit_loop())
             condensed = condense_codes(run, plan, in_loop, weights, config, stage)
             record = _commit_condensed(stages, condensed)
-        restore_codes(run, plan, run.final_codes, config.bits, stage)
+        moments = restore_codes(run, plan, run.final_codes, config.bits, stage)
+        run.write_bits(*_bit_figures(moments, plan.rows))
         return fit(_recorded_targets(record, modalities), config.bits), dict(record.values)
+
+
+def _bit_figures(moments: CodeMoments, rows: int) -> tuple[Matrix, Matrix]:
+    """Mean of each bit (l,), and the correlations (l, l) of the bits."""
+    gram, sums = moments.code_gram, moments.bit_sums
+    return sums / rows, bit_correlations(gram, sums, rows)
 
 
 def _commit_condensed(stages: Stages, condensed: Condensed) -> StageRecord:
@@ -101,7 +114,8 @@ def _model_tasks(plan: Plan, modalities: tuple[str, ...], config: TrainConfig) -
     passes = len(modalities) if config.method.encoder == "anchors" else 0
     sums = passes + (2 if config.method.directions else 0)
     # Each sum is a step of its own beside those of its parts.
-    return sums * (len(plan.encoded_spans) + 1) + -(-plan.rows // restored_rows(plan, config.bits))
+    restored = -(-plan.rows // restored_rows(plan, config.bits))
+    return sums * (len(plan.encoded_spans) + 1) + restored + 1
 
 
 def _fit_model(

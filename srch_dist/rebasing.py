@@ -20,6 +20,7 @@ from srch_dist.kernels.laplacian import (
     distance_runs,
     edge_terms,
     semantic_weights,
+    weight_counts,
 )
 from srch_dist.solver.blocks import BlockGraph
 from srch_dist.storage.spill import spill_runs
@@ -40,6 +41,7 @@ class Rebased:
     distances : ‖z_i - z_j‖² (edges,) a block.
     alpha : α of Eq. 15, infinite where S = 1. lam : the paper's λ.
     semantic, sparsity : λ times Eq. 4 and α times Eq. 7, summed over the modalities.
+    counts : edges of the joint graph by S, in equal bins of [0, 1] (see `weight_counts`).
     """
 
     distances: Sequence[Delayed]
@@ -47,6 +49,7 @@ class Rebased:
     lam: float
     semantic: float
     sparsity: float
+    counts: NDArray[np.int64]
 
 
 def s_step(graph: BlockGraph, groups: Sequence[Sequence[Delayed]], config: TrainConfig) -> Rebased:
@@ -78,9 +81,9 @@ def s_step(graph: BlockGraph, groups: Sequence[Sequence[Delayed]], config: Train
         execution.task(_terms, block, lengths, alpha, method.lam)
         for block, lengths in zip(graph.blocks, distances, strict=True)
     ]
-    pull, spread = execution.run_one(execution.add_up(parts))
-    sparsity = 0.0 if np.isinf(alpha) else alpha * spread
-    return Rebased(distances, alpha, method.lam, method.lam * pull, sparsity)
+    sums: _Terms = execution.run_one(execution.add_up(parts))
+    sparsity = 0.0 if np.isinf(alpha) else alpha * sums.spread
+    return Rebased(distances, alpha, method.lam, method.lam * sums.pull, sparsity, sums.counts)
 
 
 def _choose_alpha(graph: BlockGraph, distances: Sequence[Delayed], config: TrainConfig) -> float:
@@ -156,11 +159,31 @@ def _count_lengths(
     return total
 
 
-def _terms(block: GraphBlock, lengths: EdgeValues, alpha: float, lam: float) -> Matrix:
-    total = np.zeros(2)
-    for part in _runs(len(lengths)):
+@dataclass(frozen=True)
+class _Terms:
+    """Sums over edges: those of `edge_terms`, and the counts of `weight_counts`."""
+
+    pull: float
+    spread: float
+    counts: NDArray[np.int64]
+
+    def __add__(self, other: _Terms) -> _Terms:
+        return _Terms(
+            self.pull + other.pull, self.spread + other.spread, self.counts + other.counts
+        )
+
+
+def _terms(block: GraphBlock, lengths: EdgeValues, alpha: float, lam: float) -> _Terms:
+    def of_run(part: slice) -> _Terms:
         wide = lengths[part].astype(np.float64)
-        total += edge_terms(block, wide, semantic_weights(wide, alpha, lam), part)
+        semantic = semantic_weights(wide, alpha, lam)
+        pull, spread = edge_terms(block, wide, semantic, part)
+        return _Terms(pull, spread, weight_counts(block, semantic, part))
+
+    first, *others = _runs(len(lengths))
+    total = of_run(first)
+    for part in others:
+        total = total + of_run(part)
     return total
 
 

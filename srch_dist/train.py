@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from itertools import permutations
 
 from srch_dist.cli import output, parse_training, resume_line, run_command
+from srch_dist.console import print_evaluation, print_examples
 from srch_dist.progress import on_console
-from srch_dist.report import print_evaluation, print_examples
-from srch_dist.searching import example_queries
-from srch_dist.storage.model import load_model
-from srch_dist.training import Trained, default_folder, train_model
-
-_EXAMPLES, _FOUND = 5, 8
+from srch_dist.training import default_folder, train_model
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,19 +29,13 @@ def _train(arguments: Sequence[str] | None, out: str) -> None:
     console = output()
     if trained.evaluation is not None:
         print_evaluation(console, trained.evaluation)
-        _show_examples(trained, config.seed)
-    console.print(f"run: {trained.run.path}", soft_wrap=True, highlight=False)
-    console.print(f"data: {trained.store.path}", soft_wrap=True, highlight=False)
-
-
-def _show_examples(trained: Trained, seed: int) -> None:
-    run, store = trained.run, trained.store
-    if "titles" not in store.side and "characters" not in store.side:
-        return
-    model = load_model(run.path)
-    for source, target in permutations(model.means, 2):
-        found = example_queries(run, store, model, source, target, _EXAMPLES, _FOUND, seed)
-        print_examples(output(), store, found, source, target)
+        for direction, found in (trained.run.record("examples") or {}).items():
+            print_examples(console, direction, found)
+    places = {"run": trained.run.path, "data": trained.store.path}
+    if config.report and trained.run.page.exists():
+        places["page"] = trained.run.page
+    for name, place in places.items():
+        console.print(f"{name}: {place}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.algorithm import learn_codes
+from srch_dist.baseline import fit_baseline
 from srch_dist.cluster import Cluster, Demands, connect, tls_files
+from srch_dist.conclusion import present_run, score_run
 from srch_dist.config import TrainConfig, check_config
 from srch_dist.errors import (
     ConfigError,
@@ -25,7 +27,7 @@ from srch_dist.errors import (
     StorageError,
     WorkersKilledError,
 )
-from srch_dist.evaluation import evaluate_model, has_queries
+from srch_dist.evaluation import has_queries
 from srch_dist.fitting import finish_codes
 from srch_dist.forecast import forecast
 from srch_dist.graph import GraphReport
@@ -123,9 +125,8 @@ def _train_in(
                 raise
             if not config.keep_work:
                 arrays.remove(run.work)
-            evaluation = None
-            if config.evaluate and has_queries(run, store):
-                evaluation = evaluate_model(run.path, store.path, progress)
+            evaluation = score_run(run, store, config, progress)
+        present_run(run, store, config, progress)
     return Trained(run, store, run.summary()["reason"], evaluation)
 
 
@@ -304,12 +305,17 @@ def _learn(
         )
         held.lock.check()
         save_model(run.model, model)
+    if _wants_baseline(run, store, config):
+        with spent.of("baseline"):
+            baseline = fit_baseline(run, plan, statistics, config, progress)
+            save_model(run.baseline, baseline)
     run.finish(
         {
             "reason": learned.reason,
             "iterations": learned.iteration,
             "store": dict(store.checksums),
             "rows": plan.rows,
+            "modalities": dict(store.modalities),
             "held_out": held_out,
             "partitions": len(plan.partitions),
             "blocks": len(plan.blocks),
@@ -323,6 +329,12 @@ def _learn(
             "stage_peaks": spent.peaks,
         }
     )
+
+
+def _wants_baseline(run: RunDirectory, store: FeatureStore, config: TrainConfig) -> bool:
+    """Whether the baseline is going to be scored; CCA is of two modalities."""
+    scored = config.evaluate and "labels" in store.side and has_queries(run, store)
+    return config.baseline and scored and len(store.modalities) == 2
 
 
 def uses_sample(config: TrainConfig) -> bool:

@@ -87,6 +87,24 @@ def test_history_holds_alpha_and_changed_bits_of_the_reference(whole):
         assert record["changed_bits"] == pytest.approx(changed, abs=1e-12)
 
 
+def test_history_holds_the_bits_and_residuals_of_every_iteration(whole):
+    """Of the last iteration, whose codes are kept; the others by their form."""
+    codes = whole.run.codes(whole.learned.iteration).astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.abs(np.nan_to_num(np.corrcoef(codes.T)))
+    others = found[~np.eye(len(found), dtype=bool)]
+    last = whole.history[-1]
+    assert last["bit_correlation"] == pytest.approx(
+        {"mean": others.mean(), "worst": others.max()}, abs=1e-9
+    )
+    edges = np.logical_or.reduce(whole.run.weights() > 0)
+    for record in whole.history:
+        assert sum(record["s_counts"]) == np.triu(edges).sum()
+        assert len(record["cg_residuals"]) == record["cg_iterations"] + 1
+        assert record["cg_residuals"][-1] == pytest.approx(record["cg_residual"], rel=1e-3)
+        assert record["cg_residuals"][-1] <= 1e-10
+
+
 def test_final_sums_are_those_of_the_final_codes(whole):
     codes = whole.run.codes(whole.learned.iteration)
     for g, x in whole.run.features().items():

@@ -85,6 +85,15 @@ def test_partitions_change_neither_codes_nor_model(finish, partition_rows):
         )
 
 
+@pytest.mark.parametrize("directions", [0, 5])
+def test_figures_of_the_bits_are_those_of_the_stored_codes(finish, directions):
+    bits = 24 if directions else LOOP_BITS
+    run, *_ = finish(bits=bits, directions=directions, partition_rows=47)
+    found, codes = run.directory.bits(), final_codes(run).astype(np.float64)
+    np.testing.assert_allclose(found["means"], codes.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(found["correlations"], np.corrcoef(codes.T), atol=1e-6)
+
+
 def test_the_model_is_fitted_to_the_final_codes(finish):
     run, _, model, _ = finish(encoder="ridge")
     codes = final_codes(run)

@@ -66,8 +66,9 @@ def no_cluster(
 
 
 def train_here(data: str | Path, out: Path, preset: str | None = None, **options) -> Trained:
-    """`train_model` without a cluster."""
-    values = {"data": str(data), "out": str(out), "bits": 16, "graph": {"k": 5}, **options}
+    """`train_model` without a cluster, and without a baseline and a page unless asked for."""
+    quick = {"bits": 16, "graph": {"k": 5}, "baseline": False, "report": False}
+    values = {**quick, "data": str(data), "out": str(out), **options}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("srch_dist.training.connect", no_cluster)
         return train_model(build_config(values, preset))
@@ -95,6 +96,8 @@ def test_run_directory_holds_what_the_issue_lists(trained):
         "config.yaml",
         "plan.json",
         "history.jsonl",
+        "bits.npz",
+        "evaluation.json",
         "model.npz",
         "codes.zarr",
         "rows.zarr",

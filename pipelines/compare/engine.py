@@ -42,7 +42,8 @@ class Engine:
         folder = Path(tempfile.mkdtemp(dir=self.scratch)) / "run"
         try:
             places = {"data": task.store.path, "out": str(folder), "scheduler": self.scheduler}
-            config = srch_dist.build_config({**values, **places, "evaluate": True})
+            alone = {"evaluate": True, "baseline": False, "report": False}
+            config = srch_dist.build_config({**values, **places, **alone})
             trained = srch_dist.train_model(config)
             assert trained.evaluation is not None, "a task has queries"
             evaluated = trained.evaluation["map"]

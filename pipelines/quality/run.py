@@ -46,7 +46,10 @@ def measure(store: Path, folder: Path, scheduler: str, values: dict[str, Any]) -
     """Train and evaluate once; the run itself is not kept."""
     started = time.perf_counter()
     config = srch_dist.build_config(
-        {**values, "data": str(store), "out": str(folder), "scheduler": scheduler}
+        {
+            **{"baseline": False, "report": False, **values},
+            **{"data": str(store), "out": str(folder), "scheduler": scheduler},
+        }
     )
     trained = srch_dist.train_model(config)
     assert trained.evaluation is not None, f"{store} has no queries"

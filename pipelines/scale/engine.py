@@ -67,6 +67,8 @@ def measure(options: Options) -> dict[str, Any]:
                 "out": f"{folder}/run",
                 "scheduler": client.scheduler.address,
                 "keep_work": True,
+                "baseline": False,
+                "report": False,
             }
         )
         rows = int(np.count_nonzero(store.read("split") == 0))

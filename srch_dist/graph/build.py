@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from srch_dist.storage.run import RunDirectory
 from srch_dist.storage.stages import Stages
 from srch_dist.units import Work, run_units, unit_tasks
 
+# Largest degree that is told apart, in units of k.
+_DEGREES_SHOWN = 8
 # What is written of the edges of a partition before their weights are known.
 _EDGE_KINDS = ("indptr", "indices", "members")
 
@@ -38,6 +40,7 @@ class ModalityReport:
     edges : distinct undirected edges. mean_degree : their ends a row.
     isolated : rows without an edge. duplicates : rows with a neighbour at distance zero.
     mutual : share of the directed edges whose reverse is one too.
+    degrees : rows by degree, 0 to 8 k - 1, then those with 8 k and more.
     """
 
     method: str
@@ -49,6 +52,7 @@ class ModalityReport:
     isolated: int
     duplicates: int
     mutual: float
+    degrees: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,13 @@ class GraphReport:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Sums over rows, (modalities,) each, and edges that connect (see `component_stars`)."""
+    """Sums over rows, (modalities,) each, and edges that connect (see `component_stars`).
+
+    ``histogram`` is (modalities, 8 k + 1); see `ModalityReport`.
+    """
 
     degrees: NDArray[np.int64]
+    histogram: NDArray[np.int64]
     isolated: NDArray[np.int64]
     duplicates: NDArray[np.int64]
     mutual: NDArray[np.int64]
@@ -73,6 +81,7 @@ class _Counts:
         both = np.concatenate([self.stars, other.stars])
         return _Counts(
             self.degrees + other.degrees,
+            self.histogram + other.histogram,
             self.isolated + other.isolated,
             self.duplicates + other.duplicates,
             self.mutual + other.mutual,
@@ -154,7 +163,9 @@ def _write_edges(
     shape = (plan.rows, len(modalities))
     arrays.ensure_array(run.degrees, shape, plan.partition_rows, np.int32)
     mutual = config.graph.symmetry == "mutual"
-    works: list[Work] = [(_write_run, run, modalities, plan, some, mutual) for some in plan.runs]
+    works: list[Work] = [
+        (_write_run, run, modalities, plan, some, config.graph.k, mutual) for some in plan.runs
+    ]
     # Another memory limit may make other runs, which are other units.
     runs = f"{len(plan.runs)}.{plan.runs[0].stop}"
     found = unit_tasks(stages, f"connected.{runs}", works)
@@ -174,7 +185,12 @@ def _write_edges(
 
 
 def _write_run(
-    run: RunDirectory, modalities: tuple[str, ...], plan: Plan, partitions: range, mutual: bool
+    run: RunDirectory,
+    modalities: tuple[str, ...],
+    plan: Plan,
+    partitions: range,
+    k: int,
+    mutual: bool,
 ) -> dict[str, NDArray[Any]]:
     """Write the edges of a run of rows; reads every row's neighbours, one partition at a time.
 
@@ -203,12 +219,19 @@ def _write_run(
         arrays.write_rows(run.degrees, low, degrees[low - start : high - start])
     counts = _Counts(
         degrees.sum(axis=0, dtype=np.int64),
+        _degree_histogram(degrees, _DEGREES_SHOWN * k),
         (degrees == 0).sum(axis=0, dtype=np.int64),
         np.array(duplicates),
         np.array(shared),
         kernels.connect_rows(adjacency, start),
     )
     return {**vars(counts), **{kind: np.array(found) for kind, found in checksums.items()}}
+
+
+def _degree_histogram(degrees: NDArray[np.int32], last: int) -> NDArray[np.int64]:
+    """Rows by degree (modalities, last + 1), of degrees (n, modalities)."""
+    columns = np.minimum(degrees, last).T
+    return np.stack([np.bincount(column, minlength=last + 1) for column in columns])
 
 
 def _counts(found: Mapping[str, NDArray[Any]]) -> _Counts:
@@ -267,7 +290,7 @@ def _write_weights(
 def _without_stars(counts: _Counts) -> _Counts:
     """Replace the stars, up to n rows, by their number, which is all that the client needs."""
     number = np.array([[len(counts.stars), 0]])
-    return _Counts(counts.degrees, counts.isolated, counts.duplicates, counts.mutual, number)
+    return replace(counts, stars=number)
 
 
 def _report(
@@ -288,6 +311,7 @@ def _report(
             isolated=int(counts.isolated[i]),
             duplicates=int(counts.duplicates[i]),
             mutual=float(counts.mutual[i]) / (plan.rows * k),
+            degrees=counts.histogram[i].tolist(),
         )
         for i, g in enumerate(modalities)
     }

@@ -21,6 +21,8 @@ Matrix = NDArray[np.float64]
 DISTANCE_VALUES = 1 << 22
 # Rows whose edges are fetched at once.
 TILE_ROWS = 1 << 15
+# Bins of the histogram of S.
+WEIGHT_BINS = 20
 _ALL = slice(None)
 
 
@@ -282,6 +284,16 @@ def system_rows(
     total = np.bincount(owners, weights=weights, minlength=rows.stop - rows.start)
     counts = np.bincount(owners, minlength=rows.stop - rows.start)
     return SystemRows(rule.beta + rule.lam * total, counts, columns, -rule.lam * weights)
+
+
+def weight_counts(block: GraphBlock, semantic: Matrix, part: slice = _ALL) -> NDArray[np.int64]:
+    """How many S (edges,) of a run of edges lie in each of `WEIGHT_BINS` equal bins of [0, 1].
+
+    Each undirected edge counts once; S = 1 is in the last bin.
+    """
+    once = semantic[block.counted_once[part]]
+    bins = np.minimum((once * WEIGHT_BINS).astype(np.int64), WEIGHT_BINS - 1)
+    return np.bincount(bins, minlength=WEIGHT_BINS)
 
 
 def edge_terms(

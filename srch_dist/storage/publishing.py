@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from srch_dist.config import TrainConfig, differing_options, parse_config
+from srch_dist.config import TrainConfig, differing_options
 from srch_dist.errors import ConfigError, StorageError
-from srch_dist.storage.documents import read_bytes
 from srch_dist.storage.locations import S3Path, check_access
-from srch_dist.storage.run import RunDirectory, read_head
+from srch_dist.storage.run import RunDirectory, RunResults, read_head
 
 # What a run works with; whoever reads its results needs none of it.
 _WORK = ("checkpoints", "work", "lock.json", "run.json", "emoji.zarr")
@@ -30,8 +29,7 @@ def find_published(out: S3Path, config: TrainConfig) -> bool:
         return False
     if not config.resume:
         raise _in_use(out)
-    recorded = parse_config(read_bytes(out / "config.yaml").decode(), str(out / "config.yaml"))
-    if changed := differing_options(recorded, config):
+    if changed := differing_options(RunResults(out).config(), config):
         raise ConfigError(
             f"{out} has the results of other options: {'; '.join(changed)}; give those again, or "
             "name another place with --out"

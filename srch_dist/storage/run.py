@@ -7,6 +7,10 @@ plan.json         how the run was cut, and what it was expected to take
 history.jsonl     one line an iteration
 model.npz         projections, encoder, means; codes.zarr and rows.zarr: the learned codes
 queries.zarr      rows held out by seed, where there are any
+bits.npz          of the learned codes: mean of each bit, correlations of the bits
+evaluation.json   scores of the model and of the baseline, where it was evaluated
+baseline.npz      the model of the baseline; examples.json: queries and what they found
+report.html       all of this as a page
 checkpoints/0007  codes, z, sums; committed by its manifest.json
 work/             normalised features, neighbours, graph, and which stages are finished
                   (see `storage.stages`); removed when the run is finished
@@ -22,9 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.config import TrainConfig, dump_config, fingerprint
+from srch_dist.config import TrainConfig, dump_config, fingerprint, parse_config
 from srch_dist.errors import StorageError
 from srch_dist.storage import arrays
 from srch_dist.storage.documents import (
@@ -69,6 +74,35 @@ class RunResults:
         """Row numbers held out as queries."""
         return self.path / "queries.zarr"
 
+    @property
+    def baseline(self) -> Location:
+        """The model file of the baseline."""
+        return self.path / "baseline.npz"
+
+    @property
+    def page(self) -> Location:
+        """The report as a page."""
+        return self.path / "report.html"
+
+    @property
+    def bit_figures(self) -> Location:
+        """The file of `bits`."""
+        return self.path / "bits.npz"
+
+    def bits(self) -> dict[str, NDArray[Any]] | None:
+        """Mean (l,) and correlations (l, l) of the learned bits; None in runs of before."""
+        return read_npz(self.bit_figures) if self.bit_figures.exists() else None
+
+    def record(self, name: str) -> Any:
+        """What `RunDirectory.write_record` saved; None where nothing was."""
+        path = self.path / f"{name}.json"
+        return read_json(path) if path.exists() else None
+
+    def config(self) -> TrainConfig:
+        """Every option, as the run resolved it."""
+        path = self.path / "config.yaml"
+        return parse_config(read_bytes(path).decode(), str(path))
+
     def plan(self) -> dict[str, Any]:
         """What `RunDirectory.write_plan` saved."""
         return dict(read_json(self.path / "plan.json"))
@@ -93,6 +127,11 @@ class RunDirectory(RunResults):
     def model(self) -> Path:
         """The model file."""
         return self.path / "model.npz"
+
+    @property
+    def baseline(self) -> Path:
+        """The model file of the baseline."""
+        return self.path / "baseline.npz"
 
     @property
     def loop_model(self) -> Path:
@@ -239,6 +278,15 @@ class RunDirectory(RunResults):
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+
+    def write_bits(self, means: NDArray[Any], correlations: NDArray[Any]) -> None:
+        """Save the mean (l,) of each bit of the learned codes, and their correlations (l, l)."""
+        values = {"means": means, "correlations": correlations.astype(np.float32)}
+        write_npz(self.bit_figures, values)
+
+    def write_record(self, name: str, record: Any) -> None:
+        """Save what is known beside the run itself: ``evaluation`` or ``examples``."""
+        write_json(self.path / f"{name}.json", record)
 
     def discard(self) -> None:
         """Remove a run that was refused: it would be in the way of the next try."""

@@ -64,6 +64,8 @@ def test_report_counts_what_the_dense_graphs_hold(prepare, symmetry):
         assert found.duplicates == 0
         assert found.recall == 1.0
         assert found.method == "exact"
+        degrees = np.minimum(graph.sum(axis=1), 8 * K)
+        np.testing.assert_array_equal(found.degrees, np.bincount(degrees, minlength=8 * K + 1))
 
 
 def test_duplicates_are_neighbours_and_counted(prepare):

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import reference
 
-from srch_dist.kernels.codes import CodeRule, code_scores, effective_bits, update_codes
+from srch_dist.kernels.bits import pack_codes
+from srch_dist.kernels.codes import (
+    CodeRule,
+    bit_correlations,
+    code_moments,
+    code_scores,
+    correlation_summary,
+    effective_bits,
+    update_codes,
+)
+from srch_dist.kernels.features import TILE_ROWS
 
 N, BITS = 50, 8
 
@@ -105,3 +115,32 @@ def test_copies_of_one_bit_are_worth_one_and_constant_bits_nothing():
     assert worth(np.repeat(bit, BITS, axis=1)) == pytest.approx(1.0, rel=0.01)
     assert worth(np.ones((50, BITS))) == 0.0
     assert worth(np.hstack([bit, np.ones((20_000, BITS - 1))])) < 0.2
+
+
+@pytest.fixture(scope="module")
+def dependent():
+    """±1 codes (n, 16) whose bits lean and agree; the last never changes. n crosses a tile."""
+    rng = np.random.default_rng(2)
+    scores = rng.normal(size=(TILE_ROWS + 700, 16)) @ rng.normal(size=(16, 16)) + 0.8
+    scores[:, -1] = 1.0
+    return np.where(scores >= 0, 1, -1).astype(np.int8)
+
+
+def test_moments_of_packed_codes_are_those_of_the_codes(dependent):
+    found = code_moments(pack_codes(dependent)) + code_moments(pack_codes(dependent[:9]))
+    b = np.concatenate([dependent, dependent[:9]]).astype(np.float64)
+    np.testing.assert_array_equal(found.code_gram, b.T @ b)
+    np.testing.assert_array_equal(found.bit_sums, b.sum(axis=0))
+
+
+def test_correlations_are_those_of_numpy_and_zero_with_a_constant_bit(dependent):
+    moments = code_moments(pack_codes(dependent))
+    found = bit_correlations(moments.code_gram, moments.bit_sums, len(dependent))
+    expected = np.corrcoef(dependent[:, :-1].T.astype(np.float64))
+    np.testing.assert_allclose(found[:-1, :-1], expected, atol=1e-12)
+    assert not found[-1].any()
+    assert not found[:, -1].any()
+    summary = correlation_summary(moments.code_gram, moments.bit_sums, len(dependent))
+    apart = np.abs(expected[np.triu_indices(15, 1)])
+    assert summary["worst"] == pytest.approx(apart.max())
+    assert summary["mean"] == pytest.approx(2 * apart.sum() / (16 * 15))

@@ -4,6 +4,7 @@ import reference
 
 from srch_dist.kernels import laplacian
 from srch_dist.kernels.laplacian import (
+    WEIGHT_BINS,
     GraphBlock,
     SystemRule,
     distance_runs,
@@ -14,6 +15,7 @@ from srch_dist.kernels.laplacian import (
     outside,
     semantic_weights,
     system_block,
+    weight_counts,
 )
 
 N, BITS, BETA, LAM = 30, 8, 0.7, 3.0
@@ -194,3 +196,21 @@ def test_edge_terms_of_the_blocks_add_up_to_equations_4_and_7(graphs, z, spans):
         own = edge_distances(block, z[slice(*span)], z[block.halo])
         parts.append(edge_terms(block, own, semantic_weights(own, 0.5, LAM)))
     np.testing.assert_allclose(np.sum(parts, axis=0), [pull, spread], rtol=1e-12)
+
+
+@pytest.mark.parametrize("spans", [SPANS[:1], SPANS[1:]], ids=["one block", "three blocks"])
+def test_counts_of_the_blocks_are_the_histogram_of_s_over_the_edges(graphs, z, spans):
+    joint = np.logical_or.reduce(list(graphs.values()))
+    s = 0.5 / (0.5 + LAM * reference.edge_lengths(joint, z))
+    expected, _ = np.histogram(s, bins=WEIGHT_BINS, range=(0, 1))
+    assert np.count_nonzero(expected) > 1
+    whole, ones = np.zeros((2, WEIGHT_BINS), dtype=int)
+    for span in spans:
+        block = block_of(graphs, span)
+        own = edge_distances(block, z[slice(*span)], z[block.halo])
+        half = len(own) // 2
+        for part in (slice(0, half), slice(half, None)):
+            whole += weight_counts(block, semantic_weights(own[part], 0.5, LAM), part)
+            ones += weight_counts(block, semantic_weights(own[part], np.inf, LAM), part)
+    np.testing.assert_array_equal(whole, expected)
+    assert ones.tolist() == [0] * (WEIGHT_BINS - 1) + [len(s)]

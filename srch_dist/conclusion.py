@@ -1,0 +1,54 @@
+"""What a finished run ends with: scores, examples of what its codes find, and a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from srch_dist.config import TrainConfig
+from srch_dist.errors import ExtraError
+from srch_dist.evaluation import evaluate_baseline, evaluate_model, has_queries
+from srch_dist.examples import can_show, gather_examples
+from srch_dist.progress import Progress
+from srch_dist.reporting import write_page
+from srch_dist.storage.features import FeatureStore
+from srch_dist.storage.run import RunDirectory
+
+# Queries of each direction, and rows that each of them shows.
+_EXAMPLES, _FOUND = 6, 10
+
+
+def score_run(
+    run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
+) -> dict[str, Any] | None:
+    """Evaluate a run and its baseline, and record it; None where there is nothing to score with."""
+    if not config.evaluate or not has_queries(run, store):
+        return None
+    evaluation = evaluate_model(run.path, store.path, progress)
+    if (scores := evaluate_baseline(run, store, progress)) is not None:
+        evaluation["baseline"] = scores
+    run.write_record("evaluation", evaluation)
+    return evaluation
+
+
+def present_run(
+    run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
+) -> None:
+    """Record examples, where the data has queries that can be shown, and write the page."""
+    if config.evaluate and has_queries(run, store) and can_show(store):
+        examples = gather_examples(run, store, _EXAMPLES, _FOUND, config.seed)
+        run.write_record("examples", examples)
+    if config.report:
+        _try_page(run, progress)
+
+
+def _try_page(run: RunDirectory, progress: Progress) -> None:
+    try:
+        write_page([run.path], run.page)
+    except ExtraError as error:
+        progress.note(f"no page: {error}")
+    # The run is finished, and may have taken days: nothing in a drawing is worth failing it.
+    except Exception as error:
+        progress.note(
+            f"no page: {type(error).__name__}: {error}; try again with: "
+            f"python -m srch_dist.report {run.path}"
+        )

@@ -1,0 +1,61 @@
+"""What a command prints when it is done: short tables and retrieved examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+
+_WIDTH = 26
+_TITLES, _CHARACTERS = 4, 8
+
+
+def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
+    """A row a direction: MAP, precision and recall of the true partner."""
+    title = f"{result['bits']} bits, {result['queries']} queries, database {result['database']}"
+    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    table.add_column("direction")
+    labelled = "map" in result
+    headings = ["MAP", "MAP@50", "P@10", "MAP (learned codes)"] if labelled else []
+    headings += ["pair R@1", "pair R@10", "pair median rank"]
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for direction, pair in result["pair_recall"].items():
+        values: list[float | None] = []
+        if labelled:
+            learned = result.get("train_codes", {}).get("map", {}).get(direction)
+            values += [
+                result["map"][direction],
+                result["map_at_50"][direction],
+                result["precision_at"][direction]["10"],
+                learned,
+            ]
+        cells = ["–" if value is None else f"{value:.3f}" for value in values]
+        cells += [f"{pair['1']:.3f}", f"{pair['10']:.3f}", f"{pair['median_rank']:.1f}"]
+        table.add_row(direction.replace("_to_", " → "), *cells)
+    console.print(table)
+
+
+def print_examples(console: Console, direction: str, examples: Sequence[Mapping[str, Any]]) -> None:
+    """Queries and what they found, as of `gather_examples`."""
+    console.print(f"{direction.replace('_to_', ' → ')}, nearest codes first:", markup=False)
+    for example in examples:
+        query = _shorten(example["query"]["text"])
+        found = example["found"]
+        shown = found[: _CHARACTERS if found[0].get("glyph") else _TITLES]
+        console.print(
+            f"  {query}{' ' * (_WIDTH - cell_len(query))}  "
+            + "  ".join(_shorten(item["text"]) for item in shown),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print()
+
+
+def _shorten(text: str) -> str:
+    return text if cell_len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"

@@ -1,0 +1,121 @@
+"""Charts as SVG whose colours are those of the page, light or dark."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from cycler import cycler
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Drawn with these, and replaced by variables of the page's style sheet.
+INK, MUTED, LINE, GROUND = "#010203", "#010204", "#010205", "#010206"
+SERIES = tuple(f"#0102{number:02x}" for number in range(0x11, 0x19))
+BAD = "#010222"
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    LINE: "--line",
+    GROUND: "--card",
+    BAD: "--bad",
+    **{colour: f"--c{number}" for number, colour in enumerate(SERIES, start=1)},
+}
+# Inches: as wide as a phone, so that text keeps its size there.
+_WIDTH, _HEIGHT = 4.3, 2.9
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "srch-dist",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.facecolor": "none",
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "legend.labelcolor": INK,
+    "legend.handlelength": 1.4,
+    "legend.columnspacing": 1.1,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4,
+    "axes.prop_cycle": cycler(color=SERIES),
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart: its title, what it shows in a sentence, and the drawing (an ``svg`` element)."""
+
+    title: str
+    text: str
+    svg: str
+
+
+def draw(
+    title: str,
+    text: str,
+    paint: Callable[[Axes], None],
+    *,
+    legend: int = 0,
+    height: float = _HEIGHT,
+) -> Chart:
+    """A chart of one pair of axes that ``paint`` fills; ``legend`` columns above it, if any."""
+    with style.context(_STYLE, after_reset=True), warnings.catch_warnings():
+        # Of a name in letters that its own font does not have; the page is set in the reader's.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        axes = figure.subplots()
+        paint(axes)
+        handles, labels = axes.get_legend_handles_labels()
+        if legend and handles:
+            figure.legend(handles, labels, loc="outside upper left", ncols=legend)
+        return Chart(title, text, _svg(figure, title))
+
+
+def plain(name: str) -> str:
+    """A name as a label that is shown as it is: matplotlib would set $…$ and leave _… out."""
+    shown = name.replace("$", r"\$")
+    return f"\u200b{shown}" if shown.startswith("_") else shown
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """The drawing as an element of a page: without addresses, with the page's colours and type."""
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
+    # Names of groups would be there once for each chart.
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)
+    text = text.replace("xlink:href", "href")
+    # The family is the page's; matplotlib has measured with a wide one, so the text fits.
+    text = re.sub(r"font: ((?:\w+ )*[\d.]+px) [^;\"]+", r"font: \1 var(--type)", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    width, height = (float(size) for size in re.findall(r'="([\d.]+)pt"', text)[:2])
+    named = (
+        f'<svg role="img" aria-label="{escape(title)}" viewBox="0 0 {width:g} {height:g}" '
+        'preserveAspectRatio="xMidYMid meet">'
+    )
+    return re.sub(r"<svg[^>]*>", lambda _: named, text, count=1)
