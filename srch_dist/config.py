@@ -121,6 +121,8 @@ class SolverConfig:
     coarse: Literal["auto", "on", "off"] = "auto"
     """Precondition with aggregates of strongly coupled rows; auto does from 16,384 rows on, below
     which building them costs more than the iterations that they save."""
+    warm: bool = True
+    """Start from the Z of the iteration before; otherwise every Z-step starts from zero."""
     fused: PositiveInt = 10
     """Iterations in one task graph, between two looks at the residual."""
 

@@ -81,8 +81,7 @@ def z_step(
 ) -> Embedding:
     """Z = β B (βI + λH)⁻¹ (Eq. 14) by conjugate gradients, stored in the iteration's checkpoint.
 
-    ``rebased`` None is S = 1; ``warm`` None starts from zero. B is that of
-    the iteration before.
+    ``rebased`` None is S = 1; ``warm`` None starts from zero. B is that of the iteration before.
     Columns are solved group by group; each is frozen on its own account, so groups change nothing.
     A group is committed once it is stored, and not solved again where the iteration is ``resumed``.
     """
@@ -100,6 +99,7 @@ def z_step(
         if (columns.start, columns.stop) not in solved
     ]
     if missing:
+        warm = warm if config.solver.warm else None
         _solve_groups(graph, run, rebased, warm, iteration, config, modalities, missing)
     return stored_embedding(run, plan, iteration, bits)
 

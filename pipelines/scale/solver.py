@@ -1,0 +1,199 @@
+"""The Z-step's solver by itself: convergence from a cold start, and what its tolerance changes.
+
+    python -m pipelines.scale.solver --npz icons151k.npz --out FOLDER
+    python -m pipelines.scale.solver --out FOLDER               # the shipped emoji pairs
+
+Writes solver.json, solver.md and convergence.png. Every Z-step of the first part starts from zero,
+so its counts are those of cold starts on the first graph and on re-weighted ones.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import distributed
+import matplotlib as mpl
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from srch_dist import build_config, ingest_source, train_model
+from srch_dist.cluster import connect
+from srch_dist.storage import arrays
+from srch_dist.training import Trained
+
+Record = dict[str, Any]
+
+_CASES = tuple((preset, coarse) for preset in ("balanced", "paper") for coarse in ("on", "off"))
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure conjugate gradients with and without the coarse space, and by tolerance."""
+
+    out: Path
+    """Folder for the results."""
+    npz: Path | None = None
+    """An .npz of pairs with labels, as srch_dist.ingest reads it; the emoji pairs when absent."""
+    bits: int = 64
+    """Bits a code."""
+    iterations: int = 8
+    """Outer iterations of the runs from cold starts."""
+    tolerances: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-8)
+    """Tolerances to compare; the last is what the others are held against."""
+    drops: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 0.0)
+    """Values of method.drop to compare, at the tightest tolerance; 0 is what the rest is held to."""
+    workers: int = 2
+    """Worker processes."""
+    memory_limit: str = "4GiB"
+    """Memory a worker."""
+
+
+def measure(options: Options) -> Record:
+    """Every run; see `markdown` for what is made of it."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=options.out) as folder,
+        connect(None, options.workers, options.memory_limit),
+    ):
+        address = distributed.default_client().scheduler.address
+        data = None
+        if options.npz is not None:
+            data = f"{folder}/data.zarr"
+            ingest_source(options.npz, Path(data))
+        shared = {"bits": options.bits, "data": data, "scheduler": address}
+        cold = [_cold(options, shared, folder, *case) for case in _CASES]
+        cases = [
+            *(_case(tolerance, 0.0) for tolerance in options.tolerances),
+            *(_case(options.tolerances[-1], drop) for drop in options.drops),
+        ]
+        runs = [
+            _train({**shared, "out": f"{folder}/{number}", **case})
+            for number, case in enumerate(cases)
+        ]
+        ends, dropped = runs[: len(options.tolerances)], runs[len(options.tolerances) :]
+        known = arrays.read_rows(ends[-1].run.codes)
+        return {
+            "data": options.npz.stem if options.npz else "emoji",
+            "rows": len(known),
+            "bits": options.bits,
+            "cold": cold,
+            "tolerances": _against(known, options.tolerances, ends),
+            "drops": _against(known, options.drops, dropped),
+        }
+
+
+def _solver(**values: Any) -> Record:
+    return {"max_iterations": 20_000, **values}
+
+
+def _train(values: Record) -> Trained:
+    return train_model(build_config(values))
+
+
+def _cold(options: Options, shared: Record, folder: str, preset: str, coarse: str) -> Record:
+    solver = _solver(coarse=coarse, warm=False)
+    method = {"iterations": options.iterations, "threshold": 0.0}
+    values = {"preset": preset, "solver": solver, "method": method, "evaluate": False}
+    found = _train({**shared, "out": f"{folder}/{preset}-{coarse}", **values})
+    history = found.run.history()
+    return {
+        "preset": preset,
+        "coarse": coarse,
+        "iterations": [record["cg_iterations"] for record in history],
+        "residuals": [record["cg_residuals"] for record in history],
+    }
+
+
+def _case(tolerance: float, drop: float) -> Record:
+    return {"solver": _solver(tolerance=tolerance), "method": {"drop": drop}}
+
+
+def _against(known: np.ndarray, values: Sequence[float], runs: Sequence[Trained]) -> list[Record]:
+    """What each run found, and the share of its bits that differ from those ``known``."""
+    return [_found(known, value, run) for value, run in zip(values, runs, strict=True)]
+
+
+def _found(known: np.ndarray, value: float, found: Trained) -> Record:
+    codes, history = arrays.read_rows(found.run.codes), found.run.history()
+    assert found.evaluation is not None, "the data have no queries"
+    return {
+        "value": value,
+        "map": found.evaluation["map"],
+        "changed_bits": float(np.mean(np.unpackbits(codes ^ known))),
+        "cg_iterations": sum(record["cg_iterations"] for record in history),
+        "iterations": len(history),
+    }
+
+
+def markdown(record: Record) -> str:
+    """Tables: iterations from cold starts, and what tolerance and dropped edges change."""
+    lines = [
+        f"{record['data']}, {record['rows']:,} rows, {record['bits']} bits",
+        "",
+        "| preset | coarse space | first graph | re-weighted, median | re-weighted, most |",
+        "|---|---|---|---|---|",
+    ]
+    for case in record["cold"]:
+        first, *later = case["iterations"]
+        lines.append(
+            f"| {case['preset']} | {case['coarse']} | {first} | {np.median(later):.0f} "
+            f"| {max(later)} |"
+        )
+    for name in ("tolerance", "drop"):
+        lines += [
+            "",
+            f"| {name} | MAP | bits that differ from the tightest | outer iterations | CG, in all |",
+            "|---|---|---|---|---|",
+            *(_line(row) for row in record[f"{name}s"]),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Record) -> str:
+    scores = " / ".join(f"{value:.4f}" for value in row["map"].values())
+    cells = [
+        *(f"{row['value']:g}", scores, f"{100 * row['changed_bits']:.2f} %"),
+        *(f"{row['iterations']}", f"{row['cg_iterations']}"),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def draw(record: Record, path: Path) -> None:
+    """Residuals against CG iterations, first graph and last, one panel a preset."""
+    mpl.use("Agg")
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, preset in zip(panels, ("balanced", "paper"), strict=True):
+        for case in (case for case in record["cold"] if case["preset"] == preset):
+            name = "with" if case["coarse"] == "on" else "without"
+            style = "-" if case["coarse"] == "on" else "--"
+            for label, colour, curve in (
+                ("first graph", "C0", case["residuals"][0]),
+                ("last graph", "C1", case["residuals"][-1]),
+            ):
+                axes.plot(curve, style, color=colour, label=f"{label}, {name} coarse space")
+        axes.set(title=preset, xlabel="CG iteration", xscale="symlog", yscale="log")
+        axes.legend(fontsize="small")
+    panels[0].set(ylabel="largest relative residual of a column")
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Measure, save, draw and print."""
+    options = tyro.cli(Options)
+    record = measure(options)
+    text = json.dumps(record, indent=1) + "\n"
+    (options.out / "solver.json").write_text(text, encoding="utf-8")
+    (options.out / "solver.md").write_text(markdown(record), encoding="utf-8")
+    draw(record, options.out / "convergence.png")
+    print(markdown(record))
+
+
+if __name__ == "__main__":
+    main()
