@@ -55,9 +55,10 @@ def test_file_of_options_gives_what_the_command_line_does_not(capsys, tmp_path):
     file.write_text("bits: 16\nmemory_limit: 3GiB\ngraph:\n  k: 4\n")
     record = json.loads(planned(capsys, "--json", "--config", str(file)))
     assert record["memory_limit"] == 3 << 30
-    assert record["disk"]["codes and rows"] == 50_000 * (2 + 8)
     wider = json.loads(planned(capsys, "--json", "--config", str(file), "--bits", "24"))
-    assert wider["disk"]["codes and rows"] == 50_000 * (3 + 8)
+    narrow = record["disk"]["codes and rows"]  # with the last chunk, which is as large as others
+    assert narrow >= 50_000 * (2 + 8)
+    assert wider["disk"]["codes and rows"] * (2 + 8) == narrow * (3 + 8)
 
 
 @pytest.mark.parametrize("json_too", [[], ["--json"]])

@@ -16,9 +16,9 @@ from scipy.io.matlab import MatReadError
 from srch_dist.errors import InputError
 from srch_dist.ingest import limits
 from srch_dist.ingest.hdf5 import TEXT, Hdf5Source, MatlabHdf5Source
+from srch_dist.ingest.matlab_elements import check_elements
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_HEADER_BYTES, _COMPRESSED = 128, 15
 _CLASSES = {
     **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
     "double": "float64",
@@ -62,7 +62,7 @@ class MatlabV5Source:
         self._specs: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
         self.left_out: dict[str, str] = {}
         try:
-            _refuse_bombs(path)
+            check_elements(path)
             for name, shape, kind in scipy.io.whosmat(path):
                 self._describe(name, shape, kind)
         except _DAMAGE as error:
@@ -136,30 +136,3 @@ def _as_texts(values: NDArray[Any]) -> NDArray[Any] | None:
     elif values.dtype.kind != "U":
         return None
     return np.array([str(item).rstrip(" ") for item in items], TEXT)
-
-
-def _refuse_bombs(path: Path) -> None:
-    """Refuse a v5 file with an element that decompresses to more than is ever read at once."""
-    with path.open("rb") as file:
-        head = file.read(_HEADER_BYTES)
-        order = "little" if head[126:128] == b"IM" else "big"
-        if head[126:128] not in (b"IM", b"MI"):
-            return  # version 4, which has no compression
-        while len(tag := file.read(8)) == 8:
-            kind, size = (int.from_bytes(tag[i : i + 4], order) for i in (0, 4))  # type: ignore[arg-type]
-            end = file.tell() + size
-            if kind == _COMPRESSED:
-                _refuse_growth(path, file.read(size))
-            file.seek(end)
-
-
-def _refuse_growth(path: Path, data: bytes) -> None:
-    grown, stream = 0, zlib.decompressobj()
-    while data and not stream.eof:
-        grown += len(stream.decompress(data, 1 << 20))
-        data = stream.unconsumed_tail
-        if grown > limits.WHOLE_BYTES + _HEADER_BYTES:
-            raise InputError(
-                f"{path}: a variable decompresses to more than {limits.WHOLE_BYTES} bytes; save it "
-                "with -v7.3"
-            )

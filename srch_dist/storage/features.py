@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from srch_dist.errors import InputError, StorageError
 from srch_dist.storage import arrays
-from srch_dist.storage.documents import read_json, write_json
+from srch_dist.storage.documents import read_manifest, write_manifest
 from srch_dist.storage.locations import Location, check_access, locate, writing
 from srch_dist.storage.s3 import reason
 from srch_dist.storage.zarr_stores import zarr_store
@@ -163,14 +163,17 @@ class FeatureWriter:
                 "state": self.state,
             }
             try:
-                write_json(self.path / _JOURNAL, journal)
+                write_manifest(self.path / _JOURNAL, journal)
             except OSError as error:
                 raise StorageError(f"cannot write {self.path}: {error}") from None
 
     def _go_on(self) -> None:
         """Take over what an earlier writer of the same fingerprint wrote."""
         place = self.path / _JOURNAL
-        journal = read_json(place) if place.exists() else {}
+        try:
+            journal = read_manifest(place) if place.exists() else {}
+        except StorageError as error:
+            raise StorageError(f"{error}; remove {self.path} to begin anew") from None
         if self._fingerprint is None or journal.get("fingerprint") != self._fingerprint:
             raise StorageError(f"{self.path} is already there; remove it or name another store")
         self.written, self.state = journal["written"], journal["state"]

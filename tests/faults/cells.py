@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,3 +118,22 @@ def message(done: subprocess.CompletedProcess) -> str:
     assert len(errors) == 1, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return errors[0]
+
+
+def table(cells: Iterable[tuple[str, str]]) -> list[str]:
+    """Faults with what came of them, counted, as a table of Markdown with a line for all."""
+    counts: dict[str, Counter[str]] = {}
+    for fault, outcome in cells:
+        counts.setdefault(fault, Counter())[outcome] += 1
+    columns = ["survived", "refused"]
+    if any("otherwise" in count for count in counts.values()):
+        columns.append("otherwise")
+    rows = [*sorted(counts.items()), ("all", sum(counts.values(), Counter()))]
+    return [
+        f"| fault | tried | {' | '.join(columns)} |",
+        f"|{'---|' * (2 + len(columns))}",
+        *(
+            f"| {name} | {count.total()} | {' | '.join(str(count[c] or '') for c in columns)} |"
+            for name, count in rows
+        ),
+    ]

@@ -6,14 +6,13 @@ codes as the undisturbed run) or ``refused`` (the right message, exit code and t
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_training import make_pairs, make_store, train_here
 
-from faults.cells import OPTIONS, ROWS, Clean, codes_of
+from faults.cells import OPTIONS, ROWS, Clean, codes_of, table
 from pipelines.faults.cluster import Processes, separate_cluster
 from srch_dist.storage.features import FeatureStore
 
@@ -38,21 +37,12 @@ def pytest_runtest_makereport(item):
 def pytest_terminal_summary(terminalreporter, config):
     """The table: faults tried, survived, refused properly."""
     found = config.stash[_TABLE]
-    if not found:
-        return
-    terminalreporter.section("faults")
-    tried = Counter(what for what, _, _ in found)
-    for what in tried:
-        counts = Counter(
-            outcome if result == "passed" else result
-            for name, outcome, result in found
-            if name == what
-        )
-        listed = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-        terminalreporter.write_line(f"{what:<58} {tried[what]:>3} tried: {listed}")
-    total = Counter(outcome if result == "passed" else result for _, outcome, result in found)
-    listed = ", ".join(f"{count} {outcome}" for outcome, count in total.items())
-    terminalreporter.write_line(f"{'all':<58} {len(found):>3} tried: {listed}")
+    if found:
+        terminalreporter.section("faults")
+        for line in table(
+            [(what, outcome if r == "passed" else "otherwise") for what, outcome, r in found]
+        ):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

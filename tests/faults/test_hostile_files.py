@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_training import make_pairs, train_here
@@ -24,7 +25,8 @@ from faults.cells import OPTIONS
 from srch_dist.config import load_config
 from srch_dist.errors import ConfigError, InputError, SrchError, StorageError
 from srch_dist.ingest import ingest_source
-from srch_dist.storage.features import open_store
+from srch_dist.storage.features import FeatureWriter, open_store
+from srch_dist.storage.lock import Holder, hold_lock
 from srch_dist.storage.model import load_model
 from srch_dist.storage.run import RunDirectory, open_run
 from srch_dist.storage.stages import Stages
@@ -49,10 +51,35 @@ def little_memory():
 def folder(tmp_path_factory):
     """One good file of each kind, from a small run that was made to keep everything."""
     path = tmp_path_factory.mktemp("good")
-    np.savez(path / "pairs.npz", **make_pairs(titles=np.array(["owl"] * 90)))
+    pairs = make_pairs(titles=np.array(["owl"] * 90))
+    np.savez(path / "pairs.npz", **pairs)
+    scipy.io.savemat(path / "pairs.mat", {"image": pairs["image"], "text": pairs["text"]})
+    for g in ("image", "text"):
+        (path / "npy").mkdir(exist_ok=True)
+        np.save(path / "npy" / f"{g}.npy", pairs[g])
     ingest_source(path / "pairs.npz", path / "store", rows_per_chunk=40)
     train_here(path / "store", path / "run", **{**OPTIONS, "keep_work": True})
+    begun = begin_store(path)
+    begun.write("image", 0, pairs["image"][:40])
+    with hold_lock(path / "run"):
+        text = (path / "run" / "lock.json").read_text()
+    (path / "run" / "lock.json").write_text(text)
     return path
+
+
+def begin_store(path: Path) -> FeatureWriter:
+    """A store that is begun, or gone on with where it was."""
+    specs = {g: ((90, 12), np.dtype(np.float32)) for g in ("image", "text")}
+    return FeatureWriter(path / "begun", specs, ("image", "text"), 40, "same")
+
+
+def read_lock(path: Path) -> None:
+    holder = Holder.parse(path.read_bytes())
+    if holder is None:
+        raise StorageError(f"nobody stands in {path}")
+    assert str(holder)
+    assert holder.is_here() in (True, False)
+    assert holder.is_alive() in (True, False)
 
 
 def read_store(path: Path) -> None:
@@ -76,6 +103,10 @@ def read_stage(path: Path) -> None:
 PARSERS = {
     "config": ("run/config.yaml", lambda root: load_config(root / "run" / "config.yaml")),
     "npz source": ("pairs.npz", lambda root: read_source(root / "pairs.npz")),
+    "npy source": ("npy/image.npy", lambda root: read_source(root / "npy")),
+    "mat source": ("pairs.mat", lambda root: read_source(root / "pairs.mat")),
+    "journal of an ingest": ("begun/.unfinished.json", begin_store),
+    "lock": ("run/lock.json", lambda root: read_lock(root / "run" / "lock.json")),
     "store metadata": ("store/zarr.json", lambda root: read_store(root / "store")),
     "array metadata": ("store/image/zarr.json", lambda root: read_store(root / "store")),
     "text metadata": ("store/titles/zarr.json", lambda root: read_store(root / "store")),
@@ -121,7 +152,7 @@ def damaged(draw, content: bytes) -> bytes:
     return bytes(raw)
 
 
-@pytest.mark.fault(f"damaged files of each kind ({EXAMPLES} inputs each)", "refused")
+@pytest.mark.fault("damaged files of each kind, 200 inputs each", "refused")
 @pytest.mark.parametrize("kind", PARSERS)
 def test_damaged_file_is_read_or_refused_and_nothing_else(folder, tmp_path, kind):
     name, read = PARSERS[kind]

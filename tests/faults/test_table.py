@@ -1,0 +1,26 @@
+"""The README's table of faults is the matrix that is here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from faults.cells import table
+
+HERE = Path(__file__).parent
+
+
+def test_readme_has_the_table_of_all_cells(request):
+    items = [item for item in request.session.items if item.path.parent == HERE]
+    if {item.path for item in items} < set(HERE.glob("test_*.py")) or _chosen(request.config):
+        pytest.skip("only some of the cells are run")
+    marks = [mark.args for item in items if (mark := item.get_closest_marker("fault"))]
+    readme = (HERE.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(table(marks)) in readme
+
+
+def _chosen(config: pytest.Config) -> bool:
+    """Whether cells were left out by name, mark or number."""
+    options = config.option
+    return bool(options.keyword or options.markexpr) or any("::" in name for name in config.args)
