@@ -37,6 +37,8 @@ def shown(tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def other(shown):
-    """A run with other options on the same data."""
+    """A run with other options on the same data; its baseline is the same."""
     out = shown.run.path.parent / "other"
-    return train_here(shown.store.path, out, bits=24, graph={"k": 7}, baseline=True)
+    return train_here(
+        shown.store.path, out, partition_rows=20, seed=7, bits=24, graph={"k": 7}, baseline=True
+    )

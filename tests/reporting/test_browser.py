@@ -138,7 +138,7 @@ def lowest_contrast(page) -> float:
                 if (found.length === 3 || found[3] === 1) return found;
             }
         };
-        const texts = [...document.querySelectorAll('body *')].filter(one =>
+        const texts = [...document.querySelectorAll('body :not(style)')].filter(one =>
             [...one.childNodes].some(node => node.nodeType === 3 && node.textContent.trim()));
         return Math.min(...texts.map(one => {
             const style = getComputedStyle(one);
