@@ -21,6 +21,7 @@ from srch_dist.errors import StorageError
 from srch_dist.progress import silent
 from srch_dist.report import main
 from srch_dist.reporting import write_page
+from srch_dist.searching import example_queries
 from srch_dist.storage.model import load_model
 from srch_dist.storage.run import open_run
 from srch_dist.training import train_model
@@ -303,3 +304,18 @@ def test_baseline_is_a_model_that_encodes_like_any_other(shown):
     bits = numpy_bits(shown.run.baseline, "image", shown.store.read("image"))
     assert bits.shape[1] == 16
     assert 0.2 < bits[:, :12].mean() < 0.8
+
+
+def test_examples_of_a_large_database_are_looked_for_in_a_part_of_it(shown, tmp_path, monkeypatch):
+    for module in ("searching", "reporting.page"):
+        monkeypatch.setattr(f"srch_dist.{module}.EXAMPLE_ROWS", 20)
+    model = load_model(shown.run.path)
+    found = [
+        example_queries(shown.run, shown.store, model, "image", "text", 3, 25, seed)
+        for seed in (7, 7, 8)
+    ]
+    rows = [sorted({row for example in one for row in example.found.tolist()}) for one in found]
+    assert [len(one) for one in rows] == [20, 20, 20]
+    assert rows[0] == rows[1] != rows[2]
+    assert set(rows[0]) <= set(np.flatnonzero(shown.store.read("split") == 0).tolist())
+    assert "20 rows chosen by seed" in page_of(shown.run.path, tmp_path).text
