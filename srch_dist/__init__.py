@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from srch_dist.exporting import export_codes
     from srch_dist.hamming import search_codes
     from srch_dist.ingest import ingest_source
+    from srch_dist.reporting import write_page
     from srch_dist.scoring import QueryEncoder, encode_rows
     from srch_dist.storage.features import FeatureStore, open_store
     from srch_dist.storage.model import Model, load_model
@@ -42,6 +43,7 @@ __all__ = [
     "open_store",
     "search_codes",
     "train_model",
+    "write_page",
 ]
 
 _PLACES = {
@@ -57,6 +59,7 @@ _PLACES = {
     "export_codes": "exporting",
     "ingest_source": "ingest",
     "search_codes": "hamming",
+    "write_page": "reporting",
 }
 
 

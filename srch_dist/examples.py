@@ -86,7 +86,7 @@ def _title(store: FeatureStore, kind: str | None, row: int) -> str:
 
 def _picture(pixels: NDArray[Any]) -> str | None:
     """A PNG as a data URI of pixels (h, w) or (h, w, 3 or 4), uint8; None where that cannot be."""
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] in ((3,), (4,))):
         return None
     try:
         image = require("PIL.Image", "report", "showing pictures")

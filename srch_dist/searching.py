@@ -15,7 +15,9 @@ from srch_dist.storage.model import Model
 from srch_dist.storage.run import RunResults
 
 # So that the sample is not the one drawn from the same seed for something else.
-_STREAM = 0xE8A3
+_STREAM, _DATABASE_STREAM = 0xE8A3, 0xE8A4
+# Rows that examples are looked for in, at most: they are coded in one process.
+EXAMPLE_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,22 @@ def example_queries(
     top: int,
     seed: int,
 ) -> list[Example]:
-    """A few queries of one modality and their nearest rows of another, by code."""
+    """A few queries of one modality and their nearest rows of another, by code.
+
+    Of a larger database, `EXAMPLE_ROWS` rows are searched, which the seed chooses.
+    """
     split = query_split(run, store)
+    searched = split.database
+    if len(searched) > EXAMPLE_ROWS:
+        order = np.argpartition(hash_rows(seed ^ _DATABASE_STREAM, searched), EXAMPLE_ROWS)
+        searched = np.sort(searched[order[:EXAMPLE_ROWS]])
     keys = hash_rows(seed ^ _STREAM, split.queries)
     chosen = np.sort(split.queries[np.argsort(keys)[:count]])
     queries = encode_rows(model, source, store.read_selected(source, chosen))
     distances = np.empty((len(chosen), 0), dtype=np.int64)
     rows = np.empty((len(chosen), 0), dtype=np.int64)
-    for start in range(0, len(split.database), store.rows_per_chunk):
-        part = split.database[start : start + store.rows_per_chunk]
+    for start in range(0, len(searched), store.rows_per_chunk):
+        part = searched[start : start + store.rows_per_chunk]
         database = encode_rows(model, target, store.read_selected(target, part))
         distances, rows = _merge(distances, rows, queries, database, part, top)
     return [

@@ -50,6 +50,7 @@ class Session:
     train: subprocess.CompletedProcess
     encode: subprocess.CompletedProcess
     evaluate: subprocess.CompletedProcess
+    report: subprocess.CompletedProcess
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +88,11 @@ def session(tmp_path_factory, address):
         run_command("train", *options, folder=folder),
         run_command("encode", *coded, *there, folder=folder),
         run_command("evaluate", *trained, "--json", "scores.json", *there, folder=folder),
+        run_command("report", "run", "--out", "page.html", folder=folder),
     )
 
 
-@pytest.mark.parametrize("name", ["ingest", "train", "encode", "evaluate"])
+@pytest.mark.parametrize("name", ["ingest", "train", "encode", "evaluate", "report"])
 def test_every_command_succeeds_without_a_complaint(session, name):
     done = getattr(session, name)
     assert done.returncode == 0, done.stderr
@@ -127,6 +129,14 @@ def test_train_ends_with_a_table_examples_and_places(session):
     assert "MAP" in text
     assert re.search(r"pair \d+ 🦉 +pair \d+ 🦉 +pair \d+ 🦉", text)
     assert re.search(r"^run: .*run$", text, re.M)
+    assert re.search(r"^page: .*run/report\.html$", text, re.M)
+
+
+def test_report_writes_the_page_that_training_wrote(session):
+    text = (session.folder / "page.html").read_text(encoding="utf-8")
+    assert text == (session.folder / "run" / "report.html").read_text(encoding="utf-8")
+    assert "pair 1 🦉" in text
+    assert session.report.stdout == f"page: {session.folder / 'page.html'}\n"
 
 
 def test_encode_writes_the_codes_of_the_model(session):
@@ -151,6 +161,7 @@ def test_clusters_of_a_command_end_with_it(session):
     """No worker of the training's own cluster is left, and no scratch folder beside the run."""
     assert sorted(path.name for path in session.folder.iterdir()) == [
         "codes.zarr",
+        "page.html",
         "pairs.npz",
         "pairs.zarr",
         "run",
@@ -217,11 +228,20 @@ HELP = {
         *("--config", "--data", "--out", "--bits", "--preset", "--scheduler", "--workers"),
         *("--memory-limit", "--seed", "--rows", "--queries", "--partition-rows", "--precision"),
         *("--workers-min", "--workers-wait"),
-        *("--graph.k", "--graph.symmetry", "--method.lam", "--method.alpha", "--method.encoder"),
+        *(
+            "--baseline",
+            "--report",
+            "--graph.k",
+            "--graph.symmetry",
+            "--method.lam",
+            "--method.alpha",
+            "--method.encoder",
+        ),
         *("--solver.tolerance", "--features.center"),
     ],
     "encode": ["--model", "--data", "--modality", "--out", "--scheduler", "--workers"],
     "evaluate": ["--model", "--data", "--json", "--scheduler", "--workers"],
+    "report": ["--out"],
     "search": [
         *("--model", "--codes", "--query", "--query-file", "--text", "--modality", "--data"),
         *("--top", "--rerank", "--index", "--probes", "--json"),
@@ -264,6 +284,7 @@ def test_help_describes_every_option(tmp_path, name):
         ),
         ("evaluate", ["--model", "no-run", "--data", "nowhere.zarr"], "nowhere|no-run"),
         ("search", ["--model", "no-run", "--codes", "no.zarr", "--query", "1"], "no-run is not"),
+        ("report", ["no-run"], "no-run is not a run directory"),
         ("export", ["--codes", "no.zarr", "--format", "npy", "--out", "a"], r"no\.zarr does not"),
     ],
 )

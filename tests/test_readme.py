@@ -91,6 +91,7 @@ def test_every_command_uses_options_that_the_parser_knows(line, monkeypatch, cap
         "srch_dist.search": "search_codes",
         "srch_dist.export": "export_codes",
         "srch_dist.certificates": "make_certificates",
+        "srch_dist.report": "write_page",
     }[name]
 
     class Parsed(Exception):
@@ -117,4 +118,5 @@ def test_every_command_uses_options_that_the_parser_knows(line, monkeypatch, cap
 def test_readme_names_every_command():
     named = {re.search(r"srch_dist\.(\w+)", line)[1] for line in commands()}
     known = {"ingest", "train", "encode", "evaluate", "plan", "search", "export", "certificates"}
+    known |= {"report"}
     assert known <= named

@@ -97,7 +97,6 @@ def test_run_directory_holds_what_the_issue_lists(trained):
         "plan.json",
         "history.jsonl",
         "bits.npz",
-        "evaluation.json",
         "model.npz",
         "codes.zarr",
         "rows.zarr",

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from srch_dist.extras import require
 from srch_dist.storage.documents import write_text
-from srch_dist.storage.locations import Location
+from srch_dist.storage.locations import Location, locate
 
 __all__ = ["write_page"]
 
 
-def write_page(runs: Sequence[Location], out: Location) -> None:
+def write_page(runs: Sequence[str | Location], out: str | Location) -> None:
     """Write the page of a run, or one that compares several.
 
     Raises
@@ -27,4 +27,4 @@ def write_page(runs: Sequence[Location], out: Location) -> None:
     from srch_dist.reporting.records import load_records
 
     known = load_records(runs)
-    write_text(out, run_page(known[0]) if len(known) == 1 else comparison_page(known))
+    write_text(locate(out), run_page(known[0]) if len(known) == 1 else comparison_page(known))

@@ -6,6 +6,7 @@ from srch_dist.reporting import cost_charts, retrieval, training_charts
 from srch_dist.reporting.records import RunRecords, shown
 from srch_dist.reporting.render import Section, Tile, render
 from srch_dist.reporting.tables import Table, counted, duration, flat, number, size
+from srch_dist.searching import EXAMPLE_ROWS
 
 
 def run_page(run: RunRecords) -> str:
@@ -75,6 +76,8 @@ def _examples(run: RunRecords) -> Section | None:
     if not run.examples:
         return None
     text = "Queries chosen by seed, and the rows with the nearest codes, nearest first."
+    if (run.evaluation or {}).get("database", 0) > EXAMPLE_ROWS:
+        text += f" Of the database, {EXAMPLE_ROWS:,} rows chosen by seed are looked at here."
     labelled = any(
         "relevant" in item
         for found in run.examples.values()

@@ -40,7 +40,7 @@ class RunRecords:
         return list(self.evaluation["pair_recall"]) if self.evaluation else []
 
 
-def load_records(paths: Sequence[Location]) -> list[RunRecords]:
+def load_records(paths: Sequence[str | Location]) -> list[RunRecords]:
     """Read the records of finished runs; raises StorageError where one is not."""
     found = [_load(path) for path in paths]
     names = _names([str(run.path) for run in found])
@@ -49,7 +49,7 @@ def load_records(paths: Sequence[Location]) -> list[RunRecords]:
     ]
 
 
-def _load(path: Location) -> RunRecords:
+def _load(path: str | Location) -> RunRecords:
     run = open_run(path)
     return RunRecords(
         name=run.path.name,

@@ -78,7 +78,7 @@ def locked() -> dict[str, str]:
 def test_the_lock_file_has_every_dependency_in_a_version_that_is_allowed():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *extras["image"], *extras["s3"]]
+    needed = [*project["dependencies"], *extras["image"], *extras["report"], *extras["s3"]]
     versions = locked()
     for requirement in map(Requirement, needed):
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)])

@@ -22,6 +22,7 @@ from srch_dist.encoding import encode_store
 from srch_dist.errors import ConfigError, StorageError
 from srch_dist.evaluation import evaluate_model
 from srch_dist.ingest import ingest_source
+from srch_dist.report import main as write_report
 from srch_dist.storage import arrays, lock, s3
 from srch_dist.storage.codes import open_codes
 from srch_dist.storage.features import open_store
@@ -78,7 +79,7 @@ def published(server, clean, tmp_path_factory):
     work = tmp_path_factory.mktemp("work") / "run"
     with pytest.MonkeyPatch.context() as patch:
         server.use(patch)
-        train_here(DATA, place("runs/first"), **OPTIONS, work=str(work))
+        train_here(DATA, place("runs/first"), **OPTIONS, work=str(work), report=True)
     clean.assert_same(work)
     return place("runs/first")
 
@@ -90,9 +91,21 @@ def test_results_are_those_of_a_run_on_disk(published, server, store, clean):
     assert [one["iteration"] for one in run.history()] == [1, 2, 3]
     names = {key.removeprefix("runs/first/").split("/")[0] for key in server.objects("runs/first/")}
     assert names == {
-        *("codes.zarr", "config.yaml", "history.jsonl", "model.npz"),
-        *("plan.json", "rows.zarr", "run.json"),
+        *("bits.npz", "codes.zarr", "config.yaml", "history.jsonl", "model.npz"),
+        *("plan.json", "report.html", "rows.zarr", "run.json"),
     }
+
+
+def test_page_is_there_and_is_written_again_from_there(published, server, tmp_path, capsys):
+    stored = server.objects("runs/first/")["runs/first/report.html"].decode()
+    write_report([published, "--out", str(tmp_path / "page.html")])
+    # The run was in a folder of another name when it wrote its own.
+    again = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert again == stored.replace("Run run", "Run first")
+    assert "Final codes" in again
+    write_report([published])
+    assert capsys.readouterr().out.splitlines()[-1] == f"page: {published}/report.html"
+    assert server.objects("runs/first/")["runs/first/report.html"].decode() == again
 
 
 def test_secrets_are_in_nothing_that_is_written(published, server):
