@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from srch_dist.scoring import QueryEncoder, encode_rows
     from srch_dist.storage.features import FeatureStore, open_store
     from srch_dist.storage.model import Model, load_model
+    from srch_dist.sweeping import sweep_options
     from srch_dist.training import Trained, train_model
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "load_model",
     "open_store",
     "search_codes",
+    "sweep_options",
     "train_model",
 ]
 
@@ -57,6 +59,7 @@ _PLACES = {
     "export_codes": "exporting",
     "ingest_source": "ingest",
     "search_codes": "hamming",
+    "sweep_options": "sweeping",
 }
 
 

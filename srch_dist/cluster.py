@@ -231,9 +231,7 @@ def _existing(
     try:
         # A default client would stay one where it does not connect, and would not be one where
         # the caller is within a context of another.
-        client = distributed.Client(
-            address, timeout=left, security=security, set_as_default=False
-        )
+        client = distributed.Client(address, timeout=left, security=security, set_as_default=False)
     except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
         hint = ""
         if address.startswith("tls://"):
