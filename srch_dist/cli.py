@@ -17,18 +17,21 @@ from rich.console import Console
 
 from srch_dist.config import TrainConfig, build_config, check_config, load_config
 from srch_dist.errors import ClusterLostError, SrchError
+from srch_dist.option_help import REGISTRY
 
 T = TypeVar("T")
 
 BAD_INPUT = 2
 _QUIET = ("asyncio", "distributed", "distributed.client", "distributed.core", "tornado")
+# What is not given is absent; nobody has to read or write that as None.
+_CONFIG = (tyro.conf.DisallowNone,)
 # As of sysexits.h: not an error of the input, and worth another try.
 TRY_AGAIN = 75
 
 
 def parse(kind: Callable[..., T], command: str, arguments: Sequence[str] | None) -> T:
     """Parse command-line arguments into a dataclass; bad ones end with exit code 2."""
-    return tyro.cli(kind, prog=program(command), args=arguments)
+    return tyro.cli(kind, prog=program(command), args=arguments, config=_CONFIG, registry=REGISTRY)
 
 
 def program(command: str) -> str:
@@ -68,7 +71,14 @@ def parse_options(
         base = build_config({}, known.preset)
     names = [item.name for item in dataclasses.fields(TrainConfig)]
     default = kind(**{name: getattr(base, name) for name in names})
-    given = tyro.cli(kind, prog=program(command), default=default, args=arguments)
+    given = tyro.cli(
+        kind,
+        prog=program(command),
+        default=default,
+        args=arguments,
+        config=_CONFIG,
+        registry=REGISTRY,
+    )
     return given, check_config(TrainConfig(**{name: getattr(given, name) for name in names}))
 
 

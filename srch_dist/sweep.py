@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import tyro
 
@@ -23,11 +24,13 @@ class _Options(TrainOptions):
     goes on with what is not done.
     """
 
-    data: tyro.conf.Positional[str | None] = None
+    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
     """Feature store made by srch_dist.ingest; the shipped emoji pairs when absent."""
     out: str | None = None
     """Folder of the sweep: runs, results.csv, results.json, sweep.png; a new one under runs/ when
     absent."""
+    work: tyro.conf.Suppress[str | None] = None
+    resume: tyro.conf.Suppress[bool] = False
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """An option and its values, as bits=16,32,64 or method.beta=0.3,1,3; may be given again for
     other options."""

@@ -55,6 +55,8 @@ def sweep_options(
     """
     progress = without_tables(progress or silent())
     config = check_config(config)
+    if config.work is not None:
+        raise ConfigError("work is for a run whose out is an s3:// URL; a sweep's is a folder")
     combinations = combine(config, grid)
     folder = local_path(out)
     _refuse_other_options(folder, combinations)
