@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from srch_dist.ingest import ingest_source
     from srch_dist.reporting import write_page
     from srch_dist.scoring import QueryEncoder, encode_rows
+    from srch_dist.storage.codes import CodeStore, open_codes
     from srch_dist.storage.features import FeatureStore, open_store
     from srch_dist.storage.model import Model, load_model
+    from srch_dist.sweeping import sweep_options
     from srch_dist.training import Trained, train_model
 
 __all__ = [
+    "CodeStore",
     "CrossModalHasher",
     "FeatureStore",
     "Model",
@@ -40,14 +43,17 @@ __all__ = [
     "ingest_source",
     "load_config",
     "load_model",
+    "open_codes",
     "open_store",
     "search_codes",
+    "sweep_options",
     "train_model",
     "write_page",
 ]
 
 _PLACES = {
     **dict.fromkeys(("TrainConfig", "build_config", "load_config"), "config"),
+    **dict.fromkeys(("CodeStore", "open_codes"), "storage.codes"),
     **dict.fromkeys(("FeatureStore", "open_store"), "storage.features"),
     **dict.fromkeys(("Model", "load_model"), "storage.model"),
     **dict.fromkeys(("QueryEncoder", "encode_rows"), "scoring"),
@@ -59,6 +65,7 @@ _PLACES = {
     "export_codes": "exporting",
     "ingest_source": "ingest",
     "search_codes": "hamming",
+    "sweep_options": "sweeping",
     "write_page": "reporting",
 }
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "ingest": ("ingest.__main__", "turn paired features into a feature store"),
     "plan": ("plan", "what a training run would take"),
     "train": ("train", "learn codes from a feature store"),
+    "sweep": ("sweep", "train with every combination of a grid of options"),
     "evaluate": ("evaluate", "score a trained model"),
     "report": ("report", "a page about a run, or one that compares several"),
     "encode": ("encode", "codes of every row of a store"),

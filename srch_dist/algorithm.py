@@ -16,7 +16,7 @@ from srch_dist import execution
 from srch_dist.code_pass import b_step, load_features
 from srch_dist.config import MethodConfig, TrainConfig, fingerprint
 from srch_dist.embedding import Embedding, embedding_weight, stored_embedding, z_step
-from srch_dist.errors import SrchError, StorageError
+from srch_dist.errors import StorageError, TrainingError
 from srch_dist.kernels.codes import (
     COLLAPSED,
     CodeRule,
@@ -69,7 +69,7 @@ def learn_codes(
 
     Raises
     ------
-    SrchError : the Z-step does not converge, or the codes collapse.
+    TrainingError : the Z-step does not converge, or the codes collapse.
     """
     modalities = tuple(statistics.cross_covariance)
     state = _latest_state(run, plan, statistics, config)
@@ -182,7 +182,7 @@ def _refuse_collapse(sums: CodeSums, n: int, iteration: int) -> None:
     """End a run whose codes no longer tell rows apart."""
     worth = effective_bits(sums.code_gram, sums.bit_sums, n)
     if worth < COLLAPSED:
-        raise SrchError(
+        raise TrainingError(
             f"the codes collapsed in iteration {iteration}: {len(sums.bit_sums)} bits are worth "
             f"{worth:.2f} independent ones; lower method.lam or method.omega, or raise method.beta"
         )

@@ -17,18 +17,21 @@ from rich.console import Console
 
 from srch_dist.config import TrainConfig, build_config, check_config, load_config
 from srch_dist.errors import ClusterLostError, SrchError
+from srch_dist.option_help import REGISTRY
 
 T = TypeVar("T")
 
 BAD_INPUT = 2
 _QUIET = ("asyncio", "distributed", "distributed.client", "distributed.core", "tornado")
+# What is not given is absent; nobody has to read or write that as None.
+_CONFIG = (tyro.conf.DisallowNone,)
 # As of sysexits.h: not an error of the input, and worth another try.
 TRY_AGAIN = 75
 
 
 def parse(kind: Callable[..., T], command: str, arguments: Sequence[str] | None) -> T:
     """Parse command-line arguments into a dataclass; bad ones end with exit code 2."""
-    return tyro.cli(kind, prog=program(command), args=arguments)
+    return tyro.cli(kind, prog=program(command), args=arguments, config=_CONFIG, registry=REGISTRY)
 
 
 def program(command: str) -> str:
@@ -39,15 +42,25 @@ def program(command: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class _TrainOptions(TrainConfig):
+class TrainOptions(TrainConfig):  # noqa: D101 - it is that of the configuration
     __doc__ = TrainConfig.__doc__
 
     config: str | None = None
     """YAML file of options; those on the command line override it."""
 
 
+Options = TypeVar("Options", bound=TrainOptions)
+
+
 def parse_training(arguments: Sequence[str] | None) -> TrainConfig:
     """`TrainConfig` from the command line, over the YAML file of ``--config``, over a preset."""
+    return parse_options(TrainOptions, "train", arguments)[1]
+
+
+def parse_options(
+    kind: type[Options], command: str, arguments: Sequence[str] | None
+) -> tuple[Options, TrainConfig]:
+    """As `parse_training`, for a command with options beside those of training: all, and these."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config")
     first.add_argument("--preset")
@@ -57,9 +70,16 @@ def parse_training(arguments: Sequence[str] | None) -> TrainConfig:
     else:
         base = build_config({}, known.preset)
     names = [item.name for item in dataclasses.fields(TrainConfig)]
-    default = _TrainOptions(**{name: getattr(base, name) for name in names})
-    given = tyro.cli(_TrainOptions, prog=program("train"), default=default, args=arguments)
-    return check_config(TrainConfig(**{name: getattr(given, name) for name in names}))
+    default = kind(**{name: getattr(base, name) for name in names})
+    given = tyro.cli(
+        kind,
+        prog=program(command),
+        default=default,
+        args=arguments,
+        config=_CONFIG,
+        registry=REGISTRY,
+    )
+    return given, check_config(TrainConfig(**{name: getattr(given, name) for name in names}))
 
 
 def run_command(work: Callable[[], None], go_on: Callable[[], str] = lambda: "") -> None:
@@ -86,11 +106,11 @@ def run_command(work: Callable[[], None], go_on: Callable[[], str] = lambda: "")
 
 
 def resume_line(command: str, arguments: Sequence[str] | None, out: str) -> str:
-    """The line to type to go on with an interrupted run in the directory ``out``."""
+    """The line to type to go on with an interrupted run, or sweep, in the directory ``out``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not any(one == "--out" or one.startswith("--out=") for one in given):
         given += ["--out", out]
-    if "--resume" not in given:
+    if command == "train" and "--resume" not in given:
         given.append("--resume")
     return shlex.join(["python", "-m", f"srch_dist.{command}", *given])
 

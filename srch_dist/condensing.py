@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from srch_dist import execution
 from srch_dist.code_pass import read_tiles
 from srch_dist.config import TrainConfig
-from srch_dist.errors import SrchError
+from srch_dist.errors import TrainingError
 from srch_dist.kernels.anchors import TILE, AnchorTargets, tile_targets
 from srch_dist.kernels.bits import Packed, pack_codes, random_codes, sign_codes, unpack_codes
 from srch_dist.kernels.codes import COLLAPSED, CodeMoments, code_moments, effective_bits
@@ -120,7 +120,7 @@ def condense_codes(
 
     Raises
     ------
-    SrchError : the codes collapse.
+    TrainingError : the codes collapse.
     """
     (model,) = execution.keep([execution.task(load_model, run.loop_model)])
     spans, step = plan.encoded_spans, plan.partition_rows
@@ -136,7 +136,7 @@ def condense_codes(
     spread: _Spread = execution.run_sum(spreads, stage)
     worth = effective_bits(spread.code_gram, spread.bit_sums, plan.rows)
     if worth < COLLAPSED:
-        raise SrchError(
+        raise TrainingError(
             f"the codes collapsed when they were spread from {len(directions.offset)} directions: "
             f"{config.bits} bits are worth {worth:.2f} independent ones; the encoders tell next "
             "to nothing apart, so look at the features, or set method.directions to 0"

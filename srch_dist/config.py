@@ -366,12 +366,32 @@ def fingerprint(config: TrainConfig) -> str:
 
 def differing_options(recorded: TrainConfig, asked: TrainConfig) -> list[str]:
     """Options that can change the codes and differ, each with both values."""
-    before, now = _flat(_with_effect(recorded)), _flat(_with_effect(asked))
+    before, now = effective_options(recorded), effective_options(asked)
     return [
         f"{key} is {now[key]!r}, the run has {value!r}"
         for key, value in before.items()
         if now[key] != value
     ]
+
+
+def effective_options(config: TrainConfig) -> dict[str, Any]:
+    """Values of the options that can change the codes, by name, as ``method.beta``."""
+    return _flat(_with_effect(config))
+
+
+def up_to_graph(config: TrainConfig) -> TrainConfig:
+    """The options that features, first codes and graph follow from; the others at one value each.
+
+    Runs for which these are alike share what comes before the loop.
+    """
+    method = dataclasses.replace(MethodConfig(), directions=0)
+    return dataclasses.replace(
+        config,
+        bits=config.loop_bits,
+        preset="balanced",
+        method=method,
+        solver=SolverConfig(),
+    )
 
 
 def _with_effect(config: TrainConfig) -> dict[str, Any]:

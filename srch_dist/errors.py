@@ -15,6 +15,10 @@ class InputError(SrchError):
     """Data that cannot be used: the message names the array, the rows and the remedy."""
 
 
+class TrainingError(SrchError):
+    """Training that does not end well with its options: codes that collapse, no convergence."""
+
+
 class StorageError(SrchError):
     """A store or run directory that is absent, unfinished, in use or damaged."""
 

@@ -51,7 +51,7 @@ def finish_codes(
 
     Raises
     ------
-    SrchError : the codes collapse.
+    TrainingError : the codes collapse.
     """
     modalities = tuple(learned.cross_covariance)
     in_loop = run.checkpoint(learned.iteration, "codes")

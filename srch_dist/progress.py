@@ -152,6 +152,27 @@ def silent() -> Progress:
     return _Silent()
 
 
+class _WithoutTables:
+    """Stages and lines of another; no tables."""
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+
+    def stage(self, name: str, total: float) -> AbstractContextManager[Stage]:
+        return self._inner.stage(name, total)
+
+    def note(self, message: str) -> None:
+        self._inner.note(message)
+
+    def show(self, item: RenderableType) -> None:
+        """Ignore."""
+
+
+def without_tables(progress: Progress) -> Progress:
+    """Progress for many runs, whose plans would be in the way."""
+    return _WithoutTables(progress)
+
+
 def on_console(console: Console | None = None) -> Progress:
     """Progress for a command: bars where standard error is a terminal, else plain lines."""
     console = console or Console(stderr=True)

@@ -47,6 +47,7 @@ from srch_dist.resuming import (
     resume_graph,
     verify_run,
 )
+from srch_dist.sharing import share_stages, shared_partition_rows
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
 from srch_dist.storage.holding import HeldRun, hold_run
@@ -78,8 +79,26 @@ class Trained:
     evaluation: dict[str, Any] | None
 
 
-def train_model(config: TrainConfig, progress: Progress | None = None) -> Trained:
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """What runs of one sweep have in common.
+
+    Attributes
+    ----------
+    cluster : that the caller is connected to.
+    base : run whose features and graph are taken, as of `prepare_run`; None to make them anew.
+    """
+
+    cluster: Cluster
+    base: RunDirectory | None = None
+
+
+def train_model(
+    config: TrainConfig, progress: Progress | None = None, shared: Shared | None = None
+) -> Trained:
     """Train as ``config`` says; starts a local cluster unless it names a scheduler.
+
+    ``shared`` is what the run has in common with others; codes are those of a run on its own.
 
     Raises
     ------
@@ -95,30 +114,56 @@ def train_model(config: TrainConfig, progress: Progress | None = None) -> Traine
     if isinstance(out, Path):
         if config.work is not None:
             raise ConfigError("work is for a run whose out is an s3:// URL; name the folder by out")
-        return _train_in(out, store, config, progress)
+        return _train_in(out, store, config, progress, shared)
     if find_published(out, config) and store is not None:
         progress.note(f"the results of this run are at {out} already")
         run = open_run(out)
         return Trained(run, store, run.summary()["reason"], None)
     folder = local_path(config.work or f"runs/{out.bucket}/{out.key}")
     with hold_place(out) as check:
-        trained = _train_in(folder, store, config, progress)
+        trained = _train_in(folder, store, config, progress, shared)
         publish_run(RunDirectory(folder.resolve()), out, check)
     progress.note(f"results: {out}")
     return trained
 
 
+def prepare_run(
+    config: TrainConfig, shared: Shared, progress: Progress | None = None
+) -> RunDirectory:
+    """A run up to its graph, for others to share; goes on with one that has been begun.
+
+    Raises
+    ------
+    SrchError : as `train_model`.
+    """
+    progress = progress or silent()
+    config = check_config(config)
+    if config.data is None or config.out is None:
+        raise ConfigError("a run that is shared needs data and out")
+    with hold_run(config.out, config) as held:
+        begun = _begin(open_store(config.data), held, config, shared, progress)
+        with _advised(begun.plan):
+            _set_up(begun, progress, execution.Spent())
+    return held.run
+
+
 def _train_in(
-    folder: Path, store: FeatureStore | None, config: TrainConfig, progress: Progress
+    folder: Path,
+    store: FeatureStore | None,
+    config: TrainConfig,
+    progress: Progress,
+    shared: Shared | None,
 ) -> Trained:
     """Train in a folder on disk."""
     with hold_run(folder, config) as held:
         run = held.run
-        with _connect_for(held, store, config, progress) as cluster:
+        with _surroundings(held, store, config, progress, shared) as given:
             try:
-                store = store or _shipped_store(run)
+                store = store or shipped_store(run.path)
                 if not held.finished:
-                    _train(store, held, config, cluster, progress)
+                    begun = _begin(store, held, config, given, progress)
+                    with _advised(begun.plan):
+                        _learn(begun, progress)
             except (ConfigError, InputError, PlanError):
                 if held.new:
                     run.discard()
@@ -161,14 +206,52 @@ def _connect_for(
         yield cluster
 
 
-def _train(
+@contextmanager
+def _surroundings(
+    held: HeldRun,
+    store: FeatureStore | None,
+    config: TrainConfig,
+    progress: Progress,
+    shared: Shared | None,
+) -> Iterator[Shared]:
+    """What the caller shares, or a cluster of the run's own."""
+    if shared is not None:
+        yield shared
+        return
+    with _connect_for(held, store, config, progress) as cluster:
+        yield Shared(cluster)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Begun:
+    """A run whose rows are chosen and whose work is planned."""
+
+    held: HeldRun
+    store: FeatureStore
+    config: TrainConfig
+    shared: Shared
+    plan: Plan
+    held_out: int
+
+
+@contextmanager
+def _advised(plan: Plan) -> Iterator[None]:
+    """Tell one whose workers are killed what was planned."""
+    try:
+        yield
+    except WorkersKilledError as error:
+        raise WorkersKilledError(f"{error}; {memory_advice(plan)}") from None
+
+
+def _begin(
     store: FeatureStore,
     held: HeldRun,
     config: TrainConfig,
-    cluster: Cluster,
+    shared: Shared,
     progress: Progress,
-) -> None:
-    run = held.run
+) -> _Begun:
+    """Choose the rows and plan the work, or hold what is there against data and checksums."""
+    run, base = held.run, shared.base
     rows, queries = choose_rows(store, config)
     dims = ", ".join(f"{g} {d}" for g, d in store.modalities.items())
     progress.note(
@@ -182,17 +265,18 @@ def _train(
         refuse_other_data(run, store, begun.values)
         # Its arrays are cut like this, whatever is asked for now.
         config = dataclasses.replace(config, partition_rows=begun.values["partition_rows"])
-    plan = _make_plan(len(rows), store, run, config, cluster, progress)
+    elif base is not None:
+        config = dataclasses.replace(config, partition_rows=shared_partition_rows(base))
+    plan = _make_plan(len(rows), store, run, config, shared.cluster, progress)
     if begun is None:
         _write_rows(run, plan, rows, queries)
         values = {**data_record(store), "partition_rows": plan.partition_rows}
         stages.commit("rows", values, {})
-    else:
+    if base is not None:
+        share_stages(base, run, config)
+    if begun is not None:
         verify_run(run, plan, config, progress)
-    try:
-        _learn(held, store, plan, config, cluster, progress, len(queries))
-    except WorkersKilledError as error:
-        raise WorkersKilledError(f"{error}; {memory_advice(plan)}") from None
+    return _Begun(held, store, config, shared, plan, len(queries))
 
 
 def _make_plan(
@@ -266,31 +350,33 @@ def choose_rows(
     return rows, queries
 
 
-def _learn(
-    held: HeldRun,
-    store: FeatureStore,
-    plan: Plan,
-    config: TrainConfig,
-    cluster: Cluster,
-    progress: Progress,
-    held_out: int,
-) -> None:
-    """Everything from features to a finished run directory, as far as it is not done."""
-    run = held.run
-    modalities = tuple(store.modalities)
-    spent = execution.Spent()
-    _note_narrow(store, config, progress)
+def _set_up(
+    begun: _Begun, progress: Progress, spent: execution.Spent
+) -> tuple[Statistics, GraphReport]:
+    """Features and graph, as far as they are not there."""
+    held, plan, config = begun.held, begun.plan, begun.config
+    _note_narrow(begun.store, config, progress)
     with spent.of("features"):
-        statistics = resume_features(store, run, plan, config, progress)
+        statistics = resume_features(begun.store, held.run, plan, config, progress)
     held.lock.check()
     with spent.of("graph"):
-        graph = resume_graph(run, modalities, plan, config, progress)
+        graph = resume_graph(held.run, tuple(begun.store.modalities), plan, config, progress)
     held.lock.check()
     _note_graph(graph, statistics, progress)
-    if cluster.restarts and compiled_bytes(plan.methods, False):
+    searched = begun.shared.base is None and compiled_bytes(plan.methods, False)
+    if searched and begun.shared.cluster.restarts:
         execution.restart_workers()
+    return statistics, graph
+
+
+def _learn(begun: _Begun, progress: Progress) -> None:
+    """Everything from features to a finished run directory, as far as it is not done."""
+    held, store, config = begun.held, begun.store, begun.config
+    run, modalities = held.run, tuple(store.modalities)
+    spent = execution.Spent()
+    statistics, graph = _set_up(begun, progress, spent)
     degree = sum(report.mean_degree for report in graph.modalities.values())
-    plan = _make_plan(plan.rows, store, run, config, cluster, progress, degree)
+    plan = _make_plan(begun.plan.rows, store, run, config, begun.shared.cluster, progress, degree)
     with spent.of("training"):
         stages = run.stages(config)
         if uses_sample(config) and stages.find("sample") is None:
@@ -315,8 +401,8 @@ def _learn(
             "iterations": learned.iteration,
             "store": dict(store.checksums),
             "rows": plan.rows,
-            "modalities": dict(store.modalities),
-            "held_out": held_out,
+            "modalities": dict(begun.store.modalities),
+            "held_out": begun.held_out,
             "partitions": len(plan.partitions),
             "blocks": len(plan.blocks),
             "precision": plan.dtype.name,
@@ -351,9 +437,9 @@ def choose_weights(graph: GraphReport, config: TrainConfig) -> dict[str, float]:
     return dict(zip(graph.modalities, modality_weights(shares).tolist(), strict=True))
 
 
-def _shipped_store(run: RunDirectory) -> FeatureStore:
-    """The emoji pairs of the package as a feature store in the run directory."""
-    path = run.path / "emoji.zarr"
+def shipped_store(folder: Path) -> FeatureStore:
+    """The emoji pairs of the package as a feature store in a folder, such as a run directory."""
+    path = folder / "emoji.zarr"
     with suppress(StorageError):  # not there, or not finished by a run that was killed
         return open_store(path)
     arrays.remove(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -70,6 +71,14 @@ def test_memory_mapped_codes_are_the_same(tmp_path, drawn):
     np.testing.assert_array_equal(left.distances, right.distances)
     rows = np.array([7, 3, 7])
     np.testing.assert_array_equal(mapped.read_scattered(rows), drawn[rows])
+
+
+def test_codes_held_in_memory_are_the_same_and_need_no_file(tmp_path, drawn):
+    held = write_codes(tmp_path / "a.zarr", drawn, 64).hold()
+    shutil.rmtree(tmp_path / "a.zarr")
+    found, expected = search_codes(held, drawn[:9], 20), counted(drawn[:9], drawn)
+    np.testing.assert_array_equal(found.distances, np.sort(expected, axis=1)[:, :20])
+    np.testing.assert_array_equal(held.read_scattered(np.array([5, 2, 5])), drawn[[5, 2, 5]])
 
 
 def test_reranking_sorts_by_agreement_with_real_valued_bits(tmp_path, drawn):

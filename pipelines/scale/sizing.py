@@ -39,16 +39,16 @@ _HEADINGS = (
 )
 
 
-def plan(case: Case) -> dict[str, object]:
-    """What the command says of a case; raises where it does not fit."""
+def command(case: Case) -> list[str]:
+    """What plans a case."""
     options = ["--pairs", case.pairs, "--dims", _DIMS, "--bits", case.bits]
     options += ["--workers", case.workers, "--memory-limit", case.memory, "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "srch_dist.plan", *map(str, options)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return [sys.executable, "-m", "srch_dist.plan", *map(str, options)]
+
+
+def plan(case: Case) -> dict[str, object]:
+    """What the command says of a case; raises where it does not fit."""
+    done = subprocess.run(command(case), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.strip())
     found: dict[str, object] = json.loads(done.stdout)

@@ -47,7 +47,7 @@ class Options:
     tolerances: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-8)
     """Tolerances to compare; the last is what the others are held against."""
     drops: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 0.0)
-    """Values of method.drop to compare, at the tightest tolerance; 0 is what the rest is held to."""
+    """Values of method.drop to compare, at the tightest tolerance; 0 is what others are held to."""
     workers: int = 2
     """Worker processes."""
     memory_limit: str = "4GiB"
@@ -148,7 +148,7 @@ def markdown(record: Record) -> str:
     for name in ("tolerance", "drop"):
         lines += [
             "",
-            f"| {name} | MAP | bits that differ from the tightest | outer iterations | CG, in all |",
+            f"| {name} | MAP | bits unlike the tightest | outer iterations | CG, in all |",
             "|---|---|---|---|---|",
             *(_line(row) for row in record[f"{name}s"]),
         ]

@@ -38,8 +38,8 @@ class _Options:
     """Codes to search in."""
     bits: int = 64
     """Bits a code."""
-    queries: int = 256
-    """Queries searched at once."""
+    queries: tuple[int, ...] = (1, 16, 64, 256)
+    """Queries searched at once, one number a batch that is measured."""
     top: int = 10
     """Rows to find for each query."""
     clusters: int = 20_000
@@ -68,29 +68,42 @@ def write_codes(path: Path, rows: int, bits: int, clusters: int, seed: int = 0) 
     return open_codes(path)
 
 
-def measure_exact(codes: CodeStore, mapped: CodeStore, options: _Options) -> dict[str, Any]:
-    """Seconds of IndexBinaryFlat in memory, and of search over codes on disk, for one batch."""
-    values = mapped.read(0, mapped.rows)
+def measure_exact(
+    codes: CodeStore, mapped: CodeStore, options: _Options
+) -> dict[str, dict[str, Any]]:
+    """Seconds of IndexBinaryFlat, and of search over codes on disk and in memory, a batch."""
+    held = codes.hold()
+    values = held.read(0, held.rows)
     flat = faiss.IndexBinaryFlat(codes.bits)
-    flat.add(np.ascontiguousarray(values))
-    queries = np.ascontiguousarray(values[:: max(1, codes.rows // options.queries)])
-    queries = queries[: options.queries]
-    sides: dict[str, Callable[[], NDArray[Any]]] = {
-        "faiss": lambda: flat.search(queries, options.top)[0],
-        "zarr": lambda: search_codes(codes, queries, options.top).distances,
-        "npy": lambda: search_codes(mapped, queries, options.top).distances,
-    }
-    seconds, cpu = _alternate(sides, options.repeats)
-    same = [bool((sides[name]() == sides["faiss"]()).all()) for name in ("zarr", "npy")]
+    flat.add(values)
+    batches = {}
+    for count in options.queries:
+        queries = np.ascontiguousarray(values[:: max(1, codes.rows // count)][:count])
+        sides: dict[str, Callable[[], NDArray[Any]]] = {
+            "faiss": lambda queries=queries: flat.search(queries, options.top)[0],
+            **{
+                name: lambda queries=queries, where=where: (
+                    search_codes(where, queries, options.top).distances
+                )
+                for name, where in (("zarr", codes), ("npy", mapped), ("memory", held))
+            },
+        }
+        batches[str(count)] = _compare(sides, count, options.repeats)
+    return batches
+
+
+def _compare(
+    sides: dict[str, Callable[[], NDArray[Any]]], queries: int, repeats: int
+) -> dict[str, Any]:
+    seconds, cpu = _alternate(sides, repeats)
+    others = [name for name in sides if name != "faiss"]
     return {
         "seconds": seconds,
         "cpu_seconds": cpu,
-        "queries_a_second": {name: len(queries) / value for name, value in seconds.items()},
-        "throughput_against_faiss": {
-            name: seconds["faiss"] / seconds[name] for name in ("zarr", "npy")
-        },
-        "cpu_against_faiss": {name: cpu["faiss"] / cpu[name] for name in ("zarr", "npy")},
-        "same_distances": all(same),
+        "queries_a_second": {name: queries / value for name, value in seconds.items()},
+        "throughput_against_faiss": {name: seconds["faiss"] / seconds[name] for name in others},
+        "cpu_against_faiss": {name: cpu["faiss"] / cpu[name] for name in others},
+        "same_distances": all(bool((sides[n]() == sides["faiss"]()).all()) for n in others),
     }
 
 
@@ -100,7 +113,7 @@ def measure_ivf(codes: CodeStore, folder: Path, options: _Options) -> dict[str, 
     path = export_codes(codes, folder / "ivf", "faiss-ivf", progress=on_console())
     built = time.perf_counter() - started
     record = json.loads((folder / "ivf.json").read_text(encoding="utf-8"))
-    queries = codes.read(0, options.queries)
+    queries = codes.read(0, max(options.queries))
     probes = [int(key) for key in record["recall"]]
     sides = {
         str(count): (lambda count=count: search_index(path, queries, 1, count).rows)
@@ -153,7 +166,6 @@ def main() -> None:
         figures: dict[str, Any] = {
             "rows": codes.rows,
             "bits": codes.bits,
-            "queries": options.queries,
             "top": options.top,
             "exact": measure_exact(codes, mapped, options),
             "query_seconds": measure_query(options),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.config import GraphConfig, TrainConfig
-from srch_dist.errors import SrchError
+from srch_dist.errors import TrainingError
 from srch_dist.graph.descent import descend
 from srch_dist.graph.exact import write_neighbours
 from srch_dist.graph.recall import recall_task
@@ -285,7 +285,7 @@ def _merge_partition(
     found = keep_nearest_columns(distances.reshape(high - low, -1), rows.reshape(high - low, -1), k)
     short = np.flatnonzero(found.rows[:, -1] < 0)
     if len(short):
-        raise SrchError(
+        raise TrainingError(
             f"{modality}: {len(short)} rows share their clusters with fewer than {k} others; "
             "raise graph.cluster_rows"
         )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.config import SolverConfig
-from srch_dist.errors import SrchError
+from srch_dist.errors import TrainingError
 from srch_dist.kernels import gradients as kernels
 from srch_dist.kernels.cascade import Cascade, SharedSpace
 from srch_dist.kernels.gradients import Coefficients, Parts, SharedSums, Vectors
@@ -75,7 +75,7 @@ def solve(
 
     Raises
     ------
-    SrchError : a column is not below the tolerance after ``options.max_iterations``.
+    TrainingError : a column is not below the tolerance after ``options.max_iterations``.
     """
     if len(systems) == 1:
         whole = execution.task_pair(
@@ -96,12 +96,12 @@ def solve(
             graph, systems, preconditioner, right, start, options
         )
     if not np.isfinite(coefficients.residual).all():
-        raise SrchError(
+        raise TrainingError(
             "the Z-step does not stay finite; bring method.lam and method.beta closer together"
         )
     if coefficients.active.any():
         worst = float(np.max(coefficients.residual))
-        raise SrchError(
+        raise TrainingError(
             f"the Z-step stands at a relative residual of {worst:.1e} after "
             f"{coefficients.iterations} iterations, above solver.tolerance "
             f"{options.tolerance:.1e}; raise solver.max_iterations, or lower method.lam / "

@@ -117,7 +117,17 @@ def read_rows(
         array, the chunk and its file.
     """
     path = locate(path)
-    array = open_array(path, whole=True)
+    return read_opened(path, open_array(path, whole=True), start, stop, columns)
+
+
+def read_opened(
+    path: Location,
+    array: zarr.Array[Any],
+    start: int = 0,
+    stop: int | None = None,
+    columns: slice = _ALL,
+) -> Array:
+    """`read_rows` of an array that `open_array` opened, ``whole``."""
     stop = array.shape[0] if stop is None else stop
     for place in _places(array, path, start, stop, columns):
         _check_chunk(array, path, place)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,17 +29,23 @@ class CodeStore:
     ----------
     path : a Zarr array, or a local .npy file, which is memory-mapped.
     modality : what was encoded; None where the file does not say.
+    values : all codes, mapped or in memory; None where each run is read from the Zarr array.
     """
 
     path: Location
     rows: int
     bits: int
     modality: str | None
+    values: Packed | None = field(default=None, repr=False, compare=False)
+
+    def hold(self) -> CodeStore:
+        """The same codes in memory, for many small searches: reading costs more than a few."""
+        return replace(self, values=np.array(self.read(0, self.rows)))
 
     def read(self, start: int, stop: int) -> Packed:
         """Codes of rows ``start`` … ``stop`` - 1."""
-        if _is_mapped(self.path):
-            return np.asarray(_map(self.path)[start:stop])
+        if self.values is not None:
+            return self.values[start:stop]
         return arrays.read_rows(self.path, start, stop)
 
     def read_scattered(self, rows: NDArray[np.int64]) -> Packed:
@@ -47,24 +53,30 @@ class CodeStore:
         outside = rows[(rows < 0) | (rows >= self.rows)]
         if len(outside):
             raise InputError(f"there is no row {outside[0]} in {self.path}; it has {self.rows}")
-        if _is_mapped(self.path):
-            return np.asarray(_map(self.path)[rows])
+        if self.values is not None:
+            return self.values[rows]
         return arrays.read_scattered(self.path, rows)
 
     def runs(self) -> Iterator[tuple[int, Packed]]:
         """(first row, codes) of runs of rows in order; one is read while another is worked on."""
-        width = self.bits // 8
-        step = max(1, _RUN_BYTES // width)
-        if not _is_mapped(self.path):
-            chunk = arrays.open_array(self.path).chunks[0]
-            step = max(1, step // chunk) * chunk
-        starts = range(0, self.rows, step)
+        step = max(1, _RUN_BYTES * 8 // self.bits)
+        if self.values is not None:
+            for start in range(0, self.rows, step):
+                yield start, self.values[start : start + step]
+            return
+        array = arrays.open_array(self.path, whole=True)
+        step = max(1, step // array.chunks[0]) * array.chunks[0]
+        ends = [(start, min(start + step, self.rows)) for start in range(0, self.rows, step)]
         with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(self.read, 0, min(step, self.rows))
-            for start in starts:
-                codes = ahead.result()
-                if start + step < self.rows:
-                    ahead = reader.submit(self.read, start + step, min(start + 2 * step, self.rows))
+            ahead: Future[Packed] | None = None
+            for (start, stop), after in zip_longest(ends, ends[1:]):
+                # The first is read here: with no second one there is no thread to start.
+                codes = (
+                    ahead.result() if ahead else arrays.read_opened(self.path, array, start, stop)
+                )
+                ahead = (
+                    reader.submit(arrays.read_opened, self.path, array, *after) if after else None
+                )
                 yield start, codes
 
 
@@ -79,9 +91,10 @@ def open_codes(path: str | Location) -> CodeStore:
     check_access(place)
     if not place.exists():
         raise StorageError(f"{place} does not exist; make codes with srch_dist.encode")
-    if _is_mapped(place):
-        codes = _map(place)
-        shape, kind, modality = codes.shape, codes.dtype, None
+    values: Packed | None = None
+    if isinstance(place, Path) and place.suffix == ".npy":
+        values = _map(place)
+        shape, kind, modality = values.shape, values.dtype, None
     else:
         array = arrays.open_array(place)
         shape, kind = array.shape, array.dtype
@@ -90,18 +103,15 @@ def open_codes(path: str | Location) -> CodeStore:
             raise StorageError(f"{place} is in {array.attrs['bitorder']} bit order, not little")
     if len(shape) != 2 or kind != np.uint8 or min(shape) < 1:
         raise StorageError(f"{place} is {shape} of {kind}; codes are uint8 (rows, bits / 8)")
-    if not _is_mapped(place) and (lost := arrays.missing_chunks(place)):
+    if values is None and (lost := arrays.missing_chunks(place)):
         raise StorageError(f"{place}: {lost} chunks are missing; encode again")
-    return CodeStore(place, shape[0], 8 * shape[1], None if modality is None else str(modality))
-
-
-def _is_mapped(path: Location) -> TypeGuard[Path]:
-    return isinstance(path, Path) and path.suffix == ".npy"
+    known = None if modality is None else str(modality)
+    return CodeStore(place, shape[0], 8 * shape[1], known, values)
 
 
 def _map(path: Path) -> Packed:
     try:
-        mapped: Packed = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped: Packed = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise StorageError(f"cannot read codes from {path}: {error}") from None
     return mapped

@@ -186,9 +186,14 @@ class RunDirectory(RunResults):
         """Degrees (n, modalities)."""
         return self.work / "degrees"
 
+    @property
+    def graph(self) -> Path:
+        """The folder of the edges of all partitions."""
+        return self.work / "graph"
+
     def edges(self, partition: int, kind: str) -> Path:
         """``indptr``, ``indices``, ``members`` or ``weights`` of a partition's rows."""
-        return self.work / "graph" / f"{partition:06d}" / kind
+        return self.graph / f"{partition:06d}" / kind
 
     def checkpoint(self, iteration: int, kind: str = "") -> Path:
         """The folder of an iteration, or an array (``codes``, ``z``) in it."""

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from manifests import build, process
 from moto.server import ThreadedMotoServer
+from test_training import make_pairs, train_here
 
+from srch_dist.encoding import encode_store
 from srch_dist.ingest import ingest_source
-from srch_dist.storage import s3
+from srch_dist.storage import arrays, s3
 from srch_dist.storage.features import open_store
 from srch_dist.storage.s3 import ENDPOINTS
 
@@ -105,6 +107,27 @@ def test_codes_go_to_the_bucket_and_checkpoints_do_not(tmp_path, bucket, endpoin
     there = {o.key: o.get()["Body"].read().decode() for o in bucket.objects.filter(Prefix="runs/")}
     expected = ["codes.zarr/c/0/0", "codes.zarr/zarr.json", "model.npz"]
     assert there == {f"runs/first/{name}": name for name in expected}
+
+
+def test_codes_of_all_rows_come_from_what_the_job_left_in_the_bucket(
+    tmp_path, bucket, endpoint, monkeypatch
+):
+    """The page's last command: model and features from the bucket, codes to it."""
+    for name, value in {**KEYS, "AWS_REGION": "eu-central-1", "S3_ENDPOINT_URL": endpoint}.items():
+        monkeypatch.setenv(name, value)
+    features = f"s3://{bucket.name}/paired.zarr"
+    np.savez(tmp_path / "pairs.npz", **make_pairs())
+    ingest_source(tmp_path / "pairs.npz", features)
+    trained = train_here(features, tmp_path / "runs" / "first", evaluate=False)
+    bucket.objects.filter(Prefix="runs/").delete()
+    done = run("upload", tmp_path, endpoint)
+    assert done.returncode == 0, done.stderr
+    there = encode_store(
+        f"s3://{bucket.name}/runs/first", features, "image", f"s3://{bucket.name}/codes.zarr"
+    )
+    here = encode_store(trained.run.path, features, "image", tmp_path / "codes.zarr")
+    assert str(there) == f"s3://{bucket.name}/codes.zarr"
+    np.testing.assert_array_equal(arrays.read_rows(there), arrays.read_rows(here))
 
 
 def test_what_cannot_be_copied_is_a_failure_of_the_container(tmp_path, bucket, endpoint):

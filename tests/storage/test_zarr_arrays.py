@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -78,6 +82,38 @@ def test_chunks_of_one_value_are_not_taken_for_missing(tmp_path, value):
     write(tmp_path / "a", np.full((12, 2), value, dtype=np.uint8))
     assert arrays.missing_chunks(tmp_path / "a") == 0
     assert (arrays.read_rows(tmp_path / "a") == value).all()
+
+
+def claim(path: Path, shape: list[int], chunks: list[int], written: int) -> None:
+    """An array of bytes whose metadata claim far more than the ``written`` chunks."""
+    arrays.create_array(path, (1, 1), 1, np.uint8)
+    file = path / "zarr.json"
+    metadata = json.loads(file.read_text())
+    metadata["shape"] = shape
+    metadata["chunk_grid"]["configuration"]["chunk_shape"] = chunks
+    file.write_text(json.dumps(metadata))
+    for number in range(written):
+        place = path / "c" / str(number)
+        place.mkdir(parents=True)
+        (place / "0").write_bytes(bytes(5))
+
+
+@pytest.mark.parametrize("written", [0, 3])
+@pytest.mark.parametrize(
+    ("shape", "chunks"),
+    [([10**12, 1], [1, 1]), ([10**12, 8], [10, 1]), ([10**18, 1], [1, 1]), ([3, 10**12], [1, 1])],
+)
+def test_counting_the_chunks_of_a_hostile_array_takes_next_to_nothing(
+    tmp_path, shape, chunks, written
+):
+    claim(tmp_path / "a", shape, chunks, written)
+    claimed = math.prod(-(-size // step) for size, step in zip(shape, chunks, strict=True))
+    tracemalloc.start()
+    started = time.process_time()
+    assert arrays.missing_chunks(tmp_path / "a") == claimed - written
+    assert time.process_time() - started < 1
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 def test_array_that_is_not_there_is_refused_by_name(tmp_path):

@@ -1,0 +1,129 @@
+"""`python -m pipelines.options.page`: writes docs/options.md, of the options and what was measured.
+
+Names, defaults and descriptions are those of `srch_dist.config`, effects those that
+`pipelines.options.run` found.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.options.cases import ABLATION, NOT_TRIED
+from pipelines.options.run import RESULTS
+from srch_dist.config import TrainConfig, build_config
+from srch_dist.option_help import option_texts
+
+README = Path(__file__).parents[2] / "README.md"
+PAGE = README.parent / "docs" / "options.md"
+_HEAD = """# Options
+
+Every option of `python -m srch_dist.train`, for a file (`--config run.yaml`) as for the command
+line (`--method.lam 5`, or nested in YAML). Written by `python -m pipelines.options.page`.
+
+The last column is what a value did on the shipped emoji set (1,525 pairs, 32 bits, preset
+`balanced`, mean of seeds 0 to {last}): the change of MAP over both directions from {base:.3f}, and
+the share of bits of the learned codes that came out otherwise. Another seed alone makes {seed}. The
+set is small and of one kind: take directions from it, not the last digit. `python -m
+pipelines.options.run` measures it anew; `python -m srch_dist.sweep` measures yours.
+"""
+_COLUMNS = ("option", "default", "what it does", "effect")
+
+
+def option_names(kind: Any = TrainConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Name of every option, and its description."""
+    texts = option_texts(kind)
+    for item in dataclasses.fields(kind):
+        section = item.default_factory
+        if isinstance(section, type) and dataclasses.is_dataclass(section):
+            yield from option_names(section, f"{item.name}.")
+        else:
+            yield f"{prefix}{item.name}", texts[item.name]
+
+
+def page(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The page, of the results of `pipelines.options.run`."""
+    (seed,) = results["seed"]
+    head = _HEAD.format(last=seed["seeds"] - 1, base=seed["map_base"], seed=_effect(seed))
+    sections: dict[str, list[str]] = {}
+    for name, description in option_names():
+        section = name.rpartition(".")[0] or "run"
+        cells = (f"`{name}`", _default(name), description, _effects(name, results))
+        row = " | ".join(cell.replace("|", "\\|") for cell in cells)
+        sections.setdefault(section, []).append(f"| {row} |")
+    rule = f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}"
+    tables = [f"\n## {name}\n\n{rule}\n" + "\n".join(rows) for name, rows in sections.items()]
+    return head + "\n".join(tables) + "\n"
+
+
+def _default(name: str) -> str:
+    """The default and, where it is another, that of the preset of the paper."""
+    balanced, paper = (_value(build_config({}, preset), name) for preset in ("balanced", "paper"))
+    if name == "preset" or balanced == paper:
+        return _shown(balanced)
+    return f"{_shown(balanced)}; `paper`: {_shown(paper)}"
+
+
+def _value(config: Any, name: str) -> Any:
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def _shown(value: Any) -> str:
+    return "–" if value is None else f"`{json.dumps(value).strip(chr(34))}`"
+
+
+def _effects(name: str, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    if name in NOT_TRIED:
+        return NOT_TRIED[name]
+    if name not in results:
+        found = [f"not measured yet (`python -m pipelines.options.run --only {name}`)"]
+    else:
+        found = [f"{_shown(record['value'])}: {_effect(record)}" for record in results[name]]
+        beside = results[name][0]["beside"]
+        if beside:
+            given = ", ".join(f"{option} {value}" for option, value in beside.items())
+            found[-1] += f" (beside {given})"
+    return "; ".join([*found, *_ablation(name)])
+
+
+def _ablation(name: str) -> list[str]:
+    """What the README's ablation has of an option: the mean of its five sets."""
+    label = ABLATION.get(name)
+    rows = (line.strip("| ").split(" | ") for line in README.read_text("utf-8").splitlines())
+    means = [row[-1] for row in rows if label is not None and row[0] == label]
+    return [f"on against off, five sets, 64 bits: {mean} MAP" for mean in means]
+
+
+def _effect(record: Mapping[str, Any]) -> str:
+    """What a value did, in words."""
+    if "error" in record:
+        return f"ends with “{record['error'].partition(':')[0]}”"
+    if record["differing_bits"] == 0:
+        parts = ["the same codes"]
+    else:
+        parts = [f"{record['map'] - record['map_base']:+.3f} MAP".replace("-", "−")]
+        if record["differing_bits"] is not None:
+            parts.append(f"{record['differing_bits']:.1%} of bits".replace("%", " %"))
+    for key, text, least in (
+        ("graph_recall", "{:.3f} recall of the graph instead of {:.3f}", 0.0005),
+        ("iterations", "{:g} iterations instead of {:g}", 1),
+        ("cg_iterations", "{:.0f} CG iterations instead of {:.0f}", 20),
+    ):
+        if abs(record[key] - record[f"{key}_base"]) >= least:
+            parts.append(text.format(record[key], record[f"{key}_base"]))
+    return ", ".join(parts)
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
