@@ -14,6 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from srch_dist.errors import InputError
+from srch_dist.storage import text_codec  # noqa: F401  (text is read through it)
 
 _KINDS = "fiubcUT"
 # Codecs of Zarr v2 that turn a chunk into Python objects: pickle runs code when it is read.

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
-from srch_dist.errors import StorageError
+from srch_dist.errors import InputError, StorageError
 from srch_dist.storage import arrays, locations
+from srch_dist.storage.foreign import ForeignZarr
 
 
 def write(path: Path, values: np.ndarray, chunk_rows: int = 4) -> None:
@@ -153,3 +155,24 @@ def test_local_paths_and_file_urls_are_places(location, expected):
 def test_other_places_are_refused(location):
     with pytest.raises(StorageError):
         locations.local_path(location)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_text_that_claims_more_items_than_it_has_bytes_takes_no_memory(tmp_path, version):
+    path = tmp_path / "a.zarr"
+    array = zarr.create_array(
+        path, shape=(3,), chunks=(3,), dtype=np.dtypes.StringDType(), zarr_format=version,
+        compressors=None,
+    )  # fmt: skip
+    array[:] = np.array(["a", "ß", ""], np.dtypes.StringDType())
+    source = ForeignZarr(path)
+    assert source.read("a", 0, 3).tolist() == ["a", "ß", ""]
+    chunk = path / ("c/0" if version == 3 else "0")
+    chunk.write_bytes((1 << 28).to_bytes(4, "little") + chunk.read_bytes()[4:])
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="says that it holds 268435456 texts in 19 bytes"):
+            source.read("a", 0, 3)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
