@@ -21,9 +21,9 @@ SECONDS = 60  # 30 on two idle cores
 
 
 def code_lines() -> list[str]:
-    text = README.read_text(encoding="utf-8").replace("\\\n", "")
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
+    blocks = re.findall(r"^```sh\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line.strip()]
 
 
 def commands() -> list[str]:
@@ -106,8 +106,9 @@ def test_every_command_uses_options_that_the_parser_knows(line, monkeypatch, cap
         raise Parsed
 
     monkeypatch.setattr(module, work, stop)
-    if hasattr(module, "connect"):
-        monkeypatch.setattr(module, "connect", stop)
+    for first in ("connect", *(("open_run", "open_store") if "s3://" in line else ())):
+        if hasattr(module, first):
+            monkeypatch.setattr(module, first, stop)
     # Nothing answers there, so that no line looks for its bucket elsewhere.
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises((Parsed, SystemExit)) as end:

@@ -25,10 +25,10 @@ Every option of `python -m srch_dist.train`, for a file (`--config run.yaml`) as
 line (`--method.lam 5`, or nested in YAML). Written by `python -m pipelines.options.page`.
 
 The last column is what a value did on the shipped emoji set (1,525 pairs, 32 bits, preset
-`balanced`, mean of seeds 0 to {last}): the change of MAP over both directions from {base:.3f}, and
-the share of bits of the learned codes that came out otherwise. Another seed alone makes {seed}. The
-set is small and of one kind: take directions from it, not the last digit. `python -m
-pipelines.options.run` measures it anew; `python -m srch_dist.sweep` measures yours.
+`balanced`, number of seeds: {seeds}): the change of MAP over both directions from {base:.3f}, and
+the share of bits of the learned codes that came out otherwise. Another seed alone makes this:
+{seed}. The set is small and of one kind: take directions from it, and no difference that a seed
+makes too. `python -m pipelines.options.run` measures it anew, `python -m srch_dist.sweep` yours.
 """
 _COLUMNS = ("option", "default", "what it does", "effect")
 
@@ -47,7 +47,7 @@ def option_names(kind: Any = TrainConfig, prefix: str = "") -> Iterator[tuple[st
 def page(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The page, of the results of `pipelines.options.run`."""
     (seed,) = results["seed"]
-    head = _HEAD.format(last=seed["seeds"] - 1, base=seed["map_base"], seed=_effect(seed))
+    head = _HEAD.format(seeds=seed["seeds"], base=seed["map_base"], seed=_effect(seed))
     sections: dict[str, list[str]] = {}
     for name, description in option_names():
         section = name.rpartition(".")[0] or "run"
