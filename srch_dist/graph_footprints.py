@@ -36,11 +36,11 @@ _SYSTEM_TILE_BYTES = 64
 # A row while rows are aggregated: its pieces of a hierarchy, and what becomes of them, over all
 # levels. An edge of a zone meanwhile, as the block has it, as the zone does, and as it is matched.
 _PIECE_BYTES, _CASCADE_BYTES, _ZONE_EDGE_BYTES = 54, 44, 84
-# A row where there are several zones. What is left of a zone: up to four edges and half a node a
-# row. In the one task that takes what is left of all: up to one edge and half a node a row, what
-# matching takes, and the levels above, whole and split. Measured on a clustered graph of 26 ends
-# of edges a row in zones of 65,536 rows, whose ends cut a third of the edges.
-_LEFT_BYTES, _REST_BYTES = 70, 170
+# A row where there are several zones. What is left of a zone, and of that what is numbered anew. In
+# the one task that takes what is left of all: up to two edges and half a node a row, what matching
+# takes, and the levels above, whole and split. Measured on a clustered graph of 27 ends of edges a
+# row in zones of 65,536 rows, whose ends cut a third of the edges.
+_LEFT_BYTES, _NUMBERED_BYTES, _REST_BYTES = 120, 50, 220
 # Slots of the aggregates that blocks share, a row where there are several zones, and a row of a
 # zone that is cut (measured on the same graph). Vectors of the slots' values in the one task that
 # adds them up, before and after; those of a block.
@@ -141,8 +141,9 @@ def solve_bytes(sizes: Sizes) -> int:
         if sizes.rows > ZONE_ROWS:
             left = task.hold(_LEFT_BYTES * rows)
             task.pass_by(int(zone * _ZONE_EDGE_BYTES))
-            task.pass_by(_REST_BYTES * sizes.rows)
+            task.pass_by(_NUMBERED_BYTES * rows + 8 * sizes.rows)
             task.release(left)
+            task.pass_by(_REST_BYTES * sizes.rows)
         task.hold(_CASCADE_BYTES * rows)
         task.release(pieces)
         shared = shared_bytes(sizes)

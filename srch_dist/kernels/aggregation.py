@@ -34,7 +34,7 @@ _STRONG = 1e-3
 _AMONG = 0.5
 # A matching after which more than this share of the tied nodes is left is the last; in a zone,
 # where what most of them belong to is elsewhere, what remains would join what it hardly knows.
-_SHRINK, _ZONE_SHRINK = 0.98, 0.8
+_SHRINK, _ZONE_SHRINK = 0.95, 0.8
 # Below this share of its diagonal, what ties an aggregate to others asks for no coarse unknown.
 _TIED = 1e-2
 
@@ -170,7 +170,7 @@ def match_nodes(nodes: Nodes, end: np.ufunc = np.maximum) -> tuple[IntArray, int
     """
     count = len(nodes)
     i, j, strength, top = _strong_edges(nodes, end)
-    among = strength >= _AMONG * np.maximum(top[i], top[j])
+    among = strength >= _AMONG * top[j]
     leader, free = _pair_up(count, i[among], j[among], strength[among])
     joins = free[i] & ~free[j] & (strength >= top[i])
     leader[i[joins]] = leader[j[joins]]
@@ -180,28 +180,34 @@ def match_nodes(nodes: Nodes, end: np.ufunc = np.maximum) -> tuple[IntArray, int
 
 
 def _strong_edges(nodes: Nodes, end: np.ufunc) -> tuple[NDArray[Any], NDArray[Any], Row, Row]:
-    """Edges between nodes that are felt, row by row, and the strongest (m,) of each node.
+    """Edges between nodes that are among the strongest of their start, row by row.
 
-    Edges are both ends (edges,) and strengths (edges,); the strongest may lead elsewhere.
+    They are both ends (edges,) and strengths (edges,), with the strength (m,) of the strongest
+    edge of each node, which may lead elsewhere.
     """
-    coupling, diagonal = nodes.coupling, np.concatenate([nodes.diagonal, nodes.outer])
     top = np.zeros(len(nodes))
     found = []
-    # Some rows at a time: edges are what takes memory.
+    # Some rows at a time, and of these the strongest alone: edges are what takes memory.
     for tile in row_tiles(len(nodes)):
-        part = slice(coupling.indptr[tile.start], coupling.indptr[tile.stop])
-        i, j, weights = _starts_of(coupling, tile), coupling.indices[part], coupling.data[part]
-        felt = (weights > _STRONG * end(diagonal[i], diagonal[j])) & (i != j)
-        i, j = i[felt], j[felt]
-        strength = weights[felt] / np.maximum(diagonal[i], diagonal[j])
-        strength *= 1 + 1e-6 * _hash_pairs(np.minimum(i, j), np.maximum(i, j))
+        i, j, strength = _felt_edges(nodes, end, tile)
         starts = _run_starts(i)
         if len(i):
             top[i[starts]] = np.maximum.reduceat(strength, starts)
-        inside = j < len(nodes)
-        found.append((i[inside], j[inside], strength[inside]))
+        kept = (j < len(nodes)) & (strength >= _AMONG * top[i])
+        found.append((i[kept], j[kept], strength[kept]))
     i, j, strength = (np.concatenate(column) for column in zip(*found, strict=True))
     return i, j, strength, top
+
+
+def _felt_edges(nodes: Nodes, end: np.ufunc, rows: slice) -> tuple[NDArray[Any], NDArray[Any], Row]:
+    """Ends (edges,) and strengths (edges,) of the edges of some nodes that are felt."""
+    coupling, diagonal = nodes.coupling, np.concatenate([nodes.diagonal, nodes.outer])
+    part = slice(coupling.indptr[rows.start], coupling.indptr[rows.stop])
+    i, j, weights = _starts_of(coupling, rows), coupling.indices[part], coupling.data[part]
+    felt = (weights > _STRONG * end(diagonal[i], diagonal[j])) & (i != j)
+    i, j = i[felt], j[felt]
+    strength = weights[felt] / np.maximum(diagonal[i], diagonal[j])
+    return i, j, strength * (1 + 1e-6 * _hash_pairs(np.minimum(i, j), np.maximum(i, j)))
 
 
 def _starts_of(coupling: scipy.sparse.csr_array, rows: slice) -> NDArray[Any]:

@@ -24,8 +24,8 @@ ZONE_ROWS = 1 << 18
 # A zone stops where it has fewer nodes than this share of its rows.
 _LEFT = 8
 # Between what is left, an edge below this share of an end's diagonal is no longer looked at, so
-# that a node has 50 at most. An edge to a row elsewhere may be one of several to the same node.
-_WEAK, _WEAK_PART = 2e-2, 2e-3
+# that a node has 70 at most. An edge to a row elsewhere may be one of several to the same node.
+_WEAK, _WEAK_PART = 1.4e-2, 3e-3
 
 
 @dataclass(frozen=True)
