@@ -17,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from srch_dist.beginning import Shared
 from srch_dist.cluster import Cluster, Demands, connect, tls_files
 from srch_dist.config import (
     TrainConfig,
@@ -30,6 +31,7 @@ from srch_dist.errors import ConfigError, InputError, PlanError, TrainingError
 from srch_dist.grid import Combination, Grid, combine
 from srch_dist.planning import check_memory, draft_plan
 from srch_dist.progress import Progress, silent, without_tables
+from srch_dist.run_data import choose_rows, shipped_store
 from srch_dist.storage import arrays
 from srch_dist.storage.documents import read_json, write_json
 from srch_dist.storage.features import FeatureStore, open_store
@@ -37,7 +39,7 @@ from srch_dist.storage.locations import local_path, locate
 from srch_dist.storage.lock import hold_lock
 from srch_dist.storage.run import RunDirectory
 from srch_dist.sweep_results import Row, make_row, write_results
-from srch_dist.training import Shared, choose_rows, prepare_run, shipped_store, train_model
+from srch_dist.training import prepare_run, train_model
 
 
 def sweep_options(

@@ -3,63 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from srch_dist import execution
-from srch_dist.algorithm import learn_codes
-from srch_dist.baseline import fit_baseline
+from srch_dist.beginning import Shared, begin
 from srch_dist.cluster import Cluster, Demands, connect, tls_files
 from srch_dist.conclusion import present_run, score_run
 from srch_dist.config import TrainConfig, check_config
-from srch_dist.errors import (
-    ConfigError,
-    InputError,
-    PlanError,
-    StorageError,
-    WorkersKilledError,
-)
-from srch_dist.evaluation import has_queries
-from srch_dist.fitting import finish_codes
-from srch_dist.forecast import forecast
-from srch_dist.graph import GraphReport
-from srch_dist.ingest import ingest_source
-from srch_dist.kernels.bits import hash_rows
-from srch_dist.kernels.edges import modality_weights
-from srch_dist.plan_report import plan_record, plan_table
-from srch_dist.planning import Plan, check_disk, check_memory, compiled_bytes, draft_plan
-from srch_dist.preparation import Statistics, write_sample
+from srch_dist.errors import ConfigError, InputError, PlanError, WorkersKilledError
+from srch_dist.learning import learn_run, set_up
+from srch_dist.planning import Plan
 from srch_dist.progress import Progress, silent
-from srch_dist.rates import Rates
-from srch_dist.resuming import (
-    data_record,
-    memory_advice,
-    refuse_other_data,
-    resume_features,
-    resume_graph,
-    verify_run,
-)
-from srch_dist.sharing import share_stages, shared_partition_rows
+from srch_dist.resuming import memory_advice
+from srch_dist.run_data import choose_rows, shipped_store
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
 from srch_dist.storage.holding import HeldRun, hold_run
 from srch_dist.storage.locations import local_path, locate
-from srch_dist.storage.model import save_model
 from srch_dist.storage.object_lock import hold_place
 from srch_dist.storage.publishing import find_published, publish_run
 from srch_dist.storage.run import RunDirectory, RunResults, open_run
-
-# So that the held-out rows are not those drawn from the same seed for something else.
-_STREAM = 0x0B5E
-_CODE_ROWS = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,20 +44,6 @@ class Trained:
     store: FeatureStore
     reason: str
     evaluation: dict[str, Any] | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Shared:
-    """What runs of one sweep have in common.
-
-    Attributes
-    ----------
-    cluster : that the caller is connected to.
-    base : run whose features and graph are taken, as of `prepare_run`; None to make them anew.
-    """
-
-    cluster: Cluster
-    base: RunDirectory | None = None
 
 
 def train_model(
@@ -141,9 +94,9 @@ def prepare_run(
     if config.data is None or config.out is None:
         raise ConfigError("a run that is shared needs data and out")
     with hold_run(config.out, config) as held:
-        begun = _begin(open_store(config.data), held, config, shared, progress)
+        begun = begin(open_store(config.data), held, config, shared, progress)
         with _advised(begun.plan):
-            _set_up(begun, progress, execution.Spent())
+            set_up(begun, progress, execution.Spent())
     return held.run
 
 
@@ -161,9 +114,9 @@ def _train_in(
             try:
                 store = store or shipped_store(run.path)
                 if not held.finished:
-                    begun = _begin(store, held, config, given, progress)
+                    begun = begin(store, held, config, given, progress)
                     with _advised(begun.plan):
-                        _learn(begun, progress)
+                        learn_run(begun, progress)
             except (ConfigError, InputError, PlanError):
                 if held.new:
                     run.discard()
@@ -222,18 +175,6 @@ def _surroundings(
         yield Shared(cluster)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Begun:
-    """A run whose rows are chosen and whose work is planned."""
-
-    held: HeldRun
-    store: FeatureStore
-    config: TrainConfig
-    shared: Shared
-    plan: Plan
-    held_out: int
-
-
 @contextmanager
 def _advised(plan: Plan) -> Iterator[None]:
     """Tell one whose workers are killed what was planned."""
@@ -241,257 +182,3 @@ def _advised(plan: Plan) -> Iterator[None]:
         yield
     except WorkersKilledError as error:
         raise WorkersKilledError(f"{error}; {memory_advice(plan)}") from None
-
-
-def _begin(
-    store: FeatureStore,
-    held: HeldRun,
-    config: TrainConfig,
-    shared: Shared,
-    progress: Progress,
-) -> _Begun:
-    """Choose the rows and plan the work, or hold what is there against data and checksums."""
-    run, base = held.run, shared.base
-    rows, queries = choose_rows(store, config)
-    dims = ", ".join(f"{g} {d}" for g, d in store.modalities.items())
-    progress.note(
-        f"{len(rows)} pairs of {store.path}: {dims}; {config.bits} bits, preset {config.preset}; "
-        f"run {run.path}"
-    )
-    _note_unused(store, rows, queries, config, progress)
-    stages = run.stages(config)
-    begun = stages.find("rows")
-    if begun is not None:
-        refuse_other_data(run, store, begun.values)
-        # Its arrays are cut like this, whatever is asked for now.
-        config = dataclasses.replace(config, partition_rows=begun.values["partition_rows"])
-    elif base is not None:
-        config = dataclasses.replace(config, partition_rows=shared_partition_rows(base))
-    plan = _make_plan(len(rows), store, run, config, shared.cluster, progress)
-    if begun is None:
-        _write_rows(run, plan, rows, queries)
-        values = {**data_record(store), "partition_rows": plan.partition_rows}
-        stages.commit("rows", values, {})
-    if base is not None:
-        share_stages(base, run, config)
-    if begun is not None:
-        verify_run(run, plan, config, progress)
-    return _Begun(held, store, config, shared, plan, len(queries))
-
-
-def _make_plan(
-    rows: int,
-    store: FeatureStore,
-    run: RunDirectory,
-    config: TrainConfig,
-    cluster: Cluster,
-    progress: Progress,
-    degree: float | None = None,
-) -> Plan:
-    """Plan the run, show and save the plan, and refuse what does not fit.
-
-    Once the graph is built, its ``degree`` replaces the largest that it could have had.
-    """
-    plan = draft_plan(
-        rows,
-        store.modalities,
-        config,
-        cluster.workers,
-        cluster.memory_limit,
-        cluster.restarts,
-        degree,
-    )
-    costs = forecast(plan, dict(store.modalities), config, Rates())
-    if degree is None:
-        progress.show(plan_table(plan, costs, timed=False))
-        check_memory(plan)
-        check_disk(plan, str(run.path), shutil.disk_usage(run.path).free)
-        run.write_plan(plan_record(plan, costs))
-    else:
-        run.write_plan({**plan_record(plan, costs), "before_the_graph": run.plan()})
-    return plan
-
-
-def choose_rows(
-    store: FeatureStore, config: TrainConfig
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers to train on and to hold out, ascending.
-
-    Raises
-    ------
-    InputError : too few rows or modalities for the graph, or queries asked for twice.
-    """
-    if len(store.modalities) < 2:
-        raise InputError(f"{store.path} has one modality; at least two are needed")
-    rows = np.arange(store.rows)
-    queries = rows[:0]
-    if config.queries:
-        if "split" in store.side:
-            raise InputError(
-                f"{store.path} has a split, whose rows of split 1 are the queries; "
-                "leave --queries out"
-            )
-        if config.rows == "all":
-            raise InputError("--queries holds rows out, --rows all trains on every row; drop one")
-        if config.queries >= store.rows:
-            raise InputError(
-                f"--queries {config.queries} of {store.rows} rows leaves none to train"
-            )
-        keys = hash_rows(config.seed ^ _STREAM, rows)
-        queries = np.sort(np.argpartition(keys, config.queries)[: config.queries])
-        rows = np.setdiff1d(rows, queries)
-    elif config.rows == "train" and "split" in store.side:
-        rows = np.flatnonzero(store.read("split") == 0)
-    if len(rows) <= config.graph.k:
-        raise InputError(
-            f"{len(rows)} rows to train on, but each needs graph.k = {config.graph.k} neighbours "
-            "besides itself; lower graph.k or bring more rows"
-        )
-    return rows, queries
-
-
-def _set_up(
-    begun: _Begun, progress: Progress, spent: execution.Spent
-) -> tuple[Statistics, GraphReport]:
-    """Features and graph, as far as they are not there."""
-    held, plan, config = begun.held, begun.plan, begun.config
-    _note_narrow(begun.store, config, progress)
-    with spent.of("features"):
-        statistics = resume_features(begun.store, held.run, plan, config, progress)
-    held.lock.check()
-    with spent.of("graph"):
-        graph = resume_graph(held.run, tuple(begun.store.modalities), plan, config, progress)
-    held.lock.check()
-    _note_graph(graph, statistics, progress)
-    searched = begun.shared.base is None and compiled_bytes(plan.methods, False)
-    if searched and begun.shared.cluster.restarts:
-        execution.restart_workers()
-    return statistics, graph
-
-
-def _learn(begun: _Begun, progress: Progress) -> None:
-    """Everything from features to a finished run directory, as far as it is not done."""
-    held, store, config = begun.held, begun.store, begun.config
-    run, modalities = held.run, tuple(store.modalities)
-    spent = execution.Spent()
-    statistics, graph = _set_up(begun, progress, spent)
-    degree = sum(report.mean_degree for report in graph.modalities.values())
-    plan = _make_plan(begun.plan.rows, store, run, config, begun.shared.cluster, progress, degree)
-    with spent.of("training"):
-        stages = run.stages(config)
-        if uses_sample(config) and stages.find("sample") is None:
-            write_sample(run, modalities, config.method.anchors)
-            stages.commit("sample", {}, {})
-        weights = choose_weights(graph, config)
-        learned = learn_codes(run, plan, statistics, weights, config, progress, held.lock.check)
-    progress.note(f"stopped: {learned.reason}")
-    with spent.of("model"):
-        model, condensed = finish_codes(
-            run, plan, learned, statistics, weights, store, config, progress
-        )
-        held.lock.check()
-        save_model(run.model, model)
-    if _wants_baseline(run, store, config):
-        with spent.of("baseline"):
-            baseline = fit_baseline(run, plan, statistics, config, progress)
-            save_model(run.baseline, baseline)
-    run.finish(
-        {
-            "reason": learned.reason,
-            "iterations": learned.iteration,
-            "store": dict(store.checksums),
-            "rows": plan.rows,
-            "modalities": dict(begun.store.modalities),
-            "held_out": begun.held_out,
-            "partitions": len(plan.partitions),
-            "blocks": len(plan.blocks),
-            "precision": plan.dtype.name,
-            "weights": weights,
-            "condensed": condensed,
-            "zero_rows": dict(statistics.zero_rows),
-            "graph": dataclasses.asdict(graph),
-            "seconds": spent.seconds,
-            "peak_memory": spent.peak(),
-            "stage_peaks": spent.peaks,
-        }
-    )
-
-
-def _wants_baseline(run: RunDirectory, store: FeatureStore, config: TrainConfig) -> bool:
-    """Whether the baseline is going to be scored; CCA is of two modalities."""
-    scored = config.evaluate and "labels" in store.side and has_queries(run, store)
-    return config.baseline and scored and len(store.modalities) == 2
-
-
-def uses_sample(config: TrainConfig) -> bool:
-    """Whether a fixed sample of rows is needed: as anchors, or to learn a rotation or a frame."""
-    method = config.method
-    return method.rotate or method.encoder == "anchors" or method.directions > 0
-
-
-def choose_weights(graph: GraphReport, config: TrainConfig) -> dict[str, float]:
-    """How far each modality is trusted, by name; the weights sum to the number of modalities."""
-    if config.method.weights == "equal":
-        return dict.fromkeys(graph.modalities, 1.0)
-    shares = np.array([report.mutual for report in graph.modalities.values()])
-    return dict(zip(graph.modalities, modality_weights(shares).tolist(), strict=True))
-
-
-def shipped_store(folder: Path) -> FeatureStore:
-    """The emoji pairs of the package as a feature store in a folder, such as a run directory."""
-    path = folder / "emoji.zarr"
-    with suppress(StorageError):  # not there, or not finished by a run that was killed
-        return open_store(path)
-    arrays.remove(path)
-    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
-        return ingest_source(source, path)
-
-
-def _write_rows(
-    run: RunDirectory, plan: Plan, rows: NDArray[np.int64], queries: NDArray[np.int64]
-) -> None:
-    for path, values, chunk in (
-        (run.rows, rows, plan.partition_rows),
-        (run.queries, queries, _CODE_ROWS),
-    ):
-        arrays.remove(path)
-        if len(values):
-            arrays.create_array(path, values.shape, chunk, np.int64)
-            arrays.write_rows(path, 0, values)
-
-
-def _note_unused(
-    store: FeatureStore,
-    rows: NDArray[np.int64],
-    queries: NDArray[np.int64],
-    config: TrainConfig,
-    progress: Progress,
-) -> None:
-    """Say how many rows are neither trained on nor queries: splits other than 0 and 1."""
-    if "split" in store.side and config.rows == "train":
-        queries = np.flatnonzero(store.read("split") == 1)
-    unused = store.rows - len(rows) - len(queries)
-    if unused > 0 and config.rows == "train":
-        progress.note(f"warning: {unused} rows have a split other than 0 and 1 and are not used")
-
-
-def _note_narrow(store: FeatureStore, config: TrainConfig, progress: Progress) -> None:
-    for g, dims in store.modalities.items():
-        if config.loop_bits > dims:
-            progress.note(
-                f"warning: {g} has {dims} dimensions, fewer than the loop's "
-                f"{config.loop_bits} bits; its projection has orthonormal columns instead of rows"
-            )
-
-
-def _note_graph(graph: GraphReport, statistics: Statistics, progress: Progress) -> None:
-    for g, report in graph.modalities.items():
-        method = report.method
-        if method == "partitioned":
-            method += f" into {report.clusters} clusters with overlap {report.overlap}"
-        progress.note(
-            f"graph {g}: {method}, recall {report.recall:.3f}, {report.edges} edges, "
-            f"mean degree {report.mean_degree:.1f}, isolated {report.isolated}, rows with a "
-            f"duplicate {report.duplicates}, zero rows {statistics.zero_rows[g]}"
-        )
-    progress.note(f"graph of all modalities: components {graph.components}")

@@ -44,12 +44,12 @@ def made(monkeypatch):
 
         monkeypatch.setattr(module, name, counted)
 
+    import srch_dist.learning
     import srch_dist.resuming
-    import srch_dist.training
 
     counting(srch_dist.resuming, "set_graph")
     counting(srch_dist.resuming, "prepare_features")
-    counting(srch_dist.training, "learn_codes")
+    counting(srch_dist.learning, "learn_codes")
     return counts
 
 
@@ -131,12 +131,12 @@ def test_an_interrupted_sweep_goes_on(store, tmp_path, monkeypatch, made, stop):
     whole = sweep(store.path, tmp_path / "whole", grid, "paper")
     for name in made:
         made[name] = 0
+    import srch_dist.learning
     import srch_dist.sharing
-    import srch_dist.training
 
     module, name, calls = {
         "graph": (srch_dist.sharing, "_link", 3),  # in the midst of taking the graph over
-        "loop": (srch_dist.training, "finish_codes", 2),
+        "loop": (srch_dist.learning, "finish_codes", 2),
         "between": (srch_dist.sweeping, "_prepare", 2),
     }[stop]
     inner, left = getattr(module, name), [calls]
@@ -209,16 +209,16 @@ def test_other_options_or_data_in_the_same_folder_are_refused(store, tmp_path):
 
 
 def test_a_combination_that_fails_is_a_row_and_the_others_go_on(store, tmp_path, monkeypatch):
-    import srch_dist.training
+    import srch_dist.learning
 
-    inner = srch_dist.training.finish_codes
+    inner = srch_dist.learning.finish_codes
 
     def failing(run, plan, learned, statistics, weights, store, config, progress):
         if config.method.lam == 3:
             raise TrainingError("the codes collapsed")
         return inner(run, plan, learned, statistics, weights, store, config, progress)
 
-    monkeypatch.setattr(srch_dist.training, "finish_codes", failing)
+    monkeypatch.setattr(srch_dist.learning, "finish_codes", failing)
     rows = sweep(store.path, tmp_path / "s", ["method.lam=1,3,10"])
     assert [row["error"] for row in rows] == [None, "the codes collapsed", None]
     assert [row["map"] is None for row in rows] == [False, True, False]

@@ -22,10 +22,11 @@ from srch_dist.cluster import Cluster
 from srch_dist.config import build_config, load_config
 from srch_dist.errors import InputError, PlanError, SrchError, StorageError
 from srch_dist.ingest import ingest_source
+from srch_dist.run_data import choose_rows
 from srch_dist.storage.features import FeatureStore
 from srch_dist.storage.model import load_model
 from srch_dist.storage.run import open_run
-from srch_dist.training import Trained, choose_rows, train_model
+from srch_dist.training import Trained, train_model
 
 ROWS, DIMS = 90, {"image": 20, "text": 12}
 

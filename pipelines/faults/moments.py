@@ -48,7 +48,7 @@ CLIENT_MOMENTS = {
     "stage": ["srch_dist.storage.stages:Stages.commit"],
     "column group": ["srch_dist.storage.run:RunDirectory.commit_column_group"],
     "commit": ["srch_dist.storage.run:RunDirectory.commit"],
-    "model": ["srch_dist.training:save_model"],
+    "model": ["srch_dist.learning:save_model"],
     "finish": ["srch_dist.storage.run:RunDirectory.finish"],
 }
 
