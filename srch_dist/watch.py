@@ -73,7 +73,7 @@ class Watch:
             hung: dict[str, tuple[str, bool]] = self._client.run_on_scheduler(
                 _hung_workers, self._client.id, limit
             )
-        except (ImportError, ValueError):  # a scheduler without this package, or without pickle
+        except (ImportError, AttributeError, ValueError):  # without this package, or pickle
             return
         for address, (key, watched) in hung.items():
             self._hung[key] += 1

@@ -84,7 +84,9 @@ def ingest_source(
             surveys = _write_all(opened, layout, label, writer, scratch, progress)
             progress.show(survey_table(layout.rows, surveys, layout.modalities))
             check()
-            return writer.finish(attributes)
+            # An ingest that is killed before it is whole is gone on with, and counts them again.
+            hashes = [_hashes(scratch, name) for name in surveys]
+            return writer.finish(attributes, hashes)
         except InputError:
             writer.discard()
             raise
@@ -98,6 +100,10 @@ def _beside(place: Location) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="srch-dist-") as folder:
         yield Path(folder)
+
+
+def _hashes(scratch: Path, name: str) -> Path:
+    return scratch / f".hashes-{name}"
 
 
 def _write_all(
@@ -117,7 +123,7 @@ def _write_all(
             if written:
                 progress.note(f"{name}: going on from row {written}")
                 stage.advance(-(-written // writer.rows_per_chunk))
-            survey, hashes = None, scratch / f".hashes-{name}"
+            survey, hashes = None, _hashes(scratch, name)
             if name in layout.modalities:
                 shape, dtype = source.specs()[array]
                 survey = Survey(**writer.state.get(name, {"dims": shape[1], "dtype": str(dtype)}))
@@ -138,8 +144,6 @@ def _write_all(
                 )
             if survey is not None:
                 survey.finish(hashes)
-    for name in surveys:
-        (scratch / f".hashes-{name}").unlink(missing_ok=True)
     return surveys
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,11 @@ class FeatureWriter:
         if isinstance(self.path, Path):
             self._keep_journal()
 
-    def finish(self, attributes: Mapping[str, Any]) -> FeatureStore:
-        """Commit: the store is whole once its manifest is in the group's attributes."""
+    def finish(self, attributes: Mapping[str, Any], scratch: Iterable[Path] = ()) -> FeatureStore:
+        """Commit: the store is whole once its manifest is in the group's attributes.
+
+        Files of ``scratch``, without which it could not have been gone on with, are removed then.
+        """
         group = zarr.open_group(zarr_store(self.path), mode="r+")
         rows = self._specs[self._modalities[0]][0][0]
         with writing(self.path):
@@ -148,7 +151,9 @@ class FeatureWriter:
                     },
                 }
             )
-        # Only now: without it, and not yet whole, the store could not be gone on with.
+        for file in scratch:
+            file.unlink(missing_ok=True)
+        # Last of all: with it, the same command cleans up where this one is killed here.
         if self._fingerprint is not None:
             (self.path / _JOURNAL).unlink(missing_ok=True)
         return open_store(self.path)

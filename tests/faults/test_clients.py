@@ -59,6 +59,7 @@ def test_killed_ingest_leaves_no_store_and_goes_on(tmp_path, moment, call):
     assert done.returncode == 0, done.stderr
     clean = ingest_source(tmp_path / "pairs.npz", tmp_path / "clean.zarr", rows_per_chunk=20)
     assert open_store(tmp_path / "a.zarr").checksums == clean.checksums
+    assert not list((tmp_path / "a.zarr").glob(".*"))
 
 
 @pytest.mark.fault("SIGINT or SIGTERM of the client, then its own line", "survived")
