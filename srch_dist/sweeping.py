@@ -30,6 +30,7 @@ from srch_dist.errors import ConfigError, InputError, PlanError, TrainingError
 from srch_dist.grid import Combination, Grid, combine
 from srch_dist.planning import check_memory, draft_plan
 from srch_dist.progress import Progress, silent, without_tables
+from srch_dist.row_choice import choose_rows, shipped_store
 from srch_dist.storage import arrays
 from srch_dist.storage.documents import read_json, write_json
 from srch_dist.storage.features import FeatureStore, open_store
@@ -37,7 +38,7 @@ from srch_dist.storage.locations import local_path, locate
 from srch_dist.storage.lock import hold_lock
 from srch_dist.storage.run import RunDirectory
 from srch_dist.sweep_results import Row, make_row, write_results
-from srch_dist.training import Shared, choose_rows, prepare_run, shipped_store, train_model
+from srch_dist.training import Shared, prepare_run, train_model
 
 
 def sweep_options(

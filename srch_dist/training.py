@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.algorithm import learn_codes
@@ -22,15 +20,12 @@ from srch_dist.errors import (
     ConfigError,
     InputError,
     PlanError,
-    StorageError,
     WorkersKilledError,
 )
 from srch_dist.evaluation import evaluate_model, has_queries
 from srch_dist.fitting import finish_codes
 from srch_dist.forecast import forecast
 from srch_dist.graph import GraphReport
-from srch_dist.ingest import ingest_source
-from srch_dist.kernels.bits import hash_rows
 from srch_dist.kernels.edges import modality_weights
 from srch_dist.plan_report import plan_record, plan_table
 from srch_dist.planning import Plan, check_disk, check_memory, compiled_bytes, draft_plan
@@ -45,6 +40,7 @@ from srch_dist.resuming import (
     resume_graph,
     verify_run,
 )
+from srch_dist.row_choice import choose_rows, note_unused, shipped_store, write_rows
 from srch_dist.sharing import share_stages, shared_partition_rows
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore, open_store
@@ -54,10 +50,6 @@ from srch_dist.storage.model import save_model
 from srch_dist.storage.object_lock import hold_place
 from srch_dist.storage.publishing import find_published, publish_run
 from srch_dist.storage.run import RunDirectory, RunResults, open_run
-
-# So that the held-out rows are not those drawn from the same seed for something else.
-_STREAM = 0x0B5E
-_CODE_ROWS = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +249,7 @@ def _begin(
         f"{len(rows)} pairs of {store.path}: {dims}; {config.bits} bits, preset {config.preset}; "
         f"run {run.path}"
     )
-    _note_unused(store, rows, queries, config, progress)
+    note_unused(store, rows, queries, config, progress)
     stages = run.stages(config)
     begun = stages.find("rows")
     if begun is not None:
@@ -268,7 +260,7 @@ def _begin(
         config = dataclasses.replace(config, partition_rows=shared_partition_rows(base))
     plan = _make_plan(len(rows), store, run, config, shared.cluster, progress)
     if begun is None:
-        _write_rows(run, plan, rows, queries)
+        write_rows(run, plan, rows, queries)
         values = {**data_record(store), "partition_rows": plan.partition_rows}
         stages.commit("rows", values, {})
     if base is not None:
@@ -309,44 +301,6 @@ def _make_plan(
     else:
         run.write_plan({**plan_record(plan, costs), "before_the_graph": run.plan()})
     return plan
-
-
-def choose_rows(
-    store: FeatureStore, config: TrainConfig
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers to train on and to hold out, ascending.
-
-    Raises
-    ------
-    InputError : too few rows or modalities for the graph, or queries asked for twice.
-    """
-    if len(store.modalities) < 2:
-        raise InputError(f"{store.path} has one modality; at least two are needed")
-    rows = np.arange(store.rows)
-    queries = rows[:0]
-    if config.queries:
-        if "split" in store.side:
-            raise InputError(
-                f"{store.path} has a split, whose rows of split 1 are the queries; "
-                "leave --queries out"
-            )
-        if config.rows == "all":
-            raise InputError("--queries holds rows out, --rows all trains on every row; drop one")
-        if config.queries >= store.rows:
-            raise InputError(
-                f"--queries {config.queries} of {store.rows} rows leaves none to train"
-            )
-        keys = hash_rows(config.seed ^ _STREAM, rows)
-        queries = np.sort(np.argpartition(keys, config.queries)[: config.queries])
-        rows = np.setdiff1d(rows, queries)
-    elif config.rows == "train" and "split" in store.side:
-        rows = np.flatnonzero(store.read("split") == 0)
-    if len(rows) <= config.graph.k:
-        raise InputError(
-            f"{len(rows)} rows to train on, but each needs graph.k = {config.graph.k} neighbours "
-            "besides itself; lower graph.k or bring more rows"
-        )
-    return rows, queries
 
 
 def _set_up(
@@ -423,44 +377,6 @@ def choose_weights(graph: GraphReport, config: TrainConfig) -> dict[str, float]:
         return dict.fromkeys(graph.modalities, 1.0)
     shares = np.array([report.mutual for report in graph.modalities.values()])
     return dict(zip(graph.modalities, modality_weights(shares).tolist(), strict=True))
-
-
-def shipped_store(folder: Path) -> FeatureStore:
-    """The emoji pairs of the package as a feature store in a folder, such as a run directory."""
-    path = folder / "emoji.zarr"
-    with suppress(StorageError):  # not there, or not finished by a run that was killed
-        return open_store(path)
-    arrays.remove(path)
-    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
-        return ingest_source(source, path)
-
-
-def _write_rows(
-    run: RunDirectory, plan: Plan, rows: NDArray[np.int64], queries: NDArray[np.int64]
-) -> None:
-    for path, values, chunk in (
-        (run.rows, rows, plan.partition_rows),
-        (run.queries, queries, _CODE_ROWS),
-    ):
-        arrays.remove(path)
-        if len(values):
-            arrays.create_array(path, values.shape, chunk, np.int64)
-            arrays.write_rows(path, 0, values)
-
-
-def _note_unused(
-    store: FeatureStore,
-    rows: NDArray[np.int64],
-    queries: NDArray[np.int64],
-    config: TrainConfig,
-    progress: Progress,
-) -> None:
-    """Say how many rows are neither trained on nor queries: splits other than 0 and 1."""
-    if "split" in store.side and config.rows == "train":
-        queries = np.flatnonzero(store.read("split") == 1)
-    unused = store.rows - len(rows) - len(queries)
-    if unused > 0 and config.rows == "train":
-        progress.note(f"warning: {unused} rows have a split other than 0 and 1 and are not used")
 
 
 def _note_narrow(store: FeatureStore, config: TrainConfig, progress: Progress) -> None:

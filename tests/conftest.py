@@ -19,13 +19,14 @@ from srch_dist.kernels.codes import CodeRule
 from srch_dist.planning import Plan, make_plan
 from srch_dist.preparation import Statistics, prepare_features, write_sample
 from srch_dist.progress import on_console, silent
+from srch_dist.row_choice import choose_rows
 from srch_dist.solver.blocks import BlockGraph, load_graph
 from srch_dist.steps import code_rule
 from srch_dist.storage import arrays
 from srch_dist.storage.features import FeatureStore
 from srch_dist.storage.model import Model
 from srch_dist.storage.run import RunDirectory, create_run
-from srch_dist.training import choose_rows, choose_weights, uses_sample
+from srch_dist.training import choose_weights, uses_sample
 
 # The loop of `balanced` without what stands around it; tests of these turn them on.
 PLAIN = {"weights": "equal", "rotate": False, "directions": 0, "encoder": "ridge"}

@@ -25,8 +25,9 @@ from pipelines.options.cases import CASES, Case
 from srch_dist.cluster import Cluster
 from srch_dist.config import TrainConfig, build_config
 from srch_dist.errors import TrainingError
+from srch_dist.row_choice import shipped_store
 from srch_dist.storage import arrays
-from srch_dist.training import Shared, Trained, shipped_store, train_model
+from srch_dist.training import Shared, Trained, train_model
 
 RESULTS = Path(__file__).with_name("results.json")
 # Of the cluster rather than of the run: these are tried with a cluster of their own.
