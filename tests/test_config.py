@@ -30,6 +30,7 @@ def test_balanced_is_the_default_and_is_as_the_readme_says():
         "lam": 10.0,
         "omega": 1.0,
         "rebase": True,
+        "drop": 1e-4,
         "iterations": 20,
         "stop": "changed_bits",
         "threshold": 1e-3,
@@ -51,6 +52,7 @@ def test_paper_holds_the_constants_of_the_paper():
     assert (config.features.center, config.features.unit_norm) == (True, True)
     method = config.method
     assert (method.alpha, method.beta, method.lam) == (1e-4, 1e-3, 10.0)
+    assert method.drop == 0
     assert (method.scaling, method.encoder, method.rebase) == ("printed", "projection", True)
     assert (method.stop, method.threshold, method.iterations) == ("objective", 1e-5, 20)
     assert (method.weights, method.rotate, method.directions) == ("equal", False, 0)
