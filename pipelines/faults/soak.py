@@ -31,6 +31,8 @@ from pipelines.faults.moments import CLIENT_MOMENTS, FOLDER, WORKER_MOMENTS, arm
 
 _WORKER_DEEDS = ("kill", "terminate", "exhaust", "stop", "hang")
 _CLIENT_DEEDS = ("kill", "interrupt", "terminate")
+# Moments that a run has once.
+_ONCE = {"model", "finish"}
 _TRIES, _SECONDS = 12, 1800
 # A stopped worker, and a task that hangs, are given up sooner than in earnest.
 _PATIENCE = {
@@ -132,7 +134,7 @@ def _arm_some(draw: random.Random, faults: Path, attempt: int) -> list[str]:
         moments = [m for m in CLIENT_MOMENTS if not m.startswith("ingest")]
         at = draw.choice(moments if client else [m for m in WORKER_MOMENTS if m != "encode"])
         do = draw.choice(_CLIENT_DEEDS if client else _WORKER_DEEDS)
-        call = draw.randint(1, 4)
+        call = 1 if at in _ONCE else draw.randint(1, 3)
         arm(faults, at, do, call)
         armed.append(f"{do} at {at} {call}")
     return armed

@@ -106,9 +106,11 @@ class MatlabV5Source:
         if self._held is None or self._held[0] != name:
             self._held = None
             try:
-                values = self._variable(name)
-                texts = _as_texts(values)
-                values = values.reshape(_vector(values.shape)) if texts is None else texts
+                found = self._variable(name)
+                values = _as_texts(found)
+                if values is None:  # version 4 keeps the byte order of the machine that wrote it
+                    native = found.astype(found.dtype.newbyteorder("="), copy=False)
+                    values = native.reshape(_vector(found.shape))
             except _DAMAGE as error:
                 raise InputError(f"{self._path}: {name} cannot be read: {error}") from None
             self._held = name, values

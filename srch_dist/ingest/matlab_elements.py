@@ -1,4 +1,4 @@
-"""The elements of a .mat file of version 5 to 7, looked through before SciPy reads them.
+"""The elements of a .mat file of version 4 to 7, looked through before SciPy reads them.
 
 SciPy allocates what an element says that it holds, before it looks whether the file does. Format:
 "MAT-File Format" (MathWorks), chapter 1.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Literal, Protocol
 
 from srch_dist.errors import InputError
 from srch_dist.ingest import limits
@@ -18,6 +18,8 @@ _HEADER_BYTES, _TAG_BYTES = 128, 8
 _INT32, _MATRIX, _COMPRESSED = 5, 14, 15
 # Classes of matrices with a part for every value: cells, text, numbers. Not structs and sparse.
 _FULL = {1, 4, *range(6, 16)}
+# Version 4: bytes of a value by type, and the largest number of a type.
+_ITEMSIZES, _LARGEST_TYPE = {0: 8, 1: 4, 2: 4, 3: 2, 4: 2, 5: 1}, 5000
 # Cells in cells in cells.
 _DEPTH = 32
 _STEP_BYTES = 1 << 20
@@ -83,8 +85,9 @@ def check_elements(path: Path) -> None:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_HEADER_BYTES)
-        if head[126:128] not in (b"IM", b"MI"):
-            return  # version 4, which has neither elements nor compression
+        if 0 in head[:4] or head[126:128] not in (b"IM", b"MI"):
+            _check_version_4(path, file, size)
+            return
         walk = _Walk(path, head[126:128] == b"IM")
         left = size - _HEADER_BYTES
         while left >= _TAG_BYTES:
@@ -103,6 +106,27 @@ def check_elements(path: Path) -> None:
                     walk.matrix(_Stored(file), length)
                 file.seek(start + length)
             left -= length
+
+
+def _check_version_4(path: Path, file: IO[bytes], size: int) -> None:
+    """The same of a file of version 4: headers of five numbers, names and values in turn."""
+    file.seek(0)
+    order: Literal["little", "big"] = "little"
+    if int.from_bytes(file.read(4), order) > _LARGEST_TYPE:
+        order = "big"
+    file.seek(0)
+    while len(head := file.read(20)) == 20:
+        kind, rows, columns, imaginary, name = (
+            int.from_bytes(head[i : i + 4], order) for i in range(0, 20, 4)
+        )
+        itemsize = _ITEMSIZES.get(kind // 10 % 10, 8) * (2 if imaginary else 1)
+        left = size - file.tell()
+        if name + rows * columns * itemsize > left:
+            raise InputError(
+                f"{path}: a variable has shape ({rows}, {columns}) and a name of {name} letters, "
+                f"but {left} bytes are left"
+            )
+        file.seek(name + rows * columns * itemsize, 1)
 
 
 class _Walk:

@@ -365,6 +365,19 @@ class TestHostile:
         with pytest.raises(InputError, match=r"would grow|decompresses to more"):
             open_source(tmp_path / name)
 
+    @pytest.mark.parametrize("place", [4, 8, 16], ids=["rows", "columns", "name"])
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_mat_of_version_4_that_claims_more_than_it_has_is_refused(self, tmp_path, place, order):
+        head = np.array([0 if order == "<" else 1000, 3, 2, 0, 6], f"{order}i4")
+        data = np.arange(6, dtype=f"{order}f8").tobytes()
+        (tmp_path / "a.mat").write_bytes(head.tobytes() + b"image\0" + data)
+        (block,) = open_source(tmp_path / "a.mat").blocks("image", 9)
+        np.testing.assert_array_equal(block, [[0, 3], [1, 4], [2, 5]])
+        head[place // 4] = 1 << 30
+        (tmp_path / "a.mat").write_bytes(head.tobytes() + b"image\0" + data)
+        with pytest.raises(InputError, match="54 bytes are left"):
+            open_source(tmp_path / "a.mat")
+
     def test_wide_rows_are_refused(self, tmp_path, monkeypatch):
         monkeypatch.setattr(limits, "ROW_BYTES", 20)
         write_parquet(tmp_path / "a.parquet", make_pairs())
