@@ -10,7 +10,7 @@ from srch_dist.kernels.aggregation import coarse_unknowns
 from srch_dist.kernels.clusters import PROJECTED, routing_clusters, sample_size
 from srch_dist.kernels.edges import CONNECTED_EDGES
 from srch_dist.kernels.laplacian import DISTANCE_VALUES, TILE_ROWS
-from srch_dist.kernels.zones import ZONE_ROWS
+from srch_dist.kernels.zones import TOGETHER_ROWS, ZONE_ROWS
 from srch_dist.sizes import (
     CENTRE_TILES_BYTES,
     MIB,
@@ -41,6 +41,8 @@ _PIECE_BYTES, _CASCADE_BYTES, _ZONE_EDGE_BYTES = 54, 44, 84
 # takes, and the levels above, whole and split. Measured on a clustered graph of 27 ends of edges a
 # row in zones of 65,536 rows, whose ends cut a third of the edges.
 _LEFT_BYTES, _NUMBERED_BYTES, _REST_BYTES = 120, 50, 220
+# The same where nothing of it is matched: half a node a row, and one level, whole and split.
+_APART_BYTES = 70
 # Slots of the aggregates that blocks share, a row where there are several zones, and a row of a
 # zone that is cut (measured on the same graph). Vectors of the slots' values in the one task that
 # adds them up, before and after; those of a block.
@@ -143,7 +145,8 @@ def solve_bytes(sizes: Sizes) -> int:
             task.pass_by(int(zone * _ZONE_EDGE_BYTES))
             task.pass_by(_NUMBERED_BYTES * rows + 8 * sizes.rows)
             task.release(left)
-            task.pass_by(_REST_BYTES * sizes.rows)
+            together = sizes.rows <= TOGETHER_ROWS
+            task.pass_by((_REST_BYTES if together else _APART_BYTES) * sizes.rows)
         task.hold(_CASCADE_BYTES * rows)
         task.release(pieces)
         shared = shared_bytes(sizes)
@@ -158,7 +161,8 @@ def shared_bytes(sizes: Sizes) -> int:
     if sizes.resident == sizes.rows:
         return 0
     cuts = min(sizes.rows, ZONE_ROWS * (-(-sizes.rows // sizes.resident) - 1))
-    slots = _CUT_ROWS * cuts + (_SHARED_ROWS * sizes.rows if sizes.rows > ZONE_ROWS else 0)
+    joined = sizes.rows if ZONE_ROWS < sizes.rows <= TOGETHER_ROWS else 0
+    slots = _CUT_ROWS * cuts + _SHARED_ROWS * joined
     own = min(slots, 2 * sizes.resident)
     values = _SHARED_VECTORS * slots + _OWN_VECTORS * own
     return int(sizes.columns * values * vector_dtype(sizes.config).itemsize)

@@ -27,6 +27,7 @@ class Options:
     lam: float = 10.0
     omega: float = 1.0
     rebase: bool = True
+    drop: float = 1e-4
     iterations: int = 20
     stop: Literal["changed_bits", "objective"] = "changed_bits"
     threshold: float = 1e-3
@@ -37,7 +38,7 @@ class Options:
 
 
 BALANCED = Options()
-PAPER = Options(printed=True, alpha=1e-4, beta=1e-3, stop="objective", threshold=1e-5)
+PAPER = Options(printed=True, alpha=1e-4, beta=1e-3, drop=0.0, stop="objective", threshold=1e-5)
 
 
 @dataclass
@@ -145,8 +146,17 @@ def w_step(x, b):
     return qt.T @ u.T
 
 
-def z_step(h, b, beta, lam):
+def without_weak_edges(h, least):
+    """H without the edges of a weight below ``least``."""
+    weights = np.diag(np.diag(h)) - h
+    kept = np.where(weights >= least, weights, 0.0)
+    return np.diag(kept.sum(axis=1)) - kept
+
+
+def z_step(h, b, beta, lam, drop=0.0):
     """Eq. 14 by a dense solve, with β as it stands there; in float32 as it is stored."""
+    if drop and lam:
+        h = without_weak_edges(h, drop * beta / lam)
     z = np.linalg.solve(beta * np.eye(len(b)) + lam * h, beta * b)
     return z.astype(np.float32).astype(np.float64)
 
@@ -277,7 +287,8 @@ def train(features, b, options):
     before = np.inf
     for _ in range(options.iterations):
         w = {g: w_step(x[g], b) for g in x}
-        z = z_step(full_laplacian(graphs, s, trust), b, beta, options.lam)
+        h = full_laplacian(graphs, s, trust)
+        z = z_step(h, b, beta, options.lam, options.drop)
         alpha, s = s_step(graphs, z, options)
         result.scores = scores(x, w, z, options, trust)
         changed = np.mean(sign(result.scores) != b)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist import execution
-from srch_dist.kernels.laplacian import GraphBlock
+from srch_dist.kernels.laplacian import GraphBlock, SystemRule
 from srch_dist.planning import Plan
 from srch_dist.solver.blocks import load_graph
 from srch_dist.solver.systems import make_system
@@ -39,7 +39,7 @@ def cg_iteration_seconds(run: RunDirectory, plan: Plan, bits: int) -> float:
 
 def _iterate(block: GraphBlock, bits: int, folder: Path | None) -> float:
     rows = block.rows
-    system = make_system(block, None, np.inf, 1.0, 1.0, np.dtype(np.float32), folder)
+    system = make_system(block, None, np.inf, SystemRule(1.0, 1.0, np.dtype(np.float32)), folder)
     matrix = system.off_diagonal
     rng = np.random.default_rng(0)
     both = rng.standard_normal((rows + len(block.halo), bits), dtype=np.float32)

@@ -21,6 +21,9 @@ Row = NDArray[np.float64]
 
 # Rows of a zone, whatever the plan is.
 ZONE_ROWS = 1 << 18
+# Most rows of which what zones leave is aggregated further, in one task: it takes some 220 bytes a
+# row. Beyond, what waits in one zone for another gets a diagonal correction or a coarse unknown.
+TOGETHER_ROWS = 1 << 24
 # A zone stops where it has fewer nodes than this share of its rows.
 _LEFT = 8
 # Between what is left, an edge below this share of an end's diagonal is no longer looked at, so
@@ -89,8 +92,14 @@ def number_nodes(zones: Sequence[tuple[NDArray[np.int32], Row]]) -> Numbering:
 
 
 def renumber_zone(zone: Zone, number: int, numbering: Numbering) -> Nodes:
-    """The nodes of zone ``number`` with their edges (m, nodes of all zones)."""
+    """The nodes of zone ``number`` with their edges (m, nodes of all zones).
+
+    They have none where there are more than `TOGETHER_ROWS` rows.
+    """
     nodes, ends = zone.nodes, numbering.diagonal
+    if len(numbering.rows) > TOGETHER_ROWS:
+        none = scipy.sparse.csr_array((len(nodes), len(ends)), dtype=np.float64)
+        return replace(nodes, coupling=none, outer=np.empty(0))
     if not len(zone.outer) and len(nodes) == len(ends):
         return nodes
     start, stop = numbering.starts[number : number + 2]
