@@ -57,6 +57,8 @@ class Options:
     """Memory a worker."""
     options: str = field(default="{}")
     """Options of the runs as JSON, nested as in a YAML file."""
+    resume: bool = False
+    """Take the runs that an earlier call has finished in the folder, with whatever options."""
 
 
 def run_all(options: Options) -> list[Record]:
@@ -116,7 +118,7 @@ def _engine(
         "options": json.dumps(values),
     }
     out = options.out / f"engine-{name}-{repeat}.json"
-    return run_apart("pipelines.scale.engine", arguments, out, 1)
+    return _run("pipelines.scale.engine", arguments, out, 1, options.resume)
 
 
 def _reference(
@@ -126,7 +128,15 @@ def _reference(
     kept = {key: value for key, value in values.items() if key in ("bits", "seed", "method")}
     arguments = {"store": store, "jobs": options.reference_threads, "options": json.dumps(kept)}
     out = options.out / f"reference-{name}-{repeat}.json"
-    return run_apart("pipelines.scale.baseline", arguments, out, options.reference_threads)
+    threads = options.reference_threads
+    return _run("pipelines.scale.baseline", arguments, out, threads, options.resume)
+
+
+def _run(module: str, arguments: dict[str, Any], out: Path, threads: int, resume: bool) -> Record:
+    if resume and out.exists():
+        found: Record = json.loads(out.read_text(encoding="utf-8"))
+        return found
+    return run_apart(module, arguments, out, threads)
 
 
 def median_of(runs: list[Any]) -> Any:
