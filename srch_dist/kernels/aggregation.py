@@ -29,7 +29,7 @@ _LEAST_ROWS = 16_384
 _PASSES = 14
 _ROUNDS = 6
 # An edge below this share of an end's diagonal couples that end to next to nothing.
-_STRONG = 1e-3
+_STRONG = 5e-3
 # Nodes pair along edges of at least this share of the strongest edge of either end.
 _AMONG = 0.5
 # A matching after which more than this share of the tied nodes is left is the last; in a zone,
