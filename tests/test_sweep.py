@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from matplotlib.image import imread
 from rich.console import Console
 from test_training import make_pairs, make_store, no_cluster, train_here
 
-from srch_dist import sweeping
+from srch_dist import beginning, sweeping
 from srch_dist.config import build_config
 from srch_dist.errors import ConfigError, InputError, PlanError, StorageError, TrainingError
 from srch_dist.grid import combine, parse_grid
 from srch_dist.progress import on_console
+from srch_dist.storage.locations import stored_bytes
 from srch_dist.sweep_results import results_table
 
 OPTIONS = {"bits": 16, "graph": {"k": 5}, "partition_rows": 20, "method": {"iterations": 4}}
@@ -306,3 +308,22 @@ def test_the_command_trains_on_workers_prints_a_table_and_goes_on(store, tmp_pat
     refused = run("--grid", "bits=9")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "error: grid names bits twice; give all its values at once\n"
+
+
+def test_disk_of_what_is_shared_is_not_asked_for_again(store, tmp_path, monkeypatch):
+    known = {}
+
+    def check(_plan, folder, _free, stored):
+        made = list((tmp_path / "s" / "prepared").glob("*/work/features"))
+        others = [path for one in made for path in one.parent.iterdir() if path != one]
+        known[Path(folder)] = stored, stored_bytes(*others), stored_bytes(*made)
+
+    monkeypatch.setattr(beginning, "check_disk", check)
+    method = {**OPTIONS["method"], "directions": 0}
+    sweep(store.path, tmp_path / "s", ["bits=8,16"], method=method)
+    # The graph of the first serves all; a run has the features of its own width besides.
+    first, run, second, other = known.values()
+    assert first[0] < 10_000
+    assert second[1] <= second[0] < second[1] + second[2]
+    assert run[0] >= run[1] + run[2] > 10_000
+    assert other[0] > second[0]
