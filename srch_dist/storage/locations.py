@@ -132,7 +132,8 @@ def locate(location: str | Path | S3Path) -> Location:
     text = str(location)
     if text.startswith("s3://"):
         bucket, _, key = text.removeprefix("s3://").partition("/")
-        if "@" in bucket:  # whose text may hold a secret
+        # Their text may hold a secret; secrets have slashes too, and no bucket has a colon.
+        if "@" in bucket or ":" in bucket:
             raise StorageError("credentials do not belong into an s3:// URL; set AWS_ACCESS_KEY_ID")
         parts = key.rstrip("/").split("/")
         if not _BUCKET.fullmatch(bucket) or any(part in ("", ".", "..") for part in parts):
