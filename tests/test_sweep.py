@@ -285,6 +285,8 @@ def test_values_are_those_of_the_configuration():
     found = [dict(one.values) for one in combine(build_config({}), grid)]
     assert found[0] == {"method.alpha": "median", "method.rotate": False, "bits": 8}
     assert found[-1] == {"method.alpha": 1e-4, "method.rotate": True, "bits": 8}
+    coarse = combine(build_config({}), parse_grid(["solver.coarse=off,on"]))
+    assert [one.config.solver.coarse for one in coarse] == ["off", "on"]
 
 
 def test_the_command_trains_on_workers_prints_a_table_and_goes_on(store, tmp_path):
