@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 
@@ -329,3 +330,23 @@ def test_disk_of_what_is_shared_is_not_asked_for_again(store, tmp_path, monkeypa
     assert second[1] <= second[0] < second[1] + second[2]
     assert run[0] >= run[1] + run[2] > 10_000
     assert other[0] > second[0]
+
+
+def test_a_sweep_that_was_taken_over_leaves_what_is_prepared(store, tmp_path, monkeypatch):
+    checks = []
+
+    class Lost:
+        def check(self):
+            checks.append(None)
+            if len(checks) == 2:
+                raise StorageError("taken over by another run")
+
+    @contextmanager
+    def hold(_folder):
+        yield Lost()
+
+    monkeypatch.setattr(sweeping, "hold_lock", hold)
+    with pytest.raises(StorageError, match="taken over"):
+        sweep(store.path, tmp_path / "s", ["method.beta=0.3"])
+    assert len(checks) == 2
+    assert len(list((tmp_path / "s" / "prepared").glob("*/work/graph"))) == 1
