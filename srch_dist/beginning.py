@@ -14,9 +14,10 @@ from srch_dist.progress import Progress
 from srch_dist.rates import Rates
 from srch_dist.resuming import data_record, refuse_other_data, verify_run
 from srch_dist.run_data import choose_rows, note_unused, write_rows
-from srch_dist.sharing import share_stages, shared_partition_rows
+from srch_dist.sharing import share_stages, shared_folders, shared_partition_rows
 from srch_dist.storage.features import FeatureStore
 from srch_dist.storage.holding import HeldRun
+from srch_dist.storage.locations import stored_bytes
 from srch_dist.storage.run import RunDirectory
 
 
@@ -70,7 +71,7 @@ def begin(
         config = dataclasses.replace(config, partition_rows=begun.values["partition_rows"])
     elif base is not None:
         config = dataclasses.replace(config, partition_rows=shared_partition_rows(base))
-    plan = make_plan(len(rows), store, run, config, shared.cluster, progress)
+    plan = make_plan(len(rows), store, run, config, shared, progress)
     if begun is None:
         write_rows(run, plan, rows, queries)
         values = {**data_record(store), "partition_rows": plan.partition_rows}
@@ -87,7 +88,7 @@ def make_plan(
     store: FeatureStore,
     run: RunDirectory,
     config: TrainConfig,
-    cluster: Cluster,
+    shared: Shared,
     progress: Progress,
     degree: float | None = None,
 ) -> Plan:
@@ -95,6 +96,7 @@ def make_plan(
 
     Once the graph is built, its ``degree`` replaces the largest that it could have had.
     """
+    cluster = shared.cluster
     plan = draft_plan(
         rows,
         store.modalities,
@@ -108,7 +110,9 @@ def make_plan(
     if degree is None:
         progress.show(plan_table(plan, costs, timed=False))
         check_memory(plan)
-        check_disk(plan, str(run.path), shutil.disk_usage(run.path).free)
+        elsewhere = [] if shared.base is None else shared_folders(shared.base, config)
+        stored = stored_bytes(run.path, *elsewhere)
+        check_disk(plan, str(run.path), shutil.disk_usage(run.path).free, stored)
         run.write_plan(plan_record(plan, costs))
     else:
         run.write_plan({**plan_record(plan, costs), "before_the_graph": run.plan()})

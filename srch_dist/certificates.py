@@ -83,11 +83,14 @@ def _make(arguments: Sequence[str] | None) -> None:
     console = output()
     for role in ROLES:
         files = f"--tls-ca-file {path}/ca.pem --tls-cert {path}/{role}.pem"
-        console.print(f"{role}: {files} --tls-key {path}/{role}-key.pem", soft_wrap=True)
+        line = f"{role}: {files} --tls-key {path}/{role}-key.pem"
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     console.print(
         f"here: --tls.ca {path}/ca.pem --tls.cert {path}/client.pem "
         f"--tls.key {path}/client-key.pem",
         soft_wrap=True,
+        highlight=False,
+        markup=False,
     )
 
 

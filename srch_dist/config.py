@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -325,6 +326,23 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+# Only true and false are so by themselves: off is a choice of some options (solver.coarse), and
+# where an option is yes or no, its own type reads off and on.
+_BOOLEAN = "tag:yaml.org,2002:bool"
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [one for one in known if one[0] != _BOOLEAN]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_PlainLoader.add_implicit_resolver(
+    _BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def parse_plain(text: str) -> Any:
+    """The value that a text of YAML stands for; raises what `yaml` does, and ValueError."""
+    return yaml.load(text, Loader=_PlainLoader)
+
+
 def load_config(path: str | Path, preset: str | None = None) -> TrainConfig:
     """Read a YAML file of options; see `build_config`."""
     try:
@@ -340,7 +358,7 @@ def load_config(path: str | Path, preset: str | None = None) -> TrainConfig:
 def parse_config(text: str, path: str, preset: str | None = None) -> TrainConfig:
     """The options in YAML text, which is from ``path``; see `build_config`."""
     try:
-        values = yaml.load(text, Loader=_PlainLoader)
+        values = parse_plain(text)
     # Numbers and dates that Python cannot hold come as ValueError.
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None

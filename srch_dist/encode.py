@@ -53,7 +53,7 @@ def _encode(arguments: Sequence[str] | None) -> None:
     tls = tls_files(options.tls)
     with connect(options.scheduler, options.workers, options.memory_limit, progress, demands, tls):
         path = encode_store(options.model, options.data, options.modality, options.out, progress)
-    output().print(f"codes: {path}", soft_wrap=True, highlight=False)
+    output().print(f"codes: {path}", soft_wrap=True, highlight=False, markup=False)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def _export(arguments: Sequence[str] | None) -> None:
         options.seed,
         on_console(),
     )
-    output().print(f"{options.format}: {path}", soft_wrap=True, highlight=False)
+    output().print(f"{options.format}: {path}", soft_wrap=True, highlight=False, markup=False)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,13 @@ from typing import Any
 
 import yaml
 
-from srch_dist.config import TrainConfig, build_config, effective_options, to_dict
+from srch_dist.config import (
+    TrainConfig,
+    build_config,
+    effective_options,
+    parse_plain,
+    to_dict,
+)
 from srch_dist.errors import ConfigError
 
 Grid = Mapping[str, Sequence[Any]]
@@ -102,7 +108,7 @@ def _combination(base: TrainConfig, values: Mapping[str, Any]) -> Combination:
 def _scalar(text: str) -> Any:
     """A value as in a file of options; None for nothing, and for what is no plain value."""
     try:
-        value = yaml.safe_load(text)
+        value = parse_plain(text)
     except (yaml.YAMLError, ValueError):
         return None
     return value if isinstance(value, bool | int | float | str) else None

@@ -51,7 +51,7 @@ def learn_run(begun: Begun, progress: Progress) -> None:
     spent = execution.Spent()
     statistics, graph = set_up(begun, progress, spent)
     degree = sum(report.mean_degree for report in graph.modalities.values())
-    plan = make_plan(begun.plan.rows, store, run, config, begun.shared.cluster, progress, degree)
+    plan = make_plan(begun.plan.rows, store, run, config, begun.shared, progress, degree)
     with spent.of("training"):
         stages = run.stages(config)
         if uses_sample(config) and stages.find("sample") is None:

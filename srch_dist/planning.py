@@ -266,19 +266,22 @@ def check_memory(plan: Plan) -> None:
         )
 
 
-def check_disk(plan: Plan, folder: str, free: int) -> None:
+def check_disk(plan: Plan, folder: str, free: int, stored: int = 0) -> None:
     """Refuse a plan whose arrays do not fit the ``free`` bytes of the disk of ``folder``.
+
+    ``stored`` bytes of them are there already, of an earlier try or a run that is shared.
 
     Raises
     ------
     PlanError : with both numbers and the largest array.
     """
-    if plan.disk_bytes > free:
+    if plan.disk_bytes > free + stored:
         largest = max(plan.disk, key=lambda name: plan.disk[name])
         raise PlanError(
             f"the run needs {plan.disk_bytes / MIB:.0f} MiB of disk, most of it for {largest} "
-            f"({plan.disk[largest] / MIB:.0f} MiB), but {folder} has {free / MIB:.0f} MiB free; "
-            "free some, or name a run directory on another disk (--out)"
+            f"({plan.disk[largest] / MIB:.0f} MiB), but {folder} has {free / MIB:.0f} MiB free"
+            f"{f' beside {stored / MIB:.0f} MiB that are there' if stored >= MIB else ''}; free "
+            "some, or name a run directory on another disk (--out)"
         )
 
 

@@ -26,6 +26,13 @@ def shared_partition_rows(base: RunDirectory) -> int:
     return rows
 
 
+def shared_folders(base: RunDirectory, config: TrainConfig) -> list[Path]:
+    """What ``base`` has on disk that a run with ``config`` need not write; see `share_stages`."""
+    if _options(base).bits == config.loop_bits:
+        return [base.work]
+    return [path for path in base.work.iterdir() if path.name != "features"]
+
+
 def share_stages(base: RunDirectory, run: RunDirectory, config: TrainConfig) -> None:
     """Give a run the graph of ``base`` and, where both learn as many bits, its features.
 

@@ -48,7 +48,7 @@ def _sweep(arguments: Sequence[str] | None, out: str) -> None:
     rows = sweep_options(config, grid, folder, on_console())
     console = output()
     console.print(results_table(list(grid), rows))
-    console.print(f"sweep: {folder}", soft_wrap=True, highlight=False)
+    console.print(f"sweep: {folder}", soft_wrap=True, highlight=False, markup=False)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ results.json, .csv   a row a run; sweep.png the same as a plot (see `sweep_resul
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -65,11 +65,11 @@ def sweep_options(
     if config.data is not None:
         _check_data(open_store(config.data), combinations)
     folder.mkdir(parents=True, exist_ok=True)
-    with hold_lock(folder):
+    with hold_lock(folder) as lock:
         store = shipped_store(folder) if config.data is None else open_store(config.data)
         _check_data(store, combinations)
         if any(_result(folder, one, store) is None for one in combinations):
-            _train_all(folder, combinations, store, config, progress)
+            _train_all(folder, combinations, store, config, progress, lock.check)
         rows = [make_row(one.values, _known(folder, one, store)) for one in combinations]
         write_results(folder, list(grid), rows, progress)
     return rows
@@ -102,6 +102,7 @@ def _train_all(
     store: FeatureStore,
     config: TrainConfig,
     progress: Progress,
+    check: Callable[[], None],
 ) -> None:
     demands = Demands(
         config.workers_min, config.workers_wait, (locate(store.path),), (folder.resolve(),)
@@ -117,7 +118,7 @@ def _train_all(
         for one in combinations:
             _check_plan(one, store, cluster)
         for group in _alike(combinations):
-            _train_group(folder, group, store, cluster, progress)
+            _train_group(folder, group, store, cluster, progress, check)
 
 
 def _check_plan(one: Combination, store: FeatureStore, cluster: Cluster) -> None:
@@ -148,8 +149,9 @@ def _train_group(
     store: FeatureStore,
     cluster: Cluster,
     progress: Progress,
+    check: Callable[[], None],
 ) -> None:
-    """The runs of one graph that are not done."""
+    """The runs of one graph that are not done; ``check`` raises where another sweep took over."""
     bases: dict[Path, RunDirectory] = {}
     left = [one for one in group if _result(folder, one, store) is None]
     for number, one in enumerate(left, 1):
@@ -164,9 +166,12 @@ def _train_group(
         except TrainingError as error:
             progress.note(f"{one.name} failed: {error}")
             record = {"error": str(error)}
+        # Whoever took over goes on with what is prepared here.
+        check()
         record = {**record, "fingerprint": fingerprint(one.config), "store": dict(store.checksums)}
         write_json(_place(folder, one), record)
     if not group[0].config.keep_work:
+        check()
         for one in group:
             arrays.remove(_base(folder, one).path)
         with suppress(OSError):  # the bases of other graphs are there still

@@ -35,7 +35,7 @@ def _train(arguments: Sequence[str] | None, out: str) -> None:
     if config.report and trained.run.page.exists():
         places["page"] = trained.run.page
     for name, place in places.items():
-        console.print(f"{name}: {place}", soft_wrap=True, highlight=False)
+        console.print(f"{name}: {place}", soft_wrap=True, highlight=False, markup=False)
 
 
 if __name__ == "__main__":

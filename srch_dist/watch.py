@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import dask
@@ -71,9 +72,11 @@ class Watch:
         limit = _seconds(TASK_TIMEOUT, _TASK_TIMEOUT)
         try:
             hung: dict[str, tuple[str, bool]] = self._client.run_on_scheduler(
-                _hung_workers, self._client.id, limit
+                _hung_workers, self._client.id, limit, callback_timeout=LOOK_SECONDS
             )
         except (ImportError, AttributeError, ValueError):  # without this package, or pickle
+            return
+        except OSError:  # lost just now, as the next look sees
             return
         for address, (key, watched) in hung.items():
             self._hung[key] += 1
@@ -85,10 +88,12 @@ class Watch:
                     f"waits for there, or let tasks run for longer (Dask's option {TASK_TIMEOUT}), "
                     "then go on with --resume"
                 )
-        if hung:
-            self._client.restart_workers(
-                list(hung), timeout=_RESTART_SECONDS, raise_for_error=False
-            )
+        # A worker or the scheduler may have gone by itself meanwhile; the next look says so.
+        with suppress(KeyError, OSError):
+            if hung:
+                self._client.restart_workers(
+                    list(hung), timeout=_RESTART_SECONDS, raise_for_error=False
+                )
 
 
 def task_name(key: Any) -> str:

@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import distributed
@@ -22,7 +23,10 @@ import zarr
 from test_encoding import numpy_bits
 from test_training import ROWS, make_pairs
 
+from srch_dist import certificates, train
 from srch_dist.evaluation import evaluate_model
+from srch_dist.storage.run import RunResults
+from srch_dist.training import Trained
 
 LIMIT = 120  # seconds, on a loaded machine
 TRAIN = [sys.executable, "-m", "srch_dist.train", "--data", "pairs.zarr"]
@@ -388,3 +392,14 @@ def test_console_script_runs_every_command_by_name(session):
     assert json.loads(found.stdout)[0]["results"][0]["distance"] == 0
     refused = call("export", "--codes", "nowhere", "--format", "npy", "--out", "a.npy")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+def test_places_are_printed_as_they_are(monkeypatch, capsys):
+    """Brackets are markup to what prints them: some would be left out, others an error."""
+    run, store = RunResults(Path("/data/[old]/run")), SimpleNamespace(path="/data/[/x]/a.zarr")
+    monkeypatch.setattr(train, "train_model", lambda *_: Trained(run, store, "", None))
+    train.main([])
+    assert capsys.readouterr().out == "run: /data/[old]/run\ndata: /data/[/x]/a.zarr\n"
+    monkeypatch.setattr(certificates, "make_certificates", lambda *_: Path("[a]/[/b]"))
+    certificates.main(["x"])
+    assert capsys.readouterr().out.count("[a]/[/b]/ca.pem") == 4

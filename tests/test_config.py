@@ -94,6 +94,20 @@ def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):
     assert (method.alpha, method.threshold) == (1e-4, 1e-6)
 
 
+def test_off_and_on_are_what_the_option_takes_them_for(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "cache: off\nsolver: {coarse: off, warm: no}\nmethod: {rotate: off}\n"
+        "graph: {refine: on}\nreport: false\n"
+    )
+    config = load_config(file)
+    assert (config.cache, config.solver.coarse) == ("off", "off")
+    assert (config.solver.warm, config.method.rotate, config.report) == (False,) * 3
+    assert config.graph.refine is True
+    file.write_text(dump_config(config))
+    assert load_config(file) == config
+
+
 def test_empty_file_is_the_default(tmp_path):
     (tmp_path / "c.yaml").write_text("# nothing\n")
     assert load_config(tmp_path / "c.yaml") == build_config({})

@@ -121,3 +121,21 @@ def test_workers_start_anew_where_nobody_else_uses_them():
         address = client.scheduler.address
         with distributed.Client(address), connect(scheduler=address) as shared:
             assert not shared.restarts
+
+
+_LOOKS: list[int] = []
+
+
+def _look_that_fails_once() -> int:
+    _LOOKS.append(len(_LOOKS))
+    if _LOOKS[-1] == 1:
+        raise OSError("connection to the worker was closed")
+    return 1000 + _LOOKS[-1]
+
+
+def test_worker_that_goes_away_while_memory_is_looked_at_ends_nothing(monkeypatch):
+    """The command itself is looked at first, then both workers."""
+    _LOOKS.clear()
+    monkeypatch.setattr(execution, "peak_bytes", _look_that_fails_once)
+    with distributed.Client(processes=False, n_workers=2, dashboard_address=":0"):
+        assert execution.peak_memory() == {"client": 1000, "worker": 1002}

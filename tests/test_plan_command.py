@@ -92,6 +92,9 @@ def test_disk_too_small_is_refused_with_both_numbers_and_the_largest_array():
     found = make_plan(100_000, {"image": 640, "text": 64}, build_config({}), 2, 4 << 30)
     needed = found.disk_bytes
     check_disk(found, "runs/a", needed)
+    check_disk(found, "runs/a", needed - (5 << 20), 5 << 20)
+    with pytest.raises(PlanError, match=r"MiB free beside 5 MiB that are there; free some"):
+        check_disk(found, "runs/a", needed - (6 << 20), 5 << 20)
     with pytest.raises(PlanError) as refusal:
         check_disk(found, "runs/a", needed - 1)
     text = str(refusal.value)

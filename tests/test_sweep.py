@@ -6,7 +6,9 @@ import csv
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +17,12 @@ from matplotlib.image import imread
 from rich.console import Console
 from test_training import make_pairs, make_store, no_cluster, train_here
 
-from srch_dist import sweeping
+from srch_dist import beginning, sweeping
 from srch_dist.config import build_config
 from srch_dist.errors import ConfigError, InputError, PlanError, StorageError, TrainingError
 from srch_dist.grid import combine, parse_grid
 from srch_dist.progress import on_console
+from srch_dist.storage.locations import stored_bytes
 from srch_dist.sweep_results import results_table
 
 OPTIONS = {"bits": 16, "graph": {"k": 5}, "partition_rows": 20, "method": {"iterations": 4}}
@@ -283,6 +286,8 @@ def test_values_are_those_of_the_configuration():
     found = [dict(one.values) for one in combine(build_config({}), grid)]
     assert found[0] == {"method.alpha": "median", "method.rotate": False, "bits": 8}
     assert found[-1] == {"method.alpha": 1e-4, "method.rotate": True, "bits": 8}
+    coarse = combine(build_config({}), parse_grid(["solver.coarse=off,on"]))
+    assert [one.config.solver.coarse for one in coarse] == ["off", "on"]
 
 
 def test_the_command_trains_on_workers_prints_a_table_and_goes_on(store, tmp_path):
@@ -306,3 +311,42 @@ def test_the_command_trains_on_workers_prints_a_table_and_goes_on(store, tmp_pat
     refused = run("--grid", "bits=9")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "error: grid names bits twice; give all its values at once\n"
+
+
+def test_disk_of_what_is_shared_is_not_asked_for_again(store, tmp_path, monkeypatch):
+    known = {}
+
+    def check(_plan, folder, _free, stored):
+        made = list((tmp_path / "s" / "prepared").glob("*/work/features"))
+        others = [path for one in made for path in one.parent.iterdir() if path != one]
+        known[Path(folder)] = stored, stored_bytes(*others), stored_bytes(*made)
+
+    monkeypatch.setattr(beginning, "check_disk", check)
+    method = {**OPTIONS["method"], "directions": 0}
+    sweep(store.path, tmp_path / "s", ["bits=8,16"], method=method)
+    # The graph of the first serves all; a run has the features of its own width besides.
+    first, run, second, other = known.values()
+    assert first[0] < 10_000
+    assert second[1] <= second[0] < second[1] + second[2]
+    assert run[0] >= run[1] + run[2] > 10_000
+    assert other[0] > second[0]
+
+
+def test_a_sweep_that_was_taken_over_leaves_what_is_prepared(store, tmp_path, monkeypatch):
+    checks = []
+
+    class Lost:
+        def check(self):
+            checks.append(None)
+            if len(checks) == 2:
+                raise StorageError("taken over by another run")
+
+    @contextmanager
+    def hold(_folder):
+        yield Lost()
+
+    monkeypatch.setattr(sweeping, "hold_lock", hold)
+    with pytest.raises(StorageError, match="taken over"):
+        sweep(store.path, tmp_path / "s", ["method.beta=0.3"])
+    assert len(checks) == 2
+    assert len(list((tmp_path / "s" / "prepared").glob("*/work/graph"))) == 1

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import zarr
 
+from srch_dist import beginning, learning
 from srch_dist.cluster import Cluster
 from srch_dist.config import build_config, load_config
 from srch_dist.errors import InputError, PlanError, SrchError, StorageError
@@ -328,3 +329,29 @@ def test_split_without_queries_is_trained_on_and_not_scored(tmp_path):
     trained = train_here(store.path, tmp_path / "a")
     assert trained.evaluation is None
     assert open_run(tmp_path / "a").summary()["rows"] == ROWS
+
+
+def test_what_a_resumed_run_has_on_disk_is_not_asked_for_again(store, tmp_path, monkeypatch):
+    """A run may fill its disk: what is free beside it never has to hold it a second time."""
+    asked, stop = [], True
+    learn, check = learning.learn_codes, beginning.check_disk
+
+    def killed(*arguments):
+        if stop:
+            raise KeyboardInterrupt
+        return learn(*arguments)
+
+    def checked(plan, folder, _free, stored):
+        asked.append(stored)
+        check(plan, folder, plan.disk_bytes - asked[-1], stored)
+
+    monkeypatch.setattr(learning, "learn_codes", killed)
+    monkeypatch.setattr(beginning, "check_disk", checked)
+    with pytest.raises(KeyboardInterrupt):
+        train_here(store.path, tmp_path / "a", evaluate=False)
+    files = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    there = sum(path.stat().st_size for path in files)
+    stop = False
+    train_here(store.path, tmp_path / "a", evaluate=False, resume=True)
+    assert asked[0] < 10_000 < there
+    assert abs(asked[1] - there) < 1_000  # the lock has come

@@ -21,13 +21,15 @@ class Client:
 
     def __init__(self, workers=("tcp://1",), hung=None) -> None:
         self.workers, self.hung, self.restarted = workers, hung or {}, []
+        self.ended: Exception | None = None
 
     def sync(self, _function, **_options):
         if self.workers is None:
             raise TimeoutError
         return {"workers": dict.fromkeys(self.workers)}
 
-    def run_on_scheduler(self, _function, _client, _limit):
+    def run_on_scheduler(self, _function, _client, _limit, callback_timeout):
+        assert callback_timeout == watch.LOOK_SECONDS
         if isinstance(self.hung, Exception):
             raise self.hung
         return self.hung
@@ -36,6 +38,8 @@ class Client:
         assert timeout > 0
         assert not raise_for_error
         self.restarted.append(workers)
+        if self.ended is not None:
+            raise self.ended
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +84,17 @@ def test_worker_without_a_nanny_is_not_ended():
     assert client.restarted == []
 
 
-@pytest.mark.parametrize("error", [ImportError(), AttributeError(), ValueError()])
+@pytest.mark.parametrize("error", [KeyError("tcp://1"), OSError(), TimeoutError()])
+def test_worker_that_goes_by_itself_before_it_is_started_anew_ends_nothing(error):
+    client = Client(hung={"tcp://1": (KEY, True)})
+    client.ended = error
+    Watch(client).look()
+    assert client.restarted == [["tcp://1"]]
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError(), AttributeError(), ValueError(), OSError(), TimeoutError()]
+)
 def test_scheduler_that_cannot_be_asked_is_left_alone(error):
     client = Client(hung=error)
     Watch(client).look()

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from srch_dist.errors import InputError
-from srch_dist.storage.locations import Location
+from srch_dist.storage.locations import Location, stored_bytes
 
 # The most of an array that is held at once: a column-major member, one chunk of a chunked format.
 WHOLE_BYTES = 1 << 30
@@ -47,13 +47,16 @@ def refuse_wide(path: str, name: str, shape: tuple[int, ...], itemsize: int) -> 
 
 
 def refuse_full_disk(store: Location, needed: int) -> None:
-    """Refuse a store that the disk has no room for; an object store has no such bound."""
+    """Refuse a store that the disk has no room for; an object store has no such bound.
+
+    What an earlier try has written of it has its room already.
+    """
     if not isinstance(store, Path):
         return
     folder = next(parent for parent in store.parents if parent.exists())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
+    free, stored = shutil.disk_usage(folder).free, stored_bytes(store)
+    if needed > free + stored:
         raise InputError(
-            f"the store would take {needed} bytes, {folder} has {free} free; make room or name "
-            "another place"
+            f"the store would take {needed} bytes, {folder} has {free} free"
+            f"{f' beside {stored} of it' if stored else ''}; make room or name another place"
         )

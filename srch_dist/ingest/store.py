@@ -78,9 +78,10 @@ def ingest_source(
     place = locate(store)
     check_access(place, write=True)
     with hold_place(place) as check, _beside(place) as scratch:
+        # Before there is a writer: what an earlier try has written is not to be taken back for it.
+        limits.refuse_full_disk(place, needed)
         writer = FeatureWriter(place, chosen, tuple(layout.modalities), per_chunk, same)
         try:
-            limits.refuse_full_disk(place, needed)
             surveys = _write_all(opened, layout, label, writer, scratch, progress)
             progress.show(survey_table(layout.rows, surveys, layout.modalities))
             check()

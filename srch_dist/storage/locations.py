@@ -6,10 +6,11 @@ a location holds none of them, so it may be recorded, printed and sent to worker
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,8 @@ def locate(location: str | Path | S3Path) -> Location:
     text = str(location)
     if text.startswith("s3://"):
         bucket, _, key = text.removeprefix("s3://").partition("/")
-        if "@" in bucket:  # whose text may hold a secret
+        # Their text may hold a secret; secrets have slashes too, and no bucket has a colon.
+        if "@" in bucket or ":" in bucket:
             raise StorageError("credentials do not belong into an s3:// URL; set AWS_ACCESS_KEY_ID")
         parts = key.rstrip("/").split("/")
         if not _BUCKET.fullmatch(bucket) or any(part in ("", ".", "..") for part in parts):
@@ -183,6 +185,18 @@ def move(path: Location, target: Location) -> None:
     for file in sorted(path.files(), key=lambda file: file.name == "zarr.json"):
         file.copy(S3Path(target.bucket, target.key + file.key.removeprefix(path.key)))
     path.remove()
+
+
+def stored_bytes(*folders: Path) -> int:
+    """Bytes of all files in folders, followed through links, each file once."""
+    sizes: dict[tuple[int, int], int] = {}
+    for folder in folders:
+        for above, _, names in os.walk(folder, followlinks=True):
+            for name in names:
+                with suppress(OSError):  # gone meanwhile, or a link to nothing
+                    found = Path(above, name).stat()
+                    sizes[found.st_dev, found.st_ino] = found.st_size
+    return sum(sizes.values())
 
 
 @contextmanager

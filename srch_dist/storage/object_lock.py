@@ -113,6 +113,8 @@ def _acquire(place: S3Path, path: S3Path, holder: Holder) -> str:
         except FileNotFoundError:  # released meanwhile
             version = path.put_if(own, None)
         else:
+            if content == own:  # written, and the answer lost
+                return found
             _refuse_live(place, path, Holder.parse(content), found)
             version = path.put_if(own, found)
     if version is None:

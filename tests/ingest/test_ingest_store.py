@@ -6,6 +6,7 @@ import json
 import math
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import zarr
 from rich.console import Console
 
 from srch_dist.errors import InputError, SrchError, StorageError
-from srch_dist.ingest import ingest_source
+from srch_dist.ingest import ingest_source, limits
 from srch_dist.storage.features import open_store
 
 ROWS = 23
@@ -298,6 +299,22 @@ def test_interrupted_ingest_goes_on_where_it_stopped(ingest, tmp_path, blocks):
     for name, values in arrays.items():
         np.testing.assert_array_equal(store.read(name), values)
     assert sorted(path.name for path in target.iterdir()) == sorted([*arrays, "zarr.json"])
+
+
+def test_interrupted_ingest_needs_room_for_what_is_left_alone(ingest, tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        ingest(make_pairs(2300), rows_per_chunk=50, progress=Interrupting(60))
+    source, target = tmp_path / "source.npz", tmp_path / "store.zarr"
+    room = [0]
+    monkeypatch.setattr(limits.shutil, "disk_usage", lambda _: SimpleNamespace(free=room[0]))
+    with pytest.raises(InputError, match=r"has 0 free beside \d+ of it; make room"):
+        ingest_source(source, target, rows_per_chunk=50)
+    needed = sum(values.nbytes for values in make_pairs(2300).values())
+    room[0] = needed // 2  # more than half was written
+    last = Interrupting(0)
+    store = ingest_source(source, target, rows_per_chunk=50, progress=last)
+    assert "image: going on from row 2300" in last.notes
+    np.testing.assert_array_equal(store.read("text"), make_pairs(2300)["text"])
 
 
 @pytest.mark.parametrize("change", ["source", "chunks", "modalities"])
