@@ -35,10 +35,20 @@ def present_run(
 ) -> None:
     """Record examples, where the data has queries that can be shown, and write the page."""
     if config.evaluate and has_queries(run, store) and can_show(store):
-        examples = gather_examples(run, store, _EXAMPLES, _FOUND, config.seed)
-        run.write_record("examples", examples)
+        _try_examples(run, store, config, progress)
     if config.report:
         _try_page(run, progress)
+
+
+# The run is finished, and may have taken days: nothing that is shown of it is worth failing it.
+def _try_examples(
+    run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
+) -> None:
+    try:
+        examples = gather_examples(run, store, _EXAMPLES, _FOUND, config.seed)
+        run.write_record("examples", examples)
+    except Exception as error:
+        progress.note(f"no examples: {type(error).__name__}: {error}")
 
 
 def _try_page(run: RunDirectory, progress: Progress) -> None:
@@ -46,7 +56,6 @@ def _try_page(run: RunDirectory, progress: Progress) -> None:
         write_page([run.path], run.page)
     except ExtraError as error:
         progress.note(f"no page: {error}")
-    # The run is finished, and may have taken days: nothing in a drawing is worth failing it.
     except Exception as error:
         progress.note(
             f"no page: {type(error).__name__}: {error}; try again with: "

@@ -233,6 +233,18 @@ def test_page_that_cannot_be_drawn_does_not_fail_the_run(shown, tmp_path, monkey
     assert re.search(r"RuntimeError: no ink; .*python -m srch_dist\.report .*run$", line)
 
 
+def test_examples_that_cannot_be_read_do_not_fail_the_run(monkeypatch):
+    def fail(*_):
+        raise StorageError("the chunk with row 3 is damaged")
+
+    for name in ("has_queries", "can_show"):
+        monkeypatch.setattr(conclusion, name, lambda *_: True)
+    monkeypatch.setattr(conclusion, "gather_examples", fail)
+    progress = Noted()
+    conclusion.present_run(None, None, build_config({"report": False}), progress)
+    assert progress.notes == ["no examples: StorageError: the chunk with row 3 is damaged"]
+
+
 class Noted:
     """Keeps the lines that stay."""
 

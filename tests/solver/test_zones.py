@@ -66,6 +66,19 @@ def test_the_preconditioner_does_not_depend_on_the_blocks(run_of):
         np.testing.assert_allclose(found, whole, atol=1e-12)
 
 
+def test_zones_of_more_rows_than_are_matched_together(run_of, monkeypatch):
+    """Each has its aggregates and coarse unknowns, and none over two zones."""
+    monkeypatch.setattr(zones, "ZONE_ROWS", 64)
+    monkeypatch.setattr(zones, "TOGETHER_ROWS", N - 1)
+    whole, unknowns = applied(run_of(1))
+    found, labels = applied(run_of(3))
+    np.testing.assert_array_equal(labels, unknowns)
+    np.testing.assert_allclose(found, whole, atol=1e-12)
+    zone = np.arange(N) // 64
+    for one in range(unknowns.max() + 1):
+        assert len(np.unique(zone[unknowns == one])) == 1
+
+
 @pytest.mark.usefixtures("_short_zones")
 def test_codes_and_iterations_do_not_depend_on_the_blocks(run_of):
     ends = []
