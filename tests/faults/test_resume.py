@@ -90,7 +90,7 @@ def kill_at(monkeypatch):
 # Every commit of a run: stages, their units, column groups of Z, iterations, the end.
 COMMITS = [
     *[(Stages, "commit", call, call % 2 == 0) for call in range(1, 13)],
-    *[(Stages, "commit_unit", call, call % 2 == 0) for call in (2, 3, 8, 13, 14)],
+    *[(Stages, "commit_unit", call, call % 2 == 0) for call in (2, 3, 8, 11, 13)],
     *[(RunDirectory, "commit_column_group", call, call == 4) for call in (1, 4)],
     *[(RunDirectory, "commit", call, call == 1) for call in (1, 3)],
     *[(RunDirectory, "finish", 1, after) for after in (False, True)],
