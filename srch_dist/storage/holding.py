@@ -13,7 +13,14 @@ from srch_dist.errors import ConfigError
 from srch_dist.storage.documents import write_text
 from srch_dist.storage.locations import local_path
 from srch_dist.storage.lock import RunLock, hold_lock
-from srch_dist.storage.run import RunDirectory, create_run, read_head, run_head
+from srch_dist.storage.run import (
+    RunDirectory,
+    check_unused,
+    create_run,
+    make_folder,
+    read_head,
+    run_head,
+)
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,12 @@ def hold_run(path: str | Path, config: TrainConfig) -> Iterator[HeldRun]:
     ConfigError : the run that is there has other options.
     """
     folder = local_path(path)
-    begun = config.resume and folder.is_dir() and _is_begun(folder)
-    run = RunDirectory(folder.resolve()) if begun else create_run(folder, config)
-    with hold_lock(run.path) as lock:
+    if not (config.resume and (folder / "run.json").exists()):
+        check_unused(folder)  # before the lock is written into somebody's folder
+    make_folder(folder)
+    with hold_lock(folder.resolve()) as lock:
+        begun = config.resume and _is_begun(folder)
+        run = RunDirectory(folder.resolve()) if begun else create_run(folder, config)
         finished = begun and _take_up(run, config)
         yield HeldRun(run, lock, not begun, finished)
 
@@ -55,9 +65,8 @@ def _is_begun(folder: Path) -> bool:
     names = {entry.name for entry in folder.iterdir()}
     if "run.json" in names and not _is_cut(folder / "run.json"):
         return True
-    if "config.yaml" not in names and names <= {"run.json", "lock.json"}:
+    if names <= {"run.json", "lock.json"}:
         (folder / "run.json").unlink(missing_ok=True)
-        (folder / "lock.json").unlink(missing_ok=True)
     return False
 
 

@@ -144,8 +144,7 @@ def hold_lock(folder: Path) -> Iterator[RunLock]:
 def _acquire(path: Path) -> Any:
     """The lock file, locked for this process, once no live holder stands in it."""
     while True:
-        # Not for appending: then every beat would be written behind the one before.
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        file, new = _open(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -157,19 +156,32 @@ def _acquire(path: Path) -> Any:
                 break
         file.close()
     try:
-        _refuse_live(path)
+        if not new:
+            _refuse_live(path)
     except BaseException:
         file.close()
         raise
     return file
 
 
+def _open(path: Path) -> tuple[Any, bool]:
+    """The lock file, and whether it was made here."""
+    # Not for appending: then every beat would be written behind the one before.
+    try:
+        made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b"), False
+    return os.fdopen(made, "r+b"), True
+
+
 def _refuse_live(path: Path) -> None:
-    """Refuse where the holder in the file lives, as its process or its beat says."""
+    """Refuse where the holder in the file lives, as its process or its beat says.
+
+    A file in which nobody can be read may be one that a live run on another host is writing: it
+    gets the same lease.
+    """
     holder = _read(path)
-    if holder is None:
-        return
-    if holder.is_here():
+    if holder and holder.is_here():
         # The kernel's lock was free, so only a file system without such locks gets here alive.
         if holder.is_alive():
             raise _refusal(path, holder)
@@ -178,7 +190,7 @@ def _refuse_live(path: Path) -> None:
     while time.monotonic() < end:
         time.sleep(LOOK_SECONDS)
         found = _read(path)
-        if found is not None and (found.token, found.beat) != (holder.token, holder.beat):
+        if found is not None and found != holder:
             raise _refusal(path, found)
 
 

@@ -310,10 +310,9 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
     StorageError : something is there already, or the place cannot be written.
     """
     folder = local_path(path)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise _in_use(folder)
+    check_unused(folder)
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         # Of two runs that start at once, one makes the file and the other is refused.
         with (folder / "run.json").open("x", encoding="utf-8") as file:
             json.dump(run_head(False), file)
@@ -321,8 +320,28 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
     except FileExistsError:
         raise _in_use(folder) from None
     except OSError as error:
-        raise StorageError(f"cannot write the run directory {folder}: {error}") from None
+        raise _unwritable(folder, error) from None
     return RunDirectory(folder.resolve())
+
+
+def check_unused(folder: Path) -> None:
+    """Raise StorageError where anything but a lock is at the place of a new run."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or any(entry.name != "lock.json" for entry in folder.iterdir()):
+        raise _in_use(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a run's folder where it is not there, or raise StorageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot write the run directory {folder}: {error}")
 
 
 def _in_use(folder: Path) -> StorageError:

@@ -189,10 +189,13 @@ def test_lock_of_a_dead_run_is_taken_over(tmp_path, monkeypatch, changes):
 
 
 @pytest.mark.fault("lock of a run on another host", "refused")
-def test_lock_of_a_living_run_elsewhere_is_respected(tmp_path, monkeypatch):
+@pytest.mark.parametrize("cut", [False, True])
+def test_lock_of_a_living_run_elsewhere_is_respected(tmp_path, monkeypatch, cut):
     monkeypatch.setattr(lock, "LEASE_SECONDS", 20.0)
     monkeypatch.setattr(lock, "LOOK_SECONDS", 0.1)
     found = left_lock(tmp_path, host="elsewhere")
+    if cut:  # as its first beat is being written
+        (tmp_path / "lock.json").write_text('{"host": "el')
 
     def beat():
         time.sleep(0.5)
@@ -203,6 +206,19 @@ def test_lock_of_a_living_run_elsewhere_is_respected(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match=r"process .* on elsewhere"), hold_lock(tmp_path):
         pass
     thread.join()
+
+
+@pytest.mark.fault("second run into the same directory", "refused")
+def test_run_that_is_just_being_begun_is_left_alone(store, tmp_path):
+    """Its `run.json` is made but not written: with a live lock that is no left-over."""
+    out = tmp_path / "run"
+    out.mkdir()
+    with hold_lock(out):
+        (out / "run.json").touch()
+        with pytest.raises(StorageError, match="in use by another run"):
+            train_here(store.path, out, resume=True, **OPTIONS)
+        assert (out / "run.json").exists()
+    train_here(store.path, out, resume=True, **OPTIONS)
 
 
 @pytest.mark.fault("lock lost while the process stood still", "refused")
