@@ -230,9 +230,11 @@ def test_codes_are_the_same_where_a_worker_joins_and_one_leaves_during_the_run(
     done = _Done()
     with (
         dask.config.set({"temporary-directory": str(tmp_path / "scratch")}),
+        # The workers are this process, with all that earlier tests have left in its memory: Dask
+        # pauses those that are near their limit.
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1",
-            dashboard_address=None, memory_limit="1GiB",
+            dashboard_address=None, memory_limit="16GiB",
         ) as cluster,
     ):  # fmt: skip
         cluster.scheduler.add_plugin(done)
