@@ -247,6 +247,7 @@ def _record(
         "alpha": s.alpha if np.isfinite(s.alpha) else None,
         "cg_iterations": z.cg_iterations,
         "cg_residual": z.cg_residual,
+        "cg_iteration_seconds": round(z.cg_iteration_seconds, 5),
         "cg_residuals": [float(f"{one:.4g}") for one in z.cg_residuals],
         "s_counts": s.counts.tolist(),
         "seconds": clock.seconds,

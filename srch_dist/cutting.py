@@ -18,6 +18,8 @@ _EXACT_PRODUCTS = 5e11
 _INDEX_BYTES = 768 * MIB
 # Narrower groups of columns read the graph more often than they save memory.
 _LEAST_COLUMNS = 8
+# A worker more pays from this many rows on, in spite of what blocks have to exchange.
+_BLOCK_ROWS = 1 << 16
 
 
 def default_partition(width: int) -> int:
@@ -67,8 +69,9 @@ def cut_solve(
 ) -> tuple[tuple[int, ...], Sizes]:
     """Blocks of the Z-step, and ``sizes`` with their rows, columns a group, and where edges are.
 
-    The fewest blocks, then the widest groups; where not even the narrowest of as many blocks as
-    workers fit (more would not help), the graph goes to disk, and groups are the widest there.
+    A block a worker, or fewer where they would be small; more where these do not fit, then
+    narrower groups; where not even the narrowest of as many blocks as workers fit (more would not
+    help), the graph goes to disk, and groups are the widest there.
     """
     partitions = len(starts) - 1
     least = min(_LEAST_COLUMNS, config.loop_bits)
@@ -84,7 +87,8 @@ def cut_solve(
     def fits(found: tuple[tuple[int, ...], Sizes]) -> bool:
         return max(solve_bytes(found[1]), length_bytes(found[1])) <= usable
 
-    counts = [config.blocks] if config.blocks else range(1, workers + 1)
+    fewest = max(1, min(workers, starts[-1] // _BLOCK_ROWS))
+    counts = [config.blocks] if config.blocks else range(fewest, workers + 1)
     widths = [config.loop_bits]
     while widths[-1] > least:
         widths.append(max(least, widths[-1] // 2))

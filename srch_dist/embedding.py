@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ class Embedding:
     mean : (l,) over all rows. rms : of the entries about their column's mean.
     cg_iterations, cg_residual : of the slowest column.
     cg_residuals : the largest relative residual of a column before each update.
+    cg_iteration_seconds : of an iteration over all columns: for each group, its solve's seconds
+        over its iterations, added up.
     """
 
     groups: Sequence[Sequence[Delayed]]
@@ -51,6 +54,7 @@ class Embedding:
     cg_iterations: int
     cg_residual: float
     cg_residuals: Matrix
+    cg_iteration_seconds: float
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ def stored_embedding(run: RunDirectory, plan: Plan, iteration: int, bits: int) -
         max(int(end["iterations"]) for end in ends),
         float(max(np.max(end["residual"]) for end in ends)),
         _largest([end["worst"] for end in ends]),
+        float(sum(end["seconds"] / max(1, end["iterations"]) for end in ends)),
     )
 
 
@@ -162,7 +167,9 @@ def _solve_groups(
             first = side if warm is None else warm.groups[number][b]
             right.append(side)
             start.append(execution.task(_start, first, warm is None, dtype))
+        started = time.perf_counter()
         solution, last = solve(graph, systems, preconditioner, right, start, config.solver)
+        seconds = time.perf_counter() - started
         sums = _store_columns(run, iteration, plan, columns[number], solution)
         run.commit_column_group(
             iteration,
@@ -172,6 +179,7 @@ def _solve_groups(
                 "iterations": np.array(last.iterations),
                 "residual": last.residual,
                 "worst": np.array(last.worst),
+                "seconds": np.array(seconds),
             },
         )
     graph.discard("system")

@@ -121,6 +121,7 @@ def _of_run(run: RunDirectory) -> dict[str, Any]:
             for step in _STEPS
         },
         "cg_iterations": [record["cg_iterations"] for record in history],
+        "cg_iteration_seconds": [record["cg_iteration_seconds"] for record in history],
         "recall": {g: found["recall"] for g, found in summary["graph"]["modalities"].items()},
         "disk_bytes": sum(f.stat().st_size for f in run.path.rglob("*") if f.is_file()),
     }

@@ -1,7 +1,8 @@
 """The elements of a .mat file of version 4 to 7, looked through before SciPy reads them.
 
-SciPy allocates what an element says that it holds, before it looks whether the file does. Format:
-"MAT-File Format" (MathWorks), chapter 1.
+SciPy allocates what an element says that it holds, before it looks whether the file does, and looks
+up an element's kind in a table without asking whether it is in there. Format: "MAT-File Format"
+(MathWorks), chapter 1.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from srch_dist.ingest import limits
 
 _HEADER_BYTES, _TAG_BYTES = 128, 8
 _INT32, _MATRIX, _COMPRESSED = 5, 14, 15
+# Kinds of elements with values: integers, floats and text.
+_VALUES = {*range(1, 8), 9, 12, 13, 16, 17, 18}
 # Classes of matrices with a part for every value: cells, text, numbers. Not structs and sparse.
-_FULL = {1, 4, *range(6, 16)}
+_CELLS = 1
+_FULL = {_CELLS, 4, *range(6, 16)}
 # Version 4: bytes of a value by type, and the largest number of a type.
 _ITEMSIZES, _LARGEST_TYPE = {0: 8, 1: 4, 2: 4, 3: 2, 4: 2, 5: 1}, 5000
 # Cells in cells in cells.
@@ -141,7 +145,7 @@ class _Walk:
         """Look through the parts of a matrix of ``left`` bytes."""
         if depth > _DEPTH:
             raise InputError(f"{self._path}: cells in each other, more than {_DEPTH} deep")
-        whole, number, values = left, 0, False
+        whole, number, values, cells = left, 0, False, False
         while left >= _TAG_BYTES:
             raw = stream.read(_TAG_BYTES)
             if len(raw) < _TAG_BYTES:
@@ -151,7 +155,9 @@ class _Walk:
             if kind >> 16:  # up to four bytes, in the tag itself
                 self.refuse_beyond(kind >> 16, 4)
                 kind, content = kind & 0xFFFF, raw[4 : 4 + (kind >> 16)]
+                self._refuse_unknown(kind, False)
             else:
+                self._refuse_unknown(kind, number > 1 and not (values and not cells))
                 self.refuse_beyond(length, left)
                 padded = min(left, -(-length // 8) * 8)
                 left -= padded
@@ -163,7 +169,8 @@ class _Walk:
                 else:
                     stream.skip(padded)
             if number == 0:
-                values = (self._number(content[:4]) & 0xFF) in _FULL
+                found = self._number(content[:4]) & 0xFF
+                values, cells = found in _FULL, found == _CELLS
             elif number == 1 and values:
                 self._refuse_shape(kind, content, whole)
             number += 1
@@ -174,6 +181,13 @@ class _Walk:
             raise InputError(
                 f"{self._path} is damaged: an element says that it has {length} bytes, {left} are "
                 "left"
+            )
+
+    def _refuse_unknown(self, kind: int, nested: bool) -> None:
+        """Refuse an element that has no values and, unless it may be ``nested``, is a matrix."""
+        if kind not in _VALUES and not (nested and kind == _MATRIX):
+            raise InputError(
+                f"{self._path} is damaged: an element within a variable is of kind {kind}"
             )
 
     def _refuse_shape(self, kind: int, dims: bytes, size: int) -> None:

@@ -365,6 +365,18 @@ class TestHostile:
         with pytest.raises(InputError, match=r"would grow|decompresses to more"):
             open_source(tmp_path / name)
 
+    @pytest.mark.parametrize("kind", [0, 8, 14, 15, 20, 47367])
+    def test_mat_with_values_of_no_kind_is_refused(self, tmp_path, kind):
+        """SciPy would end the process."""
+        path = tmp_path / "a.mat"
+        scipy.io.savemat(path, {"image": np.ones((5, 3), np.float32)})
+        content = path.read_bytes()
+        tag = (7).to_bytes(4, "little") + (60).to_bytes(4, "little")
+        assert content.count(tag) == 1
+        path.write_bytes(content.replace(tag, kind.to_bytes(4, "little") + tag[4:]))
+        with pytest.raises(InputError, match=f"an element within a variable is of kind {kind}$"):
+            open_source(path)
+
     @pytest.mark.parametrize("place", [4, 8, 16], ids=["rows", "columns", "name"])
     @pytest.mark.parametrize("order", ["<", ">"])
     def test_mat_of_version_4_that_claims_more_than_it_has_is_refused(self, tmp_path, place, order):
