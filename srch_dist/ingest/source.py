@@ -42,6 +42,9 @@ _FORMATS = {
     ".feather": ("tables", "TableSource"),
     ".zarr": ("zarr_group", "ZarrSource"),
 }
+# Endings of formats whose libraries a damaged file can crash; with Zarr, whose codecs take the
+# memory that a chunk says it needs, they are read apart: see `srch_dist.ingest.apart`.
+_UNSAFE = (".mat", ".h5", ".hdf5")
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -61,7 +64,8 @@ def open_source(path: str | Path | Sequence[str | Path]) -> Source:
         raise InputError(f"cannot read {error.filename or paths[0]}: {error.strerror}") from None
 
 
-def _open(path: Path) -> Any:
+def open_here(path: Path) -> Any:
+    """Open one file or folder in this process, whatever its format's library makes of it."""
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if is_zarr(path):
@@ -75,6 +79,11 @@ def _open(path: Path) -> Any:
             "and folders of such files"
         )
     return _load(*opener)(path)
+
+
+def _open(path: Path) -> Any:
+    unsafe = is_zarr(path) or (path.is_file() and path.suffix.lower() in _UNSAFE)
+    return _load("apart", "ApartSource")(path) if unsafe else open_here(path)
 
 
 def is_zarr(path: Path) -> bool:

@@ -8,149 +8,27 @@ import sys
 import zlib
 
 import h5py
-import hdf5storage
 import numpy as np
 import pyarrow as pa
-import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 import scipy.io
 import zarr
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from source_files import (
+    ROWS,
+    TITLES,
+    WRITERS,
+    lists,
+    make_pairs,
+    table,
+    write_clip_retrieval,
+    write_hdf5,
+    write_parquet,
+)
 
-from srch_dist.errors import ExtraError, InputError, SrchError
+from srch_dist.errors import ExtraError, InputError
 from srch_dist.ingest import ingest_source, limits
-from srch_dist.ingest.source import open_source
-
-ROWS = 23
-TITLES = [f"{row} – 🦊 ß" for row in range(ROWS)]
-
-
-def make_pairs(rows: int = ROWS) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(5)
-    return {
-        "image": rng.normal(size=(rows, 6)).astype(np.float32),
-        "text": rng.normal(size=(rows, 4)).astype(np.float16),
-        "split": np.arange(rows, dtype=np.uint8) % 2,
-        "titles": np.array(TITLES[:rows]),
-    }
-
-
-def lists(values: np.ndarray, fixed: bool = True) -> pa.Array:
-    flat = pa.array(values.ravel())
-    if fixed:
-        return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-    offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32) * values.shape[1])
-    return pa.ListArray.from_arrays(offsets, flat)
-
-
-def table(pairs: dict[str, np.ndarray], fixed: bool = True) -> pa.Table:
-    columns = {
-        name: lists(values, fixed) if values.ndim == 2 else pa.array(values.tolist())
-        for name, values in pairs.items()
-    }
-    columns["split"] = pa.array(pairs["split"])
-    return pa.table(columns)
-
-
-def write_npy(path, pairs):
-    path.mkdir()
-    for name, values in pairs.items():
-        np.save(path / f"{name}.npy", values)
-
-
-def write_columns(path, pairs):
-    """As `write_npy`, column-major and big-endian."""
-    path.mkdir()
-    for name, values in pairs.items():
-        swapped = values.astype(values.dtype.newbyteorder(">"))
-        np.save(path / f"{name}.npy", np.asfortranarray(swapped))
-
-
-def write_clip_retrieval(path, pairs):
-    for shard, rows in enumerate([range(10), range(10, 11), range(11, ROWS)]):
-        for folder, name in (("img_emb", "image"), ("text_emb", "text")):
-            (path / folder).mkdir(parents=True, exist_ok=True)
-            np.save(path / folder / f"{folder}_{shard}.npy", pairs[name][rows])
-        (path / "metadata").mkdir(exist_ok=True)
-        side = {"caption": pairs["titles"][rows].tolist(), "split": pa.array(pairs["split"][rows])}
-        pq.write_table(pa.table(side), path / "metadata" / f"metadata_{shard}.parquet")
-
-
-def write_parquet(path, pairs):
-    pq.write_table(table(pairs), path, row_group_size=7)
-
-
-def write_parquet_shards(path, pairs):
-    path.mkdir()
-    whole = table(pairs, fixed=False)
-    for part, start in enumerate((0, 9, 18)):
-        name = f"train-{part:05d}-of-00003.parquet"
-        pq.write_table(whole.slice(start, 9), path / name)
-
-
-def write_feather(path, pairs):
-    pyarrow.feather.write_feather(table(pairs), path, chunksize=5, compression="lz4")
-
-
-def write_arrow_stream(path, pairs):
-    whole = table(pairs)
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, whole.schema) as stream:
-        stream.write_table(whole, max_chunksize=6)
-
-
-def write_hdf5(path, pairs):
-    with h5py.File(path, "w") as file:
-        file.create_dataset("image", data=pairs["image"], chunks=(4, 3), compression="gzip")
-        file["text"] = pairs["text"]
-        file["split"] = pairs["split"]
-        file["titles"] = pairs["titles"].tolist()
-
-
-def write_mat_v5(path, pairs):
-    scipy.io.savemat(path, for_matlab(pairs), do_compression=True, oned_as="column")
-
-
-def write_mat_v73(path, pairs):
-    hdf5storage.savemat(str(path), for_matlab(pairs), format="7.3", oned_as="column")
-
-
-def for_matlab(pairs):
-    cells = np.empty((ROWS, 1), dtype=object)
-    cells[:, 0] = pairs["titles"].tolist()
-    return {**pairs, "text": pairs["text"].astype(np.float64), "titles": cells}
-
-
-def write_zarr(path, pairs, version=3):
-    group = zarr.create_group(str(path), zarr_format=version)
-    for name, values in pairs.items():
-        text = values.dtype.kind == "U"
-        kind = np.dtypes.StringDType() if text else values.dtype
-        array = group.create_array(
-            name, shape=values.shape, chunks=(5, *values.shape[1:]), dtype=kind
-        )
-        array.with_config({"write_empty_chunks": True})[:] = values
-
-
-def write_zarr_v2(path, pairs):
-    write_zarr(path, pairs, 2)
-
-
-WRITERS = {
-    "npy": write_npy,
-    "columns": write_columns,
-    "clip": write_clip_retrieval,
-    "a.parquet": write_parquet,
-    "shards": write_parquet_shards,
-    "a.feather": write_feather,
-    "stream.arrow": write_arrow_stream,
-    "a.h5": write_hdf5,
-    "v5.mat": write_mat_v5,
-    "v73.mat": write_mat_v73,
-    "a.zarr": write_zarr,
-    "v2.zarr": write_zarr_v2,
-}
+from srch_dist.ingest.source import open_here, open_source
 
 
 @pytest.mark.parametrize("rows_per_chunk", [None, 4])
@@ -271,7 +149,7 @@ def test_missing_library_is_named_with_its_extra(tmp_path, monkeypatch, name):
     for module in ("h5py", "pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ExtraError, match=r"pip install 'srch-dist\[formats\]'"):
-        open_source(tmp_path / name)
+        open_here(tmp_path / name)
 
 
 def test_extras_hold_what_the_readers_import():
@@ -363,7 +241,7 @@ class TestHostile:
             )
             array[:] = zeros
         with pytest.raises(InputError, match=r"would grow|decompresses to more"):
-            open_source(tmp_path / name)
+            open_here(tmp_path / name)
 
     @pytest.mark.parametrize("kind", [0, 8, 14, 15, 20, 47367])
     def test_mat_with_values_of_no_kind_is_refused(self, tmp_path, kind):
@@ -411,63 +289,3 @@ class TestHostile:
         (tmp_path / "a.npy").write_bytes(raw[:size] if size else raw + b"x")
         with pytest.raises(InputError, match=r"a\.npy"):
             open_source(tmp_path / "a.npy")
-
-
-FUZZED = ["a.npy", "a.npz", "a.parquet", "a.feather", "stream.arrow", "a.h5", "v5.mat", "v73.mat"]
-
-
-@pytest.fixture(scope="module")
-def originals(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("originals")
-    pairs = make_pairs()
-    np.save(folder / "a.npy", pairs["image"])
-    np.savez_compressed(folder / "a.npz", **pairs)
-    for name in FUZZED[2:]:
-        WRITERS[name](folder / name, pairs)
-    return folder
-
-
-@pytest.mark.parametrize("name", FUZZED)
-@settings(max_examples=40, deadline=None)
-@given(data=st.data())
-def test_damaged_files_raise_the_project_errors_alone(originals, name, data):
-    raw = bytearray((originals / name).read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(raw) - 1))
-        raw[place] = data.draw(st.integers(0, 255))
-    raw = raw[: data.draw(st.one_of(st.just(len(raw)), st.integers(0, len(raw))))]
-    damaged = originals / f"damaged{name}"
-    damaged.write_bytes(raw)
-    target = originals / "fuzz.zarr"
-    try:
-        source = open_source(damaged)
-        for array in source.specs():
-            for _ in source.blocks(array, 7):
-                pass
-        ingest_source(damaged, target)
-    except SrchError:
-        assert not target.exists()
-    finally:
-        shutil.rmtree(target, ignore_errors=True)
-
-
-@settings(max_examples=40, deadline=None)
-@given(data=st.data())
-def test_damaged_zarr_metadata_raises_the_project_errors_alone(originals, data):
-    folder = originals / "fuzzed.zarr"
-    shutil.rmtree(folder, ignore_errors=True)
-    write_zarr(folder, make_pairs(), data.draw(st.sampled_from([2, 3])))
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    file = data.draw(st.sampled_from(files))
-    raw = bytearray(file.read_bytes())
-    raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    file.write_bytes(raw)
-    expected = make_pairs()
-    try:
-        source = open_source(folder)
-        for array, (shape, _) in source.specs().items():
-            blocks = list(source.blocks(array, 7))
-            assert sum(map(len, blocks)) == shape[0]
-            assert array in expected
-    except SrchError:
-        pass  # refused, with the project's own error
