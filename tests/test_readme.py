@@ -72,7 +72,7 @@ def test_the_test_line_installs_the_test_extra():
     assert made.endswith("-m venv .venv")
     assert installed.endswith("pip install -q '.[test]'")
     assert [test.split(" -m ")[1] for test in tests] == [
-        "pytest --ignore=tests/faults",
+        "pytest -n 2 --dist loadfile --ignore=tests/faults",
         "pytest tests/faults",
     ]
 

@@ -191,22 +191,25 @@ def damaged(draw, content: bytes) -> bytes:
 
 @pytest.fixture
 def impatient_reader(monkeypatch):
-    """The process that reads what can crash its reader gives up soon, and has little memory."""
-    monkeypatch.setattr(apart, "ANSWER_SECONDS", 2)
-    monkeypatch.setattr(apart, "MEMORY_BYTES", 1 << 30)
-    apart._child.stop()
-    yield
+    """Call it, and what is read apart has five seconds, and little memory."""
+
+    def limit():
+        monkeypatch.setattr(apart, "ANSWER_SECONDS", 5)
+        monkeypatch.setattr(apart, "MEMORY_BYTES", 1 << 30)
+        apart._child.stop()
+
+    yield limit
     apart._child.stop()
 
 
-@pytest.mark.usefixtures("impatient_reader")
 @pytest.mark.fault("damaged files of each kind, 200 inputs each", "refused")
 @pytest.mark.parametrize("kind", PARSERS)
-def test_damaged_file_is_read_or_refused_and_nothing_else(folder, tmp_path, kind):
+def test_damaged_file_is_read_or_refused_and_nothing_else(folder, tmp_path, impatient_reader, kind):
     name, read = PARSERS[kind]
     root = shutil.copytree(folder, tmp_path / "a")
     content = (root / name).read_bytes()
     read(root)
+    impatient_reader()
     refused = []
 
     @settings(
