@@ -1,7 +1,7 @@
 """Files whose library can crash or hang on damage, read in a process of their own.
 
-HDF5 and SciPy's MATLAB reader are C code that trusts what a file says: a flipped bit ends the
-process with a signal, or never ends; Zarr's codecs take the memory that a chunk says it needs.
+HDF5, SciPy's MATLAB reader and Arrow are C code that trusts what a file says: a flipped bit ends
+the process with a signal, or never ends; Zarr's codecs take the memory that a chunk says it needs.
 There, that is the end of a child, which has little memory, and an `InputError` here.
 One child serves all such files; it ends with this process, and is started anew where it died.
 """
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -38,13 +38,19 @@ _MOST_READ = 8
 
 
 class ApartSource:
-    """A file that the child reads; see `srch_dist.ingest.source.Source`."""
+    """A file, or shards of a table, that the child reads; see `srch_dist.ingest.source.Source`.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Attributes
+    ----------
+    rows : of each shard of a table.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        self._paths = tuple(path.absolute() for path in paths)
         self._specs: Specs
         self.left_out: Mapping[str, str]
-        self._specs, self.left_out = _child.ask(path, "describe")
+        self.rows: Sequence[int]
+        self._specs, self.left_out, self.rows = _child.ask(self._paths, "describe")
 
     def specs(self) -> Specs:
         """(shape, dtype) of every array by name."""
@@ -54,7 +60,7 @@ class ApartSource:
         """The array from row ``start`` in runs of ``rows`` rows."""
         shape, _ = self._specs[name]
         first = start
-        while (block := _child.ask(self._path, "block", name, rows, first)) is not None:
+        while (block := _child.ask(self._paths, "block", name, rows, first)) is not None:
             yield block
             if not shape:
                 return
@@ -69,8 +75,8 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
-    def ask(self, path: Path, *request: Any) -> Any:
-        """The child's answer about a file.
+    def ask(self, paths: tuple[Path, ...], *request: Any) -> Any:
+        """The child's answer about a file, or shards.
 
         Raises
         ------
@@ -81,17 +87,17 @@ class _Child:
                 self._start()
             assert self._connection is not None
             try:
-                self._connection.send((path.absolute(), *request))
+                self._connection.send((paths, *request))
                 kind, answer = self._connection.recv()
             except (EOFError, ConnectionError):
-                raise InputError(f"{path} is damaged: {self._ending()}") from None
+                raise InputError(f"{_shown(paths)} is damaged: {self._ending()}") from None
             except BaseException:  # interrupted: the answer would be taken for the next one
                 self._stop()
                 raise
         if kind == "refused":
             raise getattr(errors, answer[0])(answer[1])
         if kind == "failed":
-            raise RuntimeError(f"reading {path}:\n{answer}")
+            raise RuntimeError(f"reading {_shown(paths)}:\n{answer}")
         return answer
 
     def stop(self) -> None:
@@ -168,16 +174,23 @@ def serve(descriptor: int, seconds: int, most_bytes: int) -> None:
             connection.send_bytes(answer)
 
 
-def _answer(opened: _Opened, path: Path, kind: str, *arguments: Any) -> tuple[str, Any]:
+def _shown(paths: tuple[Path, ...]) -> str:
+    return str(paths[0]) if len(paths) == 1 else f"one of {paths[0]} and its shards"
+
+
+def _answer(
+    opened: _Opened, paths: tuple[Path, ...], kind: str, *arguments: Any
+) -> tuple[str, Any]:
     try:
         if kind == "block":
-            return "done", opened.block(path, *arguments)
-        source = opened.anew(path)
-        return "done", (dict(source.specs()), dict(source.left_out))
+            return "done", opened.block(paths, *arguments)
+        source = opened.anew(paths)
+        rows = getattr(source, "rows", [])
+        return "done", (dict(source.specs()), dict(source.left_out), list(rows))
     except SrchError as error:
         return "refused", (type(error).__name__, str(error))
     except OSError as error:
-        return "refused", ("InputError", f"cannot read {path}: {error.strerror or error}")
+        return "refused", ("InputError", f"cannot read {_shown(paths)}: {error.strerror or error}")
     except Exception:
         return "failed", traceback.format_exc()
 
@@ -186,21 +199,21 @@ class _Opened:
     """The file that was asked about last, and its arrays that are being read."""
 
     def __init__(self) -> None:
-        self._path: Path | None = None
+        self._paths: tuple[Path, ...] = ()
         self._source: Source
         self._reading: dict[Any, Iterator[Array]] = {}
 
-    def anew(self, path: Path) -> Source:
+    def anew(self, paths: tuple[Path, ...]) -> Source:
         """The file as it is now."""
-        self._path = None
+        self._paths = ()
         self._reading.clear()
-        self._source = sources.open_here(path)
-        self._path = path
+        self._source = sources.open_here(*paths)
+        self._paths = paths
         return self._source
 
-    def block(self, path: Path, name: str, rows: int, first: int) -> Array | None:
+    def block(self, paths: tuple[Path, ...], name: str, rows: int, first: int) -> Array | None:
         """Rows from ``first`` on; None where there are no more."""
-        source = self._source if path == self._path else self.anew(path)
+        source = self._source if paths == self._paths else self.anew(paths)
         blocks = self._reading.pop((name, rows, first), None)
         if blocks is None:
             blocks = iter(source.blocks(name, rows, first))

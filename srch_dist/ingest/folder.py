@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.errors import InputError
+from srch_dist.ingest.apart import ApartSource
 from srch_dist.ingest.npy import NpySource
-from srch_dist.ingest.source import Source, is_known, is_zarr, open_source, recut
-from srch_dist.ingest.tables import TableSource
+from srch_dist.ingest.source import TABLES, Source, is_known, is_zarr, open_source, recut
 
-_TABLES = (".parquet", ".arrow", ".feather")
 _SHOWN = 5
 
 
@@ -140,8 +139,8 @@ def _open_group(name: str, files: Sequence[Path]) -> Source:
     suffix = files[0].suffix.lower()
     if suffix == ".npy":
         return ShardedNpy(name, files)
-    if suffix in _TABLES:
-        return TableSource(files)
+    if suffix in TABLES:
+        return ApartSource(*files)
     if len(files) > 1:
         listing = ", ".join(file.name for file in files[:_SHOWN])
         raise InputError(f"{listing}: shards are read of .npy, .parquet and .arrow files alone")
@@ -154,7 +153,7 @@ def _check_shards(
     """Refuse shards of one number with unequal rows, and list them: their rows are not pairs."""
     rows: dict[str, dict[str, int]] = {}
     for name, part in parts.items():
-        if isinstance(part, ShardedNpy | TableSource):
+        if isinstance(part, ShardedNpy | ApartSource) and part.rows:
             for file, count in zip(groups[name], part.rows, strict=True):
                 if _number(file):
                     rows.setdefault(_number(file), {})[name] = count

@@ -44,7 +44,8 @@ _FORMATS = {
 }
 # Endings of formats whose libraries a damaged file can crash; with Zarr, whose codecs take the
 # memory that a chunk says it needs, they are read apart: see `srch_dist.ingest.apart`.
-_UNSAFE = (".mat", ".h5", ".hdf5")
+TABLES = (".parquet", ".arrow", ".feather")
+_UNSAFE = (".mat", ".h5", ".hdf5", *TABLES)
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -64,8 +65,10 @@ def open_source(path: str | Path | Sequence[str | Path]) -> Source:
         raise InputError(f"cannot read {error.filename or paths[0]}: {error.strerror}") from None
 
 
-def open_here(path: Path) -> Any:
-    """Open one file or folder in this process, whatever its format's library makes of it."""
+def open_here(path: Path, *shards: Path) -> Any:
+    """Open a file or folder, or the shards of a table, whatever their library makes of them."""
+    if shards:
+        return _load("tables", "TableSource")([path, *shards])
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if is_zarr(path):

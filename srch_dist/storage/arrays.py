@@ -92,10 +92,13 @@ def open_array(path: str | Location, whole: bool = False) -> zarr.Array[Any]:
     path = locate(path)
     try:
         array = zarr.open_array(zarr_store(path, whole), mode="r+", zarr_format=3)
+        chunks = array.chunks
     except Exception as error:  # zarr raises many kinds here, none of them for users
         raise StorageError(
             f"cannot open the Zarr array {path}: {reason(error, str(path))}"
         ) from None
+    if min(chunks, default=1) < 1:
+        raise StorageError(f"cannot open the Zarr array {path}: it has chunks {chunks}")
     metadata: Any = array.metadata.to_dict()
     codecs = [codec["name"] for codec in metadata["codecs"]]
     if not set(codecs) <= set(_CODECS) or array.dtype.kind == "O":

@@ -262,6 +262,7 @@ CHUNKS = ["chunk_grid", "configuration", "chunk_shape"]
         ("image/zarr.json", ["shape"], [10**15, 20]),
         ("image/zarr.json", CHUNKS, [10**9, 10**9]),
         ("image/zarr.json", CHUNKS, [1, 1]),
+        ("image/zarr.json", CHUNKS, [0, 20]),
         ("image/zarr.json", ["data_type"], "string"),
         ("image/zarr.json", ["codecs"], [{"name": "bytes"}, {"name": "gzip"}]),
         ("image/zarr.json", ["codecs"], [{"name": "numcodecs.pickle"}]),
