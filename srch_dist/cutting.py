@@ -69,9 +69,8 @@ def cut_solve(
 
     The fewest blocks, then the widest groups; where not even the narrowest of as many blocks as
     workers fit (more would not help), the graph goes to disk, and groups are the widest there.
-    A block more does not pay for itself: at 250,000 rows, where most rows of either half have a
-    neighbour in the other, an iteration took 0.45 s on two workers and 0.37 s on one (the figure
-    cg of `pipelines.scale.run`, with ``blocks`` 2 and 1).
+    A block more did not pay for itself at 250,000 rows, where most rows of either half have a
+    neighbour in the other.
     """
     partitions = len(starts) - 1
     least = min(_LEAST_COLUMNS, config.loop_bits)
