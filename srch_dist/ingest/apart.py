@@ -117,17 +117,9 @@ class _Child:
         self._stop()
         here, there = socket.socketpair()
         with there:
-            place = str(there.fileno())
+            arguments = map(str, (there.fileno(), ANSWER_SECONDS, MEMORY_BYTES))
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-c",
-                    _PROGRAM,
-                    place,
-                    str(ANSWER_SECONDS),
-                    str(MEMORY_BYTES),
-                ],
+                [sys.executable, "-P", "-c", _PROGRAM, *arguments],
                 pass_fds=[there.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

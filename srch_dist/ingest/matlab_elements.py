@@ -145,7 +145,7 @@ class _Walk:
         """Look through the parts of a matrix of ``left`` bytes."""
         if depth > _DEPTH:
             raise InputError(f"{self._path}: cells in each other, more than {_DEPTH} deep")
-        whole, number, values, cells = left, 0, False, False
+        whole, number, values, nested = left, 0, False, True
         while left >= _TAG_BYTES:
             raw = stream.read(_TAG_BYTES)
             if len(raw) < _TAG_BYTES:
@@ -157,7 +157,7 @@ class _Walk:
                 kind, content = kind & 0xFFFF, raw[4 : 4 + (kind >> 16)]
                 self._refuse_unknown(kind, False)
             else:
-                self._refuse_unknown(kind, number > 1 and not (values and not cells))
+                self._refuse_unknown(kind, number > 1 and nested)
                 self.refuse_beyond(length, left)
                 padded = min(left, -(-length // 8) * 8)
                 left -= padded
@@ -170,7 +170,7 @@ class _Walk:
                     stream.skip(padded)
             if number == 0:
                 found = self._number(content[:4]) & 0xFF
-                values, cells = found in _FULL, found == _CELLS
+                values, nested = found in _FULL, found not in _FULL or found == _CELLS
             elif number == 1 and values:
                 self._refuse_shape(kind, content, whole)
             number += 1

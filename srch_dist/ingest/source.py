@@ -42,9 +42,9 @@ _FORMATS = {
     ".feather": ("tables", "TableSource"),
     ".zarr": ("zarr_group", "ZarrSource"),
 }
+TABLES = tuple(ending for ending, (module, _) in _FORMATS.items() if module == "tables")
 # Endings of formats whose libraries a damaged file can crash; with Zarr, whose codecs take the
 # memory that a chunk says it needs, they are read apart: see `srch_dist.ingest.apart`.
-TABLES = (".parquet", ".arrow", ".feather")
 _UNSAFE = (".mat", ".h5", ".hdf5", *TABLES)
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 

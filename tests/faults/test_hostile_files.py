@@ -112,12 +112,12 @@ def read_stage(path: Path) -> None:
 # By kind: the file that is damaged (below the folder), and what reads it.
 PARSERS = {
     "config": ("run/config.yaml", lambda root: load_config(root / "run" / "config.yaml")),
-    "npz source": ("pairs.npz", lambda root: read_source(root / "pairs.npz")),
     "npy source": ("npy/image.npy", lambda root: read_source(root / "npy")),
-    "mat source": ("pairs.mat", lambda root: read_source(root / "pairs.mat")),
     **{
         f"{kind} source": (name, functools.partial(read_below, name))
         for kind, name in {
+            "npz": "pairs.npz",
+            "mat": "pairs.mat",
             "compressed npz": "packed.npz",
             "compressed mat": "v5.mat",
             "mat 7.3": "v73.mat",
@@ -128,10 +128,7 @@ PARSERS = {
         }.items()
     },
     **{
-        f"{kind} of a source": (
-            f"{store}/{name}",
-            lambda root, name=store: read_source(root / name),
-        )
+        f"{kind} of a source": (f"{store}/{name}", functools.partial(read_below, store))
         for kind, store, name in (
             ("group metadata", "a.zarr", "zarr.json"),
             ("array metadata", "a.zarr", "image/zarr.json"),
