@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from srch_dist.kernels.laplacian import row_tiles
+from srch_dist.kernels.laplacian import edge_tiles
 from srch_dist.kernels.sizes import Sized
 
 IntArray = NDArray[np.int64]
@@ -27,6 +27,8 @@ _UNKNOWN_ROWS, _UNKNOWNS = 64, 2048
 # Below so many rows, building aggregates costs more than the iterations that they save.
 _LEAST_ROWS = 16_384
 _PASSES = 14
+# Edges that are looked at together.
+_TILE_EDGES = 1 << 19
 _ROUNDS = 6
 # An edge below this share of an end's diagonal couples that end to next to nothing.
 _STRONG = 5e-3
@@ -188,7 +190,7 @@ def _strong_edges(nodes: Nodes, end: np.ufunc) -> tuple[NDArray[Any], NDArray[An
     top = np.zeros(len(nodes))
     found = []
     # Some rows at a time, and of these the strongest alone: edges are what takes memory.
-    for tile in row_tiles(len(nodes)):
+    for tile in edge_tiles(nodes.coupling.indptr, _TILE_EDGES):
         i, j, strength = _felt_edges(nodes, end, tile)
         starts = _run_starts(i)
         if len(i):
@@ -246,8 +248,9 @@ def _run_starts(i: NDArray[Any]) -> IntArray:
 def _merge(nodes: Nodes, mates: IntArray, count: int) -> tuple[Row, Nodes]:
     """What the level of the ``count`` aggregates ``mates`` (m,) adds (count,), and its nodes."""
     coupling, inner = _contract(nodes.coupling, mates, count, len(nodes.outer))
-    diagonal = _add_up(mates, nodes.diagonal, count) - inner
     mass = _add_up(mates, nodes.mass, count)
+    # It is the mass at least; weights of single precision may cancel below that.
+    diagonal = np.maximum(_add_up(mates, nodes.diagonal, count) - inner, mass)
     covered = _add_up(mates, nodes.corrected * nodes.mass**2, count) / mass**2
     added = np.maximum(1 / diagonal - covered, 0.0)
     added[np.bincount(mates, minlength=count) == 1] = 0.0
@@ -259,14 +262,25 @@ def _contract(
 ) -> tuple[scipy.sparse.csr_array, Row]:
     """Weights (count, count + outer) between aggregates, and (count,) twice that inside each."""
     numbers = np.concatenate([mates, count + np.arange(outer)]).astype(coupling.indices.dtype)
-    i, j = numbers[_starts_of(coupling, slice(0, len(mates)))], numbers[coupling.indices]
-    outside = i != j
-    inner = _add_up(i[~outside], coupling.data[~outside], count)
-    i, j = i[outside], j[outside]
-    pairs = scipy.sparse.coo_array((coupling.data[outside], (i, j)), shape=(count, count + outer))
-    contracted = scipy.sparse.csr_array(pairs)
-    contracted.sort_indices()
-    return contracted, inner
+    order = np.argsort(mates, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(mates, minlength=count))])
+    edges = np.concatenate([[0], np.cumsum(np.diff(coupling.indptr)[order])])
+    inner = np.empty(count)
+    found = []
+    # Some aggregates at a time: edges are what takes memory.
+    for tile in edge_tiles(edges[starts], _TILE_EDGES):
+        members = order[starts[tile.start] : starts[tile.stop]]
+        part = coupling[members]
+        i, j = numbers[members].repeat(np.diff(part.indptr)), numbers[part.indices]
+        outside = i != j
+        i -= tile.start
+        size = tile.stop - tile.start
+        inner[tile] = _add_up(i[~outside], part.data[~outside], size)
+        ends = (i[outside], j[outside])
+        pairs = scipy.sparse.coo_array((part.data[outside], ends), shape=(size, count + outer))
+        found.append(scipy.sparse.csr_array(pairs))
+        found[-1].sort_indices()
+    return scipy.sparse.csr_array(scipy.sparse.vstack(found, format="csr")), inner
 
 
 def _add_up(numbers: IntArray, values: Row, count: int) -> Row:

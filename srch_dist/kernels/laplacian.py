@@ -182,6 +182,16 @@ def row_tiles(rows: int) -> list[slice]:
     return [slice(low, high) for low, high in pairwise(ends)]
 
 
+def edge_tiles(starts: NDArray[np.signedinteger[Any]], edges: int) -> list[slice]:
+    """Runs of rows of at most ``edges`` edges, or of one row; ``starts`` is (rows + 1,)."""
+    low, rows, found = 0, len(starts) - 1, []
+    while low < rows:
+        end = int(np.searchsorted(starts, starts[low] + edges, side="right")) - 1
+        found.append(slice(low, max(low + 1, end)))
+        low = found[-1].stop
+    return found
+
+
 def distance_runs(block: GraphBlock, own: Array, halo: Array) -> Iterator[tuple[slice, Matrix]]:
     """‖z_i - z_j‖² of a run of edges at a time.
 

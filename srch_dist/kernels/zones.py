@@ -14,6 +14,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from srch_dist.kernels.aggregation import Hierarchy, Nodes, aggregate_zone
+from srch_dist.kernels.laplacian import index_type
 from srch_dist.kernels.sizes import Sized
 
 IntArray = NDArray[np.int64]
@@ -29,9 +30,9 @@ _LEFT = 8
 # Between what is left, an edge below this share of both ends' diagonals is no longer looked at. An
 # edge to a row elsewhere may be one of several to the same node. Where the smaller end alone feels
 # an edge it has to be stronger by a factor: such edges are many, but what hangs on a large node by
-# them would otherwise be left without a partner. On the mean a node has 90 edges at most.
+# them would otherwise be left without a partner. A node keeps 35 edges of that kind at most.
 _WEAK, _WEAK_PART = 1.4e-2, 3e-3
-_ALONE = 3.6
+_ALONE = 2.2
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ def reduce_zone(nodes: Nodes, outer: IntArray) -> tuple[Hierarchy, Zone]:
     if len(outer):
         weak = np.repeat([_WEAK, _WEAK_PART], [len(left), len(outer)])
         ends = np.concatenate([left.diagonal, left.outer])
-        left = replace(left, coupling=_felt(left.coupling, left.diagonal, ends, weak))
+        felt = _felt(left.coupling, left.diagonal, ends, weak)
+        # Of all zones there are many edges in one place.
+        left = replace(left, coupling=felt.astype(np.float32))
     labels = np.arange(len(nodes))
     for parents in hierarchy.parents:
         labels = parents[labels]
@@ -106,12 +109,10 @@ def renumber_zone(zone: Zone, number: int, numbering: Numbering) -> Nodes:
     if not len(zone.outer) and len(nodes) == len(ends):
         return nodes
     start, stop = numbering.starts[number : number + 2]
-    targets = np.concatenate([np.arange(start, stop), numbering.rows[zone.outer]])
-    edges = scipy.sparse.csr_array(
-        (nodes.coupling.data, targets[nodes.coupling.indices], nodes.coupling.indptr),
-        shape=(len(nodes), len(ends)),
-        copy=True,
-    )
+    kind = index_type(nodes.coupling.nnz, len(ends))
+    targets = np.concatenate([np.arange(start, stop), numbering.rows[zone.outer]]).astype(kind)
+    parts = (nodes.coupling.data, targets[nodes.coupling.indices], nodes.coupling.indptr)
+    edges = scipy.sparse.csr_array(parts, shape=(len(nodes), len(ends)), copy=True)
     if len(zone.outer):
         edges.sum_duplicates()
         edges = _felt(edges, nodes.diagonal, ends, np.full(len(ends), _WEAK))
@@ -122,11 +123,12 @@ def _felt(
     coupling: scipy.sparse.csr_array, diagonal: Row, ends: Row, weak: Row
 ) -> scipy.sparse.csr_array:
     """The edges that both ends (m,), (columns,) feel by ``weak`` (columns,), or one by more."""
-    i = np.repeat(np.arange(len(diagonal)), np.diff(coupling.indptr))
     j = coupling.indices
+    i = np.repeat(np.arange(len(diagonal), dtype=j.dtype), np.diff(coupling.indptr))
     small, large = np.minimum(diagonal[i], ends[j]), np.maximum(diagonal[i], ends[j])
     kept = coupling.data >= weak[j] * np.minimum(_ALONE * small, large)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(i[kept], minlength=len(diagonal)))])
+    counts = np.bincount(i[kept], minlength=len(diagonal))
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(j.dtype)
     return scipy.sparse.csr_array((coupling.data[kept], j[kept], indptr), shape=coupling.shape)
 
 

@@ -177,10 +177,11 @@ def _zone_nodes(
         for name in ("diagonal", "counts", "columns", "values", "outer", "ends")
     )
     outer, first = np.unique(outer, return_index=True)
-    indptr = np.cumsum(np.concatenate([[0], counts]))
+    kind = index_type(len(columns), rows + len(outer))
+    indptr = np.cumsum(np.concatenate([[0], counts])).astype(kind)
+    columns = local_columns(zone, outer, columns).astype(kind)
     coupling = scipy.sparse.csr_array(
-        (values.astype(np.float64), local_columns(zone, outer, columns), indptr),
-        shape=(rows, rows + len(outer)),
+        (values.astype(np.float64), columns, indptr), shape=(rows, rows + len(outer))
     )
     return row_nodes(coupling, diagonal, beta, far[first]), outer
 
