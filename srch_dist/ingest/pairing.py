@@ -31,8 +31,8 @@ def id_arrays(specs: Specs) -> list[str]:
     ]
 
 
-def check_ids(source: Source, specs: Specs, layout: Layout) -> list[str]:
-    """Compare all id arrays row by row and return their names in the source.
+def check_ids(label: str, source: Source, specs: Specs, layout: Layout) -> list[str]:
+    """Compare all id arrays row by row and return their names in the source, called ``label``.
 
     Only those count that are called ``ids`` or by a modality (``image_ids``, ``text_id``).
 
@@ -60,7 +60,7 @@ def check_ids(source: Source, specs: Specs, layout: Layout) -> list[str]:
             start += len(left)
         if count:
             raise InputError(
-                f"{names[0]} and {other} differ in {count} of {layout.rows} rows ("
+                f"{label}: {names[0]} and {other} differ in {count} of {layout.rows} rows ("
                 f"{'; '.join(wrong)}{'; …' if count > len(wrong) else ''}); bring the modalities "
                 "into one order by id, and leave out rows that one of them lacks"
             )

@@ -66,11 +66,14 @@ def ingest_source(
     try:
         layout = choose_layout(specs, modalities, side)
     except UnequalRowsError as error:
-        raise InputError(f"{error}{explain_unequal(opened, specs, error.arrays)}") from None
+        why = explain_unequal(opened, specs, error.arrays)
+        raise InputError(f"{label}: {error}{why}") from None
+    except InputError as error:
+        raise InputError(f"{label}: {error}") from None
     for name, array in layout.rowwise.items():
         limits.refuse_wide(label, name, specs[array][0], specs[array][1].itemsize)
-    _say(progress, opened, specs, layout, check_ids(opened, specs, layout))
-    attributes = _read_attributes(opened, specs, layout)
+    _say(progress, opened, specs, layout, check_ids(label, opened, specs, layout))
+    attributes = _read_attributes(label, opened, specs, layout)
     per_chunk = rows_per_chunk or _default_chunk(specs, layout)
     chosen = {name: specs[array] for name, array in layout.rowwise.items()}
     needed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in chosen.values())
@@ -172,7 +175,7 @@ def _say(
     progress.note(f"{paired}; say otherwise with --modalities and --side")
 
 
-def _read_attributes(source: Source, specs: Specs, layout: Layout) -> dict[str, Any]:
+def _read_attributes(label: str, source: Source, specs: Specs, layout: Layout) -> dict[str, Any]:
     """Arrays that do not describe rows, as plain values."""
     values: dict[str, Any] = {}
     for name, array in layout.attributes.items():
@@ -180,8 +183,9 @@ def _read_attributes(source: Source, specs: Specs, layout: Layout) -> dict[str, 
         size = int(np.prod(shape))
         if size > _ATTRIBUTE_VALUES or dtype.kind not in "fiub" + TEXT_KINDS:
             raise InputError(
-                f"{name} has shape {shape} of {dtype}: neither rows of the modalities nor a small "
-                "attribute; take it out of the source, or name with --side what to take along"
+                f"{label}: {name} has shape {shape} of {dtype}: neither rows of the modalities nor "
+                "a small attribute; take it out of the source, or name with --side what to take "
+                "along"
             )
         parts = list(source.blocks(array, max(1, size)))
         read = np.concatenate(parts) if parts and shape else np.array(parts).reshape(shape)

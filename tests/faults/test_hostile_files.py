@@ -228,8 +228,7 @@ def test_damaged_file_is_read_or_refused_and_nothing_else(folder, tmp_path, impa
 
     check()
     assert len(refused) > EXAMPLES // 10
-    names = (str(root), "modalit", "titles has shape", "cannot name an array")
-    silent = [text for text in refused if not any(name in text for name in names)]
+    silent = [text for text in refused if str(root) not in text]
     assert not silent, silent[:5]
 
 
