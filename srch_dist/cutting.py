@@ -18,6 +18,8 @@ _EXACT_PRODUCTS = 5e11
 _INDEX_BYTES = 768 * MIB
 # Narrower groups of columns read the graph more often than they save memory.
 _LEAST_COLUMNS = 8
+# Fewer rows are solved sooner by one worker than shared.
+_SHARED_ROWS = 1 << 15
 
 
 def default_partition(width: int) -> int:
@@ -67,13 +69,12 @@ def cut_solve(
 ) -> tuple[tuple[int, ...], Sizes]:
     """Blocks of the Z-step, and ``sizes`` with their rows, columns a group, and where edges are.
 
-    The fewest blocks, then the widest groups; where not even the narrowest of as many blocks as
-    workers fit (more would not help), the graph goes to disk, and groups are the widest there.
-    A block more did not pay for itself at 250,000 rows, where most rows of either half have a
-    neighbour in the other.
+    One block, whose groups of columns workers share among them, the widest that fit: columns have
+    nothing in common, while most rows of a block have a neighbour in another. Then the fewest
+    blocks with all columns, then the widest groups of as many blocks as workers (more would not
+    help). Where none of these fits, the graph goes to disk, again in one block first.
     """
     partitions = len(starts) - 1
-    least = min(_LEAST_COLUMNS, config.loop_bits)
 
     def of(blocks: int, columns: int, spilled: bool) -> tuple[tuple[int, ...], Sizes]:
         cuts = cut(partitions, min(blocks, partitions))
@@ -86,16 +87,28 @@ def cut_solve(
     def fits(found: tuple[tuple[int, ...], Sizes]) -> bool:
         return max(solve_bytes(found[1]), length_bytes(found[1])) <= usable
 
+    bits = config.loop_bits
+    shared = bits if sizes.rows < _SHARED_ROWS else _columns_a_worker(bits, workers)
     counts = [config.blocks] if config.blocks else range(1, workers + 1)
-    widths = [config.loop_bits]
-    while widths[-1] > least:
-        widths.append(max(least, widths[-1] // 2))
-    tries = [of(blocks, widths[0], False) for blocks in counts]
-    tries += [of(counts[-1], width, False) for width in widths]
-    if config.spill == "on":
-        tries = []
-    tries += [of(counts[-1], width, True) for width in widths]
+    alone = [(1, width) for width in _widths(shared)] if 1 in counts else []
+    widest = [(blocks, bits) for blocks in counts if blocks > 1]
+    most = [(counts[-1], width) for width in _widths(bits)]
+    tries = [of(*one, False) for one in (*alone, *widest, *most) if config.spill != "on"]
+    tries += [of(*one, True) for one in (*alone, *most)]
     return next((found for found in tries if fits(found)), tries[-1])
+
+
+def _columns_a_worker(bits: int, workers: int) -> int:
+    """Columns of a group where every worker has one, of `_LEAST_COLUMNS` or a multiple."""
+    return min(bits, -(-bits // (workers * _LEAST_COLUMNS)) * _LEAST_COLUMNS)
+
+
+def _widths(widest: int) -> list[int]:
+    """Columns of a group, from the widest on: halves, down to `_LEAST_COLUMNS`."""
+    widths = [widest]
+    while widths[-1] > _LEAST_COLUMNS:
+        widths.append(max(_LEAST_COLUMNS, widths[-1] // 2))
+    return widths
 
 
 def cut(partitions: int, runs: int) -> tuple[int, ...]:

@@ -44,7 +44,7 @@ class Embedding:
     cg_iterations, cg_residual : of the slowest column.
     cg_residuals : the largest relative residual of a column before each update.
     cg_iteration_seconds : of an iteration over all columns: for each group, its solve's seconds
-        over its iterations, added up.
+        over its iterations, added up. Groups that are solved at once share their seconds.
     """
 
     groups: Sequence[Sequence[Delayed]]
@@ -157,32 +157,48 @@ def _solve_groups(
     systems = _make_systems(graph, rebased, beta, config)
     preconditioner = build_preconditioner(graph, systems, beta, config.solver)
     columns = plan.column_groups(bits)
-    for number in missing:
-        right, start = [], []
-        for b in plan.blocks:
-            span = plan.block_span(b)
-            side = execution.task(
-                _right_side, run, iteration - 1, span, columns[number], beta, dtype
-            )
-            first = side if warm is None else warm.groups[number][b]
-            right.append(side)
-            start.append(execution.task(_start, first, warm is None, dtype))
+    before: Sequence[Any] = warm.groups if warm else [None] * len(columns)
+    for first in range(0, len(missing), plan.groups_at_once):
+        numbers = missing[first : first + plan.groups_at_once]
+        sides = [
+            _sides(plan, run, columns[number], before[number], iteration, beta, dtype)
+            for number in numbers
+        ]
         started = time.perf_counter()
-        solution, last = solve(graph, systems, preconditioner, right, start, config.solver)
-        seconds = time.perf_counter() - started
-        sums = _store_columns(run, iteration, plan, columns[number], solution)
-        run.commit_column_group(
-            iteration,
-            columns[number],
-            {
-                **vars(sums),
-                "iterations": np.array(last.iterations),
-                "residual": last.residual,
-                "worst": np.array(last.worst),
-                "seconds": np.array(seconds),
-            },
-        )
+        solved = solve(graph, systems, preconditioner, sides, config.solver)
+        seconds = (time.perf_counter() - started) / len(numbers)
+        for number, (solution, last) in zip(numbers, solved, strict=True):
+            sums = _store_columns(run, iteration, plan, columns[number], solution)
+            run.commit_column_group(
+                iteration,
+                columns[number],
+                {
+                    **vars(sums),
+                    "iterations": np.array(last.iterations),
+                    "residual": last.residual,
+                    "worst": np.array(last.worst),
+                    "seconds": np.array(seconds),
+                },
+            )
     graph.discard("system")
+
+
+def _sides(
+    plan: Plan,
+    run: RunDirectory,
+    columns: slice,
+    warm: Sequence[Delayed] | None,
+    iteration: int,
+    beta: float,
+    dtype: np.dtype[Any],
+) -> tuple[list[Delayed], list[Delayed]]:
+    """β B and the first Z of a group of columns, a block each; ``warm`` is the Z before."""
+    right = [
+        execution.task(_right_side, run, iteration - 1, plan.block_span(b), columns, beta, dtype)
+        for b in plan.blocks
+    ]
+    start = [execution.task(_start, first, warm is None, dtype) for first in (warm or right)]
+    return right, start
 
 
 def _make_systems(

@@ -82,7 +82,7 @@ def _title(plan: Plan) -> str:
     methods = ", ".join(f"{g} {method}" for g, method in plan.methods.items())
     return (
         f"plan: {plan.rows:,} rows, {len(plan.partitions)} partitions of {plan.partition_rows}, "
-        f"{len(plan.blocks)} blocks with the graph {graph}, {plan.columns} columns at once, "
+        f"{len(plan.blocks)} blocks with the graph {graph}, {plan.columns} columns a solve, "
         f"{plan.dtype.name}; {features}; neighbours: {methods}"
     )
 

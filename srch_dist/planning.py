@@ -72,8 +72,8 @@ class Plan:
     starts : first row of each partition, and n at the end.
     block_starts : first partition of each Z-step block, and the number of partitions at the end.
     run_starts : first partition of each run whose edges one task writes, and as above.
-    columns : columns of Z that are solved at a time. spilled : whether what there is of each edge
-        is in scratch files in the loop.
+    columns : columns of Z that a solve takes. spilled : whether what there is of each edge is in
+        scratch files in the loop.
     dtype : arithmetic of features and vectors. methods : neighbour search by modality.
     stages : memory and tasks by stage. client_bytes : the client's, beyond its idle size.
     disk : bytes of the run directory at its largest, by array.
@@ -141,6 +141,11 @@ class Plan:
         """The columns (of ``bits``) that are solved together, group by group."""
         starts = range(0, bits, self.columns)
         return [slice(start, min(start + self.columns, bits)) for start in starts]
+
+    @property
+    def groups_at_once(self) -> int:
+        """Groups of columns that are solved at the same time, each in a worker of its own."""
+        return self.workers if len(self.blocks) == 1 else 1
 
     @property
     def passes(self) -> list[range]:
@@ -317,4 +322,11 @@ def _stages(plan: Plan, sizes: Sizes, restarts: bool) -> tuple[Stage, ...]:
     )
     held = compiled_bytes(plan.methods, restarts)
     later = ((name, held + size, tasks) for name, size, tasks in loop)
-    return tuple(Stage(*stage, min(stage[2], plan.workers)) for stage in (*before, *later))
+    stages = [Stage(*stage, min(stage[2], plan.workers)) for stage in (*before, *later)]
+    groups = len(plan.column_groups(sizes.config.loop_bits))
+    return tuple(
+        replace(stage, at_once=min(groups, plan.workers))
+        if stage.name == "Z-step" and blocks == 1
+        else stage
+        for stage in stages
+    )

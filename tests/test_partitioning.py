@@ -134,10 +134,10 @@ def test_equally_far_neighbours_stay_so_for_every_partitioning(prepare):
         np.testing.assert_array_equal(other, found[0])
 
 
-@pytest.mark.parametrize("columns", [1, 5, 8])
-def test_columns_solved_in_groups_never_change_the_codes(trained, columns):
+@pytest.mark.parametrize(("columns", "blocks"), [(1, 2), (5, 1), (5, 2), (8, 2)])
+def test_columns_solved_in_groups_never_change_the_codes(trained, columns, blocks):
     train, (whole, codes, _) = trained
-    run, other, _ = train(columns=columns, blocks=2, partition_rows=40)
+    run, other, _ = train(columns=columns, blocks=blocks, partition_rows=40)
     assert run.plan.columns == columns
     np.testing.assert_array_equal(other, codes)
     last = METHOD["iterations"]

@@ -128,13 +128,28 @@ def test_needs_grow_with_rows_bits_and_neighbours_and_shrink_with_workers():
 
 def test_columns_are_solved_in_groups_only_where_memory_asks_for_it():
     dims, options = {"a": 64, "b": 64}, {"bits": 64, "graph": {"method": "exact"}}
-    wide = plan(1_500_000, dims, 2, 16 * GIB, **options)
-    narrow = plan(1_500_000, dims, 2, 4 * GIB, **options)
+    wide = plan(1_500_000, dims, 1, 16 * GIB, **options)
+    narrow = plan(1_500_000, dims, 1, 4 * GIB, **options)
     assert wide.columns == 64
     assert narrow.columns < 64
     groups = narrow.column_groups(64)
     assert [c for group in groups for c in range(64)[group]] == list(range(64))
     assert plan(1_500_000, dims, 2, 16 * GIB, columns=24, **options).columns == 24
+
+
+@pytest.mark.parametrize(("workers", "columns"), [(1, 64), (2, 32), (3, 24), (8, 8), (50, 8)])
+def test_workers_share_the_columns_where_one_block_fits(workers, columns):
+    options = {"bits": 64, "graph": {"method": "exact"}}
+    found = plan(300_000, {"a": 64, "b": 64}, workers, 32 * GIB, **options)
+    groups = len(found.column_groups(64))
+    solve = next(stage for stage in found.stages if stage.name == "Z-step")
+    assert (len(found.blocks), found.columns, found.groups_at_once) == (1, columns, workers)
+    assert solve.at_once == min(groups, workers)
+
+
+def test_few_rows_are_solved_by_one_worker():
+    found = plan(5000, {"a": 64, "b": 64}, 4, 32 * GIB, bits=64)
+    assert (len(found.blocks), found.columns) == (1, 64)
 
 
 def test_disk_holds_at_least_the_normalised_features():

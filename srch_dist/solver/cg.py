@@ -57,44 +57,41 @@ def solve(
     graph: BlockGraph,
     systems: Sequence[Delayed],
     preconditioner: Preconditioner,
-    right: Sequence[Delayed],
-    start: Sequence[Delayed],
+    sides: Sequence[tuple[Sequence[Delayed], Sequence[Delayed]]],
     options: SolverConfig,
-) -> tuple[list[Delayed], Coefficients]:
-    """Solve (βI + λH) Z = βB (Eq. 14) for all columns.
+) -> list[tuple[list[Delayed], Coefficients]]:
+    """Solve (βI + λH) Z = βB (Eq. 14) for one or several groups of columns.
+
+    In one block each group is solved in a worker of its own, all at once: columns have nothing in
+    common, so nothing is exchanged. In several blocks it is one group after the other.
 
     Parameters
     ----------
     systems : a `SystemBlock` a block. preconditioner : of those systems.
-    right : β B and start : the first Z, (rows, l) a block.
+    sides : of each group β B and the first Z, (rows, columns) a block.
 
     Returns
     -------
-    The solution, (rows, l) a block on the workers, and the last coefficients: residual by
-    column and the number of iterations.
+    Of each group the solution, (rows, columns) a block on the workers, and the last coefficients:
+    residual by column and the number of iterations.
 
     Raises
     ------
     TrainingError : a column is not below the tolerance after ``options.max_iterations``.
     """
     if len(systems) == 1:
-        whole = execution.task_pair(
-            kernels.solve_whole,
-            systems[0],
-            preconditioner.cascades[0],
-            preconditioner.space,
-            right[0],
-            start[0],
-            options.tolerance,
-            options.max_iterations,
-        )
-        x, last = execution.keep(whole)
-        coefficients = execution.run_one(last)
-        solution = [x]
+        solved = _solve_columns(systems[0], preconditioner, sides, options)
     else:
-        solution, coefficients = _solve_blocks(
-            graph, systems, preconditioner, right, start, options
-        )
+        solved = [
+            _solve_blocks(graph, systems, preconditioner, right, start, options)
+            for right, start in sides
+        ]
+    for _, coefficients in solved:
+        _check(coefficients, options)
+    return solved
+
+
+def _check(coefficients: Coefficients, options: SolverConfig) -> None:
     if not np.isfinite(coefficients.residual).all():
         raise TrainingError(
             "the Z-step does not stay finite; bring method.lam and method.beta closer together"
@@ -107,7 +104,31 @@ def solve(
             f"{options.tolerance:.1e}; raise solver.max_iterations, or lower method.lam / "
             "method.beta"
         )
-    return solution, coefficients
+
+
+def _solve_columns(
+    system: Delayed,
+    preconditioner: Preconditioner,
+    sides: Sequence[tuple[Sequence[Delayed], Sequence[Delayed]]],
+    options: SolverConfig,
+) -> list[tuple[list[Delayed], Coefficients]]:
+    pairs = [
+        execution.task_pair(
+            kernels.solve_whole,
+            system,
+            preconditioner.cascades[0],
+            preconditioner.space,
+            right[0],
+            start[0],
+            options.tolerance,
+            options.max_iterations,
+        )
+        for right, start in sides
+    ]
+    # The scheduler lets another worker copy what a solve reads once it knows how long one takes.
+    kept = execution.keep([x for x, _ in pairs] + [last for _, last in pairs])
+    ends = execution.run_all(kept[len(sides) :])
+    return [([x], last) for x, last in zip(kept, ends, strict=False)]
 
 
 def _solve_blocks(

@@ -62,7 +62,7 @@ def blocks_of(graph, values):
     return [execution.literal(values[slice(*graph.plan.block_span(b))]) for b in graph.plan.blocks]
 
 
-def run_solver(graph, right, start=None, **options):
+def run_solver(graph, right, start=None, groups=(slice(None),), **options):
     kind = np.dtype(right.dtype)
     systems = [
         execution.task(system_block, block, None, SystemRule(BETA, LAM, kind))
@@ -70,15 +70,14 @@ def run_solver(graph, right, start=None, **options):
     ]
     start = np.zeros_like(right) if start is None else start
     options = SolverConfig(**{"fused": 4, "coarse": "on", **options})
-    solution, last = solve(
-        graph,
-        systems,
-        build_preconditioner(graph, systems, BETA, options),
-        blocks_of(graph, right),
-        blocks_of(graph, start),
-        options,
-    )
-    return np.concatenate(execution.run_all(solution)), last
+    preconditioner = build_preconditioner(graph, systems, BETA, options)
+    sides = [
+        (blocks_of(graph, right[:, columns]), blocks_of(graph, start[:, columns]))
+        for columns in groups
+    ]
+    solved = solve(graph, systems, preconditioner, sides, options)
+    found = [np.concatenate(execution.run_all(solution)) for solution, _ in solved]
+    return np.concatenate(found, axis=1), solved[0][1]
 
 
 def relative_residuals(matrix, right, x):
@@ -90,6 +89,15 @@ def test_solution_equals_that_of_a_direct_solver(graph_of, blocks, matrix, right
     x, _ = run_solver(graph_of(blocks), right, tolerance=1e-10)
     # C is stored in float32.
     np.testing.assert_allclose(x, spsolve(csc_array(matrix), right), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_groups_of_columns_are_solved_as_alone(graph_of, blocks, right):
+    groups = (slice(0, 3), slice(3, 4), slice(4, None))
+    together, _ = run_solver(graph_of(blocks), right, groups=groups, tolerance=1e-6)
+    for columns in groups:
+        alone, _ = run_solver(graph_of(blocks), right[:, columns], tolerance=1e-6)
+        np.testing.assert_array_equal(together[:, columns], alone)
 
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-6])
