@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from srch_dist.kernels.laplacian import (
     weight_counts,
 )
 from srch_dist.solver.blocks import BlockGraph
-from srch_dist.storage.spill import spill_runs
+from srch_dist.storage.spill import join_runs, spill_runs
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
@@ -58,24 +58,8 @@ def s_step(graph: BlockGraph, groups: Sequence[Sequence[Delayed]], config: Train
     ``groups`` holds Z as of `Embedding`; lengths add up over the groups of columns.
     """
     method = config.method
-    distances: list[Any] = [None] * len(graph.blocks)
-    for number, blocks in enumerate(groups, start=1):
-        # Every later step and a resumed run sees them in float32.
-        last = number == len(groups)
-        kind, dtype = ("lengths", np.float32) if last else ("partial", np.float64)
-        folder = graph.scratch(kind)
-        halos = graph.exchange(blocks)
-        known = zip(graph.blocks, blocks, halos, distances, strict=True)
-        distances = execution.keep(
-            [
-                execution.task(_edge_lengths, *part, dtype, folder and folder / f"{b:06d}")
-                for b, part in enumerate(known)
-            ]
-        )
-        # One group after the other: all at once would be all of Z in memory.
-        execution.run_all([execution.task(len, lengths) for lengths in distances])
-        for old in ("partial", kind):
-            graph.discard(old, folder)
+    shared = min(graph.plan.groups_at_once, len(groups)) > 1
+    distances = _shared_lengths(graph, groups) if shared else _all_lengths(graph, groups)
     alpha = _choose_alpha(graph, distances, config)
     parts = [
         execution.task(_terms, block, lengths, alpha, method.lam)
@@ -84,6 +68,58 @@ def s_step(graph: BlockGraph, groups: Sequence[Sequence[Delayed]], config: Train
     sums: _Terms = execution.run_one(execution.add_up(parts))
     sparsity = 0.0 if np.isinf(alpha) else alpha * sums.spread
     return Rebased(distances, alpha, method.lam, method.lam * sums.pull, sparsity, sums.counts)
+
+
+def _all_lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any]:
+    """The squared edge lengths of each block, group by group.
+
+    All at once would be all of Z in memory.
+    """
+    distances: list[Any] = [None] * len(graph.blocks)
+    for number, blocks in enumerate(groups, start=1):
+        # Every later step and a resumed run sees them in float32.
+        last = number == len(groups)
+        kind, dtype = ("lengths", np.float32) if last else ("partial", np.float64)
+        folder = graph.scratch(kind)
+        halos = graph.exchange(blocks)
+        known = zip(graph.blocks, blocks, halos, distances, strict=True)
+        distances = _finish(
+            execution.task(_edge_lengths, *part, dtype, folder and folder / f"{b:06d}")
+            for b, part in enumerate(known)
+        )
+        for old in ("partial", kind):
+            graph.discard(old, folder)
+    return distances
+
+
+def _shared_lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any]:
+    """The squared edge lengths of the only block: every worker adds up groups of its own."""
+    block, count = graph.blocks[0], min(graph.plan.groups_at_once, len(groups))
+    sums: list[Any] = [None] * count
+    for first in range(0, len(groups), count):
+        wave = groups[first : first + count]
+        folders = [graph.scratch(f"partial{number}") for number in range(len(wave))]
+        (halos,) = zip(*(graph.exchange(z) for z in wave), strict=True)
+        parts = zip(wave, halos, sums, folders, strict=False)
+        sums[: len(wave)] = _finish(
+            execution.task(_edge_lengths, block, z[0], halo, before, np.float64, folder)
+            for z, halo, before, folder in parts
+        )
+        for number, folder in enumerate(folders):
+            graph.discard(f"partial{number}", folder)
+    folder = graph.scratch("lengths")
+    distances = _finish([execution.task(_add_lengths, folder, *sums)])
+    graph.discard("lengths", folder)
+    for number in range(count):
+        graph.discard(f"partial{number}")
+    return distances
+
+
+def _finish(tasks: Iterable[Delayed]) -> list[Delayed]:
+    """Keep edge lengths on the workers, or in their files, and wait for them."""
+    kept = execution.keep(list(tasks))
+    execution.run_all([execution.task(len, lengths) for lengths in kept])
+    return kept
 
 
 def _choose_alpha(graph: BlockGraph, distances: Sequence[Delayed], config: TrainConfig) -> float:
@@ -140,6 +176,16 @@ def _edge_lengths(
     for part, lengths in runs():
         result[part] = lengths
     return result
+
+
+def _add_lengths(folder: Path | None, *sums: EdgeValues) -> EdgeValues:
+    """The lengths of all groups from sums over some; every later step sees them in float32."""
+    parts = _runs(len(sums[0]))
+    runs = ({"lengths": np.sum([one[part] for one in sums], axis=0)} for part in parts)
+    types = {"lengths": np.float32}
+    if folder is not None:
+        return spill_runs(folder, types, runs)["lengths"]
+    return join_runs(types, len(sums[0]), runs)["lengths"]
 
 
 def _count_lengths(
