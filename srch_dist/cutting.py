@@ -7,7 +7,13 @@ from itertools import pairwise
 
 from srch_dist.config import GraphConfig, TrainConfig
 from srch_dist.errors import ConfigError
-from srch_dist.graph_footprints import graph_bytes, length_bytes, solve_bytes, whole_index_row
+from srch_dist.graph_footprints import (
+    graph_bytes,
+    length_bytes,
+    solve_bytes,
+    system_file_bytes,
+    whole_index_row,
+)
 from srch_dist.sizes import MIB, Sizes
 
 _PARTITION_BYTES = 32 * MIB
@@ -65,14 +71,20 @@ def cut_edges(starts: tuple[int, ...], sizes: Sizes, workers: int, usable: int) 
 
 
 def cut_solve(
-    starts: tuple[int, ...], sizes: Sizes, config: TrainConfig, workers: int, usable: int
+    starts: tuple[int, ...],
+    sizes: Sizes,
+    config: TrainConfig,
+    workers: int,
+    usable: int,
+    spare: int,
 ) -> tuple[tuple[int, ...], Sizes]:
     """Blocks of the Z-step, and ``sizes`` with their rows, columns a group, and where edges are.
 
     One block, whose groups of columns workers share among them, the widest that fit: columns have
-    nothing in common, while most rows of a block have a neighbour in another. Then the fewest
-    blocks with all columns, then the widest groups of as many blocks as workers (more would not
-    help). Where none of these fits, the graph goes to disk, again in one block first.
+    nothing in common, while most rows of a block have a neighbour in another. That holds with the
+    graph on disk too, where the ``spare`` bytes of a worker that no stage is given keep the file at
+    hand. Then the fewest blocks with all columns, then the widest groups of as many blocks as
+    workers (more would not help). Where none of these fits, the graph goes to disk anyway.
     """
     partitions = len(starts) - 1
 
@@ -87,13 +99,18 @@ def cut_solve(
     def fits(found: tuple[tuple[int, ...], Sizes]) -> bool:
         return max(solve_bytes(found[1]), length_bytes(found[1])) <= usable
 
+    def at_hand(found: Sizes) -> bool:
+        return solve_bytes(found) + system_file_bytes(found) <= usable + spare
+
     bits = config.loop_bits
     shared = bits if sizes.rows < _SHARED_ROWS else _columns_a_worker(bits, workers)
     counts = [config.blocks] if config.blocks else range(1, workers + 1)
     alone = [(1, width) for width in _widths(shared)] if 1 in counts else []
     widest = [(blocks, bits) for blocks in counts if blocks > 1]
     most = [(counts[-1], width) for width in _widths(bits)]
-    tries = [of(*one, False) for one in (*alone, *widest, *most) if config.spill != "on"]
+    near = [found for found in (of(*one, True) for one in alone) if at_hand(found[1])]
+    memory = [] if config.spill == "on" else [of(*one, False) for one in (*widest, *most)]
+    tries = [*(of(*one, False) for one in alone if config.spill != "on"), *near, *memory]
     tries += [of(*one, True) for one in (*alone, *most)]
     return next((found for found in tries if fits(found)), tries[-1])
 

@@ -6,7 +6,7 @@ releasing them where the task does; the peak is what the plan reckons with.
 
 from __future__ import annotations
 
-from srch_dist.kernels.aggregation import coarse_unknowns
+from srch_dist.kernels.aggregation import TILE_EDGES, coarse_unknowns
 from srch_dist.kernels.clusters import PROJECTED, routing_clusters, sample_size
 from srch_dist.kernels.edges import CONNECTED_EDGES
 from srch_dist.kernels.laplacian import DISTANCE_VALUES, TILE_ROWS
@@ -36,11 +36,12 @@ _SYSTEM_TILE_BYTES = 64
 # A row while rows are aggregated: its pieces of a hierarchy, and what becomes of them, over all
 # levels. An edge of a zone meanwhile, as the block has it, as the zone does, and as it is matched.
 _PIECE_BYTES, _CASCADE_BYTES, _ZONE_EDGE_BYTES = 54, 44, 84
-# A row where there are several zones. What is left of a zone, and of that what is numbered anew. In
-# the one task that takes what is left of all: up to two edges and half a node a row, what matching
-# takes, and the levels above, whole and split. Measured on a clustered graph of 27 ends of edges a
-# row in zones of 65,536 rows, whose ends cut a third of the edges.
-_LEFT_BYTES, _NUMBERED_BYTES, _REST_BYTES = 120, 50, 220
+# A row where there are several zones. Its aggregate and what is known of it, and its share of the
+# edges between aggregates; the numbers of all. In the one task that takes what is left of all: up
+# to six edges and half a node a row, twice, what matching takes and the levels above; and there an
+# edge of those that are looked at together. Measured on graphs of 28 ends of edges a row in zones
+# of 262,144 rows, whose ends cut a third of the edges.
+_LEFT_BYTES, _NUMBERED_BYTES, _NUMBER_BYTES, _REST_BYTES, _TILE_BYTES = 40, 60, 9, 210, 80
 # The same where nothing of it is matched: half a node a row, and one level, whole and split.
 _APART_BYTES = 70
 # Slots of the aggregates that blocks share, a row where there are several zones, and a row of a
@@ -141,12 +142,11 @@ def solve_bytes(sizes: Sizes) -> int:
         pieces = task.hold(_PIECE_BYTES * rows)
         task.pass_by(int(zone * _ZONE_EDGE_BYTES))
         if sizes.rows > ZONE_ROWS:
-            left = task.hold(_LEFT_BYTES * rows)
-            task.pass_by(int(zone * _ZONE_EDGE_BYTES))
-            task.pass_by(_NUMBERED_BYTES * rows + 8 * sizes.rows)
-            task.release(left)
+            left = (_LEFT_BYTES + _NUMBERED_BYTES) * rows + _NUMBER_BYTES * sizes.rows
+            task.pass_by(int(left + zone * _ZONE_EDGE_BYTES))
             together = sizes.rows <= TOGETHER_ROWS
-            task.pass_by((_REST_BYTES if together else _APART_BYTES) * sizes.rows)
+            rest = (_REST_BYTES if together else _APART_BYTES) * sizes.rows
+            task.pass_by(rest + TILE_EDGES * _TILE_BYTES)
         task.hold(_CASCADE_BYTES * rows)
         task.release(pieces)
         shared = shared_bytes(sizes)
@@ -154,6 +154,11 @@ def solve_bytes(sizes: Sizes) -> int:
     # An update holds six vectors and makes five; three more are the halo and its rows joined.
     task.hold(14 * rows * sizes.columns * itemsize)
     return task.peak
+
+
+def system_file_bytes(sizes: Sizes) -> int:
+    """The file that a product of the Z-step reads where the graph is on disk."""
+    return int(sizes.resident * sizes.edges_a_row * (4 + vector_dtype(sizes.config).itemsize))
 
 
 def shared_bytes(sizes: Sizes) -> int:

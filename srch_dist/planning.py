@@ -227,7 +227,8 @@ def draft_plan(
     runs = cut_edges(starts, sizes, workers, usable - compiled_bytes(methods, False))
     sizes = replace(sizes, degree=degree)
     later = usable - compiled_bytes(methods, restarts)
-    cuts, sizes = cut_solve(starts, sizes, config, workers, later)
+    spare = int(memory_limit * (1 - _USABLE))
+    cuts, sizes = cut_solve(starts, sizes, config, workers, later, spare)
     sizes = replace(sizes, cached=_cached_partitions(sizes, workers, memory_limit, idle))
     plan = Plan(
         starts=starts,

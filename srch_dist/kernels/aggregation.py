@@ -28,15 +28,16 @@ _UNKNOWN_ROWS, _UNKNOWNS = 64, 2048
 _LEAST_ROWS = 16_384
 _PASSES = 14
 # Edges that are looked at together.
-_TILE_EDGES = 1 << 19
+TILE_EDGES = 1 << 19
 _ROUNDS = 6
 # An edge below this share of an end's diagonal couples that end to next to nothing.
 _STRONG = 5e-3
 # Nodes pair along edges of at least this share of the strongest edge of either end.
 _AMONG = 0.5
-# A matching after which more than this share of the tied nodes is left is the last; in a zone,
-# where what most of them belong to is elsewhere, what remains would join what it hardly knows.
-_SHRINK, _ZONE_SHRINK = 0.95, 0.8
+# Edges of a node that it may pair along.
+_CANDIDATES = 5
+# A matching after which more than this share of the tied nodes is left is not worth a level.
+_SHRINK = 0.8
 # Below this share of its diagonal, what ties an aggregate to others asks for no coarse unknown.
 _TIED = 1e-2
 
@@ -101,12 +102,12 @@ def row_nodes(
     return Nodes(coupling, diagonal, np.full(len(diagonal), beta), 1 / diagonal, outer)
 
 
-def aggregate_zone(nodes: Nodes, least: int) -> tuple[Hierarchy, Nodes]:
-    """Aggregate nodes while more than ``least`` are tied to others, and what is left of them.
+def aggregate_zone(nodes: Nodes) -> tuple[Hierarchy, Nodes]:
+    """One matching of nodes among which some are tied to others elsewhere, and what is left.
 
-    A node whose strongest edge goes elsewhere waits, so fewer may be aggregated.
+    A node whose strongest edge goes elsewhere waits; where nearly all do there is no level.
     """
-    parents, inverse, left = _aggregate(nodes, least, _ZONE_SHRINK, (np.maximum,))
+    parents, inverse, left = _aggregate(nodes, 0, 1, (np.maximum,))
     return Hierarchy(parents, inverse, np.empty(0, dtype=np.int64)), left
 
 
@@ -117,7 +118,7 @@ def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
     what those below leave, leaving some out saves little work and costs iterations.
     """
     # Where no other is left, what remains are nodes that only the smaller of both ends is tied to.
-    parents, inverse, left = _aggregate(nodes, quota, _SHRINK, (np.maximum, np.minimum))
+    parents, inverse, left = _aggregate(nodes, quota, _PASSES, (np.maximum, np.minimum))
     if not parents:
         # A level to carry the coarse unknowns.
         parents, inverse = (np.arange(len(nodes)),), (np.zeros(len(nodes)),)
@@ -129,19 +130,19 @@ def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
 
 
 def _aggregate(
-    nodes: Nodes, least: int, shrink: float, ends: tuple[np.ufunc, ...]
+    nodes: Nodes, least: int, passes: int, ends: tuple[np.ufunc, ...]
 ) -> tuple[tuple[IntArray, ...], tuple[Row, ...], Nodes]:
     """Parents and inverse of each level (see `Hierarchy`), and the last level's nodes."""
     parents: list[IntArray] = []
     inverse: list[Row] = []
-    for _ in range(_PASSES):
+    for _ in range(passes):
         # What is tied to nothing else is as good as it will be, however much of it there is.
         tied = np.count_nonzero(_ties(nodes) > _TIED * nodes.diagonal)
         if tied <= least:
             break
         for end in ends:
             mates, count = match_nodes(nodes, end)
-            if len(nodes) - count >= (1 - shrink) * tied:
+            if len(nodes) - count >= (1 - _SHRINK) * tied:
                 break
         else:
             break
@@ -171,34 +172,67 @@ def match_nodes(nodes: Nodes, end: np.ufunc = np.maximum) -> tuple[IntArray, int
     to a cluster elsewhere is left alone.
     """
     count = len(nodes)
-    i, j, strength, top = _strong_edges(nodes, end)
-    among = strength >= _AMONG * top[j]
-    leader, free = _pair_up(count, i[among], j[among], strength[among])
-    joins = free[i] & ~free[j] & (strength >= top[i])
+    top = _strongest(nodes, end)
+    edges, best = _strong_edges(nodes, end, top)
+    leader, free = _pair_up(count, *edges)
+    i, j = best
+    joins = free[i] & ~free[j]
     leader[i[joins]] = leader[j[joins]]
     leads = leader == np.arange(count)
     numbers = np.cumsum(leads) - 1
     return numbers[leader], int(np.count_nonzero(leads))
 
 
-def _strong_edges(nodes: Nodes, end: np.ufunc) -> tuple[NDArray[Any], NDArray[Any], Row, Row]:
-    """Edges between nodes that are among the strongest of their start, row by row.
-
-    They are both ends (edges,) and strengths (edges,), with the strength (m,) of the strongest
-    edge of each node, which may lead elsewhere.
-    """
+def _strongest(nodes: Nodes, end: np.ufunc) -> Row:
+    """The strength (m,) of the strongest edge of each node, which may lead elsewhere."""
     top = np.zeros(len(nodes))
-    found = []
-    # Some rows at a time, and of these the strongest alone: edges are what takes memory.
-    for tile in edge_tiles(nodes.coupling.indptr, _TILE_EDGES):
-        i, j, strength = _felt_edges(nodes, end, tile)
+    # Some rows at a time: edges are what takes memory.
+    for tile in edge_tiles(nodes.coupling.indptr, TILE_EDGES):
+        i, _, strength = _felt_edges(nodes, end, tile)
         starts = _run_starts(i)
         if len(i):
             top[i[starts]] = np.maximum.reduceat(strength, starts)
-        kept = (j < len(nodes)) & (strength >= _AMONG * top[i])
-        found.append((i[kept], j[kept], strength[kept]))
-    i, j, strength = (np.concatenate(column) for column in zip(*found, strict=True))
-    return i, j, strength, top
+    return top
+
+
+def _strong_edges(
+    nodes: Nodes, end: np.ufunc, top: Row
+) -> tuple[tuple[NDArray[Any], NDArray[Any], Row], tuple[NDArray[Any], NDArray[Any]]]:
+    """Edges between nodes that nodes pair along, and those that a node left over joins another by.
+
+    The former are among the strongest of both ends, some of each node: both ends (edges,) and
+    strengths (edges,), row by row. The latter are the strongest of their start. ``top`` is of
+    `_strongest`.
+    """
+    edges: tuple[list[Any], ...] = ([], [], [])
+    best: tuple[list[Any], ...] = ([], [])
+    for tile in edge_tiles(nodes.coupling.indptr, TILE_EDGES):
+        i, j, strength = _felt_edges(nodes, end, tile)
+        first = strength >= top[i]
+        inside = j < len(nodes)
+        among = inside & (strength >= _AMONG * top[i])
+        among[among] = strength[among] >= _AMONG * top[j[among]]
+        _collect(best, inside & first, i, j)
+        i, j, strength = i[among], j[among], strength[among]
+        order = np.lexsort((-strength, i))
+        i, j, strength = i[order], j[order], strength[order]
+        starts = _run_starts(i)
+        place = np.arange(len(i)) - np.repeat(starts, np.diff(np.append(starts, len(i))))
+        _collect(edges, place < _CANDIDATES, i, j, strength)
+    i, j, strength = map(_concatenate, edges)
+    return (i, j, strength), (_concatenate(best[0]), _concatenate(best[1]))
+
+
+def _collect(lists: tuple[list[Any], ...], kept: NDArray[np.bool_], *columns: NDArray[Any]) -> None:
+    for found, values in zip(lists, columns, strict=True):
+        found.append(values[kept])
+
+
+def _concatenate(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """The parts in one array; the list is empty then, so that they are not in memory twice."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 def _felt_edges(nodes: Nodes, end: np.ufunc, rows: slice) -> tuple[NDArray[Any], NDArray[Any], Row]:
@@ -247,7 +281,11 @@ def _run_starts(i: NDArray[Any]) -> IntArray:
 
 def _merge(nodes: Nodes, mates: IntArray, count: int) -> tuple[Row, Nodes]:
     """What the level of the ``count`` aggregates ``mates`` (m,) adds (count,), and its nodes."""
-    coupling, inner = _contract(nodes.coupling, mates, count, len(nodes.outer))
+    outer = len(nodes.outer)
+    kind = nodes.coupling.indices.dtype
+    ends = np.concatenate([mates, count + np.arange(outer)]).astype(kind)
+    shape = (count, count + outer)
+    coupling, inner = contract(nodes.coupling, ends[: len(mates)], ends, 0, shape)
     mass = _add_up(mates, nodes.mass, count)
     # It is the mass at least; weights of single precision may cancel below that.
     diagonal = np.maximum(_add_up(mates, nodes.diagonal, count) - inner, mass)
@@ -257,30 +295,65 @@ def _merge(nodes: Nodes, mates: IntArray, count: int) -> tuple[Row, Nodes]:
     return added, Nodes(coupling, diagonal, mass, covered + added, nodes.outer)
 
 
-def _contract(
-    coupling: scipy.sparse.csr_array, mates: IntArray, count: int, outer: int
+def contract(
+    coupling: scipy.sparse.csr_array,
+    mates: NDArray[Any],
+    ends: NDArray[Any],
+    first: int,
+    shape: tuple[int, int],
+    weak: Row | None = None,
 ) -> tuple[scipy.sparse.csr_array, Row]:
-    """Weights (count, count + outer) between aggregates, and (count,) twice that inside each."""
-    numbers = np.concatenate([mates, count + np.arange(outer)]).astype(coupling.indices.dtype)
+    """Weights (count, width) between aggregates, and (count,) twice that inside each.
+
+    ``shape`` is both. ``mates`` (m,) is the aggregate of each row of ``coupling``, counted from
+    ``first`` among all; ``ends`` (columns,) that of each column among all. An edge below ``weak``
+    (width,) of both ends is kept with the probability of its share of the smaller of these, and
+    weighs that much then: sums over many such edges stay what they are on the mean. Which are kept
+    follows from the numbers of both ends.
+    """
     order = np.argsort(mates, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(mates, minlength=count))])
+    starts = np.concatenate([[0], np.cumsum(np.bincount(mates, minlength=shape[0]))])
     edges = np.concatenate([[0], np.cumsum(np.diff(coupling.indptr)[order])])
-    inner = np.empty(count)
+    inner = np.empty(shape[0])
     found = []
     # Some aggregates at a time: edges are what takes memory.
-    for tile in edge_tiles(edges[starts], _TILE_EDGES):
+    for tile in edge_tiles(edges[starts], TILE_EDGES):
         members = order[starts[tile.start] : starts[tile.stop]]
         part = coupling[members]
-        i, j = numbers[members].repeat(np.diff(part.indptr)), numbers[part.indices]
-        outside = i != j
+        i, j = mates[members].repeat(np.diff(part.indptr)), ends[part.indices]
+        outside = i + first != j
         i -= tile.start
         size = tile.stop - tile.start
         inner[tile] = _add_up(i[~outside], part.data[~outside], size)
-        ends = (i[outside], j[outside])
-        pairs = scipy.sparse.coo_array((part.data[outside], ends), shape=(size, count + outer))
-        found.append(scipy.sparse.csr_array(pairs))
-        found[-1].sort_indices()
-    return scipy.sparse.csr_array(scipy.sparse.vstack(found, format="csr")), inner
+        pairs = (part.data[outside], (i[outside], j[outside]))
+        summed = scipy.sparse.csr_array(scipy.sparse.coo_array(pairs, shape=(size, shape[1])))
+        if weak is not None:
+            summed = _draw(summed, first + tile.start, weak)
+        summed.sort_indices()
+        found.append(summed)
+    return _stack(found, shape), inner
+
+
+def _stack(parts: list[scipy.sparse.csr_array], shape: tuple[int, int]) -> scipy.sparse.csr_array:
+    """The rows of all parts; the list is empty then, so that they are not in memory twice."""
+    counts = np.concatenate([np.diff(part.indptr) for part in parts])
+    columns = [part.indices for part in parts]
+    values = [part.data for part in parts]
+    parts.clear()
+    indices = _concatenate(columns)
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(indices.dtype)
+    return scipy.sparse.csr_array((_concatenate(values), indices, indptr), shape=shape)
+
+
+def _draw(edges: scipy.sparse.csr_array, first: int, weak: Row) -> scipy.sparse.csr_array:
+    """Draw among the edges of the aggregates from ``first`` on; see `contract`."""
+    i, j = first + _starts_of(edges, slice(0, edges.shape[0])), edges.indices
+    limit = np.minimum(weak[i], weak[j])
+    kept = _hash_pairs(np.minimum(i, j), np.maximum(i, j)) * limit < edges.data
+    counts = np.bincount(i[kept] - first, minlength=edges.shape[0])
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(j.dtype)
+    values = np.maximum(edges.data, limit)[kept].astype(edges.dtype)
+    return scipy.sparse.csr_array((values, j[kept], indptr), shape=edges.shape)
 
 
 def _add_up(numbers: IntArray, values: Row, count: int) -> Row:

@@ -22,12 +22,14 @@ from srch_dist.kernels.edges import distinct
 from srch_dist.kernels.laplacian import GraphBlock, SystemBlock, index_type, local_columns
 from srch_dist.kernels.sizes import Sized
 from srch_dist.kernels.zones import (
+    TOGETHER_ROWS,
     Numbering,
     Zone,
+    contract_zone,
     join_zones,
     number_nodes,
     reduce_zone,
-    renumber_zone,
+    without_edges,
     zone_spans,
 )
 from srch_dist.planning import Plan
@@ -105,21 +107,36 @@ def build_aggregates(
     spans = zone_spans(graph.plan.rows)
     diagonals = [execution.task(_diagonal, system) for system in systems]
     halos = graph.exchange(diagonals)
+
+    def parts(number: int) -> list[Delayed]:
+        # Taken out anew for either use: they are the edges of the whole graph.
+        return [
+            execution.task(
+                _zone_part,
+                graph.blocks[r.block],
+                systems[r.block],
+                halos[r.block],
+                r,
+                spans[number],
+            )
+            for r in runs
+            if r.zone == number
+        ]
+
     splits, left = [], []
     for number, span in enumerate(spans):
-        own = [run for run in runs if run.zone == number]
-        parts = [
-            execution.task(
-                _zone_part, graph.blocks[r.block], systems[r.block], halos[r.block], r, span
-            )
-            for r in own
-        ]
-        ends = tuple((r.low - span[0], r.high - span[0]) for r in own)
-        split, zone = execution.task_pair(_reduce, span, ends, beta, *parts)
+        ends = tuple((r.low - span[0], r.high - span[0]) for r in runs if r.zone == number)
+        split, zone = execution.task_pair(_reduce, span, ends, beta, *parts(number))
         splits.append(split)
         left.append(zone)
     numbering = execution.task(_number, *[execution.task(_labels, zone) for zone in left])
-    nodes = [execution.task(renumber_zone, zone, k, numbering) for k, zone in enumerate(left)]
+    if graph.plan.rows > TOGETHER_ROWS:
+        nodes = [execution.task(without_edges, zone, numbering) for zone in left]
+    else:
+        nodes = [
+            execution.task(_contract, spans[k], k, beta, zone, numbering, *parts(k))
+            for k, zone in enumerate(left)
+        ]
     members = [execution.task(_members, split) for split in splits]
     above = execution.task(_aggregate_rest, runs, quota, len(spans), *members, *nodes)
     *zones, above = execution.keep([*splits, above])
@@ -162,9 +179,20 @@ def _reduce(
     zone: tuple[int, int], ends: tuple[tuple[int, int], ...], beta: float, *parts: _ZonePart
 ) -> tuple[SplitHierarchy, Zone]:
     """The zone's hierarchy, cut at the ``ends`` of the parts' rows, and what is left."""
-    nodes, outer = _zone_nodes(zone, beta, parts)
-    hierarchy, left = reduce_zone(nodes, outer)
+    hierarchy, left = reduce_zone(_zone_nodes(zone, beta, parts)[0])
     return split_hierarchy(hierarchy, [np.arange(low, high) for low, high in ends]), left
+
+
+def _contract(
+    span: tuple[int, int],
+    number: int,
+    beta: float,
+    zone: Zone,
+    numbering: Numbering,
+    *parts: _ZonePart,
+) -> Nodes:
+    """The aggregates of a zone with the edges between all."""
+    return contract_zone(*_zone_nodes(span, beta, parts), zone, number, numbering)
 
 
 def _zone_nodes(
@@ -187,7 +215,7 @@ def _zone_nodes(
 
 
 def _labels(zone: Zone) -> tuple[Array, Array]:
-    return zone.labels, zone.nodes.diagonal
+    return zone.labels, zone.diagonal
 
 
 def _number(*zones: tuple[Array, Array]) -> Numbering:

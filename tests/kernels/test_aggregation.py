@@ -24,7 +24,7 @@ from srch_dist.kernels.cascade import (
 )
 from srch_dist.kernels.gradients import solve_whole
 from srch_dist.kernels.laplacian import SystemBlock, local_columns, outside
-from srch_dist.kernels.zones import join_zones, number_nodes, reduce_zone, renumber_zone
+from srch_dist.kernels.zones import contract_zone, join_zones, number_nodes, reduce_zone
 
 BETA, LAM, QUOTA = 1.0, 10.0, 12
 
@@ -90,11 +90,11 @@ def zone_nodes(coupling, diagonal, beta, span):
 def hierarchies(coupling, ends, beta=BETA, quota=QUOTA):
     """Those of the zones between ``ends``, that above, and the first node of each zone in it."""
     diagonal = diagonal_of(coupling, beta)
-    found = [reduce_zone(*zone_nodes(coupling, diagonal, beta, span)) for span in pairwise(ends)]
-    zones = [zone for _, zone in found]
-    numbering = number_nodes([(zone.labels, zone.nodes.diagonal) for zone in zones])
-    nodes = [renumber_zone(zone, k, numbering) for k, zone in enumerate(zones)]
-    above = build_hierarchy(join_zones(nodes), quota)
+    cut = [zone_nodes(coupling, diagonal, beta, span) for span in pairwise(ends)]
+    found = [reduce_zone(nodes) for nodes, _ in cut]
+    numbering = number_nodes([(zone.labels, zone.diagonal) for _, zone in found])
+    left = [contract_zone(*cut[k], zone, k, numbering) for k, (_, zone) in enumerate(found)]
+    above = build_hierarchy(join_zones(left), quota)
     return [hierarchy for hierarchy, _ in found], above, numbering.starts
 
 
@@ -240,16 +240,15 @@ def test_a_row_whose_cluster_lies_in_another_zone_waits_for_it():
     tight = np.kron(np.eye(2), 10 * (1 - np.eye(5)))
     coupling = csr_array(tight + np.kron(1 - np.eye(2), np.full((5, 5), 0.5)))
     nodes, _ = zone_nodes(coupling, diagonal_of(coupling), BETA, (0, 6))
-    alone, _ = aggregate_zone(replace(nodes, coupling=nodes.coupling[:, :6], outer=np.empty(0)), 1)
-    waiting, left = aggregate_zone(nodes, 1)
+    alone, _ = aggregate_zone(replace(nodes, coupling=nodes.coupling[:, :6], outer=np.empty(0)))
+    waiting, left = aggregate_zone(nodes)
     for hierarchy, joined in ((alone, True), (waiting, False)):
-        labels = np.arange(6)
-        for parents in hierarchy.parents:
-            labels = parents[labels]
-        assert len(np.unique(labels[:5])) == 1
-        assert (labels[5] == labels[0]) == joined
-    assert len(left) == 2
-    np.testing.assert_allclose(left.diagonal, [5 * 1 + 25 * 0.5, 1 + 40 + 2.5])
+        labels = hierarchy.parents[0]
+        assert len(np.unique(labels[:5])) == 2
+        assert (labels[5] in labels[:5]) == joined
+    apart = labels[5]
+    np.testing.assert_allclose(left.mass.sum(), 6 * BETA)
+    np.testing.assert_allclose(left.diagonal[apart], 1 + 40 + 2.5)
 
 
 def test_a_node_joins_its_strongest_neighbour():

@@ -15,7 +15,7 @@ def joined(coupling: scipy.sparse.csr_array, monkeypatch, rows: int) -> zones.No
     """What zones of ``rows`` rows leave of a graph with symmetric weights, in one numbering."""
     monkeypatch.setattr(zones, "ZONE_ROWS", rows)
     diagonal = BETA + coupling.sum(axis=1)
-    left = []
+    cut = []
     for low, high in zones.zone_spans(len(diagonal)):
         part = coupling[low:high].tocsr()
         inside = (part.indices >= low) & (part.indices < high)
@@ -23,14 +23,15 @@ def joined(coupling: scipy.sparse.csr_array, monkeypatch, rows: int) -> zones.No
         local = np.where(
             inside, part.indices - low, high - low + np.searchsorted(outer, part.indices)
         )
-        cut = scipy.sparse.csr_array(
+        own = scipy.sparse.csr_array(
             (part.data, local, part.indptr), shape=(high - low, high - low + len(outer))
         )
-        nodes = row_nodes(cut, diagonal[low:high], BETA, diagonal[outer])
-        left.append(zones.reduce_zone(nodes, outer)[1])
-    numbering = zones.number_nodes([(zone.labels, zone.nodes.diagonal) for zone in left])
+        nodes = row_nodes(own, diagonal[low:high], BETA, diagonal[outer])
+        cut.append((nodes, outer))
+    found = [zones.reduce_zone(nodes)[1] for nodes, _ in cut]
+    numbering = zones.number_nodes([(zone.labels, zone.diagonal) for zone in found])
     return zones.join_zones(
-        [zones.renumber_zone(zone, k, numbering) for k, zone in enumerate(left)]
+        [zones.contract_zone(*cut[k], zone, k, numbering) for k, zone in enumerate(found)]
     )
 
 
@@ -51,3 +52,24 @@ def test_what_hangs_on_a_large_node_elsewhere_joins_it(monkeypatch):
     for parents in hierarchy.parents:
         labels = parents[labels]
     assert len(set(labels.tolist())) <= 4
+
+
+def test_weak_edges_are_drawn_so_that_their_sums_stay(monkeypatch):
+    """Every zone keeps the same of them, and no more than the smaller end's diagonal allows."""
+    rng = np.random.default_rng(0)
+    n = 600
+    weights = np.triu(rng.random((n, n)) < 0.5, 1) * rng.uniform(0.01, 0.02, (n, n))
+    weights[np.arange(0, n, 2), np.arange(1, n, 2)] = 40.0
+    graph = scipy.sparse.csr_array(weights + weights.T)
+    nodes = joined(graph, monkeypatch, 100)
+    assert len(nodes) == n // 2
+    dense = nodes.coupling.toarray()
+    np.testing.assert_allclose(dense, dense.T, rtol=1e-5)
+    pairs = (weights + weights.T).reshape(n // 2, 2, n // 2, 2).sum(axis=(1, 3))
+    np.fill_diagonal(pairs, 0.0)
+    assert nodes.coupling.nnz < 0.5 * np.count_nonzero(pairs)
+    np.testing.assert_allclose(dense.sum(), pairs.sum(), rtol=0.02)
+    halves = np.add.reduceat(np.add.reduceat(pairs, [0, 150], axis=0), [0, 150], axis=1)
+    found = np.add.reduceat(np.add.reduceat(dense, [0, 150], axis=0), [0, 150], axis=1)
+    np.testing.assert_allclose(found, halves, rtol=0.03)
+    np.testing.assert_allclose(nodes.diagonal, BETA * 2 + pairs.sum(axis=1), rtol=1e-6)

@@ -10,6 +10,7 @@ from srch_dist.config import SolverConfig
 from srch_dist.kernels import zones
 from srch_dist.kernels.cascade import row_unknowns
 from srch_dist.kernels.laplacian import SystemRule, system_block
+from srch_dist.solver import aggregates
 from srch_dist.solver.coarse import build_preconditioner
 
 N, BETA, LAM = 300, 1.0, 10.0
@@ -69,7 +70,7 @@ def test_the_preconditioner_does_not_depend_on_the_blocks(run_of):
 def test_zones_of_more_rows_than_are_matched_together(run_of, monkeypatch):
     """Each has its aggregates and coarse unknowns, and none over two zones."""
     monkeypatch.setattr(zones, "ZONE_ROWS", 64)
-    monkeypatch.setattr(zones, "TOGETHER_ROWS", N - 1)
+    monkeypatch.setattr(aggregates, "TOGETHER_ROWS", N - 1)
     whole, unknowns = applied(run_of(1))
     found, labels = applied(run_of(3))
     np.testing.assert_array_equal(labels, unknowns)
