@@ -57,7 +57,7 @@ def test_what_hangs_on_a_large_node_elsewhere_joins_it(monkeypatch):
 def test_weak_edges_are_drawn_so_that_their_sums_stay(monkeypatch):
     """Every zone keeps the same of them, and no more than the smaller end's diagonal allows."""
     rng = np.random.default_rng(0)
-    n = 600
+    n = 1200
     weights = np.triu(rng.random((n, n)) < 0.5, 1) * rng.uniform(0.01, 0.02, (n, n))
     weights[np.arange(0, n, 2), np.arange(1, n, 2)] = 40.0
     graph = scipy.sparse.csr_array(weights + weights.T)
@@ -68,8 +68,8 @@ def test_weak_edges_are_drawn_so_that_their_sums_stay(monkeypatch):
     pairs = (weights + weights.T).reshape(n // 2, 2, n // 2, 2).sum(axis=(1, 3))
     np.fill_diagonal(pairs, 0.0)
     assert nodes.coupling.nnz < 0.5 * np.count_nonzero(pairs)
-    np.testing.assert_allclose(dense.sum(), pairs.sum(), rtol=0.02)
-    halves = np.add.reduceat(np.add.reduceat(pairs, [0, 150], axis=0), [0, 150], axis=1)
-    found = np.add.reduceat(np.add.reduceat(dense, [0, 150], axis=0), [0, 150], axis=1)
-    np.testing.assert_allclose(found, halves, rtol=0.03)
+    np.testing.assert_allclose(dense.sum(), pairs.sum(), rtol=0.06)
+    halves = np.add.reduceat(np.add.reduceat(pairs, [0, 300], axis=0), [0, 300], axis=1)
+    found = np.add.reduceat(np.add.reduceat(dense, [0, 300], axis=0), [0, 300], axis=1)
+    np.testing.assert_allclose(found, halves, rtol=0.1)
     np.testing.assert_allclose(nodes.diagonal, BETA * 2 + pairs.sum(axis=1), rtol=1e-6)
