@@ -36,8 +36,9 @@ _STRONG = 5e-3
 _AMONG = 0.5
 # Edges of a node that it may pair along.
 _CANDIDATES = 5
-# A matching after which more than this share of the tied nodes is left is not worth a level.
-_SHRINK = 0.8
+# A matching after which more than this share of the tied nodes is left is not worth a level: along
+# edges that both ends feel, and along those that one end feels, which are the last there are.
+_SHRINK, _LAST_SHRINK = 0.8, 0.95
 # Below this share of its diagonal, what ties an aggregate to others asks for no coarse unknown.
 _TIED = 1e-2
 
@@ -107,7 +108,7 @@ def aggregate_zone(nodes: Nodes) -> tuple[Hierarchy, Nodes]:
 
     A node whose strongest edge goes elsewhere waits; where nearly all do there is no level.
     """
-    parents, inverse, left = _aggregate(nodes, 0, 1, (np.maximum,))
+    parents, inverse, left = _aggregate(nodes, 0, 1, ((np.maximum, _LAST_SHRINK),))
     return Hierarchy(parents, inverse, np.empty(0, dtype=np.int64)), left
 
 
@@ -118,7 +119,8 @@ def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
     what those below leave, leaving some out saves little work and costs iterations.
     """
     # Where no other is left, what remains are nodes that only the smaller of both ends is tied to.
-    parents, inverse, left = _aggregate(nodes, quota, _PASSES, (np.maximum, np.minimum))
+    ends = ((np.maximum, _SHRINK), (np.minimum, _LAST_SHRINK))
+    parents, inverse, left = _aggregate(nodes, quota, _PASSES, ends)
     if not parents:
         # A level to carry the coarse unknowns.
         parents, inverse = (np.arange(len(nodes)),), (np.zeros(len(nodes)),)
@@ -130,7 +132,7 @@ def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
 
 
 def _aggregate(
-    nodes: Nodes, least: int, passes: int, ends: tuple[np.ufunc, ...]
+    nodes: Nodes, least: int, passes: int, ends: tuple[tuple[np.ufunc, float], ...]
 ) -> tuple[tuple[IntArray, ...], tuple[Row, ...], Nodes]:
     """Parents and inverse of each level (see `Hierarchy`), and the last level's nodes."""
     parents: list[IntArray] = []
@@ -140,9 +142,9 @@ def _aggregate(
         tied = np.count_nonzero(_ties(nodes) > _TIED * nodes.diagonal)
         if tied <= least:
             break
-        for end in ends:
+        for end, shrink in ends:
             mates, count = match_nodes(nodes, end)
-            if len(nodes) - count >= (1 - _SHRINK) * tied:
+            if len(nodes) - count >= (1 - shrink) * tied:
                 break
         else:
             break
