@@ -25,8 +25,8 @@ ZONE_ROWS = 1 << 18
 # Most rows of which what zones leave is aggregated further, in one task: it takes some 220 bytes a
 # row. Beyond, what waits in one zone for another gets a diagonal correction or a coarse unknown.
 TOGETHER_ROWS = 1 << 24
-# Of edges below this share of the smaller end's diagonal some are drawn to stand for all, so that a
-# node has ten on the mean at most. Twice the share took 40 iterations instead of 21 on one graph.
+# Of edges below this share of the smaller end's diagonal some are drawn to stand for all, so that
+# an aggregate has ten on the mean at most.
 DRAWN = 0.1
 
 
