@@ -87,9 +87,15 @@ def store(tmp_path_factory):
     return folder / "store.zarr"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("workers", "solve"),
+    [(1, {"blocks": 1}), (2, {"blocks": 2}), (2, {"blocks": 1, "columns": 6})],
+    ids=["alone", "blocks", "columns"],
+)
 @pytest.mark.parametrize("method", [PLAIN, FULL], ids=["plain", "balanced"])
-def test_worker_processes_give_the_codes_of_one_process(prepare, store, tmp_path, method, workers):
+def test_worker_processes_give_the_codes_of_one_process(
+    prepare, store, tmp_path, method, workers, solve
+):
     options = {"method": {**method, **METHOD}, "bits": 16, "precision": "float64"}
     alone = prepare(features(), **options)
     alone.finish(alone.learn())
@@ -100,7 +106,7 @@ def test_worker_processes_give_the_codes_of_one_process(prepare, store, tmp_path
             "out": str(tmp_path / "run"),
             "workers": workers,
             "partition_rows": 25,
-            "blocks": workers,
+            **solve,
             "evaluate": False,
         }
     )
@@ -134,10 +140,13 @@ def test_equally_far_neighbours_stay_so_for_every_partitioning(prepare):
         np.testing.assert_array_equal(other, found[0])
 
 
-@pytest.mark.parametrize(("columns", "blocks"), [(1, 2), (5, 1), (5, 2), (8, 2)])
-def test_columns_solved_in_groups_never_change_the_codes(trained, columns, blocks):
+@pytest.mark.parametrize(
+    ("columns", "blocks", "workers"),
+    [(1, 2, 1), (5, 1, 1), (5, 1, 2), (2, 1, 3), (5, 2, 2), (8, 2, 1)],
+)
+def test_columns_solved_in_groups_never_change_the_codes(trained, columns, blocks, workers):
     train, (whole, codes, _) = trained
-    run, other, _ = train(columns=columns, blocks=blocks, partition_rows=40)
+    run, other, _ = train(columns=columns, blocks=blocks, workers=workers, partition_rows=40)
     assert run.plan.columns == columns
     np.testing.assert_array_equal(other, codes)
     last = METHOD["iterations"]

@@ -18,6 +18,12 @@ CUTS = {
     "one block": {"partition_rows": 64},
     "three blocks": {"partition_rows": 20, "blocks": 3},
     "groups of columns": {"partition_rows": 20, "blocks": 2, "columns": 3},
+    "columns that workers share": {
+        "partition_rows": 20,
+        "blocks": 1,
+        "columns": 3,
+        "workers": 2,
+    },
 }
 EDGE_FIELDS = ("columns", "weights", "multiplicity", "counted_once")
 
