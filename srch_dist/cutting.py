@@ -109,8 +109,11 @@ def cut_solve(
     widest = [(blocks, bits) for blocks in counts if blocks > 1]
     most = [(counts[-1], width) for width in _widths(bits)]
     near = [found for found in (of(*one, True) for one in alone) if at_hand(found[1])]
-    memory = [] if config.spill == "on" else [of(*one, False) for one in (*widest, *most)]
-    tries = [*(of(*one, False) for one in alone if config.spill != "on"), *near, *memory]
+    if config.spill == "on":
+        tries = near
+    else:
+        tries = [of(*one, False) for one in alone]
+        tries += [*near, *(of(*one, False) for one in (*widest, *most))]
     tries += [of(*one, True) for one in (*alone, *most)]
     return next((found for found in tries if fits(found)), tries[-1])
 

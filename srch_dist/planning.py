@@ -310,24 +310,18 @@ def _stages(plan: Plan, sizes: Sizes, restarts: bool) -> tuple[Stage, ...]:
     longest = max(plan.starts[run.stop] - plan.starts[run.start] for run in plan.runs)
     compiled = compiled_bytes(plan.methods, False)
     kept = kept_bytes(sizes)
+    solves = len(plan.column_groups(sizes.config.loop_bits)) if blocks == 1 else blocks
     before = (
         ("features", footprints.feature_bytes(sizes), partitions),
         ("neighbours", neighbour_bytes(sizes), searches),
         ("graph", compiled + graph_bytes(sizes, longest), len(plan.runs)),
     )
     loop = (
-        ("Z-step", solve_bytes(sizes) + cache_bytes(sizes), blocks),
+        ("Z-step", solve_bytes(sizes) + cache_bytes(sizes), solves),
         ("S-step", length_bytes(sizes), blocks),
         ("B-step", footprints.code_bytes(sizes) + kept, len(plan.passes)),
         ("model", footprints.model_bytes(sizes), partitions),
     )
     held = compiled_bytes(plan.methods, restarts)
     later = ((name, held + size, tasks) for name, size, tasks in loop)
-    stages = [Stage(*stage, min(stage[2], plan.workers)) for stage in (*before, *later)]
-    groups = len(plan.column_groups(sizes.config.loop_bits))
-    return tuple(
-        replace(stage, at_once=min(groups, plan.workers))
-        if stage.name == "Z-step" and blocks == 1
-        else stage
-        for stage in stages
-    )
+    return tuple(Stage(*stage, min(stage[2], plan.workers)) for stage in (*before, *later))

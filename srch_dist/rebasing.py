@@ -23,7 +23,7 @@ from srch_dist.kernels.laplacian import (
     weight_counts,
 )
 from srch_dist.solver.blocks import BlockGraph
-from srch_dist.storage.spill import join_runs, spill_runs
+from srch_dist.storage.spill import keep_runs
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
@@ -99,11 +99,9 @@ def _shared_lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> l
     for first in range(0, len(groups), count):
         wave = groups[first : first + count]
         folders = [graph.scratch(f"partial{number}") for number in range(len(wave))]
-        (halos,) = zip(*(graph.exchange(z) for z in wave), strict=True)
-        parts = zip(wave, halos, sums, folders, strict=False)
         sums[: len(wave)] = _finish(
-            execution.task(_edge_lengths, block, z[0], halo, before, np.float64, folder)
-            for z, halo, before, folder in parts
+            execution.task(_edge_lengths, block, *z, *graph.exchange(z), before, np.float64, folder)
+            for z, before, folder in zip(wave, sums, folders, strict=False)
         )
         for number, folder in enumerate(folders):
             graph.discard(f"partial{number}", folder)
@@ -164,28 +162,18 @@ def _edge_lengths(
     They are in memory, or in a file of ``folder``.
     """
 
-    def runs() -> Iterator[tuple[slice, Array]]:
+    def runs() -> Iterator[dict[str, Array]]:
         for part, lengths in distance_runs(block, own, halo):
-            yield part, lengths if before is None else lengths + before[part]
+            yield {"lengths": lengths if before is None else lengths + before[part]}
 
-    if folder is not None:
-        return spill_runs(folder, {"lengths": dtype}, ({"lengths": v} for _, v in runs()))[
-            "lengths"
-        ]
-    result = np.empty(len(block.columns), dtype=dtype)
-    for part, lengths in runs():
-        result[part] = lengths
-    return result
+    return keep_runs(folder, {"lengths": dtype}, len(block.columns), runs())["lengths"]
 
 
 def _add_lengths(folder: Path | None, *sums: EdgeValues) -> EdgeValues:
     """The lengths of all groups from sums over some; every later step sees them in float32."""
     parts = _runs(len(sums[0]))
     runs = ({"lengths": np.sum([one[part] for one in sums], axis=0)} for part in parts)
-    types = {"lengths": np.float32}
-    if folder is not None:
-        return spill_runs(folder, types, runs)["lengths"]
-    return join_runs(types, len(sums[0]), runs)["lengths"]
+    return keep_runs(folder, {"lengths": np.float32}, len(sums[0]), runs)["lengths"]
 
 
 def _count_lengths(

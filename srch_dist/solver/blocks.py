@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from srch_dist import execution
 from srch_dist.kernels.edges import distinct
 from srch_dist.kernels.laplacian import (
-    EdgeValues,
     GraphBlock,
     edge_values,
     index_type,
@@ -25,7 +24,7 @@ from srch_dist.kernels.laplacian import (
 from srch_dist.planning import Plan
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
-from srch_dist.storage.spill import join_runs, spill_runs
+from srch_dist.storage.spill import keep_runs
 
 Array = NDArray[Any]
 # Rows that are gathered before they are merged into a block's halo.
@@ -148,10 +147,7 @@ def _load_block(
             first += len(ends) - 1
 
     types = {**_EDGE_TYPES, "columns": index}
-    if folder is None:
-        stored: Mapping[str, EdgeValues] = join_runs(types, int(indptr[-1]), runs())
-    else:
-        stored = spill_runs(folder, types, runs())
+    stored = keep_runs(folder, types, int(indptr[-1]), runs())
     return GraphBlock(first_row=span[0], indptr=indptr.astype(index), halo=halo, **stored)
 
 

@@ -27,6 +27,8 @@ from srch_dist.solver.blocks import BlockGraph
 from srch_dist.solver.coarse import Preconditioner
 
 Array = NDArray[Any]
+# Of a group of columns β B and the first Z, (rows, columns) a block.
+Sides = tuple[Sequence[Delayed], Sequence[Delayed]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def solve(
     graph: BlockGraph,
     systems: Sequence[Delayed],
     preconditioner: Preconditioner,
-    sides: Sequence[tuple[Sequence[Delayed], Sequence[Delayed]]],
+    sides: Sequence[Sides],
     options: SolverConfig,
 ) -> list[tuple[list[Delayed], Coefficients]]:
     """Solve (βI + λH) Z = βB (Eq. 14) for one or several groups of columns.
@@ -68,7 +70,7 @@ def solve(
     Parameters
     ----------
     systems : a `SystemBlock` a block. preconditioner : of those systems.
-    sides : of each group β B and the first Z, (rows, columns) a block.
+    sides : of each group, as of `Sides`.
 
     Returns
     -------
@@ -109,7 +111,7 @@ def _check(coefficients: Coefficients, options: SolverConfig) -> None:
 def _solve_columns(
     system: Delayed,
     preconditioner: Preconditioner,
-    sides: Sequence[tuple[Sequence[Delayed], Sequence[Delayed]]],
+    sides: Sequence[Sides],
     options: SolverConfig,
 ) -> list[tuple[list[Delayed], Coefficients]]:
     pairs = [

@@ -104,6 +104,13 @@ def spill_runs(
     }
 
 
+def keep_runs(
+    folder: Path | None, types: Mapping[str, Any], count: int, runs: Iterable[Mapping[str, Array]]
+) -> Mapping[str, Array | SpilledValues]:
+    """Runs of ``count`` values a name in all, in files of ``folder`` or, without one, in memory."""
+    return join_runs(types, count, runs) if folder is None else spill_runs(folder, types, runs)
+
+
 def join_runs(
     types: Mapping[str, Any], count: int, runs: Iterable[Mapping[str, Array]]
 ) -> dict[str, Array]:
