@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+import uuid
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from dask.delayed import Delayed, delayed
 
 from srch_dist.errors import ClusterLostError, WorkersKilledError
 from srch_dist.progress import Stage
+from srch_dist.trimming import trim_heap
 from srch_dist.watch import LOOK_SECONDS, Watch, task_name
 
 S = TypeVar("S")
@@ -41,14 +43,26 @@ def task(function: Callable[..., Any], *arguments: Any) -> Delayed:
     Lazy values have to be arguments of their own: for one inside a list Dask optimises the whole
     graph built so far, at every call.
     """
-    call: Delayed = delayed(function, pure=False)(*arguments)
+    call: Delayed = delayed(_call, pure=False)(function, *arguments, dask_key_name=_key(function))
     return call
 
 
 def task_pair(function: Callable[..., tuple[Any, Any]], *arguments: Any) -> tuple[Delayed, Delayed]:
     """A lazy call that returns two values, each to be used on its own."""
-    first, second = delayed(function, pure=False, nout=2)(*arguments)
+    pair = delayed(_call, pure=False, nout=2)
+    first, second = pair(function, *arguments, dask_key_name=_key(function))
     return first, second
+
+
+def _key(function: Callable[..., Any]) -> str:
+    """A new key, by which Dask and a person know what a task does."""
+    return f"{function.__name__}-{uuid.uuid4()}"
+
+
+def _call(function: Callable[..., T], *arguments: Any) -> T:
+    """What every task runs: it starts with as little free memory in the heap as can be had."""
+    trim_heap()
+    return function(*arguments)
 
 
 def literal(value: Any) -> Delayed:
