@@ -9,7 +9,7 @@ from __future__ import annotations
 from srch_dist.kernels.aggregation import TILE_EDGES, coarse_unknowns
 from srch_dist.kernels.clusters import PROJECTED, routing_clusters, sample_size
 from srch_dist.kernels.edges import CONNECTED_EDGES
-from srch_dist.kernels.laplacian import DISTANCE_VALUES, TILE_ROWS
+from srch_dist.kernels.laplacian import DISTANCE_EDGES, DISTANCE_VALUES, TILE_ROWS
 from srch_dist.kernels.zones import TOGETHER_ROWS, ZONE_ROWS
 from srch_dist.sizes import (
     CENTRE_TILES_BYTES,
@@ -187,7 +187,8 @@ def length_bytes(sizes: Sizes) -> int:
     if sizes.resident < sizes.rows:
         task.hold(3 * z)  # that of the halo, and with it
     values = min(DISTANCE_VALUES, edges * sizes.columns)
-    task.pass_by(values * (4 + 8 + 4 + 8))  # Z at both ends, as stored and in float64
+    ends = min(DISTANCE_EDGES, edges) * 4 * 8  # both ends, lengths, and those so far
+    task.pass_by(ends + values * (4 + 4 + 8))  # Z at both ends, and the difference in float64
     task.pass_by(min(edges, _TERM_EDGES) * 8 * 8)  # weights, lengths and their terms
     return task.peak
 

@@ -9,6 +9,7 @@ so its counts are those of cold starts on the first graph and on re-weighted one
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Sequence
@@ -23,9 +24,13 @@ import tyro
 from matplotlib.figure import Figure
 
 from srch_dist import build_config, ingest_source, train_model
-from srch_dist.cluster import connect
+from srch_dist.beginning import Shared
+from srch_dist.cluster import Cluster, connect
+from srch_dist.config import fingerprint, up_to_graph
+from srch_dist.run_data import shipped_store
 from srch_dist.storage import arrays
-from srch_dist.training import Trained
+from srch_dist.storage.run import RunDirectory
+from srch_dist.training import Trained, prepare_run
 
 Record = dict[str, Any]
 
@@ -54,28 +59,53 @@ class Options:
     """Memory a worker."""
 
 
+@dataclass(frozen=True)
+class _Bench:
+    """Where runs are trained; those with the same options up to the graph share one.
+
+    ``data`` is the feature store, ``folder`` holds the runs and the graphs that they share.
+    """
+
+    data: Path
+    folder: Path
+    cluster: Cluster
+    bits: int
+
+    def train(self, name: str, values: Record) -> Trained:
+        shared = {
+            "bits": self.bits,
+            "data": str(self.data),
+            "scheduler": distributed.default_client().scheduler.address,
+        }
+        config = build_config({**shared, "out": f"{self.folder}/{name}", **values})
+        before = up_to_graph(config)
+        place = self.folder / fingerprint(before)[:16]
+        base = RunDirectory(place)
+        if not place.exists():
+            before = dataclasses.replace(before, out=str(place))
+            base = prepare_run(before, Shared(self.cluster))
+        return train_model(config, shared=Shared(self.cluster, base))
+
+
 def measure(options: Options) -> Record:
     """Every run; see `markdown` for what is made of it."""
     options.out.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(dir=options.out) as folder,
-        connect(None, options.workers, options.memory_limit),
+        tempfile.TemporaryDirectory(dir=options.out) as name,
+        connect(None, options.workers, options.memory_limit) as cluster,
     ):
-        address = distributed.default_client().scheduler.address
-        data = None
-        if options.npz is not None:
-            data = f"{folder}/data.zarr"
-            ingest_source(options.npz, Path(data))
-        shared = {"bits": options.bits, "data": data, "scheduler": address}
-        cold = [_cold(options, shared, folder, *case) for case in _CASES]
+        folder = Path(name).resolve()
+        if options.npz is None:
+            store = shipped_store(folder)
+        else:
+            store = ingest_source(options.npz, folder / "data.zarr")
+        bench = _Bench(Path(store.path), folder, cluster, options.bits)
+        cold = [_cold(options, bench, *case) for case in _CASES]
         cases = [
             *(_case(tolerance, 0.0) for tolerance in options.tolerances),
             *(_case(options.tolerances[-1], drop) for drop in options.drops),
         ]
-        runs = [
-            _train({**shared, "out": f"{folder}/{number}", **case})
-            for number, case in enumerate(cases)
-        ]
+        runs = [bench.train(str(number), case) for number, case in enumerate(cases)]
         ends, dropped = runs[: len(options.tolerances)], runs[len(options.tolerances) :]
         known = arrays.read_rows(ends[-1].run.codes)
         return {
@@ -92,15 +122,11 @@ def _solver(**values: Any) -> Record:
     return {"max_iterations": 20_000, **values}
 
 
-def _train(values: Record) -> Trained:
-    return train_model(build_config(values))
-
-
-def _cold(options: Options, shared: Record, folder: str, preset: str, coarse: str) -> Record:
+def _cold(options: Options, bench: _Bench, preset: str, coarse: str) -> Record:
     solver = _solver(coarse=coarse, warm=False)
     method = {"iterations": options.iterations, "threshold": 0.0}
     values = {"preset": preset, "solver": solver, "method": method, "evaluate": False}
-    found = _train({**shared, "out": f"{folder}/{preset}-{coarse}", **values})
+    found = bench.train(f"{preset}-{coarse}", values)
     history = found.run.history()
     return {
         "preset": preset,

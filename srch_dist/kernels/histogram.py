@@ -49,13 +49,13 @@ def count_values(
     `FULL_RANGE` takes logarithmic bins, eight an octave; any other pair is cut evenly.
     """
     edges = _bin_edges(limits)
-    position = np.searchsorted(edges, values, side="left")
-    binned = np.bincount(position, weights=weights, minlength=len(edges) + 1)
-    binned = np.rint(binned).astype(np.int64)
-    positive = values[values > 0]
-    smallest = float(positive.min()) if len(positive) else np.inf
-    counts = binned[1 : len(edges)]
-    return Counts(edges, counts, int(binned[0]), smallest, int(binned.sum()))
+    # Once the median is confined, most values lie outside, and need no bin.
+    inside = (values > edges[0]) & (values <= edges[-1])
+    position = np.searchsorted(edges, values[inside], side="left") - 1
+    counts = np.bincount(position, weights=weights[inside], minlength=len(edges) - 1)
+    smallest = float(np.min(values, where=values > 0, initial=np.inf))
+    below = int(weights[values <= edges[0]].sum())
+    return Counts(edges, np.rint(counts).astype(np.int64), below, smallest, int(weights.sum()))
 
 
 def median_limits(counts: Counts) -> tuple[float, float]:

@@ -144,8 +144,12 @@ def test_system_has_the_dtype_asked_for(graphs):
 
 
 @pytest.mark.parametrize("values_at_once", [1 << 22, 3 * BITS])
+@pytest.mark.parametrize("edges_at_once", [1 << 22, 7])
 @pytest.mark.parametrize("span", SPANS)
-def test_edge_distances_are_squared_lengths(graphs, z, span, values_at_once, monkeypatch):
+def test_edge_distances_are_squared_lengths(
+    graphs, z, span, edges_at_once, values_at_once, monkeypatch
+):
+    monkeypatch.setattr(laplacian, "DISTANCE_EDGES", edges_at_once)
     monkeypatch.setattr(laplacian, "DISTANCE_VALUES", values_at_once)
     block = block_of(graphs, span)
     i, j = edge_ends(block)

@@ -43,6 +43,7 @@ def pair(request, prepare):
 @pytest.fixture(autouse=True)
 def _short_tiles(monkeypatch):
     monkeypatch.setattr(laplacian, "TILE_ROWS", 7)
+    monkeypatch.setattr(laplacian, "DISTANCE_EDGES", 17)
     monkeypatch.setattr(laplacian, "DISTANCE_VALUES", 100)
 
 
