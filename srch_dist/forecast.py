@@ -227,7 +227,11 @@ class _Shape:
         return self.cost("S-step", blocks * (blocks + 8), self.halo_rows * bits * 4, work, True)
 
     def b(self) -> StageCost:
-        """The pass over X: reading overlaps with the products."""
+        """The pass over X.
+
+        Reading overlaps with the products, but a worker has one core, and bytes that are in the
+        page cache are checked and copied by it: both count.
+        """
         n, bits, r = self.plan.rows, self.config.loop_bits, self.rates
         products = self.slower(2 * n * bits * (2 * self.total + bits))
         beside = n * bits * (4 + 1 / 4)  # Z, and codes before and after
@@ -235,7 +239,7 @@ class _Shape:
         parts = len(self.plan.passes)
         network = self.moved(parts, 8 * (self.total * bits + bits**2))
         network += self.plan.workers * 8 * self.total * bits
-        work = max(products, read / r.read)
+        work = products + read / r.read
         return self.cost("B-step", 2 * parts + _tree(parts), network, work, True)
 
     def model(self) -> StageCost:

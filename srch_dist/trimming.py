@@ -40,4 +40,7 @@ def _trimmer() -> Callable[[int], int] | None:
     """``malloc_trim`` of glibc, on Linux; elsewhere there is none."""
     if not sys.platform.startswith("linux"):
         return None
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if give_back is not None:
+        give_back.argtypes = [ctypes.c_size_t]
+    return give_back
