@@ -198,6 +198,8 @@ def distance_runs(block: GraphBlock, own: Array, halo: Array) -> Iterator[tuple[
 
     ``own`` is the embedding of the block (rows, l), ``halo`` (h, l) that of its halo.
     """
+    # Otherwise `np.take` would copy all rows at every call.
+    own = np.require(own, requirements=["C", "ALIGNED"])
     both = np.concatenate([own, halo]) if len(halo) else own
     count = len(block.columns)
     for start in range(0, count, DISTANCE_EDGES):
