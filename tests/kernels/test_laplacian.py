@@ -157,6 +157,26 @@ def test_edge_distances_are_squared_lengths(
     np.testing.assert_allclose(lengths, ((z[i] - z[j]) ** 2).sum(axis=1), rtol=1e-12)
 
 
+@pytest.mark.parametrize("halo", [False, True])
+def test_rows_that_came_in_a_message_are_not_copied_at_every_call(graphs, z, halo, monkeypatch):
+    """`np.take` copies all of an array that is not aligned."""
+    block = block_of(graphs, (12, 30) if halo else (0, len(z)))
+    own = z[12:30] if halo else z
+    message = np.frombuffer(b"x" + own.tobytes(), dtype=np.uint8)[1:]
+    taken = []
+
+    def take(rows, *arguments, **options):
+        taken.append(rows.flags.aligned)
+        return original(rows, *arguments, **options)
+
+    original = np.take
+    monkeypatch.setattr(np, "take", take)
+    lengths = edge_distances(block, message.view(z.dtype).reshape(own.shape), z[block.halo])
+    assert taken
+    assert all(taken)
+    np.testing.assert_array_equal(lengths, edge_distances(block, own, z[block.halo]))
+
+
 def test_halo_is_every_neighbour_outside_once_in_order(graphs):
     block = block_of(graphs, (12, 30))
     either = graphs["m0"] | graphs["m1"]
