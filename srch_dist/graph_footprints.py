@@ -9,7 +9,8 @@ from __future__ import annotations
 from srch_dist.kernels.aggregation import TILE_EDGES, coarse_unknowns
 from srch_dist.kernels.clusters import PROJECTED, routing_clusters, sample_size
 from srch_dist.kernels.edges import CONNECTED_EDGES
-from srch_dist.kernels.laplacian import DISTANCE_EDGES, DISTANCE_VALUES, TILE_ROWS
+from srch_dist.kernels.laplacian import DISTANCE_EDGES, TILE_ROWS
+from srch_dist.kernels.neighbours import REFINE_VALUES
 from srch_dist.kernels.zones import TOGETHER_ROWS, ZONE_ROWS
 from srch_dist.sizes import (
     CENTRE_TILES_BYTES,
@@ -186,7 +187,7 @@ def length_bytes(sizes: Sizes) -> int:
         task.hold(z)  # read for this step
     if sizes.resident < sizes.rows:
         task.hold(3 * z)  # that of the halo, and with it
-    values = min(DISTANCE_VALUES, edges * sizes.columns)
+    values = min(REFINE_VALUES, edges * sizes.columns)
     ends = min(DISTANCE_EDGES, edges) * 4 * 8  # both ends, lengths, and those so far
     task.pass_by(ends + values * (4 + 4 + 8))  # Z at both ends, and the difference in float64
     task.pass_by(min(edges, _TERM_EDGES) * 8 * 8)  # weights, lengths and their terms

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import distributed
 import matplotlib as mpl
 import numpy as np
 import tyro
@@ -72,12 +71,8 @@ class _Bench:
     bits: int
 
     def train(self, name: str, values: Record) -> Trained:
-        shared = {
-            "bits": self.bits,
-            "data": str(self.data),
-            "scheduler": distributed.default_client().scheduler.address,
-        }
-        config = build_config({**shared, "out": f"{self.folder}/{name}", **values})
+        own = {"bits": self.bits, "data": str(self.data), "out": f"{self.folder}/{name}"}
+        config = build_config({**own, **values})
         before = up_to_graph(config)
         place = self.folder / fingerprint(before)[:16]
         base = RunDirectory(place)

@@ -12,14 +12,14 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from srch_dist.kernels.edges import distinct
+from srch_dist.kernels.neighbours import candidate_distances
 from srch_dist.kernels.sizes import Sized, chunks
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 
-# Edges of a run of `distance_runs`, and values of Z at once in it: these stay in a core's cache,
-# and whole runs of them, in float64, would go through memory at every operation.
-DISTANCE_EDGES, DISTANCE_VALUES = 1 << 18, 1 << 18
+# Edges of a run of `distance_runs`.
+DISTANCE_EDGES = 1 << 18
 # Rows whose edges are fetched at once.
 TILE_ROWS = 1 << 15
 # Bins of the histogram of S.
@@ -205,24 +205,7 @@ def distance_runs(block: GraphBlock, own: Array, halo: Array) -> Iterator[tuple[
     for start in range(0, count, DISTANCE_EDGES):
         part = slice(start, min(start + DISTANCE_EDGES, count))
         owners = block.owners_of(part.start, part.stop)
-        yield part, squared_distances(own, owners, both, block.columns[part])
-
-
-def squared_distances(left: Array, i: Array, right: Array, j: Array) -> Matrix:
-    """‖left_i - right_j‖² of pairs of rows ``i`` (m,) and ``j`` (m,), in float64."""
-    columns = left.shape[1]
-    step = max(1, min(len(i), DISTANCE_VALUES // columns))
-    a, b = (np.empty((step, columns), dtype=rows.dtype) for rows in (left, right))
-    difference, found = np.empty((step, columns)), np.empty(len(i))
-    for start in range(0, len(i), step):
-        part = slice(start, min(start + step, len(i)))
-        size = part.stop - part.start
-        # Every row is there; the mode is the one that writes to ``out`` without a copy.
-        np.take(left, i[part], axis=0, out=a[:size], mode="clip")
-        np.take(right, j[part], axis=0, out=b[:size], mode="clip")
-        np.subtract(a[:size], b[:size], out=difference[:size], dtype=np.float64)
-        np.einsum("ij,ij->i", difference[:size], difference[:size], out=found[part])
-    return found
+        yield part, candidate_distances(own, owners, both, block.columns[part])
 
 
 def semantic_weights(distances: Matrix, alpha: float, lam: float) -> Matrix:

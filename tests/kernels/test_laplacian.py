@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import reference
 
-from srch_dist.kernels import laplacian
+from srch_dist.kernels import laplacian, neighbours
 from srch_dist.kernels.laplacian import (
     WEIGHT_BINS,
     GraphBlock,
@@ -150,7 +150,7 @@ def test_edge_distances_are_squared_lengths(
     graphs, z, span, edges_at_once, values_at_once, monkeypatch
 ):
     monkeypatch.setattr(laplacian, "DISTANCE_EDGES", edges_at_once)
-    monkeypatch.setattr(laplacian, "DISTANCE_VALUES", values_at_once)
+    monkeypatch.setattr(neighbours, "REFINE_VALUES", values_at_once)
     block = block_of(graphs, span)
     i, j = edge_ends(block)
     lengths = edge_distances(block, z[slice(*span)], z[block.halo])

@@ -8,7 +8,7 @@ import reference
 from conftest import read_array, read_codes
 
 from srch_dist import execution
-from srch_dist.kernels import laplacian
+from srch_dist.kernels import laplacian, neighbours
 from srch_dist.kernels.laplacian import SystemRule, system_block
 from srch_dist.solver.systems import make_system
 from srch_dist.storage.spill import SpilledValues
@@ -44,7 +44,7 @@ def pair(request, prepare):
 def _short_tiles(monkeypatch):
     monkeypatch.setattr(laplacian, "TILE_ROWS", 7)
     monkeypatch.setattr(laplacian, "DISTANCE_EDGES", 17)
-    monkeypatch.setattr(laplacian, "DISTANCE_VALUES", 100)
+    monkeypatch.setattr(neighbours, "REFINE_VALUES", 100)
 
 
 def test_blocks_on_disk_hold_what_those_in_memory_do(pair):
