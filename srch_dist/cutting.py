@@ -21,7 +21,7 @@ _PARTITION_BYTES = 32 * MIB
 # of NN-descent (compilation, about 22 s a process) costs more than it saves.
 _EXACT_PRODUCTS = 5e11
 # One index of all rows up to this size, so that it fits a worker of 2 GiB; beyond, one a cluster.
-_INDEX_BYTES = 768 * MIB
+_INDEX_BYTES = 600 * MIB
 # Narrower groups of columns read the graph more often than they save memory.
 _LEAST_COLUMNS = 8
 # Fewer rows are solved sooner by one worker than shared.

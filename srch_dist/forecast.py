@@ -156,7 +156,8 @@ class _Shape:
         size = n * dims * self.plan.dtype.itemsize
         sent = graph.overlap * (size + n * graph.k * 16)
         work = self.assigned(n, dims, clusters) + 2 * size / r.read
-        work += sent / r.write + sent / r.read + graph.overlap * n * dims / r.descent
+        # A cluster is read once to be searched, and once to measure what was found.
+        work += sent / r.write + 2 * sent / r.read + graph.overlap * n * dims / r.descent
         work += min(clusters, self.plan.workers) * r.compile
         return work, 3 * len(self.plan.partitions) + clusters
 

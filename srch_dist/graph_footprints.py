@@ -24,9 +24,11 @@ from srch_dist.sizes import (
 
 # What compiling NN-descent adds to a worker for as long as it lives.
 COMPILED_BYTES = 430 * MIB
-# A neighbour in an index: its number, distance and flag, candidates of both kinds, and results in
-# float64. Neighbours that an index of all rows, or of a cluster's, keeps beyond those wanted.
-_NEIGHBOUR_BYTES, _SPARE_WHOLE, _SPARE_CLUSTER = 90, 10, 5
+# A neighbour in an index: its number, distance and flag, candidates of both kinds (measured at
+# 140,000 rows, 855 bytes a row with 18 neighbours); and once the index is gone, its number and its
+# part of the results. Neighbours that an index of all rows, or of a cluster's, keeps beyond those
+# wanted.
+_NEIGHBOUR_BYTES, _REFINED_BYTES, _SPARE_WHOLE, _SPARE_CLUSTER = 48, 26, 10, 7
 # Rows of a tile of the exact search, and bytes a row: distances to 1024 others, float32, their
 # partition, and what is compared.
 _SEARCH_TILE, _SEARCH_TILE_BYTES = 4096, 1024 * 4 * 6
@@ -77,13 +79,16 @@ def whole_index_row(k: int) -> int:
 
 
 def _index_bytes(sizes: Sizes, modality: str, rows: int, spare: int) -> int:
-    """Rows with an NN-descent index of them: a float32 copy where they are wider, and its graph.
+    """Rows and NN-descent among them, with ``spare`` neighbours a row more than are wanted.
 
-    The graph has ``spare`` neighbours a row more than are wanted.
+    The rows are reduced to half of their dimensions at most, or taken in float32; then the index of
+    that is made; then the rows are read once more for the distances.
     """
-    copy = 4 if sizes.itemsize > 4 else 0
-    near = _NEIGHBOUR_BYTES * (sizes.config.graph.k + 1 + spare)
-    return COMPILED_BYTES + rows * (sizes.dims[modality] * (sizes.itemsize + copy) + near)
+    near, dims = sizes.config.graph.k + 1 + spare, sizes.dims[modality]
+    features = sizes.itemsize * dims
+    reduced = features + (4 if sizes.itemsize > 4 else 2) * dims
+    index = 4 * dims + _NEIGHBOUR_BYTES * near
+    return COMPILED_BYTES + rows * max(reduced, index, features + _REFINED_BYTES * near)
 
 
 def _partitioned_bytes(sizes: Sizes, modality: str) -> int:

@@ -6,8 +6,9 @@ searched as one set and sets its results aside by partition, each partition merg
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from srch_dist.units import Work, run_units
 _EXACT_ROWS = 4096
 # Neighbours beyond k that the index of a cluster keeps. Fewer than for one index of all rows: a
 # pair that two clusters share is looked for twice.
-_SPARE = 5
+_SPARE = 7
 # Recall that the search inside clusters may lose of what the routing makes possible.
 _SEARCH_LOSS = 0.01
 
@@ -192,9 +193,9 @@ def _search_cluster(
     positions, numbers = gather("positions"), gather("numbers")
     positions_found, results = [], []
     for members in search_sets(numbers, gather("levels"), most):
-        features = _gather_features(folders, spans, members)
         positions_found.append(positions[members])
-        results.append(search_rows(features, numbers[members], k, seed + cluster))
+        read = partial(_gather_features, folders, spans, members)
+        results.append(search_rows(read, numbers[members], k, seed + cluster))
     found = np.concatenate(positions_found)
     sorting = np.argsort(found, kind="stable")
     write_spill(
@@ -235,13 +236,13 @@ def search_sets(
 
 
 def search_rows(
-    features: NDArray[np.floating], numbers: NDArray[np.int64], k: int, seed: int
+    read: Callable[[], NDArray[np.floating]], numbers: NDArray[np.int64], k: int, seed: int
 ) -> Neighbours:
-    """The k nearest of each of the rows ``features`` (n, d), numbered ``numbers`` (n,)."""
-    if len(features) <= max(k + 1, _EXACT_ROWS):
-        empty = Neighbours.empty(len(features), k)
+    """The k nearest of each of the rows that ``read`` returns (n, d), numbered ``numbers`` (n,)."""
+    if len(numbers) <= max(k + 1, _EXACT_ROWS):
+        features, empty = read(), Neighbours.empty(len(numbers), k)
         return merge_exact(empty, features, numbers, features, numbers)
-    return descend(features, numbers, k, _SPARE, seed)
+    return descend(read, numbers, k, _SPARE, seed)
 
 
 def _gather_features(

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import reference
 import zarr
+from scipy.spatial.distance import cdist
 
 from srch_dist.graph import descent
+from srch_dist.kernels.neighbours import principal_subspace
 
 K, N = 8, 1200
 
@@ -85,9 +87,54 @@ def test_rows_that_the_descent_loses_are_searched_exactly(monkeypatch):
     x = np.random.default_rng(0).normal(size=(300, 6))
     numbers = np.random.default_rng(1).permutation(300)
     lost = np.arange(0, 300, 7)
-    whole = descent._descend(x, numbers, K, 5, 0)
-    whole.rows[lost, -1] = -1
-    monkeypatch.setattr(descent, "_descend", lambda *_: whole)
-    completed = descent.descend(x, numbers, K, 5, 0)
+    whole = descent._candidates(lambda: x, K + 6, 0).copy()
+    whole[lost, K - 1 :] = -1
+    monkeypatch.setattr(descent, "_candidates", lambda *_: whole)
+    completed = descent.descend(lambda: x, numbers, K, 5, 0)
     exact = numbers[reference.nearest(x, K)]
     np.testing.assert_array_equal(np.sort(completed.rows[lost]), np.sort(exact[lost]))
+
+
+def curved(rows, dims=128, latent=10):
+    """Rows (rows, dims) on a curved manifold of few dimensions, with noise."""
+    rng = np.random.default_rng(3)
+    waves = np.sin(rng.normal(size=(rows, latent)) @ rng.normal(size=(latent, 40)) / latent**0.5)
+    return waves @ rng.normal(size=(40, dims)) + 0.1 * rng.normal(size=(rows, dims))
+
+
+def test_wide_rows_are_searched_in_fewer_dimensions_and_measured_in_all(monkeypatch):
+    x, numbers = curved(6000), np.random.default_rng(1).permutation(6000)
+    seen, reduced = [], descent._reduced
+
+    def watch(features):
+        seen.append(reduced(features).shape[1])
+        return reduced(features)
+
+    monkeypatch.setattr(descent, "_reduced", watch)
+    found = descent.descend(lambda: x, numbers, K, 7, 0)
+    assert seen == [32]
+    squared = cdist(x, x, "sqeuclidean")
+    position = np.argsort(numbers)[found.rows]
+    np.testing.assert_allclose(
+        found.distances, np.take_along_axis(squared, position, axis=1), rtol=1e-9
+    )
+    kth = np.sort(squared + np.diag(np.full(6000, np.inf)), axis=1)[:, [K - 1]]
+    assert np.mean(found.distances <= kth * (1 + 1e-5)) > 0.97
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+def test_principal_subspace_against_singular_vectors(share):
+    x = np.random.default_rng(0).normal(size=(500, 96)) * np.linspace(4, 0.1, 96) + 3.0
+    directions = principal_subspace(x, share)
+    strengths = np.linalg.svd(x - x.mean(axis=0), compute_uv=False) ** 2
+    wanted = np.searchsorted(np.cumsum(strengths) / strengths.sum(), share) + 1
+    assert directions.shape == (96, min(96, -(-wanted // 32) * 32))
+    kept = ((x - x.mean(axis=0)) @ directions).var(axis=0).sum() / x.var(axis=0).sum()
+    assert kept >= share - 1e-12
+    best = strengths[: directions.shape[1]].sum() / strengths.sum()
+    assert kept == pytest.approx(best)
+
+
+def test_rows_that_are_all_the_same_have_a_subspace():
+    directions = principal_subspace(np.ones((40, 64), dtype=np.float32), 0.9)
+    np.testing.assert_allclose(directions.T @ directions, np.eye(directions.shape[1]), atol=1e-12)
