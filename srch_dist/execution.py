@@ -13,7 +13,7 @@ import uuid
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +52,23 @@ def task_pair(function: Callable[..., tuple[Any, Any]], *arguments: Any) -> tupl
     pair = delayed(_call, pure=False, nout=2)
     first, second = pair(function, *arguments, dask_key_name=_key(function))
     return first, second
+
+
+def on_worker(number: int) -> AbstractContextManager[Any]:
+    """Tasks that are made inside run on the worker of this number, on another where it is gone.
+
+    The scheduler would let tasks that read the same large value wait for each other where it lies,
+    and lets another worker copy it only once it knows how long they take.
+    """
+    client = current_client()
+    workers = sorted(client.scheduler_info(n_workers=-1)["workers"]) if client else []
+    if len(workers) < 2:
+        return nullcontext()
+    chosen = [workers[number % len(workers)]]
+    annotated: AbstractContextManager[Any] = dask.base.annotate(
+        workers=chosen, allow_other_workers=True
+    )
+    return annotated
 
 
 def _key(function: Callable[..., Any]) -> str:

@@ -99,10 +99,13 @@ def _shared_lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> l
     for first in range(0, len(groups), count):
         wave = groups[first : first + count]
         folders = [graph.scratch(f"partial{number}") for number in range(len(wave))]
-        sums[: len(wave)] = _finish(
-            execution.task(_edge_lengths, block, *z, *graph.exchange(z), before, np.float64, folder)
-            for z, before, folder in zip(wave, sums, folders, strict=False)
-        )
+        parts = []
+        for number, (z, before, folder) in enumerate(zip(wave, sums, folders, strict=False)):
+            halo = graph.exchange(z)
+            with execution.on_worker(number):
+                part = execution.task(_edge_lengths, block, *z, *halo, before, np.float64, folder)
+            parts.append(part)
+        sums[: len(wave)] = _finish(parts)
         for number, folder in enumerate(folders):
             graph.discard(f"partial{number}", folder)
     folder = graph.scratch("lengths")

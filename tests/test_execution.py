@@ -133,6 +133,31 @@ def _look_that_fails_once() -> int:
     return 1000 + _LOOKS[-1]
 
 
+def _where() -> str:
+    return distributed.get_worker().address
+
+
+def test_tasks_run_on_the_worker_of_their_number_and_on_another_where_it_is_gone():
+    with connect(None, 2, "1GiB"):
+        client = distributed.default_client()
+        workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+        tasks = []
+        for number in (1, 0, 1, 2, 1):
+            with execution.on_worker(number):
+                tasks.append(execution.task(_where))
+        assert execution.run_all(tasks) == [workers[n % 2] for n in (1, 0, 1, 2, 1)]
+        with execution.on_worker(1):
+            late = execution.task(_where)
+        client.retire_workers([workers[1]])
+        assert execution.run_one(late) == workers[0]
+
+
+def test_without_a_client_tasks_run_wherever():
+    with execution.on_worker(3):
+        left = execution.task(int, 7)
+    assert execution.run_one(left) == 7
+
+
 def test_worker_that_goes_away_while_memory_is_looked_at_ends_nothing(monkeypatch):
     """The command itself is looked at first, then both workers."""
     _LOOKS.clear()

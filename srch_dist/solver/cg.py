@@ -114,20 +114,20 @@ def _solve_columns(
     sides: Sequence[Sides],
     options: SolverConfig,
 ) -> list[tuple[list[Delayed], Coefficients]]:
-    pairs = [
-        execution.task_pair(
-            kernels.solve_whole,
-            system,
-            preconditioner.cascades[0],
-            preconditioner.space,
-            right[0],
-            start[0],
-            options.tolerance,
-            options.max_iterations,
-        )
-        for right, start in sides
-    ]
-    # The scheduler lets another worker copy what a solve reads once it knows how long one takes.
+    pairs = []
+    for number, (right, start) in enumerate(sides):
+        with execution.on_worker(number):
+            pair = execution.task_pair(
+                kernels.solve_whole,
+                system,
+                preconditioner.cascades[0],
+                preconditioner.space,
+                right[0],
+                start[0],
+                options.tolerance,
+                options.max_iterations,
+            )
+        pairs.append(pair)
     kept = execution.keep([x for x, _ in pairs] + [last for _, last in pairs])
     ends = execution.run_all(kept[len(sides) :])
     return [([x], last) for x, last in zip(kept, ends, strict=False)]
