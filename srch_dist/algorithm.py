@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from srch_dist import execution
 from srch_dist.code_pass import b_step, load_features
 from srch_dist.config import MethodConfig, TrainConfig, fingerprint
-from srch_dist.embedding import Embedding, embedding_weight, stored_embedding, z_step
+from srch_dist.embedding import (
+    Embedding,
+    allowed_residual,
+    embedding_weight,
+    stored_embedding,
+    z_step,
+)
 from srch_dist.errors import StorageError, TrainingError
 from srch_dist.kernels.codes import (
     COLLAPSED,
@@ -73,7 +79,7 @@ def learn_codes(
     """
     modalities = tuple(statistics.cross_covariance)
     state = _latest_state(run, plan, statistics, config)
-    cross_covariance, before = state.cross_covariance, state.objective
+    cross_covariance, before, changed = state.cross_covariance, state.objective, state.changed
     reason, iteration = state.reason, state.iteration
     if reason:
         return Learned(iteration, cross_covariance, reason)
@@ -90,7 +96,8 @@ def learn_codes(
             with clock.step("z"):
                 # What an interrupted run left of its last iteration is in the first of this one.
                 resumed = iteration == state.iteration + 1
-                z = z_step(graph, run, s, z, iteration, config, len(modalities), resumed)
+                tolerance = allowed_residual(config, changed)
+                z = z_step(graph, run, s, z, iteration, config, len(modalities), tolerance, resumed)
             with clock.step("s"):
                 s = s_step(graph, z.groups, config)
             with clock.step("b"):
@@ -101,6 +108,7 @@ def learn_codes(
             objective = _objective(w, statistics, sums, s, plan.rows, config)
             reason = _stopping_reason(config.method, iteration, objective, before, sums, plan)
             before = objective.total
+            changed = sums.changed / (plan.rows * config.loop_bits)
             record = _record(iteration, objective, sums, z, s, clock, plan, config.loop_bits)
             run.append_history(record)
             _commit(run, plan, iteration, sums, s, z, checksums, config, reason)
@@ -143,6 +151,7 @@ class _State:
     iteration: int
     cross_covariance: Mapping[str, Matrix]
     objective: float
+    changed: float
     reason: str
 
 
@@ -153,7 +162,7 @@ def _latest_state(
     manifest = run.latest()
     if manifest is None:
         run.restart_history([])
-        return _State(0, statistics.cross_covariance, float("inf"), "")
+        return _State(0, statistics.cross_covariance, float("inf"), 1.0, "")
     if manifest["config"] != fingerprint(config) or manifest["rows"] != plan.rows:
         raise StorageError(
             f"{run.checkpoint(manifest['iteration'])} is of another run; remove {run.path}"
@@ -162,7 +171,8 @@ def _latest_state(
     run.restart_history(history)
     folder = run.checkpoint(iteration, "cross_covariance")
     matrices = run.read_matrices(folder, manifest["checksums"]["cross_covariance"])
-    return _State(iteration, matrices, history[-1]["objective"], manifest["reason"])
+    last = history[-1]
+    return _State(iteration, matrices, last["objective"], last["changed_bits"], manifest["reason"])
 
 
 def verify_checkpoint(run: RunDirectory, plan: Plan) -> list[Delayed]:

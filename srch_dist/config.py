@@ -91,6 +91,9 @@ class MethodConfig:
     """Re-weight the edges by Eq. 15 after each Z-step; off keeps S = 1."""
     drop: Annotated[float, Field(ge=0, lt=1)] = 1e-4
     """Z-step: edges of which lambda C S^2 is below this share of beta are left out; 0 keeps all."""
+    forcing: Share = 0.1
+    """Z-step: the relative residual that is allowed, as a share of the bits that the iteration
+    before changed; between solver.tolerance, which 0 takes always, and 0.01."""
     iterations: PositiveInt = 20
     """Most outer iterations."""
     stop: Literal["changed_bits", "objective"] = "changed_bits"
@@ -116,7 +119,7 @@ class SolverConfig:
     """Conjugate gradients for the Z-step (Eq. 14)."""
 
     tolerance: Annotated[float, Field(ge=1e-12, le=0.1)] = 1e-4
-    """Relative residual at which a column of Z is finished."""
+    """Relative residual at which a column of Z is finished, once few bits change."""
     max_iterations: PositiveInt = 1000
     """Most iterations a Z-step; reaching it is an error, never a worse answer."""
     coarse: Literal["auto", "on", "off"] = "auto"
@@ -178,6 +181,7 @@ _PRESETS: dict[str, MethodConfig] = {
         weights="equal",
         rotate=False,
         drop=0.0,
+        forcing=0.0,
         directions=0,
         encoder="projection",
     ),

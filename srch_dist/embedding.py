@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from srch_dist.storage.run import RunDirectory
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
+# Residual that is never allowed to be larger, however many bits change.
+_LOOSEST = 0.01
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,17 @@ def embedding_weight(config: TrainConfig, modalities: int) -> float:
     return config.method.beta * modalities / 2
 
 
+def allowed_residual(config: TrainConfig, changed: float) -> float:
+    """Relative residual at which Z is good enough where the last B-step ``changed`` so many bits.
+
+    Z is solved for codes that are about to change themselves: a residual far below that change
+    says nothing about the next ones (an inexact step, as of Eisenstat and Walker, SIAM J. Sci.
+    Comput. 1996). A run that nears its end is solved to ``solver.tolerance``.
+    """
+    exact = config.solver.tolerance
+    return max(exact, min(_LOOSEST, config.method.forcing * changed))
+
+
 def z_step(
     graph: BlockGraph,
     run: RunDirectory,
@@ -81,11 +94,13 @@ def z_step(
     iteration: int,
     config: TrainConfig,
     modalities: int,
+    tolerance: float,
     resumed: bool = False,
 ) -> Embedding:
     """Z = β B (βI + λH)⁻¹ (Eq. 14) by conjugate gradients, stored in the iteration's checkpoint.
 
     ``rebased`` None is S = 1; ``warm`` None starts from zero. B is that of the iteration before.
+    A column is finished at the relative residual ``tolerance``.
     Columns are solved group by group; each is frozen on its own account, so groups change nothing.
     A group is committed once it is stored, and not solved again where the iteration is ``resumed``.
     """
@@ -104,6 +119,7 @@ def z_step(
     ]
     if missing:
         warm = warm if config.solver.warm else None
+        config = replace(config, solver=replace(config.solver, tolerance=tolerance))
         _solve_groups(graph, run, rebased, warm, iteration, config, modalities, missing)
     return stored_embedding(run, plan, iteration, bits)
 

@@ -7,7 +7,8 @@ from conftest import read_array
 
 from srch_dist import execution
 from srch_dist.code_pass import b_step
-from srch_dist.embedding import z_step
+from srch_dist.config import build_config
+from srch_dist.embedding import allowed_residual, z_step
 from srch_dist.errors import SrchError
 from srch_dist.rebasing import s_step
 from srch_dist.steps import w_step
@@ -31,7 +32,7 @@ class Whole:
             features,
             preset=preset,
             bits=bits,
-            method=method or {},
+            method={"forcing": 0.0, **(method or {})},
             graph={"symmetry": symmetry},
             solver={"tolerance": 1e-10},
             **cut,
@@ -206,7 +207,7 @@ def test_objective_falls_over_z_s_and_b_steps_of_the_printed_preset(prepare):
             return sum(terms.values())
 
         values = [total(z, s, b)]
-        found = z_step(graph, run.directory, rebased, warm, iteration, run.config, len(x))
+        found = z_step(graph, run.directory, rebased, warm, iteration, run.config, len(x), 1e-10)
         z, warm = np.concatenate(execution.run_all(found.groups[0])).astype(float), found
         values.append(total(z, s, b))
         rebased = s_step(graph, found.groups, run.config)
@@ -260,7 +261,7 @@ OPTIONS = {
 def test_options_of_the_method_equal_the_dense_reference(prepare, name, blocks):
     method, changes = OPTIONS[name]
     features = reference.paired_features(3, N, (12, 9))
-    method = {**method, "iterations": 4}
+    method = {**method, "iterations": 4, "forcing": 0.0}
     run = prepare(
         features, method=method, solver={"tolerance": 1e-10}, blocks=blocks, partition_rows=31
     )
@@ -273,6 +274,33 @@ def test_options_of_the_method_equal_the_dense_reference(prepare, name, blocks):
     assert (np.abs(expected.scores[differing]) <= reference.SCORE_TOLERANCE).all()
     objective = [record["objective"] for record in run.directory.history()]
     np.testing.assert_allclose(objective, [sum(t.values()) for t in expected.terms], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("forcing", "changed", "allowed"),
+    [(0.1, 1.0, 1e-2), (0.1, 0.02, 2e-3), (0.1, 5e-4, 1e-4), (0.0, 0.5, 1e-4), (1.0, 0.004, 4e-3)],
+)
+def test_allowed_residual_follows_the_changed_bits(forcing, changed, allowed):
+    config = build_config({"method": {"forcing": forcing}})
+    assert allowed_residual(config, changed) == pytest.approx(allowed)
+
+
+def test_z_is_solved_as_far_as_the_codes_still_change(prepare):
+    features, histories = reference.paired_features(3, N, (12, 9)), []
+    for forcing in (0.1, 0.0):
+        method = {"iterations": 5, "threshold": 0.0, "forcing": forcing}
+        run = prepare(features, method=method, solver={"tolerance": 1e-7})
+        run.learn()
+        histories.append(run.directory.history())
+    forced, exact = histories
+    changed = [1.0, *(record["changed_bits"] for record in forced)]
+    for record, share in zip(forced, changed, strict=False):
+        allowed = max(1e-7, min(0.01, 0.1 * share))
+        assert record["cg_residual"] <= allowed
+        if allowed > 1e-7:  # and no further: the residual before the last update was above
+            assert record["cg_residuals"][-2] > allowed
+    assert all(record["cg_residual"] <= 1e-7 for record in exact)
+    assert forced[0]["cg_iterations"] < exact[0]["cg_iterations"]
 
 
 def test_sample_depends_on_row_numbers_alone(prepare):

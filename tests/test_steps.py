@@ -45,7 +45,10 @@ class State:
 
     def z_step(self, rebased=None, warm=None):
         run = self.run
-        return z_step(self.graph, run.directory, rebased, warm, 1, run.config, len(self.x))
+        tolerance = run.config.solver.tolerance
+        return z_step(
+            self.graph, run.directory, rebased, warm, 1, run.config, len(self.x), tolerance
+        )
 
     def parts(self, values):
         spans = [self.run.plan.block_span(b) for b in self.run.plan.blocks]

@@ -14,6 +14,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from matplotlib.figure import Figure
 from srch_dist import build_config, ingest_source, train_model
 from srch_dist.beginning import Shared
 from srch_dist.cluster import Cluster, connect
-from srch_dist.config import fingerprint, up_to_graph
+from srch_dist.config import SolverConfig, fingerprint, up_to_graph
 from srch_dist.run_data import shipped_store
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
@@ -33,6 +34,7 @@ from srch_dist.training import Trained, prepare_run
 
 Record = dict[str, Any]
 
+_TOLERANCE = SolverConfig().tolerance
 _CASES = tuple((preset, coarse) for preset in ("balanced", "paper") for coarse in ("on", "off"))
 
 
@@ -52,6 +54,8 @@ class Options:
     """Tolerances to compare; the last is what the others are held against."""
     drops: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
     """Values of method.drop to compare with 0, at the last tolerance."""
+    forcings: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03)
+    """Values of method.forcing to compare with 0, at the default tolerance without drop."""
     workers: int = 2
     """Worker processes."""
     memory_limit: str = "4GiB"
@@ -99,9 +103,11 @@ def measure(options: Options) -> Record:
         cases = [
             *(_case(tolerance, 0.0) for tolerance in options.tolerances),
             *(_case(options.tolerances[-1], drop) for drop in options.drops),
+            *(_case(_TOLERANCE, 0.0, forcing) for forcing in (*options.forcings, 0.0)),
         ]
-        runs = [bench.train(str(number), case) for number, case in enumerate(cases)]
-        ends, dropped = runs[: len(options.tolerances)], runs[len(options.tolerances) :]
+        runs = iter([bench.train(str(number), case) for number, case in enumerate(cases)])
+        ends = list(islice(runs, len(options.tolerances)))
+        dropped, forced = list(islice(runs, len(options.drops))), list(runs)
         known = arrays.read_rows(ends[-1].run.codes)
         return {
             "data": options.npz.stem if options.npz else "emoji",
@@ -110,6 +116,7 @@ def measure(options: Options) -> Record:
             "cold": cold,
             "tolerances": _against(known, options.tolerances, ends),
             "drops": _against(known, (*options.drops, 0.0), (*dropped, ends[-1])),
+            "forcings": _against(known, (*options.forcings, 0.0), forced),
         }
 
 
@@ -119,7 +126,7 @@ def _solver(**values: Any) -> Record:
 
 def _cold(options: Options, bench: _Bench, preset: str, coarse: str) -> Record:
     solver = _solver(coarse=coarse, warm=False)
-    method = {"iterations": options.iterations, "threshold": 0.0}
+    method = {"iterations": options.iterations, "threshold": 0.0, "forcing": 0.0}
     values = {"preset": preset, "solver": solver, "method": method, "evaluate": False}
     found = bench.train(f"{preset}-{coarse}", values)
     history = found.run.history()
@@ -131,8 +138,9 @@ def _cold(options: Options, bench: _Bench, preset: str, coarse: str) -> Record:
     }
 
 
-def _case(tolerance: float, drop: float) -> Record:
-    return {"solver": _solver(tolerance=tolerance), "method": {"drop": drop}}
+def _case(tolerance: float, drop: float, forcing: float = 0.0) -> Record:
+    method = {"drop": drop, "forcing": forcing}
+    return {"solver": _solver(tolerance=tolerance), "method": method}
 
 
 def _against(known: np.ndarray, values: Sequence[float], runs: Sequence[Trained]) -> list[Record]:
@@ -153,7 +161,7 @@ def _found(known: np.ndarray, value: float, found: Trained) -> Record:
 
 
 def markdown(record: Record) -> str:
-    """Tables: iterations from cold starts, and what tolerance and dropped edges change."""
+    """Tables: iterations from cold starts, and what tolerance, drop and forcing change."""
     lines = [
         f"{record['data']}, {record['rows']:,} rows, {record['bits']} bits",
         "",
@@ -166,7 +174,7 @@ def markdown(record: Record) -> str:
             f"| {case['preset']} | {case['coarse']} | {first} | {np.median(later):.0f} "
             f"| {max(later)} |"
         )
-    for name in ("tolerance", "drop"):
+    for name in ("tolerance", "drop", "forcing"):
         lines += [
             "",
             f"| {name} | MAP | bits unlike the tightest | outer iterations | CG, in all |",

@@ -13,7 +13,13 @@ from pipelines.scale import solver
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("solver")
     options = solver.Options(
-        folder, bits=16, iterations=2, tolerances=(1e-1, 1e-4), drops=(0.5,), workers=1
+        folder,
+        bits=16,
+        iterations=2,
+        tolerances=(1e-1, 1e-4),
+        drops=(0.5,),
+        forcings=(1.0,),
+        workers=1,
     )
     record = solver.measure(options)
     solver.save(record, folder)
@@ -38,6 +44,10 @@ def test_the_tightest_runs_are_what_the_others_are_held_against(study):
     assert tight["changed_bits"] == whole["changed_bits"] == 0
     assert record["tolerances"][0]["cg_iterations"] < tight["cg_iterations"]
     assert record["drops"][0]["changed_bits"] > 0
+    forced, exact = record["forcings"]
+    assert exact["changed_bits"] == 0  # at the default tolerance, which is the tightest here
+    assert forced["changed_bits"] > 0
+    assert forced["cg_iterations"] < exact["cg_iterations"]
 
 
 def test_results_tables_and_plot_are_written(study):
