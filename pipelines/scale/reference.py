@@ -35,6 +35,8 @@ _EXACT_PRODUCTS = 5e11
 _TILE = 1024
 _EDGE_VALUES = 1 << 24
 _TOLERANCE = 1 + 1e-5
+# Residual that Z is allowed at most, however many bits change.
+_LOOSEST = 0.01
 
 
 @dataclass
@@ -181,6 +183,7 @@ def _learn(
     """Algorithm 1 with the balanced scales; the learned codes (n, l)."""
     method, n = config.method, len(codes)
     z, semantic = np.zeros(codes.shape, dtype=np.float32), np.ones(len(edges.left), np.float32)
+    share = 1.0
     for iteration in range(1, method.iterations + 1):
         signs = codes.astype(np.float32)
         score = np.zeros(codes.shape, dtype=np.float32)
@@ -189,7 +192,10 @@ def _learn(
             part = x @ (left @ right).astype(np.float32)
             score += part / rms(part)
         weights = edges.weights * semantic**2
-        z, steps = solve(edges, weights, method.beta * len(features) / 2, signs, z, config)
+        tolerance = max(config.solver.tolerance, min(_LOOSEST, method.forcing * share))
+        z, steps = solve(
+            edges, weights, method.beta * len(features) / 2, signs, z, config, tolerance
+        )
         report.cg_iterations.append(steps)
         lengths = edge_lengths(edges, z)
         alpha = method.lam * float(np.median(np.repeat(lengths, edges.multiplicity)))
@@ -197,17 +203,23 @@ def _learn(
         centred = z - z.mean(axis=0, dtype=np.float64).astype(np.float32)
         score = method.omega * centred / rms(centred) + score / rms(score)
         after = np.where(score >= 0, np.int8(1), np.int8(-1))
-        changed = np.count_nonzero(after != codes)
+        share = np.count_nonzero(after != codes) / (n * codes.shape[1])
         codes, report.iterations = after, iteration
-        if changed < method.threshold * n * codes.shape[1]:
+        if share < method.threshold:
             break
     return codes
 
 
 def solve(
-    edges: Edges, weights: Array, beta: float, signs: Array, start: Array, config: TrainConfig
+    edges: Edges,
+    weights: Array,
+    beta: float,
+    signs: Array,
+    start: Array,
+    config: TrainConfig,
+    tolerance: float,
 ) -> tuple[Array, int]:
-    """Z (n, l) of (βI + λH) Z = βB, and the iterations of the slowest column."""
+    """Z (n, l) of (βI + λH) Z = βB to a ``tolerance``, and the iterations of the slowest column."""
     n, lam = len(signs), np.float32(config.method.lam)
     half = scipy.sparse.coo_array((-lam * weights, (edges.left, edges.right)), shape=(n, n)).tocsr()
     matrix = half + half.T
@@ -226,7 +238,7 @@ def solve(
             matrix,
             np.float32(beta) * signs[:, column],
             x0=start[:, column],
-            rtol=config.solver.tolerance,
+            rtol=tolerance,
             maxiter=config.solver.max_iterations,
             M=inverse,
             callback=count,
