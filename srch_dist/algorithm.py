@@ -108,8 +108,9 @@ def learn_codes(
             objective = _objective(w, statistics, sums, s, plan.rows, config)
             reason = _stopping_reason(config.method, iteration, objective, before, sums, plan)
             before = objective.total
-            changed = sums.changed / (plan.rows * config.loop_bits)
-            record = _record(iteration, objective, sums, z, s, clock, plan, config.loop_bits)
+            bits = config.loop_bits
+            record = _record(iteration, objective, sums, z, s, clock, tolerance, plan, bits)
+            changed = record["changed_bits"]
             run.append_history(record)
             _commit(run, plan, iteration, sums, s, z, checksums, config, reason)
             committed()
@@ -241,6 +242,7 @@ def _record(
     z: Embedding,
     s: Rebased,
     clock: _Clock,
+    tolerance: float,
     plan: Plan,
     bits: int,
 ) -> dict[str, Any]:
@@ -257,6 +259,7 @@ def _record(
         "alpha": s.alpha if np.isfinite(s.alpha) else None,
         "cg_iterations": z.cg_iterations,
         "cg_residual": z.cg_residual,
+        "cg_tolerance": tolerance,
         "cg_iteration_seconds": round(z.cg_iteration_seconds, 5),
         "cg_residuals": [float(f"{one:.4g}") for one in z.cg_residuals],
         "s_counts": s.counts.tolist(),

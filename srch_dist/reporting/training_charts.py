@@ -148,11 +148,14 @@ def residual_chart(run: RunRecords) -> Chart:
                 linewidth=1.8 if edge else 1.0,
                 label=f"iteration {record['iteration']}" if edge else None,
             )
-        axes.axhline(tolerance, color=BAD, linestyle="--", linewidth=1, label="tolerance")
+        axes.axhline(tolerance, color=BAD, linestyle="--", linewidth=1, label="solver.tolerance")
         axes.set_yscale("log")
         axes.set_xlabel("update of conjugate gradients")
 
-    text = "Relative residual of the slowest column of Z, before each update."
+    text = (
+        "Relative residual of the slowest column of Z, before each update. While many bits change, "
+        "method.forcing lets a Z-step end above solver.tolerance."
+    )
     return draw("Convergence of the Z-step", text, paint, legend=3)
 
 
