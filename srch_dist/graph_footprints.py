@@ -24,10 +24,9 @@ from srch_dist.sizes import (
 
 # What compiling NN-descent adds to a worker for as long as it lives.
 COMPILED_BYTES = 430 * MIB
-# A neighbour in an index: its number, distance and flag, candidates of both kinds (measured at
-# 140,000 rows, 855 bytes a row with 18 neighbours); and once the index is gone, its number and its
-# part of the results. Neighbours that an index of all rows, or of a cluster's, keeps beyond those
-# wanted.
+# A neighbour in an index: its number, distance and flag, and candidates of both kinds; once the
+# index is gone, its number and its part of the results. Neighbours that an index of all rows, or of
+# a cluster's, keeps beyond those wanted.
 _NEIGHBOUR_BYTES, _REFINED_BYTES, _SPARE_WHOLE, _SPARE_CLUSTER = 48, 26, 10, 7
 # Rows of a tile of the exact search, and bytes a row: distances to 1024 others, float32, their
 # partition, and what is compared.
