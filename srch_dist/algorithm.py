@@ -96,8 +96,9 @@ def learn_codes(
             with clock.step("z"):
                 # What an interrupted run left of its last iteration is in the first of this one.
                 resumed = iteration == state.iteration + 1
-                tolerance = allowed_residual(config, changed)
-                z = z_step(graph, run, s, z, iteration, config, len(modalities), tolerance, resumed)
+                solver = replace(config.solver, tolerance=allowed_residual(config, changed))
+                inexact = replace(config, solver=solver)
+                z = z_step(graph, run, s, z, iteration, inexact, len(modalities), resumed)
             with clock.step("s"):
                 s = s_step(graph, z.groups, config)
             with clock.step("b"):
@@ -106,11 +107,10 @@ def learn_codes(
             _refuse_collapse(sums, plan.rows, iteration)
             cross_covariance = sums.cross_covariance
             objective = _objective(w, statistics, sums, s, plan.rows, config)
-            reason = _stopping_reason(config.method, iteration, objective, before, sums, plan)
-            before = objective.total
-            bits = config.loop_bits
-            record = _record(iteration, objective, sums, z, s, clock, tolerance, plan, bits)
+            record = _record(iteration, objective, sums, z, s, clock, plan, inexact)
             changed = record["changed_bits"]
+            reason = _stopping_reason(config.method, iteration, objective, before, changed)
+            before = objective.total
             run.append_history(record)
             _commit(run, plan, iteration, sums, s, z, checksums, config, reason)
             committed()
@@ -220,14 +220,12 @@ def _stopping_reason(
     iteration: int,
     objective: Objective,
     before: float,
-    sums: CodeSums,
-    plan: Plan,
+    changed: float,
 ) -> str:
     """Why the loop ends after this iteration; empty while it goes on."""
     if method.stop == "changed_bits":
-        share = sums.changed / (plan.rows * len(sums.bit_sums))
-        if share < method.threshold:
-            return f"changed bits {share:.1e} below {method.threshold:g}"
+        if changed < method.threshold:
+            return f"changed bits {changed:.1e} below {method.threshold:g}"
     elif np.isfinite(before):
         change = abs(before - objective.total) / max(abs(before), np.finfo(float).tiny)
         if change < method.threshold:
@@ -242,24 +240,23 @@ def _record(
     z: Embedding,
     s: Rebased,
     clock: _Clock,
-    tolerance: float,
     plan: Plan,
-    bits: int,
+    config: TrainConfig,
 ) -> dict[str, Any]:
-    """One line of the history."""
+    """One line of the history; ``config`` is that of the Z-step."""
     means = np.abs(sums.bit_sums) / plan.rows
     return {
         "iteration": iteration,
         "objective": objective.total,
         "terms": objective.terms(),
-        "changed_bits": sums.changed / (plan.rows * bits),
+        "changed_bits": sums.changed / (plan.rows * config.loop_bits),
         "effective_bits": effective_bits(sums.code_gram, sums.bit_sums, plan.rows),
         "bit_balance": {"mean": float(means.mean()), "worst": float(means.max())},
         "bit_correlation": correlation_summary(sums.code_gram, sums.bit_sums, plan.rows),
         "alpha": s.alpha if np.isfinite(s.alpha) else None,
         "cg_iterations": z.cg_iterations,
         "cg_residual": z.cg_residual,
-        "cg_tolerance": tolerance,
+        "cg_tolerance": config.solver.tolerance,
         "cg_iteration_seconds": round(z.cg_iteration_seconds, 5),
         "cg_residuals": [float(f"{one:.4g}") for one in z.cg_residuals],
         "s_counts": s.counts.tolist(),

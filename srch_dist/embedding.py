@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +94,11 @@ def z_step(
     iteration: int,
     config: TrainConfig,
     modalities: int,
-    tolerance: float,
     resumed: bool = False,
 ) -> Embedding:
     """Z = β B (βI + λH)⁻¹ (Eq. 14) by conjugate gradients, stored in the iteration's checkpoint.
 
     ``rebased`` None is S = 1; ``warm`` None starts from zero. B is that of the iteration before.
-    A column is finished at the relative residual ``tolerance``.
     Columns are solved group by group; each is frozen on its own account, so groups change nothing.
     A group is committed once it is stored, and not solved again where the iteration is ``resumed``.
     """
@@ -119,7 +117,6 @@ def z_step(
     ]
     if missing:
         warm = warm if config.solver.warm else None
-        config = replace(config, solver=replace(config.solver, tolerance=tolerance))
         _solve_groups(graph, run, rebased, warm, iteration, config, modalities, missing)
     return stored_embedding(run, plan, iteration, bits)
 

@@ -207,7 +207,7 @@ def test_objective_falls_over_z_s_and_b_steps_of_the_printed_preset(prepare):
             return sum(terms.values())
 
         values = [total(z, s, b)]
-        found = z_step(graph, run.directory, rebased, warm, iteration, run.config, len(x), 1e-10)
+        found = z_step(graph, run.directory, rebased, warm, iteration, run.config, len(x))
         z, warm = np.concatenate(execution.run_all(found.groups[0])).astype(float), found
         values.append(total(z, s, b))
         rebased = s_step(graph, found.groups, run.config)

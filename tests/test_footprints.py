@@ -64,7 +64,7 @@ def planned_and_measured(folder, **options):
         graph = load_graph(run, plan, np.ones(len(DIMS)))
         kept = load_features(run, plan, names) if plan.cached else None
         with peaks.of("Z-step"):
-            z = z_step(graph, run, None, None, 1, config, len(DIMS), config.solver.tolerance)
+            z = z_step(graph, run, None, None, 1, config, len(DIMS))
         with peaks.of("S-step"):
             s_step(graph, z.groups, config)
         rule = code_rule(

@@ -45,10 +45,7 @@ class State:
 
     def z_step(self, rebased=None, warm=None):
         run = self.run
-        tolerance = run.config.solver.tolerance
-        return z_step(
-            self.graph, run.directory, rebased, warm, 1, run.config, len(self.x), tolerance
-        )
+        return z_step(self.graph, run.directory, rebased, warm, 1, run.config, len(self.x))
 
     def parts(self, values):
         spans = [self.run.plan.block_span(b) for b in self.run.plan.blocks]
