@@ -106,10 +106,16 @@ def row_nodes(
 def aggregate_zone(nodes: Nodes) -> tuple[Hierarchy, Nodes]:
     """One matching of nodes among which some are tied to others elsewhere, and what is left.
 
-    A node whose strongest edge goes elsewhere waits; where nearly all do there is no level.
+    What is left has no edges: these are added up once all zones are matched. A node whose strongest
+    edge goes elsewhere waits; where nearly all do there is no level.
     """
-    parents, inverse, left = _aggregate(nodes, 0, 1, ((np.maximum, _LAST_SHRINK),))
-    return Hierarchy(parents, inverse, np.empty(0, dtype=np.int64)), left
+    found = _match(nodes, 0, ((np.maximum, _LAST_SHRINK),))
+    if found is None:
+        return Hierarchy((), (), np.empty(0, dtype=np.int64)), nodes
+    mates, count = found
+    none = scipy.sparse.csr_array((count, count + len(nodes.outer)))
+    added, left = _join(nodes, mates, none, _inner_weights(nodes.coupling, mates, count))
+    return Hierarchy((mates,), (added,), np.empty(0, dtype=np.int64)), left
 
 
 def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
@@ -120,38 +126,44 @@ def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
     """
     # Where no other is left, what remains are nodes that only the smaller of both ends is tied to.
     ends = ((np.maximum, _SHRINK), (np.minimum, _LAST_SHRINK))
-    parents, inverse, left = _aggregate(nodes, quota, _PASSES, ends)
-    if not parents:
-        # A level to carry the coarse unknowns.
-        parents, inverse = (np.arange(len(nodes)),), (np.zeros(len(nodes)),)
-    tied = _ties(left)
-    chosen = np.argsort(-tied, kind="stable")[:quota]
-    top = np.sort(chosen[tied[chosen] > _TIED * left.diagonal[chosen]])
-    inverse[-1][top] = 0.0
-    return Hierarchy(parents, inverse, top)
-
-
-def _aggregate(
-    nodes: Nodes, least: int, passes: int, ends: tuple[tuple[np.ufunc, float], ...]
-) -> tuple[tuple[IntArray, ...], tuple[Row, ...], Nodes]:
-    """Parents and inverse of each level (see `Hierarchy`), and the last level's nodes."""
     parents: list[IntArray] = []
     inverse: list[Row] = []
-    for _ in range(passes):
-        # What is tied to nothing else is as good as it will be, however much of it there is.
-        tied = np.count_nonzero(_ties(nodes) > _TIED * nodes.diagonal)
-        if tied <= least:
+    for _ in range(_PASSES):
+        found = _match(nodes, quota, ends)
+        if found is None:
             break
-        for end, shrink in ends:
-            mates, count = match_nodes(nodes, end)
-            if len(nodes) - count >= (1 - shrink) * tied:
-                break
-        else:
-            break
-        added, nodes = _merge(nodes, mates, count)
+        mates, count = found
+        ends_of = mates.astype(nodes.coupling.indices.dtype)  # as narrow as there, for memory
+        joined = contract(nodes.coupling, ends_of, ends_of, 0, (count, count))
+        added, nodes = _join(nodes, mates, *joined)
         parents.append(mates)
         inverse.append(added)
-    return tuple(parents), tuple(inverse), nodes
+    if not parents:
+        # A level to carry the coarse unknowns.
+        parents, inverse = [np.arange(len(nodes))], [np.zeros(len(nodes))]
+    tied = _ties(nodes)
+    chosen = np.argsort(-tied, kind="stable")[:quota]
+    top = np.sort(chosen[tied[chosen] > _TIED * nodes.diagonal[chosen]])
+    inverse[-1][top] = 0.0
+    return Hierarchy(tuple(parents), tuple(inverse), top)
+
+
+def _match(
+    nodes: Nodes, least: int, ends: tuple[tuple[np.ufunc, float], ...]
+) -> tuple[IntArray, int] | None:
+    """`match_nodes` with the first of the ``ends`` that leaves few enough of the tied nodes.
+
+    None where none does, or ``least`` nodes or fewer are tied to others: what is tied to nothing
+    else is as good as it will be, however much of it there is.
+    """
+    tied = np.count_nonzero(_ties(nodes) > _TIED * nodes.diagonal)
+    if tied <= least:
+        return None
+    for end, shrink in ends:
+        mates, count = match_nodes(nodes, end)
+        if len(nodes) - count >= (1 - shrink) * tied:
+            return mates, count
+    return None
 
 
 def _ties(nodes: Nodes) -> Row:
@@ -281,13 +293,14 @@ def _run_starts(i: NDArray[Any]) -> IntArray:
     return np.flatnonzero(np.concatenate([[True], i[1:] != i[:-1]])) if len(i) else i
 
 
-def _merge(nodes: Nodes, mates: IntArray, count: int) -> tuple[Row, Nodes]:
-    """What the level of the ``count`` aggregates ``mates`` (m,) adds (count,), and its nodes."""
-    outer = len(nodes.outer)
-    kind = nodes.coupling.indices.dtype
-    ends = np.concatenate([mates, count + np.arange(outer)]).astype(kind)
-    shape = (count, count + outer)
-    coupling, inner = contract(nodes.coupling, ends[: len(mates)], ends, 0, shape)
+def _join(
+    nodes: Nodes, mates: IntArray, coupling: scipy.sparse.csr_array, inner: Row
+) -> tuple[Row, Nodes]:
+    """What the level of the aggregates ``mates`` (m,) adds (count,), and its nodes.
+
+    ``coupling`` is that between the aggregates; ``inner`` (count,) twice the weights inside each.
+    """
+    count = len(inner)
     mass = _add_up(mates, nodes.mass, count)
     # It is the mass at least; weights of single precision may cancel below that.
     diagonal = np.maximum(_add_up(mates, nodes.diagonal, count) - inner, mass)
@@ -295,6 +308,19 @@ def _merge(nodes: Nodes, mates: IntArray, count: int) -> tuple[Row, Nodes]:
     added = np.maximum(1 / diagonal - covered, 0.0)
     added[np.bincount(mates, minlength=count) == 1] = 0.0
     return added, Nodes(coupling, diagonal, mass, covered + added, nodes.outer)
+
+
+def _inner_weights(coupling: scipy.sparse.csr_array, mates: IntArray, count: int) -> Row:
+    """Twice the weights inside each aggregate (count,), as of `contract`."""
+    inner = np.zeros(count)
+    for tile in edge_tiles(coupling.indptr, TILE_EDGES):
+        part = slice(coupling.indptr[tile.start], coupling.indptr[tile.stop])
+        own, other = mates[_starts_of(coupling, tile)], coupling.indices[part]
+        # Nodes elsewhere are in no aggregate of these.
+        inside = other < len(mates)
+        inside[inside] = own[inside] == mates[other[inside]]
+        inner += _add_up(own[inside], coupling.data[part][inside], count)
+    return inner
 
 
 def contract(

@@ -8,7 +8,7 @@ share stays where it is: a block sends and gets the slots that it has a part in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,14 @@ Sides = tuple[Sequence[Delayed], Sequence[Delayed]]
 
 @dataclass(frozen=True)
 class _Step(Sized):
-    """A block's vectors and its preconditioned residual u (rows, l)."""
+    """A block's vectors and its preconditioned residual u (rows, l).
+
+    ``done`` says that every column is frozen: what is left of the graph has nothing to do.
+    """
 
     vectors: Vectors
     u: Array
+    done: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ def _solve_blocks(
     restricted = _each(_restrict_residual, cascades, vectors)
     sums = execution.task(_first_sums, space, *restricted)
     steps = _each(_first_step, cascades, vectors, _shares(_correction, sums, preconditioner))
-    products = _products(graph, systems, steps, None)
+    products = _products(graph, systems, steps)
     parts = _each(_block_parts, cascades, steps, products)
     norms = _each(kernels.squared_norms, right)
     current = execution.task(_first, options.tolerance, space, sums, *parts, *norms)
@@ -155,7 +159,7 @@ def _solve_blocks(
         for _ in range(min(options.fused, options.max_iterations - done)):
             shares = _shares(_share, current, preconditioner)
             steps = _each(_step, cascades, steps, products, shares)
-            products = _products(graph, systems, steps, shares)
+            products = _products(graph, systems, steps)
             parts = _each(_block_parts, cascades, steps, products)
             current = execution.task(_next, options.tolerance, space, current, *parts)
         kept = execution.keep([*steps, *products, current])
@@ -168,20 +172,11 @@ def _solve_blocks(
 
 
 def _products(
-    graph: BlockGraph,
-    systems: Sequence[Delayed],
-    steps: Sequence[Delayed],
-    shares: Sequence[Delayed] | None,
+    graph: BlockGraph, systems: Sequence[Delayed], steps: Sequence[Delayed]
 ) -> list[Delayed]:
     """The matrix times u, block by block."""
     return [
-        execution.task(
-            _product,
-            system,
-            step,
-            shares and shares[taker],
-            *graph.incoming(steps, taker, _pick),
-        )
+        execution.task(_product, system, step, *graph.incoming(steps, taker, _pick))
         for taker, (system, step) in enumerate(zip(systems, steps, strict=True))
     ]
 
@@ -209,6 +204,8 @@ def _correction(space: SharedSpace, sums: SharedSums, slots: Array) -> Array:
 
 
 def _share(space: SharedSpace, current: _Scalars, slots: Array) -> _Share:
+    if not current.coefficients.active.any():
+        return _Share(current.coefficients, current.sums.residual[:0])
     return _Share(current.coefficients, _correction(space, current.sums, slots))
 
 
@@ -241,24 +238,24 @@ def _total(space: SharedSpace, parts: Sequence[Parts]) -> tuple[Array, Array]:
 
 def _step(cascade: Cascade, step: _Step, product: Array, share: _Share) -> _Step:
     if not share.coefficients.active.any():
-        return step
+        return replace(step, done=True)
     vectors = kernels.advance(step.vectors, step.u, product, share.coefficients)
     return _Step(vectors, cascade.precondition(vectors.r, share.correction))
 
 
 def _pick(step: _Step, rows: Array) -> Array:
-    picked: Array = step.u[rows]
+    picked: Array = step.u[:0] if step.done else step.u[rows]
     return picked
 
 
-def _product(system: SystemBlock, step: _Step, share: _Share | None, *halo: Array) -> Array:
+def _product(system: SystemBlock, step: _Step, *halo: Array) -> Array:
     # Once every column is frozen the coefficients no longer change, whatever the product is.
-    if share is not None and not share.coefficients.active.any():
-        return step.u
-    return system.apply(step.u, *halo)
+    return step.u if step.done else system.apply(step.u, *halo)
 
 
 def _block_parts(cascade: Cascade, step: _Step, product: Array) -> Parts:
+    if step.done:  # nobody looks at these
+        return Parts(np.empty((3, 0)), product[:0])
     return kernels.block_parts(cascade, step.vectors, step.u, product)
 
 
