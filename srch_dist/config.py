@@ -91,9 +91,9 @@ class MethodConfig:
     """Re-weight the edges by Eq. 15 after each Z-step; off keeps S = 1."""
     drop: Annotated[float, Field(ge=0, lt=1)] = 1e-4
     """Z-step: edges of which lambda C S^2 is below this share of beta are left out; 0 keeps all."""
-    forcing: Share = 0.1
-    """Z-step: the relative residual that is allowed, as a share of the bits that the iteration
-    before changed; between solver.tolerance, which 0 takes always, and 0.01."""
+    forcing: Share = 1.0
+    """Z-step: the relative residual that is allowed, over the share of bits that the iteration
+    before changed; between solver.tolerance, which 0 takes always, and 0.1."""
     iterations: PositiveInt = 20
     """Most outer iterations."""
     stop: Literal["changed_bits", "objective"] = "changed_bits"

@@ -29,7 +29,7 @@ from srch_dist.storage.run import RunDirectory
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 # Residual that is never allowed to be larger, however many bits change.
-_LOOSEST = 0.01
+_LOOSEST = 0.1
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def allowed_residual(config: TrainConfig, changed: float) -> float:
 
     Z is solved for codes that are about to change themselves: a residual far below that change
     says nothing about the next ones (an inexact step, as of Eisenstat and Walker, SIAM J. Sci.
-    Comput. 1996). A run that nears its end is solved to ``solver.tolerance``.
+    Comput. 1996). The fewer bits change, the further Z is solved, to ``solver.tolerance`` at most.
     """
     exact = config.solver.tolerance
     return max(exact, min(_LOOSEST, config.method.forcing * changed))

@@ -40,10 +40,10 @@ _SYSTEM_TILE_BYTES = 64
 _PIECE_BYTES, _CASCADE_BYTES, _ZONE_EDGE_BYTES = 54, 44, 84
 # A row where there are several zones. Its aggregate and what is known of it, and its share of the
 # edges between aggregates; the numbers of all. In the one task that takes what is left of all: up
-# to six edges and half a node a row, twice, what matching takes and the levels above; and there an
-# edge of those that are looked at together. Measured on graphs of 28 ends of edges a row in zones
-# of 262,144 rows, whose ends cut a third of the edges.
-_LEFT_BYTES, _NUMBERED_BYTES, _NUMBER_BYTES, _REST_BYTES, _TILE_BYTES = 40, 60, 9, 210, 80
+# to seven edges and .6 nodes a row (70 bytes), what matching takes and the levels above; and there
+# an edge of those that are looked at together. Measured on graphs of 26 to 28 ends of edges a row
+# in zones of 262,144 rows, whose ends cut a third of the edges.
+_LEFT_BYTES, _NUMBERED_BYTES, _NUMBER_BYTES, _REST_BYTES, _TILE_BYTES = 40, 60, 9, 220, 80
 # The same where nothing of it is matched: half a node a row, and one level, whole and split.
 _APART_BYTES = 70
 # Slots of the aggregates that blocks share, a row where there are several zones, and a row of a

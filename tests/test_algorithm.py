@@ -173,7 +173,11 @@ def with_oddities():
 def test_duplicates_isolated_rows_and_components_train_as_in_the_reference(prepare, symmetry):
     features = with_oddities()
     run = prepare(
-        features, graph={"k": 4, "symmetry": symmetry}, solver={"tolerance": 1e-10}, blocks=2
+        features,
+        method={"forcing": 0.0},
+        graph={"k": 4, "symmetry": symmetry},
+        solver={"tolerance": 1e-10},
+        blocks=2,
     )
     learned = run.learn()
     options = reference.Options(k=4, symmetry=symmetry)
@@ -278,7 +282,7 @@ def test_options_of_the_method_equal_the_dense_reference(prepare, name, blocks):
 
 @pytest.mark.parametrize(
     ("forcing", "changed", "allowed"),
-    [(0.1, 1.0, 1e-2), (0.1, 0.02, 2e-3), (0.1, 5e-4, 1e-4), (0.0, 0.5, 1e-4), (1.0, 0.004, 4e-3)],
+    [(1.0, 1.0, 0.1), (1.0, 0.004, 4e-3), (0.1, 0.02, 2e-3), (0.1, 5e-4, 1e-4), (0.0, 0.5, 1e-4)],
 )
 def test_allowed_residual_follows_the_changed_bits(forcing, changed, allowed):
     config = build_config({"method": {"forcing": forcing}})
@@ -287,7 +291,7 @@ def test_allowed_residual_follows_the_changed_bits(forcing, changed, allowed):
 
 def test_z_is_solved_as_far_as_the_codes_still_change(prepare):
     features, histories = reference.paired_features(3, N, (12, 9)), []
-    for forcing in (0.1, 0.0):
+    for forcing in (1.0, 0.0):
         method = {"iterations": 5, "threshold": 0.0, "forcing": forcing}
         run = prepare(features, method=method, solver={"tolerance": 1e-7})
         run.learn()
@@ -295,7 +299,7 @@ def test_z_is_solved_as_far_as_the_codes_still_change(prepare):
     forced, exact = histories
     changed = [1.0, *(record["changed_bits"] for record in forced)]
     for record, share in zip(forced, changed, strict=False):
-        allowed = max(1e-7, min(0.01, 0.1 * share))
+        allowed = max(1e-7, min(0.1, share))
         assert record["cg_residual"] <= allowed
         if allowed > 1e-7:  # and no further: the residual before the last update was above
             assert record["cg_residuals"][-2] > allowed

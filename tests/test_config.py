@@ -31,7 +31,7 @@ def test_balanced_is_the_default_and_is_as_the_readme_says():
         "omega": 1.0,
         "rebase": True,
         "drop": 1e-4,
-        "forcing": 0.1,
+        "forcing": 1.0,
         "iterations": 20,
         "stop": "changed_bits",
         "threshold": 1e-3,

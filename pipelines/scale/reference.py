@@ -36,7 +36,7 @@ _TILE = 1024
 _EDGE_VALUES = 1 << 24
 _TOLERANCE = 1 + 1e-5
 # Residual that Z is allowed at most, however many bits change.
-_LOOSEST = 0.01
+_LOOSEST = 0.1
 
 
 @dataclass

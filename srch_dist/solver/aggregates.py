@@ -138,7 +138,9 @@ def build_aggregates(
             for k, zone in enumerate(left)
         ]
     members = [execution.task(_members, split) for split in splits]
-    above = execution.task(_aggregate_rest, runs, quota, len(spans), *members, *nodes)
+    # Joined in a task of its own: what is joined is in memory once when the rest is aggregated.
+    joined, starts = execution.task_pair(_join_nodes, *nodes)
+    above = execution.task(_aggregate_rest, runs, quota, joined, starts, *members)
     *zones, above = execution.keep([*splits, above])
     *widths, unknowns = execution.run_all(
         [*(execution.task(_width, split) for split in (*zones, above)), execution.task(_top, above)]
@@ -226,15 +228,20 @@ def _members(split: SplitHierarchy) -> list[IntArray]:
     return [piece.nodes for piece in split.pieces]
 
 
-def _aggregate_rest(runs: Sequence[Run], quota: int, zones: int, *parts: Any) -> SplitHierarchy:
-    """Aggregate what is left of all zones: their `_members`, then their `Nodes`."""
-    members, nodes = parts[:zones], parts[zones:]
-    starts = np.cumsum([0, *map(len, nodes)])
+def _join_nodes(*zones: Nodes) -> tuple[Nodes, IntArray]:
+    """What is left of all zones, and where that of each begins."""
+    return join_zones(zones), np.cumsum([0, *map(len, zones)])
+
+
+def _aggregate_rest(
+    runs: Sequence[Run], quota: int, joined: Nodes, starts: IntArray, *members: list[IntArray]
+) -> SplitHierarchy:
+    """Aggregate what is left of all zones, of which a zone's pieces see the ``members``."""
     seen: dict[int, list[IntArray]] = {}
     for run in runs:
         found = members[run.zone][run.piece] + starts[run.zone]
         seen.setdefault(run.block, []).append(found)
-    hierarchy = build_hierarchy(join_zones(nodes), quota)
+    hierarchy = build_hierarchy(joined, quota)
     return split_hierarchy(hierarchy, [np.concatenate(seen[block]) for block in sorted(seen)])
 
 
