@@ -119,7 +119,8 @@ class SolverConfig:
     """Conjugate gradients for the Z-step (Eq. 14)."""
 
     tolerance: Annotated[float, Field(ge=1e-12, le=0.1)] = 1e-4
-    """Relative residual at which a column of Z is finished, once few bits change."""
+    """Relative residual that is asked of a column of Z at most; while more bits change than that,
+    method.forcing lets it end earlier."""
     max_iterations: PositiveInt = 1000
     """Most iterations a Z-step; reaching it is an error, never a worse answer."""
     coarse: Literal["auto", "on", "off"] = "auto"

@@ -6,10 +6,11 @@ releasing them where the task does; the peak is what the plan reckons with.
 
 from __future__ import annotations
 
-from srch_dist.kernels.aggregation import TILE_EDGES, coarse_unknowns
+from srch_dist.kernels.aggregation import coarse_unknowns
 from srch_dist.kernels.clusters import PROJECTED, routing_clusters, sample_size
+from srch_dist.kernels.contraction import TILE_EDGES
 from srch_dist.kernels.edges import CONNECTED_EDGES
-from srch_dist.kernels.laplacian import DISTANCE_EDGES, TILE_ROWS
+from srch_dist.kernels.laplacian import DISTANCE_EDGES, TERM_EDGES, TILE_ROWS
 from srch_dist.kernels.neighbours import REFINE_VALUES
 from srch_dist.kernels.zones import TOGETHER_ROWS, ZONE_ROWS
 from srch_dist.sizes import (
@@ -31,8 +32,6 @@ _NEIGHBOUR_BYTES, _REFINED_BYTES, _SPARE_WHOLE, _SPARE_CLUSTER = 48, 26, 10, 7
 # Rows of a tile of the exact search, and bytes a row: distances to 1024 others, float32, their
 # partition, and what is compared.
 _SEARCH_TILE, _SEARCH_TILE_BYTES = 4096, 1024 * 4 * 6
-# Edges of the S-step whose terms are worked out at once.
-_TERM_EDGES = 1 << 20
 # An edge of a tile of the system: its weight, length, S, owner and value, in several forms.
 _SYSTEM_TILE_BYTES = 64
 # A row while rows are aggregated: its pieces of a hierarchy, and what becomes of them, over all
@@ -194,7 +193,7 @@ def length_bytes(sizes: Sizes) -> int:
     values = min(REFINE_VALUES, edges * sizes.columns)
     ends = min(DISTANCE_EDGES, edges) * 4 * 8  # both ends, lengths, and those so far
     task.pass_by(ends + values * (4 + 4 + 8))  # Z at both ends, and the difference in float64
-    task.pass_by(min(edges, _TERM_EDGES) * 8 * 8)  # weights, lengths and their terms
+    task.pass_by(min(edges, TERM_EDGES) * 8 * 8)  # weights, lengths and their terms
     return task.peak
 
 

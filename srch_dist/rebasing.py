@@ -15,6 +15,7 @@ from srch_dist import execution
 from srch_dist.config import TrainConfig
 from srch_dist.kernels import histogram
 from srch_dist.kernels.laplacian import (
+    TERM_EDGES,
     EdgeValues,
     GraphBlock,
     distance_runs,
@@ -29,7 +30,6 @@ Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 # Width at which the median of the distances is taken as known, relative to its value.
 _MEDIAN_WIDTH = 1e-7
-_EDGES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -226,4 +226,4 @@ def _terms(block: GraphBlock, lengths: EdgeValues, alpha: float, lam: float) -> 
 
 def _runs(edges: int) -> list[slice]:
     """Runs of edges that are worked on in float64 at once, one at least."""
-    return [slice(start, start + _EDGES) for start in range(0, max(1, edges), _EDGES)]
+    return [slice(start, start + TERM_EDGES) for start in range(0, max(1, edges), TERM_EDGES)]

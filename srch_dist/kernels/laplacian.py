@@ -20,6 +20,8 @@ Matrix = NDArray[np.float64]
 
 # Edges of a run of `distance_runs`.
 DISTANCE_EDGES = 1 << 18
+# Edges whose terms of the objective are worked out at once.
+TERM_EDGES = 1 << 20
 # Rows whose edges are fetched at once.
 TILE_ROWS = 1 << 15
 # Bins of the histogram of S.

@@ -14,7 +14,8 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from srch_dist.kernels.aggregation import Hierarchy, Nodes, aggregate_zone, contract
+from srch_dist.kernels.aggregation import Hierarchy, Nodes, aggregate_zone
+from srch_dist.kernels.contraction import contract
 from srch_dist.kernels.sizes import Sized
 
 IntArray = NDArray[np.int64]
@@ -99,7 +100,7 @@ def contract_zone(
     ends = np.concatenate([first + zone.labels, numbering.rows[outer]])
     shape = (len(zone.diagonal), len(numbering.diagonal))
     weak = DRAWN * numbering.diagonal
-    edges, _ = contract(nodes.coupling, zone.labels, ends, first, shape, weak)
+    edges = contract(nodes.coupling, zone.labels, ends, first, shape, weak)
     # Of all zones there are many in one place, so they are of single precision there.
     edges.data = edges.data.astype(np.float32)
     return Nodes(edges, zone.diagonal, zone.mass, zone.corrected, np.empty(0))

@@ -8,12 +8,7 @@ import pytest
 from scipy.sparse import block_diag, csr_array, diags_array
 from scipy.sparse.linalg import spsolve
 
-from srch_dist.kernels.aggregation import (
-    aggregate_zone,
-    build_hierarchy,
-    match_nodes,
-    row_nodes,
-)
+from srch_dist.kernels.aggregation import aggregate_zone, build_hierarchy, row_nodes
 from srch_dist.kernels.cascade import (
     jacobi,
     join_pieces,
@@ -24,6 +19,7 @@ from srch_dist.kernels.cascade import (
 )
 from srch_dist.kernels.gradients import solve_whole
 from srch_dist.kernels.laplacian import SystemBlock, local_columns, outside
+from srch_dist.kernels.matching import match_nodes
 from srch_dist.kernels.zones import contract_zone, join_zones, number_nodes, reduce_zone
 
 BETA, LAM, QUOTA = 1.0, 10.0, 12
@@ -254,7 +250,7 @@ def test_a_row_whose_cluster_lies_in_another_zone_waits_for_it():
 def test_a_node_joins_its_strongest_neighbour():
     """A path of four rows with the heavy edges at its ends."""
     path = csr_array(np.diag([5.0, 1.0, 7.0], 1) + np.diag([5.0, 1.0, 7.0], -1))
-    numbers, count = match_nodes(row_nodes(path, path.sum(axis=1) + 1, BETA))
+    numbers, count = match_nodes(path, path.sum(axis=1) + 1)
     assert count == 2
     np.testing.assert_array_equal(numbers, [0, 0, 1, 1])
 
@@ -291,7 +287,7 @@ def test_aggregates_that_are_tied_to_nothing_else_do_not_end_the_matching(pairs)
 def test_a_left_over_node_joins_the_pair_of_its_strongest_neighbour():
     """A path of three rows: two pair up, the third joins them."""
     path = csr_array(np.diag([5.0, 4.0], 1) + np.diag([5.0, 4.0], -1))
-    numbers, count = match_nodes(row_nodes(path, path.sum(axis=1) + 1, BETA))
+    numbers, count = match_nodes(path, path.sum(axis=1) + 1)
     assert count == 1
     np.testing.assert_array_equal(numbers, [0, 0, 0])
 
