@@ -94,8 +94,6 @@ def contract_zone(
 
     ``nodes`` are its rows, whose edges elsewhere go to the rows ``outer`` (outer,).
     """
-    if not len(outer) and len(nodes) == len(numbering.diagonal):
-        return nodes
     first = int(numbering.starts[number])
     ends = np.concatenate([first + zone.labels, numbering.rows[outer]])
     shape = (len(zone.diagonal), len(numbering.diagonal))
@@ -117,8 +115,6 @@ def without_edges(zone: Zone, numbering: Numbering) -> Nodes:
 
 def join_zones(zones: Sequence[Nodes]) -> Nodes:
     """The aggregates of all zones, as `contract_zone` left them."""
-    if len(zones) == 1:
-        return zones[0]
     coupling = scipy.sparse.vstack([zone.coupling for zone in zones], format="csr")
     diagonal, mass, corrected = (
         np.concatenate([getattr(zone, name) for zone in zones])

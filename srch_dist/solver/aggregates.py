@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from srch_dist import execution
 from srch_dist.kernels.aggregation import Nodes, build_hierarchy, row_nodes
 from srch_dist.kernels.cascade import SplitHierarchy, split_hierarchy
-from srch_dist.kernels.edges import distinct
 from srch_dist.kernels.laplacian import GraphBlock, SystemBlock, index_type, local_columns
 from srch_dist.kernels.sizes import Sized
 from srch_dist.kernels.zones import (
@@ -54,6 +53,7 @@ class Run:
 class Hierarchies:
     """Handles of a `SplitHierarchy` a zone and of that above, with the first slot of each.
 
+    There are none of ``zones`` where all rows are one.
     ``starts`` ends with the number of all slots; the last ``unknowns`` are coarse unknowns.
     """
 
@@ -123,6 +123,9 @@ def build_aggregates(
             if r.zone == number
         ]
 
+    if len(spans) == 1:
+        above = execution.task(_aggregate_all, runs, quota, beta, *parts(0))
+        return _known([], above)
     splits, left = [], []
     for number, span in enumerate(spans):
         ends = tuple((r.low - span[0], r.high - span[0]) for r in runs if r.zone == number)
@@ -141,6 +144,11 @@ def build_aggregates(
     # Joined in a task of its own: what is joined is in memory once when the rest is aggregated.
     joined, starts = execution.task_pair(_join_nodes, *nodes)
     above = execution.task(_aggregate_rest, runs, quota, joined, starts, *members)
+    return _known(splits, above)
+
+
+def _known(splits: Sequence[Delayed], above: Delayed) -> Hierarchies:
+    """Keep hierarchies of zones and that above on the workers, and count their slots."""
     *zones, above = execution.keep([*splits, above])
     *widths, unknowns = execution.run_all(
         [*(execution.task(_width, split) for split in (*zones, above)), execution.task(_top, above)]
@@ -164,8 +172,10 @@ def _zone_part(
     matrix = system.off_diagonal[own]
     numbers = np.concatenate([block.first_row + np.arange(block.rows), block.halo])
     kind = index_type(0, max(zone[1], int(numbers.max()) + 1))
-    seen = distinct(matrix.indices)
-    seen = seen[(numbers[seen] < zone[0]) | (numbers[seen] >= zone[1])]
+    outside = (numbers < zone[0]) | (numbers >= zone[1])
+    reached = np.zeros(len(numbers), dtype=np.bool_)
+    reached[matrix.indices] = True
+    seen = np.flatnonzero(reached & outside)
     seen = seen[np.argsort(numbers[seen])]
     return _ZonePart(
         system.diagonal[own].astype(np.float64),
@@ -175,6 +185,15 @@ def _zone_part(
         numbers[seen],
         np.concatenate([system.diagonal, halo])[seen].astype(np.float64),
     )
+
+
+def _aggregate_all(
+    runs: Sequence[Run], quota: int, beta: float, *parts: _ZonePart
+) -> SplitHierarchy:
+    """The hierarchy of all rows where they are one zone, of which each block has one run."""
+    nodes, _ = _zone_nodes((0, runs[-1].high), beta, parts)
+    hierarchy = build_hierarchy(nodes, quota)
+    return split_hierarchy(hierarchy, [np.arange(run.low, run.high) for run in runs])
 
 
 def _reduce(

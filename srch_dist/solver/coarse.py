@@ -70,7 +70,7 @@ def build_preconditioner(
 
 
 def _block_cascade(block: int, system: Delayed, runs: Sequence[Run], found: Hierarchies) -> Delayed:
-    own = [run for run in runs if run.block == block]
+    own = [run for run in runs if run.block == block] if found.zones else []
     pieces = [execution.task(_piece, found.zones[run.zone], run.piece) for run in own]
     pieces.append(execution.task(_piece, found.above, block))
     offsets = tuple(found.starts[run.zone] for run in own)
