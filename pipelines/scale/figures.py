@@ -186,14 +186,16 @@ _SINGLE: tuple[Callable[[Record], list[dict[str, Any]]], ...] = (
 )
 
 
+def generated(records: list[Record]) -> list[Record]:
+    """Those of generated data, by size: other data is not alike, so nothing grows with it."""
+    sized = [record for record in records if record["data"].isdigit()]
+    return sorted(sized, key=lambda record: int(record["data"]))
+
+
 def _growth(records: list[Record]) -> list[dict[str, Any]]:
     """Time and memory of each generated size against the one before."""
-    sized = sorted(
-        (record for record in records if record["data"].isdigit()),
-        key=lambda record: int(record["data"]),
-    )
     found = []
-    for small, large in pairwise(sized):
+    for small, large in pairwise(generated(records)):
         name = {"data": f"{small['data']} to {large['data']}"}
         time = [record["engine"]["training_seconds"] for record in (small, large)]
         memory = [record["engine"]["peak_bytes"]["worker"] for record in (small, large)]

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from .figures import MIB, stage_shares
+from .figures import MIB, generated, stage_shares
 
 Record = dict[str, Any]
 
@@ -28,7 +28,7 @@ def draw(records: list[Record], folder: Path) -> list[Path]:
 
 def _growth(figure: Figure, records: list[Record]) -> None:
     time, memory = figure.subplots(1, 2)
-    ordered = sorted(records, key=lambda record: record["engine"]["rows"])
+    ordered = generated(records) or records
     rows = [record["engine"]["rows"] for record in ordered]
     time.plot(rows, [r["engine"]["training_seconds"] for r in ordered], "o-", label="engine")
     for side in ("worker", "client"):
