@@ -148,7 +148,7 @@ def test_history_has_a_line_of_every_iteration_with_all_terms(store, tmp_path, p
         assert 0 <= line["changed_bits"] <= 1
         assert 0 <= line["bit_balance"]["mean"] <= line["bit_balance"]["worst"] <= 1
         assert line["cg_iterations"] >= 1
-        assert 1e-4 <= line["cg_tolerance"] <= 1e-2
+        assert 1e-4 <= line["cg_tolerance"] <= 1e-1
         assert 0 < line["cg_residual"] <= line["cg_tolerance"]
         assert set(line["seconds"]) == {"w", "z", "s", "b"}
         assert line["peak_memory"]["client"] > 10 << 20
