@@ -323,3 +323,12 @@ def test_a_long_thin_graph_takes_few_iterations_with_aggregates_and_many_without
         found = solve(coupling, right, True, 1e-4, quota=32, zones=zones)[1].iterations
         assert found <= 25
         assert plain > 1.5 * found
+
+
+@pytest.mark.parametrize("least", [1.0, -1e-3])
+def test_the_coarse_matrix_is_inverted_even_where_rounding_left_it_indefinite(least):
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(30, 30)))[0]
+    matrix = rotation @ np.diag([least, *np.linspace(2, 9, 29)]) @ rotation.T
+    space = shared_space(np.zeros(30), csr_array(matrix), [np.arange(30)])
+    np.testing.assert_allclose(space.dense @ matrix, np.eye(30), atol=1e-9)
+    np.testing.assert_array_equal(space.dense, space.dense.T)
