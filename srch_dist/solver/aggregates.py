@@ -142,7 +142,7 @@ def build_aggregates(
         ]
     members = [execution.task(_members, split) for split in splits]
     # Joined in a task of its own: what is joined is in memory once when the rest is aggregated.
-    joined, starts = execution.task_pair(_join_nodes, *nodes)
+    joined, starts = execution.task(_joined, *nodes), execution.task(_starts, numbering)
     above = execution.task(_aggregate_rest, runs, quota, joined, starts, *members)
     return _known(splits, above)
 
@@ -247,9 +247,12 @@ def _members(split: SplitHierarchy) -> list[IntArray]:
     return [piece.nodes for piece in split.pieces]
 
 
-def _join_nodes(*zones: Nodes) -> tuple[Nodes, IntArray]:
-    """What is left of all zones, and where that of each begins."""
-    return join_zones(zones), np.cumsum([0, *map(len, zones)])
+def _starts(numbering: Numbering) -> IntArray:
+    return numbering.starts
+
+
+def _joined(*zones: Nodes) -> Nodes:
+    return join_zones(zones)
 
 
 def _aggregate_rest(
