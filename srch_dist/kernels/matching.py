@@ -124,12 +124,13 @@ def _apart(i: NDArray[Any], j: NDArray[Any], strength: Row) -> Row:
 def _first_few(i: NDArray[Any], strength: Row, few: int) -> NDArray[np.bool_]:
     """Which edges (edges,), row by row, are among the ``few`` strongest of their start."""
     kept = np.ones(len(i), dtype=np.bool_)
-    crowded = np.flatnonzero(_run_lengths(i) > few)
+    lengths = _run_lengths(_run_starts(i), len(i))
+    crowded = np.flatnonzero(np.repeat(lengths > few, lengths))
     if len(crowded):  # of few nodes, and sorting takes the longest
         # Strengths are hardly above 1: rows stay apart.
         order = crowded[np.argsort(i[crowded] - 0.5 * strength[crowded], kind="stable")]
         starts = _run_starts(i[order])
-        place = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+        place = np.arange(len(order)) - np.repeat(starts, _run_lengths(starts, len(order)))
         kept[order] = place < few
     return kept
 
@@ -150,7 +151,7 @@ def _pair_up(
             break
         starts = _run_starts(i)
         best = np.maximum.reduceat(strength, starts)
-        chosen = strength >= np.repeat(best, np.diff(np.append(starts, len(i))))
+        chosen = strength >= np.repeat(best, _run_lengths(starts, len(i)))
         mate = np.full(nodes, -1)
         mate[i[chosen]] = j[chosen]
         mutual = np.flatnonzero((mate >= 0) & (mate[mate] == np.arange(nodes)))
@@ -166,7 +167,6 @@ def _run_starts(i: NDArray[Any]) -> IntArray:
     return np.flatnonzero(np.concatenate([[True], i[1:] != i[:-1]])) if len(i) else i
 
 
-def _run_lengths(i: NDArray[Any]) -> IntArray:
-    """The length (edges,) of the run of equal values that each is in."""
-    lengths = np.diff(np.append(_run_starts(i), len(i)))
-    return np.repeat(lengths, lengths)
+def _run_lengths(starts: IntArray, count: int) -> IntArray:
+    """How many of ``count`` values each run has."""
+    return np.diff(np.append(starts, count))
