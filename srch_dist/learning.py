@@ -15,7 +15,6 @@ from srch_dist.evaluation import has_queries
 from srch_dist.fitting import finish_codes
 from srch_dist.graph import GraphReport
 from srch_dist.kernels.edges import modality_weights
-from srch_dist.planning import compiled_bytes
 from srch_dist.preparation import Statistics, write_sample
 from srch_dist.progress import Progress
 from srch_dist.resuming import resume_features, resume_graph
@@ -30,17 +29,15 @@ def set_up(
 ) -> tuple[Statistics, GraphReport]:
     """Features and graph, as far as they are not there."""
     held, plan, config = begun.held, begun.plan, begun.config
+    names, restarts = tuple(begun.store.modalities), begun.shared.cluster.restarts
     note_narrow(begun.store, config, progress)
     with spent.of("features"):
         statistics = resume_features(begun.store, held.run, plan, config, progress)
     held.lock.check()
     with spent.of("graph"):
-        graph = resume_graph(held.run, tuple(begun.store.modalities), plan, config, progress)
+        graph = resume_graph(held.run, names, plan, config, progress, restarts)
     held.lock.check()
     _note_graph(graph, statistics, progress)
-    searched = begun.shared.base is None and compiled_bytes(plan.methods, False)
-    if searched and begun.shared.cluster.restarts:
-        execution.restart_workers()
     return statistics, graph
 
 

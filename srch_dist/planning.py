@@ -209,8 +209,8 @@ def draft_plan(
 ) -> Plan:
     """`make_plan` without its refusal, to be shown before it is judged.
 
-    ``restarts`` says whether the workers are started anew once the graph is built, and so lose
-    what compiling NN-descent took; ``degree`` is the number of ends of edges a row where they
+    ``restarts`` says whether the workers are started anew once neighbours are found, and so
+    lose what compiling NN-descent took; ``degree`` is the number of ends of edges a row where they
     have been counted.
     """
     values = rows * sum(dims.values())
@@ -224,9 +224,9 @@ def draft_plan(
     idle = _IDLE_BYTES + imported_bytes(rows, methods, config)
     usable = int(memory_limit * _USABLE) - idle
     sizes = Sizes(rows, min(size, rows), rows, 0, dims, dtype.itemsize, methods, 0, config)
-    runs = cut_edges(starts, sizes, workers, usable - compiled_bytes(methods, False))
-    sizes = replace(sizes, degree=degree)
     later = usable - compiled_bytes(methods, restarts)
+    runs = cut_edges(starts, sizes, workers, later)
+    sizes = replace(sizes, degree=degree)
     spare = int(memory_limit * (1 - _USABLE))
     cuts, sizes = cut_solve(starts, sizes, config, workers, later, spare)
     sizes = replace(sizes, cached=_cached_partitions(sizes, workers, memory_limit, idle))
@@ -308,20 +308,19 @@ def _stages(plan: Plan, sizes: Sizes, restarts: bool) -> tuple[Stage, ...]:
     widths = {"exact": partitions, "pynndescent": 1, "partitioned": max(partitions, clusters)}
     searches = sum(widths[method] for method in plan.methods.values())
     longest = max(plan.starts[run.stop] - plan.starts[run.start] for run in plan.runs)
-    compiled = compiled_bytes(plan.methods, False)
     kept = kept_bytes(sizes)
     solves = len(plan.column_groups(sizes.config.loop_bits)) if blocks == 1 else blocks
     before = (
         ("features", footprints.feature_bytes(sizes), partitions),
         ("neighbours", neighbour_bytes(sizes), searches),
-        ("graph", compiled + graph_bytes(sizes, longest), len(plan.runs)),
     )
-    loop = (
+    after = (
+        ("graph", graph_bytes(sizes, longest), len(plan.runs)),
         ("Z-step", solve_bytes(sizes) + cache_bytes(sizes), solves),
         ("S-step", length_bytes(sizes), blocks),
         ("B-step", footprints.code_bytes(sizes) + kept, len(plan.passes)),
         ("model", footprints.model_bytes(sizes), partitions),
     )
     held = compiled_bytes(plan.methods, restarts)
-    later = ((name, held + size, tasks) for name, size, tasks in loop)
+    later = ((name, held + size, tasks) for name, size, tasks in after)
     return tuple(Stage(*stage, min(stage[2], plan.workers)) for stage in (*before, *later))

@@ -88,11 +88,12 @@ def resume_graph(
     plan: Plan,
     config: TrainConfig,
     progress: Progress,
+    restarts: bool,
 ) -> GraphReport:
-    """The report of the graph, which is set where that is not done."""
+    """The report of the graph, which is set where that is not done; see `set_graph`."""
     stages = run.stages(config)
     if (record := stages.find("graph")) is None:
-        graph = set_graph(run, modalities, plan, config, progress)
+        graph = set_graph(run, modalities, plan, config, progress, restarts)
         record = stages.commit("graph", dataclasses.asdict(graph), {})
     # Up to two numbers an edge.
     stages.forget_units("connected")

@@ -16,7 +16,7 @@ from srch_dist.graph import descent, exact
 from srch_dist.graph.partitioned import Searched, search_partitioned
 from srch_dist.graph.recall import recall_task, sample_task
 from srch_dist.kernels import edges as kernels
-from srch_dist.planning import Plan
+from srch_dist.planning import Plan, compiled_bytes
 from srch_dist.progress import Progress, Stage
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
@@ -95,8 +95,28 @@ def set_graph(
     plan: Plan,
     config: TrainConfig,
     progress: Progress,
+    restarts: bool = False,
 ) -> GraphReport:
-    """Build the weighted graph in ``run`` from its normalised features."""
+    """Build the weighted graph in ``run`` from its normalised features.
+
+    ``restarts`` says whether workers may be started anew once they have searched.
+    """
+    searched = _search(run, modalities, plan, config, progress)
+    if restarts and compiled_bytes(plan.methods, False):
+        execution.restart_workers()
+    with progress.stage("edges", 2 * len(plan.runs)) as stage:
+        counts = _write_edges(run, modalities, plan, config, stage)
+    return _report(modalities, plan, config.graph.k, searched, counts)
+
+
+def _search(
+    run: RunDirectory,
+    modalities: tuple[str, ...],
+    plan: Plan,
+    config: TrainConfig,
+    progress: Progress,
+) -> dict[str, Searched]:
+    """Search the neighbours of all modalities, as far as they are not there."""
     k, stages = config.graph.k, run.stages(config)
     for g in modalities:
         for kind, dtype in (("rows", np.int64), ("distances", np.float64)):
@@ -112,9 +132,7 @@ def set_graph(
         if g not in searched:
             searched[g] = search_partitioned(run, g, plan, sampled[g], config, progress)
         stages.commit(f"neighbours.{g}", asdict(searched[g]), {})
-    with progress.stage("edges", 2 * len(plan.runs)) as stage:
-        counts = _write_edges(run, modalities, plan, config, stage)
-    return _report(modalities, plan, k, searched, counts)
+    return searched
 
 
 def verify_graph(run: RunDirectory, plan: Plan, stages: Stages) -> list[Delayed]:

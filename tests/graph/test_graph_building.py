@@ -130,3 +130,27 @@ def test_modalities_join_each_others_components(prepare):
         for i, groups in enumerate((first, second))
     }
     assert prepare(features, **options(partition_rows=9, blocks=2)).report.components == 1
+
+
+def test_workers_start_anew_before_edges_are_written_where_neighbours_were_compiled_for(
+    prepare, monkeypatch
+):
+    prepared = prepare(reference.paired_features(1, 90, TWO), **options())
+    run, plan, config = prepared.run, prepared.plan, prepared.config
+    for stage in ("edges", "neighbours.m0"):
+        run.stages(config).forget(stage)
+    monkeypatch.setattr(build, "compiled_bytes", lambda methods, restarts: 1)
+    write = build._write_edges
+    seen = []
+
+    def noting(*arguments):
+        seen.append(client.run(os.getpid))
+        return write(*arguments)
+
+    monkeypatch.setattr(build, "_write_edges", noting)
+    with connect(workers=1):
+        client = distributed.default_client()
+        before = client.run(os.getpid)
+        report = build.set_graph(run, prepared.modalities, plan, config, silent(), restarts=True)
+    assert set(before.values()).isdisjoint(seen[0].values())
+    assert report == prepared.report
