@@ -1,9 +1,18 @@
+import os
+import shutil
+from unittest.mock import Mock
+
+import distributed
 import numpy as np
 import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
+
+from srch_dist.cluster import connect
+from srch_dist.graph import build
+from srch_dist.progress import silent
 
 K = 5
 TWO, THREE = (12, 9), (10, 7, 14)
@@ -136,10 +145,9 @@ def test_workers_start_anew_before_edges_are_written_where_neighbours_were_compi
     prepare, monkeypatch
 ):
     prepared = prepare(reference.paired_features(1, 90, TWO), **options())
-    run, plan, config = prepared.run, prepared.plan, prepared.config
-    for stage in ("edges", "neighbours.m0"):
-        run.stages(config).forget(stage)
-    monkeypatch.setattr(build, "compiled_bytes", lambda methods, restarts: 1)
+    run, plan, config = prepared.directory, prepared.plan, prepared.config
+    shutil.rmtree(run.stages(config).folder)
+    monkeypatch.setattr(build, "compiled_bytes", Mock(return_value=1))
     write = build._write_edges
     seen = []
 
