@@ -106,7 +106,7 @@ def _effect(record: Mapping[str, Any]) -> str:
     if record["differing_bits"] == 0:
         parts = ["the same codes"]
     else:
-        parts = [f"{record['map'] - record['map_base']:+.3f} MAP".replace("-", "−")]
+        parts = [f"{record['map'] - record['map_base']:+z.3f} MAP".replace("-", "−")]
         if record["differing_bits"] is not None:
             parts.append(f"{record['differing_bits']:.1%} of bits".replace("%", " %"))
     for key, text, least in (
