@@ -69,7 +69,9 @@ def nearest_centres(points: Array, centres: Matrix, count: int) -> IntArray:
         relative = (norms - 2.0 * (tile @ centres.T)) / scale[:, None]
         # One integer that is ordered by distance, then by number.
         keys = np.rint(relative / _GRID).astype(np.int64) * len(centres) + np.arange(len(centres))
-        if count < len(centres):
+        if count == 1:
+            keys = keys.min(axis=1, keepdims=True)
+        elif count < len(centres):
             keys = np.partition(keys, count - 1, axis=1)[:, :count]
         result[start : start + step] = np.sort(keys, axis=1) % len(centres)
     return result
