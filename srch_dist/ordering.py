@@ -19,7 +19,7 @@ from srch_dist.kernels.clusters import PROJECTED, gaussian_projection, slice_bou
 from srch_dist.planning import Plan
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
-from srch_dist.storage.spill import read_spill, write_spill
+from srch_dist.storage.spill import gather_spill, read_spill, write_spill
 from srch_dist.units import Work
 
 Matrix = NDArray[np.float64]
@@ -107,9 +107,7 @@ def _gather_partition(
     cuts = [read_spill(folder, "bounds", partition, partition + 2).tolist() for folder in folders]
 
     def gather(name: str) -> NDArray[Any]:
-        return np.concatenate(
-            [read_spill(folder, name, *cut) for folder, cut in zip(folders, cuts, strict=True)]
-        )
+        return gather_spill(folders, name, cuts)
 
     places = gather("places")
     sorting = np.lexsort((places, gather("clusters")))

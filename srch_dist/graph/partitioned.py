@@ -30,7 +30,7 @@ from srch_dist.planning import Plan
 from srch_dist.progress import Progress, Stage
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
-from srch_dist.storage.spill import read_spill, write_spill
+from srch_dist.storage.spill import gather_spill, read_spill, write_spill
 from srch_dist.units import Work, run_units
 
 # Rows up to which a cluster is searched exactly: NN-descent is faster from some 10,000 rows on,
@@ -187,8 +187,7 @@ def _search_cluster(
     spans = [read_spill(folder, "ends", cluster, cluster + 2).tolist() for folder in folders]
 
     def gather(name: str) -> NDArray[np.int64]:
-        parts = [read_spill(f, name, *span) for f, span in zip(folders, spans, strict=True)]
-        return np.concatenate(parts)
+        return gather_spill(folders, name, spans)
 
     positions, numbers = gather("positions"), gather("numbers")
     positions_found, results = [], []
@@ -255,6 +254,8 @@ def _gather_features(
     features = np.empty((int(members.sum()), sample.shape[1]), dtype=sample.dtype)
     place = 0
     for folder, span, mine in zip(folders, spans, np.split(members, cuts), strict=True):
+        if not mine.any():
+            continue
         part = read_spill(folder, "features", *span)[mine]
         features[place : place + len(part)] = part
         place += len(part)
@@ -278,11 +279,12 @@ def _merge_partition(
     for cluster in range(clusters):
         folder = run.scratch("found", cluster)
         span = read_spill(folder, "ends", partition, partition + 2).tolist()
+        if span[0] == span[1]:
+            continue
         own = read_spill(folder, "positions", *span) - low
-        if len(own):
-            rows[own, lists[own]] = read_spill(folder, "rows", *span)
-            distances[own, lists[own]] = read_spill(folder, "distances", *span)
-            lists[own] += 1
+        rows[own, lists[own]] = read_spill(folder, "rows", *span)
+        distances[own, lists[own]] = read_spill(folder, "distances", *span)
+        lists[own] += 1
     found = keep_nearest_columns(distances.reshape(high - low, -1), rows.reshape(high - low, -1), k)
     short = np.flatnonzero(found.rows[:, -1] < 0)
     if len(short):

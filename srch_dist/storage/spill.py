@@ -6,11 +6,14 @@ rows costs its own bytes. A file is renamed when it is whole, so a reader never 
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from numpy.typing import NDArray
 from srch_dist.errors import StorageError
 
 Array = NDArray[Any]
+# Header of an `.npy` file, padded to this by NumPy for every array that has few dimensions.
+_HEADER_BYTES = 128
 
 
 def write_spill(folder: Path, values: Mapping[str, Array]) -> None:
@@ -29,20 +34,72 @@ def write_spill(folder: Path, values: Mapping[str, Array]) -> None:
         for name, array in values.items():
             part = folder / f"{name}.{os.getpid()}.part"
             with part.open("wb") as file:
-                np.save(file, array)
+                np.save(file, np.ascontiguousarray(array))
             part.replace(folder / f"{name}.npy")
     except OSError as error:
         raise StorageError(f"cannot write scratch files in {folder}: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What the header of a file says: its array, and where its values begin."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+
+    @property
+    def row_values(self) -> int:
+        """Values of a row."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the whole file."""
+        return self.offset + self.shape[0] * self.row_values * self.dtype.itemsize
+
+
+@lru_cache(maxsize=4096)
+def _described(beginning: bytes) -> _Described:
+    """What the beginning of an `.npy` file of `write_spill` says.
+
+    Raises
+    ------
+    ValueError : it is none.
+    """
+    file = io.BytesIO(beginning)
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return _Described(shape, dtype, file.tell())
 
 
 def read_spill(folder: Path, name: str, start: int = 0, stop: int | None = None) -> Array:
     """Rows ``start`` … ``stop`` - 1 (all by default) of an array of `write_spill`."""
     path = folder / f"{name}.npy"
     try:
-        rows: Array = np.load(path, mmap_mode="r")[start:stop].copy()
+        # Not np.load: a shuffle opens every file once for each partition that it makes, and to
+        # parse the header each time takes longer than to read some rows.
+        with path.open("rb", buffering=0) as file:
+            array = _described(file.read(_HEADER_BYTES))
+            start, stop, _ = slice(start, stop).indices(array.shape[0])
+            rows = max(0, stop - start)
+            if os.fstat(file.fileno()).st_size < array.bytes:
+                raise StorageError(f"the scratch file {path} is cut")
+            file.seek(array.offset + start * array.row_values * array.dtype.itemsize)
+            values: Array = np.fromfile(file, array.dtype, rows * array.row_values)
+        return values.reshape(rows, *array.shape[1:])
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot read the scratch file {path}: {error}") from None
-    return rows
+
+
+def gather_spill(folders: Sequence[Path], name: str, spans: Sequence[Sequence[int]]) -> Array:
+    """The rows ``spans[i]`` (start, stop) of the array of each folder, one after another."""
+    parts = [
+        read_spill(folder, name, start, stop)
+        for folder, (start, stop) in zip(folders, spans, strict=True)
+        if start < stop
+    ]
+    return np.concatenate(parts) if parts else read_spill(folders[0], name, 0, 0)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from srch_dist.errors import StorageError
-from srch_dist.storage.spill import join_runs, read_spill, spill_runs, write_spill
+from srch_dist.storage.spill import gather_spill, join_runs, read_spill, spill_runs, write_spill
 
 
 @pytest.fixture
@@ -50,6 +50,32 @@ def test_lost_or_cut_files_are_refused_by_name(tmp_path, values):
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(StorageError, match=r"wide\.npy"):
         read_spill(tmp_path / "a", "wide", 0, 1)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:20], lambda b: b"x" + b[1:], lambda b: b[:0]])
+def test_files_with_a_damaged_header_are_refused_by_name(tmp_path, values, damage):
+    write_spill(tmp_path / "a", values)
+    file = tmp_path / "a" / "wide.npy"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(StorageError, match=r"wide\.npy"):
+        read_spill(tmp_path / "a", "wide", 0, 1)
+
+
+def test_columns_of_a_matrix_are_stored_row_by_row(tmp_path, values):
+    write_spill(tmp_path / "a", {"turned": values["wide"].T})
+    np.testing.assert_array_equal(read_spill(tmp_path / "a", "turned", 1, 3), values["wide"].T[1:3])
+
+
+def test_runs_of_rows_are_gathered_from_several_folders(tmp_path, values):
+    folders = [tmp_path / name for name in "abc"]
+    for step, folder in enumerate(folders):
+        write_spill(folder, {name: array + step for name, array in values.items()})
+    for spans in ([(0, 3), (4, 4), (9, 10)], [(10, 10), (0, 10), (0, 0)], [(2, 2)] * 3):
+        for name, array in values.items():
+            found = gather_spill(folders, name, spans)
+            parts = [array[slice(*span)] + step for step, span in enumerate(spans)]
+            np.testing.assert_array_equal(found, np.concatenate(parts))
+            assert found.dtype == array.dtype
 
 
 def test_runs_of_values_are_joined_and_any_part_is_read_back(tmp_path):
