@@ -156,8 +156,11 @@ def local_columns(
     span: tuple[int, int], halo: NDArray[np.int64], indices: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Columns (edges,) of row numbers in a block of the rows ``span`` with this ``halo``."""
-    own = (indices >= span[0]) & (indices < span[1])
-    return np.where(own, indices - span[0], span[1] - span[0] + np.searchsorted(halo, indices))
+    columns = indices - span[0]
+    # Only what lies outside is looked up: most does not, and it is most of the work.
+    far = np.flatnonzero((columns < 0) | (columns >= span[1] - span[0]))
+    columns[far] = span[1] - span[0] + np.searchsorted(halo, indices[far])
+    return columns
 
 
 def edge_values(
