@@ -20,9 +20,9 @@ from srch_dist.planning import Plan
 from srch_dist.rebasing import Rebased
 from srch_dist.sizes import vector_dtype
 from srch_dist.solver.blocks import BlockGraph
-from srch_dist.solver.cg import solve
+from srch_dist.solver.cg import Sides, solve
 from srch_dist.solver.coarse import build_preconditioner
-from srch_dist.solver.systems import make_system
+from srch_dist.solver.systems import make_systems
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 
@@ -38,6 +38,7 @@ class Embedding:
 
     Attributes
     ----------
+    path : of the checkpoint that holds it.
     groups : for each group of columns, float32 (rows, columns) a block. With one group and the
         graph in memory they are too; else they are read from the checkpoint where they are used.
         What is lost with a worker is read again, not solved again from checkpoints that are gone.
@@ -49,6 +50,7 @@ class Embedding:
         over its iterations, added up. Groups that are solved at once share their seconds.
     """
 
+    path: Path
     groups: Sequence[Sequence[Delayed]]
     checksums: Sequence[int]
     mean: Matrix
@@ -135,6 +137,7 @@ def stored_embedding(run: RunDirectory, plan: Plan, iteration: int, bits: int) -
     squares = np.concatenate([end["squares"] for end in ends])
     variance = float(np.mean(squares / plan.rows - mean**2))
     return Embedding(
+        path,
         groups,
         _checksums(run, iteration, plan),
         mean,
@@ -167,15 +170,17 @@ def _solve_groups(
     plan, bits = graph.plan, config.loop_bits
     dtype = vector_dtype(config)
     beta = embedding_weight(config, modalities)
-    systems = _make_systems(graph, rebased, beta, config)
+    method = config.method
+    alpha = np.inf if rebased is None else rebased.alpha
+    lengths: Sequence[Any] = rebased.distances if rebased else [None] * len(plan.blocks)
+    systems = make_systems(graph, lengths, alpha, SystemRule(beta, method.lam, dtype, method.drop))
     preconditioner = build_preconditioner(graph, systems, beta, config.solver)
     columns = plan.column_groups(bits)
-    before: Sequence[Any] = warm.groups if warm else [None] * len(columns)
+    before = warm.path if warm else None
     for first in range(0, len(missing), plan.groups_at_once):
         numbers = missing[first : first + plan.groups_at_once]
         sides = [
-            _sides(plan, run, columns[number], before[number], iteration, beta, dtype)
-            for number in numbers
+            _sides(plan, run, columns[number], before, iteration, beta, dtype) for number in numbers
         ]
         started = time.perf_counter()
         solved = solve(graph, systems, preconditioner, sides, config.solver)
@@ -200,41 +205,16 @@ def _sides(
     plan: Plan,
     run: RunDirectory,
     columns: slice,
-    warm: Sequence[Delayed] | None,
+    before: Path | None,
     iteration: int,
     beta: float,
     dtype: np.dtype[Any],
-) -> tuple[list[Delayed], list[Delayed]]:
-    """β B and the first Z of a group of columns, a block each; ``warm`` is the Z before."""
-    right = [
-        execution.task(_right_side, run, iteration - 1, plan.block_span(b), columns, beta, dtype)
-        for b in plan.blocks
-    ]
-    start = [execution.task(_start, first, warm is None, dtype) for first in (warm or right)]
-    return right, start
-
-
-def _make_systems(
-    graph: BlockGraph, rebased: Rebased | None, beta: float, config: TrainConfig
-) -> list[Delayed]:
-    """βI + λH of each block, in the folder "system" where the graph is on disk."""
-    plan, folder = graph.plan, graph.scratch("system")
-    alpha = np.inf if rebased is None else rebased.alpha
-    lengths: Sequence[Any] = rebased.distances if rebased else [None] * len(plan.blocks)
-    method = config.method
-    rule = SystemRule(beta, method.lam, vector_dtype(config), method.drop)
-    return execution.keep(
-        [
-            execution.task(
-                make_system,
-                graph.blocks[b],
-                lengths[b],
-                alpha,
-                rule,
-                folder and folder / f"{b:06d}",
-            )
-            for b in plan.blocks
-        ]
+) -> Sides:
+    """β B and the first Z of a group of columns; ``before`` is where the last Z is stored."""
+    spans = [plan.block_span(b) for b in plan.blocks]
+    return (
+        [(_right_side, run, iteration - 1, span, columns, beta, dtype) for span in spans],
+        [(_start, before, span, columns, dtype) for span in spans],
     )
 
 
@@ -251,9 +231,12 @@ def _right_side(
     return side
 
 
-def _start(values: Array, cold: bool, dtype: np.dtype[Any]) -> Array:
-    start: Array = np.zeros_like(values) if cold else values.astype(dtype)
-    return start
+def _start(
+    before: Path | None, span: tuple[int, int], columns: slice, dtype: np.dtype[Any]
+) -> Array:
+    if before is None:
+        return np.zeros((span[1] - span[0], columns.stop - columns.start), dtype=dtype)
+    return arrays.read_rows(before, *span, columns).astype(dtype, copy=False)
 
 
 def _as_stored(values: Array) -> Array:

@@ -49,6 +49,9 @@ _APART_BYTES = 70
 # zone that is cut (measured on the same graph). Vectors of the slots' values in the one task that
 # adds them up, before and after; those of a block.
 _SHARED_ROWS, _CUT_ROWS, _SHARED_VECTORS, _OWN_VECTORS = 0.1, 0.3, 7, 3
+# Vectors of a solve in one block: six, and what the preconditioner takes of all levels. In several,
+# an update holds six vectors and makes five; three more are the halo and its rows joined.
+_WHOLE_VECTORS, _BLOCK_VECTORS = 7, 14
 
 
 def neighbour_bytes(sizes: Sizes) -> int:
@@ -143,21 +146,31 @@ def solve_bytes(sizes: Sizes) -> int:
     task.pass_by(int(min(rows, TILE_ROWS) * sizes.edges_a_row * _SYSTEM_TILE_BYTES))
     shared = 0
     if coarse_unknowns(sizes.rows, sizes.config.solver.coarse):
-        pieces = task.hold(_PIECE_BYTES * rows)
+        share = _zone_share(sizes)
+        task.hold(_PIECE_BYTES * share)
         task.pass_by(int(zone * _ZONE_EDGE_BYTES))
         if sizes.rows > ZONE_ROWS:
-            left = (_LEFT_BYTES + _NUMBERED_BYTES) * rows + _NUMBER_BYTES * sizes.rows
+            left = (_LEFT_BYTES + _NUMBERED_BYTES) * share + _NUMBER_BYTES * sizes.rows
             task.pass_by(int(left + zone * _ZONE_EDGE_BYTES))
             together = sizes.rows <= TOGETHER_ROWS
             rest = (_REST_BYTES if together else _APART_BYTES) * sizes.rows
             task.pass_by(rest + TILE_EDGES * _TILE_BYTES)
+        task.hold(_PIECE_BYTES * (rows - share))
         task.hold(_CASCADE_BYTES * rows)
-        task.release(pieces)
+        task.release(_PIECE_BYTES * rows)
         shared = shared_bytes(sizes)
     task.hold(shared)
-    # An update holds six vectors and makes five; three more are the halo and its rows joined.
-    task.hold(14 * rows * sizes.columns * itemsize)
+    vectors = _WHOLE_VECTORS if rows == sizes.rows else _BLOCK_VECTORS
+    task.hold(vectors * rows * sizes.columns * itemsize)
     return task.peak
+
+
+def _zone_share(sizes: Sizes) -> int:
+    """Rows whose zones a worker aggregates: of its blocks, or its share of the one on disk."""
+    if sizes.resident < sizes.rows or not sizes.spilled:
+        return sizes.resident
+    zones = -(-sizes.rows // ZONE_ROWS)
+    return min(sizes.rows, -(-zones // sizes.workers) * ZONE_ROWS)
 
 
 def system_file_bytes(sizes: Sizes) -> int:

@@ -223,7 +223,9 @@ def draft_plan(
     methods = {g: search_method(config.graph, rows, d) for g, d in dims.items()}
     idle = _IDLE_BYTES + imported_bytes(rows, methods, config)
     usable = int(memory_limit * _USABLE) - idle
-    sizes = Sizes(rows, min(size, rows), rows, 0, dims, dtype.itemsize, methods, 0, config)
+    sizes = Sizes(
+        rows, min(size, rows), rows, 0, dims, dtype.itemsize, methods, 0, config, workers=workers
+    )
     later = usable - compiled_bytes(methods, restarts)
     runs = cut_edges(starts, sizes, workers, later)
     sizes = replace(sizes, degree=degree)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import chain
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +64,8 @@ def s_step(graph: BlockGraph, groups: Sequence[Sequence[Delayed]], config: Train
     shared = min(graph.plan.groups_at_once, len(groups)) > 1
     distances = _shared_lengths(graph, groups) if shared else _all_lengths(graph, groups)
     alpha = _choose_alpha(graph, distances, config)
-    parts = [
-        execution.task(_terms, block, lengths, alpha, method.lam)
-        for block, lengths in zip(graph.blocks, distances, strict=True)
-    ]
-    sums: _Terms = execution.run_one(execution.add_up(parts))
+    found = _on_runs(graph, distances, _terms, alpha, method.lam)
+    sums: _Terms = execution.run_one(execution.add_up([execution.task(_sum, *f) for f in found]))
     sparsity = 0.0 if np.isinf(alpha) else alpha * sums.spread
     return Rebased(distances, alpha, method.lam, method.lam * sums.pull, sparsity, sums.counts)
 
@@ -140,11 +140,10 @@ def _median_length(graph: BlockGraph, distances: Sequence[Delayed]) -> float:
     """
     limits = histogram.FULL_RANGE
     while True:
-        parts = [
-            execution.task(_count_lengths, block, lengths, limits)
-            for block, lengths in zip(graph.blocks, distances, strict=True)
-        ]
-        counts: histogram.Counts = execution.run_one(execution.add_up(parts))
+        found = _on_runs(graph, distances, _count_lengths, limits)
+        counts: histogram.Counts = execution.run_one(
+            execution.add_up(list(chain.from_iterable(found)))
+        )
         limits = histogram.median_limits(counts)
         if limits[1] == 0.0:
             return counts.smallest
@@ -179,8 +178,23 @@ def _add_lengths(folder: Path | None, *sums: EdgeValues) -> EdgeValues:
     return keep_runs(folder, {"lengths": np.float32}, len(sums[0]), runs)["lengths"]
 
 
+def _on_runs(
+    graph: BlockGraph, distances: Sequence[Delayed], function: Any, *arguments: Any
+) -> list[list[Delayed]]:
+    """``function`` of runs of the edges of each block: of all, or each of a share of its own."""
+    found = []
+    for block, lengths in zip(graph.blocks, distances, strict=True):
+        parts = []
+        for number in range(graph.shares):
+            with graph.place(number):
+                part = execution.task(function, block, lengths, (number, graph.shares), *arguments)
+            parts.append(part)
+        found.append(parts)
+    return found
+
+
 def _count_lengths(
-    block: GraphBlock, lengths: EdgeValues, limits: tuple[float, float]
+    block: GraphBlock, lengths: EdgeValues, share: tuple[int, int], limits: tuple[float, float]
 ) -> histogram.Counts:
     def count(part: slice) -> histogram.Counts:
         once = block.counted_once[part]
@@ -189,7 +203,7 @@ def _count_lengths(
             values, block.multiplicity[part][once].astype(np.int64), limits
         )
 
-    first, *others = _runs(len(lengths))
+    first, *others = _runs(len(lengths), share)
     total = count(first)
     for part in others:
         total = total + count(part)
@@ -210,20 +224,31 @@ class _Terms:
         )
 
 
-def _terms(block: GraphBlock, lengths: EdgeValues, alpha: float, lam: float) -> _Terms:
+def _terms(
+    block: GraphBlock, lengths: EdgeValues, share: tuple[int, int], alpha: float, lam: float
+) -> list[_Terms]:
+    """The sums of each run of edges, so that they are added in one order however many share."""
+
     def of_run(part: slice) -> _Terms:
         wide = lengths[part].astype(np.float64)
         semantic = semantic_weights(wide, alpha, lam)
         pull, spread = edge_terms(block, wide, semantic, part)
         return _Terms(pull, spread, weight_counts(block, semantic, part))
 
-    first, *others = _runs(len(lengths))
-    total = of_run(first)
-    for part in others:
-        total = total + of_run(part)
-    return total
+    return [of_run(part) for part in _runs(len(lengths), share)]
 
 
-def _runs(edges: int) -> list[slice]:
-    """Runs of edges that are worked on in float64 at once, one at least."""
-    return [slice(start, start + TERM_EDGES) for start in range(0, max(1, edges), TERM_EDGES)]
+def _sum(*parts: list[_Terms]) -> _Terms:
+    first, *others = chain.from_iterable(parts)
+    return reduce(add, others, first)
+
+
+def _runs(edges: int, share: tuple[int, int] = (0, 1)) -> list[slice]:
+    """Runs of edges that are worked on in float64 at once, or a share of them; one at least.
+
+    ``share`` is its number, and how many there are.
+    """
+    starts = range(0, max(1, edges), TERM_EDGES)
+    number, count = share
+    own = starts[len(starts) * number // count : len(starts) * (number + 1) // count]
+    return [slice(start, start + TERM_EDGES) for start in own or [edges]]

@@ -28,7 +28,7 @@ class Sizes:
     columns : columns of Z that are solved at a time. spilled : whether the graph is on disk then.
     dims : d_g by modality. itemsize : bytes of a feature value in training.
     methods : neighbour search by modality. cached : partitions of X kept by each worker.
-    degree : ends of edges a row as counted; None before they are.
+    degree : ends of edges a row as counted; None before they are. workers : of the cluster.
     """
 
     rows: int
@@ -42,6 +42,7 @@ class Sizes:
     config: TrainConfig
     spilled: bool = False
     degree: float | None = None
+    workers: int = 1
 
     @property
     def total(self) -> int:

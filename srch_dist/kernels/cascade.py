@@ -108,9 +108,10 @@ class Cascade(Sized):
         ends = np.cumsum([0, *map(len, self.places)])
         above: Array | None = None
         for level in range(len(levels) - 1, -1, -1):
-            found = np.empty_like(levels[level])
+            values = levels.pop()
+            found = np.empty_like(values)
             for rows in chunks(found):
-                np.multiply(levels[level][rows], scales[level][rows, None], out=found[rows])
+                np.multiply(values[rows], scales[level][rows, None], out=found[rows])
                 if above is not None:
                     found[rows] += above.take(self.parents[level][rows], axis=0)
             if level:

@@ -7,6 +7,7 @@ unknowns need follow the recurrences of the residual, so that they come with the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -182,20 +183,31 @@ def solve_whole(
     system: SystemBlock,
     cascade: Cascade,
     space: SharedSpace,
-    b: Array,
-    x: Array,
+    right: Callable[[], Array],
+    start: Callable[[], Array],
     tolerance: float,
     max_iterations: int,
 ) -> tuple[Array, Coefficients]:
-    """Solve a system that is one block, with the same method as over several."""
-    none = np.empty((0, b.shape[1]), dtype=b.dtype)
-    vectors = begin(system, b, x.copy(), none)
-    u = cascade.precondition_whole(vectors.r, space)
-    w = system.apply(u, none)
-    c = first_coefficients(column_dots(vectors, u, w), squared_norms(b), tolerance)
-    while c.active.any() and c.iterations < max_iterations:
-        vectors = advance(vectors, u, w, c, into=vectors)
-        u = cascade.precondition_whole(vectors.r, space)
-        w = system.apply(u, none)
-        c = next_coefficients(column_dots(vectors, u, w), c, tolerance)
-    return vectors.x, c
+    """Solve a system that is one block, with the same method as over several.
+
+    Vectors are overwritten: ``right`` and ``start`` make b and the first x (rows, l) anew. Six of
+    them are in memory at a time, and what the preconditioner takes.
+    """
+    r, x = right(), start()
+    squared = squared_norms(r)
+    r -= system.apply(x)
+    vectors = Vectors(x, r, np.zeros_like(r), np.zeros_like(r))
+    c: Coefficients | None = None
+    while True:
+        u = cascade.precondition_whole(r, space)
+        w = system.apply(u)
+        dots = column_dots(vectors, u, w)
+        if c is None:
+            c = first_coefficients(dots, squared, tolerance)
+        else:
+            c = next_coefficients(dots, c, tolerance)
+        if not c.active.any() or c.iterations >= max_iterations:
+            return x, c
+        advance(vectors, u, w, c, into=vectors)
+        # Not in memory while the next are made.
+        del u, w

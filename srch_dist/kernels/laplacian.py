@@ -37,6 +37,27 @@ class EdgeValues(Protocol):
     def __getitem__(self, part: slice, /) -> Any: ...
 
 
+@dataclass(frozen=True)
+class JoinedValues(Sized):
+    """Values of several runs of edges as those of one."""
+
+    parts: tuple[EdgeValues, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, part: slice) -> Array:
+        start, stop, _ = part.indices(len(self))
+        found: list[Array] = []
+        first = 0
+        for values in self.parts:
+            low, high = max(start, first), min(stop, first + len(values))
+            if low < high or not found:
+                found.append(values[slice(max(0, low - first), max(0, high - first))])
+            first += len(values)
+        return np.concatenate(found) if len(found) > 1 else np.asarray(found[0])
+
+
 class SparseRows(Protocol):
     """A sparse matrix of which runs of rows can be taken: a CSR array, or `StreamedRows`."""
 

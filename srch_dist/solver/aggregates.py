@@ -106,6 +106,7 @@ def build_aggregates(
     """Aggregate the rows of the systems βI + λH; ``quota`` is the most coarse unknowns."""
     spans = zone_spans(graph.plan.rows)
     diagonals = [execution.task(_diagonal, system) for system in systems]
+    outer = [execution.task(_outer_rows, block) for block in graph.blocks]
     halos = graph.exchange(diagonals)
 
     def parts(number: int) -> list[Delayed]:
@@ -113,7 +114,8 @@ def build_aggregates(
         return [
             execution.task(
                 _zone_part,
-                graph.blocks[r.block],
+                graph.plan.block_span(r.block)[0],
+                outer[r.block],
                 systems[r.block],
                 halos[r.block],
                 r,
@@ -129,17 +131,19 @@ def build_aggregates(
     splits, left = [], []
     for number, span in enumerate(spans):
         ends = tuple((r.low - span[0], r.high - span[0]) for r in runs if r.zone == number)
-        split, zone = execution.task_pair(_reduce, span, ends, beta, *parts(number))
+        with graph.place(number):
+            split, zone = execution.task_pair(_reduce, span, ends, beta, *parts(number))
         splits.append(split)
         left.append(zone)
     numbering = execution.task(_number, *[execution.task(_labels, zone) for zone in left])
     if graph.plan.rows > TOGETHER_ROWS:
         nodes = [execution.task(without_edges, zone, numbering) for zone in left]
     else:
-        nodes = [
-            execution.task(_contract, spans[k], k, beta, zone, numbering, *parts(k))
-            for k, zone in enumerate(left)
-        ]
+        nodes = []
+        for k, zone in enumerate(left):
+            with graph.place(k):
+                found = execution.task(_contract, spans[k], k, beta, zone, numbering, *parts(k))
+            nodes.append(found)
     members = [execution.task(_members, split) for split in splits]
     # Joined in a task of its own: what is joined is in memory once when the rest is aggregated.
     joined, starts = execution.task(_joined, *nodes), execution.task(_starts, numbering)
@@ -164,13 +168,25 @@ def _diagonal(system: SystemBlock) -> Array:
     return system.diagonal
 
 
+def _outer_rows(block: GraphBlock) -> IntArray:
+    return block.halo
+
+
 def _zone_part(
-    block: GraphBlock, system: SystemBlock, halo: Array, run: Run, zone: tuple[int, int]
+    first: int,
+    outer: IntArray,
+    system: SystemBlock,
+    halo: Array,
+    run: Run,
+    zone: tuple[int, int],
 ) -> _ZonePart:
-    """The rows of ``run``; ``halo`` (h,) is the diagonal of the block's halo."""
-    own = slice(run.low - block.first_row, run.high - block.first_row)
+    """The rows of ``run`` in a block that begins with row ``first``.
+
+    ``outer`` (h,) are the row numbers of its halo, ``halo`` (h,) is their diagonal.
+    """
+    own = slice(run.low - first, run.high - first)
     matrix = system.off_diagonal[own]
-    numbers = np.concatenate([block.first_row + np.arange(block.rows), block.halo])
+    numbers = np.concatenate([first + np.arange(len(system.diagonal)), outer])
     kind = index_type(0, max(zone[1], int(numbers.max()) + 1))
     outside = (numbers < zone[0]) | (numbers >= zone[1])
     reached = np.zeros(len(numbers), dtype=np.bool_)

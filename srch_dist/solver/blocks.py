@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,18 @@ class BlockGraph:
     blocks: Sequence[Delayed]
     requests: dict[tuple[int, int], Delayed]
     folder: Path | None = None
+
+    @property
+    def shares(self) -> int:
+        """Tasks that what is done to the edges of a block is cut into.
+
+        The only block, where it is on disk, is at hand for all workers.
+        """
+        return self.plan.workers if self.folder is not None and len(self.blocks) == 1 else 1
+
+    def place(self, number: int) -> AbstractContextManager[Any]:
+        """Where the share ``number`` of a block is worked on, where there are several."""
+        return execution.on_worker(number) if self.shares > 1 else nullcontext()
 
     def scratch(self, name: str) -> Path | None:
         """A new folder for files of a step; None where the graph is in memory."""

@@ -7,8 +7,9 @@ share stays where it is: a block sends and gets the slots that it has a part in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,10 @@ from srch_dist.solver.blocks import BlockGraph
 from srch_dist.solver.coarse import Preconditioner
 
 Array = NDArray[Any]
-# Of a group of columns β B and the first Z, (rows, columns) a block.
-Sides = tuple[Sequence[Delayed], Sequence[Delayed]]
+# A function and its arguments.
+Call = tuple[Any, ...]
+# Of a group of columns β B and the first Z: the calls that make (rows, columns) of each block anew.
+Sides = tuple[Sequence[Call], Sequence[Call]]
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,21 @@ def solve(
         solved = _solve_columns(systems[0], preconditioner, sides, options)
     else:
         solved = [
-            _solve_blocks(graph, systems, preconditioner, right, start, options)
+            _solve_blocks(graph, systems, preconditioner, _made(right), _made(start), options)
             for right, start in sides
         ]
     for _, coefficients in solved:
         _check(coefficients, options)
     return solved
+
+
+def _bound(call: Call) -> Callable[[], Array]:
+    function, *arguments = call
+    return partial(function, *arguments)
+
+
+def _made(calls: Sequence[Call]) -> list[Delayed]:
+    return [execution.task(*call) for call in calls]
 
 
 def _check(coefficients: Coefficients, options: SolverConfig) -> None:
@@ -126,8 +138,8 @@ def _solve_columns(
                 system,
                 preconditioner.cascades[0],
                 preconditioner.space,
-                right[0],
-                start[0],
+                _bound(right[0]),
+                _bound(start[0]),
                 options.tolerance,
                 options.max_iterations,
             )

@@ -58,12 +58,17 @@ def build_preconditioner(
     cascades = execution.keep([_block_cascade(b, systems[b], runs, found) for b in plan.blocks])
     slots = execution.keep([execution.task(_own_slots, cascade) for cascade in cascades])
     labels = [execution.task(row_unknowns, cascade, found.first_unknown) for cascade in cascades]
-    coarse = execution.add_up(
-        [
-            execution.task(_coarse_part, system, own, halo, found.unknowns)
-            for system, own, halo in zip(systems, labels, graph.exchange(labels), strict=True)
-        ]
-    )
+    halos = graph.exchange(labels)
+    parts = []
+    for run in runs:
+        b, first = run.block, plan.block_span(run.block)[0]
+        rows = slice(run.low - first, run.high - first)
+        with graph.place(run.zone):
+            part = execution.task(
+                _coarse_part, rows, systems[b], labels[b], halos[b], found.unknowns
+            )
+        parts.append(part)
+    coarse = execution.add_up(parts)
     shared = [execution.task(_shared, split) for split in (*found.zones, found.above)]
     (space,) = execution.keep([execution.task(_space, coarse, len(slots), *slots, *shared)])
     return Preconditioner(cascades, slots, space)
@@ -98,20 +103,24 @@ def _join(system: SystemBlock, offsets: tuple[int, ...], *pieces: Piece) -> Casc
 
 
 def _coarse_part(
-    system: SystemBlock, own: IntArray, halo: IntArray, unknowns: int
+    rows: slice, system: SystemBlock, labels: IntArray, halo: IntArray, unknowns: int
 ) -> scipy.sparse.csr_array:
-    """A block's part of P'AP (m, m) over the coarse unknowns of its rows and halo."""
-    both, shape = np.concatenate([own, halo]), (unknowns, unknowns)
+    """What some ``rows`` of a block add to P'AP (m, m).
+
+    ``labels`` (rows,) and ``halo`` (h,) are the coarse unknowns of the block's rows and its halo.
+    """
+    both, shape = np.concatenate([labels, halo]), (unknowns, unknowns)
+    own, diagonal = labels[rows], system.diagonal[rows]
     total: Any = scipy.sparse.coo_array(
-        (system.diagonal[own >= 0].astype(np.float64), (own[own >= 0],) * 2), shape=shape
+        (diagonal[own >= 0].astype(np.float64), (own[own >= 0],) * 2), shape=shape
     ).tocsr()
-    for part in row_tiles(len(own)):
-        matrix = system.off_diagonal[part]
-        rows, columns = np.repeat(own[part], np.diff(matrix.indptr)), both[matrix.indices]
-        inside = (rows >= 0) & (columns >= 0)
+    for tile in row_tiles(len(own)):
+        matrix = system.off_diagonal[rows.start + tile.start : rows.start + tile.stop]
+        starts, ends = np.repeat(own[tile], np.diff(matrix.indptr)), both[matrix.indices]
+        inside = (starts >= 0) & (ends >= 0)
         values = matrix.data[inside].astype(np.float64)
         total += scipy.sparse.coo_array(
-            (values, (rows[inside], columns[inside])), shape=shape
+            (values, (starts[inside], ends[inside])), shape=shape
         ).tocsr()
     return scipy.sparse.csr_array(total)
 

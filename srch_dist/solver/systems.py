@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dask.delayed import Delayed
 from numpy.typing import NDArray
 
+from srch_dist import execution
 from srch_dist.kernels.laplacian import (
     EdgeValues,
     GraphBlock,
+    JoinedValues,
     StreamedRows,
     SystemBlock,
     SystemRule,
@@ -21,9 +25,46 @@ from srch_dist.kernels.laplacian import (
     system_block,
     system_rows,
 )
+from srch_dist.kernels.sizes import Sized
+from srch_dist.solver.blocks import BlockGraph
 from srch_dist.storage.spill import spill_runs
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class SystemPart(Sized):
+    """Some rows of a system: as of `SystemRows`, with columns and values in files."""
+
+    diagonal: Array
+    counts: Array
+    columns: EdgeValues
+    values: EdgeValues
+
+
+def make_systems(
+    graph: BlockGraph, lengths: Sequence[Any], alpha: float, rule: SystemRule
+) -> list[Delayed]:
+    """βI + λH of each block, whose edges have the ``lengths``; see `make_system`.
+
+    Where the graph is on disk, in the folder "system".
+    """
+    folder = graph.scratch("system")
+    systems = []
+    for b, (block, known) in enumerate(zip(graph.blocks, lengths, strict=True)):
+        if folder is None:
+            systems.append(execution.task(make_system, block, known, alpha, rule, None))
+            continue
+        low, high = graph.plan.block_span(b)
+        ends = [(high - low) * share // graph.shares for share in range(graph.shares + 1)]
+        parts = []
+        for number, rows in enumerate(map(slice, ends[:-1], ends[1:])):
+            place = folder / f"{b:06d}-{number:06d}"
+            with graph.place(number):
+                part = execution.task(_write_part, block, rows, known, alpha, rule, place)
+            parts.append(part)
+        systems.append(execution.task(_join_parts, block, *parts))
+    return execution.keep(systems)
 
 
 def make_system(
@@ -38,28 +79,54 @@ def make_system(
     ``lengths`` None or α infinite is S = 1. What is left of the edges goes to ``folder`` where
     there is one, and is the same as in memory.
     """
-    if lengths is None or np.isinf(alpha):
-        weigh = None
-    else:
-        known = lengths
-
-        def weigh(part: slice) -> Array:
-            return semantic_weights(known[part].astype(np.float64), alpha, rule.lam)
-
     if folder is None:
-        return system_block(block, weigh, rule)
-    diagonal = np.empty(block.rows, dtype=rule.dtype)
+        return system_block(block, _semantic(lengths, alpha, rule), rule)
+    part = _write_part(block, slice(0, block.rows), lengths, alpha, rule, folder)
+    return _join_parts(block, part)
+
+
+def _semantic(
+    lengths: EdgeValues | None, alpha: float, rule: SystemRule
+) -> Callable[[slice], Array] | None:
+    """S of a run of edges; see `make_system`."""
+    if lengths is None or np.isinf(alpha):
+        return None
+    known = lengths
+    return lambda part: semantic_weights(known[part].astype(np.float64), alpha, rule.lam)
+
+
+def _write_part(
+    block: GraphBlock,
+    rows: slice,
+    lengths: EdgeValues | None,
+    alpha: float,
+    rule: SystemRule,
+    folder: Path,
+) -> SystemPart:
+    """Some ``rows`` of the system of a block, in files of ``folder``."""
+    semantic = _semantic(lengths, alpha, rule)
+    diagonals: list[Array] = []
     counts: list[Array] = []
 
     def runs() -> Iterator[dict[str, Array]]:
-        for rows in row_tiles(block.rows):
-            found = system_rows(block, rows, weigh, rule)
-            diagonal[rows] = found.diagonal
+        for tile in row_tiles(rows.stop - rows.start):
+            part = slice(rows.start + tile.start, rows.start + tile.stop)
+            found = system_rows(block, part, semantic, rule)
+            diagonals.append(found.diagonal.astype(rule.dtype))
             counts.append(found.counts)
             yield {"columns": found.columns, "values": found.values}
 
-    kind = block.indptr.dtype
-    stored = spill_runs(folder, {"columns": kind, "values": rule.dtype}, runs())
-    width = block.rows + len(block.halo)
-    matrix = StreamedRows(row_ends(counts, kind), stored["columns"], stored["values"], width)
-    return SystemBlock(diagonal, matrix)
+    types = {"columns": block.indptr.dtype, "values": rule.dtype}
+    stored = spill_runs(folder, types, runs())
+    return SystemPart(np.concatenate(diagonals), np.concatenate(counts), **stored)
+
+
+def _join_parts(block: GraphBlock, *parts: SystemPart) -> SystemBlock:
+    """The system of a block from its rows in order."""
+    matrix = StreamedRows(
+        row_ends([part.counts for part in parts], block.indptr.dtype),
+        JoinedValues(tuple(part.columns for part in parts)),
+        JoinedValues(tuple(part.values for part in parts)),
+        block.rows + len(block.halo),
+    )
+    return SystemBlock(np.concatenate([part.diagonal for part in parts]), matrix)

@@ -1,6 +1,7 @@
 """Aggregates along heavy edges, and the multilevel preconditioner built on them."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -299,7 +300,8 @@ def solve(coupling, right, coarse, tolerance, beta=BETA, quota=QUOTA, zones=None
     else:
         cascade, space = jacobi(diagonal), no_space(1)
     system = SystemBlock(diagonal, -coupling)
-    return solve_whole(system, cascade, space, right, np.zeros_like(right), tolerance, 3000)
+    made = (partial(np.copy, right), partial(np.zeros_like, right))
+    return solve_whole(system, cascade, space, *made, tolerance, 3000)
 
 
 @pytest.mark.parametrize("beta", [BETA, 1e-3], ids=["balanced", "paper"])

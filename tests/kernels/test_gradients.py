@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array, diags_array
@@ -45,7 +47,8 @@ def relative_residuals(matrix, right, x):
 def solve(matrix, right, tolerance, start=None, limit=1000):
     start = np.zeros_like(right) if start is None else start
     system = as_system(matrix, right.dtype)
-    return solve_whole(system, jacobi(system.diagonal), no_space(1), right, start, tolerance, limit)
+    made = (partial(np.copy, right), partial(np.copy, start))
+    return solve_whole(system, jacobi(system.diagonal), no_space(1), *made, tolerance, limit)
 
 
 def test_solution_equals_that_of_a_direct_solver(matrix, right):

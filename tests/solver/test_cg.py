@@ -59,7 +59,7 @@ def right():
 
 
 def blocks_of(graph, values):
-    return [execution.literal(values[slice(*graph.plan.block_span(b))]) for b in graph.plan.blocks]
+    return [(np.copy, values[slice(*graph.plan.block_span(b))]) for b in graph.plan.blocks]
 
 
 def run_solver(graph, right, start=None, groups=(slice(None),), **options):
