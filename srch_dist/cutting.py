@@ -115,7 +115,21 @@ def cut_solve(
         tries = [of(*one, False) for one in alone]
         tries += [*near, *(of(*one, False) for one in (*widest, *most))]
     tries += [of(*one, True) for one in (*alone, *most)]
-    return next((found for found in tries if fits(found)), tries[-1])
+    cuts, chosen = next((found for found in tries if fits(found)), tries[-1])
+    return cuts, _with_lengths(chosen, workers if len(cuts) == 2 else 1, usable)
+
+
+def _with_lengths(sizes: Sizes, at_once: int, usable: int) -> Sizes:
+    """``sizes`` with the columns that edge lengths are worked out of at a time.
+
+    Groups of a solve, as many as fit up to the share of one of the workers ``at_once``: the fewer
+    times, the less often are the lengths so far read and written.
+    """
+    bits = sizes.config.loop_bits
+    count = -(-len(range(0, bits, sizes.columns)) // at_once)
+    widths = [sizes.columns * -(-count // times) for times in range(1, count + 1)]
+    tries = [replace(sizes, length_columns=min(bits, width)) for width in widths]
+    return next((found for found in tries if length_bytes(found) <= usable), tries[-1])
 
 
 def _columns_a_worker(bits: int, workers: int) -> int:

@@ -39,9 +39,10 @@ class Embedding:
     Attributes
     ----------
     path : of the checkpoint that holds it.
-    groups : for each group of columns, float32 (rows, columns) a block. With one group and the
-        graph in memory they are too; else they are read from the checkpoint where they are used.
-        What is lost with a worker is read again, not solved again from checkpoints that are gone.
+    groups : for each group of columns of the S-step, float32 (rows, columns) a block. Solved as
+        one, with the graph in memory, they are too; else they are read from the checkpoint where
+        they are used. What is lost with a worker is read again, not solved again from checkpoints
+        that are gone.
     checksums : crc32 of each partition as stored.
     mean : (l,) over all rows. rms : of the entries about their column's mean.
     cg_iterations, cg_residual : of the slowest column.
@@ -128,9 +129,9 @@ def stored_embedding(run: RunDirectory, plan: Plan, iteration: int, bits: int) -
     path = run.checkpoint(iteration, "z")
     spans = [plan.block_span(b) for b in plan.blocks]
     groups = []
-    for columns in plan.column_groups(bits):
+    for columns in plan.length_groups(bits):
         blocks = [execution.task(arrays.read_rows, path, *span, columns) for span in spans]
-        in_memory = columns == slice(0, bits) and not plan.spilled
+        in_memory = plan.columns >= bits and not plan.spilled
         groups.append(execution.keep(blocks) if in_memory else blocks)
     ends = run.column_groups(iteration).values()
     mean = np.concatenate([end["sums"] for end in ends]) / plan.rows

@@ -222,7 +222,7 @@ class _Shape:
         work = 3 * self.edges * bits / self.rates.sparse
         if self.plan.spilled:
             # Columns, and the lengths of the groups before as they are read and written.
-            groups = len(self.plan.column_groups(bits))
+            groups = len(self.plan.length_groups(bits))
             work += groups * self.edges * (4 + 8) / self.rates.scan
             work += groups * self.edges * 8 / self.rates.write
         return self.cost("S-step", blocks * (blocks + 8), self.halo_rows * bits * 4, work, True)

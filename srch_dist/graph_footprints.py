@@ -193,17 +193,18 @@ def shared_bytes(sizes: Sizes) -> int:
 def length_bytes(sizes: Sizes) -> int:
     """Memory of the S-step: edge lengths of a block, and the terms of Eq. 9."""
     edges = int(sizes.resident * sizes.edges_a_row)
-    grouped = sizes.columns < sizes.config.loop_bits
+    columns = sizes.length_columns or sizes.columns
+    grouped = columns < sizes.config.loop_bits
     task = Tally()
     task.hold(kept_bytes(sizes))
     if not sizes.spilled:
         task.hold((8 if grouped else 0) * 2 * edges)  # lengths of the columns so far
-    z = sizes.resident * sizes.columns * 4
-    if grouped or sizes.spilled:
+    z = sizes.resident * columns * 4
+    if sizes.columns < sizes.config.loop_bits or sizes.spilled:
         task.hold(z)  # read for this step
     if sizes.resident < sizes.rows:
         task.hold(3 * z)  # that of the halo, and with it
-    values = min(REFINE_VALUES, edges * sizes.columns)
+    values = min(REFINE_VALUES, edges * columns)
     ends = min(DISTANCE_EDGES, edges) * 4 * 8  # both ends, lengths, and those so far
     task.pass_by(ends + values * (4 + 4 + 8))  # Z at both ends, and the difference in float64
     task.pass_by(min(edges, TERM_EDGES) * 8 * 8)  # weights, lengths and their terms

@@ -72,7 +72,8 @@ class Plan:
     starts : first row of each partition, and n at the end.
     block_starts : first partition of each Z-step block, and the number of partitions at the end.
     run_starts : first partition of each run whose edges one task writes, and as above.
-    columns : columns of Z that a solve takes. spilled : whether what there is of each edge is in
+    columns : columns of Z that a solve takes. length_columns : those that the S-step takes, which
+        needs less for each. spilled : whether what there is of each edge is in
         scratch files in the loop.
     dtype : arithmetic of features and vectors. methods : neighbour search by modality.
     stages : memory and tasks by stage. client_bytes : the client's, beyond its idle size.
@@ -87,6 +88,7 @@ class Plan:
     run_starts: tuple[int, ...]
     block_starts: tuple[int, ...]
     columns: int
+    length_columns: int
     spilled: bool
     dtype: np.dtype[Any]
     methods: Mapping[str, str]
@@ -139,8 +141,11 @@ class Plan:
 
     def column_groups(self, bits: int) -> list[slice]:
         """The columns (of ``bits``) that are solved together, group by group."""
-        starts = range(0, bits, self.columns)
-        return [slice(start, min(start + self.columns, bits)) for start in starts]
+        return _groups(bits, self.columns)
+
+    def length_groups(self, bits: int) -> list[slice]:
+        """The columns (of ``bits``) that the S-step takes together, group by group."""
+        return _groups(bits, self.length_columns)
 
     @property
     def groups_at_once(self) -> int:
@@ -182,6 +187,10 @@ class Plan:
     def usable_bytes(self) -> int:
         """What a worker has for a stage; not positive where its imports take all."""
         return int(self.memory_limit * _USABLE) - self.idle_bytes
+
+
+def _groups(bits: int, width: int) -> list[slice]:
+    return [slice(start, min(start + width, bits)) for start in range(0, bits, width)]
 
 
 def make_plan(
@@ -237,6 +246,7 @@ def draft_plan(
         run_starts=runs,
         block_starts=cuts,
         columns=sizes.columns,
+        length_columns=sizes.length_columns,
         spilled=sizes.spilled,
         dtype=dtype,
         methods=methods,

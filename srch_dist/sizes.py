@@ -25,7 +25,8 @@ class Sizes:
     Attributes
     ----------
     rows : n. partition : rows of a partition. resident : rows of the fullest worker's blocks.
-    columns : columns of Z that are solved at a time. spilled : whether the graph is on disk then.
+    columns : columns of Z that are solved at a time. length_columns : those that edge lengths are
+        worked out of at a time, at least as many. spilled : whether the graph is on disk then.
     dims : d_g by modality. itemsize : bytes of a feature value in training.
     methods : neighbour search by modality. cached : partitions of X kept by each worker.
     degree : ends of edges a row as counted; None before they are. workers : of the cluster.
@@ -43,6 +44,7 @@ class Sizes:
     spilled: bool = False
     degree: float | None = None
     workers: int = 1
+    length_columns: int = 0
 
     @property
     def total(self) -> int:

@@ -147,6 +147,16 @@ def test_workers_share_the_columns_where_one_block_fits(workers, columns):
     assert solve.at_once == min(groups, workers)
 
 
+def test_edge_lengths_take_several_groups_of_a_solve_where_they_fit():
+    dims, options = {"a": 64, "b": 64}, {"bits": 64, "graph": {"method": "exact"}, "columns": 8}
+    for workers, blocks, memory, widest in ((1, 1, 32, 64), (2, 1, 32, 32), (2, 2, 2, 32)):
+        found = plan(4_000_000, dims, workers, memory * GIB, spill="on", blocks=blocks, **options)
+        groups = found.length_groups(64)
+        assert [c for group in groups for c in range(64)[group]] == list(range(64))
+        assert found.length_columns == widest
+        assert found.length_columns % found.columns == 0
+
+
 def test_few_rows_are_solved_by_one_worker():
     found = plan(5000, {"a": 64, "b": 64}, 4, 32 * GIB, bits=64)
     assert (len(found.blocks), found.columns) == (1, 64)

@@ -180,8 +180,21 @@ def local_columns(
     columns = indices - span[0]
     # Only what lies outside is looked up: most does not, and it is most of the work.
     far = np.flatnonzero((columns < 0) | (columns >= span[1] - span[0]))
-    columns[far] = span[1] - span[0] + np.searchsorted(halo, indices[far])
+    columns[far] = span[1] - span[0] + _places(halo, indices[far])
     return columns
+
+
+def _places(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place in ``known``, ascending, of each of the ``wanted``, which are all there."""
+    reach = int(known[-1]) + 1 if len(known) else 0
+    if reach > 2 * len(wanted):
+        return np.searchsorted(known, wanted)
+    # A table of all numbers, where it is not much longer than what is looked up: a search goes
+    # through memory at every step.
+    table = np.empty(reach, dtype=index_type(0, len(known)))
+    table[known] = np.arange(len(known))
+    places: NDArray[np.int64] = table[wanted]
+    return places
 
 
 def edge_values(

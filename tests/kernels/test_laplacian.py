@@ -6,6 +6,7 @@ from srch_dist.kernels import laplacian, neighbours
 from srch_dist.kernels.laplacian import (
     WEIGHT_BINS,
     GraphBlock,
+    JoinedValues,
     SystemRule,
     distance_runs,
     edge_terms,
@@ -46,6 +47,33 @@ def dense_weights(graphs):
         mean = graph.sum() / N
         result.append(np.where(graph, mean / np.sqrt(np.outer(degrees, degrees)), 0.0))
     return np.stack(result)
+
+
+@pytest.mark.parametrize("count", [0, 3, 400], ids=["none", "few", "many"])
+@pytest.mark.parametrize("span", [(0, 200), (40, 90), (199, 200)])
+def test_columns_outside_follow_the_own_rows_in_ascending_order(count, span):
+    """Few are searched, many are looked up in a table."""
+    rng = np.random.default_rng(count)
+    indices = rng.choice(np.delete(np.arange(200), slice(20, 40)), count)
+    halo = outside(span, indices)
+    rows = span[1] - span[0]
+    expected = [
+        i - span[0] if span[0] <= i < span[1] else rows + halo.tolist().index(i)
+        for i in indices.tolist()
+    ]
+    for kind in (np.int32, np.int64):
+        np.testing.assert_array_equal(local_columns(span, halo, indices.astype(kind)), expected)
+
+
+def test_joined_values_are_those_of_their_parts_in_order():
+    values = np.arange(11)
+    joined = JoinedValues((values[:4], values[4:4], values[4:9], values[9:]))
+    assert len(joined) == 11
+    for start in range(12):
+        for stop in range(13):
+            found = joined[start:stop]
+            np.testing.assert_array_equal(found, values[start:stop])
+            assert found.dtype == values.dtype
 
 
 def block_of(graphs, span):
