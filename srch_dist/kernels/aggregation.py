@@ -8,7 +8,7 @@ numbers alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
@@ -112,23 +112,25 @@ def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
     """Aggregate nodes that have no edge elsewhere until at most ``quota`` are tied to others.
 
     ``quota`` is the most coarse unknowns. Every matching is a level: since a level corrects only
-    what those below leave, leaving some out saves little work and costs iterations.
+    what those below leave, leaving some out saves little work and costs iterations. Aggregates
+    that next to nothing ties to others are done, and come last on their level; on all above, one
+    node that nothing corrects stands for them, so that no level carries them on.
     """
     # Where no other is left, what remains are nodes that only the smaller of both ends is tied to.
     ends = ((np.maximum, _SHRINK), (np.minimum, _LAST_SHRINK))
     parents: list[IntArray] = []
     inverse: list[Row] = []
+    width = len(nodes)  # of the level, with what is done
     for _ in range(_PASSES):
         found = _match(nodes, quota, ends)
         if found is None:
             break
-        mates, count = found
-        ends_of = mates.astype(nodes.coupling.indices.dtype)  # as narrow as there, for memory
-        added, joined = _join(nodes, mates, count)
-        edges = contract(nodes.coupling, ends_of, ends_of, 0, (count, count))
-        nodes = replace(joined, coupling=edges)
-        parents.append(mates)
-        inverse.append(added)
+        aside = int(width > len(nodes))
+        level = np.full(width, found[1])
+        level[: len(nodes)], added, nodes = _tied_first(nodes, *found)
+        parents.append(level)
+        inverse.append(np.concatenate([added, np.zeros(aside)]))
+        width = len(inverse[-1])
     if not parents:
         # A level to carry the coarse unknowns.
         parents, inverse = [np.arange(len(nodes))], [np.zeros(len(nodes))]
@@ -137,6 +139,24 @@ def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
     top = np.sort(chosen[tied[chosen] > _TIED * nodes.diagonal[chosen]])
     inverse[-1][top] = 0.0
     return Hierarchy(tuple(parents), tuple(inverse), top)
+
+
+def _tied_first(nodes: Nodes, mates: IntArray, count: int) -> tuple[IntArray, Row, Nodes]:
+    """The aggregates ``mates`` (m,) with those that are tied to others first.
+
+    Returns them, what their level adds (count,), and as nodes those that are tied.
+    """
+    added, joined = _join(nodes, mates, count)
+    done = _ties(joined) <= _TIED * joined.diagonal
+    order = np.argsort(done, kind="stable")
+    mates = np.argsort(order)[mates]
+    tied = order[: count - np.count_nonzero(done)]
+    ends = mates.astype(nodes.coupling.indices.dtype)  # as narrow as there, for memory
+    edges = contract(nodes.coupling, ends, ends, 0, (len(tied), len(tied)))
+    left = Nodes(
+        edges, joined.diagonal[tied], joined.mass[tied], joined.corrected[tied], nodes.outer
+    )
+    return mates, added[order], left
 
 
 def _match(

@@ -41,13 +41,16 @@ def contract(
     """Weights (count, all) between aggregates; ``shape`` is both.
 
     ``mates`` (m,) is the aggregate of each row of ``coupling``, counted from ``first`` among all;
-    ``ends`` (columns,) that of each column among all. An edge below ``weak`` (all,) of both ends
+    ``ends`` (columns,) that of each column among all. Numbers beyond the shape are left out. An
+    edge below ``weak`` (all,) of both ends
     is kept with the probability of its share of the smaller of these, and weighs that much then:
     sums over many such edges stay what they are on the mean. Which are kept follows from the
     numbers of both ends.
     """
+    if not shape[0]:
+        return scipy.sparse.csr_array(shape, dtype=coupling.dtype)
     order = np.argsort(mates, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(mates, minlength=shape[0]))])
+    starts = np.concatenate([[0], np.cumsum(np.bincount(mates, minlength=shape[0])[: shape[0]])])
     edges = np.concatenate([[0], np.cumsum(np.diff(coupling.indptr)[order])])
     found = []
     # Some aggregates at a time: edges are what takes memory.
@@ -55,7 +58,7 @@ def contract(
         members = order[starts[tile.start] : starts[tile.stop]]
         part = coupling[members]
         i, j = mates[members].repeat(np.diff(part.indptr)), ends[part.indices]
-        outside = i + first != j
+        outside = (i + first != j) & (j < shape[1])
         i -= tile.start
         size = tile.stop - tile.start
         pairs = (part.data[outside], (i[outside], j[outside]))

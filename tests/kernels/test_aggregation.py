@@ -227,9 +227,34 @@ def test_each_level_has_aggregates_without_gaps_and_never_more_coarse_unknowns_t
 def test_aggregates_stay_inside_components(ends):
     graph = csr_array(LAM * disconnected(2))
     component = np.repeat(np.arange(5), [1, 1, 2, 30, 200])
-    for p, _ in levels_of(graph, ends)[0]:
+    terms, last = levels_of(graph, ends)
+    for p in (*(p[:, inverse > 0] for p, inverse in terms), last):
         held = [p[component == c].any(axis=0) for c in range(5)]
         np.testing.assert_array_equal(np.count_nonzero(held, axis=0), 1)
+
+
+def test_no_level_carries_on_what_nothing_ties_to_others():
+    """Forty pairs are done after one level; the path of 64 rows needs more."""
+    path = np.diag(np.full(63, 1.0), 1)
+    pairs = np.kron(np.eye(40), [[0.0, 1.0], [0.0, 0.0]])
+    whole = block_diag([csr_array(part + part.T) for part in (pairs, path)], format="csr")
+    coupling = csr_array(LAM * whole)
+    hierarchy = build_hierarchy(row_nodes(coupling, diagonal_of(coupling), BETA), 1)
+    first, *later = hierarchy.inverse
+    assert len(first) >= 40 + 64 / 3
+    assert len(later) >= 3
+    for inverse, parents in zip(later, hierarchy.parents[1:], strict=True):
+        assert len(inverse) <= 1 + 64 / 4
+        # The last one stands for the pairs, and nothing corrects it.
+        assert parents[-1] == len(inverse) - 1
+        assert inverse[-1] == 0.0
+
+
+def test_separate_pairs_are_done_at_once():
+    coupling = csr_array(LAM * np.kron(np.eye(40), [[0.0, 1.0], [1.0, 0.0]]))
+    hierarchy = build_hierarchy(row_nodes(coupling, diagonal_of(coupling), BETA), 1)
+    assert [len(inverse) for inverse in hierarchy.inverse] == [40]
+    assert len(hierarchy.top) == 0
 
 
 def test_a_row_whose_cluster_lies_in_another_zone_waits_for_it():
