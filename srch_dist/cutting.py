@@ -82,9 +82,10 @@ def cut_solve(
 
     One block, whose groups of columns workers share among them, the widest that fit: columns have
     nothing in common, while most rows of a block have a neighbour in another. That holds with the
-    graph on disk too, where the ``spare`` bytes of a worker that no stage is given keep the file at
-    hand. Then the fewest blocks with all columns, then the widest groups of as many blocks as
-    workers (more would not help). Where none of these fits, the graph goes to disk anyway.
+    graph on disk too, where there are groups for all workers, and the ``spare`` bytes of a worker
+    that no stage is given keep the file at hand. Then the fewest blocks with all columns, then the
+    widest groups of as many blocks as workers (more would not help). Where none of these fits, the
+    graph goes to disk anyway.
     """
     partitions = len(starts) - 1
 
@@ -108,13 +109,16 @@ def cut_solve(
     alone = [(1, width) for width in _widths(shared)] if 1 in counts else []
     widest = [(blocks, bits) for blocks in counts if blocks > 1]
     most = [(counts[-1], width) for width in _widths(bits)]
-    near = [found for found in (of(*one, True) for one in alone) if at_hand(found[1])]
+    # From files only where every worker has columns of its own, or one is enough.
+    busy = 1 if sizes.rows < _SHARED_ROWS else workers
+    filed = [one for one in alone if len(range(0, bits, one[1])) >= busy]
+    near = [found for found in (of(*one, True) for one in filed) if at_hand(found[1])]
     if config.spill == "on":
         tries = near
     else:
         tries = [of(*one, False) for one in alone]
         tries += [*near, *(of(*one, False) for one in (*widest, *most))]
-    tries += [of(*one, True) for one in (*alone, *most)]
+    tries += [of(*one, True) for one in (*filed, *most)]
     cuts, chosen = next((found for found in tries if fits(found)), tries[-1])
     return cuts, _with_lengths(chosen, workers if len(cuts) == 2 else 1, usable)
 

@@ -157,6 +157,14 @@ def test_edge_lengths_take_several_groups_of_a_solve_where_they_fit():
         assert found.length_columns % found.columns == 0
 
 
+@pytest.mark.parametrize(("workers", "blocks"), [(2, 1), (8, 1), (16, 16)])
+def test_one_block_is_read_from_files_where_every_worker_has_columns(workers, blocks):
+    options = {"bits": 64, "graph": {"method": "exact"}, "spill": "on"}
+    found = plan(4_000_000, {"a": 64, "b": 64}, workers, 4 * GIB, **options)
+    assert found.spilled
+    assert len(found.blocks) == blocks
+
+
 def test_few_rows_are_solved_by_one_worker():
     found = plan(5000, {"a": 64, "b": 64}, 4, 32 * GIB, bits=64)
     assert (len(found.blocks), found.columns) == (1, 64)

@@ -29,7 +29,7 @@ class Needs:
 
 # Growth is that of the algorithm only where every size works alike: nothing kept, one partition
 # size, as many blocks and columns as the largest size is given in workers of 2 GiB.
-_ALIKE = {"cache": "off", "partition_rows": 8192, "blocks": 2, "columns": 8, "spill": "on"}
+_ALIKE = {"cache": "off", "partition_rows": 8192, "blocks": 1, "columns": 8, "spill": "on"}
 FIGURES: dict[str, Needs] = {
     "all": Needs((250_000, 1_000_000), True),
     "knn": Needs((1_000_000,), True),
