@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from srch_dist import execution
 from srch_dist.config import TrainConfig
 from srch_dist.kernels.bits import unpack_codes
+from srch_dist.kernels.gradients import Coefficients
 from srch_dist.kernels.laplacian import SystemRule
 from srch_dist.planning import Plan
 from srch_dist.rebasing import Rebased
@@ -179,27 +180,41 @@ def _solve_groups(
     columns = plan.column_groups(bits)
     before = warm.path if warm else None
     for first in range(0, len(missing), plan.groups_at_once):
-        numbers = missing[first : first + plan.groups_at_once]
-        sides = [
-            _sides(plan, run, columns[number], before, iteration, beta, dtype) for number in numbers
-        ]
+        wave = [columns[number] for number in missing[first : first + plan.groups_at_once]]
+        sides = [_sides(plan, run, group, before, iteration, beta, dtype) for group in wave]
         started = time.perf_counter()
-        solved = solve(graph, systems, preconditioner, sides, config.solver)
-        seconds = (time.perf_counter() - started) / len(numbers)
-        for number, (solution, last) in zip(numbers, solved, strict=True):
-            sums = _store_columns(run, iteration, plan, columns[number], solution)
-            run.commit_column_group(
-                iteration,
-                columns[number],
-                {
-                    **vars(sums),
-                    "iterations": np.array(last.iterations),
-                    "residual": last.residual,
-                    "worst": np.array(last.worst),
-                    "seconds": np.array(seconds),
-                },
-            )
+        # Not named here: the workers would hold it until the next is there.
+        _store_wave(
+            run,
+            iteration,
+            plan,
+            wave,
+            solve(graph, systems, preconditioner, sides, config.solver),
+            started,
+        )
     graph.discard("system")
+
+
+def _store_wave(
+    run: RunDirectory,
+    iteration: int,
+    plan: Plan,
+    wave: Sequence[slice],
+    solved: Sequence[tuple[list[Delayed], Coefficients]],
+    started: float,
+) -> None:
+    """Store and commit groups of columns whose solves ``started`` then and are done now."""
+    seconds = (time.perf_counter() - started) / len(wave)
+    for columns, (solution, last) in zip(wave, solved, strict=True):
+        sums = _store_columns(run, iteration, plan, columns, solution)
+        found = {
+            **vars(sums),
+            "iterations": np.array(last.iterations),
+            "residual": last.residual,
+            "worst": np.array(last.worst),
+            "seconds": np.array(seconds),
+        }
+        run.commit_column_group(iteration, columns, found)
 
 
 def _sides(
