@@ -241,15 +241,23 @@ class Spent:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.peaks: dict[str, dict[str, int]] = {}
+        self._before: dict[str, int] = {}
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
         """Measure what runs inside."""
         peak_memory(since=True)
+        self._before = {}
         start = time.perf_counter()
         yield
         self.seconds[stage] = round(time.perf_counter() - start, 3)
-        self.peaks[stage] = peak_memory()
+        found = peak_memory()
+        self.peaks[stage] = {name: max(found[name], self._before.get(name, 0)) for name in found}
+
+    def restart_workers(self) -> None:
+        """`restart_workers` inside of a stage, whose peak is that of the workers before too."""
+        self._before = peak_memory()
+        restart_workers()
 
     def peak(self) -> dict[str, int]:
         """The largest of all stages, of the client and of a worker."""

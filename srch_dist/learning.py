@@ -29,13 +29,14 @@ def set_up(
 ) -> tuple[Statistics, GraphReport]:
     """Features and graph, as far as they are not there."""
     held, plan, config = begun.held, begun.plan, begun.config
-    names, restarts = tuple(begun.store.modalities), begun.shared.cluster.restarts
+    names = tuple(begun.store.modalities)
+    restart = spent.restart_workers if begun.shared.cluster.restarts else None
     note_narrow(begun.store, config, progress)
     with spent.of("features"):
         statistics = resume_features(begun.store, held.run, plan, config, progress)
     held.lock.check()
     with spent.of("graph"):
-        graph = resume_graph(held.run, names, plan, config, progress, restarts)
+        graph = resume_graph(held.run, names, plan, config, progress, restart)
     held.lock.check()
     _note_graph(graph, statistics, progress)
     return statistics, graph

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from srch_dist import execution
@@ -88,12 +88,12 @@ def resume_graph(
     plan: Plan,
     config: TrainConfig,
     progress: Progress,
-    restarts: bool,
+    restart: Callable[[], None] | None,
 ) -> GraphReport:
     """The report of the graph, which is set where that is not done; see `set_graph`."""
     stages = run.stages(config)
     if (record := stages.find("graph")) is None:
-        graph = set_graph(run, modalities, plan, config, progress, restarts)
+        graph = set_graph(run, modalities, plan, config, progress, restart)
         record = stages.commit("graph", dataclasses.asdict(graph), {})
     # Up to two numbers an edge.
     stages.forget_units("connected")

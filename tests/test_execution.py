@@ -123,6 +123,24 @@ def test_workers_start_anew_where_nobody_else_uses_them():
             assert not shared.restarts
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep one peak a process")
+def test_peaks_of_a_stage_are_those_of_the_workers_before_a_restart_too():
+    spent = execution.Spent()
+    with connect(workers=1):
+        client = distributed.default_client()
+        with spent.of("restarted"):
+            client.submit(_fill, 30 << 20).result()
+            spent.restart_workers()
+        with spent.of("after"):
+            client.run(os.getpid)
+    before, after = (spent.peaks[name]["worker"] for name in ("restarted", "after"))
+    assert before - after > 200 << 20
+
+
+def _fill(count: int) -> float:
+    return float(np.ones(count).sum())
+
+
 _LOOKS: list[int] = []
 
 

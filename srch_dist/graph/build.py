@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -95,15 +95,15 @@ def set_graph(
     plan: Plan,
     config: TrainConfig,
     progress: Progress,
-    restarts: bool = False,
+    restart: Callable[[], None] | None = None,
 ) -> GraphReport:
     """Build the weighted graph in ``run`` from its normalised features.
 
-    ``restarts`` says whether workers may be started anew once they have searched.
+    ``restart`` starts the workers anew, where that may be done once they have searched.
     """
     searched = _search(run, modalities, plan, config, progress)
-    if restarts and compiled_bytes(plan.methods, False):
-        execution.restart_workers()
+    if restart is not None and compiled_bytes(plan.methods, False):
+        restart()
     with progress.stage("edges", 2 * len(plan.runs)) as stage:
         counts = _write_edges(run, modalities, plan, config, stage)
     return _report(modalities, plan, config.graph.k, searched, counts)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
+from srch_dist import execution
 from srch_dist.cluster import connect
 from srch_dist.graph import build
 from srch_dist.progress import silent
@@ -159,6 +160,7 @@ def test_workers_start_anew_before_edges_are_written_where_neighbours_were_compi
     with connect(workers=1):
         client = distributed.default_client()
         before = client.run(os.getpid)
-        report = build.set_graph(run, prepared.modalities, plan, config, silent(), restarts=True)
+        again = execution.restart_workers
+        report = build.set_graph(run, prepared.modalities, plan, config, silent(), again)
     assert set(before.values()).isdisjoint(seen[0].values())
     assert report == prepared.report
