@@ -91,11 +91,10 @@ def cut_solve(
 
     def of(blocks: int, columns: int, spilled: bool) -> tuple[tuple[int, ...], Sizes]:
         cuts = cut(partitions, min(blocks, partitions))
-        rows = _longest(starts, cuts) * -(-(len(cuts) - 1) // workers)
-        given = config.columns or columns
-        return cuts, replace(
-            sizes, resident=rows, columns=min(given, config.loop_bits), spilled=spilled
-        )
+        count = len(cuts) - 1
+        rows = _longest(starts, cuts) * -(-count // workers)
+        width = min(config.columns or columns, config.loop_bits)
+        return cuts, replace(sizes, resident=rows, blocks=count, columns=width, spilled=spilled)
 
     def fits(found: tuple[tuple[int, ...], Sizes]) -> bool:
         return max(solve_bytes(found[1]), length_bytes(found[1])) <= usable
@@ -120,7 +119,7 @@ def cut_solve(
         tries += [*near, *(of(*one, False) for one in (*widest, *most))]
     tries += [of(*one, True) for one in (*filed, *most)]
     cuts, chosen = next((found for found in tries if fits(found)), tries[-1])
-    return cuts, _with_lengths(chosen, workers if len(cuts) == 2 else 1, usable)
+    return cuts, _with_lengths(chosen, workers if chosen.blocks == 1 else 1, usable)
 
 
 def _with_lengths(sizes: Sizes, at_once: int, usable: int) -> Sizes:

@@ -160,14 +160,14 @@ def solve_bytes(sizes: Sizes) -> int:
         task.release(_PIECE_BYTES * rows)
         shared = shared_bytes(sizes)
     task.hold(shared)
-    vectors = _WHOLE_VECTORS if rows == sizes.rows else _BLOCK_VECTORS
+    vectors = _WHOLE_VECTORS if sizes.blocks == 1 else _BLOCK_VECTORS
     task.hold(vectors * rows * sizes.columns * itemsize)
     return task.peak
 
 
 def _zone_share(sizes: Sizes) -> int:
     """Rows whose zones a worker aggregates: of its blocks, or its share of the one on disk."""
-    if sizes.resident < sizes.rows or not sizes.spilled:
+    if sizes.blocks > 1 or not sizes.spilled:
         return sizes.resident
     zones = -(-sizes.rows // ZONE_ROWS)
     return min(sizes.rows, -(-zones // sizes.workers) * ZONE_ROWS)

@@ -30,6 +30,7 @@ class Sizes:
     dims : d_g by modality. itemsize : bytes of a feature value in training.
     methods : neighbour search by modality. cached : partitions of X kept by each worker.
     degree : ends of edges a row as counted; None before they are. workers : of the cluster.
+    blocks : of the Z-step, over all workers.
     """
 
     rows: int
@@ -44,6 +45,7 @@ class Sizes:
     spilled: bool = False
     degree: float | None = None
     workers: int = 1
+    blocks: int = 1
     length_columns: int = 0
 
     @property

@@ -165,6 +165,16 @@ def test_one_block_is_read_from_files_where_every_worker_has_columns(workers, bl
     assert len(found.blocks) == blocks
 
 
+def test_several_blocks_on_one_worker_need_their_halos_and_new_vectors():
+    def solve(blocks):
+        options = {"bits": 64, "graph": {"method": "exact"}, "solver": {"coarse": "off"}}
+        found = plan(300_000, {"a": 64, "b": 64}, 1, 64 * GIB, blocks=blocks, **options)
+        return {stage.name: stage.worker_bytes for stage in found.stages}["Z-step"]
+
+    vectors = 300_000 * 64 * 4
+    assert solve(2) - solve(1) > 6 * vectors
+
+
 def test_few_rows_are_solved_by_one_worker():
     found = plan(5000, {"a": 64, "b": 64}, 4, 32 * GIB, bits=64)
     assert (len(found.blocks), found.columns) == (1, 64)
