@@ -130,9 +130,9 @@ def stored_embedding(run: RunDirectory, plan: Plan, iteration: int, bits: int) -
     path = run.checkpoint(iteration, "z")
     spans = [plan.block_span(b) for b in plan.blocks]
     groups = []
+    in_memory = plan.columns >= bits and not plan.spilled
     for columns in plan.length_groups(bits):
         blocks = [execution.task(arrays.read_rows, path, *span, columns) for span in spans]
-        in_memory = plan.columns >= bits and not plan.spilled
         groups.append(execution.keep(blocks) if in_memory else blocks)
     ends = run.column_groups(iteration).values()
     mean = np.concatenate([end["sums"] for end in ends]) / plan.rows

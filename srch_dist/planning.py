@@ -73,8 +73,8 @@ class Plan:
     block_starts : first partition of each Z-step block, and the number of partitions at the end.
     run_starts : first partition of each run whose edges one task writes, and as above.
     columns : columns of Z that a solve takes. length_columns : those that the S-step takes, which
-        needs less for each. spilled : whether what there is of each edge is in
-        scratch files in the loop.
+        needs less for each. spilled : whether what there is of each edge is in scratch files in
+        the loop.
     dtype : arithmetic of features and vectors. methods : neighbour search by modality.
     stages : memory and tasks by stage. client_bytes : the client's, beyond its idle size.
     disk : bytes of the run directory at its largest, by array.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.config import TrainConfig
+from srch_dist.cutting import cut
 from srch_dist.kernels import histogram
 from srch_dist.kernels.laplacian import (
     TERM_EDGES,
@@ -250,5 +251,5 @@ def _runs(edges: int, share: tuple[int, int] = (0, 1)) -> list[slice]:
     """
     starts = range(0, max(1, edges), TERM_EDGES)
     number, count = share
-    own = starts[len(starts) * number // count : len(starts) * (number + 1) // count]
+    own = starts[slice(*cut(len(starts), count)[number : number + 2])]
     return [slice(start, start + TERM_EDGES) for start in own or [edges]]

@@ -42,10 +42,9 @@ def contract(
 
     ``mates`` (m,) is the aggregate of each row of ``coupling``, counted from ``first`` among all;
     ``ends`` (columns,) that of each column among all. Numbers beyond the shape are left out. An
-    edge below ``weak`` (all,) of both ends
-    is kept with the probability of its share of the smaller of these, and weighs that much then:
-    sums over many such edges stay what they are on the mean. Which are kept follows from the
-    numbers of both ends.
+    edge below ``weak`` (all,) of both ends is kept with the probability of its share of the smaller
+    of these, and weighs that much then: sums over many such edges stay what they are on the mean.
+    Which are kept follows from the numbers of both ends.
     """
     if not shape[0]:
         return scipy.sparse.csr_array(shape, dtype=coupling.dtype)

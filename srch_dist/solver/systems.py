@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist import execution
+from srch_dist.cutting import cut
 from srch_dist.kernels.laplacian import (
     EdgeValues,
     GraphBlock,
@@ -56,9 +58,8 @@ def make_systems(
             systems.append(execution.task(make_system, block, known, alpha, rule, None))
             continue
         low, high = graph.plan.block_span(b)
-        ends = [(high - low) * share // graph.shares for share in range(graph.shares + 1)]
         parts = []
-        for number, rows in enumerate(map(slice, ends[:-1], ends[1:])):
+        for number, rows in enumerate(starmap(slice, pairwise(cut(high - low, graph.shares)))):
             place = folder / f"{b:06d}-{number:06d}"
             with graph.place(number):
                 part = execution.task(_write_part, block, rows, known, alpha, rule, place)
