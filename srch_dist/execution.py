@@ -183,17 +183,26 @@ def current_client() -> distributed.Client | None:
     return client
 
 
-def restart_workers() -> None:
-    """Start the workers of the current client anew, without what libraries keep in them.
+def restart_workers(module: str) -> None:
+    """Start the workers of the current client anew that have imported ``module``.
 
-    Results that are kept on them are lost.
+    What it keeps in their memory is gone then, and results that are kept on them are lost.
     """
     client = current_client()
-    if client is not None:
-        # Not client.restart: the scheduler then clears its tasks too, and fails (an assertion)
-        # where one that was let go of is still on its way out.
-        workers = list(client.scheduler_info(n_workers=-1)["workers"])
-        client.restart_workers(workers, timeout=_RESTART_SECONDS)
+    if client is None:
+        return
+    # One that goes away just now comes back without it.
+    with suppress(OSError, KeyError):
+        holding: dict[str, bool] = client.run(_imported, module, on_error="ignore")
+        workers = [worker for worker, held in holding.items() if held]
+        if workers:
+            # Not client.restart: the scheduler then clears its tasks too, and fails (an assertion)
+            # where one that was let go of is still on its way out.
+            client.restart_workers(workers, timeout=_RESTART_SECONDS, raise_for_error=False)
+
+
+def _imported(module: str) -> bool:
+    return module in sys.modules
 
 
 def peak_memory(since: bool = False) -> dict[str, int]:
@@ -254,10 +263,10 @@ class Spent:
         found = peak_memory()
         self.peaks[stage] = {name: max(found[name], self._before.get(name, 0)) for name in found}
 
-    def restart_workers(self) -> None:
+    def restart_workers(self, module: str) -> None:
         """`restart_workers` inside of a stage, whose peak is that of the workers before too."""
         self._before = peak_memory()
-        restart_workers()
+        restart_workers(module)
 
     def peak(self) -> dict[str, int]:
         """The largest of all stages, of the client and of a worker."""

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from srch_dist import execution
 from srch_dist.algorithm import verify_checkpoint
 from srch_dist.config import TrainConfig
 from srch_dist.errors import InputError
-from srch_dist.graph import GraphReport, ModalityReport, set_graph, verify_graph
+from srch_dist.graph import (
+    GraphReport,
+    ModalityReport,
+    Restart,
+    let_go,
+    set_graph,
+    verify_graph,
+)
 from srch_dist.planning import Plan
 from srch_dist.preparation import Statistics, prepare_features, verify_features
 from srch_dist.progress import Progress
@@ -88,13 +95,16 @@ def resume_graph(
     plan: Plan,
     config: TrainConfig,
     progress: Progress,
-    restart: Callable[[], None] | None,
+    restart: Restart | None,
 ) -> GraphReport:
     """The report of the graph, which is set where that is not done; see `set_graph`."""
     stages = run.stages(config)
     if (record := stages.find("graph")) is None:
         graph = set_graph(run, modalities, plan, config, progress, restart)
         record = stages.commit("graph", dataclasses.asdict(graph), {})
+    else:
+        # Workers of a cluster that is there for longer may have searched in an earlier try.
+        let_go(restart)
     # Up to two numbers an edge.
     stages.forget_units("connected")
     reports = {g: ModalityReport(**record.values["modalities"][g]) for g in modalities}

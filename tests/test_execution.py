@@ -1,5 +1,6 @@
 """Reading ahead of the work, and what is known of processes."""
 
+import importlib
 import os
 import sys
 import threading
@@ -109,12 +110,15 @@ def test_peaks_are_those_of_a_stage():
     assert set(spent.seconds) == {"large", "small"}
 
 
-def test_workers_start_anew_where_nobody_else_uses_them():
+def test_workers_that_have_imported_a_module_start_anew_where_nobody_else_uses_them():
     with connect(workers=1) as cluster:
         client = distributed.default_client()
         before = client.run(os.getpid)
         assert cluster.restarts
-        execution.restart_workers()
+        execution.restart_workers("colorsys")
+        assert client.run(os.getpid) == before
+        client.run(importlib.import_module, "colorsys")
+        execution.restart_workers("colorsys")
         after = client.run(os.getpid)
         assert len(after) == 1
         assert set(before.values()).isdisjoint(after.values())
@@ -130,7 +134,7 @@ def test_peaks_of_a_stage_are_those_of_the_workers_before_a_restart_too():
         client = distributed.default_client()
         with spent.of("restarted"):
             client.submit(_fill, 30 << 20).result()
-            spent.restart_workers()
+            spent.restart_workers("numpy")
         with spent.of("after"):
             client.run(os.getpid)
     before, after = (spent.peaks[name]["worker"] for name in ("restarted", "after"))

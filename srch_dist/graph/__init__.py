@@ -1,5 +1,12 @@
 """Set: the kNN graph of each modality, from normalised features to weighted edges in Zarr."""
 
-from srch_dist.graph.build import GraphReport, ModalityReport, set_graph, verify_graph
+from srch_dist.graph.build import (
+    GraphReport,
+    ModalityReport,
+    Restart,
+    let_go,
+    set_graph,
+    verify_graph,
+)
 
-__all__ = ["GraphReport", "ModalityReport", "set_graph", "verify_graph"]
+__all__ = ["GraphReport", "ModalityReport", "Restart", "let_go", "set_graph", "verify_graph"]

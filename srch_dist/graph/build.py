@@ -16,13 +16,15 @@ from srch_dist.graph import descent, exact
 from srch_dist.graph.partitioned import Searched, search_partitioned
 from srch_dist.graph.recall import recall_task, sample_task
 from srch_dist.kernels import edges as kernels
-from srch_dist.planning import Plan, compiled_bytes
+from srch_dist.planning import Plan
 from srch_dist.progress import Progress, Stage
 from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 from srch_dist.storage.stages import Stages
 from srch_dist.units import Work, run_units, unit_tasks
 
+# Starts the workers anew that have imported the module that it is called with.
+Restart = Callable[[str], None]
 # Largest degree that is told apart, in units of k.
 _DEGREES_SHOWN = 8
 # What is written of the edges of a partition before their weights are known.
@@ -95,18 +97,23 @@ def set_graph(
     plan: Plan,
     config: TrainConfig,
     progress: Progress,
-    restart: Callable[[], None] | None = None,
+    restart: Restart | None = None,
 ) -> GraphReport:
-    """Build the weighted graph in ``run`` from its normalised features.
-
-    ``restart`` starts the workers anew, where that may be done once they have searched.
-    """
+    """Build the weighted graph in ``run`` from its normalised features; see `let_go`."""
     searched = _search(run, modalities, plan, config, progress)
-    if restart is not None and compiled_bytes(plan.methods, False):
-        restart()
+    let_go(restart)
     with progress.stage("edges", 2 * len(plan.runs)) as stage:
         counts = _write_edges(run, modalities, plan, config, stage)
     return _report(modalities, plan, config.graph.k, searched, counts)
+
+
+def let_go(restart: Restart | None) -> None:
+    """Have workers started anew that hold what compiling NN-descent took.
+
+    ``restart`` does so to those that have imported a module, where that may be done.
+    """
+    if restart is not None:
+        restart(descent.COMPILED)
 
 
 def _search(

@@ -25,6 +25,8 @@ from srch_dist.storage.run import RunDirectory
 
 Features = NDArray[np.floating]
 
+# A process that has imported this keeps what a search compiled, and the compiler.
+COMPILED = "pynndescent"
 # Neighbours beyond k that one index of all rows keeps: they raise recall@k (on icons151k, where
 # most titles have duplicates, from .954 at 5 to .968 at 10), and leave a choice among ties, which
 # float64 distances and row numbers then settle.

@@ -1,3 +1,4 @@
+import importlib
 import os
 import shutil
 from unittest.mock import Mock
@@ -12,8 +13,9 @@ from scipy.sparse.csgraph import connected_components
 
 from srch_dist import execution
 from srch_dist.cluster import connect
-from srch_dist.graph import build
+from srch_dist.graph import build, descent
 from srch_dist.progress import silent
+from srch_dist.resuming import resume_graph
 
 K = 5
 TWO, THREE = (12, 9), (10, 7, 14)
@@ -148,7 +150,7 @@ def test_workers_start_anew_before_edges_are_written_where_neighbours_were_compi
     prepared = prepare(reference.paired_features(1, 90, TWO), **options())
     run, plan, config = prepared.directory, prepared.plan, prepared.config
     shutil.rmtree(run.stages(config).folder)
-    monkeypatch.setattr(build, "compiled_bytes", Mock(return_value=1))
+    monkeypatch.setattr(descent, "COMPILED", "colorsys")
     write = build._write_edges
     seen = []
 
@@ -160,7 +162,24 @@ def test_workers_start_anew_before_edges_are_written_where_neighbours_were_compi
     with connect(workers=1):
         client = distributed.default_client()
         before = client.run(os.getpid)
+        client.run(importlib.import_module, "colorsys")
         again = execution.restart_workers
         report = build.set_graph(run, prepared.modalities, plan, config, silent(), again)
+        # Those are new, and hold nothing that was compiled.
+        build.set_graph(run, prepared.modalities, plan, config, silent(), again)
+        assert client.run(os.getpid) == seen[0] == seen[1]
     assert set(before.values()).isdisjoint(seen[0].values())
     assert report == prepared.report
+
+
+def test_workers_of_a_resumed_run_start_anew_where_they_searched_in_an_earlier_try(
+    prepare, monkeypatch
+):
+    prepared = prepare(reference.paired_features(1, 90, TWO), **options())
+    run, plan, config = prepared.directory, prepared.plan, prepared.config
+    monkeypatch.setattr(descent, "COMPILED", "colorsys")
+    resume_graph(run, prepared.modalities, plan, config, silent(), None)
+    restart = Mock()
+    found = resume_graph(run, prepared.modalities, plan, config, silent(), restart)
+    restart.assert_called_once_with("colorsys")
+    assert found == prepared.report
