@@ -30,8 +30,11 @@ def disk_bytes(sizes: Sizes) -> dict[str, int]:
         "sums and model": _model_bytes(sizes),
     }
     if sizes.spilled:
-        # What a block has of each edge, its value in the system, and lengths twice in float64.
-        loop["graph in the loop"] = edges * (4 + 8 + 1 + 1 + 8 + 2 * 8)
+        # What a block has of each edge, its value in the system, lengths of two iterations, and
+        # their sums over some columns, which are written anew where others are added.
+        sums, times = sizes.length_sums
+        lengths = 2 * 4 + 8 * sums * min(times, 2)
+        loop["graph in the loop"] = edges * (4 + 8 + 1 + 1 + 8 + lengths)
     if sizes.config.method.directions:
         loop["codes in training order"] = n * bits // 8
     later = {

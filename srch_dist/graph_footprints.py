@@ -180,9 +180,9 @@ def system_file_bytes(sizes: Sizes) -> int:
 
 def shared_bytes(sizes: Sizes) -> int:
     """What the blocks' shared aggregates take in the Z-step where there are several blocks."""
-    if sizes.resident == sizes.rows:
+    if sizes.blocks == 1:
         return 0
-    cuts = min(sizes.rows, ZONE_ROWS * (-(-sizes.rows // sizes.resident) - 1))
+    cuts = min(sizes.rows, ZONE_ROWS * (sizes.blocks - 1))
     joined = sizes.rows if ZONE_ROWS < sizes.rows <= TOGETHER_ROWS else 0
     slots = _CUT_ROWS * cuts + _SHARED_ROWS * joined
     own = min(slots, 2 * sizes.resident)
@@ -197,12 +197,13 @@ def length_bytes(sizes: Sizes) -> int:
     grouped = columns < sizes.config.loop_bits
     task = Tally()
     task.hold(kept_bytes(sizes))
-    if not sizes.spilled:
-        task.hold((8 if grouped else 0) * 2 * edges)  # lengths of the columns so far
+    if grouped and not sizes.spilled:
+        # Of the columns so far, and with the next; in the end those of all workers are added.
+        task.hold(8 * max(2, sizes.length_sums[0]) * edges)
     z = sizes.resident * columns * 4
     if sizes.columns < sizes.config.loop_bits or sizes.spilled:
         task.hold(z)  # read for this step
-    if sizes.resident < sizes.rows:
+    if sizes.blocks > 1:
         task.hold(3 * z)  # that of the halo, and with it
     values = min(REFINE_VALUES, edges * columns)
     ends = min(DISTANCE_EDGES, edges) * 4 * 8  # both ends, lengths, and those so far
@@ -228,5 +229,7 @@ def _block_bytes(sizes: Sizes) -> int:
     The rows of the halo, and those that other blocks ask for, are taken to be as many as its own.
     """
     edges = 0 if sizes.spilled else int(sizes.resident * sizes.edges_a_row)
-    outside = 2 * 8 * min(sizes.resident, sizes.rows - sizes.resident)
+    own = -(-sizes.blocks // sizes.workers)
+    rows = sizes.resident // own
+    outside = 2 * 8 * own * min(rows, sizes.rows - rows)
     return edges * (4 + 8 + 1 + 1) + sizes.resident * 4 + outside

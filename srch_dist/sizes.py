@@ -59,6 +59,17 @@ class Sizes:
         return -(-self.rows // self.partition)
 
     @property
+    def length_sums(self) -> tuple[int, int]:
+        """Sums of edge lengths over some columns that there are at once, and how often they grow.
+
+        Of one block the workers have one each; of several there is one of each block.
+        """
+        columns = self.length_columns or self.columns
+        groups = len(range(0, self.config.loop_bits, max(1, columns)))
+        sums = min(groups, self.workers) if self.blocks == 1 else 1
+        return sums, -(-groups // sums)
+
+    @property
     def edges_a_row(self) -> float:
         """Ends of edges a row, on average: before they are counted the most there can be.
 
