@@ -110,7 +110,7 @@ def cut_solve(
     most = [(counts[-1], width) for width in _widths(bits)]
     # From files only where every worker has columns of its own, or one is enough.
     busy = 1 if sizes.rows < _SHARED_ROWS else workers
-    filed = [one for one in alone if len(range(0, bits, one[1])) >= busy]
+    filed = [one for one in alone if len(range(0, bits, config.columns or one[1])) >= busy]
     near = [found for found in (of(*one, True) for one in filed) if at_hand(found[1])]
     if config.spill == "on":
         tries = near

@@ -89,8 +89,13 @@ def store(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("workers", "solve"),
-    [(1, {"blocks": 1}), (2, {"blocks": 2}), (2, {"blocks": 1, "columns": 6})],
-    ids=["alone", "blocks", "columns"],
+    [
+        (1, {"blocks": 1}),
+        (2, {"blocks": 2}),
+        (2, {"blocks": 1, "columns": 6}),
+        (3, {"blocks": 1, "columns": 6, "spill": "on"}),
+    ],
+    ids=["alone", "blocks", "columns", "files"],
 )
 @pytest.mark.parametrize("method", [PLAIN, FULL], ids=["plain", "balanced"])
 def test_worker_processes_give_the_codes_of_one_process(

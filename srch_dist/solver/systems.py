@@ -59,7 +59,8 @@ def make_systems(
             continue
         low, high = graph.plan.block_span(b)
         parts = []
-        for number, rows in enumerate(starmap(slice, pairwise(cut(high - low, graph.shares)))):
+        shares = cut(high - low, min(graph.shares, high - low))
+        for number, rows in enumerate(starmap(slice, pairwise(shares))):
             place = folder / f"{b:06d}-{number:06d}"
             with graph.place(number):
                 part = execution.task(_write_part, block, rows, known, alpha, rule, place)

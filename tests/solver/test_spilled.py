@@ -7,7 +7,7 @@ import pytest
 import reference
 from conftest import read_array, read_codes
 
-from srch_dist import execution
+from srch_dist import execution, rebasing
 from srch_dist.kernels import laplacian, neighbours
 from srch_dist.kernels.laplacian import SystemRule, system_block
 from srch_dist.solver.systems import make_system
@@ -44,6 +44,7 @@ def pair(request, prepare):
 def _short_tiles(monkeypatch):
     monkeypatch.setattr(laplacian, "TILE_ROWS", 7)
     monkeypatch.setattr(laplacian, "DISTANCE_EDGES", 17)
+    monkeypatch.setattr(rebasing, "TERM_EDGES", 19)
     monkeypatch.setattr(neighbours, "REFINE_VALUES", 100)
 
 

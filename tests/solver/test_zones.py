@@ -83,8 +83,10 @@ def test_zones_of_more_rows_than_are_matched_together(run_of, monkeypatch):
 @pytest.mark.usefixtures("_short_zones")
 def test_codes_and_iterations_do_not_depend_on_the_blocks(run_of):
     ends = []
-    for blocks, spill in zip(BLOCKS, ("auto", "auto", "on", "on"), strict=True):
-        run = run_of(blocks, spill=spill)
+    shared = {"spill": "on", "columns": 8, "workers": 3}
+    cases = [(1, {}), (2, {}), (3, {"spill": "on"}), (5, {"spill": "on"}), (1, shared)]
+    for blocks, options in cases:
+        run = run_of(blocks, **options)
         last = run.learn().iteration
         counts = [record["cg_iterations"] for record in run.directory.history()]
         ends.append((run.codes(last), counts, read_array(run.directory.checkpoint(last, "z"))))
