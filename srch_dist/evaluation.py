@@ -45,6 +45,29 @@ class Split:
 
 
 @dataclass(frozen=True)
+class _Marked:
+    """Ascending numbers, a bit each between the first and the last.
+
+    Task graphs hold those of the whole database, eight bytes each as they are.
+    """
+
+    first: int
+    bits: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, numbers: Rows) -> _Marked:
+        """Those of an array (m,), m > 0."""
+        marks = np.zeros(numbers[-1] - numbers[0] + 1, dtype=np.bool_)
+        marks[numbers - numbers[0]] = True
+        return cls(int(numbers[0]), np.packbits(marks))
+
+    @property
+    def numbers(self) -> Rows:
+        """As an array again."""
+        return self.first + np.flatnonzero(np.unpackbits(self.bits))
+
+
+@dataclass(frozen=True)
 class _Coded:
     """Codes and labels of some rows; ``codes`` by modality, and the learned ones."""
 
@@ -116,10 +139,12 @@ def _evaluate(
     labels = "labels" if "labels" in store.side else None
     (shared,) = execution.keep([execution.task(load_model, file)])
     step = encoding_rows(store)
-    parts = {
-        "database": _coded(store, shared, split.database, step, labels),
-        "queries": _coded(store, shared, split.queries, _QUERY_ROWS, labels),
+    # Queries may lie far apart, and are few.
+    rows: dict[str, Sequence[Rows | _Marked]] = {
+        "database": [_Marked.of(part) for part in _runs(split.database, step)],
+        "queries": _runs(split.queries, _QUERY_ROWS),
     }
+    parts = {name: _coded(store, shared, some, labels) for name, some in rows.items()}
     learned = _learned(learned_from, store, step, labels) if learned_from and labels else []
     names = list(loaded.means)
     with progress.stage("evaluate", len(parts["queries"])) as stage:
@@ -179,11 +204,10 @@ def _runs(rows: Rows, step: int) -> list[Rows]:
 
 
 def _coded(
-    store: FeatureStore, model: Delayed, rows: Rows, step: int, labels: str | None
+    store: FeatureStore, model: Delayed, runs: Sequence[Rows | _Marked], labels: str | None
 ) -> list[Delayed]:
-    """Codes (every modality) and labels of ``rows``, a run of them a task."""
-    parts = [execution.task(_code_rows, store, model, part, labels) for part in _runs(rows, step)]
-    return execution.keep(parts)
+    """Codes (every modality) and labels of ``runs`` of rows, one a task."""
+    return execution.keep([execution.task(_code_rows, store, model, run, labels) for run in runs])
 
 
 def _learned(run: RunResults, store: FeatureStore, step: int, labels: str | None) -> list[Delayed]:
@@ -196,22 +220,26 @@ def _learned(run: RunResults, store: FeatureStore, step: int, labels: str | None
     else:
         keep = np.arange(len(rows))
     return [
-        execution.task(_read_learned, run, store, rows[part], part, labels)
+        execution.task(_read_learned, run, store, _Marked.of(rows[part]), _Marked.of(part), labels)
         for part in _runs(keep, step)
     ]
 
 
-def _code_rows(store: FeatureStore, model: Model, rows: Rows, labels: str | None) -> _Coded:
+def _code_rows(
+    store: FeatureStore, model: Model, chosen: Rows | _Marked, labels: str | None
+) -> _Coded:
+    rows = chosen.numbers if isinstance(chosen, _Marked) else chosen
     codes = {g: encode_rows(model, g, store.read_selected(g, rows)) for g in model.means}
     return _Coded(codes, store.read_selected(labels, rows) if labels else None)
 
 
 def _read_learned(
-    run: RunResults, store: FeatureStore, rows: Rows, positions: Rows, labels: str
+    run: RunResults, store: FeatureStore, rows: _Marked, positions: _Marked, labels: str
 ) -> _Coded:
-    first, last = int(positions[0]), int(positions[-1])
-    codes = arrays.read_rows(run.codes, first, last + 1)[positions - first]
-    return _Coded({_LEARNED: codes}, store.read_selected(labels, rows))
+    places = positions.numbers
+    first, last = int(places[0]), int(places[-1])
+    codes = arrays.read_rows(run.codes, first, last + 1)[places - first]
+    return _Coded({_LEARNED: codes}, store.read_selected(labels, rows.numbers))
 
 
 def _count(

@@ -184,6 +184,14 @@ def test_blocks_of_queries_and_database_do_not_change_the_result(labelled, monke
     assert max(max(size) for size in sizes) <= 7
 
 
+@pytest.mark.parametrize("step", [1, 3, 70])
+def test_rows_that_are_marked_come_back_and_take_a_bit_each(step):
+    rows = np.arange(12, 100_000, step)
+    marked = evaluation._Marked.of(rows)
+    np.testing.assert_array_equal(marked.numbers, rows)
+    assert marked.bits.nbytes <= (rows[-1] - rows[0]) // 8 + 1
+
+
 @pytest.mark.parametrize(
     "labels",
     [np.arange(ROWS) % 4, np.array(["owl", "🦉", "", "fox"])[np.arange(ROWS) % 4]],
