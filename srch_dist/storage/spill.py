@@ -69,7 +69,9 @@ def _described(beginning: bytes) -> _Described:
     """
     file = io.BytesIO(beginning)
     np.lib.format.read_magic(file)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+    if by_columns:
+        raise ValueError("its rows are not in one piece each")
     return _Described(shape, dtype, file.tell())
 
 
