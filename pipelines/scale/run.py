@@ -99,12 +99,13 @@ def _stores(options: Options, default: tuple[int, ...]) -> list[tuple[str, Path]
 
 def _values(*given: dict[str, Any]) -> dict[str, Any]:
     """Options of the runs: the loop as the reference has it, changed by what is given in turn."""
-    values: dict[str, Any] = {"bits": 64}
     method = {"weights": "equal", "rotate": False, "directions": 0, "encoder": "ridge"}
+    values: dict[str, Any] = {"bits": 64, "method": method}
     for some in given:
-        values.update(some)
-        method.update(some.get("method", {}))
-    return {**values, "method": method}
+        for name, value in some.items():
+            nested = isinstance(value, dict)
+            values[name] = {**values.get(name, {}), **value} if nested else value
+    return values
 
 
 def _engine(
