@@ -115,10 +115,10 @@ def test_workers_that_have_imported_a_module_start_anew_where_nobody_else_uses_t
         client = distributed.default_client()
         before = client.run(os.getpid)
         assert cluster.restarts
-        execution.restart_workers("colorsys")
+        execution.restart_workers("tabnanny")
         assert client.run(os.getpid) == before
-        client.run(importlib.import_module, "colorsys")
-        execution.restart_workers("colorsys")
+        client.run(importlib.import_module, "tabnanny")
+        execution.restart_workers("tabnanny")
         after = client.run(os.getpid)
         assert len(after) == 1
         assert set(before.values()).isdisjoint(after.values())

@@ -150,7 +150,7 @@ def test_workers_start_anew_before_edges_are_written_where_neighbours_were_compi
     prepared = prepare(reference.paired_features(1, 90, TWO), **options())
     run, plan, config = prepared.directory, prepared.plan, prepared.config
     shutil.rmtree(run.stages(config).folder)
-    monkeypatch.setattr(descent, "COMPILED", "colorsys")
+    monkeypatch.setattr(descent, "COMPILED", "tabnanny")
     write = build._write_edges
     seen = []
 
@@ -162,7 +162,7 @@ def test_workers_start_anew_before_edges_are_written_where_neighbours_were_compi
     with connect(workers=1):
         client = distributed.default_client()
         before = client.run(os.getpid)
-        client.run(importlib.import_module, "colorsys")
+        client.run(importlib.import_module, "tabnanny")
         again = execution.restart_workers
         report = build.set_graph(run, prepared.modalities, plan, config, silent(), again)
         # Those are new, and hold nothing that was compiled.
@@ -177,9 +177,9 @@ def test_workers_of_a_resumed_run_start_anew_where_they_searched_in_an_earlier_t
 ):
     prepared = prepare(reference.paired_features(1, 90, TWO), **options())
     run, plan, config = prepared.directory, prepared.plan, prepared.config
-    monkeypatch.setattr(descent, "COMPILED", "colorsys")
+    monkeypatch.setattr(descent, "COMPILED", "tabnanny")
     resume_graph(run, prepared.modalities, plan, config, silent(), None)
     restart = Mock()
     found = resume_graph(run, prepared.modalities, plan, config, silent(), restart)
-    restart.assert_called_once_with("colorsys")
+    restart.assert_called_once_with("tabnanny")
     assert found == prepared.report
