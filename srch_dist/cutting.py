@@ -119,17 +119,17 @@ def cut_solve(
         tries += [*near, *(of(*one, False) for one in (*widest, *most))]
     tries += [of(*one, True) for one in (*filed, *most)]
     cuts, chosen = next((found for found in tries if fits(found)), tries[-1])
-    return cuts, _with_lengths(chosen, workers if chosen.blocks == 1 else 1, usable)
+    return cuts, _with_lengths(chosen, usable)
 
 
-def _with_lengths(sizes: Sizes, at_once: int, usable: int) -> Sizes:
+def _with_lengths(sizes: Sizes, usable: int) -> Sizes:
     """``sizes`` with the columns that edge lengths are worked out of at a time.
 
-    Groups of a solve, as many as fit up to the share of one of the workers ``at_once``: the fewer
-    times, the less often are the lengths so far read and written.
+    Groups of a solve, as many as fit up to the share of one of those at once: the fewer times, the
+    less often are the lengths so far read and written.
     """
     bits = sizes.config.loop_bits
-    count = -(-len(range(0, bits, sizes.columns)) // at_once)
+    count = -(-len(range(0, bits, sizes.columns)) // sizes.groups_at_once)
     widths = [sizes.columns * -(-count // times) for times in range(1, count + 1)]
     tries = [replace(sizes, length_columns=min(bits, width)) for width in widths]
     return next((found for found in tries if length_bytes(found) <= usable), tries[-1])

@@ -59,6 +59,11 @@ class Sizes:
         return -(-self.rows // self.partition)
 
     @property
+    def groups_at_once(self) -> int:
+        """Groups of columns that are worked on at the same time; see `Plan.groups_at_once`."""
+        return self.workers if self.blocks == 1 else 1
+
+    @property
     def length_sums(self) -> tuple[int, int]:
         """Sums of edge lengths over some columns that there are at once, and how often they grow.
 
@@ -66,7 +71,7 @@ class Sizes:
         """
         columns = self.length_columns or self.columns
         groups = len(range(0, self.config.loop_bits, max(1, columns)))
-        sums = min(groups, self.workers) if self.blocks == 1 else 1
+        sums = min(groups, self.groups_at_once)
         return sums, -(-groups // sums)
 
     @property
