@@ -107,8 +107,9 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def _of_run(run: RunDirectory) -> dict[str, Any]:
-    """Seconds by stage and of each step, CG iterations, recall and disk of a finished run."""
+    """Seconds by stage and of each step, CG iterations, the graphs and disk of a finished run."""
     summary, history = run.summary(), run.history()
+    graphs = summary["graph"]["modalities"]
     seconds = {name: value for name, value in summary["seconds"].items() if name != "training"}
     for step in _STEPS:
         seconds[step] = sum(record["seconds"][step] for record in history)
@@ -122,7 +123,8 @@ def _of_run(run: RunDirectory) -> dict[str, Any]:
         },
         "cg_iterations": [record["cg_iterations"] for record in history],
         "cg_iteration_seconds": [record["cg_iteration_seconds"] for record in history],
-        "recall": {g: found["recall"] for g, found in summary["graph"]["modalities"].items()},
+        "recall": {g: found["recall"] for g, found in graphs.items()},
+        "overlap": {g: found["overlap"] for g, found in graphs.items()},
         "disk_bytes": sum(f.stat().st_size for f in run.path.rglob("*") if f.is_file()),
     }
 

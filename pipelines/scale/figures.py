@@ -59,7 +59,10 @@ def _row(what: str, record: Record, measured: float, target: str) -> dict[str, A
 
 def _knn(record: Record) -> list[dict[str, Any]]:
     engine, reference = record["engine"], record["reference"]
-    rows = [_row("least recall@10", record, min(engine["recall"].values()), "≥ 0.95")]
+    rows = [
+        _row("least recall@10", record, min(engine["recall"].values()), "≥ 0.95"),
+        _row("clusters a row is searched in, most", record, max(engine["overlap"].values()), ""),
+    ]
     if reference:
         ratio = engine["seconds"]["graph"] / reference["seconds"]["neighbours"]
         least = min(reference["recall"].values())
