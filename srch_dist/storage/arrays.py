@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from zarr.codecs import Crc32cCodec
 from srch_dist.errors import StorageError
 from srch_dist.storage import text_codec  # noqa: F401  (text is read through it)
 from srch_dist.storage.locations import Location, S3Path, locate, writing
+from srch_dist.storage.plain_chunks import read_plain
 from srch_dist.storage.s3 import is_answer, reason
 from srch_dist.storage.zarr_stores import zarr_store
 
@@ -124,6 +126,12 @@ def read_rows(
     return read_opened(path, open_array(path, whole=True), start, stop, columns)
 
 
+def reader(path: str | Location) -> Callable[[int, int], Array]:
+    """`read_rows` for many runs of rows of an array, which is opened once."""
+    place = locate(path)
+    return partial(read_opened, place, open_array(place, whole=True))
+
+
 def read_opened(
     path: Location,
     array: zarr.Array[Any],
@@ -136,6 +144,10 @@ def read_opened(
     for place in _places(array, path, start, stop, columns):
         _check_chunk(array, path, place)
     try:
+        if isinstance(path, Path) and columns == _ALL:
+            found = read_plain(path, array, start, stop)
+            if found is not None:
+                return found
         rows = slice(start, stop)
         return np.asarray(array[rows if columns == _ALL else (rows, columns)])
     except Exception as error:  # zarr raises many kinds here, none of them for users
