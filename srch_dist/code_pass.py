@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from srch_dist import execution
 from srch_dist.kernels.anchors import TILE
-from srch_dist.kernels.bits import pack_codes, unpack_codes
 from srch_dist.kernels.codes import CodeRule, CodeSums, update_codes
 from srch_dist.planning import Plan
 from srch_dist.preparation import create_codes
@@ -94,9 +93,12 @@ def _update_stored(
     iteration: int,
 ) -> tuple[CodeSums, list[int]]:
     """The B-step on consecutive partitions; each is read while the one before is worked on."""
+    features = {g: arrays.reader(run.features(g)) for g in modalities}
+    z = arrays.reader(run.checkpoint(iteration, "z"))
+    before = arrays.reader(run.checkpoint(iteration - 1, "codes"))
 
     def read(span: tuple[int, int]) -> tuple[dict[str, Array], Array, Array]:
-        return _read_features(run, modalities, span), *_read_codes(run, span, iteration)
+        return {g: rows(*span) for g, rows in features.items()}, z(*span), before(*span)
 
     found = [
         _update_partition(run, span, rule, iteration, *inputs)
@@ -116,15 +118,10 @@ def _update_kept(
     iteration: int,
 ) -> tuple[CodeSums, list[int]]:
     """The B-step on one partition whose features are in memory."""
-    z, before = _read_codes(run, span, iteration)
+    z = arrays.read_rows(run.checkpoint(iteration, "z"), *span)
+    before = arrays.read_rows(run.checkpoint(iteration - 1, "codes"), *span)
     sums, checksum = _update_partition(run, span, rule, iteration, features, z, before)
     return sums, [checksum]
-
-
-def _read_codes(run: RunDirectory, span: tuple[int, int], iteration: int) -> tuple[Array, Array]:
-    """Z (rows, l) of an iteration and the packed codes (rows, l / 8) before it."""
-    z = arrays.read_rows(run.checkpoint(iteration, "z"), *span)
-    return z, arrays.read_rows(run.checkpoint(iteration - 1, "codes"), *span)
 
 
 def _update_partition(
@@ -136,6 +133,5 @@ def _update_partition(
     z: Array,
     before: Array,
 ) -> tuple[CodeSums, int]:
-    codes, sums = update_codes(rule, features, z, unpack_codes(before))
-    path = run.checkpoint(iteration, "codes")
-    return sums, arrays.write_rows(path, span[0], pack_codes(codes))
+    codes, sums = update_codes(rule, features, z, before)
+    return sums, arrays.write_rows(run.checkpoint(iteration, "codes"), span[0], codes)

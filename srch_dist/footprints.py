@@ -68,18 +68,17 @@ def code_bytes(sizes: Sizes) -> int:
     """
     p, bits, dtype = sizes.partition, sizes.config.loop_bits, sizes.itemsize
     widest = max(sizes.dims.values())
-    inputs = p * (sizes.total * dtype + bits * 4 + bits // 8)  # X, Z, codes before
+    inputs = p * (sizes.total * dtype + bits * 4 + bits // 8)  # X, Z, codes before: whole chunks
     task = Tally()
     task.hold(inputs)
     if not sizes.cached:
         task.hold(inputs)  # of the next partition
-        task.hold(2 * p * widest * dtype)  # a chunk as bytes, and checked, while it is read
     task.hold(8 * (sizes.total * bits + bits**2))  # sums
     task.hold(sizes.total * bits * dtype)  # projections
-    task.hold(2 * p * bits)  # codes, new and before, as bytes
+    task.hold(2 * p * bits // 8)  # codes, and the bits that changed
     # A tile: scores, codes and differences in float64, products of both kinds.
     task.pass_by(TILE_ROWS * bits * 8 * 6 + 8 * widest * bits * 2)
-    task.pass_by(3 * p * bits // 8)  # packed codes, encoded and as the chunk's bytes
+    task.pass_by(3 * p * bits // 8)  # codes, encoded and as the chunk's bytes
     adding = 9 * 8 * (sizes.total * bits + bits**2)
     return max(task.peak, adding)
 

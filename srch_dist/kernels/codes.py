@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.kernels.bits import Codes, Packed, sign_codes, unpack_codes
+from srch_dist.kernels.bits import Packed, pack_codes, sign_codes, unpack_codes
 from srch_dist.kernels.features import TILE_ROWS
 from srch_dist.kernels.sizes import Sized
 
@@ -78,9 +78,9 @@ def code_scores(rule: CodeRule, features: Mapping[str, Array], z: Array) -> Arra
 
 
 def update_codes(
-    rule: CodeRule, features: Mapping[str, Array], z: Array, before: Codes
-) -> tuple[Codes, CodeSums]:
-    """New codes (n, l) of one partition, and its sums.
+    rule: CodeRule, features: Mapping[str, Array], z: Array, before: Packed
+) -> tuple[Packed, CodeSums]:
+    """New codes (n, l / 8) of one partition, packed as those ``before``, and its sums.
 
     A tile of rows goes through everything while it is in the processor's cache, and its sums are
     added to float64 ones.
@@ -88,22 +88,23 @@ def update_codes(
     dtype = next(iter(features.values())).dtype
     rule = replace(rule, projections={g: w.astype(dtype) for g, w in rule.projections.items()})
     bits = z.shape[1]
-    codes = np.empty(z.shape, dtype=np.int8)
+    packed = np.empty_like(before)
     cross = {g: np.zeros((block.shape[1], bits)) for g, block in features.items()}
     gram, bit_sums, error = np.zeros((bits, bits)), np.zeros(bits), 0.0
     for start in range(0, len(z), TILE_ROWS):
         tile = slice(start, start + TILE_ROWS)
         rows = {g: block[tile] for g, block in features.items()}
-        codes[tile] = sign_codes(code_scores(rule, rows, z[tile]))
-        signs = codes[tile].astype(dtype)
+        codes = sign_codes(code_scores(rule, rows, z[tile]))
+        packed[tile] = pack_codes(codes)
+        signs = codes.astype(dtype)
         for g, block in rows.items():
             cross[g] += block.T @ signs
         gram += signs.T @ signs
         bit_sums += signs.sum(axis=0, dtype=np.float64)
         difference = z[tile].astype(np.float64) - signs
         error += float(np.einsum("ij,ij->", difference, difference))
-    changed = int(np.count_nonzero(codes != before))
-    return codes, CodeSums(cross, gram, bit_sums, changed, error)
+    changed = int(np.bitwise_count(packed ^ before).sum())
+    return packed, CodeSums(cross, gram, bit_sums, changed, error)
 
 
 def effective_bits(code_gram: Matrix, bit_sums: Matrix, n: int) -> float:

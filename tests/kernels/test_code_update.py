@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import reference
 
-from srch_dist.kernels.bits import pack_codes
+from srch_dist.kernels.bits import pack_codes, unpack_codes
 from srch_dist.kernels.codes import (
     CodeRule,
     bit_correlations,
@@ -26,7 +26,7 @@ def parts():
     features = reference.paired_features(0, N, (12, 5))
     projections = {g: rng.normal(size=(BITS, x.shape[1])) for g, x in features.items()}
     z = rng.normal(size=(N, BITS)).astype(np.float32)
-    before = rng.choice(np.array([-1, 1], dtype=np.int8), (N, BITS))
+    before = pack_codes(rng.choice(np.array([-1, 1], dtype=np.int8), (N, BITS)))
     return features, CodeRule(projections, rng.normal(size=BITS), 0.8), z, before
 
 
@@ -53,24 +53,25 @@ def test_float32_features_give_float32_scores_within_rounding(parts):
 def test_new_codes_are_the_signs_of_the_scores(parts):
     features, rule, z, before = parts
     codes, _ = update_codes(rule, features, z, before)
-    np.testing.assert_array_equal(codes, reference.sign(expected_scores(features, rule, z)))
+    expected = reference.sign(expected_scores(features, rule, z))
+    np.testing.assert_array_equal(unpack_codes(codes), expected)
 
 
 def test_a_score_of_zero_gives_plus_one(parts):
     features, _, z, before = parts
     rule = CodeRule({g: np.zeros((BITS, x.shape[1])) for g, x in features.items()}, np.zeros(8), 0)
-    np.testing.assert_array_equal(update_codes(rule, features, z, before)[0], 1)
+    np.testing.assert_array_equal(unpack_codes(update_codes(rule, features, z, before)[0]), 1)
 
 
 def test_sums_equal_products_over_all_rows(parts):
     features, rule, z, before = parts
     codes, sums = update_codes(rule, features, z, before)
-    b = codes.astype(np.float64)
+    b = unpack_codes(codes).astype(np.float64)
     for g, x in features.items():
         np.testing.assert_allclose(sums.cross_covariance[g], x.T @ b, rtol=1e-11, atol=1e-11)
     np.testing.assert_array_equal(sums.code_gram, b.T @ b)
     np.testing.assert_array_equal(sums.bit_sums, b.sum(axis=0))
-    assert sums.changed == np.sum(codes != before)
+    assert sums.changed == np.sum(b != unpack_codes(before))
     assert sums.embedding_error == pytest.approx(np.sum((z - b) ** 2), rel=1e-6)
 
 
