@@ -5,7 +5,7 @@ Passes after the loop read their tiles here too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dask.delayed import Delayed
@@ -20,6 +20,8 @@ from srch_dist.storage import arrays
 from srch_dist.storage.run import RunDirectory
 
 Array = NDArray[Any]
+# Of rows from a first one up to a last.
+Reader = Callable[[int, int], Array]
 
 
 def load_features(run: RunDirectory, plan: Plan, modalities: tuple[str, ...]) -> list[Delayed]:
@@ -94,8 +96,7 @@ def _update_stored(
 ) -> tuple[CodeSums, list[int]]:
     """The B-step on consecutive partitions; each is read while the one before is worked on."""
     features = {g: arrays.reader(run.features(g)) for g in modalities}
-    z = arrays.reader(run.checkpoint(iteration, "z"))
-    before = arrays.reader(run.checkpoint(iteration - 1, "codes"))
+    z, before = _code_readers(run, iteration)
 
     def read(span: tuple[int, int]) -> tuple[dict[str, Array], Array, Array]:
         return {g: rows(*span) for g, rows in features.items()}, z(*span), before(*span)
@@ -118,10 +119,15 @@ def _update_kept(
     iteration: int,
 ) -> tuple[CodeSums, list[int]]:
     """The B-step on one partition whose features are in memory."""
-    z = arrays.read_rows(run.checkpoint(iteration, "z"), *span)
-    before = arrays.read_rows(run.checkpoint(iteration - 1, "codes"), *span)
+    z, before = (rows(*span) for rows in _code_readers(run, iteration))
     sums, checksum = _update_partition(run, span, rule, iteration, features, z, before)
     return sums, [checksum]
+
+
+def _code_readers(run: RunDirectory, iteration: int) -> tuple[Reader, Reader]:
+    """Those of Z (rows, l) of an iteration and of the packed codes (rows, l / 8) before it."""
+    z, before = run.checkpoint(iteration, "z"), run.checkpoint(iteration - 1, "codes")
+    return arrays.reader(z), arrays.reader(before)
 
 
 def _update_partition(
