@@ -111,15 +111,16 @@ def test_clusters_of_very_unequal_size(prepare):
         assert measured_recall(run, g) >= 0.95
 
 
-def test_rows_that_are_nearly_all_duplicates(prepare):
-    data = features()
+@pytest.mark.parametrize("others", [20, 0], ids=["nearly all", "all"])
+def test_rows_that_are_duplicates(prepare, others):
+    data, alike = features(), N - others
     for x in data.values():
-        x[: N - 20] = x[0]
+        x[:alike] = x[0]
     run = prepare(data, partition_rows=150, features={"max_zero_share": 1.0}, **options())
     for g in run.modalities:
         _, distances = found(run, g)
-        assert (distances[: N - 20] == 0).all()
-        assert run.report.modalities[g].duplicates >= N - 20
+        assert (distances[:alike] == 0).all()
+        assert run.report.modalities[g].duplicates >= alike
         assert run.report.modalities[g].recall >= 0.95
 
 
