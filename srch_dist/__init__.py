@@ -10,21 +10,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from srch_dist.config import TrainConfig, build_config, load_config
-    from srch_dist.encoding import encode_store
+    from srch_dist.config.loading import TrainConfig, build_config, load_config
+    from srch_dist.encode.batch import encode_store
+    from srch_dist.encode.model import Model, load_model
+    from srch_dist.encode.scoring import QueryEncoder, encode_rows
     from srch_dist.errors import SrchError
-    from srch_dist.estimator import CrossModalHasher
-    from srch_dist.evaluation import evaluate_model
-    from srch_dist.exporting import export_codes
-    from srch_dist.hamming import search_codes
-    from srch_dist.ingest import ingest_source
-    from srch_dist.reporting import write_page
-    from srch_dist.scoring import QueryEncoder, encode_rows
-    from srch_dist.storage.codes import CodeStore, open_codes
-    from srch_dist.storage.features import FeatureStore, open_store
-    from srch_dist.storage.model import Model, load_model
-    from srch_dist.sweeping import sweep_options
-    from srch_dist.training import Trained, train_model
+    from srch_dist.evaluate.retrieval import evaluate_model
+    from srch_dist.export.formats import export_codes
+    from srch_dist.ingest.pipeline import ingest_source
+    from srch_dist.report import write_page
+    from srch_dist.search.hamming import search_codes
+    from srch_dist.storage.code_store import CodeStore, open_codes
+    from srch_dist.storage.feature_store import FeatureStore, open_store
+    from srch_dist.sweep.runner import sweep_options
+    from srch_dist.train.estimator import CrossModalHasher
+    from srch_dist.train.runner import Trained, train_model
 
 __all__ = [
     "CodeStore",
@@ -52,21 +52,21 @@ __all__ = [
 ]
 
 _PLACES = {
-    **dict.fromkeys(("TrainConfig", "build_config", "load_config"), "config"),
-    **dict.fromkeys(("CodeStore", "open_codes"), "storage.codes"),
-    **dict.fromkeys(("FeatureStore", "open_store"), "storage.features"),
-    **dict.fromkeys(("Model", "load_model"), "storage.model"),
-    **dict.fromkeys(("QueryEncoder", "encode_rows"), "scoring"),
-    **dict.fromkeys(("Trained", "train_model"), "training"),
-    "CrossModalHasher": "estimator",
+    **dict.fromkeys(("TrainConfig", "build_config", "load_config"), "config.loading"),
+    **dict.fromkeys(("CodeStore", "open_codes"), "storage.code_store"),
+    **dict.fromkeys(("FeatureStore", "open_store"), "storage.feature_store"),
+    **dict.fromkeys(("Model", "load_model"), "encode.model"),
+    **dict.fromkeys(("QueryEncoder", "encode_rows"), "encode.scoring"),
+    **dict.fromkeys(("Trained", "train_model"), "train.runner"),
+    "CrossModalHasher": "train.estimator",
     "SrchError": "errors",
-    "encode_store": "encoding",
-    "evaluate_model": "evaluation",
-    "export_codes": "exporting",
-    "ingest_source": "ingest",
-    "search_codes": "hamming",
-    "sweep_options": "sweeping",
-    "write_page": "reporting",
+    "encode_store": "encode.batch",
+    "evaluate_model": "evaluate.retrieval",
+    "export_codes": "export.formats",
+    "ingest_source": "ingest.pipeline",
+    "search_codes": "search.hamming",
+    "sweep_options": "sweep.runner",
+    "write_page": "report",
 }
 
 

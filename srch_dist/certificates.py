@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from srch_dist.cli import output, parse, run_command
+from srch_dist.cli.command import output, parse, run_command
 from srch_dist.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:

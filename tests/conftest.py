@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 import zarr
 
-from srch_dist.algorithm import Learned, learn_codes
-from srch_dist.config import TrainConfig, build_config
-from srch_dist.fitting import finish_codes
-from srch_dist.graph import GraphReport, set_graph
-from srch_dist.ingest import ingest_source
-from srch_dist.kernels.codes import CodeRule
-from srch_dist.learning import choose_weights, uses_sample
-from srch_dist.planning import Plan, make_plan
-from srch_dist.preparation import Statistics, prepare_features, write_sample
-from srch_dist.progress import on_console, silent
-from srch_dist.run_data import choose_rows
-from srch_dist.solver.blocks import BlockGraph, load_graph
-from srch_dist.steps import code_rule
+from srch_dist.algorithm.encoders.model_stage import finish_codes
+from srch_dist.algorithm.features.normalise import Statistics, prepare_features, write_sample
+from srch_dist.algorithm.graph import GraphReport, set_graph
+from srch_dist.algorithm.loop import Learned, learn_codes
+from srch_dist.algorithm.solver.block_graph import BlockGraph, load_graph
+from srch_dist.algorithm.w_step import code_rule
+from srch_dist.config.loading import TrainConfig, build_config
+from srch_dist.encode.model import Model
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.kernels.code_update import CodeRule
+from srch_dist.plan.planner import Plan, make_plan
+from srch_dist.runtime.progress import on_console, silent
 from srch_dist.storage import arrays
-from srch_dist.storage.features import FeatureStore
-from srch_dist.storage.model import Model
-from srch_dist.storage.run import RunDirectory, create_run
+from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.storage.run.directory import RunDirectory, create_run
+from srch_dist.train.pipeline import choose_weights, uses_sample
+from srch_dist.train.rows import choose_rows
 
 # The loop of `balanced` without what stands around it; tests of these turn them on.
 PLAIN = {"weights": "equal", "rotate": False, "directions": 0, "encoder": "ridge"}

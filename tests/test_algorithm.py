@@ -5,13 +5,13 @@ import pytest
 import reference
 from conftest import read_array
 
-from srch_dist import execution
-from srch_dist.code_pass import b_step
-from srch_dist.config import build_config
-from srch_dist.embedding import allowed_residual, z_step
+from srch_dist.algorithm.b_step import b_step
+from srch_dist.algorithm.s_step import s_step
+from srch_dist.algorithm.w_step import w_step
+from srch_dist.algorithm.z_step import allowed_residual, z_step
+from srch_dist.config.loading import build_config
 from srch_dist.errors import SrchError
-from srch_dist.rebasing import s_step
-from srch_dist.steps import w_step
+from srch_dist.runtime import tasks
 
 N = 150
 PRESETS = {"balanced": reference.BALANCED, "paper": reference.PAPER}
@@ -212,7 +212,7 @@ def test_objective_falls_over_z_s_and_b_steps_of_the_printed_preset(prepare):
 
         values = [total(z, s, b)]
         found = z_step(graph, run.directory, rebased, warm, iteration, run.config, len(x))
-        z, warm = np.concatenate(execution.run_all(found.groups[0])).astype(float), found
+        z, warm = np.concatenate(tasks.run_all(found.groups[0])).astype(float), found
         values.append(total(z, s, b))
         rebased = s_step(graph, found.groups, run.config)
         s = {

@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 from test_training import DIMS, ROWS, make_pairs, no_cluster
 
-from srch_dist import encode, evaluate, train
-from srch_dist.cluster import connect
+from srch_dist.encode import __main__ as encode
 from srch_dist.errors import ConfigError
+from srch_dist.evaluate import __main__ as evaluate
 from srch_dist.ingest import __main__ as ingest
+from srch_dist.runtime.cluster import connect
+from srch_dist.train import __main__ as train
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """Commands run here, without a cluster."""
     monkeypatch.chdir(tmp_path)
-    for name in ("training", "encode", "evaluate"):
+    for name in ("train.runner", "encode.__main__", "evaluate.__main__"):
         monkeypatch.setattr(f"srch_dist.{name}.connect", no_cluster)
     return tmp_path
 

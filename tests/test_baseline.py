@@ -6,9 +6,9 @@ import reference
 from scipy import linalg
 
 from pipelines.compare.baselines import cca, itq
-from srch_dist import baseline
-from srch_dist.baseline import fit_baseline
-from srch_dist.progress import silent
+from srch_dist.algorithm.encoders import cca_baseline
+from srch_dist.algorithm.encoders.cca_baseline import fit_baseline
+from srch_dist.runtime.progress import silent
 
 N, DIMS = 150, (12, 9)
 
@@ -57,7 +57,7 @@ def test_rotation_leaves_less_error_than_others_and_is_a_fixed_point(fit):
 def test_partitions_do_not_change_it(fit, monkeypatch, cut):
     """Neither with all rows in the sample of the rotation, nor with some."""
     for rows in (1 << 14, 60):
-        monkeypatch.setattr(baseline, "_ROWS", rows)
+        monkeypatch.setattr(cca_baseline, "_ROWS", rows)
         whole, parts = fit()[1], fit(**cut)[1]
         for g in whole.encoders:
             np.testing.assert_allclose(parts.encoders[g], whole.encoders[g], atol=1e-9)
@@ -70,7 +70,7 @@ def test_the_sample_is_as_large_as_said(fit, monkeypatch):
         seen.append(embedding.shape)
         return start
 
-    monkeypatch.setattr(baseline, "_ROWS", 60)
-    monkeypatch.setattr(baseline.canonical, "quantising_rotation", rotation)
+    monkeypatch.setattr(cca_baseline, "_ROWS", 60)
+    monkeypatch.setattr(cca_baseline.canonical, "quantising_rotation", rotation)
     fit(partition_rows=47)
     assert seen == [(2 * 60, 8)]

@@ -17,13 +17,13 @@ from dask_processes import processes
 from distributed.diagnostics.plugin import SchedulerPlugin
 from test_training import make_pairs, make_store, train_here
 
-from srch_dist.cluster import Demands, connect
-from srch_dist.config import build_config
+from srch_dist.config.loading import build_config
 from srch_dist.errors import ClusterError
-from srch_dist.readiness import check_readable, check_shared, check_workers
+from srch_dist.runtime.cluster import Demands, connect
+from srch_dist.runtime.preflight import check_readable, check_shared, check_workers
 from srch_dist.storage import arrays
-from srch_dist.storage.run import RunDirectory
-from srch_dist.training import train_model
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.train.runner import train_model
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,11 @@ import zarr
 from test_encoding import numpy_bits
 from test_training import ROWS, make_pairs
 
-from srch_dist import certificates, train
-from srch_dist.evaluation import evaluate_model
-from srch_dist.storage.run import RunResults
-from srch_dist.training import Trained
+from srch_dist import certificates
+from srch_dist.evaluate.retrieval import evaluate_model
+from srch_dist.storage.run.directory import RunResults
+from srch_dist.train import __main__ as train
+from srch_dist.train.runner import Trained
 
 LIMIT = 120  # seconds, on a loaded machine
 TRAIN = [sys.executable, "-m", "srch_dist.train", "--data", "pairs.zarr"]

@@ -5,9 +5,9 @@ import pytest
 import reference
 from conftest import read_array
 
-from srch_dist.condensing import _FRAME_STREAM
+from srch_dist.algorithm.encoders.final_codes import _FRAME_STREAM
 from srch_dist.errors import ConfigError, SrchError
-from srch_dist.kernels.bits import random_codes, unpack_codes
+from srch_dist.kernels.packed_codes import random_codes, unpack_codes
 
 N, LOOP_BITS = 150, 16
 METHOD = {"loop_bits": LOOP_BITS, "directions": 5, "iterations": 3, "weights": "mutual"}
@@ -131,7 +131,7 @@ def test_without_directions_the_codes_are_those_of_the_loop(finish):
 
 
 def test_collapsed_codes_end_the_run(finish, monkeypatch):
-    monkeypatch.setattr("srch_dist.condensing.COLLAPSED", 100.0)
+    monkeypatch.setattr("srch_dist.algorithm.encoders.final_codes.COLLAPSED", 100.0)
     with pytest.raises(SrchError, match=r"spread from 5 directions: 24 bits are worth \d"):
         finish()
 

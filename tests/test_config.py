@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from srch_dist.cli import parse_training
-from srch_dist.config import (
+from srch_dist.cli.command import parse_training
+from srch_dist.config.loading import (
     TrainConfig,
     build_config,
     check_config,

@@ -11,9 +11,9 @@ import pytest
 import zarr
 from test_training import DIMS, ROWS, make_pairs, make_store, train_here
 
-from srch_dist.encoding import encode_rows, encode_store
+from srch_dist.encode.batch import encode_rows, encode_store
+from srch_dist.encode.model import load_model
 from srch_dist.errors import InputError, StorageError
-from srch_dist.storage.model import load_model
 
 
 @pytest.fixture(scope="module", params=["balanced", "paper"])
@@ -60,7 +60,7 @@ def test_codes_are_a_packed_array_at_the_root_in_row_order(trained, tmp_path, mo
 
 
 def test_codes_do_not_depend_on_the_chunks_of_the_store(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("srch_dist.encoding._TASK_BYTES", 1)  # a task for every chunk
+    monkeypatch.setattr("srch_dist.encode.batch._TASK_BYTES", 1)  # a task for every chunk
     pairs = make_pairs(split=None)
     found = []
     for chunk in (None, 1, 7, 89):

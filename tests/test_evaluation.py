@@ -12,9 +12,9 @@ import zarr
 from test_encoding import numpy_bits
 from test_training import ROWS, make_pairs, make_store, train_here
 
-from srch_dist import evaluation
 from srch_dist.errors import InputError, StorageError
-from srch_dist.evaluation import evaluate_model
+from srch_dist.evaluate import retrieval
+from srch_dist.evaluate.retrieval import evaluate_model
 
 CUTOFFS = (1, 5, 10, 50, 100)
 BITS = 16  # of every run here
@@ -160,16 +160,16 @@ def test_multi_hot_labels_and_a_split_give_the_dense_result(labelled):
 def test_blocks_of_queries_and_database_do_not_change_the_result(labelled, monkeypatch):
     """It streams: no distances of more than a tile are ever worked out at once."""
     whole = evaluate_model(labelled.run.path, labelled.store.path)
-    monkeypatch.setattr(evaluation, "_QUERY_ROWS", 7)
-    monkeypatch.setattr(evaluation, "_DATABASE_TILE", 5)
-    monkeypatch.setattr("srch_dist.encoding._TASK_BYTES", 1)
+    monkeypatch.setattr(retrieval, "_QUERY_ROWS", 7)
+    monkeypatch.setattr(retrieval, "_DATABASE_TILE", 5)
+    monkeypatch.setattr("srch_dist.encode.batch._TASK_BYTES", 1)
     sizes = []
 
-    def recorded(queries, database, compute=evaluation.hamming_distances):
+    def recorded(queries, database, compute=retrieval.hamming_distances):
         sizes.append((len(queries), len(database)))
         return compute(queries, database)
 
-    monkeypatch.setattr(evaluation, "hamming_distances", recorded)
+    monkeypatch.setattr(retrieval, "hamming_distances", recorded)
     check(
         evaluate_model(labelled.run.path, labelled.store.path),
         labelled,
@@ -187,7 +187,7 @@ def test_blocks_of_queries_and_database_do_not_change_the_result(labelled, monke
 @pytest.mark.parametrize("step", [1, 3, 70])
 def test_rows_that_are_marked_come_back_and_take_a_bit_each(step):
     rows = np.arange(12, 100_000, step)
-    marked = evaluation._Marked.of(rows)
+    marked = retrieval._Marked.of(rows)
     np.testing.assert_array_equal(marked.numbers, rows)
     assert marked.bits.nbytes <= (rows[-1] - rows[0]) // 8 + 1
 

@@ -10,9 +10,9 @@ import distributed
 import numpy as np
 import pytest
 
-from srch_dist import execution
-from srch_dist.cluster import connect
-from srch_dist.execution import peak_bytes, read_ahead
+from srch_dist.runtime import tasks
+from srch_dist.runtime.cluster import connect
+from srch_dist.runtime.tasks import peak_bytes, read_ahead
 
 
 def test_items_come_in_order_and_the_next_is_read_during_the_work():
@@ -92,14 +92,14 @@ class Counter:
 def test_sum_of_calls_counts_each_call_and_the_sum(count):
     stage = Counter()
     calls = [(np.multiply, number, np.arange(3)) for number in range(count)]
-    total = execution.run_sum(calls, stage)
+    total = tasks.run_sum(calls, stage)
     np.testing.assert_array_equal(total, sum(range(count)) * np.arange(3))
     assert stage.steps == count + 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep one peak a process")
 def test_peaks_are_those_of_a_stage():
-    spent = execution.Spent()
+    spent = tasks.Spent()
     with spent.of("large"):
         assert np.ones(30 << 20).sum() == 30 << 20
     with spent.of("small"):
@@ -115,10 +115,10 @@ def test_workers_that_have_imported_a_module_start_anew_where_nobody_else_uses_t
         client = distributed.default_client()
         before = client.run(os.getpid)
         assert cluster.restarts
-        execution.restart_workers("tabnanny")
+        tasks.restart_workers("tabnanny")
         assert client.run(os.getpid) == before
         client.run(importlib.import_module, "tabnanny")
-        execution.restart_workers("tabnanny")
+        tasks.restart_workers("tabnanny")
         after = client.run(os.getpid)
         assert len(after) == 1
         assert set(before.values()).isdisjoint(after.values())
@@ -129,7 +129,7 @@ def test_workers_that_have_imported_a_module_start_anew_where_nobody_else_uses_t
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep one peak a process")
 def test_peaks_of_a_stage_are_those_of_the_workers_before_a_restart_too():
-    spent = execution.Spent()
+    spent = tasks.Spent()
     with connect(workers=1):
         client = distributed.default_client()
         with spent.of("restarted"):
@@ -163,26 +163,26 @@ def test_tasks_run_on_the_worker_of_their_number_and_on_another_where_it_is_gone
     with connect(None, 2, "1GiB"):
         client = distributed.default_client()
         workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
-        tasks = []
+        work = []
         for number in (1, 0, 1, 2, 1):
-            with execution.on_worker(number):
-                tasks.append(execution.task(_where))
-        assert execution.run_all(tasks) == [workers[n % 2] for n in (1, 0, 1, 2, 1)]
-        with execution.on_worker(1):
-            late = execution.task(_where)
+            with tasks.on_worker(number):
+                work.append(tasks.task(_where))
+        assert tasks.run_all(work) == [workers[n % 2] for n in (1, 0, 1, 2, 1)]
+        with tasks.on_worker(1):
+            late = tasks.task(_where)
         client.retire_workers([workers[1]])
-        assert execution.run_one(late) == workers[0]
+        assert tasks.run_one(late) == workers[0]
 
 
 def test_without_a_client_tasks_run_wherever():
-    with execution.on_worker(3):
-        left = execution.task(int, 7)
-    assert execution.run_one(left) == 7
+    with tasks.on_worker(3):
+        left = tasks.task(int, 7)
+    assert tasks.run_one(left) == 7
 
 
 def test_worker_that_goes_away_while_memory_is_looked_at_ends_nothing(monkeypatch):
     """The command itself is looked at first, then both workers."""
     _LOOKS.clear()
-    monkeypatch.setattr(execution, "peak_bytes", _look_that_fails_once)
+    monkeypatch.setattr(tasks, "peak_bytes", _look_that_fails_once)
     with distributed.Client(processes=False, n_workers=2, dashboard_address=":0"):
-        assert execution.peak_memory() == {"client": 1000, "worker": 1002}
+        assert tasks.peak_memory() == {"client": 1000, "worker": 1002}

@@ -13,14 +13,14 @@ import pytest
 import usearch.index
 import zarr
 
-from srch_dist import export
+from srch_dist.encode.model import Anchors, Model, save_model
+from srch_dist.encode.scoring import QueryEncoder, encode_rows
 from srch_dist.errors import ConfigError, InputError, StorageError
-from srch_dist.exporting import export_codes
-from srch_dist.ingest import ingest_source
-from srch_dist.scoring import QueryEncoder, encode_rows
-from srch_dist.storage import codes as code_files
-from srch_dist.storage.codes import open_codes
-from srch_dist.storage.model import Anchors, Model, save_model
+from srch_dist.export import __main__ as export
+from srch_dist.export.formats import export_codes
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.storage import code_store as code_files
+from srch_dist.storage.code_store import open_codes
 
 ROWS, BITS = 500, 40
 

@@ -8,24 +8,24 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from srch_dist import footprints
-from srch_dist.algorithm import Learned
-from srch_dist.code_pass import b_step, load_features
-from srch_dist.config import build_config
-from srch_dist.embedding import z_step
-from srch_dist.fitting import finish_codes
-from srch_dist.graph import set_graph
-from srch_dist.graph_footprints import neighbour_bytes
-from srch_dist.ingest import ingest_source
-from srch_dist.planning import make_plan
-from srch_dist.preparation import prepare_features, write_sample
-from srch_dist.progress import silent
-from srch_dist.rebasing import s_step
-from srch_dist.sizes import Sizes, Tally
-from srch_dist.solver.blocks import load_graph
-from srch_dist.steps import code_rule, w_step
+from srch_dist.algorithm.b_step import b_step, load_features
+from srch_dist.algorithm.encoders.model_stage import finish_codes
+from srch_dist.algorithm.features.normalise import prepare_features, write_sample
+from srch_dist.algorithm.graph import set_graph
+from srch_dist.algorithm.loop import Learned
+from srch_dist.algorithm.s_step import s_step
+from srch_dist.algorithm.solver.block_graph import load_graph
+from srch_dist.algorithm.w_step import code_rule, w_step
+from srch_dist.algorithm.z_step import z_step
+from srch_dist.config.loading import build_config
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.plan import feature_memory
+from srch_dist.plan.graph_memory import neighbour_bytes
+from srch_dist.plan.memory_model import Sizes, Tally
+from srch_dist.plan.planner import make_plan
+from srch_dist.runtime.progress import silent
 from srch_dist.storage import arrays
-from srch_dist.storage.run import create_run
+from srch_dist.storage.run.directory import create_run
 
 ROWS, DIMS, BITS = 9_000, {"image": 320, "text": 256}, 64
 MIB = 1 << 20
@@ -152,5 +152,5 @@ def test_bytes_are_those_of_the_widest_modality_and_grow_with_the_partition():
         10_000, 2_000, 10_000, 64, {"a": 100, "b": 10}, 4, {"a": "exact", "b": "exact"}, 0,
         build_config({}),
     )  # fmt: skip
-    for formula in (footprints.feature_bytes, neighbour_bytes, footprints.code_bytes):
+    for formula in (feature_memory.feature_bytes, neighbour_bytes, feature_memory.code_bytes):
         assert formula(wider) > formula(sizes) > 1_000 * 110 * 4

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from srch_dist import execution
-from srch_dist.config import build_config
-from srch_dist.forecast import forecast
-from srch_dist.planning import make_plan
-from srch_dist.rates import Rates
+from srch_dist.config.loading import build_config
+from srch_dist.plan.cost_model import forecast
+from srch_dist.plan.planner import make_plan
+from srch_dist.plan.rates import Rates
+from srch_dist.runtime import tasks
 
 DIMS = {"image": 64, "text": 32}
 
@@ -93,8 +93,8 @@ def test_costs_of_the_loop_count_once_an_iteration():
 @pytest.mark.parametrize("parts", [1, 2, 8, 9, 70])
 def test_tasks_of_a_sum_are_those_of_its_tree(parts, monkeypatch):
     made = []
-    monkeypatch.setattr(execution, "_total", lambda *values: made.append(values) or sum(values))
-    total = execution.run_one(execution.add_up([execution.literal(1)] * parts))
+    monkeypatch.setattr(tasks, "_total", lambda *values: made.append(values) or sum(values))
+    total = tasks.run_one(tasks.add_up([tasks.literal(1)] * parts))
     assert total == parts
     plan, found = costs(parts * 1_000, 1, partition_rows=1_000, graph={"method": "exact"})
     assert len(plan.partitions) == parts

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srch_dist import build_config, ingest_source, load_model, train_model
-from srch_dist.planning import make_plan
+from srch_dist.plan.planner import make_plan
 
 N = 120
 METHOD = {"iterations": 3}

@@ -8,14 +8,15 @@ import shutil
 import numpy as np
 import pytest
 
-from srch_dist import calibration, plan
-from srch_dist.config import build_config
+from srch_dist.config.loading import build_config
 from srch_dist.errors import ConfigError, PlanError
-from srch_dist.ingest import ingest_source
-from srch_dist.planning import check_disk, make_plan
-from srch_dist.rates import Rates
-from srch_dist.storage.run import open_run
-from srch_dist.training import train_model
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.plan import __main__ as plan
+from srch_dist.plan import calibrate
+from srch_dist.plan.planner import check_disk, make_plan
+from srch_dist.plan.rates import Rates
+from srch_dist.storage.run.directory import open_run
+from srch_dist.train.runner import train_model
 
 SMALL = ["--pairs", "50_000", "--dims", "image=64,text=48", "--workers", "3"]
 
@@ -121,7 +122,7 @@ def test_training_saves_its_plan_and_refuses_a_full_disk(tmp_path, monkeypatch):
 
 
 def test_rates_of_this_machine_are_measured_for_every_calibrated_field(tmp_path):
-    found = calibration.measure_worker(str(tmp_path / "rates"))
+    found = calibrate.measure_worker(str(tmp_path / "rates"))
     measured = {name for name in vars(Rates()) if "Calibrated" in _documented(name)}
     assert set(found) | {"task"} == measured
     assert all(np.isfinite(value) and value > 0 for value in found.values())

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srch_dist.config import build_config
+from srch_dist.config.loading import build_config
 from srch_dist.errors import PlanError
-from srch_dist.planning import make_plan
+from srch_dist.plan.planner import make_plan
 
 DIMS = {"image": 1280, "text": 384}
 GIB = 1 << 30

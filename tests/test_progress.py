@@ -8,8 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from srch_dist import progress
-from srch_dist.progress import on_console, silent
+from srch_dist.runtime import progress
+from srch_dist.runtime.progress import on_console, silent
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_training import train_here
 
-from srch_dist.ingest import ingest_source
+from srch_dist.ingest.pipeline import ingest_source
 
 BITS = 32
 # Means of five seeds, image → text and text → image (README).

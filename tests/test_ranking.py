@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from srch_dist.kernels import ranking
+from srch_dist.kernels import retrieval_metrics
 
 BITS = 8
 
@@ -56,7 +56,7 @@ rankings = st.lists(
 @given(rankings)
 def test_average_precision_is_the_mean_over_all_orders_of_ties(rows):
     distances, relevant = zip(*rows, strict=True)
-    found = ranking.average_precision(*counts(distances, relevant))
+    found = retrieval_metrics.average_precision(*counts(distances, relevant))
     np.testing.assert_allclose(found, [brute_average_precision(distances, relevant)], rtol=1e-12)
 
 
@@ -64,7 +64,7 @@ def test_average_precision_is_the_mean_over_all_orders_of_ties(rows):
 @given(rankings, st.integers(1, 9))
 def test_average_precision_at_a_cutoff_is_the_mean_over_all_orders_of_ties(rows, cutoff):
     distances, relevant = zip(*rows, strict=True)
-    found = ranking.average_precision(*counts(distances, relevant), cutoff)
+    found = retrieval_metrics.average_precision(*counts(distances, relevant), cutoff)
     expected = brute_average_precision(distances, relevant, cutoff)
     np.testing.assert_allclose(found, [expected], rtol=1e-12)
 
@@ -76,7 +76,7 @@ def test_precision_at_n_is_the_mean_over_all_orders_of_ties(rows, cutoff):
     values = [
         sum(relevant[row] for row in order[:cutoff]) / cutoff for order in tied_orders(distances)
     ]
-    found = ranking.precision_at(*counts(distances, relevant), cutoff)
+    found = retrieval_metrics.precision_at(*counts(distances, relevant), cutoff)
     np.testing.assert_allclose(found, [np.mean(values)], rtol=1e-12)
 
 
@@ -88,8 +88,8 @@ def test_partner_rank_and_recall_are_the_means_over_all_orders_of_ties(distances
     own = distances[0]
     closer = np.array([sum(d < own for d in distances)])
     tied = np.array([sum(d == own for d in distances)])
-    np.testing.assert_allclose(ranking.partner_rank(closer, tied), [places.mean()])
-    recall = ranking.partner_recall(closer, tied, cutoff)
+    np.testing.assert_allclose(retrieval_metrics.partner_rank(closer, tied), [places.mean()])
+    recall = retrieval_metrics.partner_recall(closer, tied, cutoff)
     np.testing.assert_allclose(recall, [np.mean(places <= cutoff)])
 
 
@@ -102,7 +102,7 @@ def test_without_ties_it_is_the_average_precision_of_scikit_learn():
         relevant[0] = True
         items = np.bincount(distances, minlength=bits + 1)[None, :]
         hits = np.bincount(distances[relevant], minlength=bits + 1)[None, :]
-        found = ranking.average_precision(items, hits)
+        found = retrieval_metrics.average_precision(items, hits)
         expected = average_precision_score(relevant, -distances)
         np.testing.assert_allclose(found, [expected], rtol=1e-12)
 
@@ -117,7 +117,7 @@ def test_long_rankings_agree_with_random_orders_of_the_ties():
         order = np.lexsort((rng.random(20_000), distances))
         hits = np.cumsum(relevant[order])
         values.append(np.mean((hits / np.arange(1, 20_001))[relevant[order]]))
-    found = ranking.average_precision(*counts(distances, relevant))[0]
+    found = retrieval_metrics.average_precision(*counts(distances, relevant))[0]
     assert abs(found - np.mean(values)) < 4 * np.std(values) / np.sqrt(30)
 
 
@@ -125,9 +125,9 @@ def test_counts_of_database_blocks_add_up():
     rng = np.random.default_rng(2)
     distances = rng.integers(0, BITS + 1, (5, 30))
     mask = rng.random((5, 30)) < 0.3
-    whole = ranking.distance_counts(distances, mask, BITS)
+    whole = retrieval_metrics.distance_counts(distances, mask, BITS)
     parts = [
-        ranking.distance_counts(distances[:, rows], mask[:, rows], BITS)
+        retrieval_metrics.distance_counts(distances[:, rows], mask[:, rows], BITS)
         for rows in (slice(0, 7), slice(7, 8), slice(8, 30))
     ]
     np.testing.assert_array_equal(sum(parts), whole)
@@ -137,23 +137,23 @@ def test_counts_of_database_blocks_add_up():
     ]
     np.testing.assert_array_equal(whole, expected)
     np.testing.assert_array_equal(
-        ranking.distance_counts(distances, None, BITS).sum(axis=1), np.full(5, 30)
+        retrieval_metrics.distance_counts(distances, None, BITS).sum(axis=1), np.full(5, 30)
     )
 
 
 def test_perfect_and_worst_rankings_have_their_known_values():
     items, hits = counts([0, 1, 2, 3], [True, True, False, False])
-    assert ranking.average_precision(items, hits)[0] == pytest.approx(1)
+    assert retrieval_metrics.average_precision(items, hits)[0] == pytest.approx(1)
     items, hits = counts([0, 1, 2, 3], [False, False, False, True])
-    assert ranking.average_precision(items, hits)[0] == pytest.approx(1 / 4)
-    assert ranking.average_precision(items, hits, 3)[0] == 0
+    assert retrieval_metrics.average_precision(items, hits)[0] == pytest.approx(1 / 4)
+    assert retrieval_metrics.average_precision(items, hits, 3)[0] == 0
 
 
 def test_queries_without_relevant_rows_have_no_average_precision():
     items, hits = counts([0, 1, 1], [False, False, False])
-    assert np.isnan(ranking.average_precision(items, hits)).all()
-    assert np.isnan(ranking.average_precision(items, hits, 2)).all()
-    precision, recall = ranking.precision_recall(items, hits)
+    assert np.isnan(retrieval_metrics.average_precision(items, hits)).all()
+    assert np.isnan(retrieval_metrics.average_precision(items, hits, 2)).all()
+    precision, recall = retrieval_metrics.precision_recall(items, hits)
     assert np.isnan(recall).all()
     np.testing.assert_array_equal(precision[0, :3], [0, 0, 0])
 
@@ -162,9 +162,9 @@ def test_precision_and_recall_within_each_radius():
     rng = np.random.default_rng(3)
     distances = rng.integers(2, BITS + 1, (4, 25))
     relevant = rng.random((4, 25)) < 0.4
-    items = ranking.distance_counts(distances, None, BITS)
-    hits = ranking.distance_counts(distances, relevant, BITS)
-    precision, recall = ranking.precision_recall(items, hits)
+    items = retrieval_metrics.distance_counts(distances, None, BITS)
+    hits = retrieval_metrics.distance_counts(distances, relevant, BITS)
+    precision, recall = retrieval_metrics.precision_recall(items, hits)
     assert precision.shape == recall.shape == (4, BITS + 1)
     for q in range(4):
         for radius in range(BITS + 1):
@@ -181,11 +181,11 @@ def test_multi_hot_labels_are_relevant_where_they_share_one():
     queries = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0]], dtype=np.uint8)
     database = np.array([[0, 1, 0], [1, 0, 1], [0, 0, 0]], dtype=np.uint8)
     expected = [[False, True, False], [True, True, False], [False, False, False]]
-    np.testing.assert_array_equal(ranking.relevance(queries, database), expected)
+    np.testing.assert_array_equal(retrieval_metrics.relevance(queries, database), expected)
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.dtypes.StringDType()])
 def test_single_labels_are_relevant_where_they_are_equal(kind):
     queries, database = np.array([0, 3]).astype(kind), np.array([3, 0, 2]).astype(kind)
     expected = [[False, True, False], [True, False, False]]
-    np.testing.assert_array_equal(ranking.relevance(queries, database), expected)
+    np.testing.assert_array_equal(retrieval_metrics.relevance(queries, database), expected)

@@ -13,14 +13,14 @@ from test_encoding import numpy_bits
 from test_export import make_model
 from test_training import ROWS, make_pairs, make_store, train_here
 
-from srch_dist import search
-from srch_dist.encoding import encode_store
+from srch_dist.encode.batch import encode_store
 from srch_dist.errors import ConfigError, ExtraError, InputError, StorageError
-from srch_dist.exporting import export_codes
-from srch_dist.hamming import rerank, search_codes, search_index, stated_recall
-from srch_dist.storage import codes as code_files
-from srch_dist.storage.codes import open_codes
-from srch_dist.text_encoder import encode_texts
+from srch_dist.export.formats import export_codes
+from srch_dist.search import __main__ as search
+from srch_dist.search.hamming import rerank, search_codes, search_index, stated_recall
+from srch_dist.search.text import encode_texts
+from srch_dist.storage import code_store as code_files
+from srch_dist.storage.code_store import open_codes
 
 BITS = 24
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import reference
 
-from srch_dist import execution
-from srch_dist.code_pass import b_step, load_features
-from srch_dist.config import build_config
-from srch_dist.embedding import z_step
-from srch_dist.rebasing import s_step
-from srch_dist.steps import w_step
+from srch_dist.algorithm.b_step import b_step, load_features
+from srch_dist.algorithm.s_step import s_step
+from srch_dist.algorithm.w_step import w_step
+from srch_dist.algorithm.z_step import z_step
+from srch_dist.config.loading import build_config
+from srch_dist.runtime import tasks
 
 N, BITS, K = 90, 8, 5
 CUTS = {"one block": {}, "three blocks": {"partition_rows": 20, "blocks": 3}}
@@ -51,7 +51,7 @@ class State:
 
     def parts(self, values):
         spans = [self.run.plan.block_span(b) for b in self.run.plan.blocks]
-        return [execution.literal(values[slice(*span)].astype(np.float32)) for span in spans]
+        return [tasks.literal(values[slice(*span)].astype(np.float32)) for span in spans]
 
     def system(self, s=None):
         """βI + λH and β for S, by modality; 1 when absent."""
@@ -79,7 +79,7 @@ def state(request, prepare, cut, three):
 
 
 def values_of(blocks):
-    return np.concatenate(execution.run_all(blocks))
+    return np.concatenate(tasks.run_all(blocks))
 
 
 def test_first_statistics_equal_products_over_all_rows(state):

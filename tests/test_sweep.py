@@ -17,13 +17,14 @@ from matplotlib.image import imread
 from rich.console import Console
 from test_training import make_pairs, make_store, no_cluster, train_here
 
-from srch_dist import beginning, sweeping
-from srch_dist.config import build_config
+from srch_dist.config.loading import build_config
 from srch_dist.errors import ConfigError, InputError, PlanError, StorageError, TrainingError
-from srch_dist.grid import combine, parse_grid
-from srch_dist.progress import on_console
+from srch_dist.runtime.progress import on_console
 from srch_dist.storage.locations import stored_bytes
-from srch_dist.sweep_results import results_table
+from srch_dist.sweep import runner
+from srch_dist.sweep.grid import combine, parse_grid
+from srch_dist.sweep.results import results_table
+from srch_dist.train import pipeline, resume, reuse, setup
 
 OPTIONS = {"bits": 16, "graph": {"k": 5}, "partition_rows": 20, "method": {"iterations": 4}}
 
@@ -47,23 +48,20 @@ def made(monkeypatch):
 
         monkeypatch.setattr(module, name, counted)
 
-    import srch_dist.learning
-    import srch_dist.resuming
-
-    counting(srch_dist.resuming, "set_graph")
-    counting(srch_dist.resuming, "prepare_features")
-    counting(srch_dist.learning, "learn_codes")
+    counting(resume, "set_graph")
+    counting(resume, "prepare_features")
+    counting(pipeline, "learn_codes")
     return counts
 
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch):
-    monkeypatch.setattr(sweeping, "connect", no_cluster)
+    monkeypatch.setattr(runner, "connect", no_cluster)
 
 
 def sweep(data, out, grid, preset=None, **options):
     config = build_config({"data": str(data), **OPTIONS, **options}, preset)
-    return sweeping.sweep_options(config, parse_grid(grid), out)
+    return runner.sweep_options(config, parse_grid(grid), out)
 
 
 def codes(run) -> np.ndarray:
@@ -134,13 +132,10 @@ def test_an_interrupted_sweep_goes_on(store, tmp_path, monkeypatch, made, stop):
     whole = sweep(store.path, tmp_path / "whole", grid, "paper")
     for name in made:
         made[name] = 0
-    import srch_dist.learning
-    import srch_dist.sharing
-
     module, name, calls = {
-        "graph": (srch_dist.sharing, "_link", 3),  # in the midst of taking the graph over
-        "loop": (srch_dist.learning, "finish_codes", 2),
-        "between": (srch_dist.sweeping, "_prepare", 2),
+        "graph": (reuse, "_link", 3),  # in the midst of taking the graph over
+        "loop": (pipeline, "finish_codes", 2),
+        "between": (runner, "_prepare", 2),
     }[stop]
     inner, left = getattr(module, name), [calls]
 
@@ -212,16 +207,14 @@ def test_other_options_or_data_in_the_same_folder_are_refused(store, tmp_path):
 
 
 def test_a_combination_that_fails_is_a_row_and_the_others_go_on(store, tmp_path, monkeypatch):
-    import srch_dist.learning
-
-    inner = srch_dist.learning.finish_codes
+    inner = pipeline.finish_codes
 
     def failing(run, plan, learned, statistics, weights, store, config, progress):
         if config.method.lam == 3:
             raise TrainingError("the codes collapsed")
         return inner(run, plan, learned, statistics, weights, store, config, progress)
 
-    monkeypatch.setattr(srch_dist.learning, "finish_codes", failing)
+    monkeypatch.setattr(pipeline, "finish_codes", failing)
     rows = sweep(store.path, tmp_path / "s", ["method.lam=1,3,10"])
     assert [row["error"] for row in rows] == [None, "the codes collapsed", None]
     assert [row["map"] is None for row in rows] == [False, True, False]
@@ -275,7 +268,7 @@ def test_without_matplotlib_there_is_no_plot_and_a_line_says_so(store, tmp_path,
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     console = Console(width=200, file=(tmp_path / "log").open("w"))
     config = build_config({"data": str(store.path), **OPTIONS})
-    sweeping.sweep_options(config, {"bits": [8]}, tmp_path / "s", on_console(console))
+    runner.sweep_options(config, {"bits": [8]}, tmp_path / "s", on_console(console))
     assert "no plot" in (tmp_path / "log").read_text()
     assert "srch-dist[report]" in (tmp_path / "log").read_text()
     assert (tmp_path / "s" / "results.csv").exists()
@@ -321,7 +314,7 @@ def test_disk_of_what_is_shared_is_not_asked_for_again(store, tmp_path, monkeypa
         others = [path for one in made for path in one.parent.iterdir() if path != one]
         known[Path(folder)] = stored, stored_bytes(*others), stored_bytes(*made)
 
-    monkeypatch.setattr(beginning, "check_disk", check)
+    monkeypatch.setattr(setup, "check_disk", check)
     method = {**OPTIONS["method"], "directions": 0}
     sweep(store.path, tmp_path / "s", ["bits=8,16"], method=method)
     # The graph of the first serves all; a run has the features of its own width besides.
@@ -345,7 +338,7 @@ def test_a_sweep_that_was_taken_over_leaves_what_is_prepared(store, tmp_path, mo
     def hold(_folder):
         yield Lost()
 
-    monkeypatch.setattr(sweeping, "hold_lock", hold)
+    monkeypatch.setattr(runner, "hold_lock", hold)
     with pytest.raises(StorageError, match="taken over"):
         sweep(store.path, tmp_path / "s", ["method.beta=0.3"])
     assert len(checks) == 2

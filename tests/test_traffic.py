@@ -9,7 +9,7 @@ import pytest
 import reference
 
 from srch_dist import build_config, ingest_source, train_model
-from srch_dist.cluster import connect
+from srch_dist.runtime.cluster import connect
 
 DIMS, BITS, PARTITIONS = (40, 32), 64, 6
 # What the algorithm has to move: Gram matrices of all modalities, and X B' and W of each.

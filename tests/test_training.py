@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 import zarr
 
-from srch_dist import beginning, learning
-from srch_dist.cluster import Cluster
-from srch_dist.config import build_config, load_config
+from srch_dist.config.loading import build_config, load_config
+from srch_dist.encode.model import load_model
 from srch_dist.errors import InputError, PlanError, SrchError, StorageError
-from srch_dist.ingest import ingest_source
-from srch_dist.run_data import choose_rows
-from srch_dist.storage.features import FeatureStore
-from srch_dist.storage.model import load_model
-from srch_dist.storage.run import open_run
-from srch_dist.training import Trained, train_model
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.runtime.cluster import Cluster
+from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.storage.run.directory import open_run
+from srch_dist.train import pipeline, setup
+from srch_dist.train.rows import choose_rows
+from srch_dist.train.runner import Trained, train_model
 
 ROWS, DIMS = 90, {"image": 20, "text": 12}
 
@@ -72,7 +72,7 @@ def train_here(data: str | Path, out: Path, preset: str | None = None, **options
     quick = {"bits": 16, "graph": {"k": 5}, "baseline": False, "report": False}
     values = {**quick, "data": str(data), "out": str(out), **options}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("srch_dist.training.connect", no_cluster)
+        patch.setattr("srch_dist.train.runner.connect", no_cluster)
         return train_model(build_config(values, preset))
 
 
@@ -335,7 +335,7 @@ def test_split_without_queries_is_trained_on_and_not_scored(tmp_path):
 def test_what_a_resumed_run_has_on_disk_is_not_asked_for_again(store, tmp_path, monkeypatch):
     """A run may fill its disk: what is free beside it never has to hold it a second time."""
     asked, stop = [], True
-    learn, check = learning.learn_codes, beginning.check_disk
+    learn, check = pipeline.learn_codes, setup.check_disk
 
     def killed(*arguments):
         if stop:
@@ -346,8 +346,8 @@ def test_what_a_resumed_run_has_on_disk_is_not_asked_for_again(store, tmp_path, 
         asked.append(stored)
         check(plan, folder, plan.disk_bytes - asked[-1], stored)
 
-    monkeypatch.setattr(learning, "learn_codes", killed)
-    monkeypatch.setattr(beginning, "check_disk", checked)
+    monkeypatch.setattr(pipeline, "learn_codes", killed)
+    monkeypatch.setattr(setup, "check_disk", checked)
     with pytest.raises(KeyboardInterrupt):
         train_here(store.path, tmp_path / "a", evaluate=False)
     files = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]

@@ -7,9 +7,9 @@ import time
 import dask
 import pytest
 
-from srch_dist import watch
 from srch_dist.errors import ClusterError, ClusterLostError
-from srch_dist.watch import Watch, task_name
+from srch_dist.runtime import watchdog
+from srch_dist.runtime.watchdog import Watch, task_name
 
 KEY = "_update_partition-01234567-89ab-cdef-0123-456789abcdef"
 
@@ -29,7 +29,7 @@ class Client:
         return {"workers": dict.fromkeys(self.workers)}
 
     def run_on_scheduler(self, _function, _client, _limit, callback_timeout):
-        assert callback_timeout == watch.LOOK_SECONDS
+        assert callback_timeout == watchdog.LOOK_SECONDS
         if isinstance(self.hung, Exception):
             raise self.hung
         return self.hung
@@ -44,8 +44,8 @@ class Client:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
-    with dask.config.set({watch.NO_WORKERS_TIMEOUT: "1ms", watch.TASK_TIMEOUT: "5s"}):
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.0)
+    with dask.config.set({watchdog.NO_WORKERS_TIMEOUT: "1ms", watchdog.TASK_TIMEOUT: "5s"}):
         yield
 
 

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from srch_dist.config import MethodConfig, build_config
+from srch_dist.config.loading import MethodConfig, build_config
 from srch_dist.errors import SrchError
 
 from .ablation_report import markdown, plot_sweeps

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist import FeatureStore, ingest_source, open_store
-from srch_dist.config import MethodConfig
+from srch_dist.algorithm.features.normalise import sample_positions
+from srch_dist.config.loading import MethodConfig
 from srch_dist.errors import InputError
 from srch_dist.kernels import features as kernels
-from srch_dist.kernels.ranking import relevance
-from srch_dist.preparation import sample_positions
+from srch_dist.kernels.retrieval_metrics import relevance
 
 from .baselines.protocol import Features, FloatArray
 

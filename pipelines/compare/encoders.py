@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from srch_dist.config import MethodConfig
+from srch_dist.config.loading import MethodConfig
 from srch_dist.kernels.anchors import (
     AnchorSums,
     anchor_bandwidth,
@@ -13,8 +13,8 @@ from srch_dist.kernels.anchors import (
     anchor_targets,
     similarities,
 )
-from srch_dist.kernels.bits import Packed, pack_codes, sign_codes
 from srch_dist.kernels.features import product_sum
+from srch_dist.kernels.packed_codes import Packed, pack_codes, sign_codes
 
 from .baselines.protocol import CodeArray, FloatArray
 from .baselines.ridge_encoder import ridge_encoder

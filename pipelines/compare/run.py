@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import tyro
 
 import srch_dist
-from srch_dist.config import build_config
+from srch_dist.config.loading import build_config
 from srch_dist.errors import ConfigError, SrchError
 
 from . import baselines

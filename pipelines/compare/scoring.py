@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.kernels import ranking
-from srch_dist.kernels.bits import Packed, hamming_distances, pack_codes
+from srch_dist.kernels import retrieval_metrics
+from srch_dist.kernels.packed_codes import Packed, hamming_distances, pack_codes
 
 from .baselines.protocol import CodeModel, DistanceModel, FloatArray
 from .data import RetrievalTask
@@ -52,8 +52,10 @@ def score_codes(task: RetrievalTask, codes: PackedCodes) -> Measures:
         return hamming_distances(codes["queries"][g][tile], codes[side][h])
 
     def precision(d: NDArray[np.int64], relevant: NDArray[np.bool_]) -> FloatArray:
-        items = ranking.distance_counts(d, None, bits)
-        return ranking.average_precision(items, ranking.distance_counts(d, relevant, bits))
+        items = retrieval_metrics.distance_counts(d, None, bits)
+        return retrieval_metrics.average_precision(
+            items, retrieval_metrics.distance_counts(d, relevant, bits)
+        )
 
     return _measure(task, distances, precision)
 
@@ -65,9 +67,11 @@ def real_average_precision(distances: FloatArray, relevant: NDArray[np.bool_]) -
     steps = np.diff(np.take_along_axis(distances, order, axis=1), axis=1) != 0
     block = np.zeros((q, n), dtype=np.int64)
     np.cumsum(steps, axis=1, out=block[:, 1:])
-    items = ranking.distance_counts(block, None, n - 1)
-    found = ranking.distance_counts(block, np.take_along_axis(relevant, order, axis=1), n - 1)
-    return ranking.average_precision(items, found)
+    items = retrieval_metrics.distance_counts(block, None, n - 1)
+    found = retrieval_metrics.distance_counts(
+        block, np.take_along_axis(relevant, order, axis=1), n - 1
+    )
+    return retrieval_metrics.average_precision(items, found)
 
 
 def _measure(

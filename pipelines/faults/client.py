@@ -10,5 +10,4 @@ from pipelines.faults.moments import CLIENT_MOMENTS, wrap
 if __name__ == "__main__":
     wrap(CLIENT_MOMENTS)
     name = sys.argv.pop(1)
-    entry = "srch_dist.ingest.__main__" if name == "ingest" else f"srch_dist.{name}"
-    importlib.import_module(entry).main()
+    importlib.import_module(f"srch_dist.{name}.__main__").main()

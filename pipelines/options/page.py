@@ -1,6 +1,6 @@
 """`python -m pipelines.options.page`: writes docs/options.md, of the options and what was measured.
 
-Names, defaults and descriptions are those of `srch_dist.config`, effects those that
+Names, defaults and descriptions are those of `srch_dist.config.loading`, effects those that
 `pipelines.options.run` found.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 
 from pipelines.options.cases import ABLATION, NOT_TRIED
 from pipelines.options.run import RESULTS
-from srch_dist.config import TrainConfig, build_config
-from srch_dist.option_help import option_texts
+from srch_dist.cli.help_texts import option_texts
+from srch_dist.config.loading import TrainConfig, build_config
 
 README = Path(__file__).parents[2] / "README.md"
 PAGE = README.parent / "docs" / "options.md"

@@ -22,13 +22,13 @@ import tyro
 from numpy.typing import NDArray
 
 from pipelines.options.cases import CASES, Case
-from srch_dist.beginning import Shared
-from srch_dist.cluster import Cluster
-from srch_dist.config import TrainConfig, build_config
+from srch_dist.config.loading import TrainConfig, build_config
 from srch_dist.errors import TrainingError
-from srch_dist.run_data import shipped_store
+from srch_dist.runtime.cluster import Cluster
 from srch_dist.storage import arrays
-from srch_dist.training import Trained, train_model
+from srch_dist.train.rows import shipped_store
+from srch_dist.train.runner import Trained, train_model
+from srch_dist.train.setup import Shared
 
 RESULTS = Path(__file__).with_name("results.json")
 # Of the cluster rather than of the run: these are tried with a cluster of their own.

@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 import tyro
 
-from srch_dist import build_config, execution
-from srch_dist.cluster import connect
-from srch_dist.code_pass import b_step, load_features
-from srch_dist.kernels.codes import CodeRule
-from srch_dist.planning import Plan, draft_plan
-from srch_dist.preparation import create_codes
+from srch_dist import build_config
+from srch_dist.algorithm.b_step import b_step, load_features
+from srch_dist.algorithm.features.normalise import create_codes
+from srch_dist.kernels.code_update import CodeRule
+from srch_dist.plan.planner import Plan, draft_plan
+from srch_dist.runtime import tasks
+from srch_dist.runtime.cluster import connect
 from srch_dist.storage import arrays
-from srch_dist.storage.run import RunDirectory
+from srch_dist.storage.run.directory import RunDirectory
 
 _GEMM_ROWS = 8192
 
@@ -71,12 +72,10 @@ def measure(options: Options) -> dict[str, Any]:
         kept = load_features(run, inside, names)
         spans = [[plan.span(p) for p in some] for some in plan.passes]
         work: dict[str, Callable[[], object]] = {
-            "read": lambda: execution.run_all(
-                [execution.task(_read, run, names, some) for some in spans]
-            ),
-            "products": lambda: execution.run_all(
+            "read": lambda: tasks.run_all([tasks.task(_read, run, names, some) for some in spans]),
+            "products": lambda: tasks.run_all(
                 [
-                    execution.task(_multiply, options.rows // cluster.workers, options)
+                    tasks.task(_multiply, options.rows // cluster.workers, options)
                     for _ in range(cluster.workers)
                 ]
             ),
@@ -112,7 +111,7 @@ def _write(run: RunDirectory, plan: Plan, dims: dict[str, int], bits: int) -> No
     arrays.create_array(z, (plan.rows, bits), plan.partition_rows, np.float32)
     create_codes(run, plan, bits, 0)
     spans = [plan.span(p) for p in plan.partitions]
-    execution.run_all([execution.task(_fill, run, dims, span, bits) for span in spans])
+    tasks.run_all([tasks.task(_fill, run, dims, span, bits) for span in spans])
 
 
 def _fill(run: RunDirectory, dims: dict[str, int], span: tuple[int, int], bits: int) -> None:

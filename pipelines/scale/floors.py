@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist import execution
-from srch_dist.kernels.laplacian import GraphBlock, SystemRule
-from srch_dist.planning import Plan
-from srch_dist.solver.blocks import load_graph
-from srch_dist.solver.systems import make_system
-from srch_dist.storage.run import RunDirectory
+from srch_dist.algorithm.solver.assembly import make_system
+from srch_dist.algorithm.solver.block_graph import load_graph
+from srch_dist.kernels.graph.laplacian import GraphBlock, SystemRule
+from srch_dist.plan.planner import Plan
+from srch_dist.runtime import tasks
+from srch_dist.storage.run.directory import RunDirectory
 
 Array = NDArray[Any]
 
@@ -31,10 +31,10 @@ def cg_iteration_seconds(run: RunDirectory, plan: Plan, bits: int) -> float:
     graph = load_graph(run, plan, np.ones(len(plan.methods)))
     folder = graph.scratch("floor")
     work = [
-        execution.task(_iterate, block, plan.columns, folder and folder / f"{b:06d}")
+        tasks.task(_iterate, block, plan.columns, folder and folder / f"{b:06d}")
         for b, block in enumerate(graph.blocks)
     ]
-    return len(plan.column_groups(bits)) * float(np.max(execution.run_all(work)))
+    return len(plan.column_groups(bits)) * float(np.max(tasks.run_all(work)))
 
 
 def _iterate(block: GraphBlock, bits: int, folder: Path | None) -> float:

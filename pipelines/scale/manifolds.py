@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.storage.features import FeatureStore, FeatureWriter
+from srch_dist.storage.feature_store import FeatureStore, FeatureWriter
 
 Array = NDArray[Any]
 

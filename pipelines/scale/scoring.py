@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.kernels import ranking
-from srch_dist.kernels.bits import hamming_distances, pack_codes, sign_codes
+from srch_dist.kernels import retrieval_metrics
+from srch_dist.kernels.packed_codes import hamming_distances, pack_codes, sign_codes
 
 Array = NDArray[Any]
 
@@ -29,7 +29,7 @@ def mean_average_precision(
     for start in range(0, len(found), _TILE):
         tile = slice(start, start + _TILE)
         distances = hamming_distances(wanted, found[tile])
-        same = ranking.relevance(query_labels, labels[tile])
-        items += ranking.distance_counts(distances, None, bits)
-        relevant += ranking.distance_counts(distances, same, bits)
-    return float(np.nanmean(ranking.average_precision(items, relevant)))
+        same = retrieval_metrics.relevance(query_labels, labels[tile])
+        items += retrieval_metrics.distance_counts(distances, None, bits)
+        relevant += retrieval_metrics.distance_counts(distances, same, bits)
+    return float(np.nanmean(retrieval_metrics.average_precision(items, relevant)))

@@ -24,13 +24,13 @@ import tyro
 from matplotlib.figure import Figure
 
 from srch_dist import build_config, ingest_source, train_model
-from srch_dist.beginning import Shared
-from srch_dist.cluster import Cluster, connect
-from srch_dist.config import SolverConfig, fingerprint, up_to_graph
-from srch_dist.run_data import shipped_store
+from srch_dist.config.loading import SolverConfig, fingerprint, up_to_graph
+from srch_dist.runtime.cluster import Cluster, connect
 from srch_dist.storage import arrays
-from srch_dist.storage.run import RunDirectory
-from srch_dist.training import Trained, prepare_run
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.train.rows import shipped_store
+from srch_dist.train.runner import Trained, prepare_run
+from srch_dist.train.setup import Shared
 
 Record = dict[str, Any]
 

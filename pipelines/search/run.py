@@ -19,13 +19,13 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from srch_dist.exporting import export_codes
-from srch_dist.hamming import search_codes, search_index
-from srch_dist.progress import on_console
-from srch_dist.scoring import QueryEncoder
+from srch_dist.encode.model import Anchors, Model
+from srch_dist.encode.scoring import QueryEncoder
+from srch_dist.export.formats import export_codes
+from srch_dist.runtime.progress import on_console
+from srch_dist.search.hamming import search_codes, search_index
 from srch_dist.storage import arrays
-from srch_dist.storage.codes import CodeStore, open_codes
-from srch_dist.storage.model import Anchors, Model
+from srch_dist.storage.code_store import CodeStore, open_codes
 
 _FLIPPED = 0.15  # share of bits in which a code differs from the centre of its cluster
 

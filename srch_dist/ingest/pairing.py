@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.errors import InputError
-from srch_dist.ingest.layout import Layout
-from srch_dist.ingest.source import Source, Specs
+from srch_dist.ingest.schema import Layout
+from srch_dist.ingest.sources.base import Source, Specs
 
 _BLOCK_ROWS = 1 << 16
 _SHOWN = 5

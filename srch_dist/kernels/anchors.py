@@ -12,10 +12,8 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from srch_dist.kernels.similarity import TILE as TILE
-from srch_dist.kernels.similarity import similarities as similarities
-from srch_dist.kernels.similarity import squared_distances
-from srch_dist.kernels.sizes import Sized
+from srch_dist.kernels.rbf import TILE, similarities, squared_distances
+from srch_dist.kernels.tiling import Sized
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
 from srch_dist.errors import StorageError
-from srch_dist.storage import text_codec  # noqa: F401  (text is read through it)
+from srch_dist.storage import _text_codec  # noqa: F401  (text is read through it)
+from srch_dist.storage._direct_reads import read_plain
+from srch_dist.storage._zarr_stores import zarr_store
 from srch_dist.storage.locations import Location, S3Path, locate, writing
-from srch_dist.storage.plain_chunks import read_plain
 from srch_dist.storage.s3 import is_answer, reason
-from srch_dist.storage.zarr_stores import zarr_store
 
 Array = NDArray[Any]
 _ALL = slice(None)

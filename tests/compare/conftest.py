@@ -11,7 +11,7 @@ import pytest
 from pipelines.compare.baselines.protocol import FloatArray
 from pipelines.compare.data import RetrievalTask, open_source
 from pipelines.compare.engine import Engine
-from srch_dist.cluster import Cluster
+from srch_dist.runtime.cluster import Cluster
 
 from .paired_data import clustered_pair, latent_pair
 
@@ -53,7 +53,7 @@ def _no_cluster(*_arguments):
 @pytest.fixture
 def in_process(monkeypatch):
     """Runs of the engine need no cluster; the name of a scheduler is not looked at."""
-    monkeypatch.setattr("srch_dist.training.connect", _no_cluster)
+    monkeypatch.setattr("srch_dist.train.runner.connect", _no_cluster)
     return "in this process"
 
 

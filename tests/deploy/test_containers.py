@@ -18,11 +18,11 @@ from dask_processes import SECONDS, processes
 from hosts import hosts
 from manifests import ROOT, build, one, process
 
-from srch_dist.config import TrainConfig, build_config
-from srch_dist.ingest import ingest_source
+from srch_dist.config.loading import TrainConfig, build_config
+from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage import arrays
-from srch_dist.storage.run import RunDirectory
-from srch_dist.training import train_model
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.train.runner import train_model
 
 # The image's own, as far as a test can have them.
 IMAGE = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from manifests import KUBERNETES, OVERLAYS, ROOT, build, one, process
 
-from srch_dist import cluster
-from srch_dist.cli import parse_training
-from srch_dist.config import TrainConfig, load_config
+from srch_dist.cli.command import parse_training
+from srch_dist.config.loading import TrainConfig, load_config
 from srch_dist.errors import ConfigError
+from srch_dist.runtime import cluster
 
 FOLDERS = [f"overlays/{name}" for name in OVERLAYS]
 DASK_COMMANDS = {

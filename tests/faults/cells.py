@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 
 from pipelines.faults.moments import FOLDER, disarm, happened
-from srch_dist.storage.features import FeatureStore
+from srch_dist.storage.feature_store import FeatureStore
 
 ROWS = 300
 # Seconds within which a fault has to be over on a loaded machine.

@@ -14,7 +14,7 @@ from test_training import make_pairs, make_store, train_here
 
 from faults.cells import OPTIONS, ROWS, Clean, codes_of, table
 from pipelines.faults.cluster import Processes, separate_cluster
-from srch_dist.storage.features import FeatureStore
+from srch_dist.storage.feature_store import FeatureStore
 
 
 def pytest_configure(config):

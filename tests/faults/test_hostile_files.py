@@ -24,14 +24,15 @@ from source_files import make_pairs as make_source_pairs
 from test_training import make_pairs, train_here
 
 from faults.cells import OPTIONS
-from srch_dist.config import load_config
+from srch_dist.config.loading import load_config
+from srch_dist.encode.model import load_model
 from srch_dist.errors import ConfigError, InputError, SrchError, StorageError
-from srch_dist.ingest import apart, ingest_source
-from srch_dist.storage.features import FeatureWriter, open_store
-from srch_dist.storage.lock import Holder, hold_lock
-from srch_dist.storage.model import load_model
-from srch_dist.storage.run import RunDirectory, open_run
-from srch_dist.storage.stages import Stages
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.ingest.sources import sandbox
+from srch_dist.storage.feature_store import FeatureWriter, open_store
+from srch_dist.storage.locks.run_lock import Holder, hold_lock
+from srch_dist.storage.run.directory import RunDirectory, open_run
+from srch_dist.storage.run.stages import Stages
 
 EXAMPLES = int(os.environ.get("SRCH_DIST_FUZZ", "200"))
 # The largest input here has some 100 KiB.
@@ -191,12 +192,12 @@ def impatient_reader(monkeypatch):
     """Call it, and what is read apart has five seconds, and little memory."""
 
     def limit():
-        monkeypatch.setattr(apart, "ANSWER_SECONDS", 5)
-        monkeypatch.setattr(apart, "MEMORY_BYTES", 1 << 30)
-        apart._child.stop()
+        monkeypatch.setattr(sandbox, "ANSWER_SECONDS", 5)
+        monkeypatch.setattr(sandbox, "MEMORY_BYTES", 1 << 30)
+        sandbox._child.stop()
 
     yield limit
-    apart._child.stop()
+    sandbox._child.stop()
 
 
 @pytest.mark.fault("damaged files of each kind, 200 inputs each", "refused")

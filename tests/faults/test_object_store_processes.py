@@ -12,10 +12,10 @@ from s3_server import BUCKET, s3_server
 from faults.cells import await_fault, begin, command, end, message, options
 from pipelines.faults.cluster import separate_cluster
 from pipelines.faults.moments import arm
-from srch_dist.ingest import ingest_source
+from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage import arrays
-from srch_dist.storage.features import open_store
-from srch_dist.storage.run import open_run
+from srch_dist.storage.feature_store import open_store
+from srch_dist.storage.run.directory import open_run
 
 DATA, OUT = f"s3://{BUCKET}/pairs.zarr", f"s3://{BUCKET}/run"
 

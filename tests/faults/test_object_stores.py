@@ -18,17 +18,18 @@ from s3_server import BUCKET, s3_server
 from test_training import make_pairs, train_here
 
 from faults.cells import OPTIONS, command, message
-from srch_dist.encoding import encode_store
+from srch_dist.encode.batch import encode_store
 from srch_dist.errors import ConfigError, StorageError
-from srch_dist.evaluation import evaluate_model
-from srch_dist.ingest import ingest_source
-from srch_dist.report import main as write_report
-from srch_dist.storage import arrays, lock, s3
-from srch_dist.storage.codes import open_codes
-from srch_dist.storage.features import open_store
+from srch_dist.evaluate.retrieval import evaluate_model
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.report.__main__ import main as write_report
+from srch_dist.storage import arrays, s3
+from srch_dist.storage.code_store import open_codes
+from srch_dist.storage.feature_store import open_store
 from srch_dist.storage.locations import S3Path, locate
-from srch_dist.storage.object_lock import hold_place
-from srch_dist.storage.run import open_run
+from srch_dist.storage.locks import run_lock
+from srch_dist.storage.locks.object_lock import hold_place
+from srch_dist.storage.run.directory import open_run
 
 DATA = f"s3://{BUCKET}/pairs.zarr"
 # Seconds within which what is wrong for good is said, on a loaded machine.
@@ -293,7 +294,7 @@ def test_results_count_when_all_are_there(clean, tmp_path, call):
 @pytest.mark.parametrize("call", [1, 4])
 def test_codes_are_there_when_all_are(published, s3_environment, call):
     out = place(f"codes/cut-{call}.zarr")
-    s3_environment.setattr("srch_dist.encoding.encoding_rows", lambda _: 100)  # three chunks
+    s3_environment.setattr("srch_dist.encode.batch.encoding_rows", lambda _: 100)  # three chunks
     fail_at(s3_environment, "copy", call)
     with pytest.raises(StorageError, match="the end"):
         encode_store(published, DATA, "image", out)
@@ -362,9 +363,9 @@ def test_of_those_that_begin_at_once_one_holds_the_place():
     assert all("is in use by another run" in error for error in refused)
 
 
-def left_lock(server, name: str, **changes) -> tuple[str, lock.Holder]:
+def left_lock(server, name: str, **changes) -> tuple[str, run_lock.Holder]:
     """The lock of a run that was killed."""
-    holder = dataclasses.replace(lock.Holder.here(), **changes)
+    holder = dataclasses.replace(run_lock.Holder.here(), **changes)
     key = f".{name}.lock"
     server.client().put_object(Bucket=BUCKET, Key=key, Body=holder.dump(3))
     return key, holder
@@ -373,19 +374,19 @@ def left_lock(server, name: str, **changes) -> tuple[str, lock.Holder]:
 @pytest.mark.fault("S3: lock of a dead run", "survived")
 @pytest.mark.parametrize("changes", [{"pid": 2**22 + 1}, {"host": "elsewhere"}])
 def test_lock_of_a_dead_run_is_taken_over(server, s3_environment, changes):
-    s3_environment.setattr(lock, "LEASE_SECONDS", 1.0)
-    s3_environment.setattr(lock, "LOOK_SECONDS", 0.1)
+    s3_environment.setattr(run_lock, "LEASE_SECONDS", 1.0)
+    s3_environment.setattr(run_lock, "LOOK_SECONDS", 0.1)
     key, left = left_lock(server, "dead", **changes)
     with hold_place(locate(place("dead"))) as check:
         check()
-        found = lock.Holder.parse(server.objects(key)[key])
-        assert (found.token != left.token, found.pid) == (True, lock.Holder.here().pid)
+        found = run_lock.Holder.parse(server.objects(key)[key])
+        assert (found.token != left.token, found.pid) == (True, run_lock.Holder.here().pid)
     assert key not in server.objects()
 
 
 @pytest.mark.fault("S3: lock of a run on another host", "refused")
 def test_lock_of_a_living_run_elsewhere_is_respected(server, s3_environment):
-    s3_environment.setattr(lock, "LOOK_SECONDS", 0.1)
+    s3_environment.setattr(run_lock, "LOOK_SECONDS", 0.1)
     key, holder = left_lock(server, "alive", host="elsewhere")
     beat = threading.Timer(
         0.5, lambda: server.client().put_object(Bucket=BUCKET, Key=key, Body=holder.dump(4))
@@ -394,20 +395,20 @@ def test_lock_of_a_living_run_elsewhere_is_respected(server, s3_environment):
     with pytest.raises(StorageError, match="on elsewhere"), hold_place(locate(place("alive"))):
         pass
     beat.join()
-    assert lock.Holder.parse(server.objects(key)[key]) == dataclasses.replace(holder, beat=4)
+    assert run_lock.Holder.parse(server.objects(key)[key]) == dataclasses.replace(holder, beat=4)
     server.client().delete_object(Bucket=BUCKET, Key=key)
 
 
 @pytest.mark.fault("S3: lock lost while the process stood still", "refused")
 def test_writer_whose_lock_was_taken_over_writes_nothing_more(server, s3_environment):
-    s3_environment.setattr(lock, "BEAT_SECONDS", 0.05)
+    s3_environment.setattr(run_lock, "BEAT_SECONDS", 0.05)
     with hold_place(locate(place("lost"))) as check:
         check()
         key, _ = left_lock(server, "lost", token="other")
         time.sleep(2)  # many beats
         with pytest.raises(StorageError, match="taken over by another run"):
             check()
-    assert lock.Holder.parse(server.objects(key)[key]).token == "other"
+    assert run_lock.Holder.parse(server.objects(key)[key]).token == "other"
     server.client().delete_object(Bucket=BUCKET, Key=key)
 
 

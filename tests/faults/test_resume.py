@@ -12,11 +12,12 @@ import pytest
 import zarr
 from test_training import make_pairs, make_store, train_here
 
-from srch_dist import algorithm, execution
+from srch_dist.algorithm import loop
 from srch_dist.errors import ConfigError, InputError, StorageError
+from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
-from srch_dist.storage.run import RunDirectory, open_run
-from srch_dist.storage.stages import Stages
+from srch_dist.storage.run.directory import RunDirectory, open_run
+from srch_dist.storage.run.stages import Stages
 
 OPTIONS = {
     "partition_rows": 20,
@@ -319,7 +320,7 @@ def test_checkpoints_are_pruned_and_disk_is_bounded(store, tmp_path, kill_at, mo
 def test_a_lost_task_never_needs_a_pruned_checkpoint(store, tmp_path, monkeypatch):
     """What the loop keeps on the workers is read again from the last two checkpoints alone."""
     seen = []
-    real = algorithm.z_step
+    real = loop.z_step
 
     def noted(*arguments):
         embedding = real(*arguments)
@@ -327,8 +328,8 @@ def test_a_lost_task_never_needs_a_pruned_checkpoint(store, tmp_path, monkeypatc
         seen.append(keys)
         return embedding
 
-    monkeypatch.setattr(algorithm, "z_step", noted)
-    monkeypatch.setattr(execution, "keep", list)  # keeps the graphs as they are, to be looked at
+    monkeypatch.setattr(loop, "z_step", noted)
+    monkeypatch.setattr(tasks, "keep", list)  # keeps the graphs as they are, to be looked at
     train_here(store.path, tmp_path / "run", **OPTIONS)
     assert len(seen) == 3
     assert all(key.startswith("read_rows") for keys in seen for key in keys), seen

@@ -13,13 +13,13 @@ import pytest
 
 from faults.cells import LIMIT, OPTIONS
 from pipelines.faults.moments import WORKER_MOMENTS, arm, happened
-from srch_dist import watch
-from srch_dist.cluster import connect
-from srch_dist.config import build_config
-from srch_dist.encoding import encode_store
+from srch_dist.config.loading import build_config
+from srch_dist.encode.batch import encode_store
 from srch_dist.errors import ClusterError, WorkersKilledError
+from srch_dist.runtime import watchdog
+from srch_dist.runtime.cluster import connect
 from srch_dist.storage import arrays
-from srch_dist.training import train_model
+from srch_dist.train.runner import train_model
 
 
 def train(store, out: Path, cluster, **changes):
@@ -90,8 +90,8 @@ def test_hung_worker(store, clean, cluster, faults, tmp_path):
 @pytest.fixture
 def impatient(monkeypatch):
     """A task of more than 15 s hangs; importing what tasks need takes some of them."""
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 1.0)
-    with dask.config.set({watch.TASK_TIMEOUT: "15s"}):
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 1.0)
+    with dask.config.set({watchdog.TASK_TIMEOUT: "15s"}):
         yield
 
 

@@ -6,8 +6,8 @@ import reference
 import zarr
 from scipy.spatial.distance import cdist
 
-from srch_dist.graph import descent
-from srch_dist.kernels.neighbours import principal_subspace
+from srch_dist.algorithm.graph import nn_descent
+from srch_dist.kernels.graph.neighbours import principal_subspace
 
 K, N = 8, 1200
 
@@ -68,7 +68,7 @@ def test_search_is_reproducible_and_does_not_depend_on_partitions(run, prepare):
 
 
 def test_clusters_are_searched_by_descent_too(run, prepare, monkeypatch):
-    monkeypatch.setattr("srch_dist.graph.partitioned._EXACT_ROWS", 50)
+    monkeypatch.setattr("srch_dist.algorithm.graph.partitioned._EXACT_ROWS", 50)
     graph = {"k": K, "method": "partitioned", "cluster_rows": 400}
     found_twice = []
     for size in (500, 333):
@@ -87,10 +87,10 @@ def test_rows_that_the_descent_loses_are_searched_exactly(monkeypatch):
     x = np.random.default_rng(0).normal(size=(300, 6))
     numbers = np.random.default_rng(1).permutation(300)
     lost = np.arange(0, 300, 7)
-    whole = descent._candidates(lambda: x, K + 6, 0).copy()
+    whole = nn_descent._candidates(lambda: x, K + 6, 0).copy()
     whole[lost, K - 1 :] = -1
-    monkeypatch.setattr(descent, "_candidates", lambda *_: whole)
-    completed = descent.descend(lambda: x, numbers, K, 5, 0)
+    monkeypatch.setattr(nn_descent, "_candidates", lambda *_: whole)
+    completed = nn_descent.descend(lambda: x, numbers, K, 5, 0)
     exact = numbers[reference.nearest(x, K)]
     np.testing.assert_array_equal(np.sort(completed.rows[lost]), np.sort(exact[lost]))
 
@@ -104,14 +104,14 @@ def curved(rows, dims=128, latent=10):
 
 def test_wide_rows_are_searched_in_fewer_dimensions_and_measured_in_all(monkeypatch):
     x, numbers = curved(6000), np.random.default_rng(1).permutation(6000)
-    seen, reduced = [], descent._reduced
+    seen, reduced = [], nn_descent._reduced
 
     def watch(features):
         seen.append(reduced(features).shape[1])
         return reduced(features)
 
-    monkeypatch.setattr(descent, "_reduced", watch)
-    found = descent.descend(lambda: x, numbers, K, 7, 0)
+    monkeypatch.setattr(nn_descent, "_reduced", watch)
+    found = nn_descent.descend(lambda: x, numbers, K, 7, 0)
     assert seen == [32]
     squared = cdist(x, x, "sqeuclidean")
     position = np.argsort(numbers)[found.rows]

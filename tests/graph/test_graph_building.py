@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
-from srch_dist import execution
-from srch_dist.cluster import connect
-from srch_dist.graph import build, descent
-from srch_dist.progress import silent
-from srch_dist.resuming import resume_graph
+from srch_dist.algorithm.graph import build, nn_descent
+from srch_dist.runtime import tasks
+from srch_dist.runtime.cluster import connect
+from srch_dist.runtime.progress import silent
+from srch_dist.train.resume import resume_graph
 
 K = 5
 TWO, THREE = (12, 9), (10, 7, 14)
@@ -150,7 +150,7 @@ def test_workers_start_anew_before_edges_are_written_where_neighbours_were_compi
     prepared = prepare(reference.paired_features(1, 90, TWO), **options())
     run, plan, config = prepared.directory, prepared.plan, prepared.config
     shutil.rmtree(run.stages(config).folder)
-    monkeypatch.setattr(descent, "COMPILED", "tabnanny")
+    monkeypatch.setattr(nn_descent, "COMPILED", "tabnanny")
     write = build._write_edges
     seen = []
 
@@ -163,7 +163,7 @@ def test_workers_start_anew_before_edges_are_written_where_neighbours_were_compi
         client = distributed.default_client()
         before = client.run(os.getpid)
         client.run(importlib.import_module, "tabnanny")
-        again = execution.restart_workers
+        again = tasks.restart_workers
         report = build.set_graph(run, prepared.modalities, plan, config, silent(), again)
         # Those are new, and hold nothing that was compiled.
         build.set_graph(run, prepared.modalities, plan, config, silent(), again)
@@ -177,7 +177,7 @@ def test_workers_of_a_resumed_run_start_anew_where_they_searched_in_an_earlier_t
 ):
     prepared = prepare(reference.paired_features(1, 90, TWO), **options())
     run, plan, config = prepared.directory, prepared.plan, prepared.config
-    monkeypatch.setattr(descent, "COMPILED", "tabnanny")
+    monkeypatch.setattr(nn_descent, "COMPILED", "tabnanny")
     resume_graph(run, prepared.modalities, plan, config, silent(), None)
     restart = Mock()
     found = resume_graph(run, prepared.modalities, plan, config, silent(), restart)

@@ -7,11 +7,11 @@ from conftest import read_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srch_dist.config import build_config
+from srch_dist.algorithm.graph import partitioned
+from srch_dist.algorithm.graph.partitioned import choose_overlap, search_sets
+from srch_dist.config.loading import build_config
 from srch_dist.errors import ConfigError, SrchError
-from srch_dist.graph import partitioned
-from srch_dist.graph.partitioned import choose_overlap, search_sets
-from srch_dist.kernels.bits import hash_rows
+from srch_dist.kernels.packed_codes import hash_rows
 
 K, N = 5, 400
 GRAPH = {"k": K, "method": "partitioned", "cluster_rows": 60, "order_rows": 20}
@@ -206,7 +206,7 @@ def test_clusters_smaller_than_the_neighbours_are_refused():
 
 
 def plan_of(config):
-    from srch_dist.planning import make_plan
+    from srch_dist.plan.planner import make_plan
 
     return make_plan(N, {"a": 12, "b": 9}, config, 1, 4 << 30)
 

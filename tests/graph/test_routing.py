@@ -5,10 +5,10 @@ import pytest
 import reference
 from conftest import read_array
 
-from srch_dist.graph.recall import Sample
-from srch_dist.graph.routing import coverage, split_centres
+from srch_dist.algorithm.graph.recall import Sample
+from srch_dist.algorithm.graph.routing import coverage, split_centres
 from srch_dist.kernels.clusters import nearest_centres
-from srch_dist.kernels.neighbours import Neighbours
+from srch_dist.kernels.graph.neighbours import Neighbours
 
 N, K = 240, 4
 

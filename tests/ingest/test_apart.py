@@ -13,21 +13,21 @@ import scipy.io
 from source_files import WRITERS, make_pairs
 
 from srch_dist.errors import InputError
-from srch_dist.ingest import apart
-from srch_dist.ingest.source import open_here, open_source
+from srch_dist.ingest.sources import sandbox
+from srch_dist.ingest.sources.base import open_here, open_source
 
-_SERVE = "from srch_dist.ingest.apart import serve; serve(*map(int, sys.argv[1:]))"
+_SERVE = "from srch_dist.ingest.sources.sandbox import serve; serve(*map(int, sys.argv[1:]))"
 _ENDLESS = (
-    "import sys, srch_dist.ingest.source as s; s.open_here = lambda *p: exec('while 1: pass'); "
-    + _SERVE
+    "import sys, srch_dist.ingest.sources.base as s; "
+    "s.open_here = lambda *p: exec('while 1: pass'); " + _SERVE
 )
 
 
 @pytest.fixture(autouse=True)
 def _own_child():
-    apart._child.stop()
+    sandbox._child.stop()
     yield
-    apart._child.stop()
+    sandbox._child.stop()
 
 
 @pytest.mark.parametrize("name", ["a.h5", "v5.mat", "v73.mat", "a.parquet", "a.zarr", "shards"])
@@ -65,15 +65,15 @@ def test_the_end_of_the_reader_is_a_refusal_and_the_next_file_is_read(
 ):
     scipy.io.savemat(tmp_path / "a.mat", {"image": np.ones((5, 3))})
     with monkeypatch.context() as patched:
-        patched.setattr(apart, "_PROGRAM", program)
-        patched.setattr(apart, "ANSWER_SECONDS", 1)
+        patched.setattr(sandbox, "_PROGRAM", program)
+        patched.setattr(sandbox, "ANSWER_SECONDS", 1)
         with pytest.raises(InputError, match=message):
             open_source(tmp_path / "a.mat")
     assert dict(open_source(tmp_path / "a.mat").specs()) == {"image": ((5, 3), np.dtype(float))}
 
 
 def test_a_file_that_takes_more_memory_than_there_is_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(apart, "MEMORY_BYTES", 1 << 30)
+    monkeypatch.setattr(sandbox, "MEMORY_BYTES", 1 << 30)
     scipy.io.savemat(tmp_path / "a.mat", {"image": np.zeros((1 << 13, 1 << 13))})
     source = open_source(tmp_path / "a.mat")
     with pytest.raises(InputError, match=r"a\.mat"):
@@ -90,7 +90,8 @@ def test_a_file_is_read_as_it_is_now(tmp_path):
 def test_the_reader_ends_with_its_process(tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {"image": np.ones((5, 3))})
     program = (
-        "import sys; from srch_dist.ingest import apart; from srch_dist.ingest.source import "
+        "import sys; from srch_dist.ingest.sources import sandbox as apart; "
+        "from srch_dist.ingest.sources.base import "
         "open_source; open_source(sys.argv[1]); print(apart._child._process.pid, flush=True); "
         "import os; os.kill(os.getpid(), 9)"
     )

@@ -27,8 +27,9 @@ from source_files import (
 )
 
 from srch_dist.errors import ExtraError, InputError
-from srch_dist.ingest import ingest_source, limits
-from srch_dist.ingest.source import open_here, open_source
+from srch_dist.ingest import limits
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.ingest.sources.base import open_here, open_source
 
 
 @pytest.mark.parametrize("rows_per_chunk", [None, 4])

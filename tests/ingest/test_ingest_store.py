@@ -14,8 +14,9 @@ import zarr
 from rich.console import Console
 
 from srch_dist.errors import InputError, SrchError, StorageError
-from srch_dist.ingest import ingest_source, limits
-from srch_dist.storage.features import open_store
+from srch_dist.ingest import limits
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.storage.feature_store import open_store
 
 ROWS = 23
 

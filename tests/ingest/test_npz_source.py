@@ -11,8 +11,8 @@ import pytest
 from numpy.lib import format as npy
 
 from srch_dist.errors import InputError, SrchError
-from srch_dist.ingest import ingest_source
-from srch_dist.ingest.source import open_source
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.ingest.sources.base import open_source
 
 
 def make_pairs(rows: int = 23) -> dict[str, np.ndarray]:

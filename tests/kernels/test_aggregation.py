@@ -9,8 +9,11 @@ import pytest
 from scipy.sparse import block_diag, csr_array, diags_array
 from scipy.sparse.linalg import spsolve
 
-from srch_dist.kernels.aggregation import aggregate_zone, build_hierarchy, row_nodes
-from srch_dist.kernels.cascade import (
+from srch_dist.kernels.graph.laplacian import SystemBlock, local_columns, outside
+from srch_dist.kernels.multigrid.aggregation import aggregate_zone, build_hierarchy, row_nodes
+from srch_dist.kernels.multigrid.conjugate_gradients import solve_whole
+from srch_dist.kernels.multigrid.matching import match_nodes
+from srch_dist.kernels.multigrid.preconditioner import (
     jacobi,
     join_pieces,
     no_space,
@@ -18,10 +21,12 @@ from srch_dist.kernels.cascade import (
     shared_space,
     split_hierarchy,
 )
-from srch_dist.kernels.gradients import solve_whole
-from srch_dist.kernels.laplacian import SystemBlock, local_columns, outside
-from srch_dist.kernels.matching import match_nodes
-from srch_dist.kernels.zones import contract_zone, join_zones, number_nodes, reduce_zone
+from srch_dist.kernels.multigrid.subdomains import (
+    contract_zone,
+    join_zones,
+    number_nodes,
+    reduce_zone,
+)
 
 BETA, LAM, QUOTA = 1.0, 10.0, 12
 

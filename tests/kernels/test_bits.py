@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from srch_dist.kernels.bits import (
+from srch_dist.kernels.packed_codes import (
     hamming_distances,
     pack_codes,
     random_codes,

@@ -6,11 +6,7 @@ import reference
 from scipy import linalg
 
 from pipelines.compare.baselines import cca, itq
-from srch_dist.kernels.canonical import (
-    canonical_directions,
-    padded_encoders,
-    quantising_rotation,
-)
+from srch_dist.kernels.cca import canonical_directions, padded_encoders, quantising_rotation
 
 N, DIMS, RIDGE = 200, (9, 6), 0.1
 

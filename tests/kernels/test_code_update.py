@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import reference
 
-from srch_dist.kernels.bits import pack_codes, unpack_codes
-from srch_dist.kernels.codes import (
+from srch_dist.kernels.code_update import (
     CodeRule,
     bit_correlations,
     code_moments,
@@ -15,6 +14,7 @@ from srch_dist.kernels.codes import (
     update_codes,
 )
 from srch_dist.kernels.features import TILE_ROWS
+from srch_dist.kernels.packed_codes import pack_codes, unpack_codes
 
 N, BITS = 50, 8
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from srch_dist.kernels import contraction, matching
-from srch_dist.kernels.contraction import contract, inner_weights
-from srch_dist.kernels.matching import match_nodes
+from srch_dist.kernels.multigrid import coarsening, matching
+from srch_dist.kernels.multigrid.coarsening import contract, inner_weights
+from srch_dist.kernels.multigrid.matching import match_nodes
 
 N, COUNT = 300, 70
 
@@ -16,7 +16,7 @@ N, COUNT = 300, 70
 @pytest.fixture(params=[1, 37, 1 << 19])
 def graph(request, monkeypatch):
     """Symmetric weights of a sparse graph, looked at in tiles of some edges."""
-    monkeypatch.setattr(contraction, "TILE_EDGES", request.param)
+    monkeypatch.setattr(coarsening, "TILE_EDGES", request.param)
     monkeypatch.setattr(matching, "TILE_EDGES", request.param)
     rng = np.random.default_rng(0)
     upper = np.triu(rng.random((N, N)) < 0.04, 1) * rng.lognormal(size=(N, N))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from srch_dist.kernels.directions import ScoreSums, leading_directions, spreading_frame
+from srch_dist.kernels.pca_itq import ScoreSums, leading_directions, spreading_frame
 
 N, BITS = 200, 12
 WEIGHTS = {"a": 1.5, "b": 0.5}

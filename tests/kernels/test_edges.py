@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from srch_dist.kernels.edges import (
+from srch_dist.kernels.graph.adjacency import (
     Adjacency,
     build_adjacency,
     component_stars,
@@ -132,7 +132,7 @@ def test_components_are_those_of_scipy_for_any_split_of_the_edges(edges, cut):
 
 @pytest.mark.parametrize("at_once", [1, 7, 10_000])
 def test_rows_are_connected_in_pieces_as_at_once(at_once, monkeypatch):
-    monkeypatch.setattr("srch_dist.kernels.edges.CONNECTED_EDGES", at_once)
+    monkeypatch.setattr("srch_dist.kernels.graph.adjacency.CONNECTED_EDGES", at_once)
     rng = np.random.default_rng(4)
     neighbours = np.sort(rng.integers(0, 60, size=(20, 2)), axis=1)
     indptr = np.arange(0, 41, 2)

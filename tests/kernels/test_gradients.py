@@ -5,9 +5,9 @@ import pytest
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import spsolve
 
-from srch_dist.kernels.cascade import jacobi, no_space
-from srch_dist.kernels.gradients import solve_whole
-from srch_dist.kernels.laplacian import SystemBlock
+from srch_dist.kernels.graph.laplacian import SystemBlock
+from srch_dist.kernels.multigrid.conjugate_gradients import solve_whole
+from srch_dist.kernels.multigrid.preconditioner import jacobi, no_space
 
 N, BITS = 200, 24
 

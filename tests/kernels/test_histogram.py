@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srch_dist.kernels.histogram import FULL_RANGE, count_values, median_limits
+from srch_dist.kernels.streaming_median import FULL_RANGE, count_values, median_limits
 
 
 def refined_median(parts, weights):

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse
 
-from srch_dist.kernels import zones
-from srch_dist.kernels.aggregation import build_hierarchy, row_nodes
+from srch_dist.kernels.multigrid import subdomains
+from srch_dist.kernels.multigrid.aggregation import build_hierarchy, row_nodes
 
 BETA = 1.0
 
 
-def joined(coupling: scipy.sparse.csr_array, monkeypatch, rows: int) -> zones.Nodes:
+def joined(coupling: scipy.sparse.csr_array, monkeypatch, rows: int) -> subdomains.Nodes:
     """What zones of ``rows`` rows leave of a graph with symmetric weights, in one numbering."""
-    monkeypatch.setattr(zones, "ZONE_ROWS", rows)
+    monkeypatch.setattr(subdomains, "ZONE_ROWS", rows)
     diagonal = BETA + coupling.sum(axis=1)
     cut = []
-    for low, high in zones.zone_spans(len(diagonal)):
+    for low, high in subdomains.zone_spans(len(diagonal)):
         part = coupling[low:high].tocsr()
         inside = (part.indices >= low) & (part.indices < high)
         outer = np.unique(part.indices[~inside]).astype(np.int64)
@@ -28,10 +28,10 @@ def joined(coupling: scipy.sparse.csr_array, monkeypatch, rows: int) -> zones.No
         )
         nodes = row_nodes(own, diagonal[low:high], BETA, diagonal[outer])
         cut.append((nodes, outer))
-    found = [zones.reduce_zone(nodes)[1] for nodes, _ in cut]
-    numbering = zones.number_nodes([(zone.labels, zone.diagonal) for zone in found])
-    return zones.join_zones(
-        [zones.contract_zone(*cut[k], zone, k, numbering) for k, zone in enumerate(found)]
+    found = [subdomains.reduce_zone(nodes)[1] for nodes, _ in cut]
+    numbering = subdomains.number_nodes([(zone.labels, zone.diagonal) for zone in found])
+    return subdomains.join_zones(
+        [subdomains.contract_zone(*cut[k], zone, k, numbering) for k, zone in enumerate(found)]
     )
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import reference
 
-from srch_dist.kernels import laplacian, neighbours
-from srch_dist.kernels.laplacian import (
+from srch_dist.kernels.graph import laplacian, neighbours
+from srch_dist.kernels.graph.laplacian import (
     WEIGHT_BINS,
     GraphBlock,
     JoinedValues,

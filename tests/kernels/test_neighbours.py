@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from srch_dist.kernels import neighbours
-from srch_dist.kernels.neighbours import (
+from srch_dist.kernels.graph import neighbours
+from srch_dist.kernels.graph.neighbours import (
     Neighbours,
     candidate_distances,
     keep_nearest,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from srch_dist.reporting import comparison, cost_charts, figures, retrieval, training_charts
-from srch_dist.reporting.figures import draw, plain
-from srch_dist.reporting.records import load_records
+from srch_dist.report import comparison, cost_charts, figures, retrieval_charts, training_charts
+from srch_dist.report.figures import draw, plain
+from srch_dist.report.records import load_records
 from srch_dist.storage import arrays
 
 
@@ -26,7 +26,7 @@ def painted(monkeypatch):
         paint(axes)
         return axes
 
-    for module in (comparison, cost_charts, retrieval, training_charts):
+    for module in (comparison, cost_charts, retrieval_charts, training_charts):
         monkeypatch.setattr(module, "draw", paint_only)
 
 
@@ -130,7 +130,7 @@ def test_degrees_are_drawn_as_counted(run):
 
 
 def test_curves_are_those_of_the_evaluation_and_of_the_baseline(run):
-    found = lines_of(retrieval.precision_recall_chart([run], "image_to_text"))
+    found = lines_of(retrieval_charts.precision_recall_chart([run], "image_to_text"))
     systems = {"this run, 16 bits": run.evaluation, "CCA-ITQ, 12 bits": run.evaluation["baseline"]}
     assert list(found) == list(systems)
     for label, scores in systems.items():

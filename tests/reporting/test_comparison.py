@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from srch_dist.report import main
-from srch_dist.reporting import write_page
-from srch_dist.reporting.records import load_records
+from srch_dist.report import write_page
+from srch_dist.report.__main__ import main
+from srch_dist.report.records import load_records
 
 from .html_page import HtmlPage
 

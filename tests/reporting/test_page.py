@@ -15,16 +15,16 @@ from PIL import Image
 from test_encoding import numpy_bits
 from test_training import make_pairs, make_store, no_cluster, train_here
 
-from srch_dist import conclusion
-from srch_dist.config import build_config
+from srch_dist.config.loading import build_config
+from srch_dist.encode.model import load_model
 from srch_dist.errors import StorageError
-from srch_dist.progress import silent
-from srch_dist.report import main
-from srch_dist.reporting import write_page
-from srch_dist.searching import example_queries
-from srch_dist.storage.model import load_model
-from srch_dist.storage.run import open_run
-from srch_dist.training import train_model
+from srch_dist.evaluate.searching import example_queries
+from srch_dist.report import write_page
+from srch_dist.report.__main__ import main
+from srch_dist.runtime.progress import silent
+from srch_dist.storage.run.directory import open_run
+from srch_dist.train import finish
+from srch_dist.train.runner import train_model
 
 from .conftest import HOSTILE
 from .html_page import HtmlPage
@@ -228,7 +228,7 @@ def test_page_that_cannot_be_drawn_does_not_fail_the_run(shown, tmp_path, monkey
     def fail(*_):
         raise RuntimeError("no ink")
 
-    notes = train_noted(shown, tmp_path, monkeypatch, vars(conclusion), "write_page", fail)
+    notes = train_noted(shown, tmp_path, monkeypatch, vars(finish), "write_page", fail)
     (line,) = [note for note in notes if "no page" in note]
     assert re.search(r"RuntimeError: no ink; .*python -m srch_dist\.report .*run$", line)
 
@@ -238,10 +238,10 @@ def test_examples_that_cannot_be_read_do_not_fail_the_run(monkeypatch):
         raise StorageError("the chunk with row 3 is damaged")
 
     for name in ("has_queries", "can_show"):
-        monkeypatch.setattr(conclusion, name, lambda *_: True)
-    monkeypatch.setattr(conclusion, "gather_examples", fail)
+        monkeypatch.setattr(finish, name, lambda *_: True)
+    monkeypatch.setattr(finish, "gather_examples", fail)
     progress = Noted()
-    conclusion.present_run(None, None, build_config({"report": False}), progress)
+    finish.present_run(None, None, build_config({"report": False}), progress)
     assert progress.notes == ["no examples: StorageError: the chunk with row 3 is damaged"]
 
 
@@ -262,7 +262,7 @@ class Noted:
 def train_noted(shown, tmp_path, monkeypatch, place, name, value) -> list[str]:
     """Train with something replaced; the lines that are shown. The run is finished, unpaged."""
     progress = Noted()
-    monkeypatch.setattr("srch_dist.training.connect", no_cluster)
+    monkeypatch.setattr("srch_dist.train.runner.connect", no_cluster)
     monkeypatch.setitem(place, name, value)
     out = tmp_path / "run"
     values = {"data": shown.store.path, "out": str(out), "bits": 16, "graph": {"k": 5}}
@@ -319,7 +319,7 @@ def test_baseline_is_a_model_that_encodes_like_any_other(shown):
 
 
 def test_examples_of_a_large_database_are_looked_for_in_a_part_of_it(shown, tmp_path, monkeypatch):
-    for module in ("searching", "reporting.page"):
+    for module in ("evaluate.searching", "report.page"):
         monkeypatch.setattr(f"srch_dist.{module}.EXAMPLE_ROWS", 20)
     model = load_model(shown.run.path)
     found = [

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import reference
 
-from srch_dist import execution
+from srch_dist.runtime import tasks
 
 N = 70
 
@@ -21,23 +21,23 @@ def graph(run):
 
 def test_blocks_hold_every_edge_with_the_sum_of_its_weights(run, graph):
     dense = np.zeros((N, N))
-    for block in execution.run_all(graph.blocks):
+    for block in tasks.run_all(graph.blocks):
         numbers = np.concatenate([block.first_row + np.arange(block.rows), block.halo])
         np.add.at(dense, (block.first_row + block.owners, numbers[block.columns]), block.weights)
     np.testing.assert_allclose(dense, run.weights().sum(axis=0), rtol=1e-6)
 
 
 def test_blocks_are_the_rows_of_the_plan(run, graph):
-    blocks = execution.run_all(graph.blocks)
+    blocks = tasks.run_all(graph.blocks)
     spans = [(block.first_row, block.first_row + block.rows) for block in blocks]
     assert spans == [run.plan.block_span(b) for b in run.plan.blocks]
 
 
 def test_exchange_brings_each_block_the_rows_of_its_halo(run, graph):
     values = np.random.default_rng(0).normal(size=(N, 3))
-    parts = [execution.literal(values[slice(*run.plan.block_span(b))]) for b in run.plan.blocks]
-    halos = execution.run_all(graph.exchange(parts))
-    blocks = execution.run_all(graph.blocks)
+    parts = [tasks.literal(values[slice(*run.plan.block_span(b))]) for b in run.plan.blocks]
+    halos = tasks.run_all(graph.exchange(parts))
+    blocks = tasks.run_all(graph.blocks)
     assert (sum(len(block.halo) for block in blocks) > 0) == (len(blocks) > 1)
     for block, halo in zip(blocks, halos, strict=True):
         np.testing.assert_array_equal(halo, values[block.halo])

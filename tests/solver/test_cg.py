@@ -6,12 +6,12 @@ import reference
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import spsolve
 
-from srch_dist import execution
-from srch_dist.config import SolverConfig
+from srch_dist.algorithm.solver.conjugate_gradients import solve
+from srch_dist.algorithm.solver.preconditioner import build_preconditioner
+from srch_dist.config.loading import SolverConfig
 from srch_dist.errors import SrchError
-from srch_dist.kernels.laplacian import SystemRule, system_block
-from srch_dist.solver.cg import solve
-from srch_dist.solver.coarse import build_preconditioner
+from srch_dist.kernels.graph.laplacian import SystemRule, system_block
+from srch_dist.runtime import tasks
 
 N, BITS, BETA, LAM = 80, 16, 0.5, 10.0
 
@@ -65,8 +65,7 @@ def blocks_of(graph, values):
 def run_solver(graph, right, start=None, groups=(slice(None),), **options):
     kind = np.dtype(right.dtype)
     systems = [
-        execution.task(system_block, block, None, SystemRule(BETA, LAM, kind))
-        for block in graph.blocks
+        tasks.task(system_block, block, None, SystemRule(BETA, LAM, kind)) for block in graph.blocks
     ]
     start = np.zeros_like(right) if start is None else start
     options = SolverConfig(**{"fused": 4, "coarse": "on", **options})
@@ -76,7 +75,7 @@ def run_solver(graph, right, start=None, groups=(slice(None),), **options):
         for columns in groups
     ]
     solved = solve(graph, systems, preconditioner, sides, options)
-    found = [np.concatenate(execution.run_all(solution)) for solution, _ in solved]
+    found = [np.concatenate(tasks.run_all(solution)) for solution, _ in solved]
     return np.concatenate(found, axis=1), solved[0][1]
 
 

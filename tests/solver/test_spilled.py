@@ -7,11 +7,12 @@ import pytest
 import reference
 from conftest import read_array, read_codes
 
-from srch_dist import execution, rebasing
-from srch_dist.kernels import laplacian, neighbours
-from srch_dist.kernels.laplacian import SystemRule, system_block
-from srch_dist.solver.systems import make_system
-from srch_dist.storage.spill import SpilledValues
+from srch_dist.algorithm import s_step
+from srch_dist.algorithm.solver.assembly import make_system
+from srch_dist.kernels.graph import laplacian, neighbours
+from srch_dist.kernels.graph.laplacian import SystemRule, system_block
+from srch_dist.runtime import tasks
+from srch_dist.storage.scratch import SpilledValues
 
 N = 150
 CUTS = {
@@ -44,12 +45,12 @@ def pair(request, prepare):
 def _short_tiles(monkeypatch):
     monkeypatch.setattr(laplacian, "TILE_ROWS", 7)
     monkeypatch.setattr(laplacian, "DISTANCE_EDGES", 17)
-    monkeypatch.setattr(rebasing, "TERM_EDGES", 19)
+    monkeypatch.setattr(s_step, "TERM_EDGES", 19)
     monkeypatch.setattr(neighbours, "REFINE_VALUES", 100)
 
 
 def test_blocks_on_disk_hold_what_those_in_memory_do(pair):
-    kept, spilled = ([*execution.run_all(run.graph().blocks)] for run in pair())
+    kept, spilled = ([*tasks.run_all(run.graph().blocks)] for run in pair())
     for block, other in zip(kept, spilled, strict=True):
         np.testing.assert_array_equal(block.indptr, other.indptr)
         np.testing.assert_array_equal(block.halo, other.halo)
@@ -63,7 +64,7 @@ def test_blocks_on_disk_hold_what_those_in_memory_do(pair):
 @pytest.mark.parametrize("drop", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_products_are_the_same_to_the_bit(pair, tmp_path, dtype, drop):
-    kept, spilled = (execution.run_all(run.graph().blocks) for run in pair())
+    kept, spilled = (tasks.run_all(run.graph().blocks) for run in pair())
     rng = np.random.default_rng(0)
     for b, (block, other) in enumerate(zip(kept, spilled, strict=True)):
         lengths = rng.random(len(block.columns)).astype(np.float32)
@@ -108,7 +109,7 @@ def test_a_block_whose_files_are_lost_is_written_again(pair):
     """As after a worker was killed: nothing but the run's stores is needed."""
     kept, spilled = pair(method={"iterations": 2})
     first = spilled.graph()
-    execution.run_all(first.blocks)
+    tasks.run_all(first.blocks)
     shutil.rmtree(first.folder)
     spilled.learn()
     kept.learn()

@@ -5,13 +5,13 @@ import pytest
 import reference
 from conftest import read_array
 
-from srch_dist import execution
-from srch_dist.config import SolverConfig
-from srch_dist.kernels import zones
-from srch_dist.kernels.cascade import row_unknowns
-from srch_dist.kernels.laplacian import SystemRule, system_block
-from srch_dist.solver import aggregates
-from srch_dist.solver.coarse import build_preconditioner
+from srch_dist.algorithm.solver import aggregation
+from srch_dist.algorithm.solver.preconditioner import build_preconditioner
+from srch_dist.config.loading import SolverConfig
+from srch_dist.kernels.graph.laplacian import SystemRule, system_block
+from srch_dist.kernels.multigrid import subdomains
+from srch_dist.kernels.multigrid.preconditioner import row_unknowns
+from srch_dist.runtime import tasks
 
 N, BETA, LAM = 300, 1.0, 10.0
 BLOCKS = [1, 2, 3, 5]
@@ -20,7 +20,7 @@ METHOD = {"iterations": 3, "threshold": 0.0}
 
 @pytest.fixture(params=[64, 130], ids=["five zones", "three zones"])
 def _short_zones(request, monkeypatch):
-    monkeypatch.setattr(zones, "ZONE_ROWS", request.param)
+    monkeypatch.setattr(subdomains, "ZONE_ROWS", request.param)
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,9 @@ def applied(run):
     """M⁻¹ of random vectors (n, 4), and the coarse unknown (n,) of each row."""
     graph, plan = run.graph(), run.plan
     kind = np.dtype(np.float64)
-    systems = [
-        execution.task(system_block, b, None, SystemRule(BETA, LAM, kind)) for b in graph.blocks
-    ]
+    systems = [tasks.task(system_block, b, None, SystemRule(BETA, LAM, kind)) for b in graph.blocks]
     found = build_preconditioner(graph, systems, BETA, SolverConfig(coarse="on"))
-    *cascades, space = execution.run_all([*found.cascades, found.space])
+    *cascades, space = tasks.run_all([*found.cascades, found.space])
     vectors = np.random.default_rng(5).normal(size=(N, 4))
     parts = [vectors[slice(*plan.block_span(b))] for b in plan.blocks]
     sums = space.add_up([c.restrict(part) for c, part in zip(cascades, parts, strict=True)])
@@ -69,8 +67,8 @@ def test_the_preconditioner_does_not_depend_on_the_blocks(run_of):
 
 def test_zones_of_more_rows_than_are_matched_together(run_of, monkeypatch):
     """Each has its aggregates and coarse unknowns, and none over two zones."""
-    monkeypatch.setattr(zones, "ZONE_ROWS", 64)
-    monkeypatch.setattr(aggregates, "TOGETHER_ROWS", N - 1)
+    monkeypatch.setattr(subdomains, "ZONE_ROWS", 64)
+    monkeypatch.setattr(aggregation, "TOGETHER_ROWS", N - 1)
     whole, unknowns = applied(run_of(1))
     found, labels = applied(run_of(3))
     np.testing.assert_array_equal(labels, unknowns)
@@ -100,7 +98,7 @@ def test_codes_and_iterations_do_not_depend_on_the_blocks(run_of):
 def test_zones_take_few_iterations_more_than_one(run_of, monkeypatch, rows):
     counts = []
     for zone in (N, rows):
-        monkeypatch.setattr(zones, "ZONE_ROWS", zone)
+        monkeypatch.setattr(subdomains, "ZONE_ROWS", zone)
         run = run_of(2)
         run.learn()
         counts.append([record["cg_iterations"] for record in run.directory.history()])

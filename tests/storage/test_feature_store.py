@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from srch_dist.errors import InputError, StorageError
-from srch_dist.ingest import ingest_source
-from srch_dist.storage.features import FeatureWriter, open_store
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.storage.feature_store import FeatureWriter, open_store
 
 ROWS = 20
 

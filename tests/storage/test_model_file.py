@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from srch_dist.encode.model import Anchors, Model, load_model, save_model
 from srch_dist.errors import StorageError
-from srch_dist.storage.model import Anchors, Model, load_model, save_model
 
 
 @pytest.fixture

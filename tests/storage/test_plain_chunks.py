@@ -9,7 +9,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 
 from srch_dist.errors import StorageError
 from srch_dist.storage import arrays
-from srch_dist.storage.plain_chunks import read_plain
+from srch_dist.storage._direct_reads import read_plain
 
 SPANS = ((0, 23), (0, 5), (5, 10), (20, 23), (3, 4), (4, 17), (21, 40), (7, 7))
 

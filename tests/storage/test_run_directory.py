@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from srch_dist.config import build_config, load_config
+from srch_dist.config.loading import build_config, load_config
 from srch_dist.errors import StorageError
-from srch_dist.storage.run import create_run, open_run
+from srch_dist.storage.run.directory import create_run, open_run
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from srch_dist.errors import StorageError
-from srch_dist.storage.spill import gather_spill, join_runs, read_spill, spill_runs, write_spill
+from srch_dist.storage.scratch import gather_spill, join_runs, read_spill, spill_runs, write_spill
 
 
 @pytest.fixture

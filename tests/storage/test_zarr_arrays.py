@@ -15,7 +15,7 @@ import zarr
 
 from srch_dist.errors import InputError, StorageError
 from srch_dist.storage import arrays, locations
-from srch_dist.storage.foreign import ForeignZarr
+from srch_dist.storage.foreign_zarr import ForeignZarr
 
 
 def write(path: Path, values: np.ndarray, chunk_rows: int = 4) -> None:

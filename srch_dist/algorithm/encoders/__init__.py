@@ -1,0 +1,1 @@
+"""From learned codes to final codes and encoders of new rows."""

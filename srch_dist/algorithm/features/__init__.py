@@ -1,0 +1,1 @@
+"""Features in training order: normalisation, statistics, sample and row order."""

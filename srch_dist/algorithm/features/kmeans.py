@@ -1,0 +1,96 @@
+"""Coarse clusters of rows by k-means|| on a sample, for the order of rows and for routing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist.kernels.clusters import SAMPLE_CHUNK, sample_size
+from srch_dist.kernels.packed_codes import hash_rows
+from srch_dist.runtime import tasks
+from srch_dist.storage import arrays
+from srch_dist.storage.run.directory import RunDirectory
+
+# So that the sample is not the one drawn for something else.
+_STREAM = 0xC1A55
+_ROUNDS, _LLOYD = 5, 20
+
+
+def sampled(rows: NDArray[np.int64], clusters: int, total: int) -> NDArray[np.int64]:
+    """Positions of the sampled ones among ``rows`` (m,), numbered as in the store.
+
+    About 64 rows a cluster of ``total`` rows, and 16,384 at least, chosen by hash of the row
+    number: by nothing that an order or a partitioning changes.
+    """
+    wanted = sample_size(clusters)
+    if wanted >= total:
+        return np.arange(len(rows))
+    limit = np.uint64(int(wanted / total * 2**64))
+    return np.flatnonzero(hash_rows(_STREAM, rows) < limit)
+
+
+def find_centres(
+    run: RunDirectory,
+    space: str,
+    clusters: int,
+    seed: int,
+    sample: Callable[..., NDArray[np.float32]],
+    *arguments: object,
+) -> NDArray[np.float64]:
+    """Centres (at most ``clusters``, w) of k-means on a sample of rows.
+
+    ``sample(*arguments)`` is called in one task and returns the sampled points (m, w) in the
+    order of their row numbers. k-means sees them in blocks of fixed size.
+    """
+    path = run.points(space)
+    m, width, distinct = tasks.run_one(tasks.task(_write_sample, run, space, sample, *arguments))
+    if distinct <= clusters:
+        return np.unique(arrays.read_rows(path), axis=0).astype(np.float64)
+    return _k_means(path, m, width, clusters, seed)
+
+
+def _k_means(path: Path, m: int, width: int, clusters: int, seed: int) -> NDArray[np.float64]:
+    # Importing these takes seconds, and small runs do without.
+    import dask.array as da
+    import threadpoolctl
+    from dask_ml.cluster import KMeans
+
+    spans = [(start, min(start + SAMPLE_CHUNK, m)) for start in range(0, m, SAMPLE_CHUNK)]
+    blocks = [
+        da.from_delayed(
+            tasks.task(arrays.read_rows, path, *span), (span[1] - span[0], width), np.float32
+        )
+        for span in spans
+    ]
+    model = KMeans(
+        n_clusters=clusters,
+        init="k-means||",
+        # In dask-ml this is the number of candidates a round, not a multiple of the clusters.
+        oversampling_factor=2 * clusters,
+        init_max_iter=_ROUNDS,
+        max_iter=_LLOYD,
+        random_state=seed % 2**32,
+    )
+    # Sums of several threads would round as the threads are counted.
+    with threadpoolctl.threadpool_limits(1):
+        model.fit(da.concatenate(blocks))
+    return np.asarray(model.cluster_centers_, dtype=np.float64)
+
+
+def _write_sample(
+    run: RunDirectory,
+    space: str,
+    sample: Callable[..., NDArray[np.float32]],
+    *arguments: object,
+) -> tuple[int, int, int]:
+    """Write the sample; its rows, width, and a count of its different rows."""
+    points = sample(*arguments)
+    arrays.remove(run.points(space))
+    arrays.create_array(run.points(space), points.shape, SAMPLE_CHUNK, np.float32)
+    for start in range(0, len(points), SAMPLE_CHUNK):
+        arrays.write_rows(run.points(space), start, points[start : start + SAMPLE_CHUNK])
+    distinct = len({row.tobytes() for row in points})
+    return len(points), points.shape[1], distinct

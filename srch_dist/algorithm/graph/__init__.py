@@ -1,0 +1,12 @@
+"""Set: the kNN graph of each modality, from normalised features to weighted edges in Zarr."""
+
+from srch_dist.algorithm.graph.build import (
+    GraphReport,
+    ModalityReport,
+    Restart,
+    let_go,
+    set_graph,
+    verify_graph,
+)
+
+__all__ = ["GraphReport", "ModalityReport", "Restart", "let_go", "set_graph", "verify_graph"]

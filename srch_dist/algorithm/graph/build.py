@@ -1,0 +1,341 @@
+"""The set step: neighbours of each modality, both ends of every edge, weights C (Eqs. 1 and 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist.algorithm.graph import exact, nn_descent
+from srch_dist.algorithm.graph.partitioned import Searched, search_partitioned
+from srch_dist.algorithm.graph.recall import recall_task, sample_task
+from srch_dist.config.loading import TrainConfig
+from srch_dist.kernels.graph import adjacency as kernels
+from srch_dist.plan.planner import Plan
+from srch_dist.runtime import tasks
+from srch_dist.runtime.progress import Progress, Stage
+from srch_dist.runtime.resumable import Work, run_units, unit_tasks
+from srch_dist.storage import arrays
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.stages import Stages
+
+# Starts the workers anew that have imported the module that it is called with.
+Restart = Callable[[str], None]
+# Largest degree that is told apart, in units of k.
+_DEGREES_SHOWN = 8
+# What is written of the edges of a partition before their weights are known.
+_EDGE_KINDS = ("indptr", "indices", "members")
+
+
+@dataclass(frozen=True)
+class ModalityReport:
+    """The graph of one modality.
+
+    Attributes
+    ----------
+    method : how neighbours were searched. recall : recall@k on sampled rows.
+    clusters : sets of rows searched on their own. overlap : clusters that a row was searched in.
+    edges : distinct undirected edges. mean_degree : their ends a row.
+    isolated : rows without an edge. duplicates : rows with a neighbour at distance zero.
+    mutual : share of the directed edges whose reverse is one too.
+    degrees : rows by degree, 0 to 8 k - 1, then those with 8 k and more.
+    """
+
+    method: str
+    recall: float
+    clusters: int
+    overlap: int
+    edges: int
+    mean_degree: float
+    isolated: int
+    duplicates: int
+    mutual: float
+    degrees: Sequence[int]
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """The graphs of all modalities, and the components of their union."""
+
+    modalities: Mapping[str, ModalityReport]
+    components: int
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Sums over rows, (modalities,) each, and edges that connect (see `component_stars`).
+
+    ``histogram`` is (modalities, 8 k + 1); see `ModalityReport`.
+    """
+
+    degrees: NDArray[np.int64]
+    histogram: NDArray[np.int64]
+    isolated: NDArray[np.int64]
+    duplicates: NDArray[np.int64]
+    mutual: NDArray[np.int64]
+    stars: NDArray[np.int64]
+
+    def __add__(self, other: _Counts) -> _Counts:
+        both = np.concatenate([self.stars, other.stars])
+        return _Counts(
+            self.degrees + other.degrees,
+            self.histogram + other.histogram,
+            self.isolated + other.isolated,
+            self.duplicates + other.duplicates,
+            self.mutual + other.mutual,
+            kernels.component_stars(both[:, 0], both[:, 1]),
+        )
+
+
+def set_graph(
+    run: RunDirectory,
+    modalities: tuple[str, ...],
+    plan: Plan,
+    config: TrainConfig,
+    progress: Progress,
+    restart: Restart | None = None,
+) -> GraphReport:
+    """Build the weighted graph in ``run`` from its normalised features; see `let_go`."""
+    searched = _search(run, modalities, plan, config, progress)
+    let_go(restart)
+    with progress.stage("edges", 2 * len(plan.runs)) as stage:
+        counts = _write_edges(run, modalities, plan, config, stage)
+    return _report(modalities, plan, config.graph.k, searched, counts)
+
+
+def let_go(restart: Restart | None) -> None:
+    """Have workers started anew that hold what compiling NN-descent took.
+
+    ``restart`` does so to those that have imported a module, where that may be done.
+    """
+    if restart is not None:
+        restart(nn_descent.COMPILED)
+
+
+def _search(
+    run: RunDirectory,
+    modalities: tuple[str, ...],
+    plan: Plan,
+    config: TrainConfig,
+    progress: Progress,
+) -> dict[str, Searched]:
+    """Search the neighbours of all modalities, as far as they are not there."""
+    k, stages = config.graph.k, run.stages(config)
+    for g in modalities:
+        for kind, dtype in (("rows", np.int64), ("distances", np.float64)):
+            path = run.neighbours(g, kind)
+            arrays.ensure_array(path, (plan.rows, k), plan.partition_rows, dtype)
+    known = {g: stages.find(f"neighbours.{g}") for g in modalities}
+    searched = {g: Searched(**record.values) for g, record in known.items() if record is not None}
+    missing = [g for g in modalities if g not in searched]
+    samples = tasks.keep([sample_task(run, g, plan, config) for g in missing])
+    sampled = dict(zip(missing, samples, strict=True))
+    searched |= _search_whole(run, sampled, plan, config, progress)
+    for g in missing:
+        if g not in searched:
+            searched[g] = search_partitioned(run, g, plan, sampled[g], config, progress)
+        stages.commit(f"neighbours.{g}", asdict(searched[g]), {})
+    return searched
+
+
+def verify_graph(run: RunDirectory, plan: Plan, stages: Stages) -> list[Delayed]:
+    """Tasks that hold the edges of `set_graph` against their checksums."""
+    return [
+        tasks.task(arrays.verify_rows, run.edges(p, kind), 0, None, int(found[p]))
+        for kind, found in stages.read("edges").arrays.items()
+        for p in plan.partitions
+    ]
+
+
+def _search_whole(
+    run: RunDirectory,
+    samples: Mapping[str, Delayed],
+    plan: Plan,
+    config: TrainConfig,
+    progress: Progress,
+) -> dict[str, Searched]:
+    """Search the modalities that are searched exactly or with one index, all at once."""
+    stages = run.stages(config)
+    whole = [g for g in samples if plan.methods[g] != "partitioned"]
+    searches = [
+        task
+        for g in whole
+        for task in unit_tasks(stages, f"searched.{g}", _search_works(run, g, plan, config))
+    ]
+    with progress.stage("neighbours", len(searches)) as stage:
+        tasks.run_all(searches, stage)
+    recalls = [recall_task(run, g, samples[g]) for g in whole]
+    with progress.stage("recall", len(recalls)) as stage:
+        measured = tasks.run_all(recalls, stage)
+    return {g: Searched(recall, 1, 1) for g, recall in zip(whole, measured, strict=True)}
+
+
+def _search_works(run: RunDirectory, modality: str, plan: Plan, config: TrainConfig) -> list[Work]:
+    k = config.graph.k
+    if plan.methods[modality] == "exact":
+        return exact.search_works(run, modality, plan, k)
+    return [(nn_descent.search_whole, run, modality, plan.starts, k, config.seed)]
+
+
+def _write_edges(
+    run: RunDirectory, modalities: tuple[str, ...], plan: Plan, config: TrainConfig, stage: Stage
+) -> _Counts:
+    stages = run.stages(config)
+    shape = (plan.rows, len(modalities))
+    arrays.ensure_array(run.degrees, shape, plan.partition_rows, np.int32)
+    mutual = config.graph.symmetry == "mutual"
+    works: list[Work] = [
+        (_write_run, run, modalities, plan, some, config.graph.k, mutual) for some in plan.runs
+    ]
+    # Another memory limit may make other runs, which are other units.
+    runs = f"{len(plan.runs)}.{plan.runs[0].stop}"
+    found = unit_tasks(stages, f"connected.{runs}", works)
+    total = tasks.task(_without_stars, tasks.add_up([tasks.task(_counts, part) for part in found]))
+    counts: _Counts
+    counts, *parts = tasks.run_all([total, *(tasks.task(_checksums, p) for p in found)])
+    stage.advance(len(works))
+    mean = tasks.literal(counts.degrees / plan.rows)
+    works = [(_write_weights, run, plan, some, mean) for some in plan.runs]
+    weights = run_units(stages, f"weighted.{runs}", works, stage)
+    checksums = {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]}
+    checksums["weights"] = np.concatenate([part["weights"] for part in weights])
+    stages.commit("edges", {}, checksums)
+    return counts
+
+
+def _write_run(
+    run: RunDirectory,
+    modalities: tuple[str, ...],
+    plan: Plan,
+    partitions: range,
+    k: int,
+    mutual: bool,
+) -> dict[str, NDArray[Any]]:
+    """Write the edges of a run of rows; reads every row's neighbours, one partition at a time.
+
+    Returns the fields of its `_Counts`, and the checksums of its partitions by kind.
+    """
+    start, stop = plan.starts[partitions.start], plan.starts[partitions.stop]
+    order = arrays.read_rows(run.order)
+    position = np.empty_like(order)
+    position[order] = np.arange(plan.rows)
+    keys, shared, duplicates = [], [], []
+    for g in modalities:
+        outgoing, incoming = _directed_keys(run, g, plan, start, stop, position)
+        keys.append(kernels.symmetrise(outgoing, incoming, mutual))
+        shared.append(len(np.intersect1d(outgoing, incoming, assume_unique=True)))
+        nearest = arrays.read_rows(run.neighbours(g, "distances"), start, stop)[:, 0]
+        duplicates.append(int(np.count_nonzero(nearest == 0)))
+    adjacency = kernels.build_adjacency(keys, stop - start, plan.rows)
+    keys.clear()
+    degrees = kernels.degrees(adjacency)
+    checksums: dict[str, list[int]] = {kind: [] for kind in _EDGE_KINDS}
+    for p in partitions:
+        low, high = plan.span(p)
+        part = adjacency.rows(low - start, high - start)
+        for kind, found in checksums.items():
+            found.append(arrays.create_chunk(run.edges(p, kind), getattr(part, kind)))
+        arrays.write_rows(run.degrees, low, degrees[low - start : high - start])
+    counts = _Counts(
+        degrees.sum(axis=0, dtype=np.int64),
+        _degree_histogram(degrees, _DEGREES_SHOWN * k),
+        (degrees == 0).sum(axis=0, dtype=np.int64),
+        np.array(duplicates),
+        np.array(shared),
+        kernels.connect_rows(adjacency, start),
+    )
+    return {**vars(counts), **{kind: np.array(found) for kind, found in checksums.items()}}
+
+
+def _degree_histogram(degrees: NDArray[np.int32], last: int) -> NDArray[np.int64]:
+    """Rows by degree (modalities, last + 1), of degrees (n, modalities)."""
+    columns = np.minimum(degrees, last).T
+    return np.stack([np.bincount(column, minlength=last + 1) for column in columns])
+
+
+def _counts(found: Mapping[str, NDArray[Any]]) -> _Counts:
+    return _Counts(**{field.name: found[field.name] for field in fields(_Counts)})
+
+
+def _checksums(found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {kind: found[kind] for kind in _EDGE_KINDS}
+
+
+def _directed_keys(
+    run: RunDirectory,
+    modality: str,
+    plan: Plan,
+    start: int,
+    stop: int,
+    position: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sorted keys (row - start) * n + neighbour of the edges out of, and into, a run of rows.
+
+    ``position`` (n,) gives the place in training order of each neighbour's number.
+    """
+    n = plan.rows
+    outgoing: list[NDArray[Any]] = []
+    incoming: list[NDArray[Any]] = []
+    for p in plan.partitions:
+        low, high = plan.span(p)
+        found = arrays.read_rows(run.neighbours(modality, "rows"), low, high)
+        rows, numbers = kernels.directed_pairs(found, low)
+        neighbours = position[numbers]
+        if start <= low < stop:
+            outgoing.append((rows - start) * n + neighbours)
+        inside = (neighbours >= start) & (neighbours < stop)
+        incoming.append((neighbours[inside] - start) * n + rows[inside])
+    return np.sort(np.concatenate(outgoing)), np.sort(np.concatenate(incoming))
+
+
+def _write_weights(
+    run: RunDirectory, plan: Plan, partitions: range, mean: NDArray[Any]
+) -> dict[str, NDArray[Any]]:
+    """Write the weights of a run of rows, which reads the degrees of all rows once.
+
+    Returns the checksums of its partitions.
+    """
+    degrees = arrays.read_rows(run.degrees)
+    checksums = []
+    for p in partitions:
+        indptr, indices, members = (arrays.read_rows(run.edges(p, kind)) for kind in _EDGE_KINDS)
+        adjacency = kernels.Adjacency(indptr, indices, members)
+        own = degrees[slice(*plan.span(p))]
+        weights = kernels.edge_weights(adjacency, own, degrees[indices], mean)
+        checksums.append(arrays.create_chunk(run.edges(p, "weights"), weights))
+    return {"weights": np.array(checksums)}
+
+
+def _without_stars(counts: _Counts) -> _Counts:
+    """Replace the stars, up to n rows, by their number, which is all that the client needs."""
+    number = np.array([[len(counts.stars), 0]])
+    return replace(counts, stars=number)
+
+
+def _report(
+    modalities: tuple[str, ...],
+    plan: Plan,
+    k: int,
+    searched: Mapping[str, Searched],
+    counts: _Counts,
+) -> GraphReport:
+    reports = {
+        g: ModalityReport(
+            method=plan.methods[g],
+            recall=searched[g].recall,
+            clusters=searched[g].clusters,
+            overlap=searched[g].overlap,
+            edges=int(counts.degrees[i]) // 2,
+            mean_degree=float(counts.degrees[i]) / plan.rows,
+            isolated=int(counts.isolated[i]),
+            duplicates=int(counts.duplicates[i]),
+            mutual=float(counts.mutual[i]) / (plan.rows * k),
+            degrees=counts.histogram[i].tolist(),
+        )
+        for i, g in enumerate(modalities)
+    }
+    return GraphReport(reports, plan.rows - int(counts.stars[0, 0]))

@@ -1,0 +1,131 @@
+"""Approximate neighbours with pynndescent among rows that fit in memory, and one index of all."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from srch_dist.algorithm.graph.exact import write_neighbours
+from srch_dist.kernels.graph.neighbours import (
+    Neighbours,
+    candidate_distances,
+    keep_nearest_columns,
+    merge_exact,
+    principal_subspace,
+)
+from srch_dist.storage import arrays
+from srch_dist.storage.run.directory import RunDirectory
+
+Features = NDArray[np.floating]
+
+# A process that has imported this keeps what a search compiled, and the compiler.
+COMPILED = "pynndescent"
+# Neighbours beyond k that one index of all rows keeps: they raise recall@k (on icons151k, where
+# most titles have duplicates, from .954 at 5 to .968 at 10), and leave a choice among ties, which
+# float64 distances and row numbers then settle.
+_SPARE = 10
+# Neighbours of a row that NN-descent compares with each other a round.
+_CANDIDATES = 35
+# Share of the variance that NN-descent sees, where that takes half of the dimensions or fewer;
+# the candidates' distances are then worked out in all dimensions.
+_VARIANCE = 0.9
+# Rows whose candidates are refined at once.
+_REFINED_ROWS = 1 << 13
+
+
+def search_whole(
+    run: RunDirectory, modality: str, starts: tuple[int, ...], k: int, seed: int
+) -> None:
+    """Find and write the k nearest rows of every row, in one process.
+
+    The index is compiled on first use in a process, which takes some 20 s.
+    """
+    read = partial(arrays.read_rows, run.features(modality))
+    found = descend(read, arrays.read_rows(run.order), k, _SPARE, seed)
+    for start, stop in pairwise(starts):
+        part = Neighbours(found.distances[start:stop], found.rows[start:stop])
+        write_neighbours(run, modality, start, part)
+
+
+def descend(
+    read: Callable[[], Features], numbers: NDArray[np.int64], k: int, spare: int, seed: int
+) -> Neighbours:
+    """The k nearest of each of the rows that ``read`` returns (n, d), numbered ``numbers`` (n,).
+
+    By NN-descent with k + ``spare`` neighbours a row among the leading principal components, then
+    float64 distances in all dimensions; rows that it finds too few neighbours of are searched
+    exactly. There are more than k rows. They are read twice, so as not to be held beside the index.
+    """
+    candidates = _candidates(read, k + 1 + spare, seed)
+    features = read()
+    found = _refine(features, numbers, candidates, k)
+    short = np.flatnonzero((found.rows < 0).any(axis=1))
+    if len(short):
+        empty = Neighbours.empty(len(short), k)
+        exact = merge_exact(empty, features[short], numbers[short], features, numbers)
+        found.rows[short], found.distances[short] = exact.rows, exact.distances
+    return found
+
+
+def _candidates(read: Callable[[], Features], count: int, seed: int) -> NDArray[np.int32]:
+    """Rows (n, count) near to each row, itself among them; -1 where fewer were found."""
+    import pynndescent  # importing it starts Numba, which only this search needs
+
+    points = _reduced(read())
+    with warnings.catch_warnings():
+        # It warns of rows with missing neighbours, which the caller completes.
+        warnings.simplefilter("ignore")
+        index = pynndescent.NNDescent(
+            points,
+            metric="euclidean",
+            n_neighbors=min(len(points), count),
+            max_candidates=_CANDIDATES,
+            random_state=np.random.RandomState(seed % 2**32),
+            n_jobs=1,  # two threads of Numba's default layer abort the process
+            compressed=True,
+        )
+    found: NDArray[np.int32] = index.neighbor_graph[0]
+    return found
+
+
+def _reduced(features: Features) -> NDArray[np.float32]:
+    """The rows (n, d) in the dimensions that NN-descent sees."""
+    # Sums of several threads would round as the threads are counted.
+    with threadpool_limits(1):
+        subspace = principal_subspace(features, _VARIANCE)
+        if 2 * subspace.shape[1] > features.shape[1]:
+            return features.astype(np.float32, copy=False)
+        projection = subspace.astype(np.float32)
+        points = np.empty((len(features), projection.shape[1]), dtype=np.float32)
+        for start in range(0, len(features), _REFINED_ROWS):
+            part = slice(start, start + _REFINED_ROWS)
+            points[part] = features[part].astype(np.float32, copy=False) @ projection
+    return points
+
+
+def _refine(
+    features: Features, numbers: NDArray[np.int64], candidates: NDArray[Any], k: int
+) -> Neighbours:
+    """The k nearest among the ``candidates`` (n, c) of each row; -1 where fewer were found."""
+    parts = []
+    for start in range(0, len(features), _REFINED_ROWS):
+        near = candidates[start : start + _REFINED_ROWS]
+        own = np.arange(start, start + len(near))
+        owners, columns = np.nonzero((near >= 0) & (near != own[:, None]))
+        picked = near[owners, columns]
+        rows = np.full(near.shape, -1, dtype=np.int64)
+        rows[owners, columns] = numbers[picked]
+        distances = np.full(near.shape, np.inf)
+        distances[owners, columns] = candidate_distances(features, own[owners], features, picked)
+        parts.append(keep_nearest_columns(distances, rows, k))
+    return Neighbours(
+        np.concatenate([part.distances for part in parts]),
+        np.concatenate([part.rows for part in parts]),
+    )

@@ -1,0 +1,295 @@
+"""Neighbours out of core: rows are sent to a few coarse clusters each, searched there, merged.
+
+Three shuffles of bounded tasks: each partition sets its rows aside by cluster, each cluster is
+searched as one set and sets its results aside by partition, each partition merges its results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist.algorithm.graph.exact import write_neighbours
+from srch_dist.algorithm.graph.nn_descent import descend
+from srch_dist.algorithm.graph.recall import recall_task
+from srch_dist.algorithm.graph.refinement import refine_neighbours
+from srch_dist.algorithm.graph.routing import coverage, find_clusters, route_rows
+from srch_dist.config.loading import GraphConfig, TrainConfig
+from srch_dist.errors import TrainingError
+from srch_dist.kernels.graph.neighbours import Neighbours, keep_nearest_columns, merge_exact
+from srch_dist.kernels.packed_codes import hash_rows
+from srch_dist.plan.planner import Plan
+from srch_dist.runtime import tasks
+from srch_dist.runtime.progress import Progress, Stage
+from srch_dist.runtime.resumable import Work, run_units
+from srch_dist.storage import arrays
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.scratch import gather_spill, read_spill, write_spill
+
+# Rows up to which a cluster is searched exactly: NN-descent is faster from some 10,000 rows on,
+# and its compilation takes 20 s.
+_EXACT_ROWS = 4096
+# Neighbours beyond k that the index of a cluster keeps. Fewer than for one index of all rows: a
+# pair that two clusters share is looked for twice.
+_SPARE = 7
+# Recall that the search inside clusters may lose of what the routing makes possible.
+_SEARCH_LOSS = 0.01
+
+
+@dataclass(frozen=True)
+class Searched:
+    """How one modality was searched; see `ModalityReport`."""
+
+    recall: float
+    clusters: int
+    overlap: int
+
+
+def search_partitioned(
+    run: RunDirectory,
+    modality: str,
+    plan: Plan,
+    sample: Delayed,
+    config: TrainConfig,
+    progress: Progress,
+) -> Searched:
+    """Find and write the k nearest rows of every row among those it shares a cluster with.
+
+    The overlap is first chosen by which neighbours of the sampled rows can be found at all; where
+    the recall still falls short, one cluster more is searched, up to ``graph.overlap_max``.
+    """
+    options, parts = config.graph, len(plan.partitions)
+    routing = _route(run, modality, plan, sample, config, progress)
+    clusters = int(routing["clusters"])
+    overlap = choose_overlap(np.array(routing["shares"]), options)
+    while True:
+        with progress.stage(f"{modality}: neighbours", 2 * parts + clusters) as stage:
+            _search(run, modality, plan, clusters, overlap, config, stage)
+        if options.refine:
+            with progress.stage(f"{modality}: refinement", 2 * parts) as stage:
+                refine_neighbours(run, modality, plan, overlap, config, stage)
+        recall: float = tasks.run_one(recall_task(run, modality, sample))
+        if recall >= options.recall_target or overlap >= options.overlap_max:
+            break
+        overlap += 1
+        progress.note(
+            f"graph {modality}: recall {recall:.3f} is below graph.recall_target "
+            f"{options.recall_target:g}; searching again with overlap {overlap}"
+        )
+    if recall < options.recall_target:
+        progress.note(
+            f"warning: graph {modality}: recall {recall:.3f} stays below graph.recall_target "
+            f"{options.recall_target:g} at graph.overlap_max {options.overlap_max}; raise it, or "
+            "graph.cluster_rows"
+        )
+    return Searched(recall, clusters, overlap)
+
+
+def _route(
+    run: RunDirectory,
+    modality: str,
+    plan: Plan,
+    sample: Delayed,
+    config: TrainConfig,
+    progress: Progress,
+) -> Mapping[str, Any]:
+    """Send the rows to clusters; the number of ``clusters``, and ``shares`` as of `coverage`."""
+    stages, most = run.stages(config), config.graph.overlap_max
+    if (record := stages.find(f"routed.{modality}")) is None:
+        clusters = find_clusters(run, modality, plan, config)
+        with progress.stage(f"{modality}: clusters", len(plan.partitions)) as stage:
+            route_rows(run, modality, plan, clusters, config, stage)
+        shares = tasks.run_one(tasks.task(coverage, run, modality, sample, most))
+        values = {"clusters": clusters.count, "shares": shares.tolist()}
+        record = stages.commit(f"routed.{modality}", values, {})
+    return record.values
+
+
+def choose_overlap(shares: NDArray[np.float64], options: GraphConfig) -> int:
+    """The least overlap that puts enough true neighbours of the sampled rows beside them.
+
+    ``shares`` (overlap_max,) is the `coverage` at overlap 1, 2, ….
+    """
+    if options.refine:  # which finds neighbours in other clusters too
+        return options.overlap
+    enough = np.flatnonzero(shares >= min(1.0, options.recall_target + _SEARCH_LOSS))
+    least = int(enough[0]) + 1 if len(enough) else options.overlap_max
+    return max(options.overlap, least)
+
+
+def _search(
+    run: RunDirectory,
+    modality: str,
+    plan: Plan,
+    clusters: int,
+    overlap: int,
+    config: TrainConfig,
+    stage: Stage,
+) -> None:
+    """One search with the first ``overlap`` clusters of each row, as ``run.routes`` says."""
+    k, most = config.graph.k, config.graph.cluster_rows * config.graph.overlap_max
+    stages, name = run.stages(config), f"{modality}.{overlap}"
+    spills: list[Work] = [
+        (_spill_partition, run, modality, plan.span(p), p, clusters, overlap)
+        for p in plan.partitions
+    ]
+    run_units(stages, f"sent.{name}", spills, stage)
+    searches: list[Work] = [
+        (_search_cluster, run, plan, cluster, k, most, config.seed) for cluster in range(clusters)
+    ]
+    run_units(stages, f"searched.{name}", searches, stage)
+    arrays.remove(run.scratch("routed"))
+    merges: list[Work] = [
+        (_merge_partition, run, modality, plan, p, clusters, overlap, k) for p in plan.partitions
+    ]
+    run_units(stages, f"merged.{name}", merges, stage)
+    arrays.remove(run.scratch("found"))
+
+
+def _spill_partition(
+    run: RunDirectory,
+    modality: str,
+    span: tuple[int, int],
+    partition: int,
+    clusters: int,
+    overlap: int,
+) -> None:
+    """Set a partition's rows aside, once for each of their clusters, sorted by cluster."""
+    routes = arrays.read_rows(run.routes(modality), *span)[:, :overlap]
+    rows, level = np.nonzero(routes >= 0)
+    cluster = routes[rows, level]
+    sorting = np.argsort(cluster, kind="stable")
+    rows, level, cluster = rows[sorting], level[sorting], cluster[sorting]
+    write_spill(
+        run.scratch("routed", partition),
+        {
+            "ends": np.searchsorted(cluster, np.arange(clusters + 1)),
+            "positions": span[0] + rows,
+            "numbers": arrays.read_rows(run.order, *span)[rows],
+            "levels": level.astype(np.int8),
+            "features": arrays.read_rows(run.features(modality), *span)[rows],
+        },
+    )
+
+
+def _search_cluster(
+    run: RunDirectory, plan: Plan, cluster: int, k: int, most: int, seed: int
+) -> None:
+    """Search one cluster and set the results aside, sorted by position."""
+    folders = [run.scratch("routed", p) for p in plan.partitions]
+    spans = [read_spill(folder, "ends", cluster, cluster + 2).tolist() for folder in folders]
+
+    def gather(name: str) -> NDArray[np.int64]:
+        return gather_spill(folders, name, spans)
+
+    positions, numbers = gather("positions"), gather("numbers")
+    positions_found, results = [], []
+    for members in search_sets(numbers, gather("levels"), most):
+        positions_found.append(positions[members])
+        read = partial(_gather_features, folders, spans, members)
+        results.append(search_rows(read, numbers[members], k, seed + cluster))
+    found = np.concatenate(positions_found)
+    sorting = np.argsort(found, kind="stable")
+    write_spill(
+        run.scratch("found", cluster),
+        {
+            "ends": np.searchsorted(found[sorting], plan.starts),
+            "positions": found[sorting],
+            "rows": np.concatenate([part.rows for part in results])[sorting],
+            "distances": np.concatenate([part.distances for part in results])[sorting],
+        },
+    )
+
+
+def search_sets(
+    numbers: NDArray[np.int64], levels: NDArray[np.integer], most: int
+) -> list[NDArray[np.bool_]]:
+    """Which rows of a cluster are searched together: sets of at most ``most`` rows.
+
+    Rows that are nearest to this cluster (level 0) are all kept; others fill what is left, those
+    of a lower level first. Where the former alone are too many (rows that are all the same
+    cannot be clustered), they are split by hash of their ``numbers``.
+    """
+    home = levels == 0
+    keys = hash_rows(0, numbers)
+    if len(numbers) <= most:
+        return [np.ones(len(numbers), dtype=bool)]
+    kept = np.zeros(len(numbers), dtype=bool)
+    if home.sum() <= most:
+        kept[np.lexsort((keys, levels))[:most]] = True
+        return [kept]
+    parts = -(-int(home.sum()) // most)
+    sets = []
+    for part in np.array_split(np.flatnonzero(home)[np.argsort(keys[home])], parts):
+        mine = kept.copy()
+        mine[part] = True
+        sets.append(mine)
+    return sets
+
+
+def search_rows(
+    read: Callable[[], NDArray[np.floating]], numbers: NDArray[np.int64], k: int, seed: int
+) -> Neighbours:
+    """The k nearest of each of the rows that ``read`` returns (n, d), numbered ``numbers`` (n,)."""
+    if len(numbers) <= max(k + 1, _EXACT_ROWS):
+        features, empty = read(), Neighbours.empty(len(numbers), k)
+        return merge_exact(empty, features, numbers, features, numbers)
+    return descend(read, numbers, k, _SPARE, seed)
+
+
+def _gather_features(
+    folders: list[Path], spans: list[list[int]], members: NDArray[np.bool_]
+) -> NDArray[np.floating]:
+    """Features of the ``members`` of a cluster, which lies in runs of rows of the folders."""
+    cuts = np.cumsum([stop - start for start, stop in spans])[:-1]
+    sample = read_spill(folders[0], "features", 0, 0)
+    # Filled in place: a list of parts and their concatenation would be twice as much.
+    features = np.empty((int(members.sum()), sample.shape[1]), dtype=sample.dtype)
+    place = 0
+    for folder, span, mine in zip(folders, spans, np.split(members, cuts), strict=True):
+        if not mine.any():
+            continue
+        part = read_spill(folder, "features", *span)[mine]
+        features[place : place + len(part)] = part
+        place += len(part)
+    return features
+
+
+def _merge_partition(
+    run: RunDirectory,
+    modality: str,
+    plan: Plan,
+    partition: int,
+    clusters: int,
+    overlap: int,
+    k: int,
+) -> None:
+    """Merge what the clusters found for a partition's rows."""
+    low, high = plan.span(partition)
+    lists = np.zeros(high - low, dtype=np.int64)
+    rows = np.full((high - low, overlap, k), -1, dtype=np.int64)
+    distances = np.full(rows.shape, np.inf)
+    for cluster in range(clusters):
+        folder = run.scratch("found", cluster)
+        span = read_spill(folder, "ends", partition, partition + 2).tolist()
+        if span[0] == span[1]:
+            continue
+        own = read_spill(folder, "positions", *span) - low
+        rows[own, lists[own]] = read_spill(folder, "rows", *span)
+        distances[own, lists[own]] = read_spill(folder, "distances", *span)
+        lists[own] += 1
+    found = keep_nearest_columns(distances.reshape(high - low, -1), rows.reshape(high - low, -1), k)
+    short = np.flatnonzero(found.rows[:, -1] < 0)
+    if len(short):
+        raise TrainingError(
+            f"{modality}: {len(short)} rows share their clusters with fewer than {k} others; "
+            "raise graph.cluster_rows"
+        )
+    write_neighbours(run, modality, low, found)

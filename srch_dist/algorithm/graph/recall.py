@@ -1,0 +1,62 @@
+"""Recall@k of a neighbour search, against exact search on sampled rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist.algorithm.graph.exact import nearest_to_rows
+from srch_dist.config.loading import TrainConfig
+from srch_dist.kernels.graph.neighbours import Neighbours
+from srch_dist.kernels.packed_codes import hash_rows
+from srch_dist.plan.planner import Plan
+from srch_dist.runtime import tasks
+from srch_dist.storage import arrays
+from srch_dist.storage.run.directory import RunDirectory
+
+# A neighbour counts as found when it is no farther than this times the exact k-th distance.
+_TOLERANCE = 1 + 1e-5
+# So that the sample is not the one drawn from the same seed for something else.
+_STREAM = 0x5EC411
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sampled rows, as positions (m,) in training order, and their exact neighbours (m, k)."""
+
+    positions: NDArray[np.int64]
+    exact: Neighbours
+
+
+def sample_task(run: RunDirectory, modality: str, plan: Plan, config: TrainConfig) -> Delayed:
+    """The `Sample` of a modality as a task: at most ``graph.recall_rows`` rows."""
+    positions = tasks.task(_choose, run, config.graph.recall_rows, config.seed)
+    exact = nearest_to_rows(run, modality, plan, positions, config.graph.k)
+    return tasks.task(Sample, positions, exact)
+
+
+def recall_task(run: RunDirectory, modality: str, sample: Delayed) -> Delayed:
+    """Share of found neighbours among the k nearest, mean over sampled rows, as a task."""
+    return tasks.task(_recall, run, modality, sample)
+
+
+def sample_rows(rows: NDArray[np.int64], sample: int, seed: int) -> NDArray[np.int64]:
+    """Positions, ascending, of at most ``sample`` of ``rows`` (n,), by hash of the row number."""
+    if sample >= len(rows):
+        return np.arange(len(rows))
+    keys = hash_rows(seed ^ _STREAM, rows)
+    return np.sort(np.argpartition(keys, sample)[:sample])
+
+
+def _choose(run: RunDirectory, sample: int, seed: int) -> NDArray[np.int64]:
+    rows = arrays.read_rows(run.rows)[arrays.read_rows(run.order)]
+    return sample_rows(rows, sample, seed)
+
+
+def _recall(run: RunDirectory, modality: str, sample: Sample) -> float:
+    found = arrays.read_selected(run.neighbours(modality, "distances"), sample.positions)
+    limit = sample.exact.distances[:, -1:] * _TOLERANCE**2
+    return float(np.mean(found <= limit))

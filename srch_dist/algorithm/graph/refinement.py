@@ -1,0 +1,96 @@
+"""One look at the neighbours of each row's neighbours, whichever clusters they were found in."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist.algorithm.graph.exact import write_neighbours
+from srch_dist.config.loading import TrainConfig
+from srch_dist.kernels.graph.neighbours import Neighbours, candidate_distances, keep_nearest
+from srch_dist.plan.planner import Plan
+from srch_dist.runtime.progress import Stage
+from srch_dist.runtime.resumable import Work, run_units
+from srch_dist.storage import arrays
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.scratch import read_spill, write_spill
+
+
+def refine_neighbours(
+    run: RunDirectory, modality: str, plan: Plan, overlap: int, config: TrainConfig, stage: Stage
+) -> None:
+    """Replace each row's neighbours by the nearest among them and their neighbours.
+
+    Every partition reads the partitions that its candidates lie in, one at a time. The stage
+    advances by one a partition twice. ``overlap`` tells one search from the next.
+    """
+    stages, name = run.stages(config), f"{modality}.{overlap}"
+    works: list[Work] = [(_refine_partition, run, modality, plan, p) for p in plan.partitions]
+    run_units(stages, f"refined.{name}", works, stage)
+    # Only now, since the others look at a partition's neighbours as they were.
+    works = [(_copy_partition, run, modality, plan.span(p)[0], p) for p in plan.partitions]
+    run_units(stages, f"copied.{name}", works, stage)
+    arrays.remove(run.scratch("refined"))
+
+
+def second_neighbours(
+    own: NDArray[np.int64], rows: NDArray[np.int64], lists: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Neighbours of neighbours that are neither neighbours already nor the row itself.
+
+    Parameters
+    ----------
+    own : (n,), numbers of the rows. rows : (n, k), numbers of their neighbours.
+    lists : (n, k, k), numbers of those rows' neighbours.
+
+    Returns
+    -------
+    Pairs of a row's place 0 … n - 1 and a candidate's number, each once.
+    """
+    n, k = rows.shape
+    known = np.concatenate([own[:, None], rows, lists.reshape(n, k * k)], axis=1)
+    # Stable, so of equal numbers one that is known already comes first.
+    order = np.argsort(known, axis=1, kind="stable")
+    sorted_numbers = np.take_along_axis(known, order, axis=1)
+    fresh = order > k
+    fresh[:, 1:] &= sorted_numbers[:, 1:] != sorted_numbers[:, :-1]
+    owners, columns = np.nonzero(fresh)
+    return owners, sorted_numbers[owners, columns]
+
+
+def _refine_partition(run: RunDirectory, modality: str, plan: Plan, partition: int) -> None:
+    low, high = plan.span(partition)
+    order = arrays.read_rows(run.order)
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    features = arrays.read_rows(run.features(modality), low, high)
+    rows, distances = (
+        arrays.read_rows(run.neighbours(modality, kind), low, high)
+        for kind in ("rows", "distances")
+    )
+    n, k = rows.shape
+    lists = arrays.read_scattered(run.neighbours(modality, "rows"), position[rows.ravel()])
+    owners, candidates = second_neighbours(order[low:high], rows, lists.reshape(n, k, k))
+    places = position[candidates]
+    lengths = np.empty(len(owners))
+    for p in plan.partitions:
+        start, stop = plan.span(p)
+        here = np.flatnonzero((places >= start) & (places < stop))
+        if len(here):
+            block = arrays.read_rows(run.features(modality), start, stop)
+            lengths[here] = candidate_distances(features, owners[here], block, places[here] - start)
+    found = keep_nearest(
+        np.concatenate([np.repeat(np.arange(n), k), owners]),
+        np.concatenate([distances.ravel(), lengths]),
+        np.concatenate([rows.ravel(), candidates]),
+        n,
+        k,
+    )
+    refined = {"rows": found.rows, "distances": found.distances}
+    write_spill(run.scratch("refined", partition), refined)
+
+
+def _copy_partition(run: RunDirectory, modality: str, start: int, partition: int) -> None:
+    folder = run.scratch("refined", partition)
+    found = Neighbours(read_spill(folder, "distances"), read_spill(folder, "rows"))
+    write_neighbours(run, modality, start, found)

@@ -1,0 +1,184 @@
+"""Coarse clusters of one modality, and the clusters that each row is searched in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist.algorithm.features.kmeans import find_centres, sampled
+from srch_dist.algorithm.graph.recall import Sample
+from srch_dist.config.loading import TrainConfig
+from srch_dist.kernels.clusters import (
+    PROJECTED,
+    distinct_groups,
+    gaussian_projection,
+    group_centres,
+    nearest_centres,
+    routing_clusters,
+)
+from srch_dist.plan.planner import Plan
+from srch_dist.runtime import tasks
+from srch_dist.runtime.progress import Stage
+from srch_dist.storage import arrays
+from srch_dist.storage.run.directory import RunDirectory
+
+# Centres looked at for each cluster that a row may be searched in: a packed cluster has several.
+_CENTRES_A_CLUSTER = 4
+# Times that a cluster above the limit is halved.
+_SPLIT_ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Coarse clusters: centres (c, w) and the cluster (c,) that each of them belongs to."""
+
+    centres: NDArray[np.float64]
+    group: NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        """Number of clusters."""
+        return int(self.group.max()) + 1
+
+
+def find_clusters(run: RunDirectory, modality: str, plan: Plan, config: TrainConfig) -> Clusters:
+    """Cluster a sample of the rows; clusters are split and packed towards ``graph.cluster_rows``.
+
+    Sizes are estimated from the sample.
+    """
+    limit = config.graph.cluster_rows
+    wanted = routing_clusters(plan.rows, limit)
+    name = f"routing.{modality}"
+    arguments = (run, modality, plan, wanted, config.seed)
+    centres = find_centres(run, name, wanted, config.seed, _sample_points, *arguments)
+    clusters: Clusters = tasks.run_one(
+        tasks.task(_shape_clusters, run, name, centres, limit / plan.rows)
+    )
+    return clusters
+
+
+def split_centres(
+    points: NDArray[np.floating], centres: NDArray[np.float64], limit: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Split clusters of more than ``limit`` of the ``points`` (m, w) along their widest direction.
+
+    Returns the new centres (c, w) and their sizes (c,). Points that are all the same cannot be
+    split.
+    """
+    for _ in range(_SPLIT_ROUNDS):
+        nearest = nearest_centres(points, centres, 1)[:, 0]
+        sizes = np.bincount(nearest, minlength=len(centres))
+        kept = np.ones(len(centres), dtype=bool)
+        added: list[NDArray[np.float64]] = []
+        for cluster in np.flatnonzero(sizes > limit):
+            halves = _halve(points[nearest == cluster])
+            if halves is not None:
+                kept[cluster] = False
+                added.extend(halves)
+        if not added:
+            break
+        centres = np.concatenate([centres[kept], np.array(added)])
+    nearest = nearest_centres(points, centres, 1)[:, 0]
+    sizes = np.bincount(nearest, minlength=len(centres))
+    return centres[sizes > 0], sizes[sizes > 0]
+
+
+def route_rows(
+    run: RunDirectory,
+    modality: str,
+    plan: Plan,
+    clusters: Clusters,
+    config: TrainConfig,
+    stage: Stage,
+) -> None:
+    """Write the ``graph.overlap_max`` nearest clusters of every row, nearest first."""
+    most = config.graph.overlap_max
+    arrays.remove(run.routes(modality))
+    arrays.create_array(run.routes(modality), (plan.rows, most), plan.partition_rows, np.int64)
+    shared = tasks.literal(clusters)
+    work = [
+        tasks.task(_route_partition, run, modality, plan.span(p), shared, most, config.seed)
+        for p in plan.partitions
+    ]
+    tasks.run_all(work, stage)
+
+
+def coverage(run: RunDirectory, modality: str, sample: Sample, most: int) -> NDArray[np.float64]:
+    """Share of true neighbours that share a cluster with their row, at overlap 1 … ``most``.
+
+    No search inside the clusters can find others.
+    """
+    order = arrays.read_rows(run.order)
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    own = arrays.read_scattered(run.routes(modality), sample.positions)
+    theirs = arrays.read_scattered(run.routes(modality), position[sample.exact.rows.ravel()])
+    theirs = theirs.reshape(*sample.exact.rows.shape, -1)
+    shares = np.empty(most)
+    for m in range(1, most + 1):
+        left, right = own[:, None, :m, None], theirs[:, :, None, :m]
+        shares[m - 1] = np.mean(((left == right) & (left >= 0)).any(axis=(2, 3)))
+    return shares
+
+
+def _shape_clusters(
+    run: RunDirectory, name: str, centres: NDArray[np.float64], share: float
+) -> Clusters:
+    """Split and pack clusters towards a ``share`` of the sampled rows."""
+    points = arrays.read_rows(run.points(name))
+    limit = share * len(points)
+    centres, sizes = split_centres(points, centres, limit)
+    return Clusters(centres, group_centres(centres, sizes, limit))
+
+
+def _sample_points(
+    run: RunDirectory, modality: str, plan: Plan, wanted: int, seed: int
+) -> NDArray[np.float32]:
+    """The sampled rows (m, w) in training order, as they are clustered."""
+    parts = []
+    rows = arrays.read_rows(run.rows)
+    for p in plan.partitions:
+        low, high = plan.span(p)
+        chosen = sampled(rows[arrays.read_rows(run.order, low, high)], wanted, plan.rows)
+        if len(chosen):
+            block = arrays.read_rows(run.features(modality), low, high)[chosen]
+            parts.append(_points(block, seed).astype(np.float32))
+    return np.concatenate(parts)
+
+
+def _points(block: NDArray[np.floating], seed: int) -> NDArray[np.float64]:
+    """Features (n, d), on a random projection where they are wide."""
+    wide = block.astype(np.float64)
+    if block.shape[1] <= PROJECTED:
+        return wide
+    projected: NDArray[np.float64] = wide @ gaussian_projection(seed, block.shape[1], PROJECTED)
+    return projected
+
+
+def _route_partition(
+    run: RunDirectory,
+    modality: str,
+    span: tuple[int, int],
+    clusters: Clusters,
+    most: int,
+    seed: int,
+) -> None:
+    points = _points(arrays.read_rows(run.features(modality), *span), seed)
+    count = min(len(clusters.centres), most * _CENTRES_A_CLUSTER)
+    nearest = nearest_centres(points, clusters.centres, count)
+    routes = distinct_groups(clusters.group[nearest], most)
+    arrays.write_rows(run.routes(modality), span[0], routes)
+
+
+def _halve(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Means of the two halves of ``points`` along their widest direction; None if all are one."""
+    wide = points.astype(np.float64)
+    own = wide - wide.mean(axis=0)
+    direction = np.linalg.eigh(own.T @ own)[1][:, -1]
+    along = own @ direction
+    low = along < 0
+    if not low.any() or low.all() or np.ptp(along) <= 1e-9 * np.abs(wide).max():
+        return None
+    return wide[low].mean(axis=0), wide[~low].mean(axis=0)

@@ -1,0 +1,134 @@
+"""The system βI + λH of each block, in memory or in scratch files beside the graph's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, starmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist.algorithm.solver.block_graph import BlockGraph
+from srch_dist.kernels.graph.laplacian import (
+    EdgeValues,
+    GraphBlock,
+    JoinedValues,
+    StreamedRows,
+    SystemBlock,
+    SystemRule,
+    row_ends,
+    row_tiles,
+    semantic_weights,
+    system_block,
+    system_rows,
+)
+from srch_dist.kernels.tiling import Sized
+from srch_dist.plan.partitioning import cut
+from srch_dist.runtime import tasks
+from srch_dist.storage.scratch import spill_runs
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class SystemPart(Sized):
+    """Some rows of a system: as of `SystemRows`, with columns and values in files."""
+
+    diagonal: Array
+    counts: Array
+    columns: EdgeValues
+    values: EdgeValues
+
+
+def make_systems(
+    graph: BlockGraph, lengths: Sequence[Any], alpha: float, rule: SystemRule
+) -> list[Delayed]:
+    """βI + λH of each block, whose edges have the ``lengths``; see `make_system`.
+
+    Where the graph is on disk, in the folder "system".
+    """
+    folder = graph.scratch("system")
+    systems = []
+    for b, (block, known) in enumerate(zip(graph.blocks, lengths, strict=True)):
+        if folder is None:
+            systems.append(tasks.task(make_system, block, known, alpha, rule, None))
+            continue
+        low, high = graph.plan.block_span(b)
+        parts = []
+        shares = cut(high - low, min(graph.shares, high - low))
+        for number, rows in enumerate(starmap(slice, pairwise(shares))):
+            place = folder / f"{b:06d}-{number:06d}"
+            with graph.place(number):
+                part = tasks.task(_write_part, block, rows, known, alpha, rule, place)
+            parts.append(part)
+        systems.append(tasks.task(_join_parts, block, *parts))
+    return tasks.keep(systems)
+
+
+def make_system(
+    block: GraphBlock,
+    lengths: EdgeValues | None,
+    alpha: float,
+    rule: SystemRule,
+    folder: Path | None,
+) -> SystemBlock:
+    """The system of a block whose edges have the squared ``lengths`` (edges,).
+
+    ``lengths`` None or α infinite is S = 1. What is left of the edges goes to ``folder`` where
+    there is one, and is the same as in memory.
+    """
+    if folder is None:
+        return system_block(block, _semantic(lengths, alpha, rule), rule)
+    part = _write_part(block, slice(0, block.rows), lengths, alpha, rule, folder)
+    return _join_parts(block, part)
+
+
+def _semantic(
+    lengths: EdgeValues | None, alpha: float, rule: SystemRule
+) -> Callable[[slice], Array] | None:
+    """S of a run of edges; see `make_system`."""
+    if lengths is None or np.isinf(alpha):
+        return None
+    known = lengths
+    return lambda part: semantic_weights(known[part].astype(np.float64), alpha, rule.lam)
+
+
+def _write_part(
+    block: GraphBlock,
+    rows: slice,
+    lengths: EdgeValues | None,
+    alpha: float,
+    rule: SystemRule,
+    folder: Path,
+) -> SystemPart:
+    """Some ``rows`` of the system of a block, in files of ``folder``."""
+    semantic = _semantic(lengths, alpha, rule)
+    diagonals: list[Array] = []
+    counts: list[Array] = []
+
+    def runs() -> Iterator[dict[str, Array]]:
+        for tile in row_tiles(rows.stop - rows.start):
+            part = slice(rows.start + tile.start, rows.start + tile.stop)
+            found = system_rows(block, part, semantic, rule)
+            diagonals.append(found.diagonal.astype(rule.dtype))
+            counts.append(found.counts)
+            yield {"columns": found.columns, "values": found.values}
+
+    types = {"columns": block.indptr.dtype, "values": rule.dtype}
+    stored = spill_runs(folder, types, runs())
+    return SystemPart(np.concatenate(diagonals), np.concatenate(counts), **stored)
+
+
+def _join_parts(block: GraphBlock, *parts: SystemPart) -> SystemBlock:
+    """The system of a block from its rows in order."""
+    matrix = StreamedRows(
+        row_ends([part.counts for part in parts], block.indptr.dtype),
+        JoinedValues(tuple(part.columns for part in parts)),
+        JoinedValues(tuple(part.values for part in parts)),
+        block.rows + len(block.halo),
+    )
+    return SystemBlock(np.concatenate([part.diagonal for part in parts]), matrix)

@@ -1,0 +1,182 @@
+"""Graph blocks on the workers, and the rows that they need of each other."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from srch_dist.kernels.graph.adjacency import distinct
+from srch_dist.kernels.graph.laplacian import (
+    GraphBlock,
+    edge_values,
+    index_type,
+    local_columns,
+    outside,
+)
+from srch_dist.plan.planner import Plan
+from srch_dist.runtime import tasks
+from srch_dist.storage import arrays
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.scratch import keep_runs
+
+Array = NDArray[Any]
+# Rows that are gathered before they are merged into a block's halo.
+_HALO_ROWS = 1 << 21
+# What a file holds of each edge; see `GraphBlock`.
+_EDGE_TYPES = {
+    "columns": np.int64,
+    "weights": np.float64,
+    "multiplicity": np.int8,
+    "counted_once": np.bool_,
+}
+
+
+@dataclass(frozen=True)
+class BlockGraph:
+    """Handles of the graph's blocks.
+
+    Attributes
+    ----------
+    plan : where blocks begin and end.
+    blocks : a `GraphBlock` each, loaded from the run directory, so it can be loaded again.
+    requests : by (owner, taker) the local row numbers in block owner that block taker needs.
+    folder : of scratch files where the plan keeps the graph on disk, else None.
+    """
+
+    plan: Plan
+    blocks: Sequence[Delayed]
+    requests: dict[tuple[int, int], Delayed]
+    folder: Path | None = None
+
+    @property
+    def shares(self) -> int:
+        """Tasks that what is done to the edges of a block is cut into.
+
+        The only block, where it is on disk, is at hand for all workers.
+        """
+        return self.plan.workers if self.folder is not None and len(self.blocks) == 1 else 1
+
+    def place(self, number: int) -> AbstractContextManager[Any]:
+        """Where the share ``number`` of a block is worked on, where there are several."""
+        return tasks.on_worker(number) if self.shares > 1 else nullcontext()
+
+    def scratch(self, name: str) -> Path | None:
+        """A new folder for files of a step; None where the graph is in memory."""
+        return self.folder and self.folder / f"{name}-{uuid.uuid4().hex}"
+
+    def discard(self, name: str, kept: Path | None = None) -> None:
+        """Remove the folders that `scratch` named, but the one ``kept``."""
+        if self.folder is not None:
+            for folder in self.folder.glob(f"{name}-*"):
+                if folder != kept:
+                    arrays.remove(folder)
+
+    def exchange(self, values: Sequence[Delayed]) -> list[Delayed]:
+        """The halo (h, l) of each block, from one array (rows, l) a block."""
+        numbers = self.plan.blocks
+        if len(numbers) == 1:
+            return [tasks.task(_no_rows, values[0])]
+        return [tasks.task(_join, *self.incoming(values, taker, pick_rows)) for taker in numbers]
+
+    def incoming(
+        self, values: Sequence[Delayed], taker: int, pick: Callable[[Any, Array], Array]
+    ) -> list[Delayed]:
+        """What ``pick`` takes of each other block for ``taker``; in order they are its halo."""
+        return [
+            tasks.task(pick, values[owner], self.requests[owner, taker])
+            for owner in self.plan.blocks
+            if owner != taker
+        ]
+
+
+def load_graph(run: RunDirectory, plan: Plan, trust: NDArray[np.float64]) -> BlockGraph:
+    """Load every block onto a worker, once; ``trust`` (modalities,) weighs their graphs.
+
+    Where ``plan.spilled`` says so, what is there of each edge goes to scratch files of the run,
+    which a block that is lost with its worker writes again.
+    """
+    folder = run.scratch("solve") if plan.spilled else None
+    blocks = [
+        tasks.task(
+            _load_block,
+            run,
+            plan.block_partitions(b),
+            plan.block_span(b),
+            trust,
+            folder and folder / f"graph-{b:06d}",
+        )
+        for b in plan.blocks
+    ]
+    requests = {
+        (owner, taker): tasks.task(_request, blocks[taker], plan.block_span(owner))
+        for taker in plan.blocks
+        for owner in plan.blocks
+        if owner != taker
+    }
+    kept = tasks.keep([*blocks, *requests.values()])
+    return BlockGraph(
+        plan, kept[: len(blocks)], dict(zip(requests, kept[len(blocks) :], strict=True)), folder
+    )
+
+
+def _load_block(
+    run: RunDirectory,
+    partitions: range,
+    span: tuple[int, int],
+    trust: NDArray[np.float64],
+    folder: Path | None,
+) -> GraphBlock:
+    """The graph of the rows ``span``, with the values of its edges in memory or in ``folder``."""
+    halo, found = np.empty(0, dtype=np.int64), []
+    counts = [np.zeros(1, dtype=np.int64)]
+    for p in partitions:
+        found.append(outside(span, arrays.read_rows(run.edges(p, "indices"))))
+        if sum(map(len, found)) > _HALO_ROWS:
+            halo, found = distinct(np.concatenate([halo, *found])), []
+        counts.append(np.diff(arrays.read_rows(run.edges(p, "indptr"))))
+    halo = distinct(np.concatenate([halo, *found]))
+    indptr = np.cumsum(np.concatenate(counts))
+    index = index_type(int(indptr[-1]), span[1] - span[0] + len(halo))
+
+    def runs() -> Iterator[dict[str, Array]]:
+        first = span[0]
+        for p in partitions:
+            ends, indices, weights = (
+                arrays.read_rows(run.edges(p, kind)) for kind in ("indptr", "indices", "weights")
+            )
+            values = edge_values(first, ends, indices, weights, trust)
+            columns = local_columns(span, halo, indices)
+            yield dict(zip(_EDGE_TYPES, (columns, *values), strict=True))
+            first += len(ends) - 1
+
+    types = {**_EDGE_TYPES, "columns": index}
+    stored = keep_runs(folder, types, int(indptr[-1]), runs())
+    return GraphBlock(first_row=span[0], indptr=indptr.astype(index), halo=halo, **stored)
+
+
+def _request(block: GraphBlock, span: tuple[int, int]) -> Array:
+    """The halo rows of ``block`` that lie in ``span``, counted from its start."""
+    low, high = np.searchsorted(block.halo, span)
+    return block.halo[low:high] - span[0]
+
+
+def pick_rows(values: Array, rows: Array) -> Array:
+    """The local ``rows`` (m,) of a block's ``values`` (rows, l)."""
+    return values[rows]
+
+
+def _join(*parts: Array) -> Array:
+    """Owners are ascending runs of rows, so their parts in order are the sorted halo."""
+    return np.concatenate(parts)
+
+
+def _no_rows(values: Array) -> Array:
+    return values[:0]

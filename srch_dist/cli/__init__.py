@@ -1,0 +1,1 @@
+"""What the commands share: parsing, help, printed tables, progress displays."""

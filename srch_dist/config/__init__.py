@@ -1,0 +1,1 @@
+"""Options, presets, YAML files and fingerprints."""

@@ -1,0 +1,146 @@
+"""The model file: a plain .npz that NumPy reads without pickle, so it is safe to open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist.errors import StorageError
+from srch_dist.storage.locations import Location, locate
+from srch_dist.storage.safe_npz import read_npz, write_npz
+
+FORMAT = 1
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """What similarities to anchor rows add to the scores of a modality.
+
+    Attributes
+    ----------
+    rows : (m, d_g) normalised features. encoder : (l, m). offset : (l,).
+    bandwidth : squared distance that the similarity is measured by.
+    """
+
+    rows: Matrix
+    encoder: Matrix
+    offset: Matrix
+    bandwidth: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """What it takes to encode rows that were not trained on.
+
+    Attributes
+    ----------
+    means : (d_g,) by modality, subtracted before rows are scaled to unit length.
+    projections : W_g (l, d_g), Eq. 11.
+    encoders : (l, d_g), what codes are taken the sign of: W_g (Eq. 18) or a ridge regression.
+    anchors : by modality what is added to that; empty without the anchor encoder.
+    bits : l. center, unit_norm : how features are normalised.
+    metadata : versions and options, for the record.
+    """
+
+    means: Mapping[str, Matrix]
+    projections: Mapping[str, Matrix]
+    encoders: Mapping[str, Matrix]
+    anchors: Mapping[str, Anchors]
+    bits: int
+    center: bool
+    unit_norm: bool
+    metadata: Mapping[str, Any]
+
+
+def save_model(path: Path, model: Model) -> None:
+    """Write the model file in one step."""
+    header = {
+        "format": FORMAT,
+        "modalities": list(model.means),
+        "anchors": list(model.anchors),
+        "bits": model.bits,
+        "center": model.center,
+        "unit_norm": model.unit_norm,
+        "metadata": dict(model.metadata),
+    }
+    members: dict[str, Any] = {"header": np.array(json.dumps(header))}
+    for g in model.means:
+        members[f"mean/{g}"] = model.means[g]
+        members[f"projection/{g}"] = model.projections[g]
+        members[f"encoder/{g}"] = model.encoders[g]
+    for g, anchors in model.anchors.items():
+        members[f"anchors/{g}/rows"] = anchors.rows
+        members[f"anchors/{g}/encoder"] = anchors.encoder
+        members[f"anchors/{g}/offset"] = anchors.offset
+        members[f"anchors/{g}/bandwidth"] = np.array(anchors.bandwidth)
+    write_npz(path, members)
+
+
+def load_model(path: str | Location) -> Model:
+    """Read a model file, or the one of a finished run given by its directory.
+
+    Raises
+    ------
+    StorageError : nothing there, or not a model of this format.
+    """
+    file = _model_file(path)
+    members = read_npz(file, "the model")
+    try:
+        header = json.loads(str(members["header"]))
+        if header["format"] != FORMAT:
+            raise StorageError(f"{file} has format {header['format']}, expected {FORMAT}")
+        names = header["modalities"]
+        model = Model(
+            {g: members[f"mean/{g}"] for g in names},
+            {g: members[f"projection/{g}"] for g in names},
+            {g: members[f"encoder/{g}"] for g in names},
+            {g: _read_anchors(members, g) for g in header["anchors"]},
+            header["bits"],
+            header["center"],
+            header["unit_norm"],
+            header["metadata"],
+        )
+        _check(model)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StorageError(f"cannot read the model {file}: {error!r}") from None
+    return model
+
+
+def _model_file(path: str | Location) -> Location:
+    place = locate(path) if str(path).startswith("s3://") else Path(str(path))
+    folder = place.is_dir() if isinstance(place, Path) else place.suffix != ".npz"
+    return place / "model.npz" if folder else place
+
+
+def _check(model: Model) -> None:
+    """Raise ValueError where parts of a model do not go together."""
+    if type(model.bits) is not int or model.bits < 8 or model.bits % 8:
+        raise ValueError(f"{model.bits!r} bits")
+    for g, mean in model.means.items():
+        if mean.ndim != 1 or mean.dtype.kind != "f":
+            raise ValueError(f"mean of {g} is {mean.dtype} {mean.shape}")
+        expected = (model.bits, len(mean))
+        shapes = {"projection": model.projections[g], "encoder": model.encoders[g]}
+        for name, matrix in shapes.items():
+            if matrix.shape != expected or matrix.dtype.kind != "f":
+                raise ValueError(f"{name} of {g} is {matrix.dtype} {matrix.shape}")
+        if g in model.anchors:
+            one = model.anchors[g]
+            count = len(one.rows)
+            found = (one.rows.shape, one.encoder.shape, one.offset.shape)
+            if found != ((count, len(mean)), (model.bits, count), (model.bits,)):
+                raise ValueError(f"anchors of {g} have shapes {found}")
+
+
+def _read_anchors(members: Mapping[str, Any], g: str) -> Anchors:
+    rows, encoder, offset, bandwidth = (
+        members[f"anchors/{g}/{name}"] for name in ("rows", "encoder", "offset", "bandwidth")
+    )
+    return Anchors(rows, encoder, offset, float(bandwidth))

@@ -1,0 +1,1 @@
+"""A module for each file format, behind one protocol."""

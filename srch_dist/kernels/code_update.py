@@ -1,0 +1,163 @@
+"""The B-step on one partition (Eq. 17), and everything that is summed while X is in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist.kernels.features import TILE_ROWS
+from srch_dist.kernels.packed_codes import Packed, pack_codes, sign_codes, unpack_codes
+from srch_dist.kernels.tiling import Sized
+
+Array = NDArray[Any]
+Matrix = NDArray[np.float64]
+
+# Codes worth fewer independent bits than this tell next to nothing apart.
+COLLAPSED = 1.1
+
+
+@dataclass(frozen=True)
+class CodeRule(Sized):
+    """B = sign((z_scale (Z - z_mean) + Σ_g X_g projections_g') rotation).
+
+    As printed (Eq. 17): z_mean 0, z_scale β, projections 2 W. Balanced: both terms at one scale.
+
+    Attributes
+    ----------
+    projections : (l, d_g) by modality.
+    z_mean : (l,); z_scale : a number.
+    rotation : (l, l) orthogonal; None leaves the scores as they are.
+    """
+
+    projections: Mapping[str, Matrix]
+    z_mean: Matrix
+    z_scale: float
+    rotation: Matrix | None = None
+
+
+@dataclass(frozen=True)
+class CodeSums(Sized):
+    """Sums over rows after a B-step; those of two runs of rows add up.
+
+    Attributes
+    ----------
+    cross_covariance : for each modality X B' as (d_g, l).
+    code_gram : (l, l), B B'.
+    bit_sums : (l,), sums of each bit.
+    changed : entries of B that differ from the codes before.
+    embedding_error : ‖Z - B‖².
+    """
+
+    cross_covariance: Mapping[str, Matrix]
+    code_gram: Matrix
+    bit_sums: Matrix
+    changed: int
+    embedding_error: float
+
+    def __add__(self, other: CodeSums) -> CodeSums:
+        return CodeSums(
+            {g: part + other.cross_covariance[g] for g, part in self.cross_covariance.items()},
+            self.code_gram + other.code_gram,
+            self.bit_sums + other.bit_sums,
+            self.changed + other.changed,
+            self.embedding_error + other.embedding_error,
+        )
+
+
+def code_scores(rule: CodeRule, features: Mapping[str, Array], z: Array) -> Array:
+    """What Eq. 17 takes the sign of, (n, l), from features (n, d_g) and embedding (n, l)."""
+    dtype = next(iter(features.values())).dtype
+    scores: Array = (rule.z_scale * (z.astype(np.float64) - rule.z_mean)).astype(dtype)
+    for g, block in features.items():
+        scores += block @ rule.projections[g].T.astype(dtype, copy=False)
+    return scores if rule.rotation is None else scores @ rule.rotation.astype(dtype)
+
+
+def update_codes(
+    rule: CodeRule, features: Mapping[str, Array], z: Array, before: Packed
+) -> tuple[Packed, CodeSums]:
+    """New codes (n, l / 8) of one partition, packed as those ``before``, and its sums.
+
+    A tile of rows goes through everything while it is in the processor's cache, and its sums are
+    added to float64 ones.
+    """
+    dtype = next(iter(features.values())).dtype
+    rule = replace(rule, projections={g: w.astype(dtype) for g, w in rule.projections.items()})
+    bits = z.shape[1]
+    packed = np.empty_like(before)
+    cross = {g: np.zeros((block.shape[1], bits)) for g, block in features.items()}
+    gram, bit_sums, error = np.zeros((bits, bits)), np.zeros(bits), 0.0
+    for start in range(0, len(z), TILE_ROWS):
+        tile = slice(start, start + TILE_ROWS)
+        rows = {g: block[tile] for g, block in features.items()}
+        codes = sign_codes(code_scores(rule, rows, z[tile]))
+        packed[tile] = pack_codes(codes)
+        signs = codes.astype(dtype)
+        for g, block in rows.items():
+            cross[g] += block.T @ signs
+        gram += signs.T @ signs
+        bit_sums += signs.sum(axis=0, dtype=np.float64)
+        difference = z[tile].astype(np.float64) - signs
+        error += float(np.einsum("ij,ij->", difference, difference))
+    changed = int(np.bitwise_count(packed ^ before).sum())
+    return packed, CodeSums(cross, gram, bit_sums, changed, error)
+
+
+def effective_bits(code_gram: Matrix, bit_sums: Matrix, n: int) -> float:
+    """How many independent balanced bits the codes are worth: 0 (constant) to l.
+
+    The participation ratio of the covariance of the bits, times their mean variance.
+    """
+    means = bit_sums / n
+    covariance = code_gram / n - np.outer(means, means)
+    variance = float(np.trace(covariance))
+    squares = float(np.einsum("ij,ij->", covariance, covariance))
+    if squares <= 0.0 or variance <= 0.0:
+        return 0.0
+    return variance**2 / squares * variance / len(bit_sums)
+
+
+@dataclass(frozen=True)
+class CodeMoments(Sized):
+    """Sums over rows of codes: ``code_gram`` (l, l) is B B', ``bit_sums`` (l,) sums of each bit."""
+
+    code_gram: Matrix
+    bit_sums: Matrix
+
+    def __add__(self, other: CodeMoments) -> CodeMoments:
+        return CodeMoments(self.code_gram + other.code_gram, self.bit_sums + other.bit_sums)
+
+
+def code_moments(packed: Packed) -> CodeMoments:
+    """The moments of packed codes (n, l / 8)."""
+    bits = packed.shape[1] * 8
+    gram, bit_sums = np.zeros((bits, bits)), np.zeros(bits)
+    for start in range(0, len(packed), TILE_ROWS):
+        # Sums of a tile are whole numbers that float32 holds.
+        signs = unpack_codes(packed[start : start + TILE_ROWS]).astype(np.float32)
+        gram += signs.T @ signs
+        bit_sums += signs.sum(axis=0)
+    return CodeMoments(gram, bit_sums)
+
+
+def bit_correlations(code_gram: Matrix, bit_sums: Matrix, n: int) -> Matrix:
+    """Pearson correlations (l, l) of the bits over n rows; 0 with a bit that never changes."""
+    means = bit_sums / n
+    covariance = code_gram / n - np.outer(means, means)
+    scales = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    products = np.outer(scales, scales)
+    found: Matrix = np.divide(
+        covariance, products, out=np.zeros_like(covariance), where=products > 0
+    )
+    return found
+
+
+def correlation_summary(code_gram: Matrix, bit_sums: Matrix, n: int) -> dict[str, float]:
+    """Mean and largest |correlation| of two different bits; 0 where there is one bit alone."""
+    found = np.abs(bit_correlations(code_gram, bit_sums, n))
+    others = found[~np.eye(len(found), dtype=bool)]
+    return {"mean": float(others.mean()), "worst": float(others.max())}

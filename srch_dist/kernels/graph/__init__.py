@@ -1,0 +1,1 @@
+"""Adjacency, Laplacian and neighbours on one block."""

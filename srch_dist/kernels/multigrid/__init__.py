@@ -1,0 +1,1 @@
+"""Conjugate gradients and their aggregation preconditioner on one block."""

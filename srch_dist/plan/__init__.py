@@ -1,0 +1,1 @@
+"""Memory, disk, traffic and time of a run, computed before it starts."""

@@ -1,0 +1,166 @@
+"""Rates of this machine for `srch_dist.plan.cost_model`: short runs of the package's own kernels.
+
+Everything is measured in the workers of a local cluster, in all of them at once, since they share
+memory bandwidth and disk as they would in a run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from srch_dist.kernels import features
+from srch_dist.kernels.graph import adjacency
+from srch_dist.kernels.graph.neighbours import Neighbours, merge_exact
+from srch_dist.kernels.multigrid import conjugate_gradients
+from srch_dist.plan.rates import Rates
+from srch_dist.runtime import tasks
+from srch_dist.runtime.cluster import Cluster, start_local
+from srch_dist.runtime.progress import Progress
+from srch_dist.storage import arrays
+from srch_dist.storage.scratch import spill_runs
+
+_REPEATS = 3
+_ROWS, _DIMS, _BITS, _K = 8192, 512, 64, 10
+# Rows of the sparse product and of the vectors: beyond what a processor's cache holds.
+_LONG_ROWS = 65_536
+# Share of the columns of the sparse product that lie within so many rows of their own.
+_NEAR_SHARE, _NEAR_ROWS = 0.75, 4096
+_TASKS = 1000
+
+
+def calibrate(
+    workers: int | None = None, memory_limit: str = "2GiB", progress: Progress | None = None
+) -> Rates:
+    """Measure the rates that can be measured in some seconds; the others keep their defaults."""
+    with start_local(workers, memory_limit, progress) as cluster:
+        return measure_cluster(cluster)
+
+
+def measure_cluster(cluster: Cluster) -> Rates:
+    """Rates of the connected cluster, whose workers are on this machine."""
+    with tempfile.TemporaryDirectory(prefix="srch-dist-") as folder:
+        names = [f"{folder}/{number}" for number in range(cluster.workers)]
+        found = tasks.run_all([tasks.task(measure_worker, name) for name in names])
+        task = _task_seconds()
+    rates: dict[str, Any] = {
+        name: float(np.mean([one[name] for one in found])) for name in found[0]
+    }
+    return dataclasses.replace(Rates(), task=task, **rates)
+
+
+def measure_worker(folder: str) -> dict[str, float]:
+    """Rates of this process by the name of their field in `Rates`; writes below ``folder``."""
+    rng = np.random.default_rng(0)
+    block = rng.standard_normal((_ROWS, _DIMS), dtype=np.float32)
+    return {
+        **_storage_rates(Path(folder), block),
+        **_dense_rates(block),
+        **_search_rate(block),
+        **_graph_rates(rng),
+    }
+
+
+def _storage_rates(folder: Path, block: np.ndarray[Any, Any]) -> dict[str, float]:
+    path, count = folder / "array", 4
+    arrays.create_array(path, (count * _ROWS, _DIMS), _ROWS, block.dtype)
+    starts = range(0, count * _ROWS, _ROWS)
+    written = _seconds(lambda: [arrays.write_rows(path, start, block) for start in starts], 2)
+    read = _seconds(lambda: [arrays.read_rows(path, start, start + _ROWS) for start in starts])
+    file = spill_runs(folder / "runs", {"block": block.dtype}, [{"block": block.ravel()}])["block"]
+    runs = [slice(low, low + _LONG_ROWS) for low in range(0, block.size, _LONG_ROWS)]
+    scanned = _seconds(lambda: [file[run] for run in runs])
+    return {
+        "write": count * block.nbytes / written,
+        "read": count * block.nbytes / read,
+        "scan": block.nbytes / scanned,
+    }
+
+
+def _dense_rates(block: np.ndarray[Any, Any]) -> dict[str, float]:
+    """The two products of the B-step, and what precedes it once."""
+    weights = np.ascontiguousarray(block[:_BITS].T)
+    signs = np.sign(block[:, :_BITS])
+    seconds = _seconds(lambda: (block @ weights, block.T @ signs))
+    mean, dtype = np.zeros(_DIMS), block.dtype
+
+    def normalise() -> None:
+        features.column_sums(block)
+        features.normalise(block, mean, True, True, dtype)
+
+    operations = 2 * 2 * block.size * _BITS
+    return {"gemm": operations / seconds, "normalise": block.size / _seconds(normalise)}
+
+
+def _search_rate(block: np.ndarray[Any, Any]) -> dict[str, float]:
+    """Exact search in few dimensions, so that the product takes little of the time."""
+    narrow = np.ascontiguousarray(block[:, :16])
+    queries = narrow[: _ROWS // 4]
+    rows = np.arange(len(queries))
+    empty = Neighbours.empty(len(queries), _K)
+    seconds = _seconds(lambda: merge_exact(empty, queries, rows, narrow, np.arange(_ROWS)))
+    return {"pairs": len(queries) * _ROWS / seconds}
+
+
+def _graph_rates(rng: np.random.Generator) -> dict[str, float]:
+    n, ends = _LONG_ROWS, _LONG_ROWS * _K
+    keys = rng.integers(0, n * n, size=(2, ends))
+
+    def merge() -> None:
+        outgoing, incoming = np.sort(keys[0]), np.sort(keys[1])
+        adjacency.build_adjacency([adjacency.symmetrise(outgoing, incoming, False)], n, n)
+
+    # As rows ordered by cluster have them: most near, the others anywhere.
+    owners = np.repeat(np.arange(n), 2 * _K)
+    near = (owners + rng.integers(-_NEAR_ROWS, _NEAR_ROWS, size=2 * ends)) % n
+    far = rng.integers(0, n, size=2 * ends)
+    columns = np.where(rng.random(2 * ends) < _NEAR_SHARE, near, far).astype(np.int32)
+    indptr = np.arange(0, 2 * ends + 1, 2 * _K, dtype=np.int32)
+    matrix = scipy.sparse.csr_array((np.ones(2 * ends, np.float32), columns, indptr), shape=(n, n))
+    vectors = np.ones((n, _BITS), dtype=np.float32)
+    products = _seconds(lambda: matrix @ vectors)
+    ones = np.ones(_BITS)
+    shared = conjugate_gradients.Coefficients(ones, ones, ones, ones, ones > 0, ones, 0, ())
+    state = conjugate_gradients.Vectors(vectors, vectors, vectors, vectors)
+
+    def update() -> None:
+        conjugate_gradients.advance(state, vectors, vectors, shared)
+        conjugate_gradients.column_dots(state, vectors, vectors)
+
+    return {
+        "edges": 2 * ends / _seconds(merge),
+        "sparse": 2 * ends * _BITS / products,
+        "stream": 16 * vectors.nbytes / _seconds(update),
+    }
+
+
+def _task_seconds() -> float:
+    """Seconds a task of a graph of trivial ones, which the scheduler alone limits."""
+
+    def run() -> None:
+        parts = [tasks.task(abs, number) for number in range(_TASKS)]
+        tasks.run_one(tasks.task(_count, *parts))
+
+    return _seconds(run) / _TASKS
+
+
+def _count(*parts: int) -> int:
+    return len(parts)
+
+
+def _seconds(work: Callable[[], object], repeats: int = _REPEATS) -> float:
+    """Median wall-clock seconds of ``work``, after one that is not counted."""
+    work()
+    spent = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - started)
+    return float(np.median(spent))

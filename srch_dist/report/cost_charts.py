@@ -1,0 +1,114 @@
+"""Charts of the graph, and of time and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from srch_dist.report.figures import BAD, SERIES, Chart, draw, plain
+from srch_dist.report.records import RunRecords
+from srch_dist.report.training_charts import column, iterations_axis
+
+_MIB = 2**20
+_STEPS = {"w": "W-step", "z": "Z-step", "s": "S-step", "b": "B-step"}
+
+
+def degree_chart(run: RunRecords) -> Chart:
+    """Rows by degree, a line a modality."""
+    known = {g: report["degrees"] for g, report in run.summary["graph"]["modalities"].items()}
+    top = max(int(np.flatnonzero(counts).max(initial=0)) for counts in known.values())
+    last = len(next(iter(known.values()))) - 1
+
+    def paint(axes: Axes) -> None:
+        edges = np.arange(top + 2) - 0.5
+        for colour, (g, counts) in zip(SERIES, known.items(), strict=False):
+            axes.stairs(counts[: top + 1], edges, color=colour, fill=True, alpha=0.25)
+            axes.stairs(counts[: top + 1], edges, color=colour, label=plain(g), linewidth=1.6)
+        axes.set_xlabel(f"degree ({last} is {last} and more)" if top == last else "degree")
+        axes.set_ylabel("rows")
+
+    text = f"Rows by their number of edges; k = {run.config['graph']['k']}."
+    return draw("Degrees", text, paint, legend=4)
+
+
+def stage_time_chart(runs: Sequence[RunRecords]) -> Chart:
+    """Seconds of each stage, a bar a run."""
+    stages = _stages(runs)
+
+    def paint(axes: Axes) -> None:
+        _bars(axes, stages, [run.summary["seconds"] for run in runs], [r.name for r in runs], "s")
+
+    total = ", ".join(f"{sum(run.summary['seconds'].values()):.1f} s" for run in runs)
+    text = f"Wall-clock seconds; {total} altogether."
+    return draw("Time by stage", text, paint, legend=len(runs) > 1, height=_height(stages, runs))
+
+
+def stage_memory_chart(run: RunRecords) -> Chart:
+    """Peak memory of each stage, of the client and of the fullest worker."""
+    stages = _stages([run])
+    peaks = run.summary["stage_peaks"]
+    processes = sorted({name for stage in peaks.values() for name in stage}, reverse=True)
+    limit = run.plan["memory_limit"] / _MIB
+    values = [
+        {stage: peaks[stage].get(process, 0) / _MIB for stage in stages} for process in processes
+    ]
+    close = max(max(one.values()) for one in values) > limit / 4
+
+    def paint(axes: Axes) -> None:
+        _bars(axes, stages, values, processes, "MiB")
+        if close:
+            axes.axvline(limit, color=BAD, linestyle="--", linewidth=1, label="limit of a worker")
+
+    text = f"Peak resident memory; a worker may use {limit:,.0f} MiB."
+    height = _height(stages, processes)
+    return draw("Memory by stage", text, paint, legend=3, height=height)
+
+
+def step_time_chart(run: RunRecords) -> Chart:
+    """Seconds of the four steps of each iteration."""
+
+    def paint(axes: Axes) -> None:
+        bottom = np.zeros(len(run.history))
+        for colour, (step, label) in zip(SERIES, _STEPS.items(), strict=False):
+            places, values = column(run, "seconds", step)
+            axes.bar(places, values, 0.8, bottom=bottom, color=colour, label=label)
+            bottom = bottom + np.array(values)
+        axes.set_ylabel("seconds")
+        iterations_axis(axes)
+
+    text = "Wall-clock seconds of each iteration."
+    return draw("Time by step", text, paint, legend=4, height=_height(_stages([run]), ()))
+
+
+def _stages(runs: Sequence[RunRecords]) -> list[str]:
+    return list(dict.fromkeys(stage for run in runs for stage in run.summary["seconds"]))
+
+
+def _height(stages: Sequence[str], groups: Sequence[object]) -> float:
+    """As high for one group as for two, so that charts beside each other are alike."""
+    return 1.3 + 0.2 * len(stages) * (max(2, len(groups)) + 0.5)
+
+
+def _bars(
+    axes: Axes,
+    stages: Sequence[str],
+    values: Sequence[dict[str, float]],
+    names: Sequence[str],
+    unit: str,
+) -> None:
+    """Horizontal bars with their values, grouped by stage."""
+    thick = 0.8 / len(values)
+    digits = "{:,.0f} " if unit == "MiB" else "{:.2f} "
+    for number, (found, name) in enumerate(zip(values, names, strict=True)):
+        places = np.arange(len(stages)) + number * thick - 0.4 + thick / 2
+        widths = [found.get(stage, 0) for stage in stages]
+        colour = SERIES[number % len(SERIES)]
+        bars = axes.barh(places, widths, thick * 0.9, color=colour, label=plain(name))
+        axes.bar_label(bars, fmt=digits + unit, padding=3, fontsize=8)
+    axes.set_yticks(np.arange(len(stages)), stages)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.margins(x=0.22)
+    axes.set_xlabel("seconds" if unit == "s" else unit)

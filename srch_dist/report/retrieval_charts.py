@@ -1,0 +1,104 @@
+"""Retrieval quality: tables and precision-recall curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from srch_dist.report.figures import MUTED, SERIES, Chart, draw, plain
+from srch_dist.report.records import RunRecords, shown
+from srch_dist.report.tables import Table, number
+
+_MEASURES = ("MAP", "MAP@50", "P@10")
+_LEARNED = "learned codes as database"
+# Of the baselines.
+_DASHES = ("--", ":", "-.")
+
+
+def map_table(runs: Sequence[RunRecords]) -> Table:
+    """MAP, MAP@50 and P@10 by direction, of runs and of the baseline of the first."""
+    scored = [run for run in runs if run.evaluation and "map" in run.evaluation]
+    columns = ["direction", "codes", "bits", *_MEASURES]
+    rows: list[list[str]] = []
+    for direction in scored[0].directions if scored else []:
+        for name, bits, found in _systems(scored):
+            if direction in found["map"]:
+                values = [number(value) for value in _values(found, direction)]
+                rows.append([shown(direction), name, str(bits), *values])
+    return Table(columns, rows, numeric=2, best=(0, 3))
+
+
+def pair_table(run: RunRecords) -> Table:
+    """Recall of the true partner by direction."""
+    evaluation = run.evaluation or {"pair_recall": {}}
+    rows = [
+        [shown(direction), *(number(pair[key]) for key in ("1", "5", "10")),
+         f"{pair['median_rank']:.1f}"]
+        for direction, pair in evaluation["pair_recall"].items()
+    ]  # fmt: skip
+    return Table(["direction", "R@1", "R@5", "R@10", "median rank"], rows)
+
+
+def precision_recall_chart(runs: Sequence[RunRecords], direction: str) -> Chart:
+    """Precision against recall as the Hamming radius grows."""
+    scored = [run for run in runs if run.evaluation and "map" in run.evaluation]
+
+    def paint(axes: Axes) -> None:
+        for place, (name, bits, found) in enumerate(_systems(scored)):
+            curve = found["precision_recall"].get(direction)
+            if curve is None or name == _LEARNED:
+                continue
+            baseline = place - len(scored)
+            axes.plot(
+                *_points(curve),
+                _DASHES[baseline % len(_DASHES)] if baseline >= 0 else "o-",
+                color=MUTED if baseline >= 0 else SERIES[place % len(SERIES)],
+                markersize=3,
+                label=plain(f"{name}, {bits} bits"),
+            )
+        axes.set_xlabel("recall")
+        axes.set_ylabel("precision")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+
+    title = f"Precision and recall: {shown(direction)}"
+    text = "All rows within a Hamming radius; a point a radius, means over the queries."
+    return draw(title, text, paint, legend=2)
+
+
+def _systems(runs: Sequence[RunRecords]) -> list[tuple[str, int, Mapping[str, Any]]]:
+    """Name, bits and measures of each run, then of baselines that differ, then of learned codes."""
+    found: list[tuple[str, int, Mapping[str, Any]]] = []
+    for run in runs:
+        name = "this run" if len(runs) == 1 else run.name
+        evaluation = run.evaluation or {}
+        found.append((name, evaluation["bits"], evaluation))
+    for run in runs:
+        baseline = (run.evaluation or {}).get("baseline")
+        if baseline and not any(baseline["map"] == other["map"] for _, _, other in found):
+            found.append((baseline["method"], baseline["bits"], baseline))
+    if len(runs) == 1 and "train_codes" in (evaluation := runs[0].evaluation or {}):
+        found.append((_LEARNED, evaluation["bits"], evaluation["train_codes"]))
+    return found
+
+
+def _values(found: Mapping[str, Any], direction: str) -> list[float | None]:
+    return [
+        found["map"][direction],
+        found["map_at_50"][direction],
+        found["precision_at"][direction]["10"],
+    ]
+
+
+def _points(curve: Mapping[str, Sequence[float | None]]) -> tuple[list[float], list[float]]:
+    """Recall and precision of the radii that have both."""
+    known = [
+        (recall, precision)
+        for recall, precision in zip(curve["recall"], curve["precision"], strict=True)
+        if recall is not None and precision is not None and recall > 0
+    ]
+    recall, precision = np.array(known).reshape(-1, 2).T
+    return recall.tolist(), precision.tolist()

@@ -1,0 +1,1 @@
+"""Dask: tasks, cluster, preflight checks, watchdog, worker memory."""

@@ -1,0 +1,1 @@
+"""Nearest codes by Hamming distance."""

@@ -1,0 +1,279 @@
+"""The feature store: one (n, d_g) Zarr array a modality, and side arrays, in row chunks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from srch_dist.errors import InputError, StorageError
+from srch_dist.storage import arrays
+from srch_dist.storage._zarr_stores import zarr_store
+from srch_dist.storage.atomic_files import read_manifest, write_manifest
+from srch_dist.storage.locations import Location, check_access, locate, writing
+from srch_dist.storage.s3 import reason
+
+Array = NDArray[Any]
+
+FORMAT = 1
+_KEY = "srch_dist"
+_JOURNAL = ".unfinished.json"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """A finished feature store; holds names and shapes alone, so it travels to any worker.
+
+    Attributes
+    ----------
+    path : folder or s3:// URL of the Zarr group.
+    rows : n.
+    modalities : dimensions d_g by name, in the order of the store.
+    side : names of the other arrays of n rows (labels, split, ids, titles, …).
+    rows_per_chunk : rows of a chunk, the same in every array.
+    attributes : small arrays of other lengths (label_names, …) as plain values.
+    checksums : crc32 by array over all its rows, the same for every chunk size.
+    """
+
+    path: str
+    rows: int
+    modalities: Mapping[str, int]
+    side: tuple[str, ...]
+    rows_per_chunk: int
+    attributes: Mapping[str, Any]
+    checksums: Mapping[str, int]
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """Rows ``start`` … ``stop`` - 1 of a modality or side array."""
+        self._check(name)
+        return arrays.read_rows(locate(self.path) / name, start, stop)
+
+    def read_selected(self, name: str, rows: NDArray[np.int64]) -> Array:
+        """The rows numbered ``rows`` (m,), ascending, reading one chunk at a time."""
+        self._check(name)
+        return arrays.read_selected(locate(self.path) / name, rows)
+
+    def _check(self, name: str) -> None:
+        if name not in self.modalities and name not in self.side:
+            known = ", ".join([*self.modalities, *self.side])
+            raise InputError(f"{self.path} has no array {name!r}; it has {known}")
+
+
+class FeatureWriter:
+    """Writes a feature store; until `finish` nothing takes the folder for a store.
+
+    ``specs`` gives (shape, dtype) by name for every array, modalities first. With a
+    ``fingerprint`` a journal is kept, and a writer of the same fingerprint goes on where an
+    earlier one stopped.
+
+    Attributes
+    ----------
+    written : rows that are there, by name. state : plain values that the journal keeps as well.
+    """
+
+    def __init__(
+        self,
+        path: str | Location,
+        specs: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
+        modalities: tuple[str, ...],
+        rows_per_chunk: int,
+        fingerprint: str | None = None,
+    ) -> None:
+        self.path = locate(path)
+        self.rows_per_chunk = rows_per_chunk
+        self.written: dict[str, int] = {}
+        self.state: dict[str, Any] = {}
+        self._fingerprint = fingerprint
+        self._specs, self._modalities = specs, modalities
+        for name in specs:
+            check_name(name)
+        self._checksums = dict.fromkeys(specs, 0)
+        self._runs: dict[str, list[list[int]]] = {name: [] for name in modalities}
+        above = self.path.parents if isinstance(self.path, Path) else ()
+        self._created = [folder for folder in above if not folder.exists()]
+        if self.path.exists():
+            self._go_on()
+            if isinstance(self.path, Path):
+                return
+            # What a run of an earlier process knew of an object store's rows was on its own disk.
+            self.discard()
+            self.written, self.state = {}, {}
+            self._checksums = dict.fromkeys(specs, 0)
+            self._runs = {name: [] for name in modalities}
+        try:
+            with writing(self.path):
+                zarr.create_group(zarr_store(self.path), zarr_format=3)
+                for name, (shape, dtype) in specs.items():
+                    kind = np.dtypes.StringDType() if dtype.kind == "U" else dtype
+                    arrays.create_array(self.path / name, shape, rows_per_chunk, kind)
+        except StorageError:
+            self.discard()
+            raise
+        self._keep_journal()
+
+    def write(self, name: str, start: int, block: Array) -> None:
+        """Write rows from ``start``: whole chunks of one array, in order."""
+        checksum = arrays.write_rows(self.path / name, start, block)
+        if name in self._runs:
+            self._runs[name].append([start, start + len(block), checksum])
+        self._checksums[name] = arrays.checksum(block, self._checksums[name])
+        self.written[name] = start + len(block)
+        if isinstance(self.path, Path):
+            self._keep_journal()
+
+    def finish(self, attributes: Mapping[str, Any], scratch: Iterable[Path] = ()) -> FeatureStore:
+        """Commit: the store is whole once its manifest is in the group's attributes.
+
+        Files of ``scratch``, without which it could not have been gone on with, are removed then.
+        """
+        group = zarr.open_group(zarr_store(self.path), mode="r+")
+        rows = self._specs[self._modalities[0]][0][0]
+        with writing(self.path):
+            group.attrs.update(
+                {
+                    **attributes,
+                    _KEY: {
+                        "format": FORMAT,
+                        "rows": rows,
+                        "modalities": list(self._modalities),
+                        "side": [name for name in self._specs if name not in self._modalities],
+                        "attributes": list(attributes),
+                        "rows_per_chunk": self.rows_per_chunk,
+                        "checksums": self._checksums,
+                        "runs": self._runs,
+                    },
+                }
+            )
+        for file in scratch:
+            file.unlink(missing_ok=True)
+        # Last of all: with it, the same command cleans up where this one is killed here.
+        if self._fingerprint is not None:
+            (self.path / _JOURNAL).unlink(missing_ok=True)
+        return open_store(self.path)
+
+    def _keep_journal(self) -> None:
+        if self._fingerprint is not None:
+            journal = {
+                "fingerprint": self._fingerprint,
+                "written": self.written,
+                "checksums": self._checksums,
+                "runs": self._runs,
+                "state": self.state,
+            }
+            try:
+                write_manifest(self.path / _JOURNAL, journal)
+            except OSError as error:
+                raise StorageError(f"cannot write {self.path}: {error}") from None
+
+    def _go_on(self) -> None:
+        """Take over what an earlier writer of the same fingerprint wrote."""
+        place = self.path / _JOURNAL
+        try:
+            journal = read_manifest(place) if place.exists() else {}
+        except StorageError as error:
+            raise StorageError(f"{error}; remove {self.path} to begin anew") from None
+        if self._fingerprint is None or journal.get("fingerprint") != self._fingerprint:
+            raise StorageError(f"{self.path} is already there; remove it or name another store")
+        self.written, self.state = journal["written"], journal["state"]
+        self._checksums, self._runs = journal["checksums"], journal["runs"]
+
+    def discard(self) -> None:
+        """Remove everything written so far, and folders made for it."""
+        arrays.remove(self.path)
+        for folder in self._created:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no array or attribute of a store may have."""
+    if not _NAME.fullmatch(name) or name in ("zarr.json", _KEY):
+        raise InputError(
+            f"{name!r} cannot name an array; use letters, digits, _ - . and neither zarr.json nor "
+            f"{_KEY}"
+        )
+
+
+def open_store(path: str | Location) -> FeatureStore:
+    """Open a finished feature store and check its arrays against its manifest.
+
+    Raises
+    ------
+    StorageError : no store there, not finished, or chunks missing.
+    """
+    folder = locate(path)
+    check_access(folder)
+    hint = "make it with: python -m srch_dist.ingest SOURCE STORE"
+    if not (folder / "zarr.json").exists():
+        raise StorageError(f"{folder} is not a feature store; {hint}")
+    try:
+        group = zarr.open_group(zarr_store(folder), mode="r", zarr_format=3)
+        manifest = dict(group.attrs).get(_KEY)
+    except Exception as error:
+        cause = reason(error, str(folder))
+        raise StorageError(f"cannot open the feature store {folder}: {cause}") from None
+    if not isinstance(manifest, dict):
+        raise StorageError(
+            f"{folder} is not a finished feature store; go on with the command that began it, or "
+            f"remove it and {hint}"
+        )
+    if manifest.get("format") != FORMAT:
+        raise StorageError(
+            f"{folder} has format {manifest.get('format')!r}, this version reads {FORMAT}; {hint}"
+        )
+    store = _described(folder, group, manifest)
+    for name in [*store.modalities, *store.side]:
+        missing = arrays.missing_chunks(folder / name)
+        if missing:
+            raise StorageError(f"{folder / name}: {missing} chunks are missing; {hint}")
+    return store
+
+
+def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
+    """Path, first row, end and `arrays.checksum` of every run of rows as it was written.
+
+    Only these tell a chunk from an older one in its place, which matches its own checksum. Empty
+    for a store of an earlier version.
+    """
+    group = zarr.open_group(zarr_store(locate(store.path)), mode="r", zarr_format=3)
+    manifest: Any = dict(group.attrs)[_KEY]
+    try:
+        return [
+            (locate(store.path) / g, int(start), int(stop), int(checksum))
+            for g in store.modalities
+            for start, stop, checksum in dict(manifest.get("runs", {})).get(g, [])
+        ]
+    except (TypeError, ValueError) as error:
+        raise StorageError(f"{store.path}: its manifest is damaged ({error!r})") from None
+
+
+def _described(folder: Location, group: zarr.Group, manifest: Mapping[str, Any]) -> FeatureStore:
+    try:
+        rows, per_chunk = int(manifest["rows"]), int(manifest["rows_per_chunk"])
+        modalities, side = list(manifest["modalities"]), list(manifest["side"])
+        values = {str(name): group.attrs[name] for name in manifest["attributes"]}
+        checksums = {name: int(value) for name, value in dict(manifest["checksums"]).items()}
+        if rows < 1 or per_chunk < 1 or not modalities:
+            raise ValueError(f"{rows} rows, {per_chunk} in a chunk, modalities {modalities}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise StorageError(f"{folder}: its manifest is damaged ({error!r})") from None
+    dims: dict[str, int] = {}
+    for name in [*modalities, *side]:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise StorageError(f"{folder}: its manifest names an array {name!r}")
+        array = arrays.open_array(folder / name)
+        wanted = 2 if name in modalities else array.ndim
+        if array.shape[:1] != (rows,) or array.ndim != wanted:
+            raise StorageError(f"{folder / name} has shape {array.shape}, expected {rows} rows")
+        if name in modalities:
+            if array.dtype.kind not in "biuf":
+                raise StorageError(f"{folder / name} is {array.dtype}, expected numbers")
+            dims[name] = int(array.shape[1])
+    return FeatureStore(str(folder), rows, dims, tuple(side), per_chunk, values, checksums)

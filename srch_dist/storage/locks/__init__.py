@@ -1,0 +1,1 @@
+"""Locks of run directories on file systems and in object stores."""

@@ -1,0 +1,64 @@
+"""The results of a finished run, from the directory that it worked in to an object store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from srch_dist.config.loading import TrainConfig, differing_options
+from srch_dist.errors import ConfigError, StorageError
+from srch_dist.storage.locations import S3Path, check_access
+from srch_dist.storage.run.directory import RunDirectory, RunResults, read_head
+
+# What a run works with; whoever reads its results needs none of it.
+_WORK = ("checkpoints", "work", "lock.json", "run.json", "emoji.zarr")
+
+
+def find_published(out: S3Path, config: TrainConfig) -> bool:
+    """Whether the results of a run with these options are there, finished.
+
+    Raises
+    ------
+    StorageError : ``out`` cannot be written, or something is there and ``config.resume`` is not
+        given. ConfigError : what is there is of a run with other options.
+    """
+    check_access(out, write=True)
+    if (out / "run.json").size() is None:
+        if out.exists() and not config.resume:
+            raise _in_use(out)
+        return False
+    if not config.resume:
+        raise _in_use(out)
+    if changed := differing_options(RunResults(out).config(), config):
+        raise ConfigError(
+            f"{out} has the results of other options: {'; '.join(changed)}; give those again, or "
+            "name another place with --out"
+        )
+    return read_head(out)["finished"] is True
+
+
+def publish_run(run: RunDirectory, out: S3Path, check: Callable[[], None]) -> None:
+    """Copy the results of a finished run; they count once ``run.json`` is there, as the last.
+
+    ``check`` raises where another process publishes there.
+    """
+    for file in _results(run.path):
+        check()
+        target = out
+        for part in file.relative_to(run.path).parts:
+            target = target / part
+        target.write_bytes(file)
+    check()
+    (out / "run.json").write_bytes(run.path / "run.json")
+
+
+def _results(folder: Path) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.name not in _WORK:
+            yield from [entry] if entry.is_file() else filter(Path.is_file, entry.rglob("*"))
+
+
+def _in_use(out: S3Path) -> StorageError:
+    return StorageError(
+        f"{out} is in use; name another place with --out, or go on with the run with --resume"
+    )

@@ -1,0 +1,110 @@
+"""What a run has finished: stages, and the units of a stage that is under way.
+
+```
+work/stages/NAME.json        a finished stage, with a checksum of its arrays
+work/stages/NAME.npz         small arrays that it passes on
+work/stages/NAME/000012.npz  a finished unit of it, with what it found
+```
+
+A record is written in one step, after everything that it stands for. A unit's record is written
+by the worker that did the unit, so that nothing is lost with the client.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist.errors import StorageError
+from srch_dist.storage.atomic_files import read_bytes, read_manifest, write_manifest
+from srch_dist.storage.safe_npz import read_npz, unpack_npz, write_npz
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What a finished stage passes on: plain ``values`` and small ``arrays``."""
+
+    values: Mapping[str, Any]
+    arrays: Arrays
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a run with one configuration; travels to any worker.
+
+    Attributes
+    ----------
+    folder : where they are recorded. fingerprint : of the configuration.
+    """
+
+    folder: Path
+    fingerprint: str
+
+    def find(self, name: str) -> StageRecord | None:
+        """A finished stage; None where it is not.
+
+        Raises
+        ------
+        StorageError : its record is damaged, or of another configuration.
+        """
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            return None
+        manifest = read_manifest(path)
+        if manifest.get("config") != self.fingerprint:
+            raise StorageError(f"{path} was written with other options; remove {self.folder}")
+        beside = self.folder / f"{name}.npz"
+        content = read_bytes(beside)
+        if zlib.crc32(content) != manifest["arrays"]:
+            raise StorageError(f"{beside} is damaged: it does not match its checksum in {path}")
+        return StageRecord(manifest["values"], unpack_npz(content, str(beside)))
+
+    def read(self, name: str) -> StageRecord:
+        """A stage that has to be finished by now; see `find`."""
+        record = self.find(name)
+        if record is None:
+            raise StorageError(
+                f"{self.folder / name}.json is missing; train again without --resume"
+            )
+        return record
+
+    def commit(self, name: str, values: Mapping[str, Any], arrays: Arrays) -> StageRecord:
+        """Make a stage count as finished."""
+        content = write_npz(self.folder / f"{name}.npz", arrays)
+        write_manifest(
+            self.folder / f"{name}.json",
+            {"config": self.fingerprint, "values": dict(values), "arrays": zlib.crc32(content)},
+        )
+        return StageRecord(values, {key: np.asarray(array) for key, array in arrays.items()})
+
+    def units(self, name: str) -> set[int]:
+        """Numbers of the finished units of a stage."""
+        folder = self.folder / name
+        if not folder.exists():
+            return set()
+        return {int(path.stem) for path in folder.iterdir() if path.stem.isdigit()}
+
+    def unit(self, name: str, number: int) -> dict[str, NDArray[Any]]:
+        """What a finished unit found."""
+        return read_npz(self._unit(name, number))
+
+    def commit_unit(self, name: str, number: int, found: Arrays) -> None:
+        """Make a unit count as finished."""
+        write_npz(self._unit(name, number), found)
+
+    def forget_units(self, name: str) -> None:
+        """Remove the records of units of stages ``name.…`` that a later stage has taken up."""
+        for folder in self.folder.glob(f"{name}.*/"):
+            shutil.rmtree(folder)
+
+    def _unit(self, name: str, number: int) -> Path:
+        return self.folder / name / f"{number:06d}.npz"

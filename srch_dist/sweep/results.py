@@ -1,0 +1,148 @@
+"""The results of a sweep: a row a run, as a table, as JSON and CSV, and as a plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from rich import box
+from rich.table import Table
+
+from srch_dist.errors import ExtraError
+from srch_dist.extras import require
+from srch_dist.runtime.progress import Progress
+from srch_dist.storage.atomic_files import write_json, write_text
+
+# Values of the options of a grid, then what came of them; None for what there is not.
+Row = dict[str, Any]
+
+_SCORES = {
+    "map": "MAP",
+    "map_at_50": "MAP@50",
+    "pair_recall_10": "pair R@10",
+    "pair_median_rank": "pair median rank",
+}
+_MEASURES = {
+    "effective_bits": "effective bits",
+    "iterations": "iterations",
+    "seconds": "seconds",
+}
+# What is plotted: the first of these that there is.
+_PLOTTED = ("map", "pair_recall_10")
+# Lines that a plot tells apart.
+_MOST_LINES = 12
+
+
+def make_row(values: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
+    """A row of the table: ``values`` of the options, and means over directions of the scores.
+
+    ``pair_recall_10`` is the share of queries whose true partner is among the ten nearest;
+    ``effective_bits`` are those of the codes; ``seconds`` are those of the loop and the model,
+    without features and graph, which are shared.
+    """
+    row: Row = dict(values)
+    row |= dict.fromkeys((*_SCORES, *_MEASURES, "error"))
+    if "error" in record:
+        return {**row, "error": record["error"]}
+    scores = record["evaluation"]
+    if scores is not None:
+        row |= _scores(scores)
+    summary = record["summary"]
+    seconds, spread = summary["seconds"], summary["condensed"]
+    return row | {
+        # Codes that are spread from directions are others than those of the last iteration.
+        "effective_bits": (spread or record["last"])["effective_bits"],
+        "iterations": summary["iterations"],
+        "seconds": round(seconds["training"] + seconds["model"], 3),
+    }
+
+
+def _scores(scores: Mapping[str, Any]) -> Row:
+    pair = scores["pair_recall"].values()
+    row: Row = {
+        "pair_recall_10": fmean(one["10"] for one in pair),
+        "pair_median_rank": fmean(one["median_rank"] for one in pair),
+    }
+    for name in ("map", "map_at_50"):
+        found = list(scores.get(name, {}).values())
+        if found and None not in found:
+            row[name] = fmean(found)
+    for direction, value in scores.get("map", {}).items():
+        row[f"map_{direction}"] = value
+    return row
+
+
+def write_results(
+    folder: Path, options: Sequence[str], rows: Sequence[Row], progress: Progress
+) -> None:
+    """Write ``results.json``, ``results.csv`` and, with the extra report, ``sweep.png``."""
+    write_json(folder / "results.json", {"options": list(options), "rows": list(rows)})
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "results.csv", text.getvalue())
+    try:
+        plot_results(folder / "sweep.png", options, rows)
+    except ExtraError as error:
+        progress.note(f"no plot: {error}")
+
+
+def results_table(options: Sequence[str], rows: Sequence[Row]) -> Table:
+    """The rows for a person; columns that hold nothing are left out."""
+    headings = {**_SCORES, **_MEASURES, "error": "error"}
+    shown = [name for name in headings if any(row[name] is not None for row in rows)]
+    table = Table(box=box.SIMPLE)
+    for name in [*options, *shown]:
+        justify: Literal["left", "right"] = "left" if name == "error" else "right"
+        table.add_column(headings.get(name, name), justify=justify)
+    for row in rows:
+        table.add_row(*[_cell(row[name]) for name in [*options, *shown]])
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def plot_results(path: Path, options: Sequence[str], rows: Sequence[Row]) -> None:
+    """A panel an option: the score over its values, a line for each setting of the others.
+
+    The score is MAP or, without labels, recall of the true partner; nothing is drawn without both.
+    """
+    figures = require("matplotlib.figure", "report", "a plot of the sweep")
+    scored = [name for name in _PLOTTED if any(row[name] is not None for row in rows)]
+    if not scored:
+        return
+    figure = figures.Figure(figsize=(4.5 * len(options), 4), layout="constrained")
+    panels = figure.subplots(1, len(options), squeeze=False)[0]
+    for axes, option in zip(panels, options, strict=True):
+        _plot_option(axes, option, options, rows, scored[0])
+    figure.savefig(path, dpi=150)
+
+
+def _plot_option(
+    axes: Any, option: str, options: Sequence[str], rows: Sequence[Row], score: str
+) -> None:
+    values = list(dict.fromkeys(row[option] for row in rows))
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        others = ", ".join(f"{name}={row[name]}" for name in options if name != option)
+        lines.setdefault(others, []).append(row)
+    for label, line in lines.items():
+        known = [row for row in line if row[score] is not None]
+        places = [values.index(row[option]) for row in known]
+        axes.plot(places, [row[score] for row in known], "o-", label=label or None)
+    axes.set_xticks(range(len(values)), [str(value) for value in values])
+    axes.set_xlabel(option)
+    axes.set_ylabel(score)
+    axes.grid(alpha=0.3)
+    if 1 < len(lines) <= _MOST_LINES:
+        axes.legend(fontsize="x-small")

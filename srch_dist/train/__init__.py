@@ -1,0 +1,1 @@
+"""One training run, from feature store to finished directory."""

@@ -1,0 +1,196 @@
+"""Training and encoding as an estimator, in the manner of scikit-learn and dask-ml."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import dask.array
+import distributed
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from srch_dist.config.loading import TrainConfig, build_config
+from srch_dist.encode.model import load_model
+from srch_dist.encode.scoring import encode_rows
+from srch_dist.errors import ConfigError, InputError
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.kernels.packed_codes import Packed, unpack_codes
+from srch_dist.runtime.progress import on_console
+from srch_dist.storage import arrays
+from srch_dist.storage.feature_store import FeatureStore, open_store
+from srch_dist.train.runner import train_model
+
+# Rows of a NumPy or Zarr array that are encoded at once.
+_ROWS = 16_384
+
+
+class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Cross-modal hash codes (SRCH) from paired features.
+
+    The engine is that of `train_model`: features go to a store on disk, and a Dask cluster works
+    on it, the current client's where there is one. In a script, `fit` has to stand under
+    ``if __name__ == "__main__":``, because local workers import the script.
+
+    Parameters
+    ----------
+    bits : bits a code, a multiple of 8. preset : ``balanced`` or ``paper``. k : neighbours a row.
+    seed : of the first codes and of samples.
+    options : further options, nested as in a YAML file: ``{"method": {"lam": 5}}``.
+    out : run directory to keep; without one nothing is left on disk.
+    scheduler, workers, memory_limit : the cluster, as in `TrainConfig`.
+    verbose : whether stages are shown on standard error.
+
+    Attributes
+    ----------
+    model_ : the `Model`. modalities_ : names in the order of fitting.
+    codes_ : (n, bits / 8) learned codes of the rows trained on, packed in little bit order.
+    n_features_in_ : dimensions of the first modality.
+    """
+
+    def __init__(
+        self,
+        bits: int = 32,
+        *,
+        preset: str = "balanced",
+        k: int = 10,
+        seed: int = 0,
+        options: Mapping[str, Any] | None = None,
+        out: str | None = None,
+        scheduler: str | None = None,
+        workers: int | None = None,
+        memory_limit: str = "2GiB",
+        verbose: bool = False,
+    ) -> None:
+        self.bits = bits
+        self.preset = preset
+        self.k = k
+        self.seed = seed
+        self.options = options
+        self.out = out
+        self.scheduler = scheduler
+        self.workers = workers
+        self.memory_limit = memory_limit
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+        """Learn codes from paired rows.
+
+        Parameters
+        ----------
+        X : features (n, d_g) by modality; or those of the first modality, with ``y`` (n, d_h) the
+            second, called ``x`` and ``y``; or a `FeatureStore` or its path. Arrays are NumPy, Dask
+            or Zarr.
+
+        Raises
+        ------
+        SrchError : as `train_model` and `ingest_source` do.
+        """
+        with tempfile.TemporaryDirectory(prefix="srch-dist-fit-") as scratch:
+            store = _as_store(X, y, Path(scratch))
+            config = self._config(store, self.out or str(Path(scratch) / "run"))
+            trained = train_model(config, on_console() if self.verbose else None)
+            self.model_ = load_model(trained.run.path)
+            self.codes_: Packed = arrays.read_rows(trained.run.codes)
+            self.modalities_ = tuple(store.modalities)
+            self.n_features_in_ = store.modalities[self.modalities_[0]]
+        return self
+
+    def encode(self, X: Any, modality: str | None = None) -> Any:  # noqa: N803
+        """Packed codes (n, bits / 8), uint8 in little bit order, of features (n, d_g).
+
+        Of a Dask array, a Dask array that is not computed yet; of NumPy and Zarr arrays, NumPy.
+        ``modality`` is the first one fitted when absent.
+        """
+        check_is_fitted(self, "model_")
+        name = self.modalities_[0] if modality is None else modality
+        if isinstance(X, dask.array.Array):
+            self._check_width(X.shape, name)
+            whole = X.rechunk({1: -1})
+            return whole.map_blocks(
+                _encode_block,
+                self.model_,
+                name,
+                dtype=np.uint8,
+                chunks=(whole.chunks[0], (self.model_.bits // 8,)),
+            )
+        if not hasattr(X, "shape"):
+            X = np.asarray(X)  # noqa: N806
+        self._check_width(X.shape, name)
+        parts = [
+            encode_rows(self.model_, name, np.asarray(X[start : start + _ROWS]))
+            for start in range(0, X.shape[0], _ROWS)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, self.model_.bits // 8), np.uint8)
+
+    def transform(self, X: Any, modality: str | None = None) -> Any:  # noqa: N803
+        """Codes as ±1 int8 (n, bits); see `encode`."""
+        packed = self.encode(X, modality)
+        if isinstance(packed, dask.array.Array):
+            chunks = (packed.chunks[0], (self.model_.bits,))
+            return dask.array.map_blocks(unpack_codes, packed, dtype=np.int8, chunks=chunks)
+        return unpack_codes(packed)
+
+    def fit_transform(self, X: Any, y: Any = None, **_params: Any) -> NDArray[np.int8]:  # noqa: N803
+        """Fit, and the learned codes of the rows trained on as ±1 int8 (n, bits)."""
+        return unpack_codes(self.fit(X, y).codes_)
+
+    def _config(self, store: FeatureStore, out: str) -> TrainConfig:
+        values = dict(self.options or {})
+        graph = dict(values.pop("graph", None) or {})
+        own = {
+            "bits": self.bits,
+            "preset": self.preset,
+            "seed": self.seed,
+            "memory_limit": self.memory_limit,
+            "workers": self.workers,
+            "scheduler": self.scheduler or _current_scheduler(),
+            "data": store.path,
+            "out": out,
+            "evaluate": False,
+        }
+        twice = sorted(set(values) & set(own)) + (["graph.k"] if "k" in graph else [])
+        if twice:
+            raise ConfigError(f"options holds {', '.join(twice)}, which the estimator sets itself")
+        # A page in a folder that is removed is for nobody.
+        page = {"report": self.out is not None}
+        return build_config({**page, **values, **own, "graph": {**graph, "k": self.k}})
+
+    def _check_width(self, shape: tuple[int, ...], modality: str) -> None:
+        if modality not in self.model_.means:
+            known = ", ".join(self.modalities_)
+            raise InputError(f"the model has no modality {modality!r}; it has {known}")
+        dims = len(self.model_.means[modality])
+        if len(shape) != 2 or shape[1] != dims:
+            raise InputError(f"{modality} has shape {shape}, the model was fitted on (n, {dims})")
+
+
+def _encode_block(block: NDArray[Any], model: Any, modality: str) -> Packed:
+    return encode_rows(model, modality, block)
+
+
+def _as_store(x: Any, y: Any, scratch: Path) -> FeatureStore:
+    if isinstance(x, FeatureStore):
+        return x
+    if isinstance(x, str | Path):
+        return open_store(x)
+    if not isinstance(x, Mapping):
+        if y is None:
+            raise InputError("at least two modalities are needed: fit(X, y), or fit({name: array})")
+        x = {"x": x, "y": y}
+    elif y is not None:
+        raise InputError("y is a second modality; give all of them in the mapping")
+    return ingest_source(x, scratch / "features.zarr", list(x))
+
+
+def _current_scheduler() -> str | None:
+    """Address of the current client's scheduler; None where there is none."""
+    try:
+        client = distributed.get_client()
+    except ValueError:
+        return None
+    return str(client.scheduler_info(n_workers=0)["address"])

@@ -1,0 +1,63 @@
+"""What a finished run ends with: scores, examples of what its codes find, and a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from srch_dist.config.loading import TrainConfig
+from srch_dist.errors import ExtraError
+from srch_dist.evaluate.examples import can_show, gather_examples
+from srch_dist.evaluate.retrieval import evaluate_baseline, evaluate_model, has_queries
+from srch_dist.report import write_page
+from srch_dist.runtime.progress import Progress
+from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.storage.run.directory import RunDirectory
+
+# Queries of each direction, and rows that each of them shows.
+_EXAMPLES, _FOUND = 6, 10
+
+
+def score_run(
+    run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
+) -> dict[str, Any] | None:
+    """Evaluate a run and its baseline, and record it; None where there is nothing to score with."""
+    if not config.evaluate or not has_queries(run, store):
+        return None
+    evaluation = evaluate_model(run.path, store.path, progress)
+    if (scores := evaluate_baseline(run, store, progress)) is not None:
+        evaluation["baseline"] = scores
+    run.write_record("evaluation", evaluation)
+    return evaluation
+
+
+def present_run(
+    run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
+) -> None:
+    """Record examples, where the data has queries that can be shown, and write the page."""
+    if config.evaluate and has_queries(run, store) and can_show(store):
+        _try_examples(run, store, config, progress)
+    if config.report:
+        _try_page(run, progress)
+
+
+# The run is finished, and may have taken days: nothing that is shown of it is worth failing it.
+def _try_examples(
+    run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
+) -> None:
+    try:
+        examples = gather_examples(run, store, _EXAMPLES, _FOUND, config.seed)
+        run.write_record("examples", examples)
+    except Exception as error:
+        progress.note(f"no examples: {type(error).__name__}: {error}")
+
+
+def _try_page(run: RunDirectory, progress: Progress) -> None:
+    try:
+        write_page([run.path], run.page)
+    except ExtraError as error:
+        progress.note(f"no page: {error}")
+    except Exception as error:
+        progress.note(
+            f"no page: {type(error).__name__}: {error}; try again with: "
+            f"python -m srch_dist.report {run.path}"
+        )

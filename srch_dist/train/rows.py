@@ -1,0 +1,111 @@
+"""What a run trains on: the store, the rows of it, and what is said of them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist.config.loading import TrainConfig
+from srch_dist.errors import InputError, StorageError
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.kernels.packed_codes import hash_rows
+from srch_dist.plan.planner import Plan
+from srch_dist.runtime.progress import Progress
+from srch_dist.storage import arrays
+from srch_dist.storage.feature_store import FeatureStore, open_store
+from srch_dist.storage.run.directory import RunDirectory
+
+# So that the held-out rows are not those drawn from the same seed for something else.
+_STREAM = 0x0B5E
+_CODE_ROWS = 1 << 20
+
+
+def shipped_store(folder: Path) -> FeatureStore:
+    """The emoji pairs of the package as a feature store in a folder, such as a run directory."""
+    path = folder / "emoji.zarr"
+    with suppress(StorageError):  # not there, or not finished by a run that was killed
+        return open_store(path)
+    arrays.remove(path)
+    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
+        return ingest_source(source, path)
+
+
+def choose_rows(
+    store: FeatureStore, config: TrainConfig
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers to train on and to hold out, ascending.
+
+    Raises
+    ------
+    InputError : too few rows or modalities for the graph, or queries asked for twice.
+    """
+    if len(store.modalities) < 2:
+        raise InputError(f"{store.path} has one modality; at least two are needed")
+    rows = np.arange(store.rows)
+    queries = rows[:0]
+    if config.queries:
+        if "split" in store.side:
+            raise InputError(
+                f"{store.path} has a split, whose rows of split 1 are the queries; "
+                "leave --queries out"
+            )
+        if config.rows == "all":
+            raise InputError("--queries holds rows out, --rows all trains on every row; drop one")
+        if config.queries >= store.rows:
+            raise InputError(
+                f"--queries {config.queries} of {store.rows} rows leaves none to train"
+            )
+        keys = hash_rows(config.seed ^ _STREAM, rows)
+        queries = np.sort(np.argpartition(keys, config.queries)[: config.queries])
+        rows = np.setdiff1d(rows, queries)
+    elif config.rows == "train" and "split" in store.side:
+        rows = np.flatnonzero(store.read("split") == 0)
+    if len(rows) <= config.graph.k:
+        raise InputError(
+            f"{len(rows)} rows to train on, but each needs graph.k = {config.graph.k} neighbours "
+            "besides itself; lower graph.k or bring more rows"
+        )
+    return rows, queries
+
+
+def write_rows(
+    run: RunDirectory, plan: Plan, rows: NDArray[np.int64], queries: NDArray[np.int64]
+) -> None:
+    """Write the numbers of the rows of a run, and of its queries where there are any."""
+    for path, values, chunk in (
+        (run.rows, rows, plan.partition_rows),
+        (run.queries, queries, _CODE_ROWS),
+    ):
+        arrays.remove(path)
+        if len(values):
+            arrays.create_array(path, values.shape, chunk, np.int64)
+            arrays.write_rows(path, 0, values)
+
+
+def note_unused(
+    store: FeatureStore,
+    rows: NDArray[np.int64],
+    queries: NDArray[np.int64],
+    config: TrainConfig,
+    progress: Progress,
+) -> None:
+    """Say how many rows are neither trained on nor queries: splits other than 0 and 1."""
+    if "split" in store.side and config.rows == "train":
+        queries = np.flatnonzero(store.read("split") == 1)
+    unused = store.rows - len(rows) - len(queries)
+    if unused > 0 and config.rows == "train":
+        progress.note(f"warning: {unused} rows have a split other than 0 and 1 and are not used")
+
+
+def note_narrow(store: FeatureStore, config: TrainConfig, progress: Progress) -> None:
+    """Say which modalities have fewer dimensions than the loop learns bits."""
+    for g, dims in store.modalities.items():
+        if config.loop_bits > dims:
+            progress.note(
+                f"warning: {g} has {dims} dimensions, fewer than the loop's "
+                f"{config.loop_bits} bits; its projection has orthonormal columns instead of rows"
+            )
