@@ -10,7 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from srch_dist.config.loading import TrainConfig, build_config, load_config
+    from srch_dist.config.loading import build_config, load_config
+    from srch_dist.config.options import TrainConfig
     from srch_dist.encode.batch import encode_store
     from srch_dist.encode.model import Model, load_model
     from srch_dist.encode.scoring import QueryEncoder, encode_rows

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+
 
 class SrchError(Exception):
     """A refusal or failure with a message for the user; commands print it and exit with 2."""
@@ -41,3 +44,20 @@ class WorkersKilledError(ClusterError):
 
 class ClusterLostError(ClusterError):
     """A cluster that went away in the middle of work; nothing is wrong with the work itself."""
+
+
+def require(module: str, extra: str, purpose: str) -> ModuleType:
+    """Import a module that comes with an extra of this package.
+
+    Raises
+    ------
+    ExtraError : it is not installed; the message says what it is for and how to get it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.split(".")[0]
+        raise ExtraError(
+            f"{purpose} needs {package}, which cannot be imported ({error}); install it with: "
+            f"pip install 'srch-dist[{extra}]'"
+        ) from None

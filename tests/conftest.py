@@ -10,21 +10,27 @@ import numpy as np
 import pytest
 import zarr
 
+from srch_dist.algorithm.b_step import code_rule
 from srch_dist.algorithm.encoders.model_stage import finish_codes
-from srch_dist.algorithm.features.normalise import Statistics, prepare_features, write_sample
+from srch_dist.algorithm.features.normalise import prepare_features
+from srch_dist.algorithm.features.sample import write_sample
+from srch_dist.algorithm.features.statistics import Statistics
 from srch_dist.algorithm.graph import GraphReport, set_graph
 from srch_dist.algorithm.loop import Learned, learn_codes
 from srch_dist.algorithm.solver.block_graph import BlockGraph, load_graph
-from srch_dist.algorithm.w_step import code_rule
-from srch_dist.config.loading import TrainConfig, build_config
+from srch_dist.cli.progress import on_console
+from srch_dist.config.loading import build_config
+from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import Model
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.kernels.code_update import CodeRule
-from srch_dist.plan.planner import Plan, make_plan
-from srch_dist.runtime.progress import on_console, silent
+from srch_dist.plan.planner import make_plan
+from srch_dist.plan.run_plan import Plan
+from srch_dist.runtime.progress import silent
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore
-from srch_dist.storage.run.directory import RunDirectory, create_run
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.open import create_run
 from srch_dist.train.pipeline import choose_weights, uses_sample
 from srch_dist.train.rows import choose_rows
 

@@ -19,7 +19,7 @@ from test_training import make_pairs, make_store, train_here
 
 from srch_dist.config.loading import build_config
 from srch_dist.errors import ClusterError
-from srch_dist.runtime.cluster import Demands, connect
+from srch_dist.runtime.cluster import ClusterRequirements, connect
 from srch_dist.runtime.preflight import check_readable, check_shared, check_workers
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
@@ -47,7 +47,7 @@ def refusal(*arguments, **options) -> str:
 
 def test_too_few_workers_are_waited_for_and_then_counted(empty_scheduler):
     start = time.monotonic()
-    text = refusal(empty_scheduler.scheduler_address, demands=Demands(3, 0.5))
+    text = refusal(empty_scheduler.scheduler_address, demands=ClusterRequirements(3, 0.5))
     assert 0.5 <= time.monotonic() - start < 60
     assert "0 workers came to tcp://127.0.0.1" in text
     assert "3 are needed (--workers-min" in text
@@ -65,21 +65,21 @@ def test_workers_that_are_paused_are_said_to_be(tmp_path):
         while {w.status.name for w in cluster.workers.values()} != {"paused"}:
             assert time.monotonic() < limit
             time.sleep(0.1)
-        text = refusal(cluster.scheduler_address, demands=Demands(1, 0.5))
+        text = refusal(cluster.scheduler_address, demands=ClusterRequirements(1, 0.5))
     assert "0 workers came" in text
     assert "; 1 are paused, since their memory is nearly full" in text
 
 
 def test_a_scheduler_that_is_not_there_is_given_up_on_in_time():
     start = time.monotonic()
-    text = refusal("tcp://127.0.0.1:9", demands=Demands(1, 1))
+    text = refusal("tcp://127.0.0.1:9", demands=ClusterRequirements(1, 1))
     assert time.monotonic() - start < 30
     assert "no Dask scheduler answers at tcp://127.0.0.1:9 within 1 s" in text
 
 
 def test_tls_without_certificates_says_what_is_needed(empty_scheduler):
     address = empty_scheduler.scheduler_address.replace("tcp://", "tls://")
-    assert "needs certificates" in refusal(address, demands=Demands(1, 1))
+    assert "needs certificates" in refusal(address, demands=ClusterRequirements(1, 1))
 
 
 @pytest.mark.parametrize("content", [None, "", '{"address": ', "[1]", '{"id": 1}'])
@@ -87,7 +87,7 @@ def test_what_is_neither_address_nor_scheduler_file_is_named(tmp_path, content):
     path = tmp_path / "scheduler.json"
     if content is not None:
         path.write_text(content)
-    text = refusal(str(path), demands=Demands(1, 0))
+    text = refusal(str(path), demands=ClusterRequirements(1, 0))
     assert str(path) in text
     assert "scheduler file" in text
 
@@ -98,7 +98,7 @@ def test_a_scheduler_file_is_waited_for_until_it_is_whole(empty_scheduler, tmp_p
     whole = json.dumps({"address": empty_scheduler.scheduler_address})
     writer = threading.Timer(1.0, path.write_text, [whole])
     writer.start()
-    text = refusal(str(path), demands=Demands(1, 2))
+    text = refusal(str(path), demands=ClusterRequirements(1, 2))
     writer.join()
     assert f"0 workers came to {empty_scheduler.scheduler_address}" in text
 
@@ -109,9 +109,11 @@ def test_the_variable_of_dask_names_the_scheduler_where_no_option_does(empty_sch
         "scheduler_address": address
     }
     with dask.config.set(scheduler_address=address):
-        assert f"came to {address}" in refusal(demands=Demands(1, 0.2))
+        assert f"came to {address}" in refusal(demands=ClusterRequirements(1, 0.2))
         # The option comes first.
-        assert "tcp://127.0.0.1:9 " in refusal("tcp://127.0.0.1:9", demands=Demands(1, 1))
+        assert "tcp://127.0.0.1:9 " in refusal(
+            "tcp://127.0.0.1:9", demands=ClusterRequirements(1, 1)
+        )
 
 
 def _own_mounts(folder) -> list[str]:
@@ -160,7 +162,7 @@ def odd_cluster(tmp_path_factory):
 
 def test_a_worker_with_other_versions_or_threads_is_named_before_any_work(odd_cluster):
     _, names, _, file = odd_cluster
-    text = refusal(str(file), demands=Demands(2, 30))
+    text = refusal(str(file), demands=ClusterRequirements(2, 30))
     assert text.startswith("1 workers do not run what this command runs: ")
     assert f"{names['odd']}: numpy 9.9.9 (here {np.__version__}), 2 threads" in text
     assert names["like"] not in text

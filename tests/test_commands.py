@@ -25,7 +25,7 @@ from test_training import ROWS, make_pairs
 
 from srch_dist import certificates
 from srch_dist.evaluate.retrieval import evaluate_model
-from srch_dist.storage.run.directory import RunResults
+from srch_dist.storage.run.results import RunResults
 from srch_dist.train import __main__ as train
 from srch_dist.train.runner import Trained
 

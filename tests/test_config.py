@@ -7,14 +7,9 @@ import dataclasses
 import pytest
 
 from srch_dist.cli.command import parse_training
-from srch_dist.config.loading import (
-    TrainConfig,
-    build_config,
-    check_config,
-    dump_config,
-    load_config,
-    to_dict,
-)
+from srch_dist.config.identity import dump_config, to_dict
+from srch_dist.config.loading import build_config, check_config, load_config
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError
 
 

@@ -187,7 +187,7 @@ def test_blocks_of_queries_and_database_do_not_change_the_result(labelled, monke
 @pytest.mark.parametrize("step", [1, 3, 70])
 def test_rows_that_are_marked_come_back_and_take_a_bit_each(step):
     rows = np.arange(12, 100_000, step)
-    marked = retrieval._Marked.of(rows)
+    marked = retrieval._RowBitmap.of(rows)
     np.testing.assert_array_equal(marked.numbers, rows)
     assert marked.bits.nbytes <= (rows[-1] - rows[0]) // 8 + 1
 

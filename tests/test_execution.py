@@ -10,9 +10,10 @@ import distributed
 import numpy as np
 import pytest
 
-from srch_dist.runtime import tasks
+from srch_dist.runtime import memory, tasks, workers
 from srch_dist.runtime.cluster import connect
-from srch_dist.runtime.tasks import peak_bytes, read_ahead
+from srch_dist.runtime.memory import peak_bytes
+from srch_dist.storage.read_ahead import read_ahead
 
 
 def test_items_come_in_order_and_the_next_is_read_during_the_work():
@@ -99,7 +100,7 @@ def test_sum_of_calls_counts_each_call_and_the_sum(count):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep one peak a process")
 def test_peaks_are_those_of_a_stage():
-    spent = tasks.Spent()
+    spent = memory.StageProfiler()
     with spent.of("large"):
         assert np.ones(30 << 20).sum() == 30 << 20
     with spent.of("small"):
@@ -115,10 +116,10 @@ def test_workers_that_have_imported_a_module_start_anew_where_nobody_else_uses_t
         client = distributed.default_client()
         before = client.run(os.getpid)
         assert cluster.restarts
-        tasks.restart_workers("tabnanny")
+        workers.restart_workers("tabnanny")
         assert client.run(os.getpid) == before
         client.run(importlib.import_module, "tabnanny")
-        tasks.restart_workers("tabnanny")
+        workers.restart_workers("tabnanny")
         after = client.run(os.getpid)
         assert len(after) == 1
         assert set(before.values()).isdisjoint(after.values())
@@ -129,7 +130,7 @@ def test_workers_that_have_imported_a_module_start_anew_where_nobody_else_uses_t
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep one peak a process")
 def test_peaks_of_a_stage_are_those_of_the_workers_before_a_restart_too():
-    spent = tasks.Spent()
+    spent = memory.StageProfiler()
     with connect(workers=1):
         client = distributed.default_client()
         with spent.of("restarted"):
@@ -183,6 +184,6 @@ def test_without_a_client_tasks_run_wherever():
 def test_worker_that_goes_away_while_memory_is_looked_at_ends_nothing(monkeypatch):
     """The command itself is looked at first, then both workers."""
     _LOOKS.clear()
-    monkeypatch.setattr(tasks, "peak_bytes", _look_that_fails_once)
+    monkeypatch.setattr(memory, "peak_bytes", _look_that_fails_once)
     with distributed.Client(processes=False, n_workers=2, dashboard_address=":0"):
-        assert tasks.peak_memory() == {"client": 1000, "worker": 1002}
+        assert memory.peak_memory() == {"client": 1000, "worker": 1002}

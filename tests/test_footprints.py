@@ -8,24 +8,27 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from srch_dist.algorithm.b_step import b_step, load_features
+from srch_dist.algorithm.b_step import b_step, code_rule
 from srch_dist.algorithm.encoders.model_stage import finish_codes
-from srch_dist.algorithm.features.normalise import prepare_features, write_sample
+from srch_dist.algorithm.features.normalise import prepare_features
+from srch_dist.algorithm.features.reader import load_features
+from srch_dist.algorithm.features.sample import write_sample
 from srch_dist.algorithm.graph import set_graph
 from srch_dist.algorithm.loop import Learned
 from srch_dist.algorithm.s_step import s_step
 from srch_dist.algorithm.solver.block_graph import load_graph
-from srch_dist.algorithm.w_step import code_rule, w_step
+from srch_dist.algorithm.w_step import w_step
 from srch_dist.algorithm.z_step import z_step
 from srch_dist.config.loading import build_config
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.plan import feature_memory
 from srch_dist.plan.graph_memory import neighbour_bytes
-from srch_dist.plan.memory_model import Sizes, Tally
+from srch_dist.plan.memory_model import MemoryModel
 from srch_dist.plan.planner import make_plan
+from srch_dist.plan.problem import ProblemSize
 from srch_dist.runtime.progress import silent
 from srch_dist.storage import arrays
-from srch_dist.storage.run.directory import create_run
+from srch_dist.storage.run.open import create_run
 
 ROWS, DIMS, BITS = 9_000, {"image": 320, "text": 256}, 64
 MIB = 1 << 20
@@ -124,10 +127,10 @@ def test_disk_of_the_features_is_their_size():
 
 
 def test_tally_remembers_the_most_that_was_held():
-    tally = Tally()
+    tally = MemoryModel()
     tally.hold(5)
     tally.release(tally.hold(10))
-    tally.pass_by(7)
+    tally.transient(7)
     tally.hold(1)
     assert (tally.held, tally.peak) == (6, 15)
 
@@ -144,11 +147,11 @@ def test_client_needs_a_few_numbers_a_row_and_matrices_of_the_dimensions():
 
 
 def test_bytes_are_those_of_the_widest_modality_and_grow_with_the_partition():
-    sizes = Sizes(
+    sizes = ProblemSize(
         10_000, 1_000, 10_000, 64, {"a": 100, "b": 10}, 4, {"a": "exact", "b": "exact"}, 0,
         build_config({}),
     )  # fmt: skip
-    wider = Sizes(
+    wider = ProblemSize(
         10_000, 2_000, 10_000, 64, {"a": 100, "b": 10}, 4, {"a": "exact", "b": "exact"}, 0,
         build_config({}),
     )  # fmt: skip

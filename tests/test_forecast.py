@@ -94,7 +94,7 @@ def test_costs_of_the_loop_count_once_an_iteration():
 def test_tasks_of_a_sum_are_those_of_its_tree(parts, monkeypatch):
     made = []
     monkeypatch.setattr(tasks, "_total", lambda *values: made.append(values) or sum(values))
-    total = tasks.run_one(tasks.add_up([tasks.literal(1)] * parts))
+    total = tasks.run_one(tasks.add_up([tasks.as_task_input(1)] * parts))
     assert total == parts
     plan, found = costs(parts * 1_000, 1, partition_rows=1_000, graph={"method": "exact"})
     assert len(plan.partitions) == parts

@@ -11,7 +11,7 @@ from test_commands import run_command
 
 from srch_dist.__main__ import COMMANDS, main
 from srch_dist.cli.help_texts import option_texts
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.options import TrainConfig
 
 WIDTH = 100  # as `run_command` has it
 

@@ -13,7 +13,8 @@ from test_training import make_pairs, make_store, train_here
 from pipelines.options.cases import ABLATION, CASES, NOT_TRIED, Case
 from pipelines.options.page import PAGE, option_names, page
 from pipelines.options.run import RESULTS, measure_case, nested
-from srch_dist.config.loading import build_config, effective_options
+from srch_dist.config.identity import effective_options
+from srch_dist.config.loading import build_config
 from srch_dist.runtime.cluster import Cluster
 
 OPTIONS = dict(option_names())

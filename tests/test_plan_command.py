@@ -15,7 +15,7 @@ from srch_dist.plan import __main__ as plan
 from srch_dist.plan import calibrate
 from srch_dist.plan.planner import check_disk, make_plan
 from srch_dist.plan.rates import Rates
-from srch_dist.storage.run.directory import open_run
+from srch_dist.storage.run.open import open_run
 from srch_dist.train.runner import train_model
 
 SMALL = ["--pairs", "50_000", "--dims", "image=64,text=48", "--workers", "3"]

@@ -8,8 +8,9 @@ import re
 import pytest
 from rich.console import Console
 
+from srch_dist.cli.progress import on_console
 from srch_dist.runtime import progress
-from srch_dist.runtime.progress import on_console, silent
+from srch_dist.runtime.progress import silent
 
 
 @pytest.fixture

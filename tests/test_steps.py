@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import reference
 
-from srch_dist.algorithm.b_step import b_step, load_features
+from srch_dist.algorithm.b_step import b_step
+from srch_dist.algorithm.features.reader import load_features
 from srch_dist.algorithm.s_step import s_step
 from srch_dist.algorithm.w_step import w_step
 from srch_dist.algorithm.z_step import z_step
@@ -51,7 +52,7 @@ class State:
 
     def parts(self, values):
         spans = [self.run.plan.block_span(b) for b in self.run.plan.blocks]
-        return [tasks.literal(values[slice(*span)].astype(np.float32)) for span in spans]
+        return [tasks.as_task_input(values[slice(*span)].astype(np.float32)) for span in spans]
 
     def system(self, s=None):
         """βI + λH and β for S, by modality; 1 when absent."""

@@ -17,9 +17,9 @@ from matplotlib.image import imread
 from rich.console import Console
 from test_training import make_pairs, make_store, no_cluster, train_here
 
+from srch_dist.cli.progress import on_console
 from srch_dist.config.loading import build_config
 from srch_dist.errors import ConfigError, InputError, PlanError, StorageError, TrainingError
-from srch_dist.runtime.progress import on_console
 from srch_dist.storage.locations import stored_bytes
 from srch_dist.sweep import runner
 from srch_dist.sweep.grid import combine, parse_grid

@@ -24,7 +24,7 @@ from srch_dist.errors import InputError, PlanError, SrchError, StorageError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.runtime.cluster import Cluster
 from srch_dist.storage.feature_store import FeatureStore
-from srch_dist.storage.run.directory import open_run
+from srch_dist.storage.run.open import open_run
 from srch_dist.train import pipeline, setup
 from srch_dist.train.rows import choose_rows
 from srch_dist.train.runner import Trained, train_model

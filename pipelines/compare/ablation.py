@@ -23,7 +23,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from srch_dist.config.loading import MethodConfig, build_config
+from srch_dist.config.loading import build_config
+from srch_dist.config.options import MethodConfig
 from srch_dist.errors import SrchError
 
 from .ablation_report import markdown, plot_sweeps

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist import FeatureStore, ingest_source, open_store
-from srch_dist.algorithm.features.normalise import sample_positions
-from srch_dist.config.loading import MethodConfig
+from srch_dist.algorithm.features.sample import sample_positions
+from srch_dist.config.options import MethodConfig
 from srch_dist.errors import InputError
 from srch_dist.kernels import features as kernels
 from srch_dist.kernels.retrieval_metrics import relevance

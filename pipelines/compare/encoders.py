@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from srch_dist.config.loading import MethodConfig
+from srch_dist.config.options import MethodConfig
 from srch_dist.kernels.anchors import (
     AnchorSums,
     anchor_bandwidth,

@@ -45,7 +45,7 @@ WORKER_MOMENTS = {
 CLIENT_MOMENTS = {
     "ingest": ["srch_dist.storage.feature_store:FeatureWriter.write"],
     "ingested": ["srch_dist.storage.feature_store:FeatureWriter.finish"],
-    "stage": ["srch_dist.storage.run.stages:Stages.commit"],
+    "stage": ["srch_dist.storage.run.stages:StageLog.commit"],
     "column group": ["srch_dist.storage.run.directory:RunDirectory.commit_column_group"],
     "commit": ["srch_dist.storage.run.directory:RunDirectory.commit"],
     "model": ["srch_dist.train.pipeline:save_model"],

@@ -15,7 +15,8 @@ from typing import Any
 from pipelines.options.cases import ABLATION, NOT_TRIED
 from pipelines.options.run import RESULTS
 from srch_dist.cli.help_texts import option_texts
-from srch_dist.config.loading import TrainConfig, build_config
+from srch_dist.config.loading import build_config
+from srch_dist.config.options import TrainConfig
 
 README = Path(__file__).parents[2] / "README.md"
 PAGE = README.parent / "docs" / "options.md"

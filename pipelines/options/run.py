@@ -22,13 +22,14 @@ import tyro
 from numpy.typing import NDArray
 
 from pipelines.options.cases import CASES, Case
-from srch_dist.config.loading import TrainConfig, build_config
+from srch_dist.config.loading import build_config
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import TrainingError
+from srch_dist.ingest.shipped import shipped_store
 from srch_dist.runtime.cluster import Cluster
 from srch_dist.storage import arrays
-from srch_dist.train.rows import shipped_store
 from srch_dist.train.runner import Trained, train_model
-from srch_dist.train.setup import Shared
+from srch_dist.train.setup import SharedResources
 
 RESULTS = Path(__file__).with_name("results.json")
 # Of the cluster rather than of the run: these are tried with a cluster of their own.
@@ -106,7 +107,7 @@ def _train(options: Mapping[str, Any], data: str, cluster: Cluster) -> _Figures:
         config = build_config(nested({"data": data, "out": f"{folder}/run", **options}))
         own = any(name in options for name in _OF_THE_CLUSTER)
         try:
-            trained = train_model(config, shared=None if own else Shared(cluster))
+            trained = train_model(config, shared=None if own else SharedResources(cluster))
         except TrainingError as error:
             return _Figures({}, None, str(error))
         return _figures(trained, config)

@@ -13,7 +13,7 @@ from pathlib import Path
 import tyro
 
 from srch_dist import build_config, open_store
-from srch_dist.runtime.tasks import peak_bytes
+from srch_dist.runtime.memory import peak_bytes
 
 from .reference import run_reference
 

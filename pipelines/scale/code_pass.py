@@ -19,10 +19,12 @@ import numpy as np
 import tyro
 
 from srch_dist import build_config
-from srch_dist.algorithm.b_step import b_step, load_features
+from srch_dist.algorithm.b_step import b_step
 from srch_dist.algorithm.features.normalise import create_codes
+from srch_dist.algorithm.features.reader import load_features
 from srch_dist.kernels.code_update import CodeRule
-from srch_dist.plan.planner import Plan, draft_plan
+from srch_dist.plan.planner import draft_plan
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.cluster import connect
 from srch_dist.storage import arrays

@@ -21,14 +21,15 @@ import numpy as np
 import tyro
 
 from srch_dist import build_config, open_store, train_model
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.options import TrainConfig
 from srch_dist.plan.calibrate import measure_cluster
 from srch_dist.plan.cost_model import forecast
-from srch_dist.plan.planner import Plan, draft_plan
+from srch_dist.plan.planner import draft_plan
 from srch_dist.plan.rates import Rates
+from srch_dist.plan.run_plan import Plan
 from srch_dist.plan.table import plan_record
 from srch_dist.runtime.cluster import connect
-from srch_dist.runtime.tasks import peak_bytes
+from srch_dist.runtime.memory import peak_bytes
 from srch_dist.storage.run.directory import RunDirectory
 
 from .floors import cg_iteration_seconds

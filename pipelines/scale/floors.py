@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from srch_dist.algorithm.solver.assembly import make_system
 from srch_dist.algorithm.solver.block_graph import load_graph
-from srch_dist.kernels.graph.laplacian import GraphBlock, SystemRule
-from srch_dist.plan.planner import Plan
+from srch_dist.kernels.graph.block import GraphBlock
+from srch_dist.kernels.graph.laplacian import SystemRule
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage.run.directory import RunDirectory
 

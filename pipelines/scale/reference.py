@@ -19,9 +19,10 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, cg
 
-from srch_dist.config.loading import TrainConfig
-from srch_dist.kernels.packed_codes import hash_rows, random_codes
-from srch_dist.runtime.tasks import peak_bytes
+from srch_dist.config.options import TrainConfig
+from srch_dist.kernels.packed_codes import random_codes
+from srch_dist.kernels.sampling import hash_rows
+from srch_dist.runtime.memory import peak_bytes
 from srch_dist.storage.feature_store import FeatureStore
 
 from .scoring import mean_average_precision

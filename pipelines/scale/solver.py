@@ -24,13 +24,14 @@ import tyro
 from matplotlib.figure import Figure
 
 from srch_dist import build_config, ingest_source, train_model
-from srch_dist.config.loading import SolverConfig, fingerprint, up_to_graph
+from srch_dist.config.identity import fingerprint, up_to_graph
+from srch_dist.config.options import SolverConfig
+from srch_dist.ingest.shipped import shipped_store
 from srch_dist.runtime.cluster import Cluster, connect
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
-from srch_dist.train.rows import shipped_store
 from srch_dist.train.runner import Trained, prepare_run
-from srch_dist.train.setup import Shared
+from srch_dist.train.setup import SharedResources
 
 Record = dict[str, Any]
 
@@ -82,8 +83,8 @@ class _Bench:
         base = RunDirectory(place)
         if not place.exists():
             before = dataclasses.replace(before, out=str(place))
-            base = prepare_run(before, Shared(self.cluster))
-        return train_model(config, shared=Shared(self.cluster, base))
+            base = prepare_run(before, SharedResources(self.cluster))
+        return train_model(config, shared=SharedResources(self.cluster, base))
 
 
 def measure(options: Options) -> Record:

@@ -19,10 +19,10 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from srch_dist.cli.progress import on_console
 from srch_dist.encode.model import Anchors, Model
 from srch_dist.encode.scoring import QueryEncoder
 from srch_dist.export.formats import export_codes
-from srch_dist.runtime.progress import on_console
 from srch_dist.search.hamming import search_codes, search_index
 from srch_dist.storage import arrays
 from srch_dist.storage.code_store import CodeStore, open_codes

@@ -15,18 +15,17 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist.algorithm.solver.block_graph import BlockGraph
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.options import TrainConfig
 from srch_dist.kernels import streaming_median
-from srch_dist.kernels.graph.laplacian import (
+from srch_dist.kernels.graph.block import EdgeValues, GraphBlock
+from srch_dist.kernels.graph.rebase import (
     TERM_EDGES,
-    EdgeValues,
-    GraphBlock,
     distance_runs,
     edge_terms,
     semantic_weights,
     weight_counts,
 )
-from srch_dist.plan.partitioning import cut
+from srch_dist.kernels.tiling import even_splits
 from srch_dist.runtime import tasks
 from srch_dist.storage.scratch import keep_runs
 
@@ -37,7 +36,7 @@ _MEDIAN_WIDTH = 1e-7
 
 
 @dataclass(frozen=True)
-class Rebased:
+class EdgeReweighting:
     """S, as the edge lengths it follows from (on the workers) and α.
 
     Attributes
@@ -56,7 +55,9 @@ class Rebased:
     counts: NDArray[np.int64]
 
 
-def s_step(graph: BlockGraph, groups: Sequence[Sequence[Delayed]], config: TrainConfig) -> Rebased:
+def s_step(
+    graph: BlockGraph, groups: Sequence[Sequence[Delayed]], config: TrainConfig
+) -> EdgeReweighting:
     """Rebase the graph: edge lengths from Z, α, and S by Eq. 15 (kept as lengths and α).
 
     ``groups`` holds Z as of `Embedding`; lengths add up over the groups of columns.
@@ -68,7 +69,9 @@ def s_step(graph: BlockGraph, groups: Sequence[Sequence[Delayed]], config: Train
     found = _on_runs(graph, distances, _terms, alpha, method.lam)
     sums: _Terms = tasks.run_one(tasks.add_up([tasks.task(_sum, *f) for f in found]))
     sparsity = 0.0 if np.isinf(alpha) else alpha * sums.spread
-    return Rebased(distances, alpha, method.lam, method.lam * sums.pull, sparsity, sums.counts)
+    return EdgeReweighting(
+        distances, alpha, method.lam, method.lam * sums.pull, sparsity, sums.counts
+    )
 
 
 def _all_lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any]:
@@ -119,7 +122,7 @@ def _shared_lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> l
 
 def _finish(parts: Iterable[Delayed]) -> list[Delayed]:
     """Keep edge lengths on the workers, or in their files, and wait for them."""
-    kept = tasks.keep(list(parts))
+    kept = tasks.persist(list(parts))
     tasks.run_all([tasks.task(len, lengths) for lengths in kept])
     return kept
 
@@ -251,5 +254,5 @@ def _runs(edges: int, share: tuple[int, int] = (0, 1)) -> list[slice]:
     """
     starts = range(0, max(1, edges), TERM_EDGES)
     number, count = share
-    own = starts[slice(*cut(len(starts), count)[number : number + 2])]
+    own = starts[slice(*even_splits(len(starts), count)[number : number + 2])]
     return [slice(start, start + TERM_EDGES) for start in own or [edges]]

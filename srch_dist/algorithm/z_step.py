@@ -12,17 +12,17 @@ import numpy as np
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
-from srch_dist.algorithm.s_step import Rebased
+from srch_dist.algorithm.s_step import EdgeReweighting
 from srch_dist.algorithm.solver.assembly import make_systems
 from srch_dist.algorithm.solver.block_graph import BlockGraph
 from srch_dist.algorithm.solver.conjugate_gradients import Sides, solve
 from srch_dist.algorithm.solver.preconditioner import build_preconditioner
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.derived import vector_dtype
+from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.graph.laplacian import SystemRule
 from srch_dist.kernels.multigrid.conjugate_gradients import Coefficients
 from srch_dist.kernels.packed_codes import unpack_codes
-from srch_dist.plan.memory_model import vector_dtype
-from srch_dist.plan.planner import Plan
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
@@ -93,7 +93,7 @@ def allowed_residual(config: TrainConfig, changed: float) -> float:
 def z_step(
     graph: BlockGraph,
     run: RunDirectory,
-    rebased: Rebased | None,
+    rebased: EdgeReweighting | None,
     warm: Embedding | None,
     iteration: int,
     config: TrainConfig,
@@ -133,7 +133,7 @@ def stored_embedding(run: RunDirectory, plan: Plan, iteration: int, bits: int) -
     in_memory = plan.columns >= bits and not plan.spilled
     for columns in plan.length_groups(bits):
         blocks = [tasks.task(arrays.read_rows, path, *span, columns) for span in spans]
-        groups.append(tasks.keep(blocks) if in_memory else blocks)
+        groups.append(tasks.persist(blocks) if in_memory else blocks)
     ends = run.column_groups(iteration).values()
     mean = np.concatenate([end["sums"] for end in ends]) / plan.rows
     squares = np.concatenate([end["squares"] for end in ends])
@@ -161,7 +161,7 @@ def _largest(residuals: Sequence[Matrix]) -> Matrix:
 def _solve_groups(
     graph: BlockGraph,
     run: RunDirectory,
-    rebased: Rebased | None,
+    rebased: EdgeReweighting | None,
     warm: Embedding | None,
     iteration: int,
     config: TrainConfig,

@@ -16,7 +16,8 @@ import tyro
 from rich.console import Console
 
 from srch_dist.cli.help_texts import REGISTRY
-from srch_dist.config.loading import TrainConfig, build_config, check_config, load_config
+from srch_dist.config.loading import build_config, check_config, load_config
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ClusterLostError, SrchError
 
 T = TypeVar("T")

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from srch_dist.cli.command import output, parse, run_command
-from srch_dist.config.loading import TlsConfig
+from srch_dist.cli.progress import on_console
+from srch_dist.config.options import TlsConfig
 from srch_dist.encode.batch import encode_store
-from srch_dist.runtime.cluster import Demands, connect, tls_files
-from srch_dist.runtime.progress import on_console
+from srch_dist.runtime.cluster import ClusterRequirements, connect, tls_files
 from srch_dist.storage.feature_store import open_store
 from srch_dist.storage.locations import locate
-from srch_dist.storage.run.directory import open_run
+from srch_dist.storage.run.open import open_run
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def _encode(arguments: Sequence[str] | None) -> None:
     run, store = open_run(options.model), open_store(options.data)
     progress = on_console()
     folder = locate(options.out).parent
-    demands = Demands(reads=(run.path, locate(store.path)), writes=(folder,))
+    demands = ClusterRequirements(reads=(run.path, locate(store.path)), writes=(folder,))
     tls = tls_files(options.tls)
     with connect(options.scheduler, options.workers, options.memory_limit, progress, demands, tls):
         path = encode_store(options.model, options.data, options.modality, options.out, progress)

@@ -15,7 +15,7 @@ from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import Location, check_access, locate, move
 from srch_dist.storage.locks.object_lock import hold_place
-from srch_dist.storage.run.directory import open_run
+from srch_dist.storage.run.open import open_run
 
 _TASK_BYTES = 32 << 20
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from srch_dist.cli.command import output, parse, run_command
 from srch_dist.cli.console import print_evaluation
-from srch_dist.config.loading import TlsConfig
+from srch_dist.cli.progress import on_console
+from srch_dist.config.options import TlsConfig
 from srch_dist.errors import StorageError
 from srch_dist.evaluate.retrieval import evaluate_model, query_split
-from srch_dist.runtime.cluster import Demands, connect, tls_files
-from srch_dist.runtime.progress import on_console
+from srch_dist.runtime.cluster import ClusterRequirements, connect, tls_files
 from srch_dist.storage.atomic_files import write_json
 from srch_dist.storage.feature_store import open_store
 from srch_dist.storage.locations import locate
-from srch_dist.storage.run.directory import open_run
+from srch_dist.storage.run.open import open_run
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _evaluate(arguments: Sequence[str] | None) -> None:
     if options.json is not None and not Path(options.json).absolute().parent.is_dir():
         raise StorageError(f"cannot write {options.json}: its folder does not exist")
     progress = on_console()
-    demands = Demands(reads=(run.path, locate(store.path)))
+    demands = ClusterRequirements(reads=(run.path, locate(store.path)))
     tls = tls_files(options.tls)
     with connect(options.scheduler, options.workers, options.memory_limit, progress, demands, tls):
         result = evaluate_model(options.model, options.data, progress)

@@ -23,7 +23,8 @@ from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import Location
-from srch_dist.storage.run.directory import RunResults, open_run
+from srch_dist.storage.run.open import open_run
+from srch_dist.storage.run.results import RunResults
 
 Rows = NDArray[np.int64]
 
@@ -45,7 +46,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class _Marked:
+class _RowBitmap:
     """Ascending numbers, a bit each between the first and the last.
 
     Task graphs hold those of the whole database, eight bytes each as they are.
@@ -55,7 +56,7 @@ class _Marked:
     bits: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, numbers: Rows) -> _Marked:
+    def of(cls, numbers: Rows) -> _RowBitmap:
         """Those of an array (m,), m > 0."""
         marks = np.zeros(numbers[-1] - numbers[0] + 1, dtype=np.bool_)
         marks[numbers - numbers[0]] = True
@@ -137,11 +138,11 @@ def _evaluate(
     """Measures of the model in a file; also against the learned codes of a run, if one is given."""
     loaded = load_model(file)
     labels = "labels" if "labels" in store.side else None
-    (shared,) = tasks.keep([tasks.task(load_model, file)])
+    (shared,) = tasks.persist([tasks.task(load_model, file)])
     step = encoding_rows(store)
     # Queries may lie far apart, and are few.
-    rows: dict[str, Sequence[Rows | _Marked]] = {
-        "database": [_Marked.of(part) for part in _runs(split.database, step)],
+    rows: dict[str, Sequence[Rows | _RowBitmap]] = {
+        "database": [_RowBitmap.of(part) for part in _runs(split.database, step)],
         "queries": _runs(split.queries, _QUERY_ROWS),
     }
     parts = {name: _coded(store, shared, some, labels) for name, some in rows.items()}
@@ -204,10 +205,10 @@ def _runs(rows: Rows, step: int) -> list[Rows]:
 
 
 def _coded(
-    store: FeatureStore, model: Delayed, runs: Sequence[Rows | _Marked], labels: str | None
+    store: FeatureStore, model: Delayed, runs: Sequence[Rows | _RowBitmap], labels: str | None
 ) -> list[Delayed]:
     """Codes (every modality) and labels of ``runs`` of rows, one a task."""
-    return tasks.keep([tasks.task(_code_rows, store, model, run, labels) for run in runs])
+    return tasks.persist([tasks.task(_code_rows, store, model, run, labels) for run in runs])
 
 
 def _learned(run: RunResults, store: FeatureStore, step: int, labels: str | None) -> list[Delayed]:
@@ -220,21 +221,23 @@ def _learned(run: RunResults, store: FeatureStore, step: int, labels: str | None
     else:
         keep = np.arange(len(rows))
     return [
-        tasks.task(_read_learned, run, store, _Marked.of(rows[part]), _Marked.of(part), labels)
+        tasks.task(
+            _read_learned, run, store, _RowBitmap.of(rows[part]), _RowBitmap.of(part), labels
+        )
         for part in _runs(keep, step)
     ]
 
 
 def _code_rows(
-    store: FeatureStore, model: Model, chosen: Rows | _Marked, labels: str | None
+    store: FeatureStore, model: Model, chosen: Rows | _RowBitmap, labels: str | None
 ) -> _Coded:
-    rows = chosen.numbers if isinstance(chosen, _Marked) else chosen
+    rows = chosen.numbers if isinstance(chosen, _RowBitmap) else chosen
     codes = {g: encode_rows(model, g, store.read_selected(g, rows)) for g in model.means}
     return _Coded(codes, store.read_selected(labels, rows) if labels else None)
 
 
 def _read_learned(
-    run: RunResults, store: FeatureStore, rows: _Marked, positions: _Marked, labels: str
+    run: RunResults, store: FeatureStore, rows: _RowBitmap, positions: _RowBitmap, labels: str
 ) -> _Coded:
     places = positions.numbers
     first, last = int(places[0]), int(places[-1])

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from srch_dist.cli.command import output, parse, run_command
+from srch_dist.cli.progress import on_console
 from srch_dist.export.formats import Format, export_codes
-from srch_dist.runtime.progress import on_console
 from srch_dist.storage.code_store import open_codes
 from srch_dist.storage.feature_store import open_store
 

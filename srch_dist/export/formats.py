@@ -16,10 +16,10 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from srch_dist.errors import ConfigError, InputError, StorageError
-from srch_dist.extras import require
-from srch_dist.kernels.packed_codes import Packed, hash_rows
-from srch_dist.runtime.progress import Progress, Stage, silent
+from srch_dist.errors import ConfigError, InputError, StorageError, require
+from srch_dist.kernels.packed_codes import Packed
+from srch_dist.kernels.sampling import hash_rows
+from srch_dist.runtime.progress import Progress, ProgressStage, silent
 from srch_dist.search.hamming import search_codes
 from srch_dist.storage.code_store import CodeStore
 from srch_dist.storage.feature_store import FeatureStore
@@ -73,7 +73,7 @@ def export_codes(
     if lists is not None and not 1 <= lists <= codes.rows:
         raise ConfigError(f"lists is {lists}; there are {codes.rows} rows to put into them")
     partial = target.with_name(f".{target.name}.partial")
-    writers: dict[str, Callable[[Stage], None]] = {
+    writers: dict[str, Callable[[ProgressStage], None]] = {
         "faiss": lambda stage: _write_flat(codes, partial, stage),
         "faiss-ivf": lambda stage: _write_ivf(codes, partial, lists, seed, stage),
         "usearch": lambda stage: _write_usearch(codes, partial, stage),
@@ -94,12 +94,14 @@ def export_codes(
     return target
 
 
-def _write_flat(codes: CodeStore, path: Path, stage: Stage) -> None:
+def _write_flat(codes: CodeStore, path: Path, stage: ProgressStage) -> None:
     faiss = require("faiss", "export", "a faiss index")
     _add_all(faiss.IndexBinaryFlat(codes.bits), codes, path, stage)
 
 
-def _write_ivf(codes: CodeStore, path: Path, lists: int | None, seed: int, stage: Stage) -> None:
+def _write_ivf(
+    codes: CodeStore, path: Path, lists: int | None, seed: int, stage: ProgressStage
+) -> None:
     faiss = require("faiss", "export", "a faiss index")
     count = lists or max(1, min(codes.rows, round(4 * math.sqrt(codes.rows))))
     quantiser = faiss.IndexBinaryFlat(codes.bits)
@@ -110,7 +112,7 @@ def _write_ivf(codes: CodeStore, path: Path, lists: int | None, seed: int, stage
     _add_all(index, codes, path, stage)
 
 
-def _add_all(index: Any, codes: CodeStore, path: Path, stage: Stage) -> None:
+def _add_all(index: Any, codes: CodeStore, path: Path, stage: ProgressStage) -> None:
     faiss = require("faiss", "export", "a faiss index")
     for _, run in codes.runs():
         index.add(np.ascontiguousarray(run))
@@ -121,7 +123,7 @@ def _add_all(index: Any, codes: CodeStore, path: Path, stage: Stage) -> None:
         raise OSError(str(error).strip().splitlines()[-1]) from None
 
 
-def _write_usearch(codes: CodeStore, path: Path, stage: Stage) -> None:
+def _write_usearch(codes: CodeStore, path: Path, stage: ProgressStage) -> None:
     usearch = require("usearch.index", "export", "a usearch index")
     kind, metric = usearch.ScalarKind.B1, usearch.MetricKind.Hamming
     index = usearch.Index(ndim=codes.bits, metric=metric, dtype=kind)
@@ -131,7 +133,7 @@ def _write_usearch(codes: CodeStore, path: Path, stage: Stage) -> None:
     index.save(str(path))
 
 
-def _write_npy(codes: CodeStore, path: Path, stage: Stage) -> None:
+def _write_npy(codes: CodeStore, path: Path, stage: ProgressStage) -> None:
     shape = (codes.rows, codes.bits // 8)
     mapped = open_memmap(path, "w+", np.uint8, shape)
     for start, run in codes.runs():
@@ -140,7 +142,9 @@ def _write_npy(codes: CodeStore, path: Path, stage: Stage) -> None:
     mapped.flush()
 
 
-def _write_parquet(codes: CodeStore, path: Path, store: FeatureStore | None, stage: Stage) -> None:
+def _write_parquet(
+    codes: CodeStore, path: Path, store: FeatureStore | None, stage: ProgressStage
+) -> None:
     """Columns ``row``, ``ids`` and ``titles`` where the store has them, and ``code``."""
     pa = require("pyarrow", "export", "a Parquet file")
     parquet = require("pyarrow.parquet", "export", "a Parquet file")

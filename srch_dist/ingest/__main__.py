@@ -9,9 +9,9 @@ from typing import Annotated
 import tyro
 
 from srch_dist.cli.command import output, parse, run_command
+from srch_dist.cli.progress import on_console
 from srch_dist.errors import ConfigError
 from srch_dist.ingest.pipeline import ingest_source
-from srch_dist.runtime.progress import on_console
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from srch_dist.kernels.rbf import TILE, similarities, squared_distances
-from srch_dist.kernels.tiling import Sized
+from srch_dist.kernels.sized import Sized
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]

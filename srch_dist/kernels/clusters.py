@@ -104,7 +104,7 @@ def group_centres(centres: Matrix, sizes: IntArray, limit: float) -> IntArray:
     return np.unique(group, return_inverse=True)[1].astype(np.int64)
 
 
-def tour(centres: Matrix) -> IntArray:
+def bisection_order(centres: Matrix) -> IntArray:
     """The rank (c,) of each cluster in an order in which near ones follow each other.
 
     Clusters are halved again and again along the direction in which they spread most.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from srch_dist.kernels.packed_codes import sign_codes
 from srch_dist.kernels.projections import polar_factor
-from srch_dist.kernels.tiling import Sized
+from srch_dist.kernels.sized import Sized
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]

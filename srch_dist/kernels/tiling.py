@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 _CACHED_VALUES = 1 << 15
-
-
-class Sized:
-    """A dataclass whose ``sys.getsizeof`` counts its arrays.
-
-    A scheduler that took such a record for a few bytes would move it to idle workers.
-    """
-
-    def __sizeof__(self) -> int:
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return object.__sizeof__(self) + sum(_size(getattr(self, f.name)) for f in fields)
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if isinstance(value, scipy.sparse.csr_array):
-        return _size(value.data) + _size(value.indices) + _size(value.indptr)
-    if isinstance(value, dict):
-        return sum(map(_size, value.values()))
-    if isinstance(value, tuple):
-        return sum(map(_size, value))
-    return sys.getsizeof(value)
 
 
 def chunks(values: NDArray[Any]) -> Iterator[slice]:
@@ -44,3 +17,8 @@ def chunks(values: NDArray[Any]) -> Iterator[slice]:
     """
     step = max(1, _CACHED_VALUES // values.shape[1])
     return (slice(start, start + step) for start in range(0, len(values), step))
+
+
+def even_splits(partitions: int, runs: int) -> tuple[int, ...]:
+    """First partition of each of ``runs`` even runs, and the number of partitions."""
+    return tuple(round(run * partitions / runs) for run in range(runs + 1))

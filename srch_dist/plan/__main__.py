@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from srch_dist.cli.command import output, parse, run_command
-from srch_dist.config.loading import TrainConfig, build_config, check_config, load_config
+from srch_dist.cli.progress import on_console
+from srch_dist.config.loading import build_config, check_config, load_config
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, PlanError
 from srch_dist.plan.calibrate import calibrate
 from srch_dist.plan.cost_model import forecast
@@ -16,7 +18,6 @@ from srch_dist.plan.planner import check_memory, draft_plan
 from srch_dist.plan.rates import Rates
 from srch_dist.plan.table import plan_record, plan_table
 from srch_dist.runtime.cluster import parse_bytes
-from srch_dist.runtime.progress import on_console
 
 
 @dataclass(frozen=True)

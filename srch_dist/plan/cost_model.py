@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.derived import vector_dtype
+from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.clusters import PROJECTED, order_clusters, routing_clusters
 from srch_dist.kernels.multigrid.aggregation import coarse_unknowns
 from srch_dist.kernels.multigrid.subdomains import ZONE_ROWS
-from srch_dist.plan.memory_model import vector_dtype
-from srch_dist.plan.planner import Plan
 from srch_dist.plan.rates import Rates
+from srch_dist.plan.run_plan import Plan
 
 # Sorts of all edges that building aggregates takes: a matching a level, each of fewer nodes.
 _MATCHINGS = 3

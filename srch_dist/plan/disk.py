@@ -9,13 +9,13 @@ from srch_dist.kernels.clusters import (
     routing_clusters,
     sample_size,
 )
-from srch_dist.plan.memory_model import Sizes
+from srch_dist.plan.problem import ProblemSize
 
 # Options, plan, history, metadata of arrays and headers of records: not of the rows.
 _HEADERS_BYTES = 256 << 10
 
 
-def disk_bytes(sizes: Sizes) -> dict[str, int]:
+def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
     """The run directory at its largest, by array; see `storage.run`."""
     # The last chunk of an array is as large as the others.
     n = sizes.parts * sizes.partition
@@ -60,7 +60,7 @@ def disk_bytes(sizes: Sizes) -> dict[str, int]:
     }
 
 
-def _model_bytes(sizes: Sizes) -> int:
+def _model_bytes(sizes: ProblemSize) -> int:
     """Gram matrices, the sample, both models, and the sums that the last one is fitted to."""
     method, widths = sizes.config.method, list(sizes.dims.values())
     loop_bits, bits = sizes.config.loop_bits, sizes.config.bits
@@ -79,7 +79,7 @@ def _model_bytes(sizes: Sizes) -> int:
     return 8 * values + m * (sizes.total * sizes.itemsize + 8) + _HEADERS_BYTES
 
 
-def _points_bytes(sizes: Sizes) -> int:
+def _points_bytes(sizes: ProblemSize) -> int:
     """Sampled rows as they are clustered, in whole chunks, for the order and for each routing."""
     graph, rows, size = sizes.config.graph, sizes.rows, 0
     ordered = order_clusters(rows, graph.order_rows)

@@ -12,11 +12,11 @@ from srch_dist.kernels.rbf import TILE
 from srch_dist.plan.memory_model import (
     CENTRE_TILES_BYTES,
     MIB,
-    Sizes,
-    Tally,
+    MemoryModel,
     chosen_bytes,
     imported_bytes,
 )
+from srch_dist.plan.problem import ProblemSize
 
 # Chunks of a feature store made by `srch_dist.ingest`; the widest type that a store may have.
 _STORED_CHUNK_BYTES, _STORED_ITEMSIZE = 32 * MIB, 8
@@ -24,7 +24,7 @@ _STORED_CHUNK_BYTES, _STORED_ITEMSIZE = 32 * MIB, 8
 _RESTORED_BYTES = 32 * MIB
 
 
-def feature_bytes(sizes: Sizes) -> int:
+def feature_bytes(sizes: ProblemSize) -> int:
     """Memory of a task of the first passes: raw rows, normalised rows, Gram matrices, shuffle."""
     p, bits = sizes.partition, sizes.config.loop_bits
     widest, parts = max(sizes.dims.values()), sizes.parts
@@ -32,33 +32,33 @@ def feature_bytes(sizes: Sizes) -> int:
     sampled = min(1.0, sample_size(clusters) / sizes.rows) if clusters > 1 else 0.0
     raw = p * widest * _STORED_ITEMSIZE
     chunks = min(2 * _STORED_CHUNK_BYTES, sizes.rows * widest * _STORED_ITEMSIZE)
-    sums = Tally()
-    sums.hold(int(sampled * p * sizes.total) * _STORED_ITEMSIZE)  # rows that are set aside
-    sums.hold(raw)  # a modality's rows as stored
+    sums = MemoryModel()
+    sums.allocate(int(sampled * p * sizes.total) * _STORED_ITEMSIZE)  # rows that are set aside
+    sums.allocate(raw)  # a modality's rows as stored
     # While they are read: chunks of the store, decoded and checked, and the rows picked from them.
-    sums.pass_by(raw + chunks)
-    sums.pass_by(2 * p * widest * 8)  # float64 of them and its magnitudes, for their range
-    prepare, before = Tally(), 0
+    sums.transient(raw + chunks)
+    sums.transient(2 * p * widest * 8)  # float64 of them and its magnitudes, for their range
+    prepare, before = MemoryModel(), 0
     for dims in sizes.dims.values():
-        stored = prepare.hold(p * dims * _STORED_ITEMSIZE)  # rows as stored
-        prepare.pass_by(stored + chunks)  # as above
-        prepare.release(before)
-        wide = prepare.hold(p * dims * 8)  # float64, centred and scaled in place
-        normalised = prepare.hold(p * dims * sizes.itemsize)  # kept until the products are done
-        prepare.release(wide)
-        prepare.pass_by(normalised)  # its magnitudes, for their range
+        stored = prepare.allocate(p * dims * _STORED_ITEMSIZE)  # rows as stored
+        prepare.transient(stored + chunks)  # as above
+        prepare.free(before)
+        wide = prepare.allocate(p * dims * 8)  # float64, centred and scaled in place
+        normalised = prepare.allocate(p * dims * sizes.itemsize)  # kept until the products are done
+        prepare.free(wide)
+        prepare.transient(normalised)  # its magnitudes, for their range
         before = stored
-    prepare.release(before)
-    prepare.hold(p * bits)  # first codes
-    prepare.pass_by(3 * p * bits)  # and the bits that they are unpacked from
+    prepare.free(before)
+    prepare.allocate(p * bits)  # first codes
+    prepare.transient(3 * p * bits)  # and the bits that they are unpacked from
     if clusters > 1:
         # The projections of the modalities, beside each other and one in float64.
-        prepare.pass_by(p * (widest + 2 * PROJECTED * len(sizes.dims)) * 8 + CENTRE_TILES_BYTES)
-    prepare.pass_by(p * (sizes.total * sizes.itemsize + 4 * 8))  # a copy sorted by cluster
-    prepare.hold(8 * sizes.total**2)  # Gram matrices, (d_g, d_h) of each pair, at most
-    prepare.pass_by(8 * widest**2)  # the product of a tile
-    prepare.hold(8 * sizes.total * bits)  # X B'
-    prepare.pass_by(8 * p * bits + 8 * widest * bits)  # float64 codes, the product of a tile
+        prepare.transient(p * (widest + 2 * PROJECTED * len(sizes.dims)) * 8 + CENTRE_TILES_BYTES)
+    prepare.transient(p * (sizes.total * sizes.itemsize + 4 * 8))  # a copy sorted by cluster
+    prepare.allocate(8 * sizes.total**2)  # Gram matrices, (d_g, d_h) of each pair, at most
+    prepare.transient(8 * widest**2)  # the product of a tile
+    prepare.allocate(8 * sizes.total * bits)  # X B'
+    prepare.transient(8 * p * bits + 8 * widest * bits)  # float64 codes, the product of a tile
     # Adding partial sums holds eight of them and a total.
     adding = 9 * 8 * (sizes.total**2 + sizes.total * bits)
     # Where one file is cut for each partition, from its clusters and counts of these.
@@ -68,7 +68,7 @@ def feature_bytes(sizes: Sizes) -> int:
     return max(sums.peak, prepare.peak, adding, bounds, gather)
 
 
-def code_bytes(sizes: Sizes) -> int:
+def code_bytes(sizes: ProblemSize) -> int:
     """Memory of a task of the B-step: a partition, the next one being read, and the sums.
 
     Graph and Z stay where the Z-step left them; see `kept_bytes`.
@@ -76,21 +76,21 @@ def code_bytes(sizes: Sizes) -> int:
     p, bits, dtype = sizes.partition, sizes.config.loop_bits, sizes.itemsize
     widest = max(sizes.dims.values())
     inputs = p * (sizes.total * dtype + bits * 4 + bits // 8)  # X, Z, codes before: whole chunks
-    task = Tally()
-    task.hold(inputs)
+    task = MemoryModel()
+    task.allocate(inputs)
     if not sizes.cached:
-        task.hold(inputs)  # of the next partition
-    task.hold(8 * (sizes.total * bits + bits**2))  # sums
-    task.hold(sizes.total * bits * dtype)  # projections
-    task.hold(2 * p * bits // 8)  # codes, and the bits that changed
+        task.allocate(inputs)  # of the next partition
+    task.allocate(8 * (sizes.total * bits + bits**2))  # sums
+    task.allocate(sizes.total * bits * dtype)  # projections
+    task.allocate(2 * p * bits // 8)  # codes, and the bits that changed
     # A tile: scores, codes and differences in float64, products of both kinds.
-    task.pass_by(TILE_ROWS * bits * 8 * 6 + 8 * widest * bits * 2)
-    task.pass_by(3 * p * bits // 8)  # codes, encoded and as the chunk's bytes
+    task.transient(TILE_ROWS * bits * 8 * 6 + 8 * widest * bits * 2)
+    task.transient(3 * p * bits // 8)  # codes, encoded and as the chunk's bytes
     adding = 9 * 8 * (sizes.total * bits + bits**2)
     return max(task.peak, adding)
 
 
-def model_bytes(sizes: Sizes) -> int:
+def model_bytes(sizes: ProblemSize) -> int:
     """Memory of a task of the passes after the loop: encoders, final codes, their order."""
     method, bits = sizes.config.method, max(sizes.config.bits, sizes.config.loop_bits)
     item, widest, count = sizes.itemsize, max(sizes.dims.values()), len(sizes.dims)
@@ -99,40 +99,42 @@ def model_bytes(sizes: Sizes) -> int:
     anchors = min(method.anchors, sizes.rows) if method.encoder == "anchors" else 0
     near = tile * anchors * item  # similarities to the anchors
     sums = anchors * (anchors + widest + bits) * 8
-    fit = Tally()
-    fit.hold(2 * step * widest * item + step * bits * 2)  # rows and the next, codes
-    fit.hold(2 * anchors * widest * item)  # anchors, as read
-    fit.hold(2 * near)  # and distances, or what they are sums of
-    fit.hold(3 * sums)  # of the tile, so far, and both together
-    spread = Tally()
+    fit = MemoryModel()
+    fit.allocate(2 * step * widest * item + step * bits * 2)  # rows and the next, codes
+    fit.allocate(2 * anchors * widest * item)  # anchors, as read
+    fit.allocate(2 * near)  # and distances, or what they are sums of
+    fit.allocate(3 * sums)  # of the tile, so far, and both together
+    spread = MemoryModel()
     if method.directions:
         # The model as read and in the precision of the features; features and the next.
-        spread.hold(2 * 8 * (sizes.total * (anchors + bits) + count * anchors * bits))
-        spread.hold(2 * step * sizes.total * item + step * bits)
-        spread.hold((count + 1) * near)
+        spread.allocate(2 * 8 * (sizes.total * (anchors + bits) + count * anchors * bits))
+        spread.allocate(2 * step * sizes.total * item + step * bits)
+        spread.allocate((count + 1) * near)
         # Scores of each modality, beside each other and mixed; codes as numbers.
-        spread.hold(tile * bits * 8 * (3 * count + 5))
+        spread.allocate(tile * bits * 8 * (3 * count + 5))
         products = 8 * ((count + 1) * bits) ** 2 + 8 * (sizes.total + count * anchors) * bits
-        spread.hold(3 * products)
-        spread.pass_by(6 * products)  # adding up holds eight and a total
+        spread.allocate(3 * products)
+        spread.transient(6 * products)  # adding up holds eight and a total
     # The order of all rows and which are wanted; codes as read and as written.
     restored = max(sizes.partition * bits // 8, _RESTORED_BYTES)
     restore = sizes.rows * (8 + 3) + restored * (3 + 2 * 64 // bits)
     return max(fit.peak, 9 * sums, spread.peak, restore, chosen_bytes(sizes))
 
 
-def client_bytes(sizes: Sizes) -> int:
+def client_bytes(sizes: ProblemSize) -> int:
     """Memory of the client, beyond its idle size: a few numbers a row, and matrices of d and l."""
     method, bits = sizes.config.method, max(sizes.config.bits, sizes.config.loop_bits)
-    task = Tally()
-    task.hold(imported_bytes(sizes.rows, sizes.methods, sizes.config))
-    task.hold(5 * 8 * sizes.rows)  # row numbers, their hashes, and the order while one is chosen
-    task.release(4 * 8 * sizes.rows)
-    task.hold(8 * sizes.total**2)  # Gram matrices
-    task.pass_by(4 * 8 * sizes.total * bits)  # X B', W and the factors of the SVD
+    task = MemoryModel()
+    task.allocate(imported_bytes(sizes.rows, sizes.methods, sizes.config))
+    task.allocate(
+        5 * 8 * sizes.rows
+    )  # row numbers, their hashes, and the order while one is chosen
+    task.free(4 * 8 * sizes.rows)
+    task.allocate(8 * sizes.total**2)  # Gram matrices
+    task.transient(4 * 8 * sizes.total * bits)  # X B', W and the factors of the SVD
     if method.encoder == "anchors":
         m = min(method.anchors, sizes.rows)
-        task.hold(8 * m * sum(m + 2 * d for d in sizes.dims.values()))  # anchors and their sums
+        task.allocate(8 * m * sum(m + 2 * d for d in sizes.dims.values()))  # anchors and their sums
         # The system of an encoder, with its penalty, and factored.
-        task.pass_by(3 * 8 * (m + max(sizes.dims.values())) ** 2)
+        task.transient(3 * 8 * (m + max(sizes.dims.values())) ** 2)
     return task.peak

@@ -6,22 +6,23 @@ releasing them where the task does; the peak is what the plan reckons with.
 
 from __future__ import annotations
 
+from srch_dist.config.derived import vector_dtype
 from srch_dist.kernels.clusters import PROJECTED, routing_clusters, sample_size
 from srch_dist.kernels.graph.adjacency import CONNECTED_EDGES
-from srch_dist.kernels.graph.laplacian import DISTANCE_EDGES, TERM_EDGES, TILE_ROWS
+from srch_dist.kernels.graph.block import TILE_ROWS
 from srch_dist.kernels.graph.neighbours import REFINE_VALUES
+from srch_dist.kernels.graph.rebase import DISTANCE_EDGES, TERM_EDGES
 from srch_dist.kernels.multigrid.aggregation import coarse_unknowns
 from srch_dist.kernels.multigrid.coarsening import TILE_EDGES
 from srch_dist.kernels.multigrid.subdomains import TOGETHER_ROWS, ZONE_ROWS
 from srch_dist.plan.memory_model import (
     CENTRE_TILES_BYTES,
     MIB,
-    Sizes,
-    Tally,
+    MemoryModel,
     cache_bytes,
     chosen_bytes,
-    vector_dtype,
 )
+from srch_dist.plan.problem import ProblemSize
 
 # What compiling NN-descent adds to a worker for as long as it lives.
 COMPILED_BYTES = 430 * MIB
@@ -54,22 +55,22 @@ _SHARED_ROWS, _CUT_ROWS, _SHARED_VECTORS, _OWN_VECTORS = 0.1, 0.3, 7, 3
 _WHOLE_VECTORS, _BLOCK_VECTORS = 7, 14
 
 
-def neighbour_bytes(sizes: Sizes) -> int:
+def neighbour_bytes(sizes: ProblemSize) -> int:
     """Memory of a task of the neighbour search, the largest over the modalities."""
     k, p, peak = sizes.config.graph.k, sizes.partition, chosen_bytes(sizes)
     for g, method in sizes.methods.items():
-        task = Tally()
-        task.hold(8 * sizes.rows)  # the order of the rows
+        task = MemoryModel()
+        task.allocate(8 * sizes.rows)  # the order of the rows
         if method == "pynndescent":
-            task.hold(_index_bytes(sizes, g, sizes.rows, _SPARE_WHOLE))
+            task.allocate(_index_bytes(sizes, g, sizes.rows, _SPARE_WHOLE))
         elif method == "partitioned":
-            task.hold(_partitioned_bytes(sizes, g))
+            task.allocate(_partitioned_bytes(sizes, g))
         else:
-            task.hold(
+            task.allocate(
                 2 * p * sizes.dims[g] * sizes.itemsize
             )  # Tiles of distances in several forms, and of rows in float32.
-            task.hold(min(p, _SEARCH_TILE) * (_SEARCH_TILE_BYTES + 2 * sizes.dims[g] * 4))
-            task.hold(2 * p * k * 16)  # neighbours so far, and merged
+            task.allocate(min(p, _SEARCH_TILE) * (_SEARCH_TILE_BYTES + 2 * sizes.dims[g] * 4))
+            task.allocate(2 * p * k * 16)  # neighbours so far, and merged
         peak = max(peak, task.peak)
     return peak
 
@@ -79,7 +80,7 @@ def whole_index_row(k: int) -> int:
     return _NEIGHBOUR_BYTES * (k + 1 + _SPARE_WHOLE)
 
 
-def _index_bytes(sizes: Sizes, modality: str, rows: int, spare: int) -> int:
+def _index_bytes(sizes: ProblemSize, modality: str, rows: int, spare: int) -> int:
     """Rows and NN-descent among them, with ``spare`` neighbours a row more than are wanted.
 
     The rows are reduced to half of their dimensions at most, or taken in float32; then the index of
@@ -92,7 +93,7 @@ def _index_bytes(sizes: Sizes, modality: str, rows: int, spare: int) -> int:
     return COMPILED_BYTES + rows * max(reduced, index, features + _REFINED_BYTES * near)
 
 
-def _partitioned_bytes(sizes: Sizes, modality: str) -> int:
+def _partitioned_bytes(sizes: ProblemSize, modality: str) -> int:
     """The fullest task of a partitioned search, beyond the order of the rows."""
     graph, p, dims = sizes.config.graph, sizes.partition, sizes.dims[modality]
     most, block = graph.overlap_max, p * dims * sizes.itemsize
@@ -110,62 +111,62 @@ def _partitioned_bytes(sizes: Sizes, modality: str) -> int:
     return max(sample, route, spill, search, merge, refine)
 
 
-def graph_bytes(sizes: Sizes, rows: int) -> int:
+def graph_bytes(sizes: ProblemSize, rows: int) -> int:
     """Memory of a task that writes the edges of ``rows`` rows."""
     k, count = sizes.config.graph.k, len(sizes.dims)
     # Rows that many others are near to lie anywhere: edges into the rows vary with them.
     directed, edges = rows * k * 8, rows * sizes.most_edges_a_row
-    task = Tally()
-    task.hold(2 * 8 * sizes.rows)  # the order of all rows, and its inverse
-    task.hold(count * 2 * directed)  # sorted keys of each modality's edges
-    task.hold(2 * directed)  # keys out of the rows, and about as many into them
-    task.pass_by(3 * 2 * directed)  # both, sorted, and what is distinct of them
-    task.release(2 * directed)
+    task = MemoryModel()
+    task.allocate(2 * 8 * sizes.rows)  # the order of all rows, and its inverse
+    task.allocate(count * 2 * directed)  # sorted keys of each modality's edges
+    task.allocate(2 * directed)  # keys out of the rows, and about as many into them
+    task.transient(3 * 2 * directed)  # both, sorted, and what is distinct of them
+    task.free(2 * directed)
     # The modalities' keys in one order, with what sorting takes, or what is distinct of them.
-    task.pass_by(3 * 8 * edges)
-    task.release(count * 2 * directed)
-    task.hold(edges * (8 + count) + 8 * rows)  # neighbours, members, ends of rows
-    task.pass_by(8 * edges)  # running counts of a modality's members
+    task.transient(3 * 8 * edges)
+    task.free(count * 2 * directed)
+    task.allocate(edges * (8 + count) + 8 * rows)  # neighbours, members, ends of rows
+    task.transient(8 * edges)  # running counts of a modality's members
     # Components: both ends of edges and of earlier connections, their order, sorted and
     # renumbered; a sparse matrix twice.
     connected = min(edges, CONNECTED_EDGES) + min(edges, sizes.rows)
-    task.pass_by(connected * (2 * 8 * 4 + 2 * 9))
+    task.transient(connected * (2 * 8 * 4 + 2 * 9))
     return task.peak
 
 
-def solve_bytes(sizes: Sizes) -> int:
+def solve_bytes(sizes: ProblemSize) -> int:
     """Memory of the Z-step on the resident rows, for the columns that are solved at a time."""
     itemsize, rows = vector_dtype(sizes.config).itemsize, sizes.resident
     edges = rows * sizes.edges_a_row
     zone = min(sizes.rows, ZONE_ROWS) * sizes.edges_a_row
-    task = Tally()
-    task.hold(_block_bytes(sizes))
+    task = MemoryModel()
+    task.allocate(_block_bytes(sizes))
     # Lengths, and the matrix with columns of its own, since it may have fewer edges.
-    task.hold(int(0 if sizes.spilled else edges * (4 + 4 + itemsize)))
-    task.hold(rows * itemsize)  # its diagonal
-    task.pass_by(int(min(rows, TILE_ROWS) * sizes.edges_a_row * _SYSTEM_TILE_BYTES))
+    task.allocate(int(0 if sizes.spilled else edges * (4 + 4 + itemsize)))
+    task.allocate(rows * itemsize)  # its diagonal
+    task.transient(int(min(rows, TILE_ROWS) * sizes.edges_a_row * _SYSTEM_TILE_BYTES))
     shared = 0
     if coarse_unknowns(sizes.rows, sizes.config.solver.coarse):
         share = _zone_share(sizes)
-        task.hold(_PIECE_BYTES * share)
-        task.pass_by(int(zone * _ZONE_EDGE_BYTES))
+        task.allocate(_PIECE_BYTES * share)
+        task.transient(int(zone * _ZONE_EDGE_BYTES))
         if sizes.rows > ZONE_ROWS:
             left = (_LEFT_BYTES + _NUMBERED_BYTES) * share + _NUMBER_BYTES * sizes.rows
-            task.pass_by(int(left + zone * _ZONE_EDGE_BYTES))
+            task.transient(int(left + zone * _ZONE_EDGE_BYTES))
             together = sizes.rows <= TOGETHER_ROWS
             rest = (_REST_BYTES if together else _APART_BYTES) * sizes.rows
-            task.pass_by(rest + TILE_EDGES * _TILE_BYTES)
-        task.hold(_PIECE_BYTES * (rows - share))
-        task.hold(_CASCADE_BYTES * rows)
-        task.release(_PIECE_BYTES * rows)
+            task.transient(rest + TILE_EDGES * _TILE_BYTES)
+        task.allocate(_PIECE_BYTES * (rows - share))
+        task.allocate(_CASCADE_BYTES * rows)
+        task.free(_PIECE_BYTES * rows)
         shared = shared_bytes(sizes)
-    task.hold(shared)
+    task.allocate(shared)
     vectors = _WHOLE_VECTORS if sizes.blocks == 1 else _BLOCK_VECTORS
-    task.hold(vectors * rows * sizes.columns * itemsize)
+    task.allocate(vectors * rows * sizes.columns * itemsize)
     return task.peak
 
 
-def _zone_share(sizes: Sizes) -> int:
+def _zone_share(sizes: ProblemSize) -> int:
     """Rows whose zones a worker aggregates: of its blocks, or its share of the one on disk."""
     if sizes.blocks > 1 or not sizes.spilled:
         return sizes.resident
@@ -173,12 +174,12 @@ def _zone_share(sizes: Sizes) -> int:
     return min(sizes.rows, -(-zones // sizes.workers) * ZONE_ROWS)
 
 
-def system_file_bytes(sizes: Sizes) -> int:
+def system_file_bytes(sizes: ProblemSize) -> int:
     """The file that a product of the Z-step reads where the graph is on disk."""
     return int(sizes.resident * sizes.edges_a_row * (4 + vector_dtype(sizes.config).itemsize))
 
 
-def shared_bytes(sizes: Sizes) -> int:
+def shared_bytes(sizes: ProblemSize) -> int:
     """What the blocks' shared aggregates take in the Z-step where there are several blocks."""
     if sizes.blocks == 1:
         return 0
@@ -190,29 +191,29 @@ def shared_bytes(sizes: Sizes) -> int:
     return int(sizes.columns * values * vector_dtype(sizes.config).itemsize)
 
 
-def length_bytes(sizes: Sizes) -> int:
+def length_bytes(sizes: ProblemSize) -> int:
     """Memory of the S-step: edge lengths of a block, and the terms of Eq. 9."""
     edges = int(sizes.resident * sizes.edges_a_row)
     columns = sizes.length_columns or sizes.columns
     grouped = columns < sizes.config.loop_bits
-    task = Tally()
-    task.hold(kept_bytes(sizes))
+    task = MemoryModel()
+    task.allocate(kept_bytes(sizes))
     if grouped and not sizes.spilled:
         # Of the columns so far, and with the next; in the end those of all workers are added.
-        task.hold(8 * max(2, sizes.length_sums[0]) * edges)
+        task.allocate(8 * max(2, sizes.length_sums[0]) * edges)
     z = sizes.resident * columns * 4
     if sizes.columns < sizes.config.loop_bits or sizes.spilled:
-        task.hold(z)  # read for this step
+        task.allocate(z)  # read for this step
     if sizes.blocks > 1:
-        task.hold(3 * z)  # that of the halo, and with it
+        task.allocate(3 * z)  # that of the halo, and with it
     values = min(REFINE_VALUES, edges * columns)
     ends = min(DISTANCE_EDGES, edges) * 4 * 8  # both ends, lengths, and those so far
-    task.pass_by(ends + values * (4 + 4 + 8))  # Z at both ends, and the difference in float64
-    task.pass_by(min(edges, TERM_EDGES) * 8 * 8)  # weights, lengths and their terms
+    task.transient(ends + values * (4 + 4 + 8))  # Z at both ends, and the difference in float64
+    task.transient(min(edges, TERM_EDGES) * 8 * 8)  # weights, lengths and their terms
     return task.peak
 
 
-def kept_bytes(sizes: Sizes) -> int:
+def kept_bytes(sizes: ProblemSize) -> int:
     """What a worker keeps from one step to the next: graph, edge lengths, Z, and cached X.
 
     With several groups of columns, or the graph on disk, Z is read where it is used.
@@ -223,7 +224,7 @@ def kept_bytes(sizes: Sizes) -> int:
     return _block_bytes(sizes) + lengths + z + cache_bytes(sizes)
 
 
-def _block_bytes(sizes: Sizes) -> int:
+def _block_bytes(sizes: ProblemSize) -> int:
     """A `GraphBlock`: columns, weights, multiplicity, which end counts; ends of rows, halo.
 
     The rows of the halo, and those that other blocks ask for, are taken to be as many as its own.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from srch_dist.config.loading import GraphConfig, TrainConfig
+from srch_dist.config.options import GraphConfig, TrainConfig
 from srch_dist.errors import ConfigError
+from srch_dist.kernels.tiling import even_splits
 from srch_dist.plan.graph_memory import (
     graph_bytes,
     length_bytes,
@@ -14,7 +15,8 @@ from srch_dist.plan.graph_memory import (
     system_file_bytes,
     whole_index_row,
 )
-from srch_dist.plan.memory_model import MIB, Sizes
+from srch_dist.plan.memory_model import MIB
+from srch_dist.plan.problem import ProblemSize
 
 _PARTITION_BYTES = 32 * MIB
 # Exact search up to this many multiplications (some 10 s on two cores): below it, the start-up
@@ -56,7 +58,9 @@ def search_method(graph: GraphConfig, rows: int, dims: int) -> str:
     return method
 
 
-def cut_edges(starts: tuple[int, ...], sizes: Sizes, workers: int, usable: int) -> tuple[int, ...]:
+def cut_edges(
+    starts: tuple[int, ...], sizes: ProblemSize, workers: int, usable: int
+) -> tuple[int, ...]:
     """First partition of each run of rows whose edges one task writes, and their number.
 
     As few runs a worker as fit: each reads all neighbours.
@@ -64,20 +68,21 @@ def cut_edges(starts: tuple[int, ...], sizes: Sizes, workers: int, usable: int) 
     partitions = len(starts) - 1
     runs = min(workers, partitions)
     while (
-        runs < partitions and graph_bytes(sizes, _longest(starts, cut(partitions, runs))) > usable
+        runs < partitions
+        and graph_bytes(sizes, _longest(starts, even_splits(partitions, runs))) > usable
     ):
         runs = min(runs + workers, partitions)
-    return cut(partitions, runs)
+    return even_splits(partitions, runs)
 
 
 def cut_solve(
     starts: tuple[int, ...],
-    sizes: Sizes,
+    sizes: ProblemSize,
     config: TrainConfig,
     workers: int,
     usable: int,
     spare: int,
-) -> tuple[tuple[int, ...], Sizes]:
+) -> tuple[tuple[int, ...], ProblemSize]:
     """Blocks of the Z-step, and ``sizes`` with their rows, columns a group, and where edges are.
 
     One block, whose groups of columns workers share among them, the widest that fit: columns have
@@ -89,17 +94,17 @@ def cut_solve(
     """
     partitions = len(starts) - 1
 
-    def of(blocks: int, columns: int, spilled: bool) -> tuple[tuple[int, ...], Sizes]:
-        cuts = cut(partitions, min(blocks, partitions))
+    def of(blocks: int, columns: int, spilled: bool) -> tuple[tuple[int, ...], ProblemSize]:
+        cuts = even_splits(partitions, min(blocks, partitions))
         count = len(cuts) - 1
         rows = _longest(starts, cuts) * -(-count // workers)
         width = min(config.columns or columns, config.loop_bits)
         return cuts, replace(sizes, resident=rows, blocks=count, columns=width, spilled=spilled)
 
-    def fits(found: tuple[tuple[int, ...], Sizes]) -> bool:
+    def fits(found: tuple[tuple[int, ...], ProblemSize]) -> bool:
         return max(solve_bytes(found[1]), length_bytes(found[1])) <= usable
 
-    def at_hand(found: Sizes) -> bool:
+    def at_hand(found: ProblemSize) -> bool:
         return solve_bytes(found) + system_file_bytes(found) <= usable + spare
 
     bits = config.loop_bits
@@ -122,7 +127,7 @@ def cut_solve(
     return cuts, _with_lengths(chosen, usable)
 
 
-def _with_lengths(sizes: Sizes, usable: int) -> Sizes:
+def _with_lengths(sizes: ProblemSize, usable: int) -> ProblemSize:
     """``sizes`` with the columns that edge lengths are worked out of at a time.
 
     Groups of a solve, as many as fit up to the share of one of those at once: the fewer times, the
@@ -146,11 +151,6 @@ def _widths(widest: int) -> list[int]:
     while widths[-1] > _LEAST_COLUMNS:
         widths.append(max(_LEAST_COLUMNS, widths[-1] // 2))
     return widths
-
-
-def cut(partitions: int, runs: int) -> tuple[int, ...]:
-    """First partition of each of ``runs`` even runs, and the number of partitions."""
-    return tuple(round(run * partitions / runs) for run in range(runs + 1))
 
 
 def _longest(starts: tuple[int, ...], cuts: tuple[int, ...]) -> int:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from srch_dist.plan.cost_model import Forecast
 from srch_dist.plan.memory_model import MIB
-from srch_dist.plan.planner import Plan
+from srch_dist.plan.run_plan import Plan
 
 
 def plan_record(plan: Plan, costs: Forecast) -> dict[str, Any]:

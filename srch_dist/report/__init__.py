@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from srch_dist.extras import require
+from srch_dist.errors import require
 from srch_dist.storage.atomic_files import write_text
 from srch_dist.storage.locations import Location, locate
 

@@ -12,7 +12,7 @@ from srch_dist.cli.command import output, parse, run_command
 from srch_dist.errors import ConfigError, StorageError
 from srch_dist.report import write_page
 from srch_dist.storage.locations import locate
-from srch_dist.storage.run.directory import open_run
+from srch_dist.storage.run.open import open_run
 
 
 @dataclass(frozen=True)

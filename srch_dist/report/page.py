@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from srch_dist.evaluate.searching import EXAMPLE_ROWS
+from srch_dist.evaluate.examples import EXAMPLE_ROWS
 from srch_dist.report import cost_charts, retrieval_charts, training_charts
 from srch_dist.report.records import RunRecords, shown
 from srch_dist.report.render import Section, Tile, render

@@ -8,9 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from srch_dist.config.loading import to_dict
+from srch_dist.config.identity import to_dict
 from srch_dist.storage.locations import Location
-from srch_dist.storage.run.directory import open_run
+from srch_dist.storage.run.open import open_run
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import dask
 import dask.utils
 import distributed
 
-from srch_dist.config.loading import TlsConfig
+from srch_dist.config.options import TlsConfig
 from srch_dist.errors import ClusterError, ConfigError
 from srch_dist.runtime.preflight import check_readable, check_shared, check_workers
 from srch_dist.runtime.progress import Progress, silent
@@ -83,7 +83,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Demands:
+class ClusterRequirements:
     """What is asked of a cluster that is already running, before work begins.
 
     Attributes
@@ -104,7 +104,7 @@ def connect(
     workers: int | None = None,
     memory_limit: str = "2GiB",
     progress: Progress | None = None,
-    demands: Demands | None = None,
+    demands: ClusterRequirements | None = None,
     tls: Tls | None = None,
 ) -> Iterator[Cluster]:
     """Connect to a running cluster, or start a local one that ends with the context.
@@ -128,7 +128,7 @@ def connect(
         with start_local(workers, memory_limit, progress, tls) as cluster:
             yield cluster
         return
-    demands = demands or Demands()
+    demands = demands or ClusterRequirements()
     security = _security(tls)
     with dask.config.set(_timeouts()), _existing(scheduler, demands.seconds, security) as client:
         _await_workers(client, demands, progress)
@@ -259,7 +259,9 @@ def _read_address(name: str, seconds: float) -> str:
             time.sleep(_POLL_SECONDS)
 
 
-def _await_workers(client: distributed.Client, demands: Demands, progress: Progress) -> None:
+def _await_workers(
+    client: distributed.Client, demands: ClusterRequirements, progress: Progress
+) -> None:
     if len(client.scheduler_info(n_workers=-1)["workers"]) < demands.workers:
         progress.note(f"waiting for {demands.workers} workers, at most {demands.seconds:g} s")
     try:

@@ -9,15 +9,15 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist.runtime import tasks
-from srch_dist.runtime.progress import Stage
-from srch_dist.storage.run.stages import Stages
+from srch_dist.runtime.progress import ProgressStage
+from srch_dist.storage.run.stages import StageLog
 
 Found = Mapping[str, NDArray[Any]]
 # A function that does a unit and returns what it found (None for nothing), and its arguments.
 Work = tuple[Any, ...]
 
 
-def unit_tasks(stages: Stages, name: str, works: Sequence[Work]) -> list[Delayed]:
+def unit_tasks(stages: StageLog, name: str, works: Sequence[Work]) -> list[Delayed]:
     """A task a unit of the stage ``name``, whose result is what the unit found.
 
     Those that an earlier try has finished only read their record.
@@ -32,14 +32,14 @@ def unit_tasks(stages: Stages, name: str, works: Sequence[Work]) -> list[Delayed
 
 
 def run_units(
-    stages: Stages, name: str, works: Sequence[Work], stage: Stage | None = None
+    stages: StageLog, name: str, works: Sequence[Work], stage: ProgressStage | None = None
 ) -> list[Found]:
     """Do the units of a stage and return what each found, in order."""
     return tasks.run_all(unit_tasks(stages, name, works), stage)
 
 
 def _finish(
-    stages: Stages, name: str, number: int, function: Callable[..., Found | None], *arguments: Any
+    stages: StageLog, name: str, number: int, function: Callable[..., Found | None], *arguments: Any
 ) -> Found:
     found = function(*arguments) or {}
     stages.commit_unit(name, number, found)

@@ -6,15 +6,11 @@ small data, with Dask's local schedulers.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 import uuid
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import dask
@@ -24,7 +20,7 @@ from dask.delayed import Delayed, delayed
 
 from srch_dist.errors import ClusterLostError, WorkersKilledError
 from srch_dist.runtime.heap import trim_heap
-from srch_dist.runtime.progress import Stage
+from srch_dist.runtime.progress import ProgressStage
 from srch_dist.runtime.watchdog import LOOK_SECONDS, Watch, task_name
 
 S = TypeVar("S")
@@ -32,7 +28,6 @@ T = TypeVar("T")
 
 # Seconds between two looks at a stage's tasks.
 _POLL_SECONDS = 0.05
-_RESTART_SECONDS = 600
 # Partial results added in one task of a tree.
 _FAN_IN = 8
 
@@ -82,7 +77,7 @@ def _call(function: Callable[..., T], *arguments: Any) -> T:
     return function(*arguments)
 
 
-def literal(value: Any) -> Delayed:
+def as_task_input(value: Any) -> Delayed:
     """A value that stands in a graph once, however many tasks use it."""
     wrapped: Delayed = delayed(value, pure=False, traverse=False)
     return wrapped
@@ -97,7 +92,7 @@ def add_up(parts: Sequence[Delayed]) -> Delayed:
     return parts[0]
 
 
-def run_all(tasks: Sequence[Delayed], stage: Stage | None = None) -> list[Any]:
+def run_all(tasks: Sequence[Delayed], stage: ProgressStage | None = None) -> list[Any]:
     """Compute tasks and return their results in order, counting each on ``stage``."""
     client = current_client()
     if client is None:
@@ -125,7 +120,7 @@ def run_all(tasks: Sequence[Delayed], stage: Stage | None = None) -> list[Any]:
         raise ClusterLostError(f"the Dask scheduler was lost: {error}") from None
 
 
-def _wait(client: distributed.Client, futures: list[Any], stage: Stage | None) -> None:
+def _wait(client: distributed.Client, futures: list[Any], stage: ProgressStage | None) -> None:
     """Wait until all are done, and look at the cluster from time to time."""
     watch = Watch(client)
     if stage is None:
@@ -144,7 +139,7 @@ def _wait(client: distributed.Client, futures: list[Any], stage: Stage | None) -
             watch.look()
 
 
-def run_sum(calls: Sequence[tuple[Any, ...]], stage: Stage) -> Any:
+def run_sum(calls: Sequence[tuple[Any, ...]], stage: ProgressStage) -> Any:
     """The sum of the results of calls, each a function and its arguments, counted on ``stage``."""
     pairs = [task_pair(_call_and_mark, *call) for call in calls]
     total = add_up([result for result, _ in pairs])
@@ -156,22 +151,9 @@ def run_one(work: Delayed) -> Any:
     return run_all([work])[0]
 
 
-def keep(tasks: Sequence[Delayed]) -> list[Delayed]:
+def persist(tasks: Sequence[Delayed]) -> list[Delayed]:
     """Start tasks and keep their results on the workers; lost ones are computed again."""
     return list(dask.base.persist(*tasks))
-
-
-def read_ahead(read: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
-    """``read`` of each item in order; a thread reads the next while the caller uses one."""
-    with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(read, items[0])
-        for item in items[1:]:
-            current = following.result()
-            following = thread.submit(read, item)
-            yield current
-            # Otherwise three would be in memory once the next is asked for.
-            del current
-        yield following.result()
 
 
 def current_client() -> distributed.Client | None:
@@ -181,97 +163,6 @@ def current_client() -> distributed.Client | None:
     except ValueError:
         return None
     return client
-
-
-def restart_workers(module: str) -> None:
-    """Start the workers of the current client anew that have imported ``module``.
-
-    What it keeps in their memory is gone then, and results that are kept on them are lost.
-    """
-    client = current_client()
-    if client is None:
-        return
-    # One that goes away just now comes back without it.
-    with suppress(OSError, KeyError):
-        holding: dict[str, bool] = client.run(_imported, module, on_error="ignore")
-        workers = [worker for worker, held in holding.items() if held]
-        if workers:
-            # Not client.restart: the scheduler then clears its tasks too, and fails (an assertion)
-            # where one that was let go of is still on its way out.
-            client.restart_workers(workers, timeout=_RESTART_SECONDS, raise_for_error=False)
-
-
-def _imported(module: str) -> bool:
-    return module in sys.modules
-
-
-def peak_memory(since: bool = False) -> dict[str, int]:
-    """Largest resident memory so far in bytes: the client's and the largest worker's.
-
-    ``since`` begins anew for the next call, where the system allows it.
-    """
-    look = _take_peak if since else peak_bytes
-    peaks = {"client": look()}
-    client = current_client()
-    if client is not None:
-        peaks["worker"] = 0
-        # One that goes away just now says nothing, and work goes on without it; where the
-        # scheduler does, the next task says so.
-        with suppress(OSError):
-            peaks["worker"] = max(client.run(look, on_error="ignore").values(), default=0)
-    return peaks
-
-
-def _take_peak() -> int:
-    peak = peak_bytes()
-    # On Linux, this sets the peak to what is resident now.
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return peak
-
-
-def peak_bytes() -> int:
-    """Largest resident memory of this process so far.
-
-    What getrusage says starts from the peak of the process that started this one.
-    """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        # Elsewhere than on Linux; getrusage counts in KiB there, in bytes on macOS.
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
-
-
-class Spent:
-    """Wall-clock seconds of each stage, and the most memory that the fullest worker had in it."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.peaks: dict[str, dict[str, int]] = {}
-        self._before: dict[str, int] = {}
-
-    @contextmanager
-    def of(self, stage: str) -> Iterator[None]:
-        """Measure what runs inside."""
-        peak_memory(since=True)
-        self._before = {}
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = round(time.perf_counter() - start, 3)
-        found = peak_memory()
-        self.peaks[stage] = {name: max(found[name], self._before.get(name, 0)) for name in found}
-
-    def restart_workers(self, module: str) -> None:
-        """`restart_workers` inside of a stage, whose peak is that of the workers before too."""
-        self._before = peak_memory()
-        restart_workers(module)
-
-    def peak(self) -> dict[str, int]:
-        """The largest of all stages, of the client and of a worker."""
-        names = {name for found in self.peaks.values() for name in found}
-        return {name: max(f.get(name, 0) for f in self.peaks.values()) for name in sorted(names)}
 
 
 def _call_and_mark(function: Callable[..., T], *arguments: Any) -> tuple[T, bool]:

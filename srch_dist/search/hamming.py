@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.errors import ConfigError, InputError, StorageError
-from srch_dist.extras import require
+from srch_dist.errors import ConfigError, InputError, StorageError, require
 from srch_dist.kernels.packed_codes import Packed, unpack_codes
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage.code_store import CodeStore

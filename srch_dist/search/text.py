@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.encode.model import Model
-from srch_dist.errors import InputError
-from srch_dist.extras import require
+from srch_dist.errors import InputError, require
 
 DIMS = 384
 

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from srch_dist.errors import StorageError
-from srch_dist.storage.s3 import PROBE_SECONDS, UNMET, connect, is_answer, obstore, reason, told
+from srch_dist.storage.s3 import (
+    PROBE_SECONDS,
+    UNMET,
+    connect,
+    is_answer,
+    obstore,
+    reason,
+    translate_s3_errors,
+)
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -57,7 +65,7 @@ class S3Path:
     def size(self) -> int | None:
         """Bytes of the object; None where there is none."""
         try:
-            with told(str(self), "read"):
+            with translate_s3_errors(str(self), "read"):
                 return int(obstore().head(connect(self.bucket), self.key)["size"])
         except FileNotFoundError:
             return None
@@ -68,7 +76,7 @@ class S3Path:
 
     def files(self) -> Iterator[S3Path]:
         """The objects below this place."""
-        with told(str(self), "list"):
+        with translate_s3_errors(str(self), "list"):
             for batch in obstore().list(connect(self.bucket), prefix=f"{self.key}/"):
                 for found in batch:
                     yield S3Path(self.bucket, found["path"])
@@ -79,20 +87,20 @@ class S3Path:
 
     def read_version(self) -> tuple[bytes, str]:
         """The object's content, and the tag of this version of it."""
-        with told(str(self), "read"):
+        with translate_s3_errors(str(self), "read"):
             found = obstore().get(connect(self.bucket), self.key)
             return bytes(found.bytes()), str(found.meta["e_tag"])
 
     def write_bytes(self, content: bytes | Path) -> None:
         """Replace the object by content or by that of a local file, in one step."""
-        with told(str(self), "write"):
+        with translate_s3_errors(str(self), "write"):
             obstore().put(connect(self.bucket), self.key, content)
 
     def put_if(self, content: bytes, version: str | None) -> str | None:
         """Write if the object is of a version, or absent for None; the new tag, or None if not."""
         mode: Any = "create" if version is None else {"e_tag": version}
         try:
-            with told(str(self), "write"):
+            with translate_s3_errors(str(self), "write"):
                 store = connect(self.bucket, PROBE_SECONDS)
                 return str(obstore().put(store, self.key, content, mode=mode)["e_tag"])
         except Exception as error:
@@ -102,18 +110,18 @@ class S3Path:
 
     def copy(self, target: S3Path) -> None:
         """Copy the object within its bucket, on the server."""
-        with told(str(target), "write"):
+        with translate_s3_errors(str(target), "write"):
             obstore().copy(connect(self.bucket), self.key, target.key)
 
     def remove(self) -> None:
         """Remove the object and all below."""
         keys = [path.key for path in self.files()]
-        with told(str(self), "remove"):
+        with translate_s3_errors(str(self), "remove"):
             obstore().delete(connect(self.bucket), [*keys, self.key])
 
     def unlink(self, missing_ok: bool = True) -> None:  # noqa: ARG002 - as of a path
         """Remove the object; S3 does not say whether it was there."""
-        with told(str(self), "remove"):
+        with translate_s3_errors(str(self), "remove"):
             obstore().delete(connect(self.bucket), self.key)
 
 
@@ -165,13 +173,13 @@ def check_access(path: Location, write: bool = False) -> None:
     if isinstance(path, Path):
         return
     store, library = connect(path.bucket, PROBE_SECONDS), obstore()
-    with told(str(path), "list"):
+    with translate_s3_errors(str(path), "list"):
         next(iter(library.list(store, prefix=f"{path.key}/")), None)
     if write:
         probe = f"{path.parent.key}/.probe-{uuid.uuid4().hex}".lstrip("/")
-        with told(str(path), "write"):
+        with translate_s3_errors(str(path), "write"):
             library.put(store, probe, b"")
-        with told(str(path), "remove"):
+        with translate_s3_errors(str(path), "remove"):
             library.delete(store, probe)
 
 

@@ -14,8 +14,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
-from srch_dist.errors import StorageError
-from srch_dist.extras import require
+from srch_dist.errors import StorageError, require
 
 # A server that is away or asks to slow down is asked again for this long, at growing distances.
 RETRY_SECONDS = 60
@@ -37,7 +36,7 @@ _CREDENTIALS = (
 
 
 @contextmanager
-def told(url: str, verb: str) -> Iterator[None]:
+def translate_s3_errors(url: str, verb: str) -> Iterator[None]:
     """Say in one line what a server answers; of reading, that nothing is there is passed on."""
     try:
         yield

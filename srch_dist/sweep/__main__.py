@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from srch_dist.cli.command import TrainOptions, output, parse_options, resume_line, run_command
-from srch_dist.runtime.progress import on_console
+from srch_dist.cli.progress import on_console
 from srch_dist.sweep.grid import parse_grid
 from srch_dist.sweep.results import results_table
 from srch_dist.sweep.runner import sweep_options

@@ -10,13 +10,9 @@ from typing import Any
 
 import yaml
 
-from srch_dist.config.loading import (
-    TrainConfig,
-    build_config,
-    effective_options,
-    parse_plain,
-    to_dict,
-)
+from srch_dist.config.identity import effective_options, to_dict
+from srch_dist.config.loading import build_config, parse_plain
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError
 
 Grid = Mapping[str, Sequence[Any]]

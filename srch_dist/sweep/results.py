@@ -12,8 +12,7 @@ from typing import Any, Literal
 from rich import box
 from rich.table import Table
 
-from srch_dist.errors import ExtraError
-from srch_dist.extras import require
+from srch_dist.errors import ExtraError, require
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.atomic_files import write_json, write_text
 

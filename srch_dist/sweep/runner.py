@@ -17,17 +17,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from srch_dist.config.loading import (
-    TrainConfig,
-    check_config,
-    differing_options,
-    fingerprint,
-    load_config,
-    up_to_graph,
-)
+from srch_dist.config.identity import differing_options, fingerprint, up_to_graph
+from srch_dist.config.loading import check_config, load_config
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, InputError, PlanError, TrainingError
+from srch_dist.ingest.shipped import shipped_store
 from srch_dist.plan.planner import check_memory, draft_plan
-from srch_dist.runtime.cluster import Cluster, Demands, connect, tls_files
+from srch_dist.runtime.cluster import Cluster, ClusterRequirements, connect, tls_files
 from srch_dist.runtime.progress import Progress, silent, without_tables
 from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import read_json, write_json
@@ -37,9 +33,9 @@ from srch_dist.storage.locks.run_lock import hold_lock
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.sweep.grid import Combination, Grid, combine
 from srch_dist.sweep.results import Row, make_row, write_results
-from srch_dist.train.rows import choose_rows, shipped_store
+from srch_dist.train.rows import choose_rows
 from srch_dist.train.runner import prepare_run, train_model
-from srch_dist.train.setup import Shared
+from srch_dist.train.setup import SharedResources
 
 
 def sweep_options(
@@ -104,7 +100,7 @@ def _train_all(
     progress: Progress,
     check: Callable[[], None],
 ) -> None:
-    demands = Demands(
+    demands = ClusterRequirements(
         config.workers_min, config.workers_wait, (locate(store.path),), (folder.resolve(),)
     )
     with connect(
@@ -161,7 +157,7 @@ def _train_group(
             place = _base(folder, one).path
             if place not in bases:
                 bases[place] = _prepare(folder, one, group, store, cluster, progress)
-            shared = Shared(cluster, bases[place])
+            shared = SharedResources(cluster, bases[place])
             record = _train_one(folder, one, store, shared, progress)
         except TrainingError as error:
             progress.note(f"{one.name} failed: {error}")
@@ -193,7 +189,7 @@ def _prepare(
     config = dataclasses.replace(
         up_to_graph(one.config), data=store.path, out=str(own.path), resume=True
     )
-    return prepare_run(config, Shared(cluster, made), progress)
+    return prepare_run(config, SharedResources(cluster, made), progress)
 
 
 def _base(folder: Path, one: Combination) -> RunDirectory:
@@ -206,7 +202,7 @@ def _has_graph(folder: Path, one: Combination) -> bool:
 
 
 def _train_one(
-    folder: Path, one: Combination, store: FeatureStore, shared: Shared, progress: Progress
+    folder: Path, one: Combination, store: FeatureStore, shared: SharedResources, progress: Progress
 ) -> dict[str, Any]:
     out = str(folder / "runs" / one.name)
     config = dataclasses.replace(one.config, data=store.path, out=out, resume=True)

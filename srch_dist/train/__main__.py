@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from srch_dist.cli.command import output, parse_training, resume_line, run_command
 from srch_dist.cli.console import print_evaluation, print_examples
-from srch_dist.runtime.progress import on_console
+from srch_dist.cli.progress import on_console
 from srch_dist.train.runner import default_folder, train_model
 
 

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from srch_dist.config.loading import TrainConfig, build_config
+from srch_dist.cli.progress import on_console
+from srch_dist.config.loading import build_config
+from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import load_model
 from srch_dist.encode.scoring import encode_rows
 from srch_dist.errors import ConfigError, InputError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.kernels.packed_codes import Packed, unpack_codes
-from srch_dist.runtime.progress import on_console
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.train.runner import train_model

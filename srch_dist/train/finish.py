@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ExtraError
 from srch_dist.evaluate.examples import can_show, gather_examples
 from srch_dist.evaluate.retrieval import evaluate_baseline, evaluate_model, has_queries

@@ -8,23 +8,26 @@ import numpy as np
 
 from srch_dist.algorithm.encoders.cca_baseline import fit_baseline
 from srch_dist.algorithm.encoders.model_stage import finish_codes
-from srch_dist.algorithm.features.normalise import Statistics, write_sample
+from srch_dist.algorithm.features.sample import write_sample
+from srch_dist.algorithm.features.statistics import Statistics
 from srch_dist.algorithm.graph import GraphReport
 from srch_dist.algorithm.loop import learn_codes
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import save_model
 from srch_dist.evaluate.retrieval import has_queries
 from srch_dist.kernels.graph.adjacency import modality_weights
-from srch_dist.runtime import tasks
+from srch_dist.runtime import memory
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.train.resume import resume_features, resume_graph
 from srch_dist.train.rows import note_narrow
-from srch_dist.train.setup import Begun, make_plan
+from srch_dist.train.setup import PreparedRun, make_plan
 
 
-def set_up(begun: Begun, progress: Progress, spent: tasks.Spent) -> tuple[Statistics, GraphReport]:
+def set_up(
+    begun: PreparedRun, progress: Progress, spent: memory.StageProfiler
+) -> tuple[Statistics, GraphReport]:
     """Features and graph, as far as they are not there."""
     held, plan, config = begun.held, begun.plan, begun.config
     names = tuple(begun.store.modalities)
@@ -40,11 +43,11 @@ def set_up(begun: Begun, progress: Progress, spent: tasks.Spent) -> tuple[Statis
     return statistics, graph
 
 
-def learn_run(begun: Begun, progress: Progress) -> None:
+def learn_run(begun: PreparedRun, progress: Progress) -> None:
     """Everything from features to a finished run directory, as far as it is not done."""
     held, store, config = begun.held, begun.store, begun.config
     run, modalities = held.run, tuple(store.modalities)
-    spent = tasks.Spent()
+    spent = memory.StageProfiler()
     statistics, graph = set_up(begun, progress, spent)
     degree = sum(report.mean_degree for report in graph.modalities.values())
     plan = make_plan(begun.plan.rows, store, run, config, begun.shared, progress, degree)

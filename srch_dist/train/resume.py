@@ -6,19 +6,20 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from srch_dist.algorithm.features.normalise import Statistics, prepare_features, verify_features
+from srch_dist.algorithm.checkpoints import verify_checkpoint
+from srch_dist.algorithm.features.normalise import prepare_features, verify_features
+from srch_dist.algorithm.features.statistics import Statistics
 from srch_dist.algorithm.graph import (
     GraphReport,
     ModalityReport,
     Restart,
-    let_go,
+    release_compiler_memory,
     set_graph,
     verify_graph,
 )
-from srch_dist.algorithm.loop import verify_checkpoint
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import InputError
-from srch_dist.plan.planner import Plan
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage import arrays
@@ -104,7 +105,7 @@ def resume_graph(
         record = stages.commit("graph", dataclasses.asdict(graph), {})
     else:
         # Workers of a cluster that is there for longer may have searched in an earlier try.
-        let_go(restart)
+        release_compiler_memory(restart)
     # Up to two numbers an edge.
     stages.forget_units("connected")
     reports = {g: ModalityReport(**record.values["modalities"][g]) for g in modalities}

@@ -11,7 +11,9 @@ import dataclasses
 import os
 from pathlib import Path
 
-from srch_dist.config.loading import TrainConfig, differing_options, load_config, up_to_graph
+from srch_dist.config.identity import differing_options, up_to_graph
+from srch_dist.config.loading import load_config
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, StorageError
 from srch_dist.storage.run.directory import RunDirectory
 

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from importlib import resources
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.config.loading import TrainConfig
-from srch_dist.errors import InputError, StorageError
-from srch_dist.ingest.pipeline import ingest_source
-from srch_dist.kernels.packed_codes import hash_rows
-from srch_dist.plan.planner import Plan
+from srch_dist.config.options import TrainConfig
+from srch_dist.errors import InputError
+from srch_dist.kernels.sampling import hash_rows
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage import arrays
-from srch_dist.storage.feature_store import FeatureStore, open_store
+from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
 
 # So that the held-out rows are not those drawn from the same seed for something else.
 _STREAM = 0x0B5E
 _CODE_ROWS = 1 << 20
-
-
-def shipped_store(folder: Path) -> FeatureStore:
-    """The emoji pairs of the package as a feature store in a folder, such as a run directory."""
-    path = folder / "emoji.zarr"
-    with suppress(StorageError):  # not there, or not finished by a run that was killed
-        return open_store(path)
-    arrays.remove(path)
-    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
-        return ingest_source(source, path)
 
 
 def choose_rows(

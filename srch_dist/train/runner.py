@@ -9,24 +9,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from srch_dist.config.loading import TrainConfig, check_config
+from srch_dist.config.loading import check_config
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, InputError, PlanError, WorkersKilledError
-from srch_dist.plan.planner import Plan
-from srch_dist.runtime import tasks
-from srch_dist.runtime.cluster import Cluster, Demands, connect, tls_files
+from srch_dist.ingest.shipped import shipped_store
+from srch_dist.plan.run_plan import Plan
+from srch_dist.runtime import memory
+from srch_dist.runtime.cluster import Cluster, ClusterRequirements, connect, tls_files
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import local_path, locate
 from srch_dist.storage.locks.object_lock import hold_place
-from srch_dist.storage.run.directory import RunDirectory, RunResults, open_run
-from srch_dist.storage.run.hold import HeldRun, hold_run
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.hold import LockedRun, hold_run
+from srch_dist.storage.run.open import open_run
 from srch_dist.storage.run.publish import find_published, publish_run
+from srch_dist.storage.run.results import RunResults
 from srch_dist.train.finish import present_run, score_run
 from srch_dist.train.pipeline import learn_run, set_up
 from srch_dist.train.resume import memory_advice
-from srch_dist.train.rows import choose_rows, shipped_store
-from srch_dist.train.setup import Shared, begin
+from srch_dist.train.rows import choose_rows
+from srch_dist.train.setup import SharedResources, begin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Trained:
 
 
 def train_model(
-    config: TrainConfig, progress: Progress | None = None, shared: Shared | None = None
+    config: TrainConfig, progress: Progress | None = None, shared: SharedResources | None = None
 ) -> Trained:
     """Train as ``config`` says; starts a local cluster unless it names a scheduler.
 
@@ -81,7 +85,7 @@ def train_model(
 
 
 def prepare_run(
-    config: TrainConfig, shared: Shared, progress: Progress | None = None
+    config: TrainConfig, shared: SharedResources, progress: Progress | None = None
 ) -> RunDirectory:
     """A run up to its graph, for others to share; goes on with one that has been begun.
 
@@ -96,7 +100,7 @@ def prepare_run(
     with hold_run(config.out, config) as held:
         begun = begin(open_store(config.data), held, config, shared, progress)
         with _advised(begun.plan):
-            set_up(begun, progress, tasks.Spent())
+            set_up(begun, progress, memory.StageProfiler())
     return held.run
 
 
@@ -105,7 +109,7 @@ def _train_in(
     store: FeatureStore | None,
     config: TrainConfig,
     progress: Progress,
-    shared: Shared | None,
+    shared: SharedResources | None,
 ) -> Trained:
     """Train in a folder on disk."""
     with hold_run(folder, config) as held:
@@ -135,11 +139,11 @@ def default_folder() -> str:
 
 @contextmanager
 def _connect_for(
-    held: HeldRun, store: FeatureStore | None, config: TrainConfig, progress: Progress
+    held: LockedRun, store: FeatureStore | None, config: TrainConfig, progress: Progress
 ) -> Iterator[Cluster]:
     """`connect` as ``config`` says; a cluster that cannot be had leaves no new run directory."""
     reads = () if store is None else (locate(store.path),)
-    demands = Demands(config.workers_min, config.workers_wait, reads, (held.run.path,))
+    demands = ClusterRequirements(config.workers_min, config.workers_wait, reads, (held.run.path,))
     with ExitStack() as stack:
         try:
             cluster = stack.enter_context(
@@ -161,18 +165,18 @@ def _connect_for(
 
 @contextmanager
 def _surroundings(
-    held: HeldRun,
+    held: LockedRun,
     store: FeatureStore | None,
     config: TrainConfig,
     progress: Progress,
-    shared: Shared | None,
-) -> Iterator[Shared]:
+    shared: SharedResources | None,
+) -> Iterator[SharedResources]:
     """What the caller shares, or a cluster of the run's own."""
     if shared is not None:
         yield shared
         return
     with _connect_for(held, store, config, progress) as cluster:
-        yield Shared(cluster)
+        yield SharedResources(cluster)
 
 
 @contextmanager

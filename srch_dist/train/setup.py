@@ -5,24 +5,25 @@ from __future__ import annotations
 import dataclasses
 import shutil
 
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.options import TrainConfig
 from srch_dist.plan.cost_model import forecast
-from srch_dist.plan.planner import Plan, check_disk, check_memory, draft_plan
+from srch_dist.plan.planner import check_disk, check_memory, draft_plan
 from srch_dist.plan.rates import Rates
+from srch_dist.plan.run_plan import Plan
 from srch_dist.plan.table import plan_record, plan_table
 from srch_dist.runtime.cluster import Cluster
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.locations import stored_bytes
 from srch_dist.storage.run.directory import RunDirectory
-from srch_dist.storage.run.hold import HeldRun
+from srch_dist.storage.run.hold import LockedRun
 from srch_dist.train.resume import data_record, refuse_other_data, verify_run
 from srch_dist.train.reuse import share_stages, shared_folders, shared_partition_rows
 from srch_dist.train.rows import choose_rows, note_unused, write_rows
 
 
 @dataclasses.dataclass(frozen=True)
-class Shared:
+class SharedResources:
     """What runs of one sweep have in common.
 
     Attributes
@@ -36,24 +37,24 @@ class Shared:
 
 
 @dataclasses.dataclass(frozen=True)
-class Begun:
+class PreparedRun:
     """A run whose rows are chosen and whose work is planned."""
 
-    held: HeldRun
+    held: LockedRun
     store: FeatureStore
     config: TrainConfig
-    shared: Shared
+    shared: SharedResources
     plan: Plan
     held_out: int
 
 
 def begin(
     store: FeatureStore,
-    held: HeldRun,
+    held: LockedRun,
     config: TrainConfig,
-    shared: Shared,
+    shared: SharedResources,
     progress: Progress,
-) -> Begun:
+) -> PreparedRun:
     """Choose the rows and plan the work, or hold what is there against data and checksums."""
     run, base = held.run, shared.base
     rows, queries = choose_rows(store, config)
@@ -80,7 +81,7 @@ def begin(
         share_stages(base, run, config)
     if begun is not None:
         verify_run(run, plan, config, progress)
-    return Begun(held, store, config, shared, plan, len(queries))
+    return PreparedRun(held, store, config, shared, plan, len(queries))
 
 
 def make_plan(
@@ -88,7 +89,7 @@ def make_plan(
     store: FeatureStore,
     run: RunDirectory,
     config: TrainConfig,
-    shared: Shared,
+    shared: SharedResources,
     progress: Progress,
     degree: float | None = None,
 ) -> Plan:

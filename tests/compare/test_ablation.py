@@ -10,7 +10,7 @@ import pytest
 from pipelines.compare import ablation
 from pipelines.compare.ablation import Options, run_all, run_key, swept, variants
 from pipelines.compare.ablation_report import markdown
-from srch_dist.config.loading import MethodConfig
+from srch_dist.config.options import MethodConfig
 from srch_dist.kernels.projections import procrustes
 
 from .paired_data import random_orthonormal

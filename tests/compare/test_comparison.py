@@ -19,7 +19,7 @@ from pipelines.compare.run import Bench, Options, run_all
 from pipelines.compare.scoring import score_codes, score_model
 from pipelines.compare.table import best_points, markdown
 from srch_dist import ingest_source
-from srch_dist.config.loading import MethodConfig
+from srch_dist.config.options import MethodConfig
 from srch_dist.errors import ConfigError, InputError
 from srch_dist.kernels.packed_codes import pack_codes
 

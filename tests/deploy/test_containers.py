@@ -18,7 +18,8 @@ from dask_processes import SECONDS, processes
 from hosts import hosts
 from manifests import ROOT, build, one, process
 
-from srch_dist.config.loading import TrainConfig, build_config
+from srch_dist.config.loading import build_config
+from srch_dist.config.options import TrainConfig
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory

@@ -12,7 +12,7 @@ from manifests import ROOT
 from test_training import make_pairs, make_store, train_here
 
 from srch_dist.storage import arrays
-from srch_dist.storage.run.directory import open_run
+from srch_dist.storage.run.open import open_run
 
 SCRIPTS = ROOT / "deploy" / "other-clusters"
 # Of `srun`, options have a value after = or none; as many processes as tasks.

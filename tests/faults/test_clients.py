@@ -18,7 +18,7 @@ from pipelines.faults.moments import arm
 from srch_dist.errors import StorageError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage.feature_store import open_store
-from srch_dist.storage.run.directory import open_run
+from srch_dist.storage.run.open import open_run
 
 TRAINING = [("stage", 3), ("column group", 2), ("commit", 2), ("model", 1), ("finish", 1)]
 

@@ -30,9 +30,11 @@ from srch_dist.errors import ConfigError, InputError, SrchError, StorageError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.ingest.sources import sandbox
 from srch_dist.storage.feature_store import FeatureWriter, open_store
-from srch_dist.storage.locks.run_lock import Holder, hold_lock
-from srch_dist.storage.run.directory import RunDirectory, open_run
-from srch_dist.storage.run.stages import Stages
+from srch_dist.storage.locks.lease import Holder
+from srch_dist.storage.locks.run_lock import hold_lock
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.open import open_run
+from srch_dist.storage.run.stages import StageLog
 
 EXAMPLES = int(os.environ.get("SRCH_DIST_FUZZ", "200"))
 # The largest input here has some 100 KiB.
@@ -107,7 +109,7 @@ def read_below(name: str, root: Path) -> None:
 
 def read_stage(path: Path) -> None:
     recorded = json.loads((path / "run" / "work" / "stages" / "spilled.json").read_bytes())
-    Stages(path / "run" / "work" / "stages", recorded["config"]).find("spilled")
+    StageLog(path / "run" / "work" / "stages", recorded["config"]).find("spilled")
 
 
 # By kind: the file that is damaged (below the folder), and what reads it.

@@ -15,7 +15,7 @@ from pipelines.faults.moments import arm
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import open_store
-from srch_dist.storage.run.directory import open_run
+from srch_dist.storage.run.open import open_run
 
 DATA, OUT = f"s3://{BUCKET}/pairs.zarr", f"s3://{BUCKET}/run"
 

@@ -27,9 +27,9 @@ from srch_dist.storage import arrays, s3
 from srch_dist.storage.code_store import open_codes
 from srch_dist.storage.feature_store import open_store
 from srch_dist.storage.locations import S3Path, locate
-from srch_dist.storage.locks import run_lock
+from srch_dist.storage.locks import lease
 from srch_dist.storage.locks.object_lock import hold_place
-from srch_dist.storage.run.directory import open_run
+from srch_dist.storage.run.open import open_run
 
 DATA = f"s3://{BUCKET}/pairs.zarr"
 # Seconds within which what is wrong for good is said, on a loaded machine.
@@ -363,9 +363,9 @@ def test_of_those_that_begin_at_once_one_holds_the_place():
     assert all("is in use by another run" in error for error in refused)
 
 
-def left_lock(server, name: str, **changes) -> tuple[str, run_lock.Holder]:
+def left_lock(server, name: str, **changes) -> tuple[str, lease.Holder]:
     """The lock of a run that was killed."""
-    holder = dataclasses.replace(run_lock.Holder.here(), **changes)
+    holder = dataclasses.replace(lease.Holder.here(), **changes)
     key = f".{name}.lock"
     server.client().put_object(Bucket=BUCKET, Key=key, Body=holder.dump(3))
     return key, holder
@@ -374,19 +374,19 @@ def left_lock(server, name: str, **changes) -> tuple[str, run_lock.Holder]:
 @pytest.mark.fault("S3: lock of a dead run", "survived")
 @pytest.mark.parametrize("changes", [{"pid": 2**22 + 1}, {"host": "elsewhere"}])
 def test_lock_of_a_dead_run_is_taken_over(server, s3_environment, changes):
-    s3_environment.setattr(run_lock, "LEASE_SECONDS", 1.0)
-    s3_environment.setattr(run_lock, "LOOK_SECONDS", 0.1)
+    s3_environment.setattr(lease, "LEASE_SECONDS", 1.0)
+    s3_environment.setattr(lease, "LOOK_SECONDS", 0.1)
     key, left = left_lock(server, "dead", **changes)
     with hold_place(locate(place("dead"))) as check:
         check()
-        found = run_lock.Holder.parse(server.objects(key)[key])
-        assert (found.token != left.token, found.pid) == (True, run_lock.Holder.here().pid)
+        found = lease.Holder.parse(server.objects(key)[key])
+        assert (found.token != left.token, found.pid) == (True, lease.Holder.here().pid)
     assert key not in server.objects()
 
 
 @pytest.mark.fault("S3: lock of a run on another host", "refused")
 def test_lock_of_a_living_run_elsewhere_is_respected(server, s3_environment):
-    s3_environment.setattr(run_lock, "LOOK_SECONDS", 0.1)
+    s3_environment.setattr(lease, "LOOK_SECONDS", 0.1)
     key, holder = left_lock(server, "alive", host="elsewhere")
     beat = threading.Timer(
         0.5, lambda: server.client().put_object(Bucket=BUCKET, Key=key, Body=holder.dump(4))
@@ -395,20 +395,20 @@ def test_lock_of_a_living_run_elsewhere_is_respected(server, s3_environment):
     with pytest.raises(StorageError, match="on elsewhere"), hold_place(locate(place("alive"))):
         pass
     beat.join()
-    assert run_lock.Holder.parse(server.objects(key)[key]) == dataclasses.replace(holder, beat=4)
+    assert lease.Holder.parse(server.objects(key)[key]) == dataclasses.replace(holder, beat=4)
     server.client().delete_object(Bucket=BUCKET, Key=key)
 
 
 @pytest.mark.fault("S3: lock lost while the process stood still", "refused")
 def test_writer_whose_lock_was_taken_over_writes_nothing_more(server, s3_environment):
-    s3_environment.setattr(run_lock, "BEAT_SECONDS", 0.05)
+    s3_environment.setattr(lease, "BEAT_SECONDS", 0.05)
     with hold_place(locate(place("lost"))) as check:
         check()
         key, _ = left_lock(server, "lost", token="other")
         time.sleep(2)  # many beats
         with pytest.raises(StorageError, match="taken over by another run"):
             check()
-    assert run_lock.Holder.parse(server.objects(key)[key]).token == "other"
+    assert lease.Holder.parse(server.objects(key)[key]).token == "other"
     server.client().delete_object(Bucket=BUCKET, Key=key)
 
 

@@ -16,8 +16,9 @@ from srch_dist.algorithm import loop
 from srch_dist.errors import ConfigError, InputError, StorageError
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
-from srch_dist.storage.run.directory import RunDirectory, open_run
-from srch_dist.storage.run.stages import Stages
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.open import open_run
+from srch_dist.storage.run.stages import StageLog
 
 OPTIONS = {
     "partition_rows": 20,
@@ -90,8 +91,8 @@ def kill_at(monkeypatch):
 
 # Every commit of a run: stages, their units, column groups of Z, iterations, the end.
 COMMITS = [
-    *[(Stages, "commit", call, call % 2 == 0) for call in range(1, 13)],
-    *[(Stages, "commit_unit", call, call % 2 == 0) for call in (2, 3, 8, 11, 13)],
+    *[(StageLog, "commit", call, call % 2 == 0) for call in range(1, 13)],
+    *[(StageLog, "commit_unit", call, call % 2 == 0) for call in (2, 3, 8, 11, 13)],
     *[(RunDirectory, "commit_column_group", call, call == 4) for call in (1, 4)],
     *[(RunDirectory, "commit", call, call == 1) for call in (1, 3)],
     *[(RunDirectory, "finish", 1, after) for after in (False, True)],
@@ -122,8 +123,8 @@ def test_what_was_committed_is_not_done_again(store, clean, tmp_path, kill_at, m
     monkeypatch.undo()
     done = Counter()
     for owner, name in [
-        (Stages, "commit_unit"),
-        (Stages, "commit"),
+        (StageLog, "commit_unit"),
+        (StageLog, "commit"),
         (RunDirectory, "commit_column_group"),
         (RunDirectory, "commit"),
     ]:

@@ -20,10 +20,11 @@ from faults.cells import OPTIONS
 from srch_dist.errors import InputError, PlanError, StorageError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage.feature_store import FeatureWriter, open_store
-from srch_dist.storage.locks import run_lock
+from srch_dist.storage.locks import lease
 from srch_dist.storage.locks.run_lock import hold_lock
-from srch_dist.storage.run.directory import RunDirectory, open_run
-from srch_dist.storage.run.stages import Stages
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.open import open_run
+from srch_dist.storage.run.stages import StageLog
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def fill(folder: Path) -> Path:
 
 @pytest.mark.fault("full disk (ENOSPC), then space and resume", "survived")
 @pytest.mark.parametrize(
-    ("owner", "name"), [(Stages, "commit_unit"), (RunDirectory, "commit_column_group")]
+    ("owner", "name"), [(StageLog, "commit_unit"), (RunDirectory, "commit_column_group")]
 )
 def test_full_disk(store, clean, tmp_path, owner, name):
     """Full from the set step on, or from the first commit of an iteration on."""
@@ -132,7 +133,7 @@ def test_read_only_directory(store, tmp_path):
 
 @pytest.mark.fault("run directory that vanishes", "refused")
 @pytest.mark.parametrize(
-    ("owner", "name"), [(Stages, "commit_unit"), (RunDirectory, "commit_column_group")]
+    ("owner", "name"), [(StageLog, "commit_unit"), (RunDirectory, "commit_column_group")]
 )
 def test_run_directory_that_vanishes(store, tmp_path, monkeypatch, owner, name):
     real, out = getattr(owner, name), tmp_path / "run"
@@ -178,8 +179,8 @@ def left_lock(folder: Path, **changes) -> dict:
     ids=["process is gone", "number used again", "machine restarted", "other host", "cut"],
 )
 def test_lock_of_a_dead_run_is_taken_over(tmp_path, monkeypatch, changes):
-    monkeypatch.setattr(run_lock, "LEASE_SECONDS", 1.0)
-    monkeypatch.setattr(run_lock, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.1)
     left_lock(tmp_path, **(changes or {}))
     if changes is None:
         (tmp_path / "lock.json").write_text('{"host": "a"')
@@ -191,8 +192,8 @@ def test_lock_of_a_dead_run_is_taken_over(tmp_path, monkeypatch, changes):
 @pytest.mark.fault("lock of a run on another host", "refused")
 @pytest.mark.parametrize("cut", [False, True])
 def test_lock_of_a_living_run_elsewhere_is_respected(tmp_path, monkeypatch, cut):
-    monkeypatch.setattr(run_lock, "LEASE_SECONDS", 20.0)
-    monkeypatch.setattr(run_lock, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 20.0)
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.1)
     found = left_lock(tmp_path, host="elsewhere")
     if cut:  # as its first beat is being written
         (tmp_path / "lock.json").write_text('{"host": "el')
@@ -223,7 +224,7 @@ def test_run_that_is_just_being_begun_is_left_alone(store, tmp_path):
 
 @pytest.mark.fault("lock lost while the process stood still", "refused")
 def test_run_whose_lock_was_taken_over_writes_nothing_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_lock, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
     with hold_lock(tmp_path) as held:
         held.check()
         held._write = lambda _: None  # another host does not see this process's kernel lock

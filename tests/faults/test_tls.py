@@ -12,7 +12,8 @@ from faults.cells import OPTIONS
 from pipelines.faults.cluster import separate_cluster
 from srch_dist import certificates
 from srch_dist.certificates import make_certificates
-from srch_dist.config.loading import TlsConfig, build_config
+from srch_dist.config.loading import build_config
+from srch_dist.config.options import TlsConfig
 from srch_dist.errors import ClusterError, ConfigError, StorageError
 from srch_dist.runtime.cluster import Tls, connect, tls_files
 from srch_dist.train.runner import train_model

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
 from srch_dist.algorithm.graph import build, nn_descent
-from srch_dist.runtime import tasks
+from srch_dist.runtime import workers
 from srch_dist.runtime.cluster import connect
 from srch_dist.runtime.progress import silent
 from srch_dist.train.resume import resume_graph
@@ -163,7 +163,7 @@ def test_workers_start_anew_before_edges_are_written_where_neighbours_were_compi
         client = distributed.default_client()
         before = client.run(os.getpid)
         client.run(importlib.import_module, "tabnanny")
-        again = tasks.restart_workers
+        again = workers.restart_workers
         report = build.set_graph(run, prepared.modalities, plan, config, silent(), again)
         # Those are new, and hold nothing that was compiled.
         build.set_graph(run, prepared.modalities, plan, config, silent(), again)

@@ -11,7 +11,7 @@ from srch_dist.algorithm.graph import partitioned
 from srch_dist.algorithm.graph.partitioned import choose_overlap, search_sets
 from srch_dist.config.loading import build_config
 from srch_dist.errors import ConfigError, SrchError
-from srch_dist.kernels.packed_codes import hash_rows
+from srch_dist.kernels.sampling import hash_rows
 
 K, N = 5, 400
 GRAPH = {"k": K, "method": "partitioned", "cluster_rows": 60, "order_rows": 20}

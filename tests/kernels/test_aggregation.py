@@ -9,7 +9,8 @@ import pytest
 from scipy.sparse import block_diag, csr_array, diags_array
 from scipy.sparse.linalg import spsolve
 
-from srch_dist.kernels.graph.laplacian import SystemBlock, local_columns, outside
+from srch_dist.kernels.graph.block import local_columns, outside
+from srch_dist.kernels.graph.laplacian import SystemBlock
 from srch_dist.kernels.multigrid.aggregation import aggregate_zone, build_hierarchy, row_nodes
 from srch_dist.kernels.multigrid.conjugate_gradients import solve_whole
 from srch_dist.kernels.multigrid.matching import match_nodes

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import pairwise_distances
 
 from srch_dist.kernels.clusters import (
+    bisection_order,
     distinct_groups,
     gaussian_projection,
     group_centres,
     nearest_centres,
     slice_bounds,
-    tour,
 )
 
 
@@ -77,7 +77,7 @@ def test_tour_ranks_every_cluster_and_keeps_near_ones_together():
     rng = np.random.default_rng(0)
     blobs = np.repeat(10 * rng.normal(size=(4, 3)), 8, axis=0) + 0.1 * rng.normal(size=(32, 3))
     shuffled = rng.permutation(32)
-    rank = tour(blobs[shuffled])
+    rank = bisection_order(blobs[shuffled])
     np.testing.assert_array_equal(np.sort(rank), np.arange(32))
     visited = (shuffled // 8)[np.argsort(rank)]
     assert np.count_nonzero(np.diff(visited)) == 3

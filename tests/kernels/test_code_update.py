@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 import reference
 
-from srch_dist.kernels.code_update import (
-    CodeRule,
+from srch_dist.kernels.code_statistics import (
     bit_correlations,
     code_moments,
-    code_scores,
     correlation_summary,
     effective_bits,
-    update_codes,
 )
+from srch_dist.kernels.code_update import CodeRule, code_scores, update_codes
 from srch_dist.kernels.features import TILE_ROWS
 from srch_dist.kernels.packed_codes import pack_codes, unpack_codes
 

@@ -2,20 +2,21 @@ import numpy as np
 import pytest
 import reference
 
-from srch_dist.kernels.graph import laplacian, neighbours
-from srch_dist.kernels.graph.laplacian import (
-    WEIGHT_BINS,
+from srch_dist.kernels.graph import neighbours, rebase
+from srch_dist.kernels.graph.block import (
     GraphBlock,
     JoinedValues,
-    SystemRule,
-    distance_runs,
-    edge_terms,
     edge_values,
     index_type,
     local_columns,
     outside,
+)
+from srch_dist.kernels.graph.laplacian import SystemRule, system_block
+from srch_dist.kernels.graph.rebase import (
+    WEIGHT_BINS,
+    distance_runs,
+    edge_terms,
     semantic_weights,
-    system_block,
     weight_counts,
 )
 
@@ -177,7 +178,7 @@ def test_system_has_the_dtype_asked_for(graphs):
 def test_edge_distances_are_squared_lengths(
     graphs, z, span, edges_at_once, values_at_once, monkeypatch
 ):
-    monkeypatch.setattr(laplacian, "DISTANCE_EDGES", edges_at_once)
+    monkeypatch.setattr(rebase, "DISTANCE_EDGES", edges_at_once)
     monkeypatch.setattr(neighbours, "REFINE_VALUES", values_at_once)
     block = block_of(graphs, span)
     i, j = edge_ends(block)

@@ -18,11 +18,11 @@ from test_training import make_pairs, make_store, no_cluster, train_here
 from srch_dist.config.loading import build_config
 from srch_dist.encode.model import load_model
 from srch_dist.errors import StorageError
-from srch_dist.evaluate.searching import example_queries
+from srch_dist.evaluate.examples import example_queries
 from srch_dist.report import write_page
 from srch_dist.report.__main__ import main
 from srch_dist.runtime.progress import silent
-from srch_dist.storage.run.directory import open_run
+from srch_dist.storage.run.open import open_run
 from srch_dist.train import finish
 from srch_dist.train.runner import train_model
 
@@ -319,7 +319,7 @@ def test_baseline_is_a_model_that_encodes_like_any_other(shown):
 
 
 def test_examples_of_a_large_database_are_looked_for_in_a_part_of_it(shown, tmp_path, monkeypatch):
-    for module in ("evaluate.searching", "report.page"):
+    for module in ("evaluate.examples", "report.page"):
         monkeypatch.setattr(f"srch_dist.{module}.EXAMPLE_ROWS", 20)
     model = load_model(shown.run.path)
     found = [

@@ -35,7 +35,7 @@ def test_blocks_are_the_rows_of_the_plan(run, graph):
 
 def test_exchange_brings_each_block_the_rows_of_its_halo(run, graph):
     values = np.random.default_rng(0).normal(size=(N, 3))
-    parts = [tasks.literal(values[slice(*run.plan.block_span(b))]) for b in run.plan.blocks]
+    parts = [tasks.as_task_input(values[slice(*run.plan.block_span(b))]) for b in run.plan.blocks]
     halos = tasks.run_all(graph.exchange(parts))
     blocks = tasks.run_all(graph.blocks)
     assert (sum(len(block.halo) for block in blocks) > 0) == (len(blocks) > 1)

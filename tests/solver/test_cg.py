@@ -8,7 +8,7 @@ from scipy.sparse.linalg import spsolve
 
 from srch_dist.algorithm.solver.conjugate_gradients import solve
 from srch_dist.algorithm.solver.preconditioner import build_preconditioner
-from srch_dist.config.loading import SolverConfig
+from srch_dist.config.options import SolverConfig
 from srch_dist.errors import SrchError
 from srch_dist.kernels.graph.laplacian import SystemRule, system_block
 from srch_dist.runtime import tasks

@@ -9,7 +9,8 @@ from conftest import read_array, read_codes
 
 from srch_dist.algorithm import s_step
 from srch_dist.algorithm.solver.assembly import make_system
-from srch_dist.kernels.graph import laplacian, neighbours
+from srch_dist.kernels.graph import block as graph_block
+from srch_dist.kernels.graph import neighbours, rebase
 from srch_dist.kernels.graph.laplacian import SystemRule, system_block
 from srch_dist.runtime import tasks
 from srch_dist.storage.scratch import SpilledValues
@@ -43,8 +44,8 @@ def pair(request, prepare):
 
 @pytest.fixture(autouse=True)
 def _short_tiles(monkeypatch):
-    monkeypatch.setattr(laplacian, "TILE_ROWS", 7)
-    monkeypatch.setattr(laplacian, "DISTANCE_EDGES", 17)
+    monkeypatch.setattr(graph_block, "TILE_ROWS", 7)
+    monkeypatch.setattr(rebase, "DISTANCE_EDGES", 17)
     monkeypatch.setattr(s_step, "TERM_EDGES", 19)
     monkeypatch.setattr(neighbours, "REFINE_VALUES", 100)
 

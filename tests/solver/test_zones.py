@@ -7,7 +7,7 @@ from conftest import read_array
 
 from srch_dist.algorithm.solver import aggregation
 from srch_dist.algorithm.solver.preconditioner import build_preconditioner
-from srch_dist.config.loading import SolverConfig
+from srch_dist.config.options import SolverConfig
 from srch_dist.kernels.graph.laplacian import SystemRule, system_block
 from srch_dist.kernels.multigrid import subdomains
 from srch_dist.kernels.multigrid.preconditioner import row_unknowns

@@ -7,7 +7,7 @@ import pytest
 from srch_dist.errors import StorageError
 from srch_dist.storage.locations import S3Path
 from srch_dist.storage.locks import object_lock
-from srch_dist.storage.locks.run_lock import Holder
+from srch_dist.storage.locks.lease import Holder
 
 PLACE = S3Path("some-bucket", "runs/a")
 

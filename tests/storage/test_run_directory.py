@@ -11,7 +11,7 @@ import pytest
 
 from srch_dist.config.loading import build_config, load_config
 from srch_dist.errors import StorageError
-from srch_dist.storage.run.directory import create_run, open_run
+from srch_dist.storage.run.open import create_run, open_run
 
 
 @pytest.fixture

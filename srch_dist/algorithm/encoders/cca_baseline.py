@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.algorithm.features.normalise import Statistics, sample_positions
-from srch_dist.config.loading import TrainConfig
+from srch_dist.algorithm.features.sample import sample_positions
+from srch_dist.algorithm.features.statistics import Statistics
+from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import Model
 from srch_dist.kernels import cca
 from srch_dist.kernels.projections import polar_factor
-from srch_dist.plan.planner import Plan
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage import arrays
@@ -42,7 +43,7 @@ def fit_baseline(
     directions = cca.canonical_directions(statistics.grams, first, second, config.bits, _RIDGE)
     rows = arrays.read_rows(run.rows)[arrays.read_rows(run.order)]
     chosen = sample_positions(rows, _ROWS)
-    shared = tasks.literal(directions)
+    shared = tasks.as_task_input(directions)
     parts = []
     for p in plan.partitions:
         low, high = plan.span(p)

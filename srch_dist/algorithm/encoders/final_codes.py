@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.algorithm.b_step import read_tiles
-from srch_dist.config.loading import TrainConfig
+from srch_dist.algorithm.features.reader import read_tiles
+from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import Model, load_model
 from srch_dist.encode.scoring import score_features, score_tile
 from srch_dist.errors import TrainingError
 from srch_dist.kernels.anchors import AnchorTargets, tile_targets
-from srch_dist.kernels.code_update import COLLAPSED, CodeMoments, code_moments, effective_bits
+from srch_dist.kernels.code_statistics import COLLAPSED, CodeMoments, code_moments, effective_bits
 from srch_dist.kernels.features import product_sum
 from srch_dist.kernels.packed_codes import (
     Packed,
@@ -29,10 +29,10 @@ from srch_dist.kernels.packed_codes import (
 )
 from srch_dist.kernels.pca_itq import Directions, ScoreSums, leading_directions, spreading_frame
 from srch_dist.kernels.rbf import TILE
-from srch_dist.kernels.tiling import Sized
-from srch_dist.plan.planner import Plan
+from srch_dist.kernels.sized import Sized
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
-from srch_dist.runtime.progress import Stage
+from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
@@ -83,7 +83,7 @@ class _Spread(Sized):
 
 
 def restore_codes(
-    run: RunDirectory, plan: Plan, source: Path, bits: int, stage: Stage
+    run: RunDirectory, plan: Plan, source: Path, bits: int, stage: ProgressStage
 ) -> CodeMoments:
     """Write packed codes (n, bits / 8) in training order to ``run.codes``, in that of ``rows``."""
     attributes = {"bits": bits, "bitorder": "little", "rows": run.rows.name}
@@ -111,7 +111,7 @@ def condense_codes(
     in_loop: Path,
     weights: Mapping[str, float],
     config: TrainConfig,
-    stage: Stage,
+    stage: ProgressStage,
 ) -> Condensed:
     """B = sign(V R): V the leading directions of scores and codes of the loop, R a learned frame.
 
@@ -124,14 +124,14 @@ def condense_codes(
     ------
     TrainingError : the codes collapse.
     """
-    (model,) = tasks.keep([tasks.task(load_model, run.loop_model)])
+    (model,) = tasks.persist([tasks.task(load_model, run.loop_model)])
     spans, step = plan.encoded_spans, plan.partition_rows
     calls = [(_score_sums, run, model, in_loop, span, step) for span in spans]
     sums: ScoreSums = tasks.run_sum(calls, stage)
     count = min(config.method.directions, config.bits)
     directions = leading_directions(sums, plan.rows, weights, count)
     frame = _learn_frame(run, in_loop, directions, config)
-    rule = tasks.literal(directions.spread(frame))
+    rule = tasks.as_task_input(directions.spread(frame))
     shape = (plan.rows, config.bits // 8)
     arrays.ensure_array(run.final_codes, shape, spans[0][1], np.uint8)
     spreads = [(_spread_span, run, model, in_loop, rule, span, step) for span in spans]

@@ -17,18 +17,19 @@ from srch_dist.algorithm.encoders.final_codes import (
     restored_rows,
 )
 from srch_dist.algorithm.encoders.regression import AnchorRows, Targets, fit_encoders, load_anchors
-from srch_dist.algorithm.features.normalise import Statistics
+from srch_dist.algorithm.features.statistics import Statistics
 from srch_dist.algorithm.loop import Learned
-from srch_dist.config.loading import TrainConfig, to_dict
+from srch_dist.config.identity import to_dict
+from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import Model, save_model
 from srch_dist.kernels.anchors import AnchorTargets
-from srch_dist.kernels.code_update import CodeMoments, bit_correlations
+from srch_dist.kernels.code_statistics import CodeMoments, bit_correlations
 from srch_dist.kernels.projections import procrustes
-from srch_dist.plan.planner import Plan
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
-from srch_dist.storage.run.stages import StageRecord, Stages
+from srch_dist.storage.run.stages import StageLog, StageRecord
 
 Matrix = NDArray[np.float64]
 _PACKAGES = ("srch-dist", "numpy", "scipy", "dask", "zarr", "pynndescent")
@@ -87,7 +88,7 @@ def _bit_figures(moments: CodeMoments, rows: int) -> tuple[Matrix, Matrix]:
     return sums / rows, bit_correlations(gram, sums, rows)
 
 
-def _commit_condensed(stages: Stages, condensed: Condensed) -> StageRecord:
+def _commit_condensed(stages: StageLog, condensed: Condensed) -> StageRecord:
     """Record the final codes as written, with what the model needs of them."""
     values = {name: getattr(condensed, name) for name in ("directions", "share", "effective_bits")}
     found = {f"cross/{g}": matrix for g, matrix in condensed.cross_covariance.items()}

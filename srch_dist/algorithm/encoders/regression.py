@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.algorithm.b_step import read_tiles
-from srch_dist.algorithm.features.normalise import Statistics
-from srch_dist.config.loading import TrainConfig
+from srch_dist.algorithm.features.reader import read_tiles
+from srch_dist.algorithm.features.statistics import Statistics
+from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import Anchors
 from srch_dist.kernels.anchors import (
     AnchorSums,
@@ -26,10 +26,10 @@ from srch_dist.kernels.anchors import (
 )
 from srch_dist.kernels.packed_codes import unpack_codes
 from srch_dist.kernels.projections import procrustes, ridge_encoder
-from srch_dist.kernels.tiling import Sized
-from srch_dist.plan.planner import Plan
+from srch_dist.kernels.sized import Sized
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
-from srch_dist.runtime.progress import Stage
+from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
@@ -78,7 +78,7 @@ class Targets:
 
 
 def load_anchors(
-    run: RunDirectory, plan: Plan, modalities: tuple[str, ...], codes: Path, stage: Stage
+    run: RunDirectory, plan: Plan, modalities: tuple[str, ...], codes: Path, stage: ProgressStage
 ) -> tuple[dict[str, AnchorRows], dict[str, AnchorTargets]]:
     """The sampled rows as anchors, and their sums with the packed ``codes``: one pass over X."""
     anchors, targets = {}, {}

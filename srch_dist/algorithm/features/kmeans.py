@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.kernels.clusters import SAMPLE_CHUNK, sample_size
-from srch_dist.kernels.packed_codes import hash_rows
+from srch_dist.kernels.sampling import hash_rows
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory

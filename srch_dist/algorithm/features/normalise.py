@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,90 +11,25 @@ from numpy.typing import NDArray
 
 from srch_dist.algorithm.features.kmeans import find_centres, sampled
 from srch_dist.algorithm.features.row_order import gather_works, joint_points, spill_rows
-from srch_dist.config.loading import TrainConfig
+from srch_dist.algorithm.features.statistics import Statistics, _ColumnSums, _Sums
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import InputError
 from srch_dist.kernels import features as kernels
 from srch_dist.kernels import packed_codes as codes
-from srch_dist.kernels.clusters import nearest_centres, order_clusters, tour
-from srch_dist.kernels.features import GramMatrices
-from srch_dist.plan.planner import Plan
+from srch_dist.kernels.clusters import bisection_order, nearest_centres, order_clusters
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
-from srch_dist.runtime.progress import Progress, Stage
+from srch_dist.runtime.progress import Progress, ProgressStage
 from srch_dist.runtime.resumable import run_units
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
-from srch_dist.storage.run.stages import StageRecord, Stages
+from srch_dist.storage.run.stages import StageLog
 from srch_dist.storage.scratch import read_spill, write_spill
 
 Matrix = NDArray[np.float64]
 
 _LARGEST = 1e15
-# So that the sample is not the one drawn for something else.
-_SAMPLE_STREAM = 0xA9C4
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What the passes before the loop learn.
-
-    Attributes
-    ----------
-    means : (d_g,) of the training rows. zero_rows : rows that are zero once centred.
-    grams : X_g' X_h for each pair of modalities. cross_covariance : X_g B' (d_g, l) of the
-        random first codes.
-    """
-
-    means: Mapping[str, Matrix]
-    zero_rows: Mapping[str, int]
-    grams: GramMatrices
-    cross_covariance: Mapping[str, Matrix]
-
-    def commit(self, stages: Stages, name: str) -> None:
-        """Record these as what a stage passes on."""
-        arrays = {f"mean/{g}": mean for g, mean in self.means.items()}
-        arrays |= {f"gram/{g}/{h}": gram for (g, h), gram in self.grams.items()}
-        arrays |= {f"cross/{g}": matrix for g, matrix in self.cross_covariance.items()}
-        stages.commit(name, {"zero_rows": dict(self.zero_rows)}, arrays)
-
-    @classmethod
-    def of_record(cls, record: StageRecord) -> Statistics:
-        """What `commit` recorded."""
-        zero_rows, found = record.values["zero_rows"], record.arrays
-        return cls(
-            {g: found[f"mean/{g}"] for g in zero_rows},
-            zero_rows,
-            {
-                (g, h): found[f"gram/{g}/{h}"]
-                for g in zero_rows
-                for h in zero_rows
-                if f"gram/{g}/{h}" in found
-            },
-            {g: found[f"cross/{g}"] for g in zero_rows},
-        )
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """Partial results of the second pass; see `Statistics`."""
-
-    zero_rows: Mapping[str, int]
-    grams: GramMatrices
-    cross_covariance: Mapping[str, Matrix]
-
-    def __add__(self, other: _Sums) -> _Sums:
-        return _Sums(
-            {g: count + other.zero_rows[g] for g, count in self.zero_rows.items()},
-            {pair: gram + other.grams[pair] for pair, gram in self.grams.items()},
-            {g: part + other.cross_covariance[g] for g, part in self.cross_covariance.items()},
-        )
-
-
-class _ColumnSums(dict[str, Matrix]):
-    """Column sums by modality, as of `column_sums`, which add up."""
-
-    def __add__(self, other: _ColumnSums) -> _ColumnSums:
-        return _ColumnSums({g: kernels.add_sums(sums, other[g]) for g, sums in self.items()})
 
 
 def prepare_features(
@@ -124,7 +58,7 @@ def prepare_features(
     return statistics
 
 
-def verify_features(run: RunDirectory, plan: Plan, stages: Stages) -> list[Delayed]:
+def verify_features(run: RunDirectory, plan: Plan, stages: StageLog) -> list[Delayed]:
     """Tasks that hold the arrays of `prepare_features` against their checksums."""
     paths = {"order": run.order, "codes": run.checkpoint(0, "codes")}
     recorded = dict(stages.read("features").arrays)
@@ -147,8 +81,8 @@ def _first_passes(
     run: RunDirectory,
     plan: Plan,
     config: TrainConfig,
-    stages: Stages,
-    stage: Stage,
+    stages: StageLog,
+    stage: ProgressStage,
 ) -> Statistics:
     """Means, centres of the row order, and the statistics, with the rows set aside by cluster."""
     clusters = order_clusters(plan.rows, config.graph.order_rows)
@@ -165,7 +99,7 @@ def _first_passes(
         centres = _order_centres(run, plan, clusters, means, config)
         order = stages.commit("order", {}, {"centres": centres})
     if (record := stages.find("spilled")) is None:
-        shared, lasting = tasks.literal(means), tasks.literal(order.arrays["centres"])
+        shared, lasting = tasks.as_task_input(means), tasks.as_task_input(order.arrays["centres"])
         parts = [
             tasks.task(_spill_partition, store, run, plan, p, shared, lasting, config)
             for p in plan.partitions
@@ -193,7 +127,7 @@ def _order_centres(
     centres = find_centres(
         run, "order", clusters, config.seed, _sample_points, run, plan, means, config
     )
-    return centres[np.argsort(tour(centres))]
+    return centres[np.argsort(bisection_order(centres))]
 
 
 def _sample_points(
@@ -206,27 +140,6 @@ def _sample_points(
         blocks, _ = _normalise_blocks(raw, means, config, np.dtype(np.float64))
         parts.append(joint_points(blocks, config.seed).astype(np.float32))
     return np.concatenate(parts)
-
-
-def write_sample(run: RunDirectory, modalities: tuple[str, ...], count: int) -> None:
-    """Write the features of a fixed sample of at most ``count`` training rows."""
-    chosen = sample_positions(arrays.read_rows(run.rows)[arrays.read_rows(run.order)], count)
-    arrays.create_chunk(run.sample("rows"), chosen)
-    tasks.run_all([tasks.task(_copy_sample, run, g, chosen) for g in modalities])
-
-
-def sample_positions(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Positions, ascending, of at most ``count`` of the ``rows`` (n,), numbered as in the store.
-
-    They are chosen by hash of the row number: by nothing that a seed, an order or a partitioning
-    changes.
-    """
-    keys = codes.hash_rows(_SAMPLE_STREAM, rows)
-    return np.sort(np.argsort(keys, kind="stable")[:count])
-
-
-def _copy_sample(run: RunDirectory, modality: str, rows: NDArray[np.int64]) -> None:
-    arrays.create_chunk(run.sample(modality), arrays.read_selected(run.features(modality), rows))
 
 
 def create_codes(run: RunDirectory, plan: Plan, bits: int, iteration: int) -> None:

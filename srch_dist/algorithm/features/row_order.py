@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.clusters import PROJECTED, gaussian_projection, slice_bounds
 from srch_dist.kernels.packed_codes import pack_codes, random_codes
-from srch_dist.plan.planner import Plan
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.resumable import Work
 from srch_dist.storage import arrays

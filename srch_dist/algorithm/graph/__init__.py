@@ -4,9 +4,16 @@ from srch_dist.algorithm.graph.build import (
     GraphReport,
     ModalityReport,
     Restart,
-    let_go,
+    release_compiler_memory,
     set_graph,
     verify_graph,
 )
 
-__all__ = ["GraphReport", "ModalityReport", "Restart", "let_go", "set_graph", "verify_graph"]
+__all__ = [
+    "GraphReport",
+    "ModalityReport",
+    "Restart",
+    "release_compiler_memory",
+    "set_graph",
+    "verify_graph",
+]

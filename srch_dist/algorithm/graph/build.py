@@ -11,17 +11,17 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist.algorithm.graph import exact, nn_descent
-from srch_dist.algorithm.graph.partitioned import Searched, search_partitioned
+from srch_dist.algorithm.graph.partitioned import SearchResult, search_partitioned
 from srch_dist.algorithm.graph.recall import recall_task, sample_task
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.graph import adjacency as kernels
-from srch_dist.plan.planner import Plan
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
-from srch_dist.runtime.progress import Progress, Stage
+from srch_dist.runtime.progress import Progress, ProgressStage
 from srch_dist.runtime.resumable import Work, run_units, unit_tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
-from srch_dist.storage.run.stages import Stages
+from srch_dist.storage.run.stages import StageLog
 
 # Starts the workers anew that have imported the module that it is called with.
 Restart = Callable[[str], None]
@@ -99,15 +99,15 @@ def set_graph(
     progress: Progress,
     restart: Restart | None = None,
 ) -> GraphReport:
-    """Build the weighted graph in ``run`` from its normalised features; see `let_go`."""
+    """Build the weighted graph in ``run`` from its normalised features."""
     searched = _search(run, modalities, plan, config, progress)
-    let_go(restart)
+    release_compiler_memory(restart)
     with progress.stage("edges", 2 * len(plan.runs)) as stage:
         counts = _write_edges(run, modalities, plan, config, stage)
     return _report(modalities, plan, config.graph.k, searched, counts)
 
 
-def let_go(restart: Restart | None) -> None:
+def release_compiler_memory(restart: Restart | None) -> None:
     """Have workers started anew that hold what compiling NN-descent took.
 
     ``restart`` does so to those that have imported a module, where that may be done.
@@ -122,7 +122,7 @@ def _search(
     plan: Plan,
     config: TrainConfig,
     progress: Progress,
-) -> dict[str, Searched]:
+) -> dict[str, SearchResult]:
     """Search the neighbours of all modalities, as far as they are not there."""
     k, stages = config.graph.k, run.stages(config)
     for g in modalities:
@@ -130,9 +130,11 @@ def _search(
             path = run.neighbours(g, kind)
             arrays.ensure_array(path, (plan.rows, k), plan.partition_rows, dtype)
     known = {g: stages.find(f"neighbours.{g}") for g in modalities}
-    searched = {g: Searched(**record.values) for g, record in known.items() if record is not None}
+    searched = {
+        g: SearchResult(**record.values) for g, record in known.items() if record is not None
+    }
     missing = [g for g in modalities if g not in searched]
-    samples = tasks.keep([sample_task(run, g, plan, config) for g in missing])
+    samples = tasks.persist([sample_task(run, g, plan, config) for g in missing])
     sampled = dict(zip(missing, samples, strict=True))
     searched |= _search_whole(run, sampled, plan, config, progress)
     for g in missing:
@@ -142,7 +144,7 @@ def _search(
     return searched
 
 
-def verify_graph(run: RunDirectory, plan: Plan, stages: Stages) -> list[Delayed]:
+def verify_graph(run: RunDirectory, plan: Plan, stages: StageLog) -> list[Delayed]:
     """Tasks that hold the edges of `set_graph` against their checksums."""
     return [
         tasks.task(arrays.verify_rows, run.edges(p, kind), 0, None, int(found[p]))
@@ -157,7 +159,7 @@ def _search_whole(
     plan: Plan,
     config: TrainConfig,
     progress: Progress,
-) -> dict[str, Searched]:
+) -> dict[str, SearchResult]:
     """Search the modalities that are searched exactly or with one index, all at once."""
     stages = run.stages(config)
     whole = [g for g in samples if plan.methods[g] != "partitioned"]
@@ -171,7 +173,7 @@ def _search_whole(
     recalls = [recall_task(run, g, samples[g]) for g in whole]
     with progress.stage("recall", len(recalls)) as stage:
         measured = tasks.run_all(recalls, stage)
-    return {g: Searched(recall, 1, 1) for g, recall in zip(whole, measured, strict=True)}
+    return {g: SearchResult(recall, 1, 1) for g, recall in zip(whole, measured, strict=True)}
 
 
 def _search_works(run: RunDirectory, modality: str, plan: Plan, config: TrainConfig) -> list[Work]:
@@ -182,7 +184,11 @@ def _search_works(run: RunDirectory, modality: str, plan: Plan, config: TrainCon
 
 
 def _write_edges(
-    run: RunDirectory, modalities: tuple[str, ...], plan: Plan, config: TrainConfig, stage: Stage
+    run: RunDirectory,
+    modalities: tuple[str, ...],
+    plan: Plan,
+    config: TrainConfig,
+    stage: ProgressStage,
 ) -> _Counts:
     stages = run.stages(config)
     shape = (plan.rows, len(modalities))
@@ -198,7 +204,7 @@ def _write_edges(
     counts: _Counts
     counts, *parts = tasks.run_all([total, *(tasks.task(_checksums, p) for p in found)])
     stage.advance(len(works))
-    mean = tasks.literal(counts.degrees / plan.rows)
+    mean = tasks.as_task_input(counts.degrees / plan.rows)
     works = [(_write_weights, run, plan, some, mean) for some in plan.runs]
     weights = run_units(stages, f"weighted.{runs}", works, stage)
     checksums = {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]}
@@ -320,7 +326,7 @@ def _report(
     modalities: tuple[str, ...],
     plan: Plan,
     k: int,
-    searched: Mapping[str, Searched],
+    searched: Mapping[str, SearchResult],
     counts: _Counts,
 ) -> GraphReport:
     reports = {

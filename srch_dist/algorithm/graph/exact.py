@@ -7,7 +7,7 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist.kernels.graph.neighbours import Neighbours, keep_nearest, merge_exact
-from srch_dist.plan.planner import Plan
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.resumable import Work
 from srch_dist.storage import arrays

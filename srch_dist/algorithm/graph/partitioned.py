@@ -21,13 +21,13 @@ from srch_dist.algorithm.graph.nn_descent import descend
 from srch_dist.algorithm.graph.recall import recall_task
 from srch_dist.algorithm.graph.refinement import refine_neighbours
 from srch_dist.algorithm.graph.routing import coverage, find_clusters, route_rows
-from srch_dist.config.loading import GraphConfig, TrainConfig
+from srch_dist.config.options import GraphConfig, TrainConfig
 from srch_dist.errors import TrainingError
 from srch_dist.kernels.graph.neighbours import Neighbours, keep_nearest_columns, merge_exact
-from srch_dist.kernels.packed_codes import hash_rows
-from srch_dist.plan.planner import Plan
+from srch_dist.kernels.sampling import hash_rows
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
-from srch_dist.runtime.progress import Progress, Stage
+from srch_dist.runtime.progress import Progress, ProgressStage
 from srch_dist.runtime.resumable import Work, run_units
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
@@ -44,7 +44,7 @@ _SEARCH_LOSS = 0.01
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchResult:
     """How one modality was searched; see `ModalityReport`."""
 
     recall: float
@@ -59,7 +59,7 @@ def search_partitioned(
     sample: Delayed,
     config: TrainConfig,
     progress: Progress,
-) -> Searched:
+) -> SearchResult:
     """Find and write the k nearest rows of every row among those it shares a cluster with.
 
     The overlap is first chosen by which neighbours of the sampled rows can be found at all; where
@@ -89,7 +89,7 @@ def search_partitioned(
             f"{options.recall_target:g} at graph.overlap_max {options.overlap_max}; raise it, or "
             "graph.cluster_rows"
         )
-    return Searched(recall, clusters, overlap)
+    return SearchResult(recall, clusters, overlap)
 
 
 def _route(
@@ -131,7 +131,7 @@ def _search(
     clusters: int,
     overlap: int,
     config: TrainConfig,
-    stage: Stage,
+    stage: ProgressStage,
 ) -> None:
     """One search with the first ``overlap`` clusters of each row, as ``run.routes`` says."""
     k, most = config.graph.k, config.graph.cluster_rows * config.graph.overlap_max

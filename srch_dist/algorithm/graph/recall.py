@@ -9,10 +9,10 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist.algorithm.graph.exact import nearest_to_rows
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.graph.neighbours import Neighbours
-from srch_dist.kernels.packed_codes import hash_rows
-from srch_dist.plan.planner import Plan
+from srch_dist.kernels.sampling import hash_rows
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.algorithm.graph.exact import write_neighbours
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.graph.neighbours import Neighbours, candidate_distances, keep_nearest
-from srch_dist.plan.planner import Plan
-from srch_dist.runtime.progress import Stage
+from srch_dist.plan.run_plan import Plan
+from srch_dist.runtime.progress import ProgressStage
 from srch_dist.runtime.resumable import Work, run_units
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
@@ -17,7 +17,12 @@ from srch_dist.storage.scratch import read_spill, write_spill
 
 
 def refine_neighbours(
-    run: RunDirectory, modality: str, plan: Plan, overlap: int, config: TrainConfig, stage: Stage
+    run: RunDirectory,
+    modality: str,
+    plan: Plan,
+    overlap: int,
+    config: TrainConfig,
+    stage: ProgressStage,
 ) -> None:
     """Replace each row's neighbours by the nearest among them and their neighbours.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from srch_dist.algorithm.features.kmeans import find_centres, sampled
 from srch_dist.algorithm.graph.recall import Sample
-from srch_dist.config.loading import TrainConfig
+from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.clusters import (
     PROJECTED,
     distinct_groups,
@@ -18,9 +18,9 @@ from srch_dist.kernels.clusters import (
     nearest_centres,
     routing_clusters,
 )
-from srch_dist.plan.planner import Plan
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
-from srch_dist.runtime.progress import Stage
+from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
@@ -91,13 +91,13 @@ def route_rows(
     plan: Plan,
     clusters: Clusters,
     config: TrainConfig,
-    stage: Stage,
+    stage: ProgressStage,
 ) -> None:
     """Write the ``graph.overlap_max`` nearest clusters of every row, nearest first."""
     most = config.graph.overlap_max
     arrays.remove(run.routes(modality))
     arrays.create_array(run.routes(modality), (plan.rows, most), plan.partition_rows, np.int64)
-    shared = tasks.literal(clusters)
+    shared = tasks.as_task_input(clusters)
     work = [
         tasks.task(_route_partition, run, modality, plan.span(p), shared, most, config.seed)
         for p in plan.partitions

@@ -16,7 +16,8 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist.algorithm.solver.block_graph import BlockGraph
-from srch_dist.kernels.graph.laplacian import GraphBlock, SystemBlock, index_type, local_columns
+from srch_dist.kernels.graph.block import GraphBlock, index_type, local_columns
+from srch_dist.kernels.graph.laplacian import SystemBlock
 from srch_dist.kernels.multigrid.aggregation import Nodes, build_hierarchy, row_nodes
 from srch_dist.kernels.multigrid.preconditioner import SplitHierarchy, split_hierarchy
 from srch_dist.kernels.multigrid.subdomains import (
@@ -30,8 +31,8 @@ from srch_dist.kernels.multigrid.subdomains import (
     without_edges,
     zone_spans,
 )
-from srch_dist.kernels.tiling import Sized
-from srch_dist.plan.planner import Plan
+from srch_dist.kernels.sized import Sized
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 
 Array = NDArray[Any]
@@ -39,7 +40,7 @@ IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Run:
+class RowRange:
     """The rows ``low`` … ``high`` - 1 of a block in a zone, the zone's piece number ``piece``."""
 
     block: int
@@ -87,21 +88,21 @@ class _ZonePart(Sized):
     ends: Array
 
 
-def zone_runs(plan: Plan) -> list[Run]:
+def zone_runs(plan: Plan) -> list[RowRange]:
     """Where blocks and zones meet, in the order of the rows."""
-    runs: list[Run] = []
+    runs: list[RowRange] = []
     for z, zone in enumerate(zone_spans(plan.rows)):
         pieces = 0
         for b in plan.blocks:
             low, high = _overlap(plan.block_span(b), zone)
             if low < high:
-                runs.append(Run(b, z, pieces, low, high))
+                runs.append(RowRange(b, z, pieces, low, high))
                 pieces += 1
     return runs
 
 
 def build_aggregates(
-    graph: BlockGraph, systems: Sequence[Delayed], runs: Sequence[Run], beta: float, quota: int
+    graph: BlockGraph, systems: Sequence[Delayed], runs: Sequence[RowRange], beta: float, quota: int
 ) -> Hierarchies:
     """Aggregate the rows of the systems βI + λH; ``quota`` is the most coarse unknowns."""
     spans = zone_spans(graph.plan.rows)
@@ -153,7 +154,7 @@ def build_aggregates(
 
 def _known(splits: Sequence[Delayed], above: Delayed) -> Hierarchies:
     """Keep hierarchies of zones and that above on the workers, and count their slots."""
-    *zones, above = tasks.keep([*splits, above])
+    *zones, above = tasks.persist([*splits, above])
     *widths, unknowns = tasks.run_all(
         [*(tasks.task(_width, split) for split in (*zones, above)), tasks.task(_top, above)]
     )
@@ -177,7 +178,7 @@ def _zone_part(
     outer: IntArray,
     system: SystemBlock,
     halo: Array,
-    run: Run,
+    run: RowRange,
     zone: tuple[int, int],
 ) -> _ZonePart:
     """The rows of ``run`` in a block that begins with row ``first``.
@@ -204,7 +205,7 @@ def _zone_part(
 
 
 def _aggregate_all(
-    runs: Sequence[Run], quota: int, beta: float, *parts: _ZonePart
+    runs: Sequence[RowRange], quota: int, beta: float, *parts: _ZonePart
 ) -> SplitHierarchy:
     """The hierarchy of all rows where they are one zone, of which each block has one run."""
     nodes, _ = _zone_nodes((0, runs[-1].high), beta, parts)
@@ -272,7 +273,7 @@ def _joined(*zones: Nodes) -> Nodes:
 
 
 def _aggregate_rest(
-    runs: Sequence[Run], quota: int, joined: Nodes, starts: IntArray, *members: list[IntArray]
+    runs: Sequence[RowRange], quota: int, joined: Nodes, starts: IntArray, *members: list[IntArray]
 ) -> SplitHierarchy:
     """Aggregate what is left of all zones, of which a zone's pieces see the ``members``."""
     seen: dict[int, list[IntArray]] = {}

@@ -13,21 +13,23 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist.algorithm.solver.block_graph import BlockGraph
-from srch_dist.kernels.graph.laplacian import (
+from srch_dist.kernels.graph.block import (
     EdgeValues,
     GraphBlock,
     JoinedValues,
     StreamedRows,
+    row_tiles,
+)
+from srch_dist.kernels.graph.laplacian import (
     SystemBlock,
     SystemRule,
     row_ends,
-    row_tiles,
-    semantic_weights,
     system_block,
     system_rows,
 )
-from srch_dist.kernels.tiling import Sized
-from srch_dist.plan.partitioning import cut
+from srch_dist.kernels.graph.rebase import semantic_weights
+from srch_dist.kernels.sized import Sized
+from srch_dist.kernels.tiling import even_splits
 from srch_dist.runtime import tasks
 from srch_dist.storage.scratch import spill_runs
 
@@ -59,14 +61,14 @@ def make_systems(
             continue
         low, high = graph.plan.block_span(b)
         parts = []
-        shares = cut(high - low, min(graph.shares, high - low))
+        shares = even_splits(high - low, min(graph.shares, high - low))
         for number, rows in enumerate(starmap(slice, pairwise(shares))):
             place = folder / f"{b:06d}-{number:06d}"
             with graph.place(number):
                 part = tasks.task(_write_part, block, rows, known, alpha, rule, place)
             parts.append(part)
         systems.append(tasks.task(_join_parts, block, *parts))
-    return tasks.keep(systems)
+    return tasks.persist(systems)
 
 
 def make_system(

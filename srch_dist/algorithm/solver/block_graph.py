@@ -14,14 +14,14 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist.kernels.graph.adjacency import distinct
-from srch_dist.kernels.graph.laplacian import (
+from srch_dist.kernels.graph.block import (
     GraphBlock,
     edge_values,
     index_type,
     local_columns,
     outside,
 )
-from srch_dist.plan.planner import Plan
+from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
@@ -121,7 +121,7 @@ def load_graph(run: RunDirectory, plan: Plan, trust: NDArray[np.float64]) -> Blo
         for owner in plan.blocks
         if owner != taker
     }
-    kept = tasks.keep([*blocks, *requests.values()])
+    kept = tasks.persist([*blocks, *requests.values()])
     return BlockGraph(
         plan, kept[: len(blocks)], dict(zip(requests, kept[len(blocks) :], strict=True)), folder
     )

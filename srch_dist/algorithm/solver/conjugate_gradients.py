@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from srch_dist.algorithm.solver.block_graph import BlockGraph
 from srch_dist.algorithm.solver.preconditioner import Preconditioner
-from srch_dist.config.loading import SolverConfig
+from srch_dist.config.options import SolverConfig
 from srch_dist.errors import TrainingError
 from srch_dist.kernels.graph.laplacian import SystemBlock
 from srch_dist.kernels.multigrid import conjugate_gradients as kernels
 from srch_dist.kernels.multigrid.conjugate_gradients import Coefficients, Parts, SharedSums, Vectors
-from srch_dist.kernels.multigrid.preconditioner import Cascade, SharedSpace
-from srch_dist.kernels.tiling import Sized
+from srch_dist.kernels.multigrid.preconditioner import Cascade, SharedCoarseSpace
+from srch_dist.kernels.sized import Sized
 from srch_dist.runtime import tasks
 
 Array = NDArray[Any]
@@ -144,7 +144,7 @@ def _solve_columns(
                 options.max_iterations,
             )
         pairs.append(pair)
-    kept = tasks.keep([x for x, _ in pairs] + [last for _, last in pairs])
+    kept = tasks.persist([x for x, _ in pairs] + [last for _, last in pairs])
     ends = tasks.run_all(kept[len(sides) :])
     return [([x], last) for x, last in zip(kept, ends, strict=False)]
 
@@ -174,12 +174,12 @@ def _solve_blocks(
             products = _products(graph, systems, steps)
             parts = _each(_block_parts, cascades, steps, products)
             current = tasks.task(_next, options.tolerance, space, current, *parts)
-        kept = tasks.keep([*steps, *products, current])
+        kept = tasks.persist([*steps, *products, current])
         blocks = len(systems)
         steps, products, current = kept[:blocks], kept[blocks:-1], kept[-1]
         seen: Coefficients = tasks.run_one(tasks.task(_coefficients, current))
         if not seen.active.any() or seen.iterations >= options.max_iterations:
-            return tasks.keep(_each(_solution, steps)), seen
+            return tasks.persist(_each(_solution, steps)), seen
         done = seen.iterations
 
 
@@ -207,15 +207,15 @@ def _restrict_residual(cascade: Cascade, vectors: Vectors) -> Array:
     return cascade.restrict(vectors.r)
 
 
-def _first_sums(space: SharedSpace, *restricted: Array) -> SharedSums:
+def _first_sums(space: SharedCoarseSpace, *restricted: Array) -> SharedSums:
     return kernels.first_sums(space, space.add_up(restricted))
 
 
-def _correction(space: SharedSpace, sums: SharedSums, slots: Array) -> Array:
+def _correction(space: SharedCoarseSpace, sums: SharedSums, slots: Array) -> Array:
     return space.correct(sums.residual, sums.coarse, slots)
 
 
-def _share(space: SharedSpace, current: _Scalars, slots: Array) -> _Share:
+def _share(space: SharedCoarseSpace, current: _Scalars, slots: Array) -> _Share:
     if not current.coefficients.active.any():
         return _Share(current.coefficients, current.sums.residual[:0])
     return _Share(current.coefficients, _correction(space, current.sums, slots))
@@ -225,7 +225,7 @@ def _first_step(cascade: Cascade, vectors: Vectors, correction: Array) -> _Step:
     return _Step(vectors, cascade.precondition(vectors.r, correction))
 
 
-def _first(tolerance: float, space: SharedSpace, sums: SharedSums, *parts: Any) -> _Scalars:
+def _first(tolerance: float, space: SharedCoarseSpace, sums: SharedSums, *parts: Any) -> _Scalars:
     """The first scalars, from the `Parts` of the blocks, then their squared norms."""
     blocks = len(parts) // 2
     dots, shared = _total(space, parts[:blocks])
@@ -234,7 +234,9 @@ def _first(tolerance: float, space: SharedSpace, sums: SharedSums, *parts: Any) 
     return _Scalars(coefficients, kernels.next_sums(space, sums, shared, coefficients))
 
 
-def _next(tolerance: float, space: SharedSpace, previous: _Scalars, *parts: Parts) -> _Scalars:
+def _next(
+    tolerance: float, space: SharedCoarseSpace, previous: _Scalars, *parts: Parts
+) -> _Scalars:
     if not previous.coefficients.active.any():
         return previous
     dots, shared = _total(space, parts)
@@ -242,7 +244,7 @@ def _next(tolerance: float, space: SharedSpace, previous: _Scalars, *parts: Part
     return _Scalars(coefficients, kernels.next_sums(space, previous.sums, shared, coefficients))
 
 
-def _total(space: SharedSpace, parts: Sequence[Parts]) -> tuple[Array, Array]:
+def _total(space: SharedCoarseSpace, parts: Sequence[Parts]) -> tuple[Array, Array]:
     """Dots (3, l) and shared sums (width, l) over all blocks, added in their order."""
     dots: Array = np.sum([part.dots for part in parts], axis=0)
     return dots, space.add_up([part.shared for part in parts])

@@ -11,15 +11,21 @@ import scipy.sparse
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
-from srch_dist.algorithm.solver.aggregation import Hierarchies, Run, build_aggregates, zone_runs
+from srch_dist.algorithm.solver.aggregation import (
+    Hierarchies,
+    RowRange,
+    build_aggregates,
+    zone_runs,
+)
 from srch_dist.algorithm.solver.block_graph import BlockGraph
-from srch_dist.config.loading import SolverConfig
-from srch_dist.kernels.graph.laplacian import SystemBlock, row_tiles
+from srch_dist.config.options import SolverConfig
+from srch_dist.kernels.graph.block import row_tiles
+from srch_dist.kernels.graph.laplacian import SystemBlock
 from srch_dist.kernels.multigrid.aggregation import coarse_unknowns
 from srch_dist.kernels.multigrid.preconditioner import (
     Cascade,
-    Piece,
-    SharedSpace,
+    LocalHierarchy,
+    SharedCoarseSpace,
     SplitHierarchy,
     jacobi,
     join_pieces,
@@ -36,7 +42,7 @@ _NO_SLOTS = np.empty(0, dtype=np.int64)
 
 @dataclass(frozen=True)
 class Preconditioner:
-    """Handles of the `Cascade` and its own slots of each block, and of the `SharedSpace` of all."""
+    """Handles of the `Cascade` and its slots of each block, and of the shared coarse space."""
 
     cascades: Sequence[Delayed]
     slots: Sequence[Delayed]
@@ -50,13 +56,13 @@ def build_preconditioner(
     plan = graph.plan
     quota = coarse_unknowns(plan.rows, options.coarse)
     if not quota:
-        cascades = tasks.keep([tasks.task(_plain, system) for system in systems])
-        space = tasks.literal(no_space(len(cascades)))
-        return Preconditioner(cascades, [tasks.literal(_NO_SLOTS)] * len(cascades), space)
+        cascades = tasks.persist([tasks.task(_plain, system) for system in systems])
+        space = tasks.as_task_input(no_space(len(cascades)))
+        return Preconditioner(cascades, [tasks.as_task_input(_NO_SLOTS)] * len(cascades), space)
     runs = zone_runs(plan)
     found = build_aggregates(graph, systems, runs, beta, quota)
-    cascades = tasks.keep([_block_cascade(b, systems[b], runs, found) for b in plan.blocks])
-    slots = tasks.keep([tasks.task(_own_slots, cascade) for cascade in cascades])
+    cascades = tasks.persist([_block_cascade(b, systems[b], runs, found) for b in plan.blocks])
+    slots = tasks.persist([tasks.task(_own_slots, cascade) for cascade in cascades])
     labels = [tasks.task(row_unknowns, cascade, found.first_unknown) for cascade in cascades]
     halos = graph.exchange(labels)
     parts = []
@@ -68,11 +74,13 @@ def build_preconditioner(
         parts.append(part)
     coarse = tasks.add_up(parts)
     shared = [tasks.task(_shared, split) for split in (*found.zones, found.above)]
-    (space,) = tasks.keep([tasks.task(_space, coarse, len(slots), *slots, *shared)])
+    (space,) = tasks.persist([tasks.task(_space, coarse, len(slots), *slots, *shared)])
     return Preconditioner(cascades, slots, space)
 
 
-def _block_cascade(block: int, system: Delayed, runs: Sequence[Run], found: Hierarchies) -> Delayed:
+def _block_cascade(
+    block: int, system: Delayed, runs: Sequence[RowRange], found: Hierarchies
+) -> Delayed:
     own = [run for run in runs if run.block == block] if found.zones else []
     pieces = [tasks.task(_piece, found.zones[run.zone], run.piece) for run in own]
     pieces.append(tasks.task(_piece, found.above, block))
@@ -92,11 +100,11 @@ def _shared(split: SplitHierarchy) -> Array:
     return split.shared
 
 
-def _piece(split: SplitHierarchy, number: int) -> Piece:
+def _piece(split: SplitHierarchy, number: int) -> LocalHierarchy:
     return split.pieces[number]
 
 
-def _join(system: SystemBlock, offsets: tuple[int, ...], *pieces: Piece) -> Cascade:
+def _join(system: SystemBlock, offsets: tuple[int, ...], *pieces: LocalHierarchy) -> Cascade:
     return join_pieces(system.diagonal, pieces[:-1], pieces[-1], offsets)
 
 
@@ -123,6 +131,6 @@ def _coarse_part(
     return scipy.sparse.csr_array(total)
 
 
-def _space(coarse: scipy.sparse.csr_array, blocks: int, *parts: Array) -> SharedSpace:
+def _space(coarse: scipy.sparse.csr_array, blocks: int, *parts: Array) -> SharedCoarseSpace:
     """From the own slots of the blocks, then the inverse diagonals of the hierarchies."""
     return shared_space(np.concatenate(parts[blocks:]), coarse, parts[:blocks])

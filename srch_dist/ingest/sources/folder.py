@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from srch_dist.errors import InputError
 from srch_dist.ingest.sources.base import TABLES, Source, is_known, is_zarr, open_source, recut
 from srch_dist.ingest.sources.npy import NpySource
-from srch_dist.ingest.sources.sandbox import ApartSource
+from srch_dist.ingest.sources.sandbox import SandboxedSource
 
 _SHOWN = 5
 
@@ -140,7 +140,7 @@ def _open_group(name: str, files: Sequence[Path]) -> Source:
     if suffix == ".npy":
         return ShardedNpy(name, files)
     if suffix in TABLES:
-        return ApartSource(*files)
+        return SandboxedSource(*files)
     if len(files) > 1:
         listing = ", ".join(file.name for file in files[:_SHOWN])
         raise InputError(f"{listing}: shards are read of .npy, .parquet and .arrow files alone")
@@ -153,7 +153,7 @@ def _check_shards(
     """Refuse shards of one number with unequal rows, and list them: their rows are not pairs."""
     rows: dict[str, dict[str, int]] = {}
     for name, part in parts.items():
-        if isinstance(part, ShardedNpy | ApartSource) and part.rows:
+        if isinstance(part, ShardedNpy | SandboxedSource) and part.rows:
             for file, count in zip(groups[name], part.rows, strict=True):
                 if _number(file):
                     rows.setdefault(_number(file), {})[name] = count

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.errors import InputError
-from srch_dist.extras import require
+from srch_dist.errors import InputError, require
 from srch_dist.ingest import limits
 
 TEXT = np.dtypes.StringDType()

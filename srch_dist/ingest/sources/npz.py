@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from srch_dist.errors import InputError
 from srch_dist.ingest import limits
-from srch_dist.ingest.sources.npy_header import NpyHeader, read_header, skip_header
+from srch_dist.ingest.sources.npy import NpyHeader, read_header, skip_header
 
 
 class NpzSource:

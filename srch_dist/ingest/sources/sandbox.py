@@ -37,7 +37,7 @@ MEMORY_BYTES = 5 << 30
 _MOST_READ = 8
 
 
-class ApartSource:
+class SandboxedSource:
     """A file, or shards of a table, that the child reads; see `sources.base.Source`.
 
     Attributes

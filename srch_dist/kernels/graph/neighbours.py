@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.kernels.tiling import Sized
+from srch_dist.kernels.sized import Sized
 
 Array = NDArray[Any]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from srch_dist.kernels.multigrid.coarsening import add_up, contract, inner_weights
 from srch_dist.kernels.multigrid.matching import match_nodes
-from srch_dist.kernels.tiling import Sized
+from srch_dist.kernels.sized import Sized
 
 IntArray = NDArray[np.int64]
 Row = NDArray[np.float64]

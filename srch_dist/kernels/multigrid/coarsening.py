@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from srch_dist.kernels.graph.laplacian import edge_tiles
+from srch_dist.kernels.graph.block import edge_tiles
 
 IntArray = NDArray[np.int64]
 Row = NDArray[np.float64]

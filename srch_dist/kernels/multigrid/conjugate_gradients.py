@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.kernels.graph.laplacian import SystemBlock
-from srch_dist.kernels.multigrid.preconditioner import Cascade, SharedSpace
-from srch_dist.kernels.tiling import Sized, chunks
+from srch_dist.kernels.multigrid.preconditioner import Cascade, SharedCoarseSpace
+from srch_dist.kernels.sized import Sized
+from srch_dist.kernels.tiling import chunks
 
 Array = NDArray[Any]
 Row = NDArray[np.float64]
@@ -105,13 +106,13 @@ def squared_norms(right: Array) -> Row:
     return norms
 
 
-def first_sums(space: SharedSpace, residual: Array) -> SharedSums:
+def first_sums(space: SharedCoarseSpace, residual: Array) -> SharedSums:
     """The first corrections, from P'r (width, l) over all blocks."""
     return SharedSums(residual, np.zeros_like(residual), space.solve(residual))
 
 
 def next_sums(
-    space: SharedSpace, previous: SharedSums, image: Array, c: Coefficients
+    space: SharedCoarseSpace, previous: SharedSums, image: Array, c: Coefficients
 ) -> SharedSums:
     """P'r after the coming update, from ``image`` = P'w (width, l), as `advance` does for r."""
     if not c.active.any() or len(image) == 0:
@@ -182,7 +183,7 @@ def advance(
 def solve_whole(
     system: SystemBlock,
     cascade: Cascade,
-    space: SharedSpace,
+    space: SharedCoarseSpace,
     right: Callable[[], Array],
     start: Callable[[], Array],
     tolerance: float,

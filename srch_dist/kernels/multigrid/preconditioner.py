@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from srch_dist.kernels.multigrid.aggregation import Hierarchy
-from srch_dist.kernels.tiling import Sized, chunks
+from srch_dist.kernels.sized import Sized
+from srch_dist.kernels.tiling import chunks
 
 Array = NDArray[Any]
 IntArray = NDArray[np.int64]
@@ -26,7 +27,7 @@ Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Piece(Sized):
+class LocalHierarchy(Sized):
     """The part of a `Hierarchy` that one block sees, numbered locally.
 
     Attributes
@@ -50,7 +51,7 @@ class SplitHierarchy(Sized):
     coarse unknowns, which have the last ``unknowns`` slots.
     """
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[LocalHierarchy, ...]
     shared: Matrix
     unknowns: int
 
@@ -62,8 +63,8 @@ class Cascade(Sized):
     Attributes
     ----------
     diagonal : (rows,) of the matrix. sums : P' (m, nodes below) level by level.
-    parents, inverse : as of `Piece`. places, slots : for each level, the aggregates that are
-        shared and their slots.
+    parents, inverse : as of `LocalHierarchy`. places, slots : for each level, the aggregates that
+        are shared and their slots.
     """
 
     diagonal: Array
@@ -86,7 +87,7 @@ class Cascade(Sized):
         """M⁻¹ times the residual (rows, l); ``correction`` (own, l) of the block's own slots."""
         return self._descend(self._levels(residual), correction)
 
-    def precondition_whole(self, residual: Array, space: SharedSpace) -> Array:
+    def precondition_whole(self, residual: Array, space: SharedCoarseSpace) -> Array:
         """`precondition` where this block is all there is."""
         levels = self._levels(residual)
         sums = space.add_up([self._pick(levels)])
@@ -122,7 +123,7 @@ class Cascade(Sized):
 
 
 @dataclass(frozen=True)
-class SharedSpace(Sized):
+class SharedCoarseSpace(Sized):
     """What sums over all blocks are solved with.
 
     ``inverse`` (width,) is the diagonal part; the last m slots are the coarse unknowns, and
@@ -159,9 +160,9 @@ def jacobi(diagonal: Array) -> Cascade:
     return Cascade(diagonal, (), (), (), (), ())
 
 
-def no_space(blocks: int) -> SharedSpace:
+def no_space(blocks: int) -> SharedCoarseSpace:
     """The shared space of cascades without aggregates."""
-    return SharedSpace(np.empty(0), np.empty((0, 0)), (np.empty(0, dtype=np.int64),) * blocks)
+    return SharedCoarseSpace(np.empty(0), np.empty((0, 0)), (np.empty(0, dtype=np.int64),) * blocks)
 
 
 def split_hierarchy(hierarchy: Hierarchy, members: Sequence[IntArray]) -> SplitHierarchy:
@@ -187,7 +188,7 @@ def split_hierarchy(hierarchy: Hierarchy, members: Sequence[IntArray]) -> SplitH
 
 
 def join_pieces(
-    diagonal: Array, pieces: Sequence[Piece], above: Piece, offsets: Sequence[int]
+    diagonal: Array, pieces: Sequence[LocalHierarchy], above: LocalHierarchy, offsets: Sequence[int]
 ) -> Cascade:
     """The cascade of a block from the pieces of its runs of rows, in order, and that ``above``.
 
@@ -230,13 +231,13 @@ def row_unknowns(cascade: Cascade, first: int) -> IntArray:
 
 def shared_space(
     inverse: Matrix, coarse: scipy.sparse.csr_array, slots: Sequence[IntArray]
-) -> SharedSpace:
-    """Invert the coarse matrix P'AP, ``coarse`` (m, m); see `SharedSpace`.
+) -> SharedCoarseSpace:
+    """Invert the coarse matrix P'AP, ``coarse`` (m, m); see `SharedCoarseSpace`.
 
     It is positive definite: no coarse unknown is without rows, and βI is below.
     """
     dense = coarse.toarray().astype(np.float64)
-    return SharedSpace(inverse, _inverted(0.5 * (dense + dense.T)), tuple(slots))
+    return SharedCoarseSpace(inverse, _inverted(0.5 * (dense + dense.T)), tuple(slots))
 
 
 def _inverted(matrix: Matrix) -> Matrix:
@@ -264,7 +265,9 @@ def _ancestors(hierarchy: Hierarchy, nodes: IntArray) -> list[IntArray]:
     return found
 
 
-def _cut_piece(hierarchy: Hierarchy, nodes: Sequence[IntArray], slots: Sequence[IntArray]) -> Piece:
+def _cut_piece(
+    hierarchy: Hierarchy, nodes: Sequence[IntArray], slots: Sequence[IntArray]
+) -> LocalHierarchy:
     parents = tuple(
         np.searchsorted(nodes[k + 1], parent[nodes[k]])
         for k, parent in enumerate(hierarchy.parents)
@@ -274,13 +277,13 @@ def _cut_piece(hierarchy: Hierarchy, nodes: Sequence[IntArray], slots: Sequence[
         np.where(found < 0, values[numbers], 0.0)
         for found, values, numbers in zip(local, hierarchy.inverse, nodes[1:], strict=True)
     )
-    return Piece(parents, inverse, local, nodes[-1])
+    return LocalHierarchy(parents, inverse, local, nodes[-1])
 
 
-def _deepen(piece: Piece, depth: int) -> Piece:
+def _deepen(piece: LocalHierarchy, depth: int) -> LocalHierarchy:
     """The piece with levels on top that change nothing, so that all have ``depth``."""
     extra, count = depth - len(piece.parents), len(piece.nodes)
-    return Piece(
+    return LocalHierarchy(
         piece.parents + (np.arange(count),) * extra,
         piece.inverse + (np.zeros(count),) * extra,
         piece.slots + (np.full(count, -1),) * extra,

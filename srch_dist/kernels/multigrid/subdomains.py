@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from srch_dist.kernels.multigrid.aggregation import Hierarchy, Nodes, aggregate_zone
 from srch_dist.kernels.multigrid.coarsening import contract
-from srch_dist.kernels.tiling import Sized
+from srch_dist.kernels.sized import Sized
 
 IntArray = NDArray[np.int64]
 Row = NDArray[np.float64]

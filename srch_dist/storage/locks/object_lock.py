@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 
 from srch_dist.errors import StorageError
 from srch_dist.storage.locations import Location, S3Path
-from srch_dist.storage.locks import run_lock as local
-from srch_dist.storage.locks.run_lock import Holder
+from srch_dist.storage.locks import lease
+from srch_dist.storage.locks.lease import Holder
 
 
 class ObjectLock:
@@ -53,7 +53,7 @@ class ObjectLock:
 
     def _beat(self) -> None:
         beat = 1
-        while not self._ended.wait(local.BEAT_SECONDS) and not self._lost:
+        while not self._ended.wait(lease.BEAT_SECONDS) and not self._lost:
             beat += 1
             # A server that is away for a while is the business of those who write data.
             with suppress(StorageError):
@@ -128,9 +128,9 @@ def _refuse_live(place: S3Path, path: S3Path, holder: Holder | None, version: st
         if holder.is_alive():
             raise _refusal(place, holder)
         return
-    end = time.monotonic() + local.LEASE_SECONDS
+    end = time.monotonic() + lease.LEASE_SECONDS
     while time.monotonic() < end:
-        time.sleep(local.LOOK_SECONDS)
+        time.sleep(lease.LOOK_SECONDS)
         with suppress(FileNotFoundError):
             content, now = path.read_version()
             if now != version:

@@ -29,92 +29,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.config.loading import TrainConfig, dump_config, fingerprint, parse_config
+from srch_dist.config.identity import fingerprint
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import StorageError
 from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import (
-    read_bytes,
-    read_json,
     read_manifest,
     write_json,
     write_manifest,
     write_text,
 )
-from srch_dist.storage.locations import Location, check_access, local_path, locate
-from srch_dist.storage.run.stages import Stages
+from srch_dist.storage.run.results import RunResults, run_head
+from srch_dist.storage.run.stages import StageLog
 from srch_dist.storage.safe_npz import read_npz, write_npz
 
-FORMAT = 1
 Matrices = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class RunResults:
-    """What a finished run is read for, on disk or in an object store."""
-
-    path: Location
-
-    @property
-    def model(self) -> Location:
-        """The model file."""
-        return self.path / "model.npz"
-
-    @property
-    def codes(self) -> Location:
-        """Learned codes, uint8 (n, bits / 8), in the order of ``rows``; an array at the root."""
-        return self.path / "codes.zarr"
-
-    @property
-    def rows(self) -> Location:
-        """Row numbers (n,) in the feature store of the rows trained on, ascending."""
-        return self.path / "rows.zarr"
-
-    @property
-    def queries(self) -> Location:
-        """Row numbers held out as queries."""
-        return self.path / "queries.zarr"
-
-    @property
-    def baseline(self) -> Location:
-        """The model file of the baseline."""
-        return self.path / "baseline.npz"
-
-    @property
-    def page(self) -> Location:
-        """The report as a page."""
-        return self.path / "report.html"
-
-    @property
-    def bit_figures(self) -> Location:
-        """The file of `bits`."""
-        return self.path / "bits.npz"
-
-    def bits(self) -> dict[str, NDArray[Any]] | None:
-        """Mean (l,) and correlations (l, l) of the learned bits; None in runs of before."""
-        return read_npz(self.bit_figures) if self.bit_figures.exists() else None
-
-    def record(self, name: str) -> Any:
-        """What `RunDirectory.write_record` saved; None where nothing was."""
-        path = self.path / f"{name}.json"
-        return read_json(path) if path.exists() else None
-
-    def config(self) -> TrainConfig:
-        """Every option, as the run resolved it."""
-        path = self.path / "config.yaml"
-        return parse_config(read_bytes(path).decode(), str(path))
-
-    def plan(self) -> dict[str, Any]:
-        """What `RunDirectory.write_plan` saved."""
-        return dict(read_json(self.path / "plan.json"))
-
-    def history(self) -> list[dict[str, Any]]:
-        """The records of all iterations."""
-        text = read_bytes(self.path / "history.jsonl").decode()
-        return [json.loads(line) for line in text.splitlines()]
-
-    def summary(self) -> dict[str, Any]:
-        """What `RunDirectory.finish` recorded."""
-        return dict(read_json(self.path / "run.json")["summary"])
 
 
 @dataclass(frozen=True)
@@ -267,9 +196,9 @@ class RunDirectory(RunResults):
             for path in self.path.rglob(pattern):
                 path.unlink(missing_ok=True)
 
-    def stages(self, config: TrainConfig) -> Stages:
+    def stages(self, config: TrainConfig) -> StageLog:
         """The stages before and after the loop, as far as they are finished with ``config``."""
-        return Stages(self.work / "stages", fingerprint(config))
+        return StageLog(self.work / "stages", fingerprint(config))
 
     def write_plan(self, record: Mapping[str, Any]) -> None:
         """Save the plan; see `plan_report.plan_record`."""
@@ -300,81 +229,3 @@ class RunDirectory(RunResults):
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Make the run count as finished."""
         write_json(self.path / "run.json", {**run_head(True), "summary": dict(summary)})
-
-
-def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
-    """Make a new run directory.
-
-    Raises
-    ------
-    StorageError : something is there already, or the place cannot be written.
-    """
-    folder = local_path(path)
-    check_unused(folder)
-    make_folder(folder)
-    try:
-        # Of two runs that start at once, one makes the file and the other is refused.
-        with (folder / "run.json").open("x", encoding="utf-8") as file:
-            json.dump(run_head(False), file)
-        write_text(folder / "config.yaml", dump_config(config))
-    except FileExistsError:
-        raise _in_use(folder) from None
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    return RunDirectory(folder.resolve())
-
-
-def check_unused(folder: Path) -> None:
-    """Raise StorageError where anything but a lock is at the place of a new run."""
-    if not folder.exists():
-        return
-    if not folder.is_dir() or any(entry.name != "lock.json" for entry in folder.iterdir()):
-        raise _in_use(folder)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a run's folder where it is not there, or raise StorageError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-
-
-def _unwritable(folder: Path, error: OSError) -> StorageError:
-    return StorageError(f"cannot write the run directory {folder}: {error}")
-
-
-def _in_use(folder: Path) -> StorageError:
-    return StorageError(
-        f"{folder} is in use; name another run directory with --out, or go on with the run in it "
-        "with --resume"
-    )
-
-
-def open_run(path: str | Location) -> RunResults:
-    """Open a finished run.
-
-    Raises
-    ------
-    StorageError : no run there, or one that is not finished.
-    """
-    folder = locate(path)
-    check_access(folder)
-    if not (folder / "run.json").exists():
-        raise StorageError(f"{folder} is not a run directory; make one with srch_dist.train")
-    if read_head(folder).get("finished") is not True:
-        raise StorageError(f"the run {folder} is not finished; train it again, with --resume")
-    return RunResults(folder.resolve() if isinstance(folder, Path) else folder)
-
-
-def read_head(folder: Location) -> dict[str, Any]:
-    """What ``run.json`` says; raises StorageError where it is none of this format."""
-    head = read_json(folder / "run.json")
-    if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise StorageError(f"{folder}/run.json is not of format {FORMAT}")
-    return {"finished": False, **head}
-
-
-def run_head(finished: bool) -> dict[str, Any]:
-    """What ``run.json`` begins with."""
-    return {"format": FORMAT, "finished": finished}

@@ -8,23 +8,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from srch_dist.config.loading import TrainConfig, differing_options, dump_config, load_config
+from srch_dist.config.identity import differing_options, dump_config
+from srch_dist.config.loading import load_config
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError
 from srch_dist.storage.atomic_files import write_text
 from srch_dist.storage.locations import local_path
 from srch_dist.storage.locks.run_lock import RunLock, hold_lock
-from srch_dist.storage.run.directory import (
-    RunDirectory,
-    check_unused,
-    create_run,
-    make_folder,
-    read_head,
-    run_head,
-)
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.open import check_unused, create_run, make_folder
+from srch_dist.storage.run.results import read_head, run_head
 
 
 @dataclass(frozen=True)
-class HeldRun:
+class LockedRun:
     """A run directory that this process alone writes to.
 
     Attributes
@@ -41,7 +38,7 @@ class HeldRun:
 
 
 @contextmanager
-def hold_run(path: str | Path, config: TrainConfig) -> Iterator[HeldRun]:
+def hold_run(path: str | Path, config: TrainConfig) -> Iterator[LockedRun]:
     """Make a run directory or, with ``config.resume``, take up the one that is there.
 
     Raises
@@ -57,7 +54,7 @@ def hold_run(path: str | Path, config: TrainConfig) -> Iterator[HeldRun]:
         begun = config.resume and _is_begun(folder)
         run = RunDirectory(folder.resolve()) if begun else create_run(folder, config)
         finished = begun and _take_up(run, config)
-        yield HeldRun(run, lock, not begun, finished)
+        yield LockedRun(run, lock, not begun, finished)
 
 
 def _is_begun(folder: Path) -> bool:

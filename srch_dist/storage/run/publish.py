@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from srch_dist.config.loading import TrainConfig, differing_options
+from srch_dist.config.identity import differing_options
+from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, StorageError
 from srch_dist.storage.locations import S3Path, check_access
-from srch_dist.storage.run.directory import RunDirectory, RunResults, read_head
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.results import RunResults, read_head
 
 # What a run works with; whoever reads its results needs none of it.
 _WORK = ("checkpoints", "work", "lock.json", "run.json", "emoji.zarr")

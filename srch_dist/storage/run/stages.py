@@ -38,7 +38,7 @@ class StageRecord:
 
 
 @dataclass(frozen=True)
-class Stages:
+class StageLog:
     """The stages of a run with one configuration; travels to any worker.
 
     Attributes

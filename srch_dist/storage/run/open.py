@@ -1,0 +1,87 @@
+"""Create a run directory, or open a finished one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from srch_dist.config.identity import dump_config
+from srch_dist.config.options import TrainConfig
+from srch_dist.errors import StorageError
+from srch_dist.storage.atomic_files import (
+    write_text,
+)
+from srch_dist.storage.locations import Location, check_access, local_path, locate
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.results import RunResults, read_head, run_head
+
+Matrices = Mapping[str, NDArray[Any]]
+
+
+def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
+    """Make a new run directory.
+
+    Raises
+    ------
+    StorageError : something is there already, or the place cannot be written.
+    """
+    folder = local_path(path)
+    check_unused(folder)
+    make_folder(folder)
+    try:
+        # Of two runs that start at once, one makes the file and the other is refused.
+        with (folder / "run.json").open("x", encoding="utf-8") as file:
+            json.dump(run_head(False), file)
+        write_text(folder / "config.yaml", dump_config(config))
+    except FileExistsError:
+        raise _in_use(folder) from None
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    return RunDirectory(folder.resolve())
+
+
+def check_unused(folder: Path) -> None:
+    """Raise StorageError where anything but a lock is at the place of a new run."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or any(entry.name != "lock.json" for entry in folder.iterdir()):
+        raise _in_use(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a run's folder where it is not there, or raise StorageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot write the run directory {folder}: {error}")
+
+
+def _in_use(folder: Path) -> StorageError:
+    return StorageError(
+        f"{folder} is in use; name another run directory with --out, or go on with the run in it "
+        "with --resume"
+    )
+
+
+def open_run(path: str | Location) -> RunResults:
+    """Open a finished run.
+
+    Raises
+    ------
+    StorageError : no run there, or one that is not finished.
+    """
+    folder = locate(path)
+    check_access(folder)
+    if not (folder / "run.json").exists():
+        raise StorageError(f"{folder} is not a run directory; make one with srch_dist.train")
+    if read_head(folder).get("finished") is not True:
+        raise StorageError(f"the run {folder} is not finished; train it again, with --resume")
+    return RunResults(folder.resolve() if isinstance(folder, Path) else folder)
