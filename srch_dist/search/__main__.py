@@ -16,10 +16,13 @@ from srch_dist.cli.progress import on_console
 from srch_dist.encode.model import load_model
 from srch_dist.errors import ConfigError, InputError
 from srch_dist.search.hamming import Found, rerank, search_codes, search_index, stated_recall
-from srch_dist.search.queries import _CANDIDATES, _Queries, _queries
+from srch_dist.search.queries import Queries, QueryRequest, read_queries
 from srch_dist.storage.code_store import CodeStore, open_codes
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.run.open import open_run
+
+# Candidates that are ranked again for each row asked for.
+_CANDIDATES = 10
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def _search(arguments: Sequence[str] | None) -> None:
         )
     if options.probes is not None and (options.index is None or options.probes < 1):
         raise ConfigError(f"probes is {options.probes}; it needs --index and is at least 1")
-    queries = _queries(options, model, codes, store)
+    request = QueryRequest(options.query, options.query_file, options.text, options.modality)
+    queries = read_queries(request, model, codes, store)
     found = _find(options, codes, queries)
     if options.json:
         print(json.dumps(_record(queries, found), ensure_ascii=False))
@@ -82,7 +86,7 @@ def _search(arguments: Sequence[str] | None) -> None:
         _print(queries, found, store)
 
 
-def _find(options: _Options, codes: CodeStore, queries: _Queries) -> Found:
+def _find(options: _Options, codes: CodeStore, queries: Queries) -> Found:
     progress = on_console()
     if options.rerank and queries.scores is None:
         raise ConfigError(
@@ -103,7 +107,7 @@ def _find(options: _Options, codes: CodeStore, queries: _Queries) -> Found:
     return found
 
 
-def _record(queries: _Queries, found: Found) -> list[dict[str, Any]]:
+def _record(queries: Queries, found: Found) -> list[dict[str, Any]]:
     records = []
     for place, name in enumerate(queries.names):
         results = []
@@ -116,7 +120,7 @@ def _record(queries: _Queries, found: Found) -> list[dict[str, Any]]:
     return records
 
 
-def _print(queries: _Queries, found: Found, store: FeatureStore | None) -> None:
+def _print(queries: Queries, found: Found, store: FeatureStore | None) -> None:
     beside = () if store is None else ("ids", "titles", "characters")
     shown = [name for name in beside if store is not None and name in store.side]
     console = output()

@@ -12,54 +12,81 @@ from srch_dist.encode.model import Model
 from srch_dist.encode.scoring import score_rows
 from srch_dist.errors import ConfigError, InputError
 from srch_dist.kernels.packed_codes import Packed, pack_codes, sign_codes
-from srch_dist.search.__main__ import _Options
 from srch_dist.search.text import encode_texts
 from srch_dist.storage.code_store import CodeStore
 from srch_dist.storage.feature_store import FeatureStore
 
-# Candidates that are ranked again for each row asked for.
-_CANDIDATES = 10
+
+@dataclass(frozen=True)
+class QueryRequest:
+    """Which queries to take; exactly one of ``query``, ``query_file`` and ``text`` is set.
+
+    Attributes
+    ----------
+    query : row numbers of the codes, as ``3,17``. query_file : .npy file of features (rows, d).
+    text : one text. modality : what the features are of.
+    """
+
+    query: str | None = None
+    query_file: str | None = None
+    text: str | None = None
+    modality: str | None = None
 
 
 @dataclass(frozen=True)
-class _Queries:
+class Queries:
+    """Encoded queries.
+
+    Attributes
+    ----------
+    names : how each query is shown. codes : packed, (queries, l / 8).
+    scores : real-valued bits (queries, l); None where only codes are known.
+    """
+
     names: list[str]
     codes: Packed
     scores: NDArray[np.float64] | None
 
 
-def _queries(
-    options: _Options, model: Model, codes: CodeStore, store: FeatureStore | None
-) -> _Queries:
-    given = [options.query, options.query_file, options.text]
+def read_queries(
+    request: QueryRequest, model: Model, codes: CodeStore, store: FeatureStore | None
+) -> Queries:
+    """Read and encode the queries of a request.
+
+    Raises
+    ------
+    ConfigError : none or several kinds of query, or a modality or store is missing.
+    InputError : the file of features cannot be read.
+    """
+    given = [request.query, request.query_file, request.text]
     if sum(value is not None for value in given) != 1:
         raise ConfigError("give one of --query, --query-file and --text")
-    if options.query is not None:
-        rows = _row_numbers(options.query)
+    if request.query is not None:
+        rows = _row_numbers(request.query)
         names = [f"row {row}" for row in rows]
         own = codes.read_scattered(rows)
-        if options.modality is None:
-            return _Queries(names, own, None)
+        if request.modality is None:
+            return Queries(names, own, None)
         if store is None:
             raise ConfigError("--modality with --query needs --data, the features of the rows")
         order = np.unique(rows, return_inverse=True)
-        features = store.read_selected(options.modality, order[0])[order[1]]
-        return _encoded(names, model, options.modality, features)
-    if options.text is not None:
-        modality = options.modality or "text"
+        features = store.read_selected(request.modality, order[0])[order[1]]
+        return _encoded(names, model, request.modality, features)
+    if request.text is not None:
+        modality = request.modality or "text"
         return _encoded(
-            [options.text], model, modality, encode_texts([options.text], model, modality)
+            [request.text], model, modality, encode_texts([request.text], model, modality)
         )
-    if options.modality is None:
+    if request.modality is None:
         raise ConfigError(f"--query-file needs --modality; the model has {', '.join(model.means)}")
-    features = _read_features(str(options.query_file))
+    features = _read_features(str(request.query_file))
     names = [f"query {place}" for place in range(len(features))]
-    return _encoded(names, model, options.modality, features)
+    return _encoded(names, model, request.modality, features)
 
 
-def _encoded(names: list[str], model: Model, modality: str, features: NDArray[Any]) -> _Queries:
+def _encoded(names: list[str], model: Model, modality: str, features: NDArray[Any]) -> Queries:
     scores = score_rows(model, modality, features)
-    return _Queries(names, pack_codes(sign_codes(scores)), scores)
+    return Queries(names, pack_codes(sign_codes(scores)), scores)
 
 
 def _row_numbers(text: str) -> NDArray[np.int64]:

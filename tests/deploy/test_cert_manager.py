@@ -9,9 +9,9 @@ import copy
 import pytest
 import yaml
 from cloudcoil.models.cert_manager import v1
-from manifests import KUBERNETES, build, one, pod_specs
 from pydantic import ValidationError
-from test_manifests import _sections
+
+from tests.helpers.manifests import KUBERNETES, _sections, build, one, pod_specs
 
 EXAMPLE = KUBERNETES / "components" / "tls" / "cert-manager.yaml"
 

@@ -14,9 +14,6 @@ import numpy as np
 import pytest
 import trustme
 import yaml
-from dask_processes import SECONDS, processes
-from hosts import hosts
-from manifests import ROOT, build, one, process
 
 from srch_dist.config.loading import build_config
 from srch_dist.config.options import TrainConfig
@@ -24,6 +21,9 @@ from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.train.runner import train_model
+from tests.helpers.hosts import hosts
+from tests.helpers.manifests import ROOT, build, one, process
+from tests.helpers.processes import SECONDS, processes
 
 # The image's own, as far as a test can have them.
 IMAGE = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}

@@ -13,13 +13,13 @@ import dask
 import distributed
 import pytest
 import yaml
-from manifests import KUBERNETES, OVERLAYS, ROOT, build, one, process
 
 from srch_dist.cli.command import parse_training
 from srch_dist.config.loading import load_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError
 from srch_dist.runtime import cluster
+from tests.helpers.manifests import KUBERNETES, OVERLAYS, ROOT, build, one, process
 
 FOLDERS = [f"overlays/{name}" for name in OVERLAYS]
 DASK_COMMANDS = {

@@ -7,9 +7,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from manifests import ROOT, build, pod_specs
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.helpers.manifests import ROOT, build, pod_specs
 
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 LOCK = ROOT / "deploy" / "requirements.lock"

@@ -6,10 +6,20 @@ import functools
 import kubernetes_validate
 import pytest
 import yaml
-from manifests import KUBERNETES, OPERATOR, OVERLAYS, build, containers, kustomize, pod_specs
 
-# 1.31 is the first where podFailurePolicy is no longer beta; the newest is that of the schemas.
-VERSIONS = ["1.31", kubernetes_validate.latest_version()]
+from tests.helpers.manifests import (
+    KUBERNETES,
+    OPERATOR,
+    OVERLAYS,
+    VERSIONS,
+    _sections,
+    build,
+    check,
+    containers,
+    kustomize,
+    pod_specs,
+)
+
 BUILDS = [*(f"overlays/{name}" for name in OVERLAYS), *(f"operator/{name}" for name in OPERATOR)]
 OF_THE_OPERATOR = "kubernetes.dask.org/v1"
 
@@ -27,11 +37,6 @@ def plain(folder: str) -> list[dict]:
     return [found for found in build(folder) if found["apiVersion"] != OF_THE_OPERATOR]
 
 
-def check(document: dict, version: str) -> None:
-    """Raises where a document is not valid, and for a kind that the schemas do not have."""
-    kubernetes_validate.validate(document, version, strict=True)
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("folder", BUILDS)
 def test_every_document_is_valid(folder, version):
@@ -39,19 +44,6 @@ def test_every_document_is_valid(folder, version):
     assert len(found) >= 8
     for document in found:
         check(document, version)
-
-
-def _sections(value, path=()):
-    """Every mapping whose keys are fields, with its path."""
-    free = {"labels", "annotations", "matchLabels", "nodeSelector", "data", "limits", "requests"}
-    if isinstance(value, dict):
-        yield path, value
-        for key, inner in value.items():
-            if key not in free:
-                yield from _sections(inner, (*path, key))
-    elif isinstance(value, list):
-        for place, inner in enumerate(value):
-            yield from _sections(inner, (*path, place))
 
 
 def test_a_misspelt_field_fails_wherever_it_stands():

@@ -9,15 +9,15 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pytest
-from manifests import build, process
 from moto.server import ThreadedMotoServer
-from test_training import make_pairs, train_here
 
 from srch_dist.encode.batch import encode_store
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage import arrays, s3
 from srch_dist.storage.feature_store import open_store
 from srch_dist.storage.s3 import ENDPOINTS
+from tests.helpers.manifests import build, process
+from tests.helpers.runs import make_pairs, train_here
 
 KEYS = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "something"}
 

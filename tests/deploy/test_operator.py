@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 import yaml
 from dask_kubernetes.operator.controller import controller
-from manifests import OPERATOR, build, one, process
-from test_manifests import VERSIONS, _sections, check
+
+from tests.helpers.manifests import OPERATOR, VERSIONS, _sections, build, check, one, process
 
 CRDS = resources.files("dask_kubernetes") / "operator/deployment/helm/dask-kubernetes-operator/crds"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dask_processes import SECONDS
-from manifests import ROOT
-from test_training import make_pairs, make_store, train_here
 
 from srch_dist.storage import arrays
 from srch_dist.storage.run.open import open_run
+from tests.helpers.manifests import ROOT
+from tests.helpers.processes import SECONDS
+from tests.helpers.runs import make_pairs, make_store, train_here
 
 SCRIPTS = ROOT / "deploy" / "other-clusters"
 # Of `srun`, options have a value after = or none; as many processes as tasks.

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_training import make_pairs, make_store, train_here
 
-from faults.cells import OPTIONS, ROWS, Clean, codes_of, table
 from pipelines.faults.cluster import Processes, separate_cluster
 from srch_dist.storage.feature_store import FeatureStore
+from tests.helpers.faults import OPTIONS, ROWS, Clean, codes_of, table
+from tests.helpers.runs import make_pairs, make_store, train_here
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "fault(what, outcome): a cell of the fault matrix")
     config.stash[_TABLE] = []
 
 

@@ -9,16 +9,15 @@ import time
 
 import numpy as np
 import pytest
-from test_training import make_pairs
 
-from faults.cells import await_fault, begin, command, end, message, options
-from faults.test_workers import train
 from pipelines.faults.cluster import separate_cluster
 from pipelines.faults.moments import arm
 from srch_dist.errors import StorageError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage.feature_store import open_store
 from srch_dist.storage.run.open import open_run
+from tests.helpers.faults import await_fault, begin, command, end, message, options, train
+from tests.helpers.runs import make_pairs
 
 TRAINING = [("stage", 3), ("column group", 2), ("commit", 2), ("model", 1), ("finish", 1)]
 

@@ -19,11 +19,7 @@ import pytest
 import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from source_files import WRITERS
-from source_files import make_pairs as make_source_pairs
-from test_training import make_pairs, train_here
 
-from faults.cells import OPTIONS
 from srch_dist.config.loading import load_config
 from srch_dist.encode.model import load_model
 from srch_dist.errors import ConfigError, InputError, SrchError, StorageError
@@ -35,6 +31,10 @@ from srch_dist.storage.locks.run_lock import hold_lock
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.open import open_run
 from srch_dist.storage.run.stages import StageLog
+from tests.helpers.faults import OPTIONS
+from tests.helpers.runs import make_pairs, train_here
+from tests.helpers.source_files import WRITERS
+from tests.helpers.source_files import make_pairs as make_source_pairs
 
 EXAMPLES = int(os.environ.get("SRCH_DIST_FUZZ", "200"))
 # The largest input here has some 100 KiB.

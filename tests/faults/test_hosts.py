@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from faults.cells import LIMIT, await_fault, options
 from pipelines.faults.cluster import PATIENCE
 from pipelines.faults.hosts import network
 from pipelines.faults.moments import FOLDER, arm
+from tests.helpers.faults import LIMIT, await_fault, options
 
 ROOT = Path(__file__).resolve().parents[2]
 # The least silence after which Dask gives a connection up.

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from s3_server import BUCKET, s3_server
 
-from faults.cells import await_fault, begin, command, end, message, options
 from pipelines.faults.cluster import separate_cluster
 from pipelines.faults.moments import arm
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import open_store
 from srch_dist.storage.run.open import open_run
+from tests.helpers.faults import await_fault, begin, command, end, message, options
+from tests.helpers.s3 import BUCKET, s3_server
 
 DATA, OUT = f"s3://{BUCKET}/pairs.zarr", f"s3://{BUCKET}/run"
 

@@ -14,10 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from s3_server import BUCKET, s3_server
-from test_training import make_pairs, train_here
 
-from faults.cells import OPTIONS, command, message
 from srch_dist.encode.batch import encode_store
 from srch_dist.errors import ConfigError, StorageError
 from srch_dist.evaluate.retrieval import evaluate_model
@@ -30,6 +27,9 @@ from srch_dist.storage.locations import S3Path, locate
 from srch_dist.storage.locks import lease
 from srch_dist.storage.locks.object_lock import hold_place
 from srch_dist.storage.run.open import open_run
+from tests.helpers.faults import OPTIONS, command, message
+from tests.helpers.runs import make_pairs, train_here
+from tests.helpers.s3 import BUCKET, s3_server
 
 DATA = f"s3://{BUCKET}/pairs.zarr"
 # Seconds within which what is wrong for good is said, on a loaded machine.

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from test_training import make_pairs, make_store, train_here
 
 from srch_dist.algorithm import loop
 from srch_dist.errors import ConfigError, InputError, StorageError
@@ -19,6 +18,7 @@ from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.open import open_run
 from srch_dist.storage.run.stages import StageLog
+from tests.helpers.runs import make_pairs, make_store, train_here
 
 OPTIONS = {
     "partition_rows": 20,

@@ -14,9 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_training import make_pairs, train_here
 
-from faults.cells import OPTIONS
 from srch_dist.errors import InputError, PlanError, StorageError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage.feature_store import FeatureWriter, open_store
@@ -25,6 +23,8 @@ from srch_dist.storage.locks.run_lock import hold_lock
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.open import open_run
 from srch_dist.storage.run.stages import StageLog
+from tests.helpers.faults import OPTIONS
+from tests.helpers.runs import make_pairs, train_here
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.cells import table
+from tests.helpers.faults import table
 
 HERE = Path(__file__).parent
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import distributed
 import pytest
 
-from faults.cells import OPTIONS
 from pipelines.faults.cluster import separate_cluster
 from srch_dist import certificates
 from srch_dist.certificates import make_certificates
@@ -17,6 +16,7 @@ from srch_dist.config.options import TlsConfig
 from srch_dist.errors import ClusterError, ConfigError, StorageError
 from srch_dist.runtime.cluster import Tls, connect, tls_files
 from srch_dist.train.runner import train_model
+from tests.helpers.faults import OPTIONS
 
 
 def files(folder, role="client") -> Tls:

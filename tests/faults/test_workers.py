@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 
 import dask
 import distributed
 import numpy as np
 import pytest
 
-from faults.cells import LIMIT, OPTIONS
 from pipelines.faults.moments import WORKER_MOMENTS, arm, happened
-from srch_dist.config.loading import build_config
 from srch_dist.encode.batch import encode_store
 from srch_dist.errors import ClusterError, WorkersKilledError
 from srch_dist.runtime import watchdog
 from srch_dist.runtime.cluster import connect
 from srch_dist.storage import arrays
-from srch_dist.train.runner import train_model
-
-
-def train(store, out: Path, cluster, **changes):
-    values = {
-        **{"data": store.path, "out": str(out), "bits": 16, "graph": {"k": 5}},
-        **{**OPTIONS, "scheduler": cluster.address, **changes},
-    }
-    return train_model(build_config(values))
+from tests.helpers.faults import LIMIT, train
 
 
 @pytest.mark.fault("kill -9 of a worker, in every phase", "survived")

@@ -2,7 +2,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import reference
 
 from srch_dist.kernels.code_statistics import (
     bit_correlations,
@@ -13,6 +12,7 @@ from srch_dist.kernels.code_statistics import (
 from srch_dist.kernels.code_update import CodeRule, code_scores, update_codes
 from srch_dist.kernels.features import TILE_ROWS
 from srch_dist.kernels.packed_codes import pack_codes, unpack_codes
+from tests.helpers import reference
 
 N, BITS = 50, 8
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-import reference
 
 from srch_dist.kernels.features import gram_matrices
 from srch_dist.kernels.objective import Objective, auto_encoding_terms
+from tests.helpers import reference
 
 N = 40
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import reference
 from scipy.linalg import polar
 from scipy.stats import ortho_group
 from sklearn.linear_model import Ridge
@@ -13,6 +12,7 @@ from srch_dist.kernels.projections import (
     projection_energy,
     ridge_encoder,
 )
+from tests.helpers import reference
 
 SHAPES = [(12, 8), (8, 8), (5, 8)]
 

@@ -1,0 +1,141 @@
+"""Final codes spread from the directions of the loop, against the dense reference."""
+
+import numpy as np
+import pytest
+
+from srch_dist.algorithm.encoders.final_codes import _FRAME_STREAM
+from srch_dist.errors import ConfigError, SrchError
+from srch_dist.kernels.packed_codes import random_codes, unpack_codes
+from tests.helpers import reference
+from tests.helpers.prepared import read_array
+
+N, LOOP_BITS = 150, 16
+METHOD = {"loop_bits": LOOP_BITS, "directions": 5, "iterations": 3, "weights": "mutual"}
+
+
+def final_codes(run):
+    return unpack_codes(read_array(run.directory.codes))
+
+
+@pytest.fixture(scope="module")
+def features():
+    return reference.paired_features(5, N, (12, 9))
+
+
+@pytest.fixture(scope="module")
+def finish(prepare, features):
+    """A function that trains and finishes: the run, the loop's codes, the model, the record."""
+
+    def finished(
+        bits=24,
+        encoder="anchors",
+        anchors=40,
+        seed=0,
+        partition_rows=N,
+        precision="float64",
+        **method,
+    ):
+        method = {**METHOD, "encoder": encoder, "anchors": anchors, **method}
+        run = prepare(
+            features,
+            bits=bits,
+            seed=seed,
+            method=method,
+            partition_rows=partition_rows,
+            precision=precision,
+            blocks=2,
+        )
+        learned = run.learn()
+        return run, run.codes(learned.iteration), *run.finish(learned)
+
+    return finished
+
+
+@pytest.mark.parametrize("encoder", ["ridge", "anchors", "projection"])
+@pytest.mark.parametrize("bits", [8, 24])
+def test_final_codes_are_those_of_the_reference(finish, encoder, bits):
+    run, loop, _, record = finish(bits, encoder, seed=4, partition_rows=47)
+    x = run.features()
+    rows = read_array(run.directory.sample("rows"))
+    scores = {g: reference.encoded(x[g], loop, encoder, 0.1, rows) for g in x}
+    neighbours = [reference.nearest(x[g], 10) for g in x]
+    trust = dict(zip(x, reference.mutual_trust(neighbours), strict=True))
+    random = random_codes(4 ^ _FRAME_STREAM, np.arange(LOOP_BITS), bits).astype(float)
+    beyond = np.arange(bits) >= LOOP_BITS
+    start = np.eye(LOOP_BITS, bits) + random * np.where(beyond, LOOP_BITS**-0.5, 1e-3)
+    expected = reference.condensed(scores, loop, rows, trust, 5, start)
+    found = final_codes(run)
+    differing = found != reference.sign(expected)
+    assert (np.abs(expected[differing]) <= reference.SCORE_TOLERANCE).all()
+    assert found.shape == (N, bits)
+    assert record["directions"] == 5
+    assert 0.5 < record["share"] <= 1.0
+
+
+@pytest.mark.parametrize("partition_rows", [13, 47, N + 5])
+def test_partitions_change_neither_codes_nor_model(finish, partition_rows):
+    whole, _, model, record = finish()
+    cut, _, other, again = finish(partition_rows=partition_rows)
+    np.testing.assert_array_equal(final_codes(cut), final_codes(whole))
+    assert again == pytest.approx(record, rel=1e-9)
+    for g in model.means:
+        np.testing.assert_allclose(other.encoders[g], model.encoders[g], rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(
+            other.anchors[g].encoder, model.anchors[g].encoder, rtol=1e-6, atol=1e-8
+        )
+
+
+@pytest.mark.parametrize("directions", [0, 5])
+def test_figures_of_the_bits_are_those_of_the_stored_codes(finish, directions):
+    bits = 24 if directions else LOOP_BITS
+    run, *_ = finish(bits=bits, directions=directions, partition_rows=47)
+    found, codes = run.directory.bits(), final_codes(run).astype(np.float64)
+    np.testing.assert_allclose(found["means"], codes.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(found["correlations"], np.corrcoef(codes.T), atol=1e-6)
+
+
+def test_the_model_is_fitted_to_the_final_codes(finish):
+    run, _, model, _ = finish(encoder="ridge")
+    codes = final_codes(run)
+    for g, x in run.features().items():
+        expected = reference.ridge_encoder(x, codes, 0.1)
+        np.testing.assert_allclose(model.encoders[g], expected, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(model.projections[g], reference.w_step(x, codes), atol=1e-8)
+    assert (model.bits, model.anchors) == (24, {})
+
+
+HARD = {
+    "float32": {"precision": "float32", "directions": 32, "loop_bits": 64},
+    "float32, fewer dimensions than directions": {
+        "precision": "float32",
+        "encoder": "ridge",
+        "directions": 32,
+        "loop_bits": 64,
+    },
+    "fewer sampled rows than directions": {"anchors": 4},
+    "a singular start": {"bits": 8, "loop_bits": 8, "seed": 2},
+}
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_what_rounding_could_settle_is_the_same_for_every_partitioning(finish, case):
+    found = [final_codes(finish(partition_rows=size, **HARD[case])[0]) for size in (N, 37, 64)]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
+def test_without_directions_the_codes_are_those_of_the_loop(finish):
+    run, loop, model, record = finish(directions=0)
+    np.testing.assert_array_equal(final_codes(run), loop)
+    assert (record, model.bits) == ({}, 24)
+
+
+def test_collapsed_codes_end_the_run(finish, monkeypatch):
+    monkeypatch.setattr("srch_dist.algorithm.encoders.final_codes.COLLAPSED", 100.0)
+    with pytest.raises(SrchError, match=r"spread from 5 directions: 24 bits are worth \d"):
+        finish()
+
+
+def test_one_direction_is_refused_before_any_work(finish):
+    with pytest.raises(ConfigError, match=r"method\.directions is 1: every bit"):
+        finish(directions=1)

@@ -1,0 +1,171 @@
+"""Export: every library reads back the codes that were written, under the numbers of their rows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import faiss
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import usearch.index
+import zarr
+
+from srch_dist.encode.model import save_model
+from srch_dist.encode.scoring import QueryEncoder, encode_rows
+from srch_dist.errors import ConfigError, InputError, StorageError
+from srch_dist.export import __main__ as export
+from srch_dist.export.formats import export_codes
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.storage import code_store as code_files
+from srch_dist.storage.code_store import open_codes
+from tests.helpers.models import make_model
+
+ROWS, BITS = 500, 40
+
+
+@pytest.fixture
+def codes(tmp_path, monkeypatch):
+    monkeypatch.setattr(code_files, "_RUN_BYTES", 300)  # several runs
+    values = np.random.default_rng(0).integers(0, 256, (ROWS, BITS // 8), dtype=np.uint8)
+    shape, attributes = values.shape, {"modality": "image", "bits": BITS, "bitorder": "little"}
+    array = zarr.create_array(
+        str(tmp_path / "codes.zarr"),
+        shape=shape,
+        chunks=(33, 5),
+        dtype="u1",
+        compressors=zarr.codecs.Crc32cCodec(),
+        attributes=attributes,
+    )
+    array[:] = values
+    return open_codes(tmp_path / "codes.zarr")
+
+
+@pytest.mark.parametrize("form", ["faiss", "faiss-ivf"])
+def test_faiss_reads_its_index(tmp_path, codes, form):
+    path = export_codes(codes, tmp_path / "a.faiss", form, lists=None if form == "faiss" else 8)
+    index = faiss.read_index_binary(str(path))
+    assert (index.d, index.ntotal) == (BITS, ROWS)
+    values = codes.read(0, ROWS)
+    if form == "faiss":
+        stored = faiss.vector_to_array(index.xb).reshape(ROWS, -1)
+        np.testing.assert_array_equal(stored, values)
+    else:
+        index.nprobe = 8
+    distances, rows = index.search(values, 1)
+    assert not distances.any()
+    np.testing.assert_array_equal(rows[:, 0], np.arange(ROWS))
+
+
+def test_usearch_reads_its_index(tmp_path, codes):
+    path = export_codes(codes, tmp_path / "a.usearch", "usearch")
+    index = usearch.index.Index.restore(str(path))
+    assert (len(index), index.ndim) == (ROWS, BITS)
+    values = codes.read(0, ROWS)
+    np.testing.assert_array_equal(index.get(np.arange(ROWS)), values)
+    found = index.search(values[:50], 3, exact=True)
+    distances = np.unpackbits(values[:50, None] ^ values[None], axis=2).sum(axis=2)
+    np.testing.assert_array_equal(found.distances, np.sort(distances, axis=1)[:, :3])
+    np.testing.assert_array_equal(found.keys[:, 0], np.arange(50))
+
+
+def test_numpy_reads_packed_codes(tmp_path, codes):
+    path = export_codes(codes, tmp_path / "a.npy", "npy")
+    np.testing.assert_array_equal(np.load(path), codes.read(0, ROWS))
+
+
+def test_parquet_holds_rows_ids_titles_and_codes(tmp_path, codes):
+    ids = np.array([f"id-{row}" for row in range(ROWS)])
+    pairs = {"image": np.ones((ROWS, 2)), "text": np.ones((ROWS, 2)), "ids": ids}
+    np.savez(tmp_path / "a.npz", **pairs)
+    store = ingest_source(tmp_path / "a.npz", tmp_path / "a.zarr")
+    path = export_codes(codes, tmp_path / "a.parquet", "parquet", store)
+    table = pq.read_table(path)
+    assert table.column_names == ["row", "ids", "code"]
+    assert table["row"].to_pylist() == list(range(ROWS))
+    assert table["ids"].to_pylist() == ids.tolist()
+    read = np.frombuffer(b"".join(table["code"].to_pylist()), np.uint8).reshape(ROWS, -1)
+    np.testing.assert_array_equal(read, codes.read(0, ROWS))
+    metadata = table.schema.metadata
+    assert (metadata[b"bits"], metadata[b"bitorder"]) == (b"40", b"little")
+
+
+def test_refusals_leave_nothing(tmp_path, codes):
+    (tmp_path / "there").write_text("x")
+    np.savez(tmp_path / "a.npz", image=np.ones((3, 2)), text=np.ones((3, 2)))
+    other = ingest_source(tmp_path / "a.npz", tmp_path / "a.zarr")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(StorageError, match="already there"):
+        export_codes(codes, tmp_path / "there", "npy")
+    with pytest.raises(InputError, match=r"has 3 rows, .* 500"):
+        export_codes(codes, tmp_path / "new", "parquet", other)
+    with pytest.raises(ConfigError, match="lists is 501"):
+        export_codes(codes, tmp_path / "new", "faiss-ivf", lists=501)
+    with pytest.raises(ConfigError, match="known formats: faiss"):
+        export_codes(codes, tmp_path / "new", "csv")
+    for form in ("faiss", "npy", "parquet", "usearch"):
+        with pytest.raises((StorageError, RuntimeError)):
+            export_codes(codes, tmp_path / "nowhere" / "a", form)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_command_writes_what_it_says(tmp_path, codes, capsys):
+    out = tmp_path / "a.npy"
+    export.main(["--codes", str(codes.path), "--format", "npy", "--out", str(out)])
+    assert capsys.readouterr().out.strip() == f"npy: {out}"
+    np.testing.assert_array_equal(np.load(out), codes.read(0, ROWS))
+
+
+def test_query_encoder_gives_the_codes_of_encode_rows():
+    model, rows = make_model(48, 64, 30), np.random.default_rng(1).normal(size=(200, 48))
+    encoder = QueryEncoder(model, "text")
+    found = np.stack([encoder(row) for row in rows])
+    np.testing.assert_array_equal(found, encode_rows(model, "text", rows))
+    for bad in (rows[0, :-1], rows[:1], np.full(48, np.nan)):
+        with pytest.raises(InputError, match=r"a query of text is \(48,\) finite numbers"):
+            encoder(bad)
+    with pytest.raises(InputError, match="it has text"):
+        QueryEncoder(model, "image")
+
+
+FIVE_LINES = """
+import numpy as np
+from srch_dist import QueryEncoder, load_model
+encoder = QueryEncoder(load_model("model.npz"), "text")
+code = encoder(np.load("query.npy"))
+print(code.tolist())
+"""
+
+
+def test_five_lines_encode_a_query_without_dask(tmp_path):
+    model = make_model(48, 64, 30)
+    query = np.random.default_rng(1).normal(size=48)
+    save_model(tmp_path / "model.npz", model)
+    np.save(tmp_path / "query.npy", query)
+    assert len(FIVE_LINES.strip().splitlines()) == 5
+    heavy = "import sys; print(sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", FIVE_LINES + heavy],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, modules = map(eval, done.stdout.splitlines())
+    assert code == encode_rows(model, "text", query[None])[0].tolist()
+    assert not {"dask", "distributed", "zarr", "scipy", "sklearn", "pandas"} & set(modules)
+    assert "numpy" in modules
+
+
+def test_query_takes_less_than_a_millisecond_of_processor():
+    """768 dimensions, 64 bits, the default 1,000 anchors; the fastest of many."""
+    encoder = QueryEncoder(make_model(768, 64, 1000), "text")
+    row = np.random.default_rng(1).normal(size=768)
+    seconds = []
+    for _ in range(200):
+        start = time.process_time()
+        encoder(row)
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 1e-3

@@ -1,0 +1,24 @@
+"""Commands run as a user runs them, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+LIMIT = 120  # seconds, on a loaded machine
+
+
+def run_command(name: str, *arguments, folder: Path, **variables) -> subprocess.CompletedProcess:
+    """`python -m srch_dist.NAME …` in ``folder``, with pipes."""
+    return subprocess.run(
+        [sys.executable, "-m", f"srch_dist.{name}", *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1", **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )

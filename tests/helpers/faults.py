@@ -1,0 +1,149 @@
+"""What the cells of the fault matrix share: options, commands, and what has to come out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from pipelines.faults.moments import FOLDER, disarm, happened
+from srch_dist.config.loading import build_config
+from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.train.runner import train_model
+
+ROWS = 300
+# Seconds within which a fault has to be over on a loaded machine.
+LIMIT = 300
+OPTIONS = {
+    "partition_rows": 100,
+    "blocks": 2,
+    "evaluate": False,
+    "method": {"iterations": 3, "threshold": 0.0, "loop_bits": 16, "anchors": 40, "directions": 8},
+}
+
+
+@dataclass(frozen=True)
+class Clean:
+    """What an undisturbed run ends with."""
+
+    codes: np.ndarray
+    model: dict[str, np.ndarray]
+
+    def assert_same(self, out: Path) -> None:
+        """The run at ``out`` is finished, and ended with the same codes and model."""
+        np.testing.assert_array_equal(codes_of(out), self.codes)
+        with np.load(out / "model.npz") as found:
+            for name, values in self.model.items():
+                np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-9)
+        assert not (out / "work").exists()
+        assert not (out / "lock.json").exists()
+        assert not list(out.rglob("*.partial"))
+
+
+def codes_of(path: Path) -> np.ndarray:
+    return zarr.open_array(str(path / "codes.zarr"), mode="r")[:]
+
+
+def begin(name: str, *arguments, faults: Path, cwd: Path) -> subprocess.Popen:
+    """Start a command as a process of its own, with the faults armed in ``faults``."""
+    faults.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines.faults.client", name, *map(str, arguments)],
+        cwd=cwd,
+        env={
+            **os.environ,
+            **{"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+            **{FOLDER: str(faults), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+            "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "15s",
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run started in the background ignores SIGINT, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def end(process: subprocess.Popen) -> subprocess.CompletedProcess:
+    """Wait for a command and take what it said."""
+    try:
+        output, errors = process.communicate(timeout=LIMIT)
+    finally:
+        process.kill()
+        process.wait()
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def command(name: str, *arguments, faults: Path, cwd: Path) -> subprocess.CompletedProcess:
+    """A command from beginning to end; no fault is armed any more then."""
+    try:
+        return end(begin(name, *arguments, faults=faults, cwd=cwd))
+    finally:
+        disarm(faults)
+
+
+def options(store: FeatureStore, out: Path) -> list[str]:
+    """OPTIONS on the command line."""
+    found = ["--data", store.path, "--out", str(out), "--bits", "16", "--graph.k", "5"]
+    for name, value in OPTIONS.items():
+        section = value if isinstance(value, dict) else {name: value}
+        prefix = f"--{name}." if isinstance(value, dict) else "--"
+        for key, one in section.items():
+            if isinstance(one, bool):
+                found.append(f"{prefix}{key}" if one else f"{prefix}no-{key}")
+            else:
+                found += [f"{prefix}{key}", str(one)]
+    return found
+
+
+def await_fault(faults: Path) -> None:
+    """Wait until a fault that was armed has happened."""
+    limit = time.monotonic() + LIMIT
+    while not happened(faults):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def message(done: subprocess.CompletedProcess) -> str:
+    """The one line that says what was wrong, having checked that it is one."""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return errors[0]
+
+
+def table(cells: Iterable[tuple[str, str]]) -> list[str]:
+    """Faults with what came of them, counted, as a table of Markdown with a line for all."""
+    counts: dict[str, Counter[str]] = {}
+    for fault, outcome in cells:
+        counts.setdefault(fault, Counter())[outcome] += 1
+    columns = ["survived", "refused"]
+    if any("otherwise" in count for count in counts.values()):
+        columns.append("otherwise")
+    rows = [*sorted(counts.items()), ("all", sum(counts.values(), Counter()))]
+    return [
+        f"| fault | tried | {' | '.join(columns)} |",
+        f"|{'---|' * (2 + len(columns))}",
+        *(
+            f"| {name} | {count.total()} | {' | '.join(str(count[c] or '') for c in columns)} |"
+            for name, count in rows
+        ),
+    ]
+
+
+def train(store, out: Path, cluster, **changes):
+    values = {
+        **{"data": store.path, "out": str(out), "bits": 16, "graph": {"k": 5}},
+        **{**OPTIONS, "scheduler": cluster.address, **changes},
+    }
+    return train_model(build_config(values))

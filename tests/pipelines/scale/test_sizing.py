@@ -1,0 +1,38 @@
+"""The table of sizes in the README is what the command prints, of the commands beside it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from pipelines.scale.sizing import CASES, command
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_every_case_fits_and_the_readme_has_a_line_for_it():
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.scale.sizing"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    head, rule, *rows = done.stdout.splitlines()
+    readme = (ROOT / "README.md").read_text().splitlines()
+    place = readme.index(head)
+    assert readme[place + 1] == rule
+    assert len(rows) == 2
+    assert readme[place + 2 : place + 5] == [*rows, ""]
+
+
+def test_the_readme_gives_the_command_of_every_case():
+    lines = [line.split() for line in (ROOT / "README.md").read_text().splitlines()]
+    shown = [line for line in lines if line[:3] == ["python", "-m", "srch_dist.plan"]]
+    for case in CASES:
+        options = [str(option) for option in command(case)[1:]]
+        line = ["python", *options[:-1]]  # without --json
+        assert [word.replace("_", "") for word in line] in [
+            [word.replace("_", "") for word in one] for one in shown
+        ]
