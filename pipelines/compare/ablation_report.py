@@ -26,11 +26,12 @@ _MEAN = "mean over the sets"
 
 _COMPONENTS_NOTE = """\
 QL, RL and SL are the quantisation, the reconstruction and the similarity loss. For l ≤ d the closed
-forms without QL and without RL coincide (same Procrustes W, same sign;
-tests/pipelines/compare proves it), so that one row stands for both: as printed it has α, β and λ doubled,
-when balanced ω doubled. The paper reports different figures for the two. Without RL that is the printed closed form: ‖WX‖² is
-not constant for l < d, so that the exact minimiser of ‖WX - B‖² over W is another. Where codes are
-wider than a modality the row is the same closed form and no longer either loss alone."""
+forms without QL and without RL coincide (same Procrustes W, same sign; tests/pipelines/compare
+proves it), so that one row stands for both: as printed it has α, β and λ doubled, when balanced ω
+doubled. The paper reports different figures for the two. Without RL that is the printed closed
+form: ‖WX‖² is not constant for l < d, so that the exact minimiser of ‖WX - B‖² over W is another.
+Where codes are wider than a modality the row is the same closed form and no longer either loss
+alone."""
 
 _LEVERS_NOTE = """\
 Gain of each option: the preset balanced with the option on minus the same with it off, mean of both

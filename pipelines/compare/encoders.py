@@ -14,7 +14,8 @@ from srch_dist.kernels.anchors import (
     similarities,
 )
 from srch_dist.kernels.features import product_sum
-from srch_dist.kernels.packed_codes import Packed, pack_codes, sign_codes
+from srch_dist.kernels.packed_codes import pack_codes, sign_codes
+from srch_dist.kernels.types import Packed
 
 from .baselines.protocol import CodeArray, FloatArray
 from .baselines.ridge_encoder import ridge_encoder

@@ -13,7 +13,8 @@ from typing import Any
 import distributed
 
 import srch_dist
-from srch_dist.kernels.packed_codes import Codes, unpack_codes
+from srch_dist.kernels.packed_codes import unpack_codes
+from srch_dist.kernels.types import Codes
 from srch_dist.storage import arrays
 
 from .data import RetrievalTask

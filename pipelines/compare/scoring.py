@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.kernels import retrieval_metrics
-from srch_dist.kernels.packed_codes import Packed, hamming_distances, pack_codes
+from srch_dist.kernels.packed_codes import hamming_distances, pack_codes
+from srch_dist.kernels.types import Packed
 
 from .baselines.protocol import CodeModel, DistanceModel, FloatArray
 from .data import RetrievalTask

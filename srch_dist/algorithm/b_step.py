@@ -6,11 +6,9 @@ Passes after the loop read their tiles here too.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from dask.delayed import Delayed
-from numpy.typing import NDArray
 
 from srch_dist.algorithm.features.normalise import create_codes
 from srch_dist.algorithm.solver.block_graph import BlockGraph, pick_rows
@@ -20,15 +18,13 @@ from srch_dist.kernels.code_update import CodeRule, CodeSums, code_scores, updat
 from srch_dist.kernels.features import GramMatrices
 from srch_dist.kernels.packed_codes import sign_codes
 from srch_dist.kernels.projections import balanced_scales, polar_factor
+from srch_dist.kernels.types import Array, Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.read_ahead import read_ahead
 from srch_dist.storage.run.directory import RunDirectory
 
-Matrix = NDArray[np.float64]
-
-Array = NDArray[Any]
 # Of rows from a first one up to a last.
 Reader = Callable[[int, int], Array]
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from dask.delayed import Delayed
-from numpy.typing import NDArray
 
 from srch_dist.algorithm.features.statistics import Statistics
 from srch_dist.algorithm.s_step import EdgeReweighting, s_step
@@ -20,12 +19,11 @@ from srch_dist.config.identity import fingerprint
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import StorageError
 from srch_dist.kernels.code_update import CodeSums
+from srch_dist.kernels.types import Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
-
-Matrix = NDArray[np.float64]
 
 
 def _stored_steps(

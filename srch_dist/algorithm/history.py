@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.algorithm.s_step import EdgeReweighting
 from srch_dist.algorithm.z_step import (
@@ -20,8 +19,6 @@ from srch_dist.kernels.code_update import CodeSums
 from srch_dist.kernels.objective import Objective
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import memory
-
-Matrix = NDArray[np.float64]
 
 
 def _record(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.algorithm.b_step import b_step, code_rule, rotation
 from srch_dist.algorithm.checkpoints import _commit, _latest_state, _stored_steps
@@ -27,11 +26,10 @@ from srch_dist.errors import TrainingError
 from srch_dist.kernels.code_statistics import COLLAPSED, effective_bits
 from srch_dist.kernels.code_update import CodeRule, CodeSums
 from srch_dist.kernels.objective import Objective, auto_encoding_terms
+from srch_dist.kernels.types import Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.run.directory import RunDirectory
-
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,10 @@ from srch_dist.kernels.graph.rebase import (
     weight_counts,
 )
 from srch_dist.kernels.tiling import even_splits
+from srch_dist.kernels.types import Array
 from srch_dist.runtime import tasks
 from srch_dist.storage.scratch import keep_runs
 
-Array = NDArray[Any]
-Matrix = NDArray[np.float64]
 # Width at which the median of the distances is taken as known, relative to its value.
 _MEDIAN_WIDTH = 1e-7
 

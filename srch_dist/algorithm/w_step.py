@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.kernels.projections import procrustes
-
-Array = NDArray[Any]
-Matrix = NDArray[np.float64]
+from srch_dist.kernels.types import Matrix
 
 
 def w_step(cross_covariance: Mapping[str, Matrix]) -> dict[str, Matrix]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from dask.delayed import Delayed
-from numpy.typing import NDArray
 
 from srch_dist.algorithm.s_step import EdgeReweighting
 from srch_dist.algorithm.solver.assembly import make_systems
@@ -22,13 +21,12 @@ from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.graph.laplacian import SystemRule
 from srch_dist.kernels.multigrid.conjugate_gradients import Coefficients
 from srch_dist.kernels.packed_codes import unpack_codes
+from srch_dist.kernels.types import Array, Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-Array = NDArray[Any]
-Matrix = NDArray[np.float64]
 # Residual that is never allowed to be larger, however many bits change.
 _LOOSEST = 0.1
 

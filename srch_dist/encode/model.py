@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.errors import StorageError
+from srch_dist.kernels.types import Matrix
 from srch_dist.storage.locations import Location, locate
 from srch_dist.storage.safe_npz import read_npz, write_npz
 
 FORMAT = 1
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from srch_dist.encode.model import Model
 from srch_dist.errors import InputError
 from srch_dist.kernels.features import invalid_rows, normalise
-from srch_dist.kernels.packed_codes import Packed, pack_codes, sign_codes
+from srch_dist.kernels.packed_codes import pack_codes, sign_codes
 from srch_dist.kernels.rbf import TILE, similarities
+from srch_dist.kernels.types import Packed
 
 
 def score_rows(model: Model, modality: str, rows: NDArray[Any]) -> NDArray[np.float64]:

@@ -15,9 +15,10 @@ from srch_dist.encode.model import Model, load_model
 from srch_dist.encode.scoring import encode_rows
 from srch_dist.errors import ExtraError, require
 from srch_dist.evaluate.retrieval import query_split
-from srch_dist.kernels.packed_codes import Packed, hamming_distances
+from srch_dist.kernels.packed_codes import hamming_distances
 from srch_dist.kernels.retrieval_metrics import relevance
 from srch_dist.kernels.sampling import hash_rows
+from srch_dist.kernels.types import Packed
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.results import RunResults
 

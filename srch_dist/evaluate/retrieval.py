@@ -17,7 +17,8 @@ from srch_dist.encode.model import Model, load_model
 from srch_dist.encode.scoring import encode_rows
 from srch_dist.errors import InputError
 from srch_dist.kernels import retrieval_metrics
-from srch_dist.kernels.packed_codes import Packed, hamming_distances
+from srch_dist.kernels.packed_codes import hamming_distances
+from srch_dist.kernels.types import IntArray, Packed
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage import arrays
@@ -25,8 +26,6 @@ from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import Location
 from srch_dist.storage.run.open import open_run
 from srch_dist.storage.run.results import RunResults
-
-Rows = NDArray[np.int64]
 
 # Queries a task: with 4096 database rows a tile of distances is 32 MiB.
 _QUERY_ROWS, _DATABASE_TILE = 1024, 4096
@@ -41,8 +40,8 @@ _LEARNED = "learned codes"
 class Split:
     """Row numbers, ascending, of the database and of the queries."""
 
-    database: Rows
-    queries: Rows
+    database: IntArray
+    queries: IntArray
 
 
 @dataclass(frozen=True)
@@ -56,14 +55,14 @@ class _RowBitmap:
     bits: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, numbers: Rows) -> _RowBitmap:
+    def of(cls, numbers: IntArray) -> _RowBitmap:
         """Those of an array (m,), m > 0."""
         marks = np.zeros(numbers[-1] - numbers[0] + 1, dtype=np.bool_)
         marks[numbers - numbers[0]] = True
         return cls(int(numbers[0]), np.packbits(marks))
 
     @property
-    def numbers(self) -> Rows:
+    def numbers(self) -> IntArray:
         """As an array again."""
         return self.first + np.flatnonzero(np.unpackbits(self.bits))
 
@@ -141,7 +140,7 @@ def _evaluate(
     (shared,) = tasks.persist([tasks.task(load_model, file)])
     step = encoding_rows(store)
     # Queries may lie far apart, and are few.
-    rows: dict[str, Sequence[Rows | _RowBitmap]] = {
+    rows: dict[str, Sequence[IntArray | _RowBitmap]] = {
         "database": [_RowBitmap.of(part) for part in _runs(split.database, step)],
         "queries": _runs(split.queries, _QUERY_ROWS),
     }
@@ -200,12 +199,12 @@ def _same_store(run: RunResults, store: FeatureStore) -> bool:
     return bool(run.summary()["store"] == dict(store.checksums))
 
 
-def _runs(rows: Rows, step: int) -> list[Rows]:
+def _runs(rows: IntArray, step: int) -> list[IntArray]:
     return [rows[start : start + step] for start in range(0, len(rows), step)]
 
 
 def _coded(
-    store: FeatureStore, model: Delayed, runs: Sequence[Rows | _RowBitmap], labels: str | None
+    store: FeatureStore, model: Delayed, runs: Sequence[IntArray | _RowBitmap], labels: str | None
 ) -> list[Delayed]:
     """Codes (every modality) and labels of ``runs`` of rows, one a task."""
     return tasks.persist([tasks.task(_code_rows, store, model, run, labels) for run in runs])
@@ -229,7 +228,7 @@ def _learned(run: RunResults, store: FeatureStore, step: int, labels: str | None
 
 
 def _code_rows(
-    store: FeatureStore, model: Model, chosen: Rows | _RowBitmap, labels: str | None
+    store: FeatureStore, model: Model, chosen: IntArray | _RowBitmap, labels: str | None
 ) -> _Coded:
     rows = chosen.numbers if isinstance(chosen, _RowBitmap) else chosen
     codes = {g: encode_rows(model, g, store.read_selected(g, rows)) for g in model.means}

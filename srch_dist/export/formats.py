@@ -17,8 +17,8 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from srch_dist.errors import ConfigError, InputError, StorageError, require
-from srch_dist.kernels.packed_codes import Packed
 from srch_dist.kernels.sampling import hash_rows
+from srch_dist.kernels.types import Packed
 from srch_dist.runtime.progress import Progress, ProgressStage, silent
 from srch_dist.search.hamming import search_codes
 from srch_dist.storage.code_store import CodeStore

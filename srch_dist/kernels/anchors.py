@@ -6,17 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 
 from srch_dist.kernels.rbf import TILE, similarities, squared_distances
 from srch_dist.kernels.sized import Sized
-
-Array = NDArray[Any]
-Matrix = NDArray[np.float64]
+from srch_dist.kernels.types import Array, Matrix
 
 # Anchors that the width of the Gaussian is taken from: the distance to the 10th nearest other one.
 _NEIGHBOUR = 10

@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
 
 from srch_dist.kernels.features import GramMatrices
 from srch_dist.kernels.projections import polar_factor
-
-Matrix = NDArray[np.float64]
+from srch_dist.kernels.types import Matrix
 
 
 def canonical_directions(

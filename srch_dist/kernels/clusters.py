@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-IntArray = NDArray[np.int64]
-Matrix = NDArray[np.float64]
+from srch_dist.kernels.types import Array, IntArray, Matrix
 
 # Distances worked out at once: at most this many float64 values (16 MiB).
 _TILE_VALUES = 1 << 21

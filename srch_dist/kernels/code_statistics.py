@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.kernels.features import TILE_ROWS
-from srch_dist.kernels.packed_codes import Packed, unpack_codes
+from srch_dist.kernels.packed_codes import unpack_codes
 from srch_dist.kernels.sized import Sized
-
-Array = NDArray[Any]
-Matrix = NDArray[np.float64]
-
+from srch_dist.kernels.types import Matrix, Packed
 
 # Codes worth fewer independent bits than this tell next to nothing apart.
 COLLAPSED = 1.1

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.kernels.features import TILE_ROWS
-from srch_dist.kernels.packed_codes import Packed, pack_codes, sign_codes
+from srch_dist.kernels.packed_codes import pack_codes, sign_codes
 from srch_dist.kernels.sized import Sized
-
-Array = NDArray[Any]
-Matrix = NDArray[np.float64]
+from srch_dist.kernels.types import Array, Matrix, Packed
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from srch_dist.kernels.types import Array
+
 GramMatrices = dict[tuple[str, str], NDArray[np.float64]]
 
 # A float32 product of this many rows is added to a float64 sum: the rounding of the sum then

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.kernels.features import GramMatrices
 from srch_dist.kernels.projections import projection_energy
-
-Matrix = NDArray[np.float64]
+from srch_dist.kernels.types import Matrix
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.kernels.sampling import _GOLDEN, _mix, hash_rows
-
-Codes = NDArray[np.int8]
-Packed = NDArray[np.uint8]
+from srch_dist.kernels.types import Codes, Packed
 
 
 def random_codes(seed: int, rows: NDArray[np.int64], bits: int) -> Codes:

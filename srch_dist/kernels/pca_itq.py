@@ -10,17 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.kernels.packed_codes import sign_codes
 from srch_dist.kernels.projections import polar_factor
 from srch_dist.kernels.sized import Sized
-
-Array = NDArray[Any]
-Matrix = NDArray[np.float64]
+from srch_dist.kernels.types import Array, Matrix
 
 _ROUNDS = 50
 # Less variance than this share of what goes into the mix is rounding.

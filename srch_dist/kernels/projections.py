@@ -6,11 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 
 from srch_dist.kernels.features import GramMatrices
-
-Matrix = NDArray[np.float64]
+from srch_dist.kernels.types import Matrix
 
 
 def procrustes(cross_covariance: Matrix) -> Matrix:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from srch_dist.kernels.types import Array
 
 # Rows whose similarities to the anchors are held at once, and whose sums are rounded together.
 TILE = 2048

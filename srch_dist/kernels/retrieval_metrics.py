@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma
 
+from srch_dist.kernels.types import Vector
+
 Counts = NDArray[np.int64]
-Values = NDArray[np.float64]
 
 
 def distance_counts(distances: Counts, mask: NDArray[np.bool_] | None, bits: int) -> Counts:
@@ -34,7 +35,7 @@ def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDAr
     return either
 
 
-def average_precision(items: Counts, relevant: Counts, cutoff: int | None = None) -> Values:
+def average_precision(items: Counts, relevant: Counts, cutoff: int | None = None) -> Vector:
     """Expected average precision (q,), over the whole ranking or its first ``cutoff`` rows.
 
     In a tie block of N rows, R of them relevant, after p rows and c relevant ones, its first m
@@ -51,11 +52,11 @@ def average_precision(items: Counts, relevant: Counts, cutoff: int | None = None
     count = relevant.sum(axis=1)
     limit = count if cutoff is None else np.minimum(count, cutoff)
     none = np.full(len(total), np.nan)
-    share: Values = np.divide(total, limit, out=none, where=limit > 0)
+    share: Vector = np.divide(total, limit, out=none, where=limit > 0)
     return np.minimum(share, 1.0)  # rounding may leave a perfect ranking a little above
 
 
-def precision_at(items: Counts, relevant: Counts, cutoff: int) -> Values:
+def precision_at(items: Counts, relevant: Counts, cutoff: int) -> Vector:
     """Expected share of relevant rows among the first ``cutoff``, (q,)."""
     before = np.cumsum(items, axis=1) - items
     taken = np.clip(cutoff - before, 0, items)
@@ -63,7 +64,7 @@ def precision_at(items: Counts, relevant: Counts, cutoff: int) -> Values:
     return np.asarray(found / cutoff)
 
 
-def precision_recall(items: Counts, relevant: Counts) -> tuple[Values, Values]:
+def precision_recall(items: Counts, relevant: Counts) -> tuple[Vector, Vector]:
     """Precision and recall (q, l + 1) among the rows within each Hamming radius 0 … l.
 
     Precision is NaN where nothing lies within the radius, recall where nothing is relevant.
@@ -75,7 +76,7 @@ def precision_recall(items: Counts, relevant: Counts) -> tuple[Values, Values]:
     return precision, np.divide(hits, total, out=missing, where=total > 0)
 
 
-def partner_recall(closer: Counts, tied: Counts, cutoff: int) -> Values:
+def partner_recall(closer: Counts, tied: Counts, cutoff: int) -> Vector:
     """Probability (q,) that the partner is among the first ``cutoff`` rows.
 
     ``closer`` (q,) rows are nearer than the partner; ``tied`` (q,) are as near, it included.
@@ -83,6 +84,6 @@ def partner_recall(closer: Counts, tied: Counts, cutoff: int) -> Values:
     return np.clip((cutoff - closer) / tied, 0.0, 1.0)
 
 
-def partner_rank(closer: Counts, tied: Counts) -> Values:
+def partner_rank(closer: Counts, tied: Counts) -> Vector:
     """Expected rank (q,) of the partner, counted from 1."""
     return closer + (tied + 1) / 2.0

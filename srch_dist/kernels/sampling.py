@@ -5,10 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Codes = NDArray[np.int8]
-Packed = NDArray[np.uint8]
-
-
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -8,12 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from numpy.typing import NDArray
 
+from srch_dist.kernels.types import Array
 from srch_dist.report.figures import BAD, INK, MUTED, SERIES, Chart, draw
 from srch_dist.report.records import RunRecords
-
-Array = NDArray[Any]
 
 # Pictures inside a drawing have colours of their own; these are read on light and on dark.
 _COOL, _WARM = "#3b82f6", "#f97316"

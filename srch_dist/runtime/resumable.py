@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dask.delayed import Delayed
-from numpy.typing import NDArray
 
+from srch_dist.kernels.types import Arrays
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage.run.stages import StageLog
 
-Found = Mapping[str, NDArray[Any]]
 # A function that does a unit and returns what it found (None for nothing), and its arguments.
 Work = tuple[Any, ...]
 
@@ -33,14 +32,18 @@ def unit_tasks(stages: StageLog, name: str, works: Sequence[Work]) -> list[Delay
 
 def run_units(
     stages: StageLog, name: str, works: Sequence[Work], stage: ProgressStage | None = None
-) -> list[Found]:
+) -> list[Arrays]:
     """Do the units of a stage and return what each found, in order."""
     return tasks.run_all(unit_tasks(stages, name, works), stage)
 
 
 def _finish(
-    stages: StageLog, name: str, number: int, function: Callable[..., Found | None], *arguments: Any
-) -> Found:
+    stages: StageLog,
+    name: str,
+    number: int,
+    function: Callable[..., Arrays | None],
+    *arguments: Any,
+) -> Arrays:
     found = function(*arguments) or {}
     stages.commit_unit(name, number, found)
     return found

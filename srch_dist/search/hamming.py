@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.errors import ConfigError, InputError, StorageError, require
-from srch_dist.kernels.packed_codes import Packed, unpack_codes
+from srch_dist.kernels.packed_codes import unpack_codes
+from srch_dist.kernels.types import Packed
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage.code_store import CodeStore
 

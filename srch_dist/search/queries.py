@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from srch_dist.encode.model import Model
 from srch_dist.encode.scoring import score_rows
 from srch_dist.errors import ConfigError, InputError
-from srch_dist.kernels.packed_codes import Packed, pack_codes, sign_codes
+from srch_dist.kernels.packed_codes import pack_codes, sign_codes
+from srch_dist.kernels.types import Packed
 from srch_dist.search.text import encode_texts
 from srch_dist.storage.code_store import CodeStore
 from srch_dist.storage.feature_store import FeatureStore

@@ -15,10 +15,10 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, Endian
 
-Array = NDArray[Any]
+from srch_dist.kernels.types import Array
+
 _SUM_BYTES = 4
 
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
 from srch_dist.errors import StorageError
+from srch_dist.kernels.types import Array
 from srch_dist.storage import _text_codec  # noqa: F401  (text is read through it)
 from srch_dist.storage._direct_reads import read_plain
 from srch_dist.storage._zarr_stores import zarr_store
 from srch_dist.storage.locations import Location, S3Path, locate, writing
 from srch_dist.storage.s3 import is_answer, reason
 
-Array = NDArray[Any]
 _ALL = slice(None)
 # What this package writes. No other codec is run: one may unfold a few bytes into all memory.
 _CODECS = ("bytes", "vlen-utf8", "crc32c")

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.errors import InputError, StorageError
+from srch_dist.kernels.types import Packed
 from srch_dist.storage import arrays
 from srch_dist.storage.locations import Location, check_access, locate
-
-Packed = NDArray[np.uint8]
 
 # Codes read at once; a search holds two such runs.
 _RUN_BYTES = 32 << 20

@@ -13,13 +13,12 @@ import zarr
 from numpy.typing import NDArray
 
 from srch_dist.errors import InputError, StorageError
+from srch_dist.kernels.types import Array
 from srch_dist.storage import arrays
 from srch_dist.storage._zarr_stores import zarr_store
 from srch_dist.storage.atomic_files import read_manifest, write_manifest
 from srch_dist.storage.locations import Location, check_access, locate, writing
 from srch_dist.storage.s3 import reason
-
-Array = NDArray[Any]
 
 FORMAT = 1
 _KEY = "srch_dist"

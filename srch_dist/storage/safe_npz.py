@@ -14,13 +14,11 @@ from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 from srch_dist.errors import StorageError
+from srch_dist.kernels.types import Array
 from srch_dist.storage.atomic_files import read_bytes, write_bytes
 from srch_dist.storage.locations import Location
-
-Array = NDArray[Any]
 
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 

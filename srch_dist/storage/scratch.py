@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.errors import StorageError
+from srch_dist.kernels.types import Array
 
-Array = NDArray[Any]
 # Header of an `.npy` file, padded to this by NumPy for every array that has few dimensions.
 _HEADER_BYTES = 128
 

@@ -21,7 +21,8 @@ from srch_dist.encode.model import load_model
 from srch_dist.encode.scoring import encode_rows
 from srch_dist.errors import ConfigError, InputError
 from srch_dist.ingest.pipeline import ingest_source
-from srch_dist.kernels.packed_codes import Packed, unpack_codes
+from srch_dist.kernels.packed_codes import unpack_codes
+from srch_dist.kernels.types import Packed
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.train.runner import train_model

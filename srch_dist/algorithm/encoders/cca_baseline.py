@@ -14,13 +14,12 @@ from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import Model
 from srch_dist.kernels import cca
 from srch_dist.kernels.projections import polar_factor
+from srch_dist.kernels.types import Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
-
-Matrix = NDArray[np.float64]
 
 NAME = "CCA-ITQ"
 # As measured for the comparison of the README: share of the mean eigenvalue, and alternations.

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.algorithm.features.reader import read_tiles
 from srch_dist.config.options import TrainConfig
@@ -20,24 +18,17 @@ from srch_dist.errors import TrainingError
 from srch_dist.kernels.anchors import AnchorTargets, tile_targets
 from srch_dist.kernels.code_statistics import COLLAPSED, CodeMoments, code_moments, effective_bits
 from srch_dist.kernels.features import product_sum
-from srch_dist.kernels.packed_codes import (
-    Packed,
-    pack_codes,
-    random_codes,
-    sign_codes,
-    unpack_codes,
-)
+from srch_dist.kernels.packed_codes import pack_codes, random_codes, sign_codes, unpack_codes
 from srch_dist.kernels.pca_itq import Directions, ScoreSums, leading_directions, spreading_frame
 from srch_dist.kernels.rbf import TILE
 from srch_dist.kernels.sized import Sized
+from srch_dist.kernels.types import Array, Matrix, Packed
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-Array = NDArray[Any]
-Matrix = NDArray[np.float64]
 # So that the frame does not start from the first codes, which are drawn from the same seed.
 _FRAME_STREAM = 0xF4A3E
 _LEAST_START = 1e-3

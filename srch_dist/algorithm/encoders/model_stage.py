@@ -7,9 +7,6 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from srch_dist.algorithm.encoders.final_codes import (
     Condensed,
     condense_codes,
@@ -25,13 +22,13 @@ from srch_dist.encode.model import Model, save_model
 from srch_dist.kernels.anchors import AnchorTargets
 from srch_dist.kernels.code_statistics import CodeMoments, bit_correlations
 from srch_dist.kernels.projections import procrustes
+from srch_dist.kernels.types import Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.stages import StageLog, StageRecord
 
-Matrix = NDArray[np.float64]
 _PACKAGES = ("srch-dist", "numpy", "scipy", "dask", "zarr", "pynndescent")
 
 

@@ -9,7 +9,6 @@ from operator import add
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.algorithm.features.reader import read_tiles
 from srch_dist.algorithm.features.statistics import Statistics
@@ -27,13 +26,12 @@ from srch_dist.kernels.anchors import (
 from srch_dist.kernels.packed_codes import unpack_codes
 from srch_dist.kernels.projections import procrustes, ridge_encoder
 from srch_dist.kernels.sized import Sized
+from srch_dist.kernels.types import Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
-
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

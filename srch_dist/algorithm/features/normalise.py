@@ -17,6 +17,7 @@ from srch_dist.errors import InputError
 from srch_dist.kernels import features as kernels
 from srch_dist.kernels import packed_codes as codes
 from srch_dist.kernels.clusters import bisection_order, nearest_centres, order_clusters
+from srch_dist.kernels.types import Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import Progress, ProgressStage
@@ -26,8 +27,6 @@ from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.stages import StageLog
 from srch_dist.storage.scratch import read_spill, write_spill
-
-Matrix = NDArray[np.float64]
 
 _LARGEST = 1e15
 

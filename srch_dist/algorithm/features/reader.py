@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from dask.delayed import Delayed
-from numpy.typing import NDArray
 
 from srch_dist.kernels.rbf import TILE
+from srch_dist.kernels.types import Array
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.read_ahead import read_ahead
 from srch_dist.storage.run.directory import RunDirectory
-
-Array = NDArray[Any]
 
 
 def load_features(run: RunDirectory, plan: Plan, modalities: tuple[str, ...]) -> list[Delayed]:

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.clusters import PROJECTED, gaussian_projection, slice_bounds
 from srch_dist.kernels.packed_codes import pack_codes, random_codes
+from srch_dist.kernels.types import Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.resumable import Work
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.scratch import gather_spill, read_spill, write_spill
-
-Matrix = NDArray[np.float64]
 
 
 def joint_points(blocks: Mapping[str, NDArray[np.floating]], seed: int) -> Matrix:

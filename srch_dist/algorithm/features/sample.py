@@ -10,9 +10,6 @@ from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-Matrix = NDArray[np.float64]
-
-
 # So that the sample is not the one drawn for something else.
 _SAMPLE_STREAM = 0xA9C4
 

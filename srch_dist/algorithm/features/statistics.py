@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from srch_dist.kernels import features as kernels
 from srch_dist.kernels.features import GramMatrices
+from srch_dist.kernels.types import Matrix
 from srch_dist.storage.run.stages import StageLog, StageRecord
-
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

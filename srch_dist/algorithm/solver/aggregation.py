@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse
 from dask.delayed import Delayed
-from numpy.typing import NDArray
 
 from srch_dist.algorithm.solver.block_graph import BlockGraph
 from srch_dist.kernels.graph.block import GraphBlock, index_type, local_columns
@@ -32,11 +30,9 @@ from srch_dist.kernels.multigrid.subdomains import (
     zone_spans,
 )
 from srch_dist.kernels.sized import Sized
+from srch_dist.kernels.types import Array, IntArray
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
-
-Array = NDArray[Any]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from dask.delayed import Delayed
-from numpy.typing import NDArray
 
 from srch_dist.algorithm.solver.block_graph import BlockGraph
 from srch_dist.kernels.graph.block import (
@@ -30,10 +29,9 @@ from srch_dist.kernels.graph.laplacian import (
 from srch_dist.kernels.graph.rebase import semantic_weights
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.tiling import even_splits
+from srch_dist.kernels.types import Array
 from srch_dist.runtime import tasks
 from srch_dist.storage.scratch import spill_runs
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ from srch_dist.kernels.graph.block import (
     local_columns,
     outside,
 )
+from srch_dist.kernels.types import Array
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.scratch import keep_runs
 
-Array = NDArray[Any]
 # Rows that are gathered before they are merged into a block's halo.
 _HALO_ROWS = 1 << 21
 # What a file holds of each edge; see `GraphBlock`.

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from dask.delayed import Delayed
-from numpy.typing import NDArray
 
 from srch_dist.algorithm.solver.block_graph import BlockGraph
 from srch_dist.algorithm.solver.preconditioner import Preconditioner
@@ -25,9 +24,9 @@ from srch_dist.kernels.multigrid import conjugate_gradients as kernels
 from srch_dist.kernels.multigrid.conjugate_gradients import Coefficients, Parts, SharedSums, Vectors
 from srch_dist.kernels.multigrid.preconditioner import Cascade, SharedCoarseSpace
 from srch_dist.kernels.sized import Sized
+from srch_dist.kernels.types import Array
 from srch_dist.runtime import tasks
 
-Array = NDArray[Any]
 # A function and its arguments.
 Call = tuple[Any, ...]
 # Of a group of columns β B and the first Z: the calls that make (rows, columns) of each block anew.

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 from dask.delayed import Delayed
-from numpy.typing import NDArray
 
 from srch_dist.algorithm.solver.aggregation import (
     Hierarchies,
@@ -33,10 +32,9 @@ from srch_dist.kernels.multigrid.preconditioner import (
     row_unknowns,
     shared_space,
 )
+from srch_dist.kernels.types import Array, IntArray
 from srch_dist.runtime import tasks
 
-Array = NDArray[Any]
-IntArray = NDArray[np.int64]
 _NO_SLOTS = np.empty(0, dtype=np.int64)
 
 

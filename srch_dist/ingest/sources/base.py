@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.errors import InputError
+from srch_dist.kernels.types import Array
 
 Specs = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
-Array = NDArray[Any]
 
 
 class Source(Protocol):

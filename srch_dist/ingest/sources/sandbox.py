@@ -27,7 +27,8 @@ from typing import Any
 from srch_dist import errors
 from srch_dist.errors import InputError, SrchError
 from srch_dist.ingest.sources import base as sources
-from srch_dist.ingest.sources.base import Array, Source, Specs
+from srch_dist.ingest.sources.base import Source, Specs
+from srch_dist.kernels.types import Array
 
 # An answer is a block of rows at most, or a whole variable of 1 GiB.
 ANSWER_SECONDS = 120

@@ -11,7 +11,7 @@ import scipy.sparse
 import scipy.sparse.csgraph
 from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
+from srch_dist.kernels.types import IntArray
 
 _TRUSTED_SHARE, _SHARE_POWER = 0.65, 3
 # Edges that are connected at once: sorting their ends takes many times their bytes.

@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 
 from srch_dist.kernels.graph.adjacency import distinct
 from srch_dist.kernels.sized import Sized
-
-Array = NDArray[Any]
-Matrix = NDArray[np.float64]
-
+from srch_dist.kernels.types import Array, Matrix
 
 # Rows whose edges are fetched at once.
 TILE_ROWS = 1 << 15

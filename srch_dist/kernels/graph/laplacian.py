@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from srch_dist.kernels.graph.block import GraphBlock, SparseRows, row_tiles
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.tiling import chunks
-
-Array = NDArray[Any]
-Matrix = NDArray[np.float64]
+from srch_dist.kernels.types import Array, Matrix
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.kernels.sized import Sized
-
-Array = NDArray[Any]
+from srch_dist.kernels.types import Array
 
 # Tiles of the distance matrix: 1024 × 4096 float32 values are 16 MiB.
 _QUERY_TILE, _ROW_TILE = 1024, 4096

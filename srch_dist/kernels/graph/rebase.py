@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.kernels.graph.block import _ALL, GraphBlock
 from srch_dist.kernels.graph.neighbours import candidate_distances
-
-Array = NDArray[Any]
-Matrix = NDArray[np.float64]
-
+from srch_dist.kernels.types import Array, Matrix
 
 # Edges of a run of `distance_runs`.
 DISTANCE_EDGES = 1 << 18

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 
 from srch_dist.kernels.multigrid.coarsening import add_up, contract, inner_weights
 from srch_dist.kernels.multigrid.matching import match_nodes
 from srch_dist.kernels.sized import Sized
-
-IntArray = NDArray[np.int64]
-Row = NDArray[np.float64]
+from srch_dist.kernels.types import IntArray, Vector
 
 # Rows that a coarse unknown stands for at least, and the most unknowns of a problem: the dense
 # product with their inverse stays below the sparse one with the matrix.
@@ -48,7 +45,7 @@ class Hierarchy(Sized):
     """
 
     parents: tuple[IntArray, ...]
-    inverse: tuple[Row, ...]
+    inverse: tuple[Vector, ...]
     top: IntArray
 
 
@@ -66,10 +63,10 @@ class Nodes(Sized):
     """
 
     coupling: scipy.sparse.csr_array
-    diagonal: Row
-    mass: Row
-    corrected: Row
-    outer: Row
+    diagonal: Vector
+    mass: Vector
+    corrected: Vector
+    outer: Vector
 
     def __len__(self) -> int:
         return len(self.diagonal)
@@ -83,7 +80,7 @@ def coarse_unknowns(rows: int, choice: str) -> int:
 
 
 def row_nodes(
-    coupling: scipy.sparse.csr_array, diagonal: Row, beta: float, outer: Row | None = None
+    coupling: scipy.sparse.csr_array, diagonal: Vector, beta: float, outer: Vector | None = None
 ) -> Nodes:
     """Rows as nodes.
 
@@ -119,7 +116,7 @@ def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
     # Where no other is left, what remains are nodes that only the smaller of both ends is tied to.
     ends = ((np.maximum, _SHRINK), (np.minimum, _LAST_SHRINK))
     parents: list[IntArray] = []
-    inverse: list[Row] = []
+    inverse: list[Vector] = []
     width = len(nodes)  # of the level, with what is done
     for _ in range(_PASSES):
         found = _match(nodes, quota, ends)
@@ -141,7 +138,7 @@ def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
     return Hierarchy(tuple(parents), tuple(inverse), top)
 
 
-def _tied_first(nodes: Nodes, mates: IntArray, count: int) -> tuple[IntArray, Row, Nodes]:
+def _tied_first(nodes: Nodes, mates: IntArray, count: int) -> tuple[IntArray, Vector, Nodes]:
     """The aggregates ``mates`` (m,) with those that are tied to others first.
 
     Returns them, what their level adds (count,), and as nodes those that are tied.
@@ -178,12 +175,12 @@ def _match(
     return None
 
 
-def _ties(nodes: Nodes) -> Row:
+def _ties(nodes: Nodes) -> Vector:
     """What ties each node (nodes,) to others and to rows elsewhere."""
     return nodes.diagonal - nodes.mass
 
 
-def _join(nodes: Nodes, mates: IntArray, count: int) -> tuple[Row, Nodes]:
+def _join(nodes: Nodes, mates: IntArray, count: int) -> tuple[Vector, Nodes]:
     """What the level of the aggregates ``mates`` (m,) adds (count,), and its nodes, no edges."""
     inner = inner_weights(nodes.coupling, mates, count)
     mass = add_up(mates, nodes.mass, count)

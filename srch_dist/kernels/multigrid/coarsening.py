@@ -9,15 +9,13 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from srch_dist.kernels.graph.block import edge_tiles
-
-IntArray = NDArray[np.int64]
-Row = NDArray[np.float64]
+from srch_dist.kernels.types import IntArray, Vector
 
 # Edges that are looked at together.
 TILE_EDGES = 1 << 19
 
 
-def inner_weights(coupling: scipy.sparse.csr_array, mates: IntArray, count: int) -> Row:
+def inner_weights(coupling: scipy.sparse.csr_array, mates: IntArray, count: int) -> Vector:
     """Twice the weights (count,) inside each of the aggregates ``mates`` (m,) of a graph's rows."""
     inner = np.zeros(count)
     for tile in edge_tiles(coupling.indptr, TILE_EDGES):
@@ -36,7 +34,7 @@ def contract(
     ends: NDArray[Any],
     first: int,
     shape: tuple[int, int],
-    weak: Row | None = None,
+    weak: Vector | None = None,
 ) -> scipy.sparse.csr_array:
     """Weights (count, all) between aggregates; ``shape`` is both.
 
@@ -80,7 +78,7 @@ def _stack(parts: list[scipy.sparse.csr_array], shape: tuple[int, int]) -> scipy
     return scipy.sparse.csr_array((concatenate(values), indices, indptr), shape=shape)
 
 
-def _draw(edges: scipy.sparse.csr_array, first: int, weak: Row) -> scipy.sparse.csr_array:
+def _draw(edges: scipy.sparse.csr_array, first: int, weak: Vector) -> scipy.sparse.csr_array:
     """Draw among the edges of the aggregates from ``first`` on; see `contract`."""
     i, j = first + starts_of(edges, slice(0, edges.shape[0])), edges.indices
     limit = np.minimum(weak[i], weak[j])
@@ -91,9 +89,9 @@ def _draw(edges: scipy.sparse.csr_array, first: int, weak: Row) -> scipy.sparse.
     return scipy.sparse.csr_array((values, j[kept], indptr), shape=edges.shape)
 
 
-def add_up(numbers: IntArray, values: Row, count: int) -> Row:
+def add_up(numbers: IntArray, values: Vector, count: int) -> Vector:
     """Sums (count,) of the values (m,) by number (m,)."""
-    sums: Row = np.bincount(numbers, weights=values, minlength=count).astype(np.float64)
+    sums: Vector = np.bincount(numbers, weights=values, minlength=count).astype(np.float64)
     return sums
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +17,7 @@ from srch_dist.kernels.graph.laplacian import SystemBlock
 from srch_dist.kernels.multigrid.preconditioner import Cascade, SharedCoarseSpace
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.tiling import chunks
-
-Array = NDArray[Any]
-Row = NDArray[np.float64]
-Matrix = NDArray[np.float64]
+from srch_dist.kernels.types import Array, Matrix, Vector
 
 
 @dataclass(frozen=True)
@@ -59,12 +55,12 @@ class Coefficients(Sized):
     worst : the largest relative residual before each update.
     """
 
-    gamma: Row
-    alpha: Row
-    beta: Row
-    norms: Row
+    gamma: Vector
+    alpha: Vector
+    beta: Vector
+    norms: Vector
     active: NDArray[np.bool_]
-    residual: Row
+    residual: Vector
     iterations: int
     worst: tuple[float, ...]
 
@@ -89,7 +85,7 @@ def block_parts(cascade: Cascade, vectors: Vectors, u: Array, w: Array) -> Parts
     return Parts(column_dots(vectors, u, w), cascade.restrict(w))
 
 
-def column_dots(vectors: Vectors, u: Array, w: Array) -> Row:
+def column_dots(vectors: Vectors, u: Array, w: Array) -> Vector:
     """(3, l): this block's part of (r, u), (w, u) and (r, r), in float64."""
     total = np.zeros((3, u.shape[1]))
     for rows in chunks(u):
@@ -100,9 +96,9 @@ def column_dots(vectors: Vectors, u: Array, w: Array) -> Row:
     return total
 
 
-def squared_norms(right: Array) -> Row:
+def squared_norms(right: Array) -> Vector:
     """‖b‖² of each column, (l,)."""
-    norms: Row = np.einsum("ij,ij->j", right, right, dtype=np.float64)
+    norms: Vector = np.einsum("ij,ij->j", right, right, dtype=np.float64)
     return norms
 
 
@@ -123,7 +119,7 @@ def next_sums(
     return SharedSums(residual, direction, space.solve(residual))
 
 
-def first_coefficients(dots: Row, squared: Row, tolerance: float) -> Coefficients:
+def first_coefficients(dots: Vector, squared: Vector, tolerance: float) -> Coefficients:
     """Coefficients of the first update, from the dots (3, l) and ‖b‖² (l,) over all blocks."""
     gamma, delta, residual = dots
     norms = np.sqrt(squared)
@@ -134,7 +130,7 @@ def first_coefficients(dots: Row, squared: Row, tolerance: float) -> Coefficient
     return Coefficients(gamma, alpha, np.zeros_like(gamma), norms, active, residual, 0, worst)
 
 
-def next_coefficients(dots: Row, previous: Coefficients, tolerance: float) -> Coefficients:
+def next_coefficients(dots: Vector, previous: Coefficients, tolerance: float) -> Coefficients:
     """Coefficients of the next update; a column whose residual is small enough is frozen."""
     if not previous.active.any():
         return previous

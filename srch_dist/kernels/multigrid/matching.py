@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from srch_dist.kernels.graph.block import edge_tiles
 from srch_dist.kernels.multigrid.coarsening import TILE_EDGES, concatenate, hash_pairs, starts_of
-
-IntArray = NDArray[np.int64]
-Row = NDArray[np.float64]
+from srch_dist.kernels.types import IntArray, Vector
 
 _ROUNDS = 6
 # An edge below this share of an end's diagonal couples that end to next to nothing.
@@ -26,7 +24,7 @@ _TIES = 1e-6
 
 
 def match_nodes(
-    coupling: scipy.sparse.csr_array, diagonal: Row, end: np.ufunc = np.maximum
+    coupling: scipy.sparse.csr_array, diagonal: Vector, end: np.ufunc = np.maximum
 ) -> tuple[IntArray, int]:
     """Number of its aggregate (nodes,) of each node, and of aggregates; one node may be one.
 
@@ -56,7 +54,7 @@ def match_nodes(
     return numbers[leader], int(np.count_nonzero(leads))
 
 
-def _strongest(coupling: scipy.sparse.csr_array, diagonal: Row, end: np.ufunc) -> Row:
+def _strongest(coupling: scipy.sparse.csr_array, diagonal: Vector, end: np.ufunc) -> Vector:
     """The strength (nodes,) of each node's strongest edge, which may lead elsewhere; 0: none."""
     top = np.zeros(coupling.shape[0])
     # Some rows at a time: edges are what takes memory.
@@ -70,8 +68,8 @@ def _strongest(coupling: scipy.sparse.csr_array, diagonal: Row, end: np.ufunc) -
 
 
 def _strong_edges(
-    coupling: scipy.sparse.csr_array, diagonal: Row, end: np.ufunc, top: Row
-) -> tuple[tuple[NDArray[Any], NDArray[Any], Row], tuple[NDArray[Any], NDArray[Any]]]:
+    coupling: scipy.sparse.csr_array, diagonal: Vector, end: np.ufunc, top: Vector
+) -> tuple[tuple[NDArray[Any], NDArray[Any], Vector], tuple[NDArray[Any], NDArray[Any]]]:
     """Edges between nodes that nodes pair along, and those that a node left over joins another by.
 
     The former are among the strongest of both ends, some of each node: both ends (edges,) and
@@ -100,7 +98,9 @@ def _strong_edges(
     return (i, j, strength), (concatenate(best[0]), concatenate(best[1]))
 
 
-def _strengths(coupling: scipy.sparse.csr_array, diagonal: Row, end: np.ufunc, rows: slice) -> Row:
+def _strengths(
+    coupling: scipy.sparse.csr_array, diagonal: Vector, end: np.ufunc, rows: slice
+) -> Vector:
     """Strengths (edges,) of the edges of some nodes, 0 of those that are not felt.
 
     ``diagonal`` (columns,) is that of all ends.
@@ -110,18 +110,18 @@ def _strengths(coupling: scipy.sparse.csr_array, diagonal: Row, end: np.ufunc, r
     own = np.repeat(diagonal[rows], np.diff(coupling.indptr[rows.start : rows.stop + 1]))
     other = diagonal[coupling.indices[part]]
     felt = weights > _STRONG * end(own, other)
-    strength: Row = np.divide(weights, np.maximum(own, other, out=own), out=own)
+    strength: Vector = np.divide(weights, np.maximum(own, other, out=own), out=own)
     strength *= felt
     return strength
 
 
-def _apart(i: NDArray[Any], j: NDArray[Any], strength: Row) -> Row:
+def _apart(i: NDArray[Any], j: NDArray[Any], strength: Vector) -> Vector:
     """Strengths (edges,) of which equal ones differ, alike from both ends."""
-    apart: Row = strength * (1 + _TIES * hash_pairs(np.minimum(i, j), np.maximum(i, j)))
+    apart: Vector = strength * (1 + _TIES * hash_pairs(np.minimum(i, j), np.maximum(i, j)))
     return apart
 
 
-def _first_few(i: NDArray[Any], strength: Row, few: int) -> NDArray[np.bool_]:
+def _first_few(i: NDArray[Any], strength: Vector, few: int) -> NDArray[np.bool_]:
     """Which edges (edges,), row by row, are among the ``few`` strongest of their start."""
     kept = np.ones(len(i), dtype=np.bool_)
     lengths = _run_lengths(_run_starts(i), len(i))
@@ -141,7 +141,7 @@ def _collect(lists: tuple[list[Any], ...], kept: NDArray[Any], *columns: NDArray
 
 
 def _pair_up(
-    nodes: int, i: NDArray[Any], j: NDArray[Any], strength: Row
+    nodes: int, i: NDArray[Any], j: NDArray[Any], strength: Vector
 ) -> tuple[IntArray, NDArray[np.bool_]]:
     """The lower number (nodes,) of the pair of each node, and which nodes (nodes,) have none."""
     leader = np.arange(nodes)

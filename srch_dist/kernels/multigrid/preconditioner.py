@@ -14,16 +14,12 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from srch_dist.kernels.multigrid.aggregation import Hierarchy
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.tiling import chunks
-
-Array = NDArray[Any]
-IntArray = NDArray[np.int64]
-Matrix = NDArray[np.float64]
+from srch_dist.kernels.types import Array, IntArray, Matrix
 
 
 @dataclass(frozen=True)

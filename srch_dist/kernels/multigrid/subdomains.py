@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from srch_dist.kernels.multigrid.aggregation import Hierarchy, Nodes, aggregate_zone
 from srch_dist.kernels.multigrid.coarsening import contract
 from srch_dist.kernels.sized import Sized
-
-IntArray = NDArray[np.int64]
-Row = NDArray[np.float64]
+from srch_dist.kernels.types import IntArray, Vector
 
 # Rows of a zone, whatever the plan is.
 ZONE_ROWS = 1 << 18
@@ -42,9 +40,9 @@ class Zone(Sized):
     """
 
     labels: NDArray[np.int32]
-    diagonal: Row
-    mass: Row
-    corrected: Row
+    diagonal: Vector
+    mass: Vector
+    corrected: Vector
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Numbering(Sized):
     """
 
     rows: NDArray[np.int32]
-    diagonal: Row
+    diagonal: Vector
     starts: IntArray
 
 
@@ -79,7 +77,7 @@ def reduce_zone(nodes: Nodes) -> tuple[Hierarchy, Zone]:
     return hierarchy, Zone(labels.astype(np.int32), left.diagonal, left.mass, left.corrected)
 
 
-def number_nodes(zones: Sequence[tuple[NDArray[np.int32], Row]]) -> Numbering:
+def number_nodes(zones: Sequence[tuple[NDArray[np.int32], Vector]]) -> Numbering:
     """Number the aggregates of all zones, from the ``labels`` and the diagonal of each `Zone`."""
     starts = np.cumsum([0, *(len(diagonal) for _, diagonal in zones)])
     rows = [labels + np.int32(start) for (labels, _), start in zip(zones, starts, strict=False)]

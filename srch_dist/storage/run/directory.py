@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from srch_dist.config.identity import fingerprint
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import StorageError
+from srch_dist.kernels.types import Arrays
 from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import (
     read_manifest,
@@ -42,8 +43,6 @@ from srch_dist.storage.atomic_files import (
 from srch_dist.storage.run.results import RunResults, run_head
 from srch_dist.storage.run.stages import StageLog
 from srch_dist.storage.safe_npz import read_npz, write_npz
-
-Matrices = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class RunDirectory(RunResults):
         """The folder of an iteration, or an array (``codes``, ``z``) in it."""
         return self.path / "checkpoints" / f"{iteration:04d}" / kind
 
-    def write_matrices(self, folder: Path, matrices: Matrices) -> dict[str, int]:
+    def write_matrices(self, folder: Path, matrices: Arrays) -> dict[str, int]:
         """Write small arrays, one chunk each, and return the crc32 of each."""
         for name, values in matrices.items():
             arrays.create_chunk(folder / name, values)
@@ -140,7 +139,7 @@ class RunDirectory(RunResults):
             arrays.verify_rows(folder / name, 0, None, expected)
         return {name: arrays.read_rows(folder / name) for name in checksums}
 
-    def commit_column_group(self, iteration: int, columns: slice, found: Matrices) -> None:
+    def commit_column_group(self, iteration: int, columns: slice, found: Arrays) -> None:
         """Make a group of columns of an iteration's ``z`` count as stored, with what is known."""
         write_npz(self._column_group(iteration, columns), found)
 

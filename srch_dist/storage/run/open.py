@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from srch_dist.config.identity import dump_config
 from srch_dist.config.options import TrainConfig
@@ -18,8 +14,6 @@ from srch_dist.storage.atomic_files import (
 from srch_dist.storage.locations import Location, check_access, local_path, locate
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.results import RunResults, read_head, run_head
-
-Matrices = Mapping[str, NDArray[Any]]
 
 
 def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +17,6 @@ from srch_dist.storage.atomic_files import (
 )
 from srch_dist.storage.locations import Location
 from srch_dist.storage.safe_npz import read_npz
-
-Matrices = Mapping[str, NDArray[Any]]
-
 
 FORMAT = 1
 

@@ -23,10 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.errors import StorageError
+from srch_dist.kernels.types import Arrays
 from srch_dist.storage.atomic_files import read_bytes, read_manifest, write_manifest
 from srch_dist.storage.safe_npz import read_npz, unpack_npz, write_npz
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
