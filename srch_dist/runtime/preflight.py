@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib.metadata
-import platform
 import shutil
 import time
 import uuid
@@ -43,19 +41,17 @@ def check_workers(client: distributed.Client) -> None:
     ClusterError : naming the workers that differ, and how.
     """
     wrong: dict[str, list[str]] = {}
-    _compare(wrong, "Python", _minor(platform.python_version()), _python(client))
-    for package in PACKAGES:
-        here = importlib.metadata.version(package)
-        # The function is of the standard library, so that a worker without this package answers.
-        there = _ask(client, importlib.metadata.version, package)
-        _compare(wrong, package, here, there)
+    # Dask looks these up itself, so that a worker without this package answers.
+    answers: Any = client.get_versions(packages=PACKAGES)
+    there = {address: _versions(found) for address, found in answers["workers"].items()}
+    for what, here in _versions(answers["client"]).items():
+        _compare(wrong, what, here, {address: found[what] for address, found in there.items()})
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
         if worker["nthreads"] != 1:
             wrong.setdefault(address, []).append(f"{worker['nthreads']} threads (1 is safe)")
     if not wrong:
         # Of one version, code can still be of two states of it.
-        there = _ask(client, code_digest)
-        _compare(wrong, "code of srch-dist", code_digest(), there)
+        _compare(wrong, "code of srch-dist", code_digest(), _ask(client, code_digest))
     _refuse(
         wrong,
         "do not run what this command runs",
@@ -196,20 +192,19 @@ def _ask(
     return {a: f for a, f in found.items() if a in there or not isinstance(f, Exception)}
 
 
-def _python(client: distributed.Client) -> dict[str, Any]:
-    found = _ask(client, platform.python_version)
-    return {address: _minor(version) for address, version in found.items()}
+def _versions(found: Mapping[str, Any]) -> dict[str, str | None]:
+    """Versions in an answer of `Client.get_versions`; None for a package that is not installed."""
+    packages = found["packages"]
+    # Whether objects can be sent between two Pythons depends on the minor version: 3.11 of 3.11.7.
+    python = ".".join(packages["python"].split(".")[:2])
+    return {"Python": python, **{package: packages[package] for package in PACKAGES}}
 
 
-def _minor(version: Any) -> Any:
-    """3.11 of 3.11.7: what can be sent between two of them is decided by these."""
-    return ".".join(version.split(".")[:2]) if isinstance(version, str) else version
-
-
-def _compare(wrong: dict[str, list[str]], what: str, here: str, there: Found) -> None:
+def _compare(wrong: dict[str, list[str]], what: str, here: str | None, there: Found) -> None:
     for address, found in there.items():
         if found != here:
-            has = f"without {what}" if isinstance(found, Exception) else f"{what} {found}"
+            missing = found is None or isinstance(found, Exception)
+            has = f"without {what}" if missing else f"{what} {found}"
             wrong.setdefault(address, []).append(f"{has} (here {here})")
 
 

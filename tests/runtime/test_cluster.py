@@ -17,7 +17,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from srch_dist.config.loading import build_config
 from srch_dist.errors import ClusterError
 from srch_dist.runtime.cluster import ClusterRequirements, connect
-from srch_dist.runtime.preflight import check_readable, check_shared, check_workers
+from srch_dist.runtime.preflight import PACKAGES, check_readable, check_shared, check_workers
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.train.runner import train_model
@@ -202,11 +202,33 @@ def test_the_workers_of_this_environment_pass(odd_cluster):
         def run(self, *arguments, **options):
             return client.run(*arguments, **{**options, "workers": [names["like"]]})
 
+        def get_versions(self, **options):
+            found = client.get_versions(**options)
+            return {**found, "workers": {names["like"]: found["workers"][names["like"]]}}
+
         def scheduler_info(self, **options):
             info = client.scheduler_info(**options)
             return {"workers": {names["like"]: info["workers"][names["like"]]}}
 
     check_workers(Some())
+
+
+def test_a_worker_without_a_package_is_named():
+    names = ("python", *PACKAGES)
+    here = dict.fromkeys(names, "1.2.3")
+    there = {"tcp://1": here, "tcp://2": {**here, "python": "1.2.9", "zarr": None}}
+
+    class Client:
+        def get_versions(self, packages):
+            assert packages == PACKAGES
+            workers = {address: {"packages": found} for address, found in there.items()}
+            return {"client": {"packages": here}, "workers": workers}
+
+        def scheduler_info(self, **_):
+            return {"workers": {address: {"nthreads": 1} for address in there}}
+
+    with pytest.raises(ClusterError, match=r"1 workers .*: tcp://2: without zarr \(here 1.2.3\);"):
+        check_workers(Client())
 
 
 @pytest.mark.parametrize("there", [True, False])
