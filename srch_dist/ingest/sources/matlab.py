@@ -29,7 +29,8 @@ _CLASSES = {
 _DAMAGE = (
     MatReadError,
     *(ValueError, TypeError, OSError, EOFError, KeyError, IndexError, AttributeError),
-    *(NotImplementedError, RuntimeError, OverflowError, MemoryError, zlib.error, AssertionError),
+    *(NotImplementedError, RuntimeError, ArithmeticError, MemoryError, zlib.error, AssertionError),
+    NameError,  # of a matrix of an unknown class in a cell
 )
 
 

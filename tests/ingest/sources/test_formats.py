@@ -256,6 +256,21 @@ class TestHostile:
         with pytest.raises(InputError, match=f"an element within a variable is of kind {kind}$"):
             open_source(path)
 
+    def test_mat_with_a_cell_of_an_unknown_class_is_refused(self, tmp_path):
+        """SciPy raises an UnboundLocalError."""
+        path = tmp_path / "a.mat"
+        cells = np.empty((1, 1), dtype=object)
+        cells[0, 0] = "owl"
+        scipy.io.savemat(path, {"titles": cells})
+        content = bytearray(path.read_bytes())
+        # Tag of the flags of the matrix in the cell; the class is the byte after it.
+        at = content.rindex(bytes([6, 0, 0, 0, 8, 0, 0, 0])) + 8
+        assert content[at] == 4
+        content[at] = 99
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"a\.mat is not a readable \.mat file"):
+            open_source(path)
+
     @pytest.mark.parametrize("place", [4, 8, 16], ids=["rows", "columns", "name"])
     @pytest.mark.parametrize("order", ["<", ">"])
     def test_mat_of_version_4_that_claims_more_than_it_has_is_refused(self, tmp_path, place, order):
