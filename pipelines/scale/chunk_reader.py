@@ -23,7 +23,7 @@ import tyro
 import zarr
 
 from srch_dist.errors import StorageError
-from srch_dist.execution import peak_bytes
+from srch_dist.runtime.memory import peak_bytes
 from srch_dist.storage import arrays
 
 _MIB = 1 << 20
