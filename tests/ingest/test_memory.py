@@ -14,7 +14,7 @@ ROWS, DIMS = 50_000, 1024  # 195 MiB of float32
 
 _MEASURE = """
 import resource, sys
-from srch_dist.ingest import ingest_source
+from srch_dist import ingest_source
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 store = ingest_source(sys.argv[1], sys.argv[2], rows_per_chunk=2000)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -85,7 +85,7 @@ def open_here(path: Path, *shards: Path) -> Any:
 
 def _open(path: Path) -> Any:
     unsafe = is_zarr(path) or (path.is_file() and path.suffix.lower() in _UNSAFE)
-    return _load("sandbox", "ApartSource")(path) if unsafe else open_here(path)
+    return _load("sandbox", "SandboxedSource")(path) if unsafe else open_here(path)
 
 
 def is_zarr(path: Path) -> bool:
