@@ -1,1 +1,1 @@
-"""From the files people have to a feature store."""
+"""Ingest: from files of many formats to one feature store."""

@@ -1,4 +1,4 @@
-"""What no file may make a reader allocate or write, whatever its headers say."""
+"""Limits on what a source may make ingest allocate or write, checked before any of it happens."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ from pathlib import Path
 from srch_dist.errors import InputError
 from srch_dist.storage.locations import Location, stored_bytes
 
-# The most of an array that is held at once: a column-major member, one chunk of a chunked format.
-WHOLE_BYTES = 1 << 30
-# The widest row: 16 million dimensions in float32.
-ROW_BYTES = 64 << 20
-# Features hold next to no redundancy; what grows this much is not features.
+# Bytes held at once of one array: a column-major member, or one chunk of a chunked format.
+MAX_BLOCK_BYTES = 1 << 30
+# Bytes of one row: 16 million dimensions in float32.
+MAX_ROW_BYTES = 64 << 20
+# Features have next to no redundancy: what expands further than this is not features.
 BOMB_BYTES = 1 << 30
 BOMB_RATIO = 200
 
 
 def refuse_bomb(path: Path, name: str, expanded: int, stored: int) -> None:
-    """Refuse an array of ``expanded`` bytes of which only ``stored`` are in the file."""
+    """Refuse an array of ``expanded`` bytes of which the file stores only ``stored`` bytes."""
     if expanded > BOMB_BYTES and expanded > BOMB_RATIO * max(1, stored):
         raise InputError(
-            f"{path}: {name} would grow from {stored} bytes to {expanded}, more than "
-            f"{BOMB_RATIO}-fold; if these are features indeed, save them uncompressed"
+            f"{path}: {name} would expand from {stored} bytes to {expanded}, more than "
+            f"{BOMB_RATIO}-fold. If it really holds features, save it uncompressed."
         )
 
 
 def refuse_chunk(path: Path, name: str, chunk: tuple[int, ...], itemsize: int) -> None:
-    """Refuse an array whose chunks cannot be held in memory one at a time."""
+    """Refuse an array whose single chunks are too large for memory."""
     size = math.prod(chunk) * itemsize
-    if size > WHOLE_BYTES:
+    if size > MAX_BLOCK_BYTES:
         raise InputError(
-            f"{path}: {name} has chunks {chunk} of {size} bytes, at most {WHOLE_BYTES} are read "
-            "at once; save it in smaller chunks"
+            f"{path}: {name} has chunks {chunk} of {size} bytes; at most {MAX_BLOCK_BYTES} are "
+            "read at once. Save it in smaller chunks."
         )
 
 
-def refuse_wide(path: str, name: str, shape: tuple[int, ...], itemsize: int) -> None:
-    """Refuse an array whose single rows are too large."""
+def refuse_wide(label: str, name: str, shape: tuple[int, ...], itemsize: int) -> None:
+    """Refuse an array whose single rows are too large for memory."""
     size = math.prod(shape[1:]) * itemsize
-    if size > ROW_BYTES:
+    if size > MAX_ROW_BYTES:
         raise InputError(
-            f"{path}: a row of {name} {shape} takes {size} bytes, at most {ROW_BYTES} are read"
+            f"{label}: a row of {name} {shape} has {size} bytes; at most {MAX_ROW_BYTES} are read"
         )
 
 
 def refuse_full_disk(store: Location, needed: int) -> None:
-    """Refuse a store that the disk has no room for; an object store has no such bound.
+    """Refuse a store of ``needed`` bytes that its disk cannot hold.
 
-    What an earlier try has written of it has its room already.
+    Bytes that an interrupted ingest already wrote count as free. An object store has no limit.
     """
     if not isinstance(store, Path):
         return
@@ -57,6 +57,7 @@ def refuse_full_disk(store: Location, needed: int) -> None:
     free, stored = shutil.disk_usage(folder).free, stored_bytes(store)
     if needed > free + stored:
         raise InputError(
-            f"the store would take {needed} bytes, {folder} has {free} free"
-            f"{f' beside {stored} of it' if stored else ''}; make room or name another place"
+            f"the store needs {needed} bytes, but {folder} has {free} free"
+            f"{f' and {stored} of the store written' if stored else ''}. Free disk space, or "
+            "choose another location."
         )

@@ -1,4 +1,13 @@
-"""The one writer: any source's arrays, checked as they stream, into a feature store."""
+"""Ingest: stream the arrays of a source into a feature store; an interrupted ingest resumes.
+
+An ingest has three phases:
+
+- `_initialise` creates the store, or resumes one that the same ingest left unfinished.
+- `_write_arrays` checks and writes blocks of rows. The store's journal records each of them.
+- `_finalise` commits the manifest. Before that, nothing takes the folder for a store.
+
+Refused data discards the store in any phase; an interruption keeps it for the next attempt.
+"""
 
 from __future__ import annotations
 
@@ -7,223 +16,312 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.errors import ConfigError, InputError
 from srch_dist.ingest import limits
 from srch_dist.ingest.pairing import check_ids, explain_unequal
-from srch_dist.ingest.profile import Survey, survey_table
-from srch_dist.ingest.schema import TEXT_KINDS, Layout, UnequalRowsError, choose_layout
+from srch_dist.ingest.profile import DataProfile, profile_table
+from srch_dist.ingest.schema import (
+    PLAIN_KINDS,
+    TEXT_KINDS,
+    Schema,
+    UnequalRowsError,
+    choose_schema,
+)
 from srch_dist.ingest.sources.arrays import ArraySource
-from srch_dist.ingest.sources.base import Source, Specs, open_source
+from srch_dist.ingest.sources.base import Source, Specs
+from srch_dist.ingest.sources.formats import open_source
 from srch_dist.kernels.features import invalid_rows
-from srch_dist.runtime.progress import Progress, silent
+from srch_dist.kernels.types import Array
+from srch_dist.runtime.progress import Progress, ProgressStage, silent
 from srch_dist.storage.feature_store import FeatureStore, FeatureWriter
 from srch_dist.storage.locations import Location, check_access, local_path, locate
 from srch_dist.storage.locks.object_lock import hold_place
 
+# A file or folder, several of them, or arrays by name.
+SourceLike = str | Path | Sequence[str | Path] | Mapping[str, Any]
+# Bytes of a chunk of the widest array, unless the rows per chunk are given.
 _CHUNK_BYTES = 32 << 20
-_ATTRIBUTE_VALUES = 100_000
+_MAX_ATTRIBUTE_VALUES = 100_000
+# Rows that an error message lists before it says "…".
+_LISTED = 5
 
 
 def ingest_source(
-    source: str | Path | Sequence[str | Path] | Mapping[str, Any],
+    source: SourceLike,
     store: str | Location,
     modalities: Sequence[str] | None = None,
     rows_per_chunk: int | None = None,
     progress: Progress | None = None,
     side: Sequence[str] | None = None,
 ) -> FeatureStore:
-    """Turn paired features, in files, folders or arrays by name, into a feature store.
+    """Turn paired features into a feature store, in one pass with bounded memory.
 
-    2-D floating-point arrays are modalities unless ``modalities`` names them (``array`` or
-    ``name=array``); other arrays of n rows ride along, or those that ``side`` names, the rest
-    become attributes. Rows are checked before they are written, and nothing is left behind when
-    any is refused. What was interrupted goes on where it stopped when it is called again.
+    Every row is checked before it is written. If data is refused, nothing is left behind. If the
+    ingest is interrupted, the same call resumes after the last written block (files into a local
+    store only).
+
+    Parameters
+    ----------
+    source : file or folder, several of them, or arrays by name.
+    store : local folder or s3:// URL of the store to create.
+    modalities : modalities, as ``array`` or ``name=array``; all 2-D floating-point arrays if None.
+    rows_per_chunk : rows per chunk of every array; about 32 MiB of the widest array if None.
+    progress : where progress is shown; nowhere if None.
+    side : other arrays of n rows to store, in the form of ``modalities``. If None, all of them are
+        stored, and arrays of other lengths become attributes.
 
     Raises
     ------
     InputError : the source is damaged, or its arrays cannot be paired features.
-    StorageError : the store is there already or cannot be written.
+    StorageError : the store exists already, or cannot be written.
     """
     progress = progress or silent()
     if rows_per_chunk is not None and rows_per_chunk < 1:
-        raise ConfigError(f"rows_per_chunk is {rows_per_chunk}, it has to be at least 1")
-    opened: Source
-    if isinstance(source, Mapping):
-        opened, label, paths = ArraySource(source), "the arrays", None
-    else:
-        paths = [Path(source)] if isinstance(source, str | Path) else [Path(p) for p in source]
-        for given in [source] if isinstance(source, str | Path) else source:
-            local_path(given)  # sources lie on disks
-        opened, label = open_source(paths), ", ".join(str(path) for path in paths)
-    specs = opened.specs()
-    try:
-        layout = choose_layout(specs, modalities, side)
-    except UnequalRowsError as error:
-        why = explain_unequal(opened, specs, error.arrays)
-        raise InputError(f"{label}: {error}{why}") from None
-    except InputError as error:
-        raise InputError(f"{label}: {error}") from None
-    for name, array in layout.rowwise.items():
-        limits.refuse_wide(label, name, specs[array][0], specs[array][1].itemsize)
-    _say(progress, opened, specs, layout, check_ids(label, opened, specs, layout))
-    attributes = _read_attributes(label, opened, specs, layout)
-    per_chunk = rows_per_chunk or _default_chunk(specs, layout)
-    chosen = {name: specs[array] for name, array in layout.rowwise.items()}
-    needed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in chosen.values())
-    same = None if paths is None else _fingerprint(paths, chosen, per_chunk)
-    place = locate(store)
-    check_access(place, write=True)
-    with hold_place(place) as check, _beside(place) as scratch:
-        # Before there is a writer: what an earlier try has written is not to be taken back for it.
-        limits.refuse_full_disk(place, needed)
-        writer = FeatureWriter(place, chosen, tuple(layout.modalities), per_chunk, same)
+        raise ConfigError(f"rows_per_chunk is {rows_per_chunk}, expected at least 1")
+    ingest = _prepare(source, modalities, side, rows_per_chunk, progress)
+    location = locate(store)
+    check_access(location, write=True)
+    with hold_place(location) as check_lock, _hash_folder(location) as hash_folder:
+        writer = _initialise(ingest, location)
         try:
-            surveys = _write_all(opened, layout, label, writer, scratch, progress)
-            progress.show(survey_table(layout.rows, surveys, layout.modalities))
-            check()
-            # An ingest that is killed before it is whole is gone on with, and counts them again.
-            hashes = [_hashes(scratch, name) for name in surveys]
-            return writer.finish(attributes, hashes)
+            profiles = _write_arrays(ingest, writer, hash_folder, progress)
+            progress.show(profile_table(ingest.schema.rows, profiles, ingest.schema.modalities))
+            check_lock()
+            return _finalise(ingest, writer, hash_folder)
         except InputError:
             writer.discard()
             raise
 
 
+@dataclass(frozen=True)
+class _Ingest:
+    """What is read, and how it is stored; fixed before the first row is read.
+
+    Attributes
+    ----------
+    source, label : the opened source, and its name in messages.
+    schema : roles and store names of the source's arrays.
+    specs : (shape, dtype) of every array of n rows by store name, modalities first.
+    attributes : small arrays of other lengths, as plain values.
+    rows_per_chunk : rows per chunk of every array.
+    fingerprint : SHA-256 that a resumed ingest must match; None for arrays in memory, which cannot
+        be recognised and so never resume.
+    """
+
+    source: Source
+    label: str
+    schema: Schema
+    specs: Specs
+    attributes: Mapping[str, Any]
+    rows_per_chunk: int
+    fingerprint: str | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays, uncompressed."""
+        return sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.specs.values())
+
+
+def _prepare(
+    source: SourceLike,
+    modalities: Sequence[str] | None,
+    side: Sequence[str] | None,
+    rows_per_chunk: int | None,
+    progress: Progress,
+) -> _Ingest:
+    """Open the source, assign a role to each array, compare ids, and read the attributes."""
+    opened, label, paths = _open(source)
+    arrays = opened.specs()
+    try:
+        schema = choose_schema(arrays, modalities, side)
+    except UnequalRowsError as error:
+        explanation = explain_unequal(opened, arrays, error.arrays)
+        raise InputError(
+            f"{label}: {error}{explanation}. Give every modality the same rows in the same order."
+        ) from None
+    except InputError as error:
+        raise InputError(f"{label}: {error}") from None
+    specs = {name: arrays[array] for name, array in schema.rowwise.items()}
+    for name, (shape, dtype) in specs.items():
+        limits.refuse_wide(label, name, shape, dtype.itemsize)
+    ids = check_ids(label, opened, arrays, schema)
+    _show_schema(progress, opened, arrays, schema, ids)
+    attributes = _read_attributes(label, opened, arrays, schema)
+    per_chunk = rows_per_chunk or _default_chunk(specs, schema.rows)
+    fingerprint = None if paths is None else _fingerprint(paths, specs, per_chunk)
+    return _Ingest(opened, label, schema, specs, attributes, per_chunk, fingerprint)
+
+
+def _initialise(ingest: _Ingest, location: Location) -> FeatureWriter:
+    """Create the store, or resume what an interrupted ingest of the same fingerprint wrote."""
+    # Checked before a writer exists: this refusal must not discard an interrupted ingest.
+    limits.refuse_full_disk(location, ingest.nbytes)
+    modalities = tuple(ingest.schema.modalities)
+    return FeatureWriter(
+        location, ingest.specs, modalities, ingest.rows_per_chunk, ingest.fingerprint
+    )
+
+
+def _write_arrays(
+    ingest: _Ingest, writer: FeatureWriter, hash_folder: Path, progress: Progress
+) -> dict[str, DataProfile]:
+    """Write every array from its first missing row; return the profile of each modality."""
+    profiles: dict[str, DataProfile] = {}
+    chunks = -(-ingest.schema.rows // writer.rows_per_chunk)
+    with progress.stage("ingest", len(ingest.specs) * chunks) as stage:
+        for name, (shape, dtype) in ingest.specs.items():
+            written = writer.written.get(name, 0)
+            if written:
+                progress.note(f"ingest {name}: resuming from row {written}")
+                stage.advance(-(-written // writer.rows_per_chunk))
+            if name in ingest.schema.modalities:
+                state = writer.state.get(name, {"dims": shape[1], "dtype": str(dtype)})
+                profiles[name] = DataProfile(**state)
+            profile, hashes = profiles.get(name), _hash_file(hash_folder, name)
+            _write_array(ingest, writer, name, profile, hashes, stage)
+            if profile is not None:
+                profile.finish(hashes)
+    return profiles
+
+
+def _write_array(
+    ingest: _Ingest,
+    writer: FeatureWriter,
+    name: str,
+    profile: DataProfile | None,
+    hashes: Path,
+    stage: ProgressStage,
+) -> None:
+    """Check and write the missing rows of an array; a modality has a profile and a hash file."""
+    written = writer.written.get(name, 0)
+    array = ingest.schema.rowwise[name]
+    for block in ingest.source.blocks(array, writer.rows_per_chunk, written):
+        if block.dtype.kind == "U":  # NumPy converts only native byte order to StringDType
+            block = block.astype(block.dtype.newbyteorder("="), copy=False)
+        _check_block(ingest.label, name, block, written, profile is not None)
+        if profile is not None:
+            profile.add(block, written, hashes)
+            writer.state[name] = profile.state()
+        writer.write(name, written, block)
+        written += len(block)
+        stage.advance()
+    if written != ingest.schema.rows:
+        raise InputError(
+            f"{ingest.label}: {name} is truncated: {written} of {ingest.schema.rows} rows"
+        )
+
+
+def _finalise(ingest: _Ingest, writer: FeatureWriter, hash_folder: Path) -> FeatureStore:
+    """Commit the store; only then delete the hash files, which a resumed ingest still needs."""
+    hashes = [_hash_file(hash_folder, name) for name in ingest.schema.modalities]
+    return writer.finish(ingest.attributes, hashes)
+
+
+def _open(source: SourceLike) -> tuple[Source, str, list[Path] | None]:
+    """The opened source, its name in messages, and its paths (None for arrays in memory)."""
+    if isinstance(source, Mapping):
+        return ArraySource(source), "the arrays", None
+    given = [source] if isinstance(source, str | Path) else source
+    paths = [Path(path) for path in given]
+    for path in given:
+        local_path(path)  # refuses URLs: sources are read from local disks only
+    return open_source(paths), ", ".join(str(path) for path in paths), paths
+
+
 @contextmanager
-def _beside(place: Location) -> Iterator[Path]:
-    """Where hashes of rows are kept while they are counted."""
-    if isinstance(place, Path):
-        yield place
+def _hash_folder(location: Location) -> Iterator[Path]:
+    """The folder of the hash files: the store itself if it is local, else a temporary folder."""
+    if isinstance(location, Path):
+        yield location
         return
     with TemporaryDirectory(prefix="srch-dist-") as folder:
         yield Path(folder)
 
 
-def _hashes(scratch: Path, name: str) -> Path:
-    return scratch / f".hashes-{name}"
+def _hash_file(folder: Path, name: str) -> Path:
+    return folder / f".hashes-{name}"
 
 
-def _write_all(
-    source: Source,
-    layout: Layout,
-    label: str,
-    writer: FeatureWriter,
-    scratch: Path,
-    progress: Progress,
-) -> dict[str, Survey]:
-    """Stream every array into the store, from where an earlier try stopped."""
-    surveys = {}
-    total = len(layout.rowwise) * -(-layout.rows // writer.rows_per_chunk)
-    with progress.stage("ingest", total) as stage:
-        for name, array in layout.rowwise.items():
-            written = writer.written.get(name, 0)
-            if written:
-                progress.note(f"{name}: going on from row {written}")
-                stage.advance(-(-written // writer.rows_per_chunk))
-            survey, hashes = None, _hashes(scratch, name)
-            if name in layout.modalities:
-                shape, dtype = source.specs()[array]
-                survey = Survey(**writer.state.get(name, {"dims": shape[1], "dtype": str(dtype)}))
-                surveys[name] = survey
-            for block in source.blocks(array, writer.rows_per_chunk, written):
-                if block.dtype.kind == "U":  # NumPy makes no text of big-endian one
-                    block = block.astype(block.dtype.newbyteorder("="), copy=False)
-                _check_block(label, name, block, written, survey is not None)
-                if survey is not None:
-                    survey.add(block, written, hashes)
-                    writer.state[name] = survey.state()
-                writer.write(name, written, block)
-                written += len(block)
-                stage.advance()
-            if written != layout.rows:
-                raise InputError(
-                    f"{label}: {name} ends early, after {written} of {layout.rows} rows"
-                )
-            if survey is not None:
-                survey.finish(hashes)
-    return surveys
-
-
-def _check_block(label: str, name: str, block: NDArray[Any], start: int, modality: bool) -> None:
-    if block.dtype.kind in TEXT_KINDS:
-        _refuse_unwritable(label, name, block, start)
-    elif modality or name == "labels":
-        _refuse_invalid(label, name, block, start)
-
-
-def _say(
-    progress: Progress, source: Source, specs: Specs, layout: Layout, ids: Sequence[str]
+def _show_schema(
+    progress: Progress, source: Source, arrays: Specs, schema: Schema, ids: Sequence[str]
 ) -> None:
-    """Show what was guessed or told, before anything is written."""
-    for name, array in layout.modalities.items():
-        shape, dtype = specs[array]
-        progress.note(f"modality {name}: {array}, {shape[0]} rows of {shape[1]} {dtype}")
-    for name, array in layout.side.items():
-        dtype = specs[array][1]
+    """Show the role of every array before anything is written."""
+    for name, array in schema.modalities.items():
+        (rows, dims), dtype = arrays[array]
+        progress.note(f"modality {name}: array={array} rows={rows} dims={dims} dtype={dtype}")
+    for name, array in schema.side.items():
+        dtype = arrays[array][1]
         kind = "text" if dtype.kind in TEXT_KINDS else str(dtype)
-        progress.note(f"beside it {name}: {array}, {kind}")
-    for name, reason in source.left_out.items():
-        progress.note(f"left out {name}: {reason}")
-    paired = f"rows are paired by {', '.join(ids)}" if len(ids) > 1 else "rows are paired by place"
-    progress.note(f"{paired}; say otherwise with --modalities and --side")
+        progress.note(f"side {name}: array={array} dtype={kind}")
+    for name, reason in source.skipped.items():
+        progress.note(f"skipped {name}: {reason}")
+    paired = f"by position; {', '.join(ids)} agree" if len(ids) > 1 else "by position"
+    progress.note(f"pairing: {paired}. Choose other arrays with --modalities and --side.")
 
 
-def _read_attributes(label: str, source: Source, specs: Specs, layout: Layout) -> dict[str, Any]:
+def _read_attributes(label: str, source: Source, arrays: Specs, schema: Schema) -> dict[str, Any]:
     """Arrays that do not describe rows, as plain values."""
     values: dict[str, Any] = {}
-    for name, array in layout.attributes.items():
-        shape, dtype = specs[array]
+    for name, array in schema.attributes.items():
+        shape, dtype = arrays[array]
         size = int(np.prod(shape))
-        if size > _ATTRIBUTE_VALUES or dtype.kind not in "fiub" + TEXT_KINDS:
+        if size > _MAX_ATTRIBUTE_VALUES or dtype.kind not in PLAIN_KINDS:
             raise InputError(
-                f"{label}: {name} has shape {shape} of {dtype}: neither rows of the modalities nor "
-                "a small attribute; take it out of the source, or name with --side what to take "
-                "along"
+                f"{label}: {name} has shape {shape} of {dtype}: neither {schema.rows} rows nor a "
+                f"small attribute (at most {_MAX_ATTRIBUTE_VALUES} numbers or texts). Remove it "
+                "from the source, or name the arrays to store with --side."
             )
-        parts = list(source.blocks(array, max(1, size)))
-        read = np.concatenate(parts) if parts and shape else np.array(parts).reshape(shape)
-        values[name] = read.tolist()
+        blocks = list(source.blocks(array, max(1, size)))
+        content = np.concatenate(blocks) if blocks and shape else np.array(blocks).reshape(shape)
+        values[name] = content.tolist()
     return values
 
 
-def _default_chunk(specs: Specs, layout: Layout) -> int:
-    """Rows a chunk, so that a chunk of the widest array is about 32 MiB."""
-    found = [specs[array] for array in layout.rowwise.values()]
-    widest = max(1, *(math.prod(shape[1:]) * dtype.itemsize for shape, dtype in found))
-    return max(1, min(layout.rows, _CHUNK_BYTES // widest))
+def _default_chunk(specs: Specs, rows: int) -> int:
+    """Rows per chunk such that a chunk of the widest array has about 32 MiB."""
+    widest = max(1, *(math.prod(shape[1:]) * dtype.itemsize for shape, dtype in specs.values()))
+    return max(1, min(rows, _CHUNK_BYTES // widest))
 
 
-def _fingerprint(paths: Sequence[Path], chosen: Specs, rows_per_chunk: int) -> str:
-    """SHA-256 of what is read and how: another one means that nothing can be gone on with."""
+def _fingerprint(paths: Sequence[Path], specs: Specs, rows_per_chunk: int) -> str:
+    """SHA-256 of the files' paths, sizes and times, and of the arrays and chunks to write."""
     files = sorted(file for path in paths for file in (path, *path.rglob("*")) if file.is_file())
     stats = [(str(file.absolute()), (at := file.stat()).st_size, at.st_mtime_ns) for file in files]
-    arrays = {name: [list(shape), str(dtype)] for name, (shape, dtype) in chosen.items()}
+    arrays = {name: [list(shape), str(dtype)] for name, (shape, dtype) in specs.items()}
     return hashlib.sha256(json.dumps([stats, arrays, rows_per_chunk]).encode()).hexdigest()
 
 
-def _refuse_invalid(label: str, name: str, block: NDArray[Any], start: int) -> None:
-    bad = invalid_rows(block.reshape(len(block), -1))
-    if len(bad):
-        shown = ", ".join(str(row + start) for row in bad[:5])
+def _check_block(label: str, name: str, block: Array, start: int, modality: bool) -> None:
+    if block.dtype.kind in TEXT_KINDS:
+        _refuse_invalid_text(label, name, block, start)
+    elif modality or name == "labels":
+        _refuse_invalid_numbers(label, name, block, start)
+
+
+def _refuse_invalid_numbers(label: str, name: str, block: Array, start: int) -> None:
+    invalid = invalid_rows(block.reshape(len(block), -1))
+    if len(invalid):
+        listing = ", ".join(str(row + start) for row in invalid[:_LISTED])
         raise InputError(
-            f"{label}: {name} holds NaN or Inf in row {shown}"
-            f"{', …' if len(bad) > 5 else ''}; mend or remove these rows in every modality"
+            f"{label}: {name} holds NaN or Inf in row{'s' if len(invalid) > 1 else ''} {listing}"
+            f"{', …' if len(invalid) > _LISTED else ''}. Replace the values, or remove these rows "
+            "from every modality."
         )
 
 
-def _refuse_unwritable(label: str, name: str, block: NDArray[Any], start: int) -> None:
-    """Refuse text that UTF-8 cannot hold: lone surrogates."""
+def _refuse_invalid_text(label: str, name: str, block: Array, start: int) -> None:
+    """Refuse text that UTF-8 cannot encode: lone surrogates."""
     for row, text in enumerate(block.ravel()):
         try:
             str(text).encode()
         except UnicodeEncodeError:
             raise InputError(
-                f"{label}: {name} holds text that is not valid Unicode in row {row + start}"
+                f"{label}: {name} row {row + start}: text is not valid Unicode. Replace it."
             ) from None

@@ -1,4 +1,4 @@
-"""What is said of a modality once all of it was read: zero rows, duplicates, lengths of rows."""
+"""Data profile of a modality, collected while it streams: zero rows, duplicates, row norms."""
 
 from __future__ import annotations
 
@@ -9,24 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-# Hashes of this many rows are sorted at once to find duplicates.
+from srch_dist.kernels.types import Array
+
+# Hashes sorted at once when duplicates are counted: 128 MiB.
 _SORTED_ROWS = 1 << 24
+# Rows squared at once in float64.
 _TILE_ROWS = 1024
 
 
 @dataclass
-class Survey:
-    """Counts over the rows read so far, and a file with a 64-bit hash of each row.
+class DataProfile:
+    """Counts over the rows of a modality so far; a file holds a 64-bit hash of each row.
+
+    The attributes are also the keys under which the store's journal keeps the profile.
 
     Attributes
     ----------
-    dims, dtype : of the modality. zero_rows : rows of zeros. shortest, longest : 2-norm of rows.
-    invalid_rows : rows with NaN or Inf; a store has none.
-    duplicates : rows whose values an earlier row has too; known at the end.
+    dims : dimensions d.
+    dtype : name of the stored dtype.
+    zero_rows : rows of zeros.
+    shortest, longest : smallest and largest 2-norm of a row.
+    invalid_rows : rows with NaN or Inf; always 0 in a store.
+    duplicates : rows equal to an earlier row; counted by `finish`.
     """
 
     dims: int
@@ -37,19 +44,19 @@ class Survey:
     invalid_rows: int = 0
     duplicates: int = 0
 
-    def add(self, block: NDArray[Any], start: int, hashes: Path) -> None:
-        """Count the rows of ``block`` (m, d), which begin at row ``start``."""
-        lengths = np.concatenate(
+    def add(self, block: Array, start: int, hashes: Path) -> None:
+        """Count the rows of ``block`` (m, d), whose first row is ``start``, and hash them."""
+        norms = np.concatenate(
             [
                 np.sqrt(np.square(block[tile : tile + _TILE_ROWS], dtype=np.float64).sum(axis=1))
                 for tile in range(0, len(block), _TILE_ROWS)
             ]
         )
-        self.zero_rows += int(np.count_nonzero(lengths == 0))
-        self.shortest = min(self.shortest, float(lengths.min()))
-        self.longest = max(self.longest, float(lengths.max()))
+        self.zero_rows += int(np.count_nonzero(norms == 0))
+        self.shortest = min(self.shortest, float(norms.min()))
+        self.longest = max(self.longest, float(norms.max()))
         digests = b"".join(
-            # Adding 0 makes -0 the 0 that it equals.
+            # Adding 0 turns -0 into 0, its equal.
             hashlib.blake2b(row, digest_size=8).digest()
             for row in np.ascontiguousarray(block + np.zeros(1, block.dtype))
         )
@@ -58,28 +65,37 @@ class Survey:
             file.write(digests)
 
     def finish(self, hashes: Path) -> None:
-        """Count duplicates from the file of hashes."""
+        """Count duplicates from the file of hashes, a part of the hash values at a time."""
         values = np.memmap(hashes, np.uint64, "r")
-        runs = -(-len(values) // _SORTED_ROWS)
-        distinct = sum(len(np.unique(values[values % runs == run])) for run in range(runs))
+        parts = -(-len(values) // _SORTED_ROWS)
+        distinct = sum(len(np.unique(values[values % parts == part])) for part in range(parts))
         self.duplicates = len(values) - distinct
 
     def state(self) -> dict[str, Any]:
-        """Plain values, from which a `Survey` can be made again."""
+        """Plain values for the journal; `DataProfile(**state)` restores the profile."""
         return asdict(self)
 
 
-def survey_table(rows: int, surveys: Mapping[str, Survey], arrays: Mapping[str, str]) -> Table:
-    """A row a modality."""
+def profile_table(
+    rows: int, profiles: Mapping[str, DataProfile], sources: Mapping[str, str]
+) -> Table:
+    """Format the profiles for display, one row per modality.
+
+    Parameters
+    ----------
+    rows : n.
+    profiles : profile of each modality.
+    sources : name of each modality's array in the source.
+    """
     table = Table(title=f"{rows} rows", box=box.SIMPLE, title_justify="left")
-    for heading in ("modality", "from", "dims", "dtype"):
+    for heading in ("modality", "array", "dims", "dtype"):
         table.add_column(heading)
-    for heading in ("NaN or Inf", "zero rows", "duplicates", "length of a row"):
+    for heading in ("NaN/Inf rows", "zero rows", "duplicates", "row norm"):
         table.add_column(heading, justify="right")
-    for name, survey in surveys.items():
+    for name, profile in profiles.items():
         table.add_row(
-            *(name, arrays[name], str(survey.dims), survey.dtype, str(survey.invalid_rows)),
-            *(str(survey.zero_rows), str(survey.duplicates)),
-            f"{survey.shortest:.4g} – {survey.longest:.4g}",
+            *(name, sources[name], str(profile.dims), profile.dtype, str(profile.invalid_rows)),
+            *(str(profile.zero_rows), str(profile.duplicates)),
+            f"{profile.shortest:.4g} – {profile.longest:.4g}",
         )
     return table

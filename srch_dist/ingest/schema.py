@@ -1,9 +1,12 @@
-"""Which array of a source is which: told by option, or guessed from names, shapes and dtypes."""
+"""The schema of an ingest: which array of a source is a modality, a side array or an attribute.
+
+Options name the arrays; without them names, shapes and dtypes decide.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +16,14 @@ from srch_dist.errors import InputError
 from srch_dist.ingest.sources.base import Specs
 from srch_dist.storage.feature_store import check_name
 
-# These describe rows; of another length they are a mistake, not an attribute.
-ROW_ARRAYS = ("labels", "split", "ids", "titles")
+# Side arrays with a meaning. With another number of rows they are a mistake, not an attribute.
+_KNOWN_SIDE = ("labels", "split", "ids", "titles")
 TEXT_KINDS = "UT"
-_SIDE_KINDS = "fiub" + TEXT_KINDS
-# What an embedding is called beside its modality: img_emb, text_embeddings, image.features.
-_SUFFIX = re.compile(r"[_.-](embs?|embeddings?|features?|feats?|vectors?|vecs?)$")
-_MODALITIES = {"img": "image", "images": "image", "txt": "text", "texts": "text"}
-_SIDE = {
+PLAIN_KINDS = "fiub" + TEXT_KINDS
+# How names of embeddings end: img_emb, text_embeddings, image.features.
+_FEATURE_SUFFIX = re.compile(r"[_.-](embs?|embeddings?|features?|feats?|vectors?|vecs?)$")
+_MODALITY_NAMES = {"img": "image", "images": "image", "txt": "text", "texts": "text"}
+_SIDE_NAMES = {
     **dict.fromkeys(("id", "key", "keys"), "ids"),
     **dict.fromkeys(("caption", "captions", "title"), "titles"),
     "label": "labels",
@@ -28,7 +31,12 @@ _SIDE = {
 
 
 class UnequalRowsError(InputError):
-    """Modalities of unequal rows; ``arrays`` are their names in the source."""
+    """Modalities with unequal numbers of rows.
+
+    Attributes
+    ----------
+    arrays : names of the modalities' arrays in the source.
+    """
 
     def __init__(self, message: str, arrays: Sequence[str]) -> None:
         super().__init__(message)
@@ -36,13 +44,15 @@ class UnequalRowsError(InputError):
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What becomes of a source's arrays; both map a name in the store to one in the source.
+class Schema:
+    """The role of each array of a source; mappings are from store name to source name.
 
     Attributes
     ----------
-    modalities : the paired features. side : arrays of n rows beside them.
-    attributes : small arrays of other lengths. rows : n.
+    modalities : paired features (n, d_g).
+    side : other arrays of n rows.
+    attributes : small arrays of other lengths.
+    rows : n.
     """
 
     modalities: Mapping[str, str]
@@ -56,75 +66,89 @@ class Layout:
         return {**self.modalities, **self.side}
 
 
-def choose_layout(
+def choose_schema(
     specs: Specs, modalities: Sequence[str] | None = None, side: Sequence[str] | None = None
-) -> Layout:
-    """Which arrays are modalities, which ride along and which become attributes.
+) -> Schema:
+    """Assign a role to each array of a source.
 
-    ``modalities`` and ``side`` name arrays as ``array`` or ``name=array``. Without them all 2-D
-    floating-point arrays are modalities, and all other arrays of as many rows ride along.
+    Parameters
+    ----------
+    specs : (shape, dtype) of every array of the source.
+    modalities : modalities, as ``array`` or ``name=array``; all 2-D floating-point arrays if None.
+    side : side arrays, in the same form. If None, all other arrays of n rows are side arrays, and
+        arrays of other lengths are attributes.
 
     Raises
     ------
-    InputError : what is named is not there, or the arrays cannot be paired features.
+    InputError : a named array does not exist, or the arrays cannot be paired features.
     """
-    chosen = _guess_modalities(specs) if modalities is None else _told(specs, modalities)
+    chosen = _infer_modalities(specs) if modalities is None else _parse_names(specs, modalities)
     _check_modalities(specs, chosen)
     rows = _paired_rows(specs, chosen)
     others = {name: spec for name, spec in specs.items() if name not in chosen.values()}
     if side is not None:
-        told = _told(specs, side)
-        _check_side(specs, {**chosen, **told}, told, rows)
-        return Layout(chosen, told, {}, rows)
-    for name in ROW_ARRAYS:
+        named = _parse_names(specs, side)
+        _check_side(specs, {**chosen, **named}, named, rows)
+        return Schema(chosen, named, {}, rows)
+    for name in _KNOWN_SIDE:
         if name in specs and specs[name][0][:1] != (rows,):
             raise InputError(f"{name} has shape {specs[name][0]}, expected {rows} rows")
-    beside = _guess_side(others, set(chosen) | set(others), rows)
-    _check_side(specs, {**chosen, **beside}, beside, rows)
-    small = {name: name for name in others if name not in beside.values()}
-    for name in small:
+    inferred = _infer_side(others, set(chosen) | set(others), rows)
+    _check_side(specs, {**chosen, **inferred}, inferred, rows)
+    attributes = {name: name for name in others if name not in inferred.values()}
+    for name in attributes:
         check_name(name)
-    return Layout(chosen, beside, small, rows)
+    return Schema(chosen, inferred, attributes, rows)
 
 
-def _told(specs: Specs, wanted: Sequence[str]) -> dict[str, str]:
+def without_feature_suffix(name: str) -> str:
+    """The modality in the name of an embedding: ``image`` of ``image_embeddings``."""
+    return _FEATURE_SUFFIX.sub("", name)
+
+
+def _parse_names(specs: Specs, items: Sequence[str]) -> dict[str, str]:
+    """Parse ``array`` and ``name=array`` into source names by store name."""
     chosen: dict[str, str] = {}
-    for item in wanted:
+    for item in items:
         name, _, array = item.partition("=")
         array = array or name
         if array not in specs:
             raise InputError(f"there is no array {array!r}; the source has: {_listing(specs)}")
         if chosen.get(name, array) != array:
-            raise InputError(f"{name} is said to be both {chosen[name]} and {array}")
+            raise InputError(
+                f"{name} names two arrays, {chosen[name]} and {array}. Choose one of them."
+            )
         chosen[name] = array
     return chosen
 
 
-def _guess_modalities(specs: Specs) -> dict[str, str]:
-    found = [
+def _infer_modalities(specs: Specs) -> dict[str, str]:
+    arrays = [
         name
         for name, (shape, dtype) in specs.items()
-        if len(shape) == 2 and dtype.kind == "f" and name not in ROW_ARRAYS
+        if len(shape) == 2 and dtype.kind == "f" and name not in _KNOWN_SIDE
     ]
-    return _renamed(found, _plain_modality, set(specs))
+    return _renamed(arrays, _modality_name, set(specs))
 
 
-def _plain_modality(name: str) -> str:
-    plain = _SUFFIX.sub("", name)
-    return _MODALITIES.get(plain.lower(), plain)
+def _modality_name(array: str) -> str:
+    name = without_feature_suffix(array)
+    return _MODALITY_NAMES.get(name.lower(), name)
 
 
-def _guess_side(others: Specs, taken: set[str], rows: int) -> dict[str, str]:
-    found = [name for name, (shape, _) in others.items() if shape[:1] == (rows,)]
-    return _renamed(found, lambda name: _SIDE.get(name.lower(), name), taken)
+def _infer_side(others: Specs, taken: set[str], rows: int) -> dict[str, str]:
+    arrays = [name for name, (shape, _) in others.items() if shape[:1] == (rows,)]
+    return _renamed(arrays, lambda array: _SIDE_NAMES.get(array.lower(), array), taken)
 
 
-def _renamed(names: Sequence[str], rename: Any, taken: set[str]) -> dict[str, str]:
-    """Names in the store, where those are free and no two arrays would share one."""
-    wanted = [rename(name) for name in names]
+def _renamed(
+    arrays: Sequence[str], rename: Callable[[str], str], taken: set[str]
+) -> dict[str, str]:
+    """Rename arrays for the store; an array keeps its name if the new one is not free."""
+    names = [rename(array) for array in arrays]
     return {
-        new if wanted.count(new) == 1 and (new == name or new not in taken) else name: name
-        for name, new in zip(names, wanted, strict=True)
+        name if names.count(name) == 1 and (name == array or name not in taken) else array: array
+        for array, name in zip(arrays, names, strict=True)
     }
 
 
@@ -132,14 +156,13 @@ def _check_modalities(specs: Specs, chosen: Mapping[str, str]) -> None:
     for name, array in chosen.items():
         shape, dtype = specs[array]
         if dtype.kind not in "fiub" or dtype.itemsize > 8:
-            raise InputError(f"{name} is {dtype}; a modality is an array of real numbers")
+            raise InputError(f"{name} is {dtype}; a modality must be an array of real numbers")
         if len(shape) != 2 or shape[1] == 0:
-            raise InputError(f"{name} has shape {shape}; a modality is (rows, dimensions)")
+            raise InputError(f"{name} has shape {shape}; a modality must be (rows, dimensions)")
     if len(chosen) < 2 or len(set(chosen.values())) < 2:
-        found = next(iter(chosen), "none")
         raise InputError(
-            f"at least two modalities are needed, found {found}; name 2-D arrays with "
-            f"--modalities a,b; the source has: {_listing(specs)}"
+            f"at least two modalities are needed, found {next(iter(chosen), 'none')}. Name 2-D "
+            f"arrays with --modalities a,b; the source has: {_listing(specs)}"
         )
 
 
@@ -152,8 +175,9 @@ def _paired_rows(specs: Specs, chosen: Mapping[str, str]) -> int:
         raise UnequalRowsError(message, list(chosen.values()))
     rows = next(iter(counts.values()))
     if rows < 2:
-        found = "no rows" if rows == 0 else "one row"
-        raise InputError(f"the modalities have {found}; at least two are needed")
+        raise InputError(
+            f"the modalities have {'no rows' if rows == 0 else 'one row'}; at least two are needed"
+        )
     return rows
 
 
@@ -166,14 +190,17 @@ def _check_side(
         shape, dtype = specs[array]
         if shape[:1] != (rows,):
             raise InputError(f"{name} has shape {shape}, expected {rows} rows")
-        if dtype.kind not in _SIDE_KINDS:
-            raise InputError(f"{name} is {dtype}; save it as numbers or as text")
+        if dtype.kind not in PLAIN_KINDS:
+            raise InputError(f"{name} is {dtype}. Save it as numbers or as text.")
     if "labels" in side:
         _check_labels(*specs[side["labels"]])
     if "split" in side:
         shape, dtype = specs[side["split"]]
         if dtype.kind not in "iub" or len(shape) != 1:
-            raise InputError("split has to be one integer a row: 0 to train on, 1 for queries")
+            raise InputError(
+                f"split has shape {shape} of {dtype}; it must be one integer per row: 0 to train "
+                "on, 1 for queries"
+            )
 
 
 def _check_labels(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -182,7 +209,7 @@ def _check_labels(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if len(shape) == 1 or (len(shape) == 2 and shape[1] > 1 and not text):
         return
     raise InputError(
-        f"labels has shape {shape} of {dtype}; it has to be one class a row, (n,), or multi-hot "
+        f"labels has shape {shape} of {dtype}; it must be one class per row, (n,), or multi-hot "
         "numbers, (n, classes)"
     )
 

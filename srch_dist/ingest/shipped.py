@@ -1,4 +1,4 @@
-"""The feature store of the emoji pairs that come with the package."""
+"""The emoji pairs shipped with the package, as a feature store."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from srch_dist.storage.feature_store import FeatureStore, open_store
 
 
 def shipped_store(folder: Path) -> FeatureStore:
-    """The emoji pairs of the package as a feature store in a folder, such as a run directory."""
+    """Open ``emoji.zarr`` in a folder, such as a run directory, or create it there."""
     path = folder / "emoji.zarr"
-    with suppress(StorageError):  # not there, or not finished by a run that was killed
+    with suppress(StorageError):  # it does not exist, or a killed run left it unfinished
         return open_store(path)
     arrays.remove(path)
     with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:

@@ -75,7 +75,7 @@ class TestIngest:
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_invalid_numbers(self, refused, value):
         message = refused(ingest, save(image=with_value(value, 41)), "a.zarr")
-        assert "image holds NaN or Inf in row 41; mend or remove" in message
+        assert "image holds NaN or Inf in row 41. Replace the values, or remove" in message
 
     @pytest.mark.parametrize(
         ("changes", "expected"),
@@ -93,7 +93,7 @@ class TestIngest:
     def test_modalities_that_are_no_numbers(self, refused):
         titles = np.array([["a", "b"]] * ROWS)
         message = refused(ingest, save(words=titles), "a.zarr", "--modalities", "image,words")
-        assert "words is <U1; a modality is an array of real numbers" in message
+        assert "words is <U1; a modality must be an array of real numbers" in message
 
     def test_one_row(self, refused):
         message = refused(ingest, save(rows=1), "a.zarr")

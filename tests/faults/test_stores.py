@@ -119,7 +119,7 @@ def test_full_disk_during_ingest(tmp_path, monkeypatch):
 def test_disk_that_is_too_small_for_a_store_is_refused_before_it_is_made(tmp_path):
     np.savez(tmp_path / "pairs.npz", **make_pairs(4000))
     with small_disk(tmp_path / "disk", "size=256k") as disk:
-        with pytest.raises(InputError, match=r"would take \d+ bytes, .*disk has \d+ free"):
+        with pytest.raises(InputError, match=r"needs \d+ bytes, but .*disk has \d+ free"):
             ingest_source(tmp_path / "pairs.npz", disk / "a.zarr")
         assert list(disk.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Ingest: which arrays become what, what is refused, and what is left behind (nothing)."""
+"""Ingest: roles of arrays, refusals that leave nothing behind, and resuming."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_modalities_are_zarr_v3_arrays_at_the_top_with_crc32c(ingest):
     assert group["text"].dtype == np.float64
 
 
-def test_all_two_dimensional_floats_are_modalities_unless_told(ingest):
+def test_all_two_dimensional_floats_are_modalities_by_default(ingest):
     arrays = make_pairs(
         audio=np.ones((ROWS, 2), dtype=np.float16),
         labels=np.ones((ROWS, 3), dtype=np.float32),
@@ -86,7 +86,7 @@ def test_all_two_dimensional_floats_are_modalities_unless_told(ingest):
     assert store.side == ("labels", "counts", "score")
 
 
-def test_named_modalities_may_be_integers_and_leave_others_beside(ingest):
+def test_named_modalities_may_be_integers_and_others_are_side_arrays(ingest):
     counts = np.arange(ROWS * 3, dtype=np.int16).reshape(ROWS, 3)
     arrays = make_pairs(counts=counts)
     store = ingest(arrays, modalities=["text", "counts"])
@@ -168,14 +168,16 @@ def test_invalid_values_are_refused_with_array_and_row_numbers(
 ):
     arrays = make_pairs()
     arrays["text"][[13, 14], [0, 3]] = value
-    with pytest.raises(InputError, match=r"text holds NaN or Inf in row 13, 14; mend") as refusal:
+    with pytest.raises(
+        InputError, match=r"text holds NaN or Inf in rows 13, 14. Replace"
+    ) as refusal:
         ingest(arrays, rows_per_chunk=rows_per_chunk)
     assert "source.npz" in str(refusal.value)
     assert [path.name for path in tmp_path.iterdir()] == ["source.npz"]
 
 
 def test_many_invalid_rows_are_cut_short_in_the_message(ingest):
-    with pytest.raises(InputError, match=r"in row 0, 1, 2, 3, 4, …;"):
+    with pytest.raises(InputError, match=r"in rows 0, 1, 2, 3, 4, …\."):
         ingest(make_pairs(image=np.full((ROWS, 2), np.nan)))
 
 
@@ -189,12 +191,12 @@ def test_many_invalid_rows_are_cut_short_in_the_message(ingest):
         ({"image": np.ones((ROWS, 0))}, "image has shape"),
         ({"image": np.ones((0, 3)), "text": np.ones((0, 4))}, "(no|0) rows"),
         ({"image": np.ones((ROWS, 4), np.longdouble)}, "image is float128"),
-        ({"mask": np.ones(ROWS, complex)}, "mask is complex128; save it as numbers or as text"),
-        ({"mask": np.array([b"x"] * ROWS)}, "mask is .S1; save it as numbers or as text"),
-        ({"split": np.ones(ROWS)}, "split has to be one integer a row"),
-        ({"split": np.array(["train"] * ROWS)}, "split has to be one integer a row"),
-        ({"split": np.ones((ROWS, 2), int)}, "split has to be one integer a row"),
-        ({"other": np.zeros(100_001)}, "other has shape .* take it out"),
+        ({"mask": np.ones(ROWS, complex)}, "mask is complex128. Save it as numbers or as text"),
+        ({"mask": np.array([b"x"] * ROWS)}, "mask is .S1. Save it as numbers or as text"),
+        ({"split": np.ones(ROWS)}, "split .* must be one integer per row"),
+        ({"split": np.array(["train"] * ROWS)}, "split .* must be one integer per row"),
+        ({"split": np.ones((ROWS, 2), int)}, "split .* must be one integer per row"),
+        ({"other": np.zeros(100_001)}, "other has shape .* Remove it"),
         ({"a b": np.ones(ROWS)}, "'a b' cannot name an array"),
         ({"zarr.json": np.ones(ROWS)}, r"zarr\.json.* cannot name an array"),
         ({"labels": np.ones((ROWS, 2, 2))}, "labels"),
@@ -215,8 +217,8 @@ def test_arrays_that_are_no_paired_features_are_refused(ingest, tmp_path, arrays
         (["image"], "at least two modalities are needed, found image"),
         (["image", "image"], "at least two modalities are needed, found image"),
         ([], "at least two modalities are needed, found none"),
-        (["image", "titles"], "titles is .U1; a modality is an array of real numbers"),
-        (["image", "score"], "score has shape .* a modality is"),
+        (["image", "titles"], "titles is .U1; a modality must be an array of real numbers"),
+        (["image", "score"], "score has shape .* a modality must be"),
     ],
 )
 def test_named_modalities_that_cannot_be_are_refused(ingest, tmp_path, names, message):
@@ -285,7 +287,7 @@ class Interrupting:
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 5, 7, 10])
-def test_interrupted_ingest_goes_on_where_it_stopped(ingest, tmp_path, blocks):
+def test_interrupted_ingest_resumes_where_it_stopped(ingest, tmp_path, blocks):
     arrays = make_pairs(titles=np.array([f"{row} 🦊" for row in range(ROWS)]))
     with pytest.raises(KeyboardInterrupt):
         ingest(arrays, rows_per_chunk=5, progress=Interrupting(blocks))
@@ -294,7 +296,7 @@ def test_interrupted_ingest_goes_on_where_it_stopped(ingest, tmp_path, blocks):
     last = Interrupting(0)
     source, target = tmp_path / "source.npz", tmp_path / "store.zarr"
     store = ingest_source(source, target, rows_per_chunk=5, progress=last)
-    assert any("going on from row" in note for note in last.notes)
+    assert any("resuming from row" in note for note in last.notes)
     whole = ingest_source(source, tmp_path / "whole.zarr", rows_per_chunk=5)
     assert store.checksums == whole.checksums
     for name, values in arrays.items():
@@ -302,24 +304,24 @@ def test_interrupted_ingest_goes_on_where_it_stopped(ingest, tmp_path, blocks):
     assert sorted(path.name for path in target.iterdir()) == sorted([*arrays, "zarr.json"])
 
 
-def test_interrupted_ingest_needs_room_for_what_is_left_alone(ingest, tmp_path, monkeypatch):
+def test_interrupted_ingest_needs_disk_only_for_the_missing_rows(ingest, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         ingest(make_pairs(2300), rows_per_chunk=50, progress=Interrupting(60))
     source, target = tmp_path / "source.npz", tmp_path / "store.zarr"
     room = [0]
     monkeypatch.setattr(limits.shutil, "disk_usage", lambda _: SimpleNamespace(free=room[0]))
-    with pytest.raises(InputError, match=r"has 0 free beside \d+ of it; make room"):
+    with pytest.raises(InputError, match=r"0 free and \d+ of the store written\. Free disk"):
         ingest_source(source, target, rows_per_chunk=50)
     needed = sum(values.nbytes for values in make_pairs(2300).values())
     room[0] = needed // 2  # more than half was written
     last = Interrupting(0)
     store = ingest_source(source, target, rows_per_chunk=50, progress=last)
-    assert "image: going on from row 2300" in last.notes
+    assert "ingest image: resuming from row 2300" in last.notes
     np.testing.assert_array_equal(store.read("text"), make_pairs(2300)["text"])
 
 
 @pytest.mark.parametrize("change", ["source", "chunks", "modalities"])
-def test_unfinished_ingest_of_something_else_is_not_gone_on_with(ingest, tmp_path, change):
+def test_unfinished_ingest_of_another_source_or_layout_does_not_resume(ingest, tmp_path, change):
     with pytest.raises(KeyboardInterrupt):
         ingest(make_pairs(), rows_per_chunk=5, progress=Interrupting(2))
     if change == "source":

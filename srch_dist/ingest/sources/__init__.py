@@ -1,1 +1,1 @@
-"""A module for each file format, behind one protocol."""
+"""Readers of source files: one module per format, behind one protocol."""

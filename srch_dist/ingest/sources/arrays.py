@@ -6,16 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.errors import InputError
+from srch_dist.ingest.sources.base import Specs
+from srch_dist.kernels.types import Array
 
 
 class ArraySource:
-    """Arrays by name, whatever has a shape, a dtype and row slices; see `Source`."""
+    """A `Source` of arrays by name: anything with a shape, a dtype and row slices."""
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
-        self.left_out: Mapping[str, str] = {}
+        self.skipped: Mapping[str, str] = {}
         self._arrays: dict[str, Any] = {}
         for name, values in arrays.items():
             array = values if hasattr(values, "shape") and hasattr(values, "dtype") else None
@@ -23,20 +24,20 @@ class ArraySource:
                 array = np.asarray(values)
             if any(not isinstance(size, int | np.integer) for size in array.shape):
                 raise InputError(
-                    f"{name} has shape {array.shape}; a Dask array of unknown rows has to be given "
-                    "its shape with compute_chunk_sizes()"
+                    f"{name} has shape {array.shape}: its number of rows is unknown. Call "
+                    "compute_chunk_sizes() on the Dask array first."
                 )
             self._arrays[name] = array
 
-    def specs(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """(shape, dtype) of every array, by name."""
+    def specs(self) -> Specs:
+        """(shape, dtype) of every array by name."""
         return {
             name: (tuple(int(size) for size in array.shape), np.dtype(array.dtype))
             for name, array in self._arrays.items()
         }
 
-    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[NDArray[Any]]:
-        """The array from row ``start`` in runs of ``rows`` rows."""
+    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
+        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
         array = self._arrays[name]
         if not array.shape:
             yield np.asarray(array)

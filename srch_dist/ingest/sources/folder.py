@@ -1,138 +1,151 @@
-"""Folders: shards of arrays and tables beside each other, as clip-retrieval writes them."""
+"""Folders as a source: shards of arrays and tables, as clip-retrieval writes them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.errors import InputError
-from srch_dist.ingest.sources.base import TABLES, Source, is_known, is_zarr, open_source, recut
+from srch_dist.ingest.sources.base import Source, Specs, rechunk
+from srch_dist.ingest.sources.formats import ENDINGS, TABLES, is_known, is_zarr, open_source
 from srch_dist.ingest.sources.npy import NpySource
 from srch_dist.ingest.sources.sandbox import SandboxedSource
+from srch_dist.kernels.types import Array
 
-_SHOWN = 5
+# Items that an error message lists before it says "…".
+_LISTED = 5
 
 
 class ShardedNpy:
-    """One array in several .npy files; see `srch_dist.ingest.sources.base.Source`."""
+    """A `Source` of one array that several .npy files hold, one range of rows each.
+
+    Attributes
+    ----------
+    shard_rows : rows of each file.
+    """
 
     def __init__(self, name: str, paths: Sequence[Path]) -> None:
         self._name, self._shards = name, [NpySource(path) for path in paths]
-        self.left_out: Mapping[str, str] = {}
+        self.skipped: Mapping[str, str] = {}
         specs = [next(iter(shard.specs().values())) for shard in self._shards]
-        first_shape, dtype = specs[0]
-        for path, (shape, kind) in zip(paths, specs, strict=True):
-            if not shape or shape[1:] != first_shape[1:] or kind != dtype:
+        first_shape, first_dtype = specs[0]
+        for path, (shape, dtype) in zip(paths, specs, strict=True):
+            if not shape or shape[1:] != first_shape[1:] or dtype != first_dtype:
                 raise InputError(
-                    f"{path} is {shape} of {kind}, {paths[0]} is {first_shape} of {dtype}; shards "
-                    "of one array differ in their rows alone"
+                    f"{path} has shape {shape} of {dtype}, but {paths[0]} has {first_shape} of "
+                    f"{first_dtype}. Shards of one array may differ only in their number of rows."
                 )
-        self.rows = [shape[0] for shape, _ in specs]
-        self._spec = ((sum(self.rows), *first_shape[1:]), dtype)
+        self.shard_rows = [shape[0] for shape, _ in specs]
+        self._spec = ((sum(self.shard_rows), *first_shape[1:]), first_dtype)
 
-    def specs(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    def specs(self) -> Specs:
         """(shape, dtype) of the whole array."""
         return {self._name: self._spec}
 
-    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[NDArray[Any]]:
-        """The array ``name``, the only one, from row ``start`` in runs of ``rows`` rows."""
+    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
+        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
         if name != self._name:
             raise InputError(f"there is no array {name!r}")
-        return recut(self._pieces(rows, start), rows)
+        return rechunk(self._pieces(rows, start), rows)
 
-    def _pieces(self, rows: int, start: int) -> Iterator[NDArray[Any]]:
+    def _pieces(self, rows: int, start: int) -> Iterator[Array]:
         first = 0
-        for shard, count in zip(self._shards, self.rows, strict=True):
+        for shard, count in zip(self._shards, self.shard_rows, strict=True):
             if first + count > start:
                 yield from shard.blocks(shard.name, rows, max(0, start - first))
             first += count
 
 
 class CompositeSource:
-    """Several sources as one; a name that two of them have is put behind its source's name."""
+    """Several sources as one.
 
-    def __init__(self, parts: Mapping[str, Source], left_out: Mapping[str, str]) -> None:
-        self._places: dict[str, tuple[Source, str]] = {}
-        self.left_out = dict(left_out)
+    A name that two sources share gets its source's label in front: ``image_embedding``.
+    """
+
+    def __init__(self, parts: Mapping[str, Source], skipped: Mapping[str, str]) -> None:
+        self._members: dict[str, tuple[Source, str]] = {}
+        self.skipped = dict(skipped)
         names = [name for part in parts.values() for name in part.specs()]
         for label, part in parts.items():
             for name in part.specs():
-                shown = name if names.count(name) == 1 else f"{label}_{name}"
-                if shown in self._places:
-                    raise InputError(f"two arrays would be called {shown}; rename one of them")
-                self._places[shown] = part, name
-            self.left_out |= {f"{label}.{name}": why for name, why in part.left_out.items()}
+                full_name = name if names.count(name) == 1 else f"{label}_{name}"
+                if full_name in self._members:
+                    raise InputError(f"two arrays are named {full_name}. Rename one of them.")
+                self._members[full_name] = part, name
+            self.skipped |= {f"{label}.{name}": reason for name, reason in part.skipped.items()}
 
-    def specs(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    def specs(self) -> Specs:
         """(shape, dtype) of every array of every source."""
-        return {name: part.specs()[inner] for name, (part, inner) in self._places.items()}
+        return {name: part.specs()[inner] for name, (part, inner) in self._members.items()}
 
-    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[NDArray[Any]]:
-        """The array from row ``start`` in runs of ``rows`` rows."""
-        part, inner = self._places[name]
+    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
+        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
+        part, inner = self._members[name]
         return part.blocks(inner, rows, start)
 
 
 def open_files(paths: Sequence[Path]) -> CompositeSource:
-    """Several files or folders as one source."""
+    """Open several files or folders as one source."""
     parts: dict[str, Source] = {}
     for path in paths:
         if path.stem in parts:
-            raise InputError(f"two sources are called {path.stem}; rename one of them")
+            raise InputError(f"two sources are named {path.stem}. Rename one of them.")
         parts[path.stem] = open_source(path)
     return CompositeSource(parts, {})
 
 
 def open_folder(path: Path) -> CompositeSource:
-    """A folder of files and of folders of shards.
+    """Open a folder of files, and of folders of shards.
 
-    Files whose names differ in a number alone are shards, in the order of the number. A folder
-    whose files are all shards of one array or table bears its name (``img_emb/img_emb_0.npy``).
+    Files whose names differ only in a number are shards, in the order of the numbers. If all files
+    of an inner folder are shards of one array or table, the folder's name is the name of that array
+    or table (``img_emb/img_emb_0.npy``).
     """
-    groups, left_out = _groups(path)
+    groups, skipped = _shard_groups(path)
     for child in sorted(path.iterdir()):
         if not child.is_dir() or child.name.startswith("."):
             continue
         if is_zarr(child):
             groups[child.stem] = [child]
             continue
-        inner, ignored = _groups(child)
-        left_out |= {f"{child.name}/{name}": why for name, why in ignored.items()}
-        for name, files in inner.items():
-            label = child.name if len(inner) == 1 else name
+        inner_groups, inner_skipped = _shard_groups(child)
+        skipped |= {f"{child.name}/{name}": reason for name, reason in inner_skipped.items()}
+        for name, files in inner_groups.items():
+            label = child.name if len(inner_groups) == 1 else name
             if label in groups:
-                raise InputError(f"{path}: two groups of files are called {label}; rename one")
+                raise InputError(
+                    f"{path}: two groups of files are named {label}. Rename one of them."
+                )
             groups[label] = files
     if not groups:
-        raise InputError(f"{path} holds no file of a known format and no folder of such files")
+        raise InputError(
+            f"{path} has no file of a known format and no folder of such files; known endings: "
+            f"{', '.join(ENDINGS)}"
+        )
     parts = {name: _open_group(name, files) for name, files in groups.items()}
-    _check_shards(path, groups, parts)
-    return CompositeSource(parts, left_out)
+    _refuse_unpaired_shards(path, groups, parts)
+    return CompositeSource(parts, skipped)
 
 
-def _groups(folder: Path) -> tuple[dict[str, list[Path]], dict[str, str]]:
-    """Files by what they are shards of, in order, and what is no known format."""
+def _shard_groups(folder: Path) -> tuple[dict[str, list[Path]], dict[str, str]]:
+    """Files of each array or table in shard order, and the skipped files with the reason."""
     groups: dict[tuple[str, str], list[Path]] = {}
-    left_out = {}
-    for file in sorted(folder.iterdir(), key=_number_key):
+    skipped = {}
+    for file in sorted(folder.iterdir(), key=_shard_order):
         if file.is_dir() or file.name.startswith((".", "_")):
             continue
         if is_known(file):
             groups.setdefault((_shard_name(file), file.suffix.lower()), []).append(file)
         else:
-            left_out[file.name] = "its format is not known"
+            skipped[file.name] = "unknown format"
     named: dict[str, list[Path]] = {}
     for (name, _), files in groups.items():
         label = name if len(files) > 1 else files[0].stem
         if label in named:
-            raise InputError(f"{folder}: {label} is there in two formats; move one away")
+            raise InputError(f"{folder}: {label} exists in two formats. Move one of them away.")
         named[label] = files
-    return named, left_out
+    return named, skipped
 
 
 def _open_group(name: str, files: Sequence[Path]) -> Source:
@@ -142,49 +155,55 @@ def _open_group(name: str, files: Sequence[Path]) -> Source:
     if suffix in TABLES:
         return SandboxedSource(*files)
     if len(files) > 1:
-        listing = ", ".join(file.name for file in files[:_SHOWN])
-        raise InputError(f"{listing}: shards are read of .npy, .parquet and .arrow files alone")
+        listing = ", ".join(file.name for file in files[:_LISTED])
+        raise InputError(
+            f"{files[0].parent}: {listing}: only .npy, {', '.join(TABLES)} files are read as "
+            "shards. Merge these into one file."
+        )
     return open_source(files[0])
 
 
-def _check_shards(
+def _refuse_unpaired_shards(
     folder: Path, groups: Mapping[str, Sequence[Path]], parts: Mapping[str, Source]
 ) -> None:
-    """Refuse shards of one number with unequal rows, and list them: their rows are not pairs."""
+    """Refuse shards of one number with unequal rows: from there on rows are not pairs."""
     rows: dict[str, dict[str, int]] = {}
     for name, part in parts.items():
-        if isinstance(part, ShardedNpy | SandboxedSource) and part.rows:
-            for file, count in zip(groups[name], part.rows, strict=True):
-                if _number(file):
-                    rows.setdefault(_number(file), {})[name] = count
-    wrong = [
+        if isinstance(part, ShardedNpy | SandboxedSource) and part.shard_rows:
+            for file, count in zip(groups[name], part.shard_rows, strict=True):
+                if _shard_number(file):
+                    rows.setdefault(_shard_number(file), {})[name] = count
+    unpaired = [
         f"shard {number}: " + ", ".join(f"{name} {count}" for name, count in counts.items())
         for number, counts in rows.items()
         if len(set(counts.values())) > 1
     ]
     totals = {name: sum(counts.get(name, 0) for counts in rows.values()) for name in parts}
     sharded = {name for counts in rows.values() for name in counts}
-    lacking = [
+    missing = [
         f"shard {number}: no {', '.join(sorted(sharded - set(counts)))}"
         for number, counts in rows.items()
         if set(counts) != sharded
     ]
     if len({totals[name] for name in sharded}) > 1:
-        wrong += lacking
-    if wrong:
-        shown = "; ".join(wrong[:_SHOWN]) + ("; …" if len(wrong) > _SHOWN else "")
-        raise InputError(f"{folder}: {len(wrong)} shards do not pair: {shown}")
+        unpaired += missing
+    if unpaired:
+        listing = "; ".join(unpaired[:_LISTED]) + ("; …" if len(unpaired) > _LISTED else "")
+        raise InputError(
+            f"{folder}: {len(unpaired)} shards do not pair (rows by array): {listing}. Write them "
+            "again: shards of one number need the same rows in every array."
+        )
 
 
 def _shard_name(path: Path) -> str:
-    """The stem without its number and what follows it: part-00000-of-00010 is part."""
+    """The stem without its number and count: part-00000-of-00010 is a shard of part."""
     return re.sub(r"[-_.]?\d+(-of-\d+)?$", "", path.stem) or "part"
 
 
-def _number(path: Path) -> str:
-    found = re.search(r"(\d+)(-of-\d+)?$", path.stem)
-    return str(int(found[1])) if found else ""
+def _shard_number(path: Path) -> str:
+    match = re.search(r"(\d+)(-of-\d+)?$", path.stem)
+    return str(int(match[1])) if match else ""
 
 
-def _number_key(path: Path) -> tuple[str, int, str]:
-    return _shard_name(path), int(_number(path) or -1), path.name
+def _shard_order(path: Path) -> tuple[str, int, str]:
+    return _shard_name(path), int(_shard_number(path) or -1), path.name

@@ -1,4 +1,4 @@
-"""One array an .npy file, memory-mapped, so that any part of it is read without the rest."""
+"""NumPy .npy files as a source: memory-mapped, so that any block of rows is read alone."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 from srch_dist.errors import InputError
+from srch_dist.ingest.sources.base import Specs
+from srch_dist.kernels.types import Array
 
 
 class NpySource:
-    """The array of an .npy file, by the file's stem; see `srch_dist.ingest.sources.base.Source`."""
+    """A `Source` of one array, named by the file's stem."""
 
     def __init__(self, path: Path) -> None:
         self._path, self.name = path, path.stem
-        self.left_out: Mapping[str, str] = {}
+        self.skipped: Mapping[str, str] = {}
         try:
             size = path.stat().st_size
             with path.open("rb") as file:
@@ -27,29 +28,29 @@ class NpySource:
                 self._offset = file.tell()
         except OSError as error:
             raise InputError(f"cannot read {path}: {error}") from None
-        promised = self._offset + math.prod(self._shape) * self._dtype.itemsize
-        if promised != size:
+        expected = self._offset + math.prod(self._shape) * self._dtype.itemsize
+        if expected != size:
             raise InputError(
-                f"{path} has shape {self._shape} of {self._dtype}, which takes {promised} bytes "
-                f"with its header, but holds {size}; write it again"
+                f"{path} has {size} bytes, expected {expected} for its shape {self._shape} of "
+                f"{self._dtype}. Save it again."
             )
 
-    def specs(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    def specs(self) -> Specs:
         """(shape, dtype) of the one array."""
         return {self.name: (self._shape, self._dtype)}
 
-    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[NDArray[Any]]:
-        """The array ``name``, the only one, from row ``start`` in runs of ``rows`` rows."""
+    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
+        """Yield the array from row ``start`` in C order, in blocks of ``rows`` rows."""
         if name != self.name:
             raise InputError(f"{self._path} has no array {name!r}")
-        if not math.prod(self._shape):  # nothing to map
+        if not math.prod(self._shape):  # an empty file range cannot be mapped
             yield np.empty(self._shape, self._dtype)
             return
         order: Literal["C", "F"] = "F" if self._fortran else "C"
         stop = self._shape[0] if self._shape else 1
         for first in range(start, stop, rows):
             try:
-                # Mapped anew for every block: pages of an old map would count as memory in use.
+                # A new map per block: the pages of a map in use count as this process's memory.
                 mapped = np.memmap(
                     self._path, self._dtype, "r", self._offset, self._shape, order=order
                 )

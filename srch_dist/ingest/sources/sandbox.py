@@ -1,9 +1,9 @@
-"""Files whose library can crash or hang on damage, read in a process of their own.
+"""Read files in a child process whose library can crash or hang on damaged input.
 
-HDF5, SciPy's MATLAB reader and Arrow are C code that trusts what a file says: a flipped bit ends
-the process with a signal, or never ends; Zarr's codecs take the memory that a chunk says it needs.
-There, that is the end of a child, which has little memory, and an `InputError` here.
-One child serves all such files; it ends with this process, and is started anew where it died.
+HDF5, SciPy's MATLAB reader and Arrow are C code that trusts what a file says: one flipped bit can
+end the process with a signal, or never end it. Zarr's codecs allocate what a chunk claims to need.
+In the child, which has a memory limit and a deadline, each of these becomes an `InputError`.
+One child serves all files. It ends with its parent, and is restarted after a crash.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ from typing import Any
 
 from srch_dist import errors
 from srch_dist.errors import InputError, SrchError
-from srch_dist.ingest.sources import base as sources
+from srch_dist.ingest.sources import formats
 from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.kernels.types import Array
 
-# An answer is a block of rows at most, or a whole variable of 1 GiB.
+# Deadline of one answer: a block of rows, or a whole MATLAB variable of up to 1 GiB.
 ANSWER_SECONDS = 120
-# What the child may map beyond its start: libraries, a variable, and copies of it.
+# Address space of the child above its size at the start: libraries, a variable and its copies.
 MEMORY_BYTES = 5 << 30
-# Arrays that are read at once, as two columns of ids are.
-_MOST_READ = 8
+# Arrays read in alternation, as two id columns are when they are compared.
+_MAX_OPEN_READERS = 8
 
 
 class SandboxedSource:
-    """A file, or shards of a table, that the child reads; see `sources.base.Source`.
+    """A `Source` that the child reads: one file, or the shards of a table.
 
     Attributes
     ----------
-    rows : of each shard of a table.
+    shard_rows : rows of each shard of a table; empty for other formats.
     """
 
     def __init__(self, *paths: Path) -> None:
         self._paths = tuple(path.absolute() for path in paths)
         self._specs: Specs
-        self.left_out: Mapping[str, str]
-        self.rows: Sequence[int]
-        self._specs, self.left_out, self.rows = _child.ask(self._paths, "describe")
+        self.skipped: Mapping[str, str]
+        self.shard_rows: Sequence[int]
+        self._specs, self.skipped, self.shard_rows = _child.ask(self._paths, "describe")
 
     def specs(self) -> Specs:
         """(shape, dtype) of every array by name."""
         return dict(self._specs)
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """The array from row ``start`` in runs of ``rows`` rows."""
+        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
         shape, _ = self._specs[name]
         first = start
         while (block := _child.ask(self._paths, "block", name, rows, first)) is not None:
@@ -69,7 +69,7 @@ class SandboxedSource:
 
 
 class _Child:
-    """The process that reads, from this one's side."""
+    """The parent's handle on the reading process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -77,11 +77,11 @@ class _Child:
         self._connection: Connection | None = None
 
     def ask(self, paths: tuple[Path, ...], *request: Any) -> Any:
-        """The child's answer about a file, or shards.
+        """Send a request about a file, or about shards, and return the answer.
 
         Raises
         ------
-        SrchError : the file is refused, or ends the child, or takes too long.
+        SrchError : the reader refuses the file, crashes on it, or misses the deadline.
         """
         with self._lock:
             if self._process is None or self._process.poll() is not None:
@@ -91,18 +91,18 @@ class _Child:
                 self._connection.send((paths, *request))
                 kind, answer = self._connection.recv()
             except (EOFError, ConnectionError):
-                raise InputError(f"{_shown(paths)} is damaged: {self._ending()}") from None
-            except BaseException:  # interrupted: the answer would be taken for the next one
+                raise InputError(f"{_listing(paths)} is damaged: {self._reap()}") from None
+            except BaseException:  # interrupted: the next request would receive this answer
                 self._stop()
                 raise
         if kind == "refused":
             raise getattr(errors, answer[0])(answer[1])
         if kind == "failed":
-            raise RuntimeError(f"reading {_shown(paths)}:\n{answer}")
+            raise RuntimeError(f"the sandboxed reader failed on {_listing(paths)}:\n{answer}")
         return answer
 
     def stop(self) -> None:
-        """End the process; the next question starts another."""
+        """End the process; the next request starts another."""
         with self._lock:
             self._stop()
 
@@ -116,27 +116,27 @@ class _Child:
 
     def _start(self) -> None:
         self._stop()
-        here, there = socket.socketpair()
-        with there:
-            arguments = map(str, (there.fileno(), ANSWER_SECONDS, MEMORY_BYTES))
+        parent_end, child_end = socket.socketpair()
+        with child_end:
+            arguments = map(str, (child_end.fileno(), ANSWER_SECONDS, MEMORY_BYTES))
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _PROGRAM, *arguments],
-                pass_fds=[there.fileno()],
+                pass_fds=[child_end.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
-        self._connection = Connection(here.detach())
+        self._connection = Connection(parent_end.detach())
 
-    def _ending(self) -> str:
-        """How the child ended, in words."""
+    def _reap(self) -> str:
+        """Wait for the child's end and say how it ended."""
         assert self._process is not None
         code = self._process.wait()
         self._stop()
         if code == -signal.SIGALRM:
-            return f"reading it does not end (given up after {ANSWER_SECONDS} s)"
+            return f"its reader gave no answer within {ANSWER_SECONDS} s"
         if code < 0:
-            return f"its reader ended with {signal.Signals(-code).name}"
-        return f"its reader ended with exit code {code}"
+            return f"its reader crashed with {signal.Signals(-code).name}"
+        return f"its reader exited with code {code}"
 
 
 _PROGRAM = (
@@ -147,74 +147,83 @@ atexit.register(_child.stop)
 
 
 def serve(descriptor: int, seconds: int, most_bytes: int) -> None:
-    """Answer questions until the other end is closed.
+    """Answer requests in the child until the parent closes its end.
 
-    The alarm ends this process also within a library that does not come back.
+    SIGALRM ends the child even inside a library call that never returns.
+
+    Parameters
+    ----------
+    descriptor : of the child's end of the socket pair.
+    seconds : deadline of one answer.
+    most_bytes : address space above what the process has mapped now.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, whose end ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and so this process
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError, ValueError):  # Linux alone says and limits it
+    with suppress(OSError, ValueError):  # only Linux has /proc, and enforces RLIMIT_AS
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         most = pages * resource.getpagesize() + most_bytes
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    opened = _Opened()
+    reader = _Reader()
     connection = Connection(descriptor)
     with suppress(EOFError, ConnectionError):
         while True:
             request = connection.recv()
             signal.alarm(seconds)
-            answer = pickle.dumps(_answer(opened, *request), protocol=5)
+            answer = pickle.dumps(_answer(reader, *request), protocol=5)
             signal.alarm(0)
             connection.send_bytes(answer)
 
 
-def _shown(paths: tuple[Path, ...]) -> str:
-    return str(paths[0]) if len(paths) == 1 else f"one of {paths[0]} and its shards"
+def _listing(paths: tuple[Path, ...]) -> str:
+    return str(paths[0]) if len(paths) == 1 else f"one of {paths[0]} … {paths[-1]}"
 
 
 def _answer(
-    opened: _Opened, paths: tuple[Path, ...], kind: str, *arguments: Any
+    reader: _Reader, paths: tuple[Path, ...], kind: str, *arguments: Any
 ) -> tuple[str, Any]:
     try:
         if kind == "block":
-            return "done", opened.block(paths, *arguments)
-        source = opened.anew(paths)
-        rows = getattr(source, "rows", [])
-        return "done", (dict(source.specs()), dict(source.left_out), list(rows))
+            return "done", reader.block(paths, *arguments)
+        source = reader.reopen(paths)
+        shard_rows = getattr(source, "shard_rows", [])
+        return "done", (dict(source.specs()), dict(source.skipped), list(shard_rows))
     except SrchError as error:
         return "refused", (type(error).__name__, str(error))
     except OSError as error:
-        return "refused", ("InputError", f"cannot read {_shown(paths)}: {error.strerror or error}")
+        return "refused", (
+            "InputError",
+            f"cannot read {_listing(paths)}: {error.strerror or error}",
+        )
     except Exception:
         return "failed", traceback.format_exc()
 
 
-class _Opened:
-    """The file that was asked about last, and its arrays that are being read."""
+class _Reader:
+    """The child's state: the last opened source, and an iterator for each array being read."""
 
     def __init__(self) -> None:
         self._paths: tuple[Path, ...] = ()
         self._source: Source
-        self._reading: dict[Any, Iterator[Array]] = {}
+        self._iterators: dict[Any, Iterator[Array]] = {}
 
-    def anew(self, paths: tuple[Path, ...]) -> Source:
-        """The file as it is now."""
+    def reopen(self, paths: tuple[Path, ...]) -> Source:
+        """Open the file again, since its content may have changed."""
         self._paths = ()
-        self._reading.clear()
-        self._source = sources.open_here(*paths)
+        self._iterators.clear()
+        self._source = formats.open_in_process(*paths)
         self._paths = paths
         return self._source
 
     def block(self, paths: tuple[Path, ...], name: str, rows: int, first: int) -> Array | None:
-        """Rows from ``first`` on; None where there are no more."""
-        source = self._source if paths == self._paths else self.anew(paths)
-        blocks = self._reading.pop((name, rows, first), None)
+        """Rows from ``first``, at most ``rows``; None after the last row."""
+        source = self._source if paths == self._paths else self.reopen(paths)
+        blocks = self._iterators.pop((name, rows, first), None)
         if blocks is None:
             blocks = iter(source.blocks(name, rows, first))
         block = next(blocks, None)
         if block is not None and block.shape:
-            while len(self._reading) >= _MOST_READ:
-                self._reading.pop(next(iter(self._reading)))
-            self._reading[name, rows, first + len(block)] = blocks
+            while len(self._iterators) >= _MAX_OPEN_READERS:
+                self._iterators.pop(next(iter(self._iterators)))
+            self._iterators[name, rows, first + len(block)] = blocks
         return block

@@ -1,58 +1,63 @@
-"""Parquet and Arrow files, read column by column: lists of one length are rows of an array."""
+"""Parquet and Arrow files as a source: a column of equal-length lists is one array (n, d)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.errors import InputError, require
 from srch_dist.ingest import limits
-from srch_dist.ingest.sources.base import recut
+from srch_dist.ingest.sources.base import Specs, rechunk
+from srch_dist.kernels.types import Array
 
 TEXT = np.dtypes.StringDType()
 _BATCH_ROWS = 4096
+_FILL_OR_REMOVE = "Fill it, or remove the row from every modality."
 
 
 class TableSource:
-    """Columns of a table in one file or in shards; see `srch_dist.ingest.sources.base.Source`.
+    """A `Source` of the columns of a table, in one file or in shards.
 
-    Columns of numbers, of text and of number lists of one length are arrays. Missing text reads
-    as empty text; other columns with missing values are left out, and so is what is neither.
+    Arrays are columns of numbers, of text, and of number lists of one length. Missing text reads as
+    empty text. Columns of numbers with missing values, and columns of other types, are skipped.
+
+    Attributes
+    ----------
+    shard_rows : rows of each file.
     """
 
     def __init__(self, path: Path | Sequence[Path]) -> None:
         paths = [path] if isinstance(path, Path) else list(path)
         self._files = [_open_table(each) for each in paths]
-        self.left_out: dict[str, str] = {}
+        self.skipped: dict[str, str] = {}
         self._specs: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
         with _reading(paths[0]):
             for file in self._files[1:]:
                 if file.kinds != self._files[0].kinds:
                     raise InputError(
-                        f"{file.path} has other columns than {paths[0]}: {file.kinds} against "
-                        f"{self._files[0].kinds}"
+                        f"{file.path} has columns {file.kinds}, but {paths[0]} has "
+                        f"{self._files[0].kinds}. Shards of one table need the same columns."
                     )
-            self.rows = [file.rows for file in self._files]
+            self.shard_rows = [file.rows for file in self._files]
             for name in self._files[0].kinds:
                 self._describe(name)
 
-    def specs(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """(shape, dtype) of every column that can be an array."""
+    def specs(self) -> Specs:
+        """(shape, dtype) of every readable column by name."""
         return dict(self._specs)
 
-    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[NDArray[Any]]:
-        """The column from row ``start`` in runs of ``rows`` rows."""
-        return recut(self._pieces(name, start), rows)
+    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
+        """Yield the column from row ``start`` in blocks of ``rows`` rows."""
+        return rechunk(self._pieces(name, start), rows)
 
-    def _pieces(self, name: str, start: int) -> Iterator[NDArray[Any]]:
+    def _pieces(self, name: str, start: int) -> Iterator[Array]:
         shape, dtype = self._specs[name]
-        first = 0  # row number of the file in the table
+        first = 0  # row of the table at which the file starts
         for file in self._files:
             if first + file.rows > start:
                 with _reading(file.path):
@@ -63,7 +68,7 @@ class TableSource:
     def _describe(self, name: str) -> None:
         pa = require("pyarrow", "formats", "a Parquet or Arrow file")
         kind = _plain(pa, self._files[0].kinds[name])
-        rows = sum(self.rows)
+        rows = sum(self.shard_rows)
         if pa.types.is_fixed_size_list(kind) and _is_number(pa, kind.value_type):
             self._specs[name] = ((rows, kind.list_size), _dtype(kind.value_type))
         elif _is_list(pa, kind) and _is_number(pa, kind.value_type):
@@ -75,14 +80,14 @@ class TableSource:
                 column.null_count for file in self._files for _, column in file.columns(name)
             )
             if missing:
-                self.left_out[name] = f"{missing} of {rows} values are missing"
+                self.skipped[name] = f"{missing} of {rows} values are missing"
             else:
                 self._specs[name] = ((rows,), _dtype(kind))
         else:
-            self.left_out[name] = f"it is {kind}, neither numbers nor text"
+            self.skipped[name] = f"{kind} is neither numbers nor text"
         if name in self._specs and self._specs[name][1] != TEXT:
             shape, dtype = self._specs[name]
-            stored = sum(file.stored(name) for file in self._files)
+            stored = sum(file.stored_bytes(name) for file in self._files)
             expanded = math.prod(shape) * dtype.itemsize
             limits.refuse_bomb(self._files[0].path, name, expanded, stored)
 
@@ -95,6 +100,8 @@ class TableSource:
 
 
 class _ParquetTable:
+    """A Parquet file, memory-mapped, read in batches of rows."""
+
     def __init__(self, path: Path) -> None:
         parquet = require("pyarrow.parquet", "formats", "a Parquet file")
         self.path, self._file = path, parquet.ParquetFile(path, memory_map=True)
@@ -103,12 +110,12 @@ class _ParquetTable:
         )
         self.rows = int(self._file.metadata.num_rows)
 
-    def stored(self, name: str) -> int:
-        """Compressed bytes of a column."""
+    def stored_bytes(self, name: str) -> int:
+        """Compressed bytes of a column, nested leaves included."""
         metadata, total = self._file.metadata, 0
         for group in range(metadata.num_row_groups):
             row_group = metadata.row_group(group)
-            leaves = [row_group.column(place) for place in range(row_group.num_columns)]
+            leaves = [row_group.column(leaf) for leaf in range(row_group.num_columns)]
             total += sum(
                 leaf.total_compressed_size
                 for leaf in leaves
@@ -117,7 +124,7 @@ class _ParquetTable:
         return int(total)
 
     def columns(self, name: str, start: int = 0) -> Iterator[tuple[int, Any]]:
-        """Parts of a column from row ``start``, with the row that each begins at."""
+        """Yield pieces of a column from row ``start``, each with its first row."""
         metadata, first = self._file.metadata, 0
         counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         skipped = 0
@@ -127,16 +134,18 @@ class _ParquetTable:
         groups = list(range(skipped, len(counts)))
         for batch in self._file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=[name]):
             if batch.num_columns != 1:
-                raise InputError(f"{self.path}: two columns are called {name!r}; rename one")
+                raise InputError(
+                    f"{self.path}: two columns are named {name!r}. Rename one of them."
+                )
             column = batch.column(0)
             if first + len(column) > start:
-                cut = max(0, start - first)
-                yield first + cut, column.slice(cut)
+                offset = max(0, start - first)
+                yield first + offset, column.slice(offset)
             first += len(column)
 
 
 class _ArrowTable:
-    """An Arrow file, or a stream of it as `datasets` writes; mapped, and validated when read."""
+    """An Arrow file, or a stream as `datasets` writes it; mapped, and validated when read."""
 
     def __init__(self, path: Path) -> None:
         self._pa = require("pyarrow", "formats", "an Arrow file")
@@ -146,14 +155,17 @@ class _ArrowTable:
         self.rows = sum(rows for _, rows in parts)
         self.kinds = dict(zip(schema.names, schema.types, strict=True))
         if len(self.kinds) != len(schema.names):
-            raise InputError(f"{path}: two columns have one name: {', '.join(schema.names)}")
+            raise InputError(
+                f"{path}: column names are not unique: {', '.join(schema.names)}. Rename the "
+                "duplicates."
+            )
 
-    def stored(self, name: str) -> int:  # noqa: ARG002
-        """Bytes of the file, which bound those of a column."""
+    def stored_bytes(self, name: str) -> int:  # noqa: ARG002
+        """Bytes of the file, an upper bound of those of a column."""
         return self.path.stat().st_size
 
     def columns(self, name: str, start: int = 0) -> Iterator[tuple[int, Any]]:
-        """Parts of a column from row ``start``, with the row that each begins at."""
+        """Yield pieces of a column from row ``start``, each with its first row."""
         first = 0
         for _, batch in self._batches():
             if batch is None:
@@ -161,23 +173,25 @@ class _ArrowTable:
             if first + batch.num_rows > start:
                 column = batch.column(name)
                 column.validate(full=True)
-                for cut in range(max(0, start - first), len(column), _BATCH_ROWS):
-                    yield first + cut, column.slice(cut, _BATCH_ROWS)
+                for offset in range(max(0, start - first), len(column), _BATCH_ROWS):
+                    yield first + offset, column.slice(offset, _BATCH_ROWS)
             first += batch.num_rows
 
     def _sizes(self) -> Iterator[tuple[Any, int]]:
+        """Yield (schema, rows) of every batch."""
         for schema, batch in self._batches():
             yield schema, 0 if batch is None else batch.num_rows
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
+        """Yield (schema, None), then (schema, batch) of every batch."""
         with self._pa.memory_map(str(self.path), "r") as file:
             head = file.read(6)
             file.seek(0)
             if head == b"ARROW1":
                 reader = self._pa.ipc.open_file(file)
                 yield reader.schema, None
-                for place in range(reader.num_record_batches):
-                    yield reader.schema, reader.get_batch(place)
+                for batch in range(reader.num_record_batches):
+                    yield reader.schema, reader.get_batch(batch)
             else:
                 stream = self._pa.ipc.open_stream(file)
                 yield stream.schema, None
@@ -192,7 +206,7 @@ def _open_table(path: Path) -> _ParquetTable | _ArrowTable:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What pyarrow raises on a damaged file, as the project's own error."""
+    """Turn what pyarrow raises on a damaged file into InputErrors."""
     pa = require("pyarrow", "formats", "a Parquet or Arrow file")
     try:
         yield
@@ -229,8 +243,8 @@ def _dtype(kind: Any) -> np.dtype[Any]:
 
 def _to_numpy(
     path: Path, name: str, column: Any, shape: tuple[int, ...], dtype: np.dtype[Any], first: int
-) -> NDArray[Any]:
-    """A part of a column as an array; ``first`` is the number of its first row."""
+) -> Array:
+    """Convert a piece of a column, whose first row is ``first``, to (m,) or (m, d)."""
     pa = require("pyarrow", "formats", "a Parquet or Arrow file")
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
@@ -241,20 +255,20 @@ def _to_numpy(
         return np.array(texts, dtype=TEXT)
     if column.null_count:
         row = first + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-        raise InputError(f"{path}: {name} has no value in row {row}; remove the row or fill it")
+        raise InputError(f"{path}: {name} row {row}: missing value. {_FILL_OR_REMOVE}")
     if len(shape) == 1:
         return np.asarray(column.to_numpy(zero_copy_only=False), dtype)
     if not pa.types.is_fixed_size_list(column.type):
         lengths = np.diff(column.offsets.to_numpy())
-        other = np.flatnonzero(lengths != shape[1])
-        if len(other):
+        unequal = np.flatnonzero(lengths != shape[1])
+        if len(unequal):
             raise InputError(
-                f"{path}: {name} has {lengths[other[0]]} values in row {first + int(other[0])}, "
-                f"{shape[1]} in the first; a modality has one number of dimensions"
+                f"{path}: {name} row {first + int(unequal[0])}: {lengths[unequal[0]]} values, "
+                f"expected {shape[1]} as in row 0. Give every row the same number of values."
             )
     values = column.flatten()
     if values.null_count:
         row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]) // shape[1]
-        raise InputError(f"{path}: {name} has a missing value in row {first + row}")
+        raise InputError(f"{path}: {name} row {first + row}: missing value. {_FILL_OR_REMOVE}")
     flat = np.asarray(values.to_numpy(zero_copy_only=False), dtype)
     return flat.reshape(len(column), shape[1])

@@ -5,31 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srch_dist.ingest import limits
+from srch_dist.ingest.sources.base import Specs
+from srch_dist.kernels.types import Array
 from srch_dist.storage.foreign_zarr import ForeignZarr
 
 
 class ZarrSource:
-    """The arrays of a Zarr group, or one array; see `srch_dist.ingest.sources.base.Source`."""
+    """A `Source` of the arrays of a Zarr group, or of one Zarr array."""
 
     def __init__(self, path: Path) -> None:
         self._group = ForeignZarr(path)
-        self.left_out: Mapping[str, str] = self._group.left_out
+        self.skipped: Mapping[str, str] = self._group.left_out
         for name, (shape, chunks, dtype, stored) in self._group.arrays.items():
             limits.refuse_chunk(path, name, chunks, dtype.itemsize)
             limits.refuse_bomb(path, name, math.prod(shape) * dtype.itemsize, stored)
 
-    def specs(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """(shape, dtype) of every array, by name."""
+    def specs(self) -> Specs:
+        """(shape, dtype) of every array by name."""
         return {name: (shape, dtype) for name, (shape, _, dtype, _) in self._group.arrays.items()}
 
-    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[NDArray[Any]]:
-        """The array from row ``start`` in runs of ``rows`` rows."""
+    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
+        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
         shape, _, dtype, _ = self._group.arrays[name]
         for first in range(start, shape[0] if shape else 1, rows):
             stop = min(first + rows, shape[0]) if shape else 1

@@ -18,7 +18,7 @@ import zarr
 from srch_dist.errors import ExtraError, InputError
 from srch_dist.ingest import limits
 from srch_dist.ingest.pipeline import ingest_source
-from srch_dist.ingest.sources.base import open_here, open_source
+from srch_dist.ingest.sources.formats import open_in_process, open_source
 from tests.helpers.source_files import (
     ROWS,
     TITLES,
@@ -84,15 +84,15 @@ def test_arrays_may_be_named_by_option(tmp_path):
     np.testing.assert_array_equal(store.read("sound"), pairs["text"])
 
 
-def test_what_cannot_be_an_array_is_left_out_and_said(tmp_path):
+def test_what_cannot_be_an_array_is_skipped_with_a_reason(tmp_path):
     whole = table(make_pairs())
     whole = whole.append_column("exif", pa.array([{"a": 1}] * ROWS))
     whole = whole.append_column("width", pa.array([None, *range(1, ROWS)]))
     whole = whole.append_column("caption", pa.array([None, *TITLES[1:]]))
     pq.write_table(whole, tmp_path / "a.parquet")
     source = open_source(tmp_path / "a.parquet")
-    assert set(source.left_out) == {"exif", "width"}
-    assert "1 of 23 values are missing" in source.left_out["width"]
+    assert set(source.skipped) == {"exif", "width"}
+    assert "1 of 23 values are missing" in source.skipped["width"]
     store = ingest_source(tmp_path / "a.parquet", tmp_path / "a.zarr")
     assert store.read("caption")[0] == ""
 
@@ -123,7 +123,7 @@ def test_ids_that_differ_are_listed_by_row(tmp_path):
 
 def test_ids_of_unequal_tables_are_listed(tmp_path):
     write_with_ids(tmp_path / "a", ["x", "y", "z"], ["y", "x"])
-    with pytest.raises(InputError, match=r"image 3, text 2; 1 ids are in image_embedding alone: z"):
+    with pytest.raises(InputError, match=r"image 3, text 2; 1 id only in image_embedding: z"):
         ingest_source(tmp_path / "a", tmp_path / "a.zarr")
 
 
@@ -140,7 +140,7 @@ def test_shards_that_do_not_pair_are_listed(tmp_path):
 def test_list_of_another_length_is_refused_by_row(tmp_path):
     rows = [[1.0, 2.0]] * 9 + [[1.0]]
     pq.write_table(pa.table({"image": rows, "text": [[1.0]] * 10}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="image has 1 values in row 9, 2 in the first"):
+    with pytest.raises(InputError, match="image row 9: 1 values, expected 2 as in row 0"):
         ingest_source(tmp_path / "a.parquet", tmp_path / "a.zarr")
 
 
@@ -150,7 +150,7 @@ def test_missing_library_is_named_with_its_extra(tmp_path, monkeypatch, name):
     for module in ("h5py", "pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ExtraError, match=r"pip install 'srch-dist\[formats\]'"):
-        open_here(tmp_path / name)
+        open_in_process(tmp_path / name)
 
 
 def test_extras_hold_what_the_readers_import():
@@ -172,7 +172,7 @@ class TestHostile:
             open_source(tmp_path / "a.npy")
         assert not marker.exists()
 
-    def test_pickles_in_zarr_v2_are_left_out_unread(self, tmp_path):
+    def test_pickles_in_zarr_v2_are_skipped_unread(self, tmp_path):
         folder = tmp_path / "a.zarr" / "trap"
         folder.mkdir(parents=True)
         (tmp_path / "a.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
@@ -183,7 +183,7 @@ class TestHostile:
         (folder / "0").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
         source = open_source(tmp_path / "a.zarr")
         assert not source.specs()
-        assert "pickle" in source.left_out["trap"]
+        assert "pickle" in source.skipped["trap"]
 
     def test_shape_that_the_file_does_not_hold_is_refused(self, tmp_path):
         with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -216,12 +216,12 @@ class TestHostile:
             file.create_virtual_dataset("virtual", layout)
         source = open_source(tmp_path / "a.h5")
         assert not source.specs()
-        assert set(source.left_out) == {"raw", "virtual"}
+        assert set(source.skipped) == {"raw", "virtual"}
 
     @pytest.mark.parametrize("name", ["a.npz", "a.h5", "v5.mat", "a.zarr", "a.parquet"])
     def test_what_grows_beyond_measure_is_refused(self, tmp_path, monkeypatch, name):
         monkeypatch.setattr(limits, "BOMB_BYTES", 1 << 20)
-        monkeypatch.setattr(limits, "WHOLE_BYTES", 1 << 20)
+        monkeypatch.setattr(limits, "MAX_BLOCK_BYTES", 1 << 20)
         zeros = np.zeros((1 << 10, 1 << 9), np.float32)
         if name == "a.npz":
             np.savez_compressed(tmp_path / name, image=zeros)
@@ -241,11 +241,11 @@ class TestHostile:
                 config={"write_empty_chunks": True},
             )
             array[:] = zeros
-        with pytest.raises(InputError, match=r"would grow|decompresses to more"):
-            open_here(tmp_path / name)
+        with pytest.raises(InputError, match=r"would expand|decompresses to more"):
+            open_in_process(tmp_path / name)
 
     @pytest.mark.parametrize("kind", [0, 8, 14, 15, 20, 47367])
-    def test_mat_with_values_of_no_kind_is_refused(self, tmp_path, kind):
+    def test_mat_with_an_unknown_data_type_is_refused(self, tmp_path, kind):
         """SciPy would end the process."""
         path = tmp_path / "a.mat"
         scipy.io.savemat(path, {"image": np.ones((5, 3), np.float32)})
@@ -253,7 +253,7 @@ class TestHostile:
         tag = (7).to_bytes(4, "little") + (60).to_bytes(4, "little")
         assert content.count(tag) == 1
         path.write_bytes(content.replace(tag, kind.to_bytes(4, "little") + tag[4:]))
-        with pytest.raises(InputError, match=f"an element within a variable is of kind {kind}$"):
+        with pytest.raises(InputError, match=f"within a variable has the data type {kind}$"):
             open_source(path)
 
     def test_mat_with_a_cell_of_an_unknown_class_is_refused(self, tmp_path):
@@ -285,9 +285,9 @@ class TestHostile:
             open_source(tmp_path / "a.mat")
 
     def test_wide_rows_are_refused(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(limits, "ROW_BYTES", 20)
+        monkeypatch.setattr(limits, "MAX_ROW_BYTES", 20)
         write_parquet(tmp_path / "a.parquet", make_pairs())
-        with pytest.raises(InputError, match=r"a row of image \(23, 6\) takes 24 bytes"):
+        with pytest.raises(InputError, match=r"a row of image \(23, 6\) has 24 bytes"):
             ingest_source(tmp_path / "a.parquet", tmp_path / "a.zarr")
 
     def test_store_that_the_disk_cannot_hold_is_refused(self, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from numpy.lib import format as npy
 
 from srch_dist.errors import InputError, SrchError
 from srch_dist.ingest.pipeline import ingest_source
-from srch_dist.ingest.sources.base import open_source
+from srch_dist.ingest.sources.formats import open_source
 
 
 def make_pairs(rows: int = 23) -> dict[str, np.ndarray]:
@@ -95,7 +95,7 @@ def test_object_arrays_are_refused_without_being_unpickled(tmp_path):
         ((1000, 6), 23 * 6, "has shape"),  # the header promises more than the member holds
         ((10**15, 6), 23 * 6, "has shape"),
         ((-1, 6), 23 * 6, "has shape"),
-        ((10, 6), 23 * 6, "holds more than its shape"),
+        ((10, 6), 23 * 6, "holds more data than its shape"),
     ],
 )
 def test_header_that_lies_about_the_bytes_is_refused(tmp_path, shape, stored, message, fortran):

@@ -1,4 +1,4 @@
-"""Files read in a process of their own: what ends it, what it gives, and that it goes away."""
+"""The sandbox: what ends the child, what it answers, and that it ends with its parent."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import scipy.io
 
 from srch_dist.errors import InputError
 from srch_dist.ingest.sources import sandbox
-from srch_dist.ingest.sources.base import open_here, open_source
+from srch_dist.ingest.sources.formats import open_in_process, open_source
 from tests.helpers.source_files import WRITERS, make_pairs
 
 _SERVE = "from srch_dist.ingest.sources.sandbox import serve; serve(*map(int, sys.argv[1:]))"
 _ENDLESS = (
-    "import sys, srch_dist.ingest.sources.base as s; "
-    "s.open_here = lambda *p: exec('while 1: pass'); " + _SERVE
+    "import sys, srch_dist.ingest.sources.formats as s; "
+    "s.open_in_process = lambda *p: exec('while 1: pass'); " + _SERVE
 )
 
 
@@ -34,7 +34,7 @@ def _own_child():
 def test_arrays_read_in_turn_are_those_of_this_process(tmp_path, name):
     """Two arrays at once, as ids are compared, and more than are kept open."""
     WRITERS[name](tmp_path / name, make_pairs())
-    source, here = open_source(tmp_path / name), open_here(tmp_path / name)
+    source, here = open_source(tmp_path / name), open_in_process(tmp_path / name)
     names = list(source.specs())
     assert source.specs() == here.specs()
     for rows in range(2, 6):
@@ -53,10 +53,10 @@ def test_arrays_read_in_turn_are_those_of_this_process(tmp_path, name):
     [
         (
             "import os; os.kill(os.getpid(), 11)",
-            r"a\.mat is damaged: its reader ended with SIGSEGV",
+            r"a\.mat is damaged: its reader crashed with SIGSEGV",
         ),
-        ("raise SystemExit(7)", r"a\.mat is damaged: its reader ended with exit code 7"),
-        (_ENDLESS, r"a\.mat is damaged: reading it does not end \(given up after 1 s\)"),
+        ("raise SystemExit(7)", r"a\.mat is damaged: its reader exited with code 7"),
+        (_ENDLESS, r"a\.mat is damaged: its reader gave no answer within 1 s"),
     ],
     ids=["signal", "exit", "endless"],
 )
@@ -90,9 +90,9 @@ def test_a_file_is_read_as_it_is_now(tmp_path):
 def test_the_reader_ends_with_its_process(tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {"image": np.ones((5, 3))})
     program = (
-        "import sys; from srch_dist.ingest.sources import sandbox as apart; "
-        "from srch_dist.ingest.sources.base import "
-        "open_source; open_source(sys.argv[1]); print(apart._child._process.pid, flush=True); "
+        "import sys; from srch_dist.ingest.sources import sandbox; "
+        "from srch_dist.ingest.sources.formats import "
+        "open_source; open_source(sys.argv[1]); print(sandbox._child._process.pid, flush=True); "
         "import os; os.kill(os.getpid(), 9)"
     )
     done = subprocess.run(
