@@ -1,0 +1,1 @@
+"""Prove that two checkouts of the project behave alike, to the bit."""
