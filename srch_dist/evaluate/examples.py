@@ -17,14 +17,12 @@ from srch_dist.errors import ExtraError, require
 from srch_dist.evaluate.retrieval import query_split
 from srch_dist.kernels.packed_codes import hamming_distances
 from srch_dist.kernels.retrieval_metrics import relevance
-from srch_dist.kernels.sampling import hash_rows
+from srch_dist.kernels.sampling import Stream, smallest_hashes
 from srch_dist.kernels.types import Packed
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.results import RunResults
 
 # Side arrays that show a row, best first.
-# So that the sample is not the one drawn from the same seed for something else.
-_STREAM, _DATABASE_STREAM = 0xE8A3, 0xE8A4
 _SHOWN = ("thumbnails", "characters", "titles")
 _OF_TEXT = ("titles", "characters")
 
@@ -143,10 +141,10 @@ def example_queries(
     split = query_split(run, store)
     searched = split.database
     if len(searched) > EXAMPLE_ROWS:
-        order = np.argpartition(hash_rows(seed ^ _DATABASE_STREAM, searched), EXAMPLE_ROWS)
-        searched = np.sort(searched[order[:EXAMPLE_ROWS]])
-    keys = hash_rows(seed ^ _STREAM, split.queries)
-    chosen = np.sort(split.queries[np.argsort(keys)[:count]])
+        sample = smallest_hashes(searched, EXAMPLE_ROWS, seed, Stream.EXAMPLE_DATABASE)
+        searched = np.sort(searched[sample])
+    sample = smallest_hashes(split.queries, count, seed, Stream.EXAMPLE_QUERIES)
+    chosen = np.sort(split.queries[sample])
     queries = encode_rows(model, source, store.read_selected(source, chosen))
     distances = np.empty((len(chosen), 0), dtype=np.int64)
     rows = np.empty((len(chosen), 0), dtype=np.int64)

@@ -14,10 +14,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from numpy.typing import NDArray
 
 from srch_dist.errors import ConfigError, InputError, StorageError, require
-from srch_dist.kernels.sampling import hash_rows
+from srch_dist.kernels.sampling import Stream, smallest_hashes
 from srch_dist.kernels.types import Packed
 from srch_dist.runtime.progress import Progress, ProgressStage, silent
 from srch_dist.search.hamming import search_codes
@@ -29,8 +28,6 @@ Format = Literal["faiss", "faiss-ivf", "usearch", "npy", "parquet"]
 
 # Rows of codes that an inverted file's lists are learned from, a list (faiss asks for 39).
 _ROWS_A_LIST = 64
-# So that these rows are not those drawn from the same seed for something else.
-_STREAM = 0x1DF5
 _RECALL_QUERIES, _RECALL_TOP = 200, 10
 
 
@@ -175,12 +172,8 @@ def _write_parquet(
 
 def _sample(codes: CodeStore, count: int, seed: int) -> Packed:
     """``count`` codes drawn by row number and seed."""
-    return codes.read_scattered(_drawn(codes.rows, count, seed))
-
-
-def _drawn(rows: int, count: int, seed: int) -> NDArray[np.int64]:
-    keys = hash_rows(seed ^ _STREAM, np.arange(rows))
-    return np.sort(np.argpartition(keys, count - 1)[:count])
+    rows = np.arange(codes.rows)
+    return codes.read_scattered(smallest_hashes(rows, count, seed, Stream.INDEX_SAMPLE))
 
 
 def _measure_recall(codes: CodeStore, path: Path, seed: int, progress: Progress) -> dict[str, Any]:

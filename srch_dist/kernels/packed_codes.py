@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.kernels.sampling import _GOLDEN, _mix, hash_rows
+from srch_dist.kernels.sampling import hash_words
 from srch_dist.kernels.types import Codes, Packed
 
 
 def random_codes(seed: int, rows: NDArray[np.int64], bits: int) -> Codes:
     """Draw uniform ±1 codes (n, bits) from the seed and the global row numbers ``rows`` (n,)."""
-    words = np.arange(1, -(-bits // 64) + 1, dtype=np.uint64) * _GOLDEN
-    values = _mix(hash_rows(seed, rows)[:, None] + words[None, :])
-    packed = values.astype("<u8").view(np.uint8).reshape(len(rows), -1)[:, : bits // 8]
+    words = hash_words(seed, rows, -(-bits // 64))
+    packed = words.astype("<u8").view(np.uint8).reshape(len(rows), -1)[:, : bits // 8]
     return unpack_codes(packed)
 
 

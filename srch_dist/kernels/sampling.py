@@ -1,25 +1,106 @@
-"""Seeded hashes of row numbers, for samples that do not depend on the partitioning."""
+"""Seeded hashes of row numbers: samples and random bits that no partitioning changes."""
 
 from __future__ import annotations
+
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+from srch_dist.kernels.types import IntArray
+
+# Increment of splitmix64: 2⁶⁴ / golden ratio, odd.
+_INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 
 
-def hash_rows(seed: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Mix a seed with row numbers (splitmix64), (n,) uint64, one value a row.
+class Stream(IntEnum):
+    """One independent random stream of a seed for each purpose.
 
-    The value of a row depends on nothing but the seed and its number, so anything drawn from
-    it is the same for every partitioning.
+    The stream is combined with the seed by exclusive or. The values are part of the results:
+    a changed value changes the sample.
     """
-    start = _mix(np.array([seed], dtype=np.uint64) + _GOLDEN)
-    return _mix(start + rows.astype(np.uint64) * _GOLDEN)
+
+    # Without streams, every sample of one seed consists of the same rows: recall would be measured
+    # on the rows that trained the index, and the rotation would start from the first codes.
+    HELD_OUT_QUERIES = 0x0B5E
+    CLUSTER_SAMPLE = 0xC1A55
+    GRAPH_RECALL = 0x5EC411
+    TRAINING_SAMPLE = 0xA9C4
+    FINAL_FRAME = 0xF4A3E
+    BASELINE_ROTATION = 0xCCA
+    EXAMPLE_QUERIES = 0xE8A3
+    EXAMPLE_DATABASE = 0xE8A4
+    INDEX_SAMPLE = 0x1DF5
+
+
+def hash_rows(seed: int, rows: IntArray) -> NDArray[np.uint64]:
+    """Hash row numbers with a seed (splitmix64).
+
+    The hash of a row depends on the seed and the row number alone. NumPy's Philox does not serve:
+    its value for a row depends on how many values each earlier row draws from the same generator.
+
+    Parameters
+    ----------
+    seed : 0 … 2⁶⁴ - 1, usually ``seed ^ Stream.…``.
+    rows : (n,) row numbers.
+
+    Returns
+    -------
+    (n,) uint64. For one seed, different row numbers have different hashes.
+
+    References
+    ----------
+    G. Steele, D. Lea and C. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    """
+    start = _mix(np.array([seed], dtype=np.uint64) + _INCREMENT)
+    return _mix(start + rows.astype(np.uint64) * _INCREMENT)
+
+
+def hash_words(seed: int, rows: IntArray, count: int) -> NDArray[np.uint64]:
+    """Draw ``count`` random words for each row: splitmix64 with the row's hash as its state.
+
+    Parameters
+    ----------
+    seed : see `hash_rows`.
+    rows : (n,) row numbers.
+
+    Returns
+    -------
+    (n, count) uint64.
+    """
+    offsets = np.arange(1, count + 1, dtype=np.uint64) * _INCREMENT
+    return _mix(hash_rows(seed, rows)[:, None] + offsets)
+
+
+def smallest_hashes(rows: IntArray, count: int, seed: int, stream: Stream) -> IntArray:
+    """Draw a simple random sample: positions of the ``count`` rows with the smallest hashes.
+
+    The sampled row numbers depend on the set ``rows``, the seed and the stream, not on the order.
+
+    Parameters
+    ----------
+    rows : (n,) row numbers. Equal numbers have equal hashes: the lower position comes first.
+    count : size of the sample; n or more selects every row.
+    seed, stream : see `hash_rows`.
+
+    Returns
+    -------
+    (min(count, n),) int64 positions in ``rows``, ascending.
+    """
+    if count >= len(rows):
+        return np.arange(len(rows))
+    if count <= 0:
+        return np.empty(0, dtype=np.int64)
+    hashes = hash_rows(seed ^ stream, rows)
+    largest = np.partition(hashes, count - 1)[count - 1]
+    # A partition is linear in n. A stable sort is not, and gives the same rows.
+    below = np.flatnonzero(hashes < largest)
+    tied = np.flatnonzero(hashes == largest)[: count - len(below)]
+    return np.sort(np.concatenate([below, tied]))
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    """The finaliser of splitmix64, a bijection."""
     values = values ^ (values >> np.uint64(30))
     values = values * np.uint64(0xBF58476D1CE4E5B9)
     values = values ^ (values >> np.uint64(27))

@@ -7,15 +7,13 @@ from numpy.typing import NDArray
 
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import InputError
-from srch_dist.kernels.sampling import hash_rows
+from srch_dist.kernels.sampling import Stream, smallest_hashes
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
 
-# So that the held-out rows are not those drawn from the same seed for something else.
-_STREAM = 0x0B5E
 _CODE_ROWS = 1 << 20
 
 
@@ -44,8 +42,7 @@ def choose_rows(
             raise InputError(
                 f"--queries {config.queries} of {store.rows} rows leaves none to train"
             )
-        keys = hash_rows(config.seed ^ _STREAM, rows)
-        queries = np.sort(np.argpartition(keys, config.queries)[: config.queries])
+        queries = smallest_hashes(rows, config.queries, config.seed, Stream.HELD_OUT_QUERIES)
         rows = np.setdiff1d(rows, queries)
     elif config.rows == "train" and "split" in store.side:
         rows = np.flatnonzero(store.read("split") == 0)

@@ -14,6 +14,7 @@ from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import Model
 from srch_dist.kernels import cca
 from srch_dist.kernels.projections import polar_factor
+from srch_dist.kernels.sampling import Stream
 from srch_dist.kernels.types import Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
@@ -26,8 +27,6 @@ NAME = "CCA-ITQ"
 _RIDGE, _ITERATIONS = 0.1, 50
 # Rows that the rotation is learned on, at most: it has bits² entries, few next to these.
 _ROWS = 16_384
-# So that the rotation does not start from what is drawn from the same seed for something else.
-_STREAM = 0xCCA
 
 
 def fit_baseline(
@@ -52,7 +51,8 @@ def fit_baseline(
     with progress.stage("baseline", len(parts)) as stage:
         embedding = np.concatenate(tasks.run_all(parts, stage))
     width = embedding.shape[1]
-    random = np.random.default_rng([config.seed, _STREAM]).standard_normal((width, width))
+    generator = np.random.default_rng([config.seed, Stream.BASELINE_ROTATION])
+    random = generator.standard_normal((width, width))
     rotation = cca.quantising_rotation(embedding, polar_factor(random), _ITERATIONS)
     encoders = cca.padded_encoders(directions, rotation, config.bits)
     metadata: dict[str, Any] = {"method": NAME, "effective_width": width}

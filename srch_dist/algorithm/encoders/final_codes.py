@@ -21,6 +21,7 @@ from srch_dist.kernels.features import product_sum
 from srch_dist.kernels.packed_codes import pack_codes, random_codes, sign_codes, unpack_codes
 from srch_dist.kernels.pca_itq import Directions, ScoreSums, leading_directions, spreading_frame
 from srch_dist.kernels.rbf import TILE
+from srch_dist.kernels.sampling import Stream
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Array, Matrix, Packed
 from srch_dist.plan.run_plan import Plan
@@ -29,8 +30,6 @@ from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-# So that the frame does not start from the first codes, which are drawn from the same seed.
-_FRAME_STREAM = 0xF4A3E
 _LEAST_START = 1e-3
 # Codes that a task brings back into the order of the store.
 _CODE_BYTES = 32 << 20
@@ -162,7 +161,7 @@ def _first_frame(loop_bits: int, bits: int, seed: int) -> Matrix:
     what they lack would be settled by rounding.
     """
     rows = np.arange(loop_bits)
-    random = random_codes(seed ^ _FRAME_STREAM, rows, bits).astype(np.float64)
+    random = random_codes(seed ^ Stream.FINAL_FRAME, rows, bits).astype(np.float64)
     random[:, :loop_bits] *= _LEAST_START
     random[:, loop_bits:] /= np.sqrt(loop_bits)
     return np.eye(loop_bits, bits) + random

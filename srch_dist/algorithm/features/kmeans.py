@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.kernels.clusters import SAMPLE_CHUNK, sample_size
-from srch_dist.kernels.sampling import hash_rows
+from srch_dist.kernels.sampling import Stream, hash_rows
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-# So that the sample is not the one drawn for something else.
-_STREAM = 0xC1A55
 _ROUNDS, _LLOYD = 5, 20
 
 
@@ -29,7 +27,8 @@ def sampled(rows: NDArray[np.int64], clusters: int, total: int) -> NDArray[np.in
     if wanted >= total:
         return np.arange(len(rows))
     limit = np.uint64(int(wanted / total * 2**64))
-    return np.flatnonzero(hash_rows(_STREAM, rows) < limit)
+    # A threshold instead of `smallest_hashes`: each partition samples its rows without the others.
+    return np.flatnonzero(hash_rows(Stream.CLUSTER_SAMPLE, rows) < limit)
 
 
 def find_centres(

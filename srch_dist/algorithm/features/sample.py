@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.kernels.sampling import hash_rows
+from srch_dist.kernels.sampling import Stream, smallest_hashes
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
-
-# So that the sample is not the one drawn for something else.
-_SAMPLE_STREAM = 0xA9C4
 
 
 def write_sample(run: RunDirectory, modalities: tuple[str, ...], count: int) -> None:
@@ -27,8 +24,7 @@ def sample_positions(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     They are chosen by hash of the row number: by nothing that a seed, an order or a partitioning
     changes.
     """
-    keys = hash_rows(_SAMPLE_STREAM, rows)
-    return np.sort(np.argsort(keys, kind="stable")[:count])
+    return smallest_hashes(rows, count, 0, Stream.TRAINING_SAMPLE)
 
 
 def _copy_sample(run: RunDirectory, modality: str, rows: NDArray[np.int64]) -> None:

@@ -15,6 +15,7 @@ from srch_dist.algorithm.graph.partitioned import SearchResult, search_partition
 from srch_dist.algorithm.graph.recall import recall_task, sample_task
 from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.graph import adjacency as kernels
+from srch_dist.kernels.permutations import inverse_permutation
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import Progress, ProgressStage
@@ -227,8 +228,7 @@ def _write_run(
     """
     start, stop = plan.starts[partitions.start], plan.starts[partitions.stop]
     order = arrays.read_rows(run.order)
-    position = np.empty_like(order)
-    position[order] = np.arange(plan.rows)
+    position = inverse_permutation(order)
     keys, shared, duplicates = [], [], []
     for g in modalities:
         outgoing, incoming = _directed_keys(run, g, plan, start, stop, position)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from srch_dist.algorithm.graph.exact import nearest_to_rows
 from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.graph.neighbours import Neighbours
-from srch_dist.kernels.sampling import hash_rows
+from srch_dist.kernels.sampling import Stream, smallest_hashes
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
@@ -19,8 +19,6 @@ from srch_dist.storage.run.directory import RunDirectory
 
 # A neighbour counts as found when it is no farther than this times the exact k-th distance.
 _TOLERANCE = 1 + 1e-5
-# So that the sample is not the one drawn from the same seed for something else.
-_STREAM = 0x5EC411
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,7 @@ def recall_task(run: RunDirectory, modality: str, sample: Delayed) -> Delayed:
 
 def sample_rows(rows: NDArray[np.int64], sample: int, seed: int) -> NDArray[np.int64]:
     """Positions, ascending, of at most ``sample`` of ``rows`` (n,), by hash of the row number."""
-    if sample >= len(rows):
-        return np.arange(len(rows))
-    keys = hash_rows(seed ^ _STREAM, rows)
-    return np.sort(np.argpartition(keys, sample)[:sample])
+    return smallest_hashes(rows, sample, seed, Stream.GRAPH_RECALL)
 
 
 def _choose(run: RunDirectory, sample: int, seed: int) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from srch_dist.algorithm.graph.exact import write_neighbours
 from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.graph.neighbours import Neighbours, candidate_distances, keep_nearest
+from srch_dist.kernels.permutations import inverse_permutation
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.runtime.resumable import Work, run_units
@@ -66,8 +67,7 @@ def second_neighbours(
 def _refine_partition(run: RunDirectory, modality: str, plan: Plan, partition: int) -> None:
     low, high = plan.span(partition)
     order = arrays.read_rows(run.order)
-    position = np.empty_like(order)
-    position[order] = np.arange(len(order))
+    position = inverse_permutation(order)
     features = arrays.read_rows(run.features(modality), low, high)
     rows, distances = (
         arrays.read_rows(run.neighbours(modality, kind), low, high)

@@ -18,6 +18,7 @@ from srch_dist.kernels.clusters import (
     nearest_centres,
     routing_clusters,
 )
+from srch_dist.kernels.permutations import inverse_permutation
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import ProgressStage
@@ -111,8 +112,7 @@ def coverage(run: RunDirectory, modality: str, sample: Sample, most: int) -> NDA
     No search inside the clusters can find others.
     """
     order = arrays.read_rows(run.order)
-    position = np.empty_like(order)
-    position[order] = np.arange(len(order))
+    position = inverse_permutation(order)
     own = arrays.read_scattered(run.routes(modality), sample.positions)
     theirs = arrays.read_scattered(run.routes(modality), position[sample.exact.rows.ravel()])
     theirs = theirs.reshape(*sample.exact.rows.shape, -1)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from srch_dist.algorithm.encoders.final_codes import _FRAME_STREAM
 from srch_dist.errors import ConfigError, SrchError
 from srch_dist.kernels.packed_codes import random_codes, unpack_codes
+from srch_dist.kernels.sampling import Stream
 from tests.helpers import reference
 from tests.helpers.prepared import read_array
 
@@ -60,7 +60,7 @@ def test_final_codes_are_those_of_the_reference(finish, encoder, bits):
     scores = {g: reference.encoded(x[g], loop, encoder, 0.1, rows) for g in x}
     neighbours = [reference.nearest(x[g], 10) for g in x]
     trust = dict(zip(x, reference.mutual_trust(neighbours), strict=True))
-    random = random_codes(4 ^ _FRAME_STREAM, np.arange(LOOP_BITS), bits).astype(float)
+    random = random_codes(4 ^ Stream.FINAL_FRAME, np.arange(LOOP_BITS), bits).astype(float)
     beyond = np.arange(bits) >= LOOP_BITS
     start = np.eye(LOOP_BITS, bits) + random * np.where(beyond, LOOP_BITS**-0.5, 1e-3)
     expected = reference.condensed(scores, loop, rows, trust, 5, start)
