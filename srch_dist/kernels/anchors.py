@@ -1,4 +1,4 @@
-"""Ridge regression on features and on Gaussian similarities to anchor rows, from sums over rows."""
+"""Ridge regression of codes on features and on similarities to anchors, from sums over rows."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from srch_dist.kernels.rbf import TILE, similarities, squared_distances
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Array, Matrix
 
-# Anchors that the width of the Gaussian is taken from: the distance to the 10th nearest other one.
+# The bandwidth follows from the distance of each anchor to this nearest other anchor.
 _NEIGHBOUR = 10
-# Trace of the similarities against that of the features: nearness may say more than direction.
+# Trace of the similarities over the trace of the features: the ridge penalises similarities less.
 _SIMILARITY_TRACE = 3.0
 
 
 @dataclass(frozen=True)
 class AnchorSums(Sized):
-    """Sums over rows for similarities K (n, m) and features X (n, d).
+    """Sums over rows of features X (n, d) and similarities K (n, m); disjoint rows add up.
 
     Attributes
     ----------
-    features : (d,), sums of X. similarities : (m,), sums of K.
-    cross : (d, m), X'K. gram : (m, m), K'K.
+    features : (d,) column sums of X.
+    similarities : (m,) column sums of K.
+    cross : (d, m) product of X transposed and K.
+    gram : (m, m) Gram matrix of K.
     """
 
     features: Matrix
@@ -46,7 +48,13 @@ class AnchorSums(Sized):
 
 @dataclass(frozen=True)
 class AnchorTargets(Sized):
-    """Sums over rows for codes B (n, l): ``codes`` (l,), of B, and ``similarities`` (m, l), K'B."""
+    """Sums over rows of similarities K (n, m) and codes B (n, l); disjoint rows add up.
+
+    Attributes
+    ----------
+    codes : (l,) column sums of B.
+    similarities : (m, l) product of K transposed and B.
+    """
 
     codes: Matrix
     similarities: Matrix
@@ -56,9 +64,13 @@ class AnchorTargets(Sized):
 
 
 def anchor_bandwidth(anchors: Array) -> float:
-    """δ²: median over anchors (m, d) of the squared distance to the 10th nearest other one.
+    """The bandwidth δ²: median squared distance of an anchor to its 10th nearest other anchor.
 
-    Zeros are left out; 1 where nothing is left.
+    Distances of zero are left out. The bandwidth is 1 if all are zero.
+
+    Parameters
+    ----------
+    anchors : (m, d).
     """
     distances = np.sort(squared_distances(anchors, anchors), axis=1)
     kth = distances[:, min(_NEIGHBOUR, len(anchors) - 1)]
@@ -69,7 +81,12 @@ def anchor_bandwidth(anchors: Array) -> float:
 def anchor_tiles(
     features: Array, anchors: Array, bandwidth: float
 ) -> Iterator[tuple[slice, Array, Array]]:
-    """Rows, their features (t, d) and similarities (t, m), `TILE` rows at a time."""
+    """Iterate over the rows, `TILE` at a time.
+
+    Yields
+    ------
+    The rows as a slice, their features (t, d), and their similarities (t, m) to the anchors.
+    """
     for start in range(0, len(features), TILE):
         rows = slice(start, min(start + TILE, len(features)))
         tile = features[rows]
@@ -77,26 +94,29 @@ def anchor_tiles(
 
 
 def tile_sums(tile: Array, near: Array) -> AnchorSums:
-    """The sums of a tile's features (t, d) and similarities (t, m)."""
+    """The sums of a tile, from its features (t, d) and similarities (t, m)."""
     return AnchorSums(
         tile.sum(axis=0, dtype=np.float64),
         near.sum(axis=0, dtype=np.float64),
         (tile.T @ near).astype(np.float64),
-        # Of one array with itself BLAS works out half.
+        # NumPy calls syrk for an array with itself, which computes one triangle.
         (near.T @ near).astype(np.float64),
     )
 
 
 def tile_targets(near: Array, codes: Array) -> AnchorTargets:
-    """The sums of a tile's similarities (t, m) and codes (t, l)."""
+    """The targets of a tile, from its similarities (t, m) and codes (t, l)."""
     product = near.T @ codes.astype(near.dtype)
     return AnchorTargets(codes.sum(axis=0, dtype=np.float64), product.astype(np.float64))
 
 
 def anchor_sums(features: Array, anchors: Array, bandwidth: float) -> AnchorSums:
-    """The sums of features (n, d) and their similarities to anchors (m, d).
+    """The sums of some rows. Products of a tile are in the dtype of the features.
 
-    Products of a tile are in the precision of the features, which is the anchors' too.
+    Parameters
+    ----------
+    features, anchors : (n, d) and (m, d), of one dtype.
+    bandwidth : δ²; see `anchor_bandwidth`.
     """
     tiles = anchor_tiles(features, anchors, bandwidth)
     return reduce(add, (tile_sums(tile, near) for _, tile, near in tiles))
@@ -105,7 +125,7 @@ def anchor_sums(features: Array, anchors: Array, bandwidth: float) -> AnchorSums
 def anchor_targets(
     features: Array, anchors: Array, bandwidth: float, codes: Array
 ) -> AnchorTargets:
-    """The sums for codes (n, l); see `anchor_sums`."""
+    """The targets of some rows with ±1 ``codes`` (n, l); see `anchor_sums`."""
     tiles = anchor_tiles(features, anchors, bandwidth)
     return reduce(add, (tile_targets(near, codes[rows]) for rows, _, near in tiles))
 
@@ -118,30 +138,38 @@ def anchor_encoder(
     n: int,
     ridge: float,
 ) -> tuple[Matrix, Matrix, Matrix]:
-    """Ridge regression of B on F = [X, s (K - mean K)], s giving K three times the trace of X.
+    """Ridge regression of B on F = [X, s (K - mean K)].
+
+    s gives the centred similarities three times the trace of X. The encoder is
+    sign(linear x + on_anchors k + offset).
 
     Parameters
     ----------
-    gram : (d, d), X'X. cross_covariance : (d, l), X'B.
-    ridge : penalty in units of the mean eigenvalue of F'F.
+    sums, targets : over all training rows, with centred features.
+    gram : (d, d) Gram matrix of X.
+    cross_covariance : (d, l) product of X transposed and B.
+    n : number of training rows.
+    ridge : penalty in units of the mean eigenvalue of the Gram matrix of F.
 
     Returns
     -------
-    The encoder on features (l, d), that on similarities (l, m), and the offset (l,).
+    linear : (l, d) on features.
+    on_anchors : (l, m) on similarities.
+    offset : (l,).
     """
     mean = sums.similarities / n
     trace = float(np.trace(sums.gram)) - n * float(mean @ mean)
-    wanted = _SIMILARITY_TRACE * float(np.trace(gram))
-    scale = np.sqrt(wanted / trace) if trace > 1e-12 * n else 0.0
+    target_trace = _SIMILARITY_TRACE * float(np.trace(gram))
+    scale = np.sqrt(target_trace / trace) if trace > 1e-12 * n else 0.0
     cross = scale * (sums.cross - np.outer(sums.features, mean))
     near = scale**2 * (sums.gram - n * np.outer(mean, mean))
-    whole = np.block([[gram, cross], [cross.T, near]])
-    nearness = scale * (targets.similarities - np.outer(mean, targets.codes))
-    target = np.concatenate([cross_covariance, nearness])
-    penalty = ridge * float(np.trace(whole)) / len(whole)
+    joint = np.block([[gram, cross], [cross.T, near]])
+    near_target = scale * (targets.similarities - np.outer(mean, targets.codes))
+    target = np.concatenate([cross_covariance, near_target])
+    penalty = ridge * float(np.trace(joint)) / len(joint)
     solution = np.zeros_like(target)
-    if penalty > 0.0:  # otherwise the features are zero everywhere
-        regular = whole + penalty * np.eye(len(whole))
-        solution = scipy.linalg.solve(regular, target, assume_a="pos")
+    if penalty > 0.0:  # zero only if all features are zero
+        regularised = joint + penalty * np.eye(len(joint))
+        solution = scipy.linalg.solve(regularised, target, assume_a="pos")
     linear, on_anchors = solution[: len(gram)].T, scale * solution[len(gram) :].T
     return np.ascontiguousarray(linear), np.ascontiguousarray(on_anchors), -on_anchors @ mean

@@ -1,9 +1,9 @@
-"""Canonical correlation analysis with iterative quantisation (CCA-ITQ), from Gram matrices.
+"""CCA-ITQ from Gram matrices: canonical correlation analysis with iterative quantisation.
 
-Y. Gong, S. Lazebnik, A. Gordo and F. Perronnin, "Iterative quantization: a Procrustean approach to
-learning binary codes for large-scale image retrieval", IEEE TPAMI 35(12), 2013. The baseline that
-the codes are held against: H. Hotelling's directions (Biometrika 28, 1936) scaled by their
-correlations, and one rotation for both modalities.
+The baseline of a run: canonical directions (H. Hotelling, Biometrika 28, 1936) scaled by their
+correlations, and one rotation for both modalities. Y. Gong, S. Lazebnik, A. Gordo and F. Perronnin,
+"Iterative quantization: a Procrustean approach to learning binary codes for large-scale image
+retrieval", IEEE TPAMI 35(12), 2013.
 """
 
 from __future__ import annotations
@@ -21,11 +21,24 @@ from srch_dist.kernels.types import Matrix
 def canonical_directions(
     grams: GramMatrices, first: str, second: str, width: int, ridge: float
 ) -> dict[str, Matrix]:
-    """Leading directions W_g (d_g, r) times their canonical correlations, strongest first.
+    """Leading canonical directions times their correlations, strongest first.
 
-    Maximise tr(W_x' C_xy W_y) subject to W_g' (C_gg + γ_g I) W_g = I, with
-    γ_g = ``ridge`` · trace(C_gg) / d_g; r = min(``width``, d_x, d_y). ``grams`` holds X_g' X_h of
-    centred features.
+    They maximise tr(W_x' C_xy W_y) subject to W_g' (C_gg + γ_g I) W_g = I, with
+    γ_g = ``ridge`` · tr(C_gg) / d_g.
+
+    Parameters
+    ----------
+    grams : C_gh = X_g' X_h (d_g, d_h) of centred features by (g, h), in either order of the pair.
+    first, second : names x and y of the modalities.
+    width : most directions.
+
+    Returns
+    -------
+    (d_g, r) by modality, with r = min(width, d_x, d_y).
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError : C_gg + γ_g I is not positive definite, as for features that are zero.
     """
     crossed = grams.get((first, second))
     product = grams[second, first].T if crossed is None else crossed
@@ -34,17 +47,27 @@ def canonical_directions(
     whitened = linalg.solve_triangular(factors[1], half.T, lower=True).T
     left, correlations, right = linalg.svd(whitened, full_matrices=False)
     r = min(width, len(correlations))
-    found = zip((first, second), factors, (left[:, :r], right[:r].T), strict=True)
+    sides = zip((first, second), factors, (left[:, :r], right[:r].T), strict=True)
     return {
         g: linalg.solve_triangular(factor, basis, lower=True, trans="T") * correlations[:r]
-        for g, factor, basis in found
+        for g, factor, basis in sides
     }
 
 
 def quantising_rotation(embedding: Matrix, start: Matrix, iterations: int) -> Matrix:
-    """R (r, r) orthogonal that turns an embedding V (m, r) towards its signs.
+    """The ITQ rotation R, which reduces the quantisation error ‖B - VR‖² of B = sign(VR).
 
-    B = sign(V R) and R the polar factor of V'B by turns, which never raises ‖B - V R‖².
+    Alternates B = sign(VR) and R = polar factor of V'B. Neither step increases the error.
+
+    Parameters
+    ----------
+    embedding : V (m, r).
+    start : (r, r) orthogonal.
+    iterations : alternations.
+
+    Returns
+    -------
+    (r, r) orthogonal.
     """
     rotation = start
     for _ in range(iterations):
@@ -56,7 +79,17 @@ def quantising_rotation(embedding: Matrix, start: Matrix, iterations: int) -> Ma
 def padded_encoders(
     directions: Mapping[str, Matrix], rotation: Matrix, bits: int
 ) -> dict[str, Matrix]:
-    """(W_g R)' (bits, d_g); rows beyond the width r are zero: bits that tell nothing apart."""
+    """The encoders (W_g R)' by modality, padded with zero rows to ``bits``: constant bits.
+
+    Parameters
+    ----------
+    directions : (d_g, r) by modality.
+    rotation : (r, r).
+
+    Returns
+    -------
+    (bits, d_g) by modality.
+    """
     return {
         g: np.pad((w @ rotation).T, ((0, bits - rotation.shape[1]), (0, 0)))
         for g, w in directions.items()
@@ -64,7 +97,7 @@ def padded_encoders(
 
 
 def _factor(gram: Matrix, ridge: float) -> Matrix:
-    """Lower Cholesky factor of C + γ I."""
-    amount = ridge * np.trace(gram) / len(gram)
-    factor: Matrix = linalg.cholesky(gram + amount * np.eye(len(gram)), lower=True)
+    """Lower Cholesky factor of C + γI."""
+    penalty = ridge * np.trace(gram) / len(gram)
+    factor: Matrix = linalg.cholesky(gram + penalty * np.eye(len(gram)), lower=True)
     return factor

@@ -1,4 +1,4 @@
-"""Coarse clusters: projections, nearest centres, groups and order of clusters, sorted runs."""
+"""Coarse clusters of rows: random projection, nearest centres, groups, order of the clusters."""
 
 from __future__ import annotations
 
@@ -6,54 +6,68 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from srch_dist.kernels.permutations import inverse_permutation
 from srch_dist.kernels.types import Array, IntArray, Matrix
 
-# Distances worked out at once: at most this many float64 values (16 MiB).
+# float64 distances at once (16 MiB).
 _TILE_VALUES = 1 << 21
-# Distances are compared on this grid, relative to their scale: equal ones stay equal in whatever
-# block they are worked out.
+# Distances are rounded to this grid, relative to their scale, so that equal distances stay equal in
+# every block.
 _GRID = 2.0**-40
-# A group below this share of the limit joins its nearest one.
+# A group below this share of the limit joins its nearest group.
 _SMALL_SHARE = 0.25
-# Width of the random projection that rows are assigned on; narrower features are taken as they are.
+# Width of the random projection that rows are assigned by. Narrower features are not projected.
 PROJECTED = 256
-# Sampled rows a cluster, and at least: sizes of clusters are estimated from them.
-_SAMPLE_A_CLUSTER, _LEAST_SAMPLE = 64, 1 << 14
-# Rows of a block of the sample. It has nothing to do with partitions: sums in k-means follow it.
+# Sampled rows per cluster, and in all at least. Sizes of clusters are estimated from the sample.
+_ROWS_PER_CLUSTER, _MIN_SAMPLE = 64, 1 << 14
+# Rows of a block of the sample. Independent of partitions, since sums in k-means depend on it.
 SAMPLE_CHUNK = 8192
-# Share of a cluster's rows that k-means aims at: clusters come out of unequal size.
+# Mean size of a cluster over the largest size, since k-means clusters differ in size.
 _FILLED = 0.7
-# Clusters of the row order. Below the least, neighbours lie near each other as it is.
-_LEAST_CLUSTERS, _MOST_CLUSTERS = 16, 1024
+# Clusters of the row order. With fewer, most neighbours are in few partitions in any order.
+_MIN_CLUSTERS, _MAX_CLUSTERS = 16, 1024
 
 
 def order_clusters(rows: int, cluster_rows: int) -> int:
-    """Clusters by which n rows are put in order; 1 keeps the order of the store."""
-    clusters = min(rows // cluster_rows, _MOST_CLUSTERS)
-    return clusters if clusters >= _LEAST_CLUSTERS else 1
+    """Number of clusters of the row order of n rows; 1 keeps the order of the store."""
+    clusters = min(rows // cluster_rows, _MAX_CLUSTERS)
+    return clusters if clusters >= _MIN_CLUSTERS else 1
 
 
 def routing_clusters(rows: int, cluster_rows: int) -> int:
-    """Clusters that k-means makes of n rows so that none comes out far above ``cluster_rows``."""
+    """Number of k-means clusters of n rows that keeps most of them below ``cluster_rows`` rows."""
     return max(1, -(-rows // max(1, int(_FILLED * cluster_rows))))
 
 
 def sample_size(clusters: int) -> int:
-    """Rows that are sampled to make so many clusters."""
-    return max(_SAMPLE_A_CLUSTER * clusters, _LEAST_SAMPLE)
+    """Number of rows to sample for so many clusters."""
+    return max(_ROWS_PER_CLUSTER * clusters, _MIN_SAMPLE)
 
 
 def gaussian_projection(seed: int, dims: int, width: int) -> Matrix:
-    """A (dims, width) matrix that keeps squared lengths in expectation."""
+    """A Gaussian random projection (dims, width) that keeps squared lengths in expectation.
+
+    W. Johnson and J. Lindenstrauss, Contemp. Math. 26, 1984.
+    """
     matrix: Matrix = np.random.default_rng(seed).normal(size=(dims, width)) / np.sqrt(width)
     return matrix
 
 
 def nearest_centres(points: Array, centres: Matrix, count: int) -> IntArray:
-    """The ``count`` nearest of the centres (c, w) to each point (n, w), nearest first, (n, count).
+    """The nearest centres of each point; ties go to the lower centre.
 
-    Ties go to the lower centre. In float64 and on a grid, so that a row's centres do not depend
-    on the rows that it is worked out with.
+    Distances are float64, rounded to a grid. The centres of a point then do not depend on the other
+    points of its block.
+
+    Parameters
+    ----------
+    points : (n, w).
+    centres : (c, w).
+    count : centres to return, at most c.
+
+    Returns
+    -------
+    (n, count) int64, nearest first.
     """
     norms = np.einsum("ij,ij->i", centres, centres)
     result = np.empty((len(points), count), dtype=np.int64)
@@ -61,9 +75,9 @@ def nearest_centres(points: Array, centres: Matrix, count: int) -> IntArray:
     for start in range(0, len(points), step):
         tile = points[start : start + step].astype(np.float64)
         scale = np.einsum("ij,ij->i", tile, tile) + norms.max() + np.finfo(np.float64).tiny
-        # The point's own norm moves all its distances alike.
+        # Without the point's own norm, which is equal for all centres.
         relative = (norms - 2.0 * (tile @ centres.T)) / scale[:, None]
-        # One integer that is ordered by distance, then by number.
+        # The order of these integers is by distance, then by number.
         keys = np.rint(relative / _GRID).astype(np.int64) * len(centres) + np.arange(len(centres))
         if count == 1:
             keys = keys.min(axis=1, keepdims=True)
@@ -74,10 +88,20 @@ def nearest_centres(points: Array, centres: Matrix, count: int) -> IntArray:
 
 
 def group_centres(centres: Matrix, sizes: IntArray, limit: float) -> IntArray:
-    """Pack clusters into groups and return the group (c,) of each cluster, numbered from 0.
+    """Pack small clusters into groups.
 
-    While the smallest group has less than a quarter of ``limit`` rows, it joins the group whose
-    centre of gravity is nearest, among those that stay within the limit where there are any.
+    While the smallest group has less than a quarter of ``limit`` rows, it joins the group with the
+    nearest mean. Groups that stay within the limit are preferred.
+
+    Parameters
+    ----------
+    centres : (c, w).
+    sizes : (c,) rows of each cluster.
+    limit : rows of a group.
+
+    Returns
+    -------
+    (c,) int64 group of each cluster, numbered from 0.
     """
     group = np.arange(len(centres))
     rows = sizes.astype(np.float64)
@@ -88,8 +112,8 @@ def group_centres(centres: Matrix, sizes: IntArray, limit: float) -> IntArray:
         if rows[smallest] >= _SMALL_SHARE * limit:
             break
         others = np.flatnonzero(alive & (np.arange(len(rows)) != smallest))
-        roomy = others[rows[others] + rows[smallest] <= limit]
-        others = roomy if len(roomy) else others
+        fitting = others[rows[others] + rows[smallest] <= limit]
+        others = fitting if len(fitting) else others
         distances = ((means[others] - means[smallest]) ** 2).sum(axis=1)
         target = int(others[np.argmin(distances)])
         total = max(rows[target] + rows[smallest], 1.0)
@@ -101,47 +125,62 @@ def group_centres(centres: Matrix, sizes: IntArray, limit: float) -> IntArray:
 
 
 def bisection_order(centres: Matrix) -> IntArray:
-    """The rank (c,) of each cluster in an order in which near ones follow each other.
+    """The rank of each cluster in an order that keeps near clusters together.
 
-    Clusters are halved again and again along the direction in which they spread most.
+    Recursive bisection along the first principal direction of the centres.
+
+    Parameters
+    ----------
+    centres : (c, w).
+
+    Returns
+    -------
+    (c,) int64.
     """
-    rank = np.empty(len(centres), dtype=np.int64)
-    rank[_halve(centres.astype(np.float64), np.arange(len(centres)))] = np.arange(len(centres))
-    return rank
+    return inverse_permutation(_bisect(centres.astype(np.float64), np.arange(len(centres))))
 
 
 def distinct_groups(groups: IntArray, count: int) -> IntArray:
-    """The first ``count`` different values of each row of ``groups`` (n, m), then -1."""
+    """The first ``count`` distinct values of each row.
+
+    Parameters
+    ----------
+    groups : (n, m) non-negative integers.
+
+    Returns
+    -------
+    (n, count) int64, padded with -1.
+    """
     result = np.full((len(groups), count), -1, dtype=np.int64)
-    found = np.zeros(len(groups), dtype=np.int64)
+    filled = np.zeros(len(groups), dtype=np.int64)
     for column in groups.T:
-        fresh = (found < count) & ~(result == column[:, None]).any(axis=1)
-        rows = np.flatnonzero(fresh)
-        result[rows, found[rows]] = column[rows]
-        found[rows] += 1
+        new = (filled < count) & ~(result == column[:, None]).any(axis=1)
+        rows = np.flatnonzero(new)
+        result[rows, filled[rows]] = column[rows]
+        filled[rows] += 1
     return result
 
 
 def slice_bounds(
     parts: Iterable[IntArray], sizes: IntArray, starts: IntArray
 ) -> Iterator[IntArray]:
-    """Where each part's rows of the sorted order are cut, one part after another.
+    """Cut an order of rows by cluster, in terms of the rows of each part.
 
-    Rows are sorted by cluster, then part, then place in the part; each part has its own rows
-    sorted by cluster.
+    The order is by cluster, then by part, then by position in the part. Each part stores its own
+    rows in this order, so the rows between two positions are one run of each part.
 
     Parameters
     ----------
-    parts : for each part its rows (c,) in each cluster. sizes : (c,), of all parts together.
-    starts : (m,), places in the sorted order, up to and with the number of rows.
+    parts : for each part, its number of rows (c,) in each cluster.
+    sizes : (c,) rows of each cluster in all parts.
+    starts : (m,) ascending positions in the order, 0 … number of rows.
 
     Yields
     ------
-    (m,) for each part: how many of its rows lie before each place. The rows between two places
-    are so a run of each part's rows.
+    (m,) for each part: the number of its rows before each position.
     """
     before_cluster = np.concatenate([[0], np.cumsum(sizes)])
-    # The cluster that each place lies in; the end lies behind the last.
+    # The position behind the last row belongs to the last cluster.
     cluster = np.searchsorted(before_cluster, starts, side="right") - 1
     cluster = np.minimum(cluster, len(sizes) - 1)
     inside = starts - before_cluster[cluster]
@@ -151,13 +190,14 @@ def slice_bounds(
         inside = inside - counts[cluster]
 
 
-def _halve(centres: Matrix, members: IntArray) -> IntArray:
+def _bisect(centres: Matrix, members: IntArray) -> IntArray:
+    """The ``members`` in bisection order."""
     if len(members) <= 2:
         return members
     own = centres[members] - centres[members].mean(axis=0)
     direction = np.linalg.svd(own, full_matrices=False)[2][0]
-    # The sign of a singular vector is open; the largest entry is made positive.
+    # A singular vector has an arbitrary sign: make its largest entry positive.
     direction = direction * np.sign(direction[np.argmax(np.abs(direction))] or 1.0)
     ordered = members[np.argsort(own @ direction, kind="stable")]
     middle = len(ordered) // 2
-    return np.concatenate([_halve(centres, ordered[:middle]), _halve(centres, ordered[middle:])])
+    return np.concatenate([_bisect(centres, ordered[:middle]), _bisect(centres, ordered[middle:])])

@@ -1,4 +1,4 @@
-"""Moments of codes: bit balance, correlations, effective bits."""
+"""Statistics of binary codes: bit balance, correlations, effective bits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from srch_dist.kernels.packed_codes import unpack_codes
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Matrix, Packed
 
-# Codes worth fewer independent bits than this tell next to nothing apart.
+# With fewer `effective_bits`, almost all rows have the same code.
 COLLAPSED = 1.1
 
 
 def effective_bits(code_gram: Matrix, bit_sums: Matrix, n: int) -> float:
-    """How many independent balanced bits the codes are worth: 0 (constant) to l.
+    """The number of independent balanced bits that the codes are worth: 0 (constant) to l.
 
-    The participation ratio of the covariance of the bits, times their mean variance.
+    (tr C)² / tr C² · tr C / l, with C the covariance of the bits: the participation ratio of its
+    eigenvalues, times the mean variance of a bit.
+
+    Parameters
+    ----------
+    code_gram, bit_sums : see `CodeMoments`.
+    n : number of rows.
     """
     means = bit_sums / n
     covariance = code_gram / n - np.outer(means, means)
@@ -31,7 +37,13 @@ def effective_bits(code_gram: Matrix, bit_sums: Matrix, n: int) -> float:
 
 @dataclass(frozen=True)
 class CodeMoments(Sized):
-    """Sums over rows of codes: ``code_gram`` (l, l) is B B', ``bit_sums`` (l,) sums of each bit."""
+    """Sums over the rows of ±1 codes B; sums of disjoint rows add up.
+
+    Attributes
+    ----------
+    code_gram : (l, l) BB'.
+    bit_sums : (l,) sum of each bit.
+    """
 
     code_gram: Matrix
     bit_sums: Matrix
@@ -45,7 +57,7 @@ def code_moments(packed: Packed) -> CodeMoments:
     bits = packed.shape[1] * 8
     gram, bit_sums = np.zeros((bits, bits)), np.zeros(bits)
     for start in range(0, len(packed), TILE_ROWS):
-        # Sums of a tile are whole numbers that float32 holds.
+        # The sums of a tile are integers that float32 represents exactly.
         signs = unpack_codes(packed[start : start + TILE_ROWS]).astype(np.float32)
         gram += signs.T @ signs
         bit_sums += signs.sum(axis=0)
@@ -53,19 +65,29 @@ def code_moments(packed: Packed) -> CodeMoments:
 
 
 def bit_correlations(code_gram: Matrix, bit_sums: Matrix, n: int) -> Matrix:
-    """Pearson correlations (l, l) of the bits over n rows; 0 with a bit that never changes."""
+    """Pearson correlations (l, l) of the bits over n rows; 0 for a constant bit.
+
+    Parameters
+    ----------
+    code_gram, bit_sums : see `CodeMoments`.
+    """
     means = bit_sums / n
     covariance = code_gram / n - np.outer(means, means)
     scales = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     products = np.outer(scales, scales)
-    found: Matrix = np.divide(
+    correlations: Matrix = np.divide(
         covariance, products, out=np.zeros_like(covariance), where=products > 0
     )
-    return found
+    return correlations
 
 
 def correlation_summary(code_gram: Matrix, bit_sums: Matrix, n: int) -> dict[str, float]:
-    """Mean and largest |correlation| of two different bits; 0 where there is one bit alone."""
-    found = np.abs(bit_correlations(code_gram, bit_sums, n))
-    others = found[~np.eye(len(found), dtype=bool)]
+    """Mean and largest absolute correlation of two different bits, as "mean" and "worst".
+
+    Parameters
+    ----------
+    code_gram, bit_sums : see `CodeMoments`.
+    """
+    magnitudes = np.abs(bit_correlations(code_gram, bit_sums, n))
+    others = magnitudes[~np.eye(len(magnitudes), dtype=bool)]
     return {"mean": float(others.mean()), "worst": float(others.max())}

@@ -1,4 +1,4 @@
-"""The B-step on one partition (Eq. 17), and everything that is summed while X is in memory."""
+"""The B-step on one partition (Eq. 17), and the sums that the same pass over X computes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from srch_dist.kernels.types import Array, Matrix, Packed
 
 @dataclass(frozen=True)
 class CodeRule(Sized):
-    """B = sign((z_scale (Z - z_mean) + Σ_g X_g projections_g') rotation).
+    """The B-step as B = sign((z_scale (Z - z_mean) + Σ_g X_g projections_g') rotation).
 
-    As printed (Eq. 17): z_mean 0, z_scale β, projections 2 W. Balanced: both terms at one scale.
+    Eq. 17 as printed has z_mean = 0, z_scale = β and projections_g = 2 W_g. The preset "balanced"
+    brings both terms to one scale.
 
     Attributes
     ----------
     projections : (l, d_g) by modality.
-    z_mean : (l,); z_scale : a number.
-    rotation : (l, l) orthogonal; None leaves the scores as they are.
+    z_mean : (l,) mean of Z over the rows, or zeros.
+    z_scale : factor of Z.
+    rotation : (l, l) orthogonal; None is the identity.
     """
 
     projections: Mapping[str, Matrix]
@@ -34,15 +36,15 @@ class CodeRule(Sized):
 
 @dataclass(frozen=True)
 class CodeSums(Sized):
-    """Sums over rows after a B-step; those of two runs of rows add up.
+    """Sums over the rows after a B-step; sums of disjoint rows add up.
 
     Attributes
     ----------
-    cross_covariance : for each modality X B' as (d_g, l).
-    code_gram : (l, l), B B'.
-    bit_sums : (l,), sums of each bit.
-    changed : entries of B that differ from the codes before.
-    embedding_error : ‖Z - B‖².
+    cross_covariance : (d_g, l) X_g B' by modality.
+    code_gram : (l, l) BB'.
+    bit_sums : (l,) sum of each bit.
+    changed : number of bits that differ from the previous codes.
+    embedding_error : ‖Z - B‖² (Eq. 5).
     """
 
     cross_covariance: Mapping[str, Matrix]
@@ -62,7 +64,17 @@ class CodeSums(Sized):
 
 
 def code_scores(rule: CodeRule, features: Mapping[str, Array], z: Array) -> Array:
-    """What Eq. 17 takes the sign of, (n, l), from features (n, d_g) and embedding (n, l)."""
+    """The scores whose sign is B (Eq. 17).
+
+    Parameters
+    ----------
+    features : (n, d_g) X_g by modality, all of one dtype.
+    z : (n, l) embedding.
+
+    Returns
+    -------
+    (n, l), of the dtype of the features.
+    """
     dtype = next(iter(features.values())).dtype
     scores: Array = (rule.z_scale * (z.astype(np.float64) - rule.z_mean)).astype(dtype)
     for g, block in features.items():
@@ -73,10 +85,20 @@ def code_scores(rule: CodeRule, features: Mapping[str, Array], z: Array) -> Arra
 def update_codes(
     rule: CodeRule, features: Mapping[str, Array], z: Array, before: Packed
 ) -> tuple[Packed, CodeSums]:
-    """New codes (n, l / 8) of one partition, packed as those ``before``, and its sums.
+    """The B-step on one partition.
 
-    A tile of rows goes through everything while it is in the processor's cache, and its sums are
-    added to float64 ones.
+    A tile of rows passes all operations while it is in the cache. Its products are in the dtype of
+    the features, and are added to float64 sums.
+
+    Parameters
+    ----------
+    features : (n, d_g) X_g by modality, all of one dtype.
+    z : (n, l) embedding.
+    before : (n, l / 8) packed codes of the previous iteration.
+
+    Returns
+    -------
+    The new packed codes (n, l / 8), and the partition's sums.
     """
     dtype = next(iter(features.values())).dtype
     rule = replace(rule, projections={g: w.astype(dtype) for g, w in rule.projections.items()})

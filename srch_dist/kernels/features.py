@@ -1,4 +1,4 @@
-"""Features of one block: validity, normalisation, and sums of products in float64."""
+"""Features of one block: validity, normalisation, sums and products in float64."""
 
 from __future__ import annotations
 
@@ -12,25 +12,33 @@ from srch_dist.kernels.types import Array
 
 GramMatrices = dict[tuple[str, str], NDArray[np.float64]]
 
-# A float32 product of this many rows is added to a float64 sum: the rounding of the sum then
-# stays that of a short one, at a cost of a few per cent of the product.
+# A float32 product of this many rows is added to a float64 sum. Its rounding error is that of a
+# short sum, and the conversion costs a few per cent of the product.
 TILE_ROWS = 1024
-# A row whose centred length is below this share of what was subtracted is rounding, not signal.
+# A centred row is rounding error if it is shorter than this share of ‖row‖ + ‖mean‖.
 _ZERO_LENGTH = 1e-10
 
 
 def invalid_rows(block: Array) -> NDArray[np.int64]:
-    """Positions (in the block) of rows of ``block`` (n, d) that hold a NaN or an Inf."""
+    """Positions, ascending, of the rows of ``block`` (n, d) with a NaN or an infinity."""
     if not np.issubdtype(block.dtype, np.floating):
         return np.empty(0, dtype=np.int64)
     return np.flatnonzero(~np.isfinite(block).all(axis=1)).astype(np.int64)
 
 
 def column_sums(block: Array) -> NDArray[np.float64]:
-    """Column sums of a block (n, d) as (2, d): a float64 sum and what its rounding left out.
+    """Column sums of a block in twice the precision of float64.
 
-    Sums of parts (see `add_sums`) then round to the same float64 mean for every partitioning; a
-    mean that moved by one unit would tell apart rows that are equally far.
+    With `add_sums`, sums of any partitions round to the same float64 mean. A mean that differs in
+    its last bit would order rows at equal distances differently.
+
+    Parameters
+    ----------
+    block : (n, d).
+
+    Returns
+    -------
+    (2, d) float64: the sum, and its rounding error.
     """
     total = np.zeros((2, block.shape[1]))
     for start in range(0, len(block), TILE_ROWS):
@@ -45,7 +53,11 @@ def column_sums(block: Array) -> NDArray[np.float64]:
 
 
 def add_sums(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Add pairs (2, …) of a sum and its remainder without loss (Dekker, Numer. Math. 18, 1971)."""
+    """Add double-double numbers (2, …): a float64 sum and its rounding error.
+
+    T. Dekker, "A floating-point technique for extending the available precision", Numer. Math. 18,
+    1971.
+    """
     high = left[0] + right[0]
     shifted = high - left[0]
     low = (left[0] - (high - shifted)) + (right[0] - shifted) + (left[1] + right[1])
@@ -56,10 +68,21 @@ def add_sums(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[n
 def normalise(
     block: Array, mean: NDArray[np.float64], center: bool, unit_norm: bool, dtype: np.dtype[Any]
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Centre a block (n, d) with ``mean`` (d,) and scale its rows to unit length.
+    """Centre the rows of a block and scale them to unit length.
 
-    Returns the features (n, d) in ``dtype`` and which rows (n,) are zero; these stay zero.
-    Each row is worked out on its own in float64, so the result does not depend on the block.
+    Each row is computed alone, in float64, so the result does not depend on the block.
+
+    Parameters
+    ----------
+    block : (n, d).
+    mean : (d,) subtracted if ``center``.
+    unit_norm : scale the rows to unit length.
+    dtype : of the result.
+
+    Returns
+    -------
+    features : (n, d).
+    zero : (n,) bool, rows of length zero within rounding; their features are zero.
     """
     values = block.astype(np.float64)
     scale = np.sqrt(np.einsum("ij,ij->i", values, values))
@@ -75,7 +98,16 @@ def normalise(
 
 
 def product_sum(left: Array, right: Array) -> NDArray[np.float64]:
-    """The product left' right (d, l) of two blocks (n, d) and (n, l), summed in float64."""
+    """The product left' right, summed over tiles in float64.
+
+    Parameters
+    ----------
+    left, right : (n, d) and (n, l). The product of a tile has the dtype of ``left``.
+
+    Returns
+    -------
+    (d, l) float64.
+    """
     if left.dtype == np.float64:
         return left.T @ right.astype(np.float64)
     total = np.zeros((left.shape[1], right.shape[1]))
@@ -86,7 +118,16 @@ def product_sum(left: Array, right: Array) -> NDArray[np.float64]:
 
 
 def gram_matrices(blocks: Mapping[str, Array]) -> GramMatrices:
-    """X_g' X_h (d_g, d_h) of one block of rows for each pair of modalities g ≤ h (by order)."""
+    """The Gram matrices X_g' X_h of one block, for each pair of modalities g ≤ h.
+
+    Parameters
+    ----------
+    blocks : (n, d_g) by modality. Their order is the order of the modalities.
+
+    Returns
+    -------
+    (d_g, d_h) float64 by (g, h).
+    """
     names = list(blocks)
     return {
         (g, h): product_sum(blocks[g], blocks[h])

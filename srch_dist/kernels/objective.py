@@ -1,4 +1,4 @@
-"""Eq. 9 term by term, exactly, from sums that need no second pass over the features."""
+"""The objective (Eq. 9) term by term, exact, from sums of the B-step's pass over the features."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from srch_dist.kernels.types import Matrix
 
 @dataclass(frozen=True)
 class Objective:
-    """The terms of Eq. 9, weighted and summed over the modalities.
+    """The terms of Eq. 9, weighted (Eq. 8) and summed over the modalities.
 
     Attributes
     ----------
-    quantisation : Σ_g ‖W_g X_g - B‖², first term of Eq. 3.
-    reconstruction : Σ_g ‖X_g - W_g' B‖², second term of Eq. 3.
+    quantisation : Σ_g ‖W_g X_g - B‖², the first term of Eq. 3.
+    reconstruction : Σ_g ‖X_g - W_g' B‖², the second term of Eq. 3.
     semantic : λ Σ_g Σ C_g S²‖z_i - z_j‖², Eq. 4.
     sparsity : α Σ_g Σ C_g (S - 1)², Eq. 7.
     embedding : β Σ_g ½‖Z - B‖², Eq. 5.
@@ -33,7 +33,7 @@ class Objective:
 
     @property
     def total(self) -> float:
-        """Eq. 9."""
+        """The objective (Eq. 9)."""
         return sum(self.terms().values())
 
     def terms(self) -> dict[str, float]:
@@ -48,10 +48,17 @@ def auto_encoding_terms(
     code_gram: Matrix,
     n: int,
 ) -> tuple[float, float]:
-    """Σ_g ‖W_g X_g - B‖² and Σ_g ‖X_g - W_g' B‖² (Eq. 3).
+    """Σ_g ‖W_g X_g - B‖² and Σ_g ‖X_g - W_g' B‖² (Eq. 3), without X.
 
-    Uses ‖W X - B‖² = ‖W X‖² - 2 tr(W X B') + n l and
-    ‖X - W' B‖² = ‖X‖² - 2 tr(W X B') + tr(W W' B B'); W is (l, d), X B' (d, l), B B' (l, l).
+    ‖WX - B‖² = ‖WX‖² - 2 tr(W XB') + nl, and ‖X - W'B‖² = ‖X‖² - 2 tr(W XB') + tr(WW' BB').
+
+    Parameters
+    ----------
+    projections : (l, d_g) W_g by modality.
+    grams : (d_g, d_g) Gram matrix of X_g by (g, g).
+    cross_covariance : (d_g, l) X_g B' by modality.
+    code_gram : (l, l) BB'.
+    n : number of rows.
     """
     quantisation = reconstruction = 0.0
     for g, w in projections.items():

@@ -1,4 +1,4 @@
-"""Binary codes: ±1 arrays, their packed form, random starts and Hamming distances."""
+"""Binary codes as ±1 arrays and as packed bits: signs, random codes, Hamming distances."""
 
 from __future__ import annotations
 
@@ -10,15 +10,26 @@ from srch_dist.kernels.types import Codes, Packed
 
 
 def random_codes(seed: int, rows: NDArray[np.int64], bits: int) -> Codes:
-    """Draw uniform ±1 codes (n, bits) from the seed and the global row numbers ``rows`` (n,)."""
+    """Draw uniform ±1 codes. The code of a row depends on the seed and the row number alone.
+
+    Parameters
+    ----------
+    seed : see `hash_rows`.
+    rows : (n,) row numbers.
+    bits : a multiple of 8.
+
+    Returns
+    -------
+    (n, bits) int8.
+    """
     words = hash_words(seed, rows, -(-bits // 64))
     packed = words.astype("<u8").view(np.uint8).reshape(len(rows), -1)[:, : bits // 8]
     return unpack_codes(packed)
 
 
 def sign_codes(values: NDArray[np.floating]) -> Codes:
-    """Signs as ±1 int8, with sign(0) = +1."""
-    # Arithmetic, since np.where branches on what cannot be foretold: a fifth of its time.
+    """Signs as ±1 int8, with sign(0) = +1 (Eq. 17)."""
+    # np.where is five times slower: its branches are unpredictable.
     return (values >= 0).view(np.int8) * np.int8(2) - np.int8(1)
 
 
@@ -28,16 +39,24 @@ def pack_codes(codes: Codes) -> Packed:
 
 
 def unpack_codes(packed: Packed) -> Codes:
-    """Undo `pack_codes`: (n, bits / 8) uint8 to ±1 int8 (n, bits)."""
+    """Unpack (n, bits / 8) uint8 to ±1 codes (n, bits) int8: the inverse of `pack_codes`."""
     return np.unpackbits(packed, axis=1, bitorder="little").astype(np.int8) * np.int8(2) - np.int8(
         1
     )
 
 
 def hamming_distances(queries: Packed, database: Packed) -> NDArray[np.int64]:
-    """Hamming distances (q, n) between packed codes (q, bits / 8) and (n, bits / 8).
+    """Hamming distances between packed codes, as (bits - b'c) / 2 for ±1 codes b and c.
 
-    A matrix product of ±1 values is exact in float32 and faster than counting bits here.
+    Products of ±1 values are exact in float32. Here they are faster than counting bits.
+
+    Parameters
+    ----------
+    queries, database : (q, bits / 8) and (n, bits / 8).
+
+    Returns
+    -------
+    (q, n) int64.
     """
     bits = queries.shape[1] * 8
     left = unpack_codes(queries).astype(np.float32)

@@ -1,9 +1,9 @@
-"""Codes spread from the leading directions of what the loop learned and the encoders tell of it.
+"""PCA-ITQ: final codes from the principal directions of encoder scores and the loop's codes.
 
-What both encoders can tell of a code lies in few directions; what the graph gave the codes is not
-all among them. So the directions are those of encoded rows and codes together, in equal parts. A
-frame that iterative quantisation learns (Gong et al., TPAMI 2013) spreads them over any number of
-bits.
+The encoders can predict few directions of the loop's codes, and the graph's contribution lies
+partly outside them. The directions are therefore those of scores and codes together, in equal
+parts. A frame learned by iterative quantisation (Y. Gong et al., IEEE TPAMI 35(12), 2013) spreads
+them over any number of bits.
 """
 
 from __future__ import annotations
@@ -18,20 +18,24 @@ from srch_dist.kernels.projections import polar_factor
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Array, Matrix
 
+# Alternations of iterative quantisation.
 _ROUNDS = 50
-# Less variance than this share of what goes into the mix is rounding.
-_LEAST_VARIANCE = 1e-10
-# How firmly a frame keeps to the one before where the sample leaves it open.
-_LEAST_STEP = 1e-3
+# A smaller share of the variance is rounding error.
+_MIN_VARIANCE = 1e-10
+# ε of `spreading_frame`: weight of the previous frame in directions that the sample leaves open.
+_DAMPING = 1e-3
 
 
 @dataclass(frozen=True)
 class ScoreSums(Sized):
-    """Sums over rows of the scores of all modalities and the loop's codes side by side.
+    """Sums over the rows of [T_1, …, T_G, B]; sums of disjoint rows add up.
+
+    T_g are the encoder scores (n, l) of modality g, and B the loop's codes (n, l).
 
     Attributes
     ----------
-    scores : (G l + l,). products : (G l + l, G l + l).
+    scores : ((G + 1) l,) column sums.
+    products : ((G + 1) l, (G + 1) l) Gram matrix.
     """
 
     scores: Matrix
@@ -43,13 +47,15 @@ class ScoreSums(Sized):
 
 @dataclass(frozen=True)
 class Directions(Sized):
-    """V = Σ_g T_g mix_g + B mix_B + offset, (n, r), from scores T_g and codes B, all (n, l).
+    """The map V = Σ_g T_g mix_g + B mix_codes + offset, (n, r), from scores and codes (n, l).
 
     Attributes
     ----------
-    mix : (l, r) by modality. mix_codes : (l, r). offset : (r,).
-    basis : (l, r), the directions themselves, orthonormal.
-    share : of the variance of the mix that they keep, 0 to 1.
+    mix : (l, r) by modality.
+    mix_codes : (l, r).
+    offset : (r,).
+    basis : (l, r) the principal directions, orthonormal.
+    share : share of the variance that the directions keep, 0 to 1.
     """
 
     mix: Mapping[str, Matrix]
@@ -59,13 +65,13 @@ class Directions(Sized):
     share: float
 
     def mixed(self, scores: Mapping[str, Array], codes: Array) -> Matrix:
-        """V (n, r) from scores (n, l) by modality and the loop's codes (n, l)."""
+        """V (n, r), from scores (n, l) by modality and the loop's codes (n, l)."""
         start = codes @ self.mix_codes + self.offset
         total: Matrix = sum((scores[g] @ part for g, part in self.mix.items()), start)
         return total
 
     def spread(self, frame: Matrix) -> Directions:
-        """The same with V R, (n, bits), in the place of V, for a frame R (r, bits)."""
+        """The map to VR (n, bits), for a frame R (r, bits)."""
         mix = {g: part @ frame for g, part in self.mix.items()}
         codes = self.mix_codes @ frame
         return replace(self, mix=mix, mix_codes=codes, offset=self.offset @ frame)
@@ -74,10 +80,19 @@ class Directions(Sized):
 def leading_directions(
     sums: ScoreSums, n: int, weights: Mapping[str, float], count: int
 ) -> Directions:
-    """At most ``count`` principal directions of T / ‖T‖ + B / ‖B‖, both centred over n rows.
+    """The leading principal directions of T / ‖T‖ + B / ‖B‖, both centred over the rows.
 
-    T = Σ_g w_g T_g / rms(T_g) are the mixed scores, B the loop's codes. There are no directions
-    where T is the same for all rows: then no encoder can tell codes apart.
+    T = Σ_g w_g T_g / rms(T_g) are the mixed scores, B the loop's codes.
+
+    Parameters
+    ----------
+    sums : over all n rows.
+    weights : w_g by modality, in the order of ``sums``.
+    count : most directions.
+
+    Returns
+    -------
+    At most ``count`` directions. None if T is constant: no encoder can then distinguish rows.
     """
     sources = len(weights) + 1
     bits = len(sums.scores) // sources
@@ -87,14 +102,15 @@ def leading_directions(
     rms = np.sqrt(np.einsum("gigi->g", products)[:-1] / bits)
     trust = np.array(list(weights.values()))
     scale = np.divide(trust, rms, out=np.zeros(len(trust)), where=rms > 0)
-    told = float(np.einsum("g,gihi,h->", scale, covariance[:-1, :, :-1], scale))
-    learned = float(np.einsum("ii->", covariance[-1, :, -1]))
-    if told <= _LEAST_VARIANCE * bits * float(np.sum(trust[rms > 0] ** 2)):
-        count, told = 0, 1.0
-    shares = np.append(scale / np.sqrt(told), 1.0 / np.sqrt(learned) if learned > 0 else 0.0)
+    score_variance = float(np.einsum("g,gihi,h->", scale, covariance[:-1, :, :-1], scale))
+    code_variance = float(np.einsum("ii->", covariance[-1, :, -1]))
+    if score_variance <= _MIN_VARIANCE * bits * float(np.sum(trust[rms > 0] ** 2)):
+        count, score_variance = 0, 1.0
+    code_scale = 1.0 / np.sqrt(code_variance) if code_variance > 0 else 0.0
+    shares = np.append(scale / np.sqrt(score_variance), code_scale)
     values, vectors = np.linalg.eigh(np.einsum("g,gihj,h->ij", shares, covariance, shares))
     largest = slice(len(values) - count, None)
-    kept = np.flatnonzero(values[largest] > _LEAST_VARIANCE)
+    kept = np.flatnonzero(values[largest] > _MIN_VARIANCE)
     basis = vectors[:, largest][:, kept]
     total = float(np.maximum(values, 0.0).sum())
     share = float(values[largest][kept].sum()) / total if total > 0 else 0.0
@@ -104,18 +120,24 @@ def leading_directions(
 
 
 def spreading_frame(sample: Matrix, start: Matrix) -> Matrix:
-    """The frame R (r, l) after 50 rounds of B = sign(V R), R = polar factor of V'B + ε R.
+    """The frame R after 50 alternations of B = sign(VR) and R = polar factor of V'B + εR.
+
+    With bits ≥ r, the rows of R are orthonormal. Then ‖VR‖ = ‖V‖, and no alternation increases the
+    quantisation error ‖B - VR‖.
 
     Parameters
     ----------
-    sample : V (m, r) of sampled rows. start : (r, l), what R begins from.
+    sample : V (m, r) of sampled rows.
+    start : (r, bits) whose polar factor is the first R.
 
-    With l > r the rows of R are orthonormal, so that ‖V R‖ = ‖V‖ and ‖B - V R‖ never rises.
+    Returns
+    -------
+    (r, bits).
     """
     frame = polar_factor(start)
     for _ in range(_ROUNDS):
         product = sample.T @ sign_codes(sample @ frame)
-        # Directions that the sample does not show keep their place instead of rounding's.
-        weight = _LEAST_STEP * np.linalg.norm(product) / np.sqrt(len(product))
+        # Without the previous frame, rounding would decide directions absent from the sample.
+        weight = _DAMPING * np.linalg.norm(product) / np.sqrt(len(product))
         frame = polar_factor(product + weight * frame)
     return frame

@@ -1,4 +1,4 @@
-"""Closed forms in (d, l): the W-step, the ridge encoder, and the scale of the projections."""
+"""Closed forms in (d, l): the W-step (Eq. 11), the ridge encoder, scales of the projections."""
 
 from __future__ import annotations
 
@@ -12,25 +12,35 @@ from srch_dist.kernels.types import Matrix
 
 
 def procrustes(cross_covariance: Matrix) -> Matrix:
-    """W (l, d) that maximises tr(W X B') (Eqs. 10 and 11), from X B' as (d, l).
+    """The W-step: the W that maximises tr(WXB') (Eqs. 10 and 11).
 
-    Its rows are orthonormal where l ≤ d, its columns where l > d.
+    Parameters
+    ----------
+    cross_covariance : (d, l) XB'.
+
+    Returns
+    -------
+    (l, d). Its rows are orthonormal if l ≤ d, its columns if l > d.
     """
     return np.ascontiguousarray(polar_factor(cross_covariance).T)
 
 
 def ridge_encoder(gram: Matrix, cross_covariance: Matrix, ridge: float) -> Matrix:
-    """Ridge regression of B on X as a projection (l, d).
+    """Ridge regression of B on X: W = BX' (XX' + γI)⁻¹, with γ = ``ridge`` · tr(XX') / d.
 
     Parameters
     ----------
-    gram : (d, d), X'X over the training rows.
-    cross_covariance : (d, l), X'B.
-    ridge : penalty in units of trace(X'X) / d.
+    gram : (d, d) XX' over the training rows.
+    cross_covariance : (d, l) XB'.
+    ridge : penalty in units of the mean eigenvalue of XX'.
+
+    Returns
+    -------
+    (l, d); zero if all features are zero.
     """
     d = len(gram)
     penalty = ridge * np.trace(gram) / d
-    if penalty == 0.0:  # features that are zero everywhere
+    if penalty == 0.0:
         return np.zeros(cross_covariance.shape[::-1])
     solution: Matrix = scipy.linalg.solve(
         gram + penalty * np.eye(d), cross_covariance, assume_a="pos"
@@ -39,26 +49,36 @@ def ridge_encoder(gram: Matrix, cross_covariance: Matrix, ridge: float) -> Matri
 
 
 def polar_factor(matrix: Matrix) -> Matrix:
-    """Q U' of the compact SVD Q Σ U' of a matrix (m, n).
+    """The polar factor QU' of a matrix (m, n) with compact SVD QΣU'.
 
-    The nearest one whose columns, or rows where those are fewer, are orthonormal.
+    It is the nearest matrix with orthonormal columns if m ≥ n, with orthonormal rows otherwise.
     """
     left, _, right = np.linalg.svd(matrix, full_matrices=False)
     return np.asarray(left @ right)
 
 
 def projection_energy(w: Matrix, gram: Matrix) -> float:
-    """‖W X‖² over all rows and bits, from the Gram matrix (d, d)."""
+    """‖WX‖² = tr(W XX' W'), from W (l, d) and the Gram matrix XX' (d, d)."""
     return float(np.einsum("ij,ij->", w @ gram, w))
 
 
 def balanced_scales(
     projections: Mapping[str, Matrix], grams: GramMatrices, n: int, weights: Mapping[str, float]
 ) -> dict[str, float]:
-    """Factors s_g such that P = Σ_g s_g W_g X_g has parts of rms ∝ ``weights`` and rms(P) = 1.
+    """Factors s_g such that P = Σ_g s_g W_g X_g has rms 1 and terms of rms proportional to w_g.
 
-    Each W_g X_g is brought to rms w_g, then their sum to 1: both follow from the Gram matrices.
-    A modality whose projection is zero everywhere gets the factor 0.
+    Both follow from the Gram matrices, without a pass over X.
+
+    Parameters
+    ----------
+    projections : (l, d_g) W_g by modality.
+    grams : (d_g, d_h) X_g X_h' by (g, h), each pair in one order.
+    n : number of rows.
+    weights : w_g by modality.
+
+    Returns
+    -------
+    s_g by modality; 0 if W_g X_g is zero, and 0 for all if P is zero within rounding.
     """
     entries = n * len(next(iter(projections.values())))
     scale: dict[str, float] = {}
@@ -69,6 +89,6 @@ def balanced_scales(
     for (g, h), gram in grams.items():
         part = np.einsum("ij,ij->", projections[g] @ gram, projections[h])
         total += (1.0 if g == h else 2.0) * scale[g] * scale[h] * float(part)
-    # Projections that cancel each other leave only rounding, possibly below zero.
+    # If the terms cancel, the sum is rounding error and may be negative.
     overall = np.sqrt(entries / total) if total > 1e-12 * entries else 0.0
     return {g: float(factor * overall) for g, factor in scale.items()}

@@ -1,7 +1,12 @@
-"""Retrieval measures from counts at each Hamming distance, as expectations over tied orders.
+"""Retrieval measures from counts at each Hamming distance, as expectations over orders of ties.
 
-``items`` and ``relevant`` are (q, l + 1): how many database rows, and how many relevant ones,
-lie at each distance 0 … l from each query. Counts of several database blocks add up.
+Rows at one Hamming distance are tied. A measure is its expectation over all orders of the ties, as
+in F. McSherry and M. Najork, "Computing information retrieval performance measures efficiently in
+the presence of tied scores", ECIR 2008. No library serves: trec_eval, and with it ir_measures,
+breaks ties by document identifier.
+
+``items`` and ``relevant`` are (q, l + 1) int64: the database rows, and the relevant ones, at each
+distance 0 … l from each query. Counts of several database blocks add up.
 """
 
 from __future__ import annotations
@@ -18,7 +23,18 @@ Counts = NDArray[np.int64]
 
 
 def distance_counts(distances: Counts, mask: NDArray[np.bool_] | None, bits: int) -> Counts:
-    """Rows at each distance, (q, bits + 1), from distances (q, n); only those in ``mask``."""
+    """Count the database rows at each distance from each query.
+
+    Parameters
+    ----------
+    distances : (q, n) Hamming distances.
+    mask : (q, n) rows to count; None counts all.
+    bits : l, the largest distance.
+
+    Returns
+    -------
+    (q, bits + 1) int64.
+    """
     q = len(distances)
     keys = distances + np.arange(q)[:, None] * (bits + 1)
     chosen = keys.ravel() if mask is None else keys[mask]
@@ -26,21 +42,41 @@ def distance_counts(distances: Counts, mask: NDArray[np.bool_] | None, bits: int
 
 
 def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Pairs (q, n) that share a label; labels are multi-hot (rows, c) or class numbers (rows,)."""
+    """Which pairs of query and database row share a label.
+
+    Parameters
+    ----------
+    query_labels, database_labels : class numbers (q,) and (n,), or multi-hot labels (q, c) and
+        (n, c).
+
+    Returns
+    -------
+    (q, n) bool.
+    """
     if query_labels.ndim == 1:
         same: NDArray[np.bool_] = query_labels[:, None] == database_labels[None, :]
         return same
     shared = (query_labels != 0).astype(np.float32) @ (database_labels != 0).astype(np.float32).T
-    either: NDArray[np.bool_] = shared > 0
-    return either
+    relevant: NDArray[np.bool_] = shared > 0
+    return relevant
 
 
 def average_precision(items: Counts, relevant: Counts, cutoff: int | None = None) -> Vector:
-    """Expected average precision (q,), over the whole ranking or its first ``cutoff`` rows.
+    """Expected average precision (McSherry and Najork, 2008).
 
-    In a tie block of N rows, R of them relevant, after p rows and c relevant ones, its first m
-    places add (R/N) [(c + 1 - b(p + 1)) (H(p + m) - H(p)) + b m], b = (R - 1) / (N - 1).
-    The sum is divided by the relevant rows, at most ``cutoff``; queries with none give NaN.
+    A tie of N rows, R of them relevant, follows p rows with c relevant ones. Its first m ranks add
+    (R/N) [(c + 1 - b(p + 1)) (H(p + m) - H(p)) + bm] to the sum of precisions, with
+    b = (R - 1) / (N - 1) (0 for N = 1) and the harmonic numbers H.
+
+    Parameters
+    ----------
+    items, relevant : (q, l + 1) counts.
+    cutoff : ranks to evaluate; None evaluates the whole ranking. The sum is divided by the number
+        of relevant rows, at most ``cutoff``.
+
+    Returns
+    -------
+    (q,) 0 to 1; NaN for a query without relevant rows.
     """
     before = np.cumsum(items, axis=1) - items
     hits = np.cumsum(relevant, axis=1) - relevant
@@ -51,23 +87,26 @@ def average_precision(items: Counts, relevant: Counts, cutoff: int | None = None
     total = np.sum(relevant / np.maximum(items, 1) * gain, axis=1)
     count = relevant.sum(axis=1)
     limit = count if cutoff is None else np.minimum(count, cutoff)
-    none = np.full(len(total), np.nan)
-    share: Vector = np.divide(total, limit, out=none, where=limit > 0)
-    return np.minimum(share, 1.0)  # rounding may leave a perfect ranking a little above
+    undefined = np.full(len(total), np.nan)
+    share: Vector = np.divide(total, limit, out=undefined, where=limit > 0)
+    return np.minimum(share, 1.0)  # rounding may lift a perfect ranking above 1
 
 
 def precision_at(items: Counts, relevant: Counts, cutoff: int) -> Vector:
-    """Expected share of relevant rows among the first ``cutoff``, (q,)."""
+    """Expected precision at ``cutoff``: share (q,) of relevant rows among the first ranks."""
     before = np.cumsum(items, axis=1) - items
     taken = np.clip(cutoff - before, 0, items)
-    found = np.sum(relevant / np.maximum(items, 1) * taken, axis=1)
-    return np.asarray(found / cutoff)
+    hits = np.sum(relevant / np.maximum(items, 1) * taken, axis=1)
+    return np.asarray(hits / cutoff)
 
 
 def precision_recall(items: Counts, relevant: Counts) -> tuple[Vector, Vector]:
-    """Precision and recall (q, l + 1) among the rows within each Hamming radius 0 … l.
+    """Precision and recall of the rows within each Hamming radius 0 … l.
 
-    Precision is NaN where nothing lies within the radius, recall where nothing is relevant.
+    Returns
+    -------
+    precision : (q, l + 1); NaN for a radius without rows.
+    recall : (q, l + 1); NaN for a query without relevant rows.
     """
     within, hits = np.cumsum(items, axis=1), np.cumsum(relevant, axis=1)
     missing = np.full(items.shape, np.nan)
@@ -77,13 +116,20 @@ def precision_recall(items: Counts, relevant: Counts) -> tuple[Vector, Vector]:
 
 
 def partner_recall(closer: Counts, tied: Counts, cutoff: int) -> Vector:
-    """Probability (q,) that the partner is among the first ``cutoff`` rows.
+    """Expected recall of each query's partner: the probability that its rank is at most ``cutoff``.
 
-    ``closer`` (q,) rows are nearer than the partner; ``tied`` (q,) are as near, it included.
+    Parameters
+    ----------
+    closer : (q,) rows nearer than the partner.
+    tied : (q,) rows as near as the partner, itself included.
+
+    Returns
+    -------
+    (q,) 0 to 1.
     """
     return np.clip((cutoff - closer) / tied, 0.0, 1.0)
 
 
 def partner_rank(closer: Counts, tied: Counts) -> Vector:
-    """Expected rank (q,) of the partner, counted from 1."""
+    """Expected rank (q,) of each query's partner, counted from 1; see `partner_recall`."""
     return closer + (tied + 1) / 2.0

@@ -1,4 +1,4 @@
-"""Tell Dask how many bytes an object of arrays holds."""
+"""Report the memory of dataclasses of arrays to Dask."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import scipy.sparse
 
 
 class Sized:
-    """A dataclass whose ``sys.getsizeof`` counts its arrays.
+    """A dataclass whose ``sys.getsizeof`` counts its arrays, in bytes.
 
-    A scheduler that took such a record for a few bytes would move it to idle workers.
+    Without it, Dask's scheduler takes the record for a few bytes and moves it between workers.
     """
 
     def __sizeof__(self) -> int:

@@ -1,4 +1,8 @@
-"""A median that adds up over blocks: counts in fixed logarithmic bins, refined where it lies."""
+"""Streaming median: mergeable counts in fixed bins, refined inside the median's bin.
+
+No library serves: a t-digest approximates, and its result depends on the order of merging. Bins
+that are fixed in advance give the same median for any partitioning.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# Binary exponents of the first bins' limits, beyond the range of float32.
 _OCTAVES = (-160, 130)
 _PER_OCTAVE = 8
 _FINE_BINS = 4096
@@ -16,13 +21,15 @@ FULL_RANGE = (0.0, np.inf)
 
 @dataclass(frozen=True)
 class Counts:
-    """Weighted counts of non-negative values, mergeable by addition.
+    """Weighted counts of non-negative values; counts of the same bins add up.
 
     Attributes
     ----------
-    edges : (bins + 1,) bin limits; a value v is in bin i where edges[i] < v ≤ edges[i + 1].
-    counts : (bins,) int64; below : weight of values ≤ edges[0] (among them all zeros).
-    smallest : smallest positive value seen; total : the weight of all values.
+    edges : (bins + 1,) bin limits. Bin i holds the values v with edges[i] < v ≤ edges[i + 1].
+    counts : (bins,) int64 weight of the values in each bin.
+    below : weight of the values ≤ edges[0], zeros included.
+    smallest : smallest positive value; inf without one.
+    total : weight of all values.
     """
 
     edges: NDArray[np.float64]
@@ -44,12 +51,17 @@ class Counts:
 def count_values(
     values: NDArray[np.float64], weights: NDArray[np.int64], limits: tuple[float, float]
 ) -> Counts:
-    """Count ``values`` (m,) with integer ``weights`` in the bins of ``limits``.
+    """Count values in the bins of ``limits``.
 
-    `FULL_RANGE` takes logarithmic bins, eight an octave; any other pair is cut evenly.
+    Parameters
+    ----------
+    values : (m,) non-negative.
+    weights : (m,) non-negative integers.
+    limits : `FULL_RANGE` for eight logarithmic bins an octave, or the limits of `median_limits` for
+        4,096 bins of equal width.
     """
     edges = _bin_edges(limits)
-    # Once the median is confined, most values lie outside, and need no bin.
+    # In a refinement, most values are outside the limits.
     inside = (values > edges[0]) & (values <= edges[-1])
     position = np.searchsorted(edges, values[inside], side="left") - 1
     counts = np.bincount(position, weights=weights[inside], minlength=len(edges) - 1)
@@ -59,7 +71,7 @@ def count_values(
 
 
 def median_limits(counts: Counts) -> tuple[float, float]:
-    """Limits of the bin that holds the lower median; (0, 0) where the median is zero."""
+    """Limits of the bin of the lower median; (0, 0) if it is zero or there are no values."""
     if counts.total == 0:
         return 0.0, 0.0
     rank = (counts.total + 1) // 2
@@ -70,7 +82,7 @@ def median_limits(counts: Counts) -> tuple[float, float]:
 
 
 def _bin_edges(limits: tuple[float, float]) -> NDArray[np.float64]:
-    """Bin limits: logarithmic beyond float32's range, or even between two numbers."""
+    """Bin limits: logarithmic for `FULL_RANGE`, otherwise of equal width."""
     if limits == FULL_RANGE:
         low, high = _OCTAVES
         octaves = np.arange(low * _PER_OCTAVE, high * _PER_OCTAVE + 1) / _PER_OCTAVE

@@ -1,4 +1,4 @@
-"""Sizes in memory: of records of arrays, for whoever moves them, and of what a cache holds."""
+"""Row tiles that fit a core's cache, and even splits."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+# Values of a tile: 128 KiB in float32.
 _CACHED_VALUES = 1 << 15
 
 
-def chunks(values: NDArray[Any]) -> Iterator[slice]:
-    """Runs of the rows of ``values`` (rows, l) short enough to stay in a core's cache.
+def cached_tiles(values: NDArray[Any]) -> Iterator[slice]:
+    """Split the rows of ``values`` (rows, l) into tiles that stay in a core's cache.
 
-    A chain of operations on whole vectors of millions of rows goes through memory at each.
+    A chain of operations on whole vectors of millions of rows reads from memory at each operation.
     """
     step = max(1, _CACHED_VALUES // values.shape[1])
     return (slice(start, start + step) for start in range(0, len(values), step))
 
 
-def even_splits(partitions: int, runs: int) -> tuple[int, ...]:
-    """First partition of each of ``runs`` even runs, and the number of partitions."""
-    return tuple(round(run * partitions / runs) for run in range(runs + 1))
+def even_splits(count: int, parts: int) -> tuple[int, ...]:
+    """Split 0 … ``count`` - 1 into ``parts`` runs of nearly equal length.
+
+    Returns
+    -------
+    (parts + 1,): the start of each run, then ``count``.
+    """
+    return tuple(round(part * count / parts) for part in range(parts + 1))

@@ -1,4 +1,4 @@
-"""Array types that all modules share; shapes stand in the docstrings."""
+"""Array types shared by all modules; docstrings give the shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-# Codes of ±1, and eight of them in a byte: bit j of a row is bit j % 8 of byte j // 8.
+# ±1 codes (n, bits), and packed codes (n, bits / 8): bit j of a row is bit j % 8 of byte j // 8.
 Codes = NDArray[np.int8]
 Packed = NDArray[np.uint8]
 Arrays = Mapping[str, Array]

@@ -14,7 +14,7 @@ from srch_dist.config.derived import vector_dtype
 from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.clusters import PROJECTED, order_clusters, routing_clusters
 from srch_dist.kernels.multigrid.aggregation import coarse_unknowns
-from srch_dist.kernels.multigrid.subdomains import ZONE_ROWS
+from srch_dist.kernels.multigrid.subdomains import SUBDOMAIN_ROWS
 from srch_dist.plan.rates import Rates
 from srch_dist.plan.run_plan import Plan
 
@@ -203,7 +203,7 @@ class _Shape:
         if self.plan.spilled:
             iteration += groups * self.edges * (4 + itemsize) / r.scan
         work = (r.cg_iterations + 1) * iteration + n * bits * 4 / r.write
-        zones = -(-n // ZONE_ROWS) if unknowns else 0
+        zones = -(-n // SUBDOMAIN_ROWS) if unknowns else 0
         work += _MATCHINGS * self.edges / r.edges if unknowns else 0.0
         exchange = self.halo_rows * bits * itemsize
         shared = self.moved(blocks, 2 * 8 * unknowns * bits) if blocks > 1 else 0

@@ -14,7 +14,7 @@ from srch_dist.kernels.graph.neighbours import REFINE_VALUES
 from srch_dist.kernels.graph.rebase import DISTANCE_EDGES, TERM_EDGES
 from srch_dist.kernels.multigrid.aggregation import coarse_unknowns
 from srch_dist.kernels.multigrid.coarsening import TILE_EDGES
-from srch_dist.kernels.multigrid.subdomains import TOGETHER_ROWS, ZONE_ROWS
+from srch_dist.kernels.multigrid.subdomains import JOINT_ROWS, SUBDOMAIN_ROWS
 from srch_dist.plan.memory_model import (
     CENTRE_TILES_BYTES,
     MIB,
@@ -138,7 +138,7 @@ def solve_bytes(sizes: ProblemSize) -> int:
     """Memory of the Z-step on the resident rows, for the columns that are solved at a time."""
     itemsize, rows = vector_dtype(sizes.config).itemsize, sizes.resident
     edges = rows * sizes.edges_a_row
-    zone = min(sizes.rows, ZONE_ROWS) * sizes.edges_a_row
+    zone = min(sizes.rows, SUBDOMAIN_ROWS) * sizes.edges_a_row
     task = MemoryModel()
     task.allocate(_block_bytes(sizes))
     # Lengths, and the matrix with columns of its own, since it may have fewer edges.
@@ -150,10 +150,10 @@ def solve_bytes(sizes: ProblemSize) -> int:
         share = _zone_share(sizes)
         task.allocate(_PIECE_BYTES * share)
         task.transient(int(zone * _ZONE_EDGE_BYTES))
-        if sizes.rows > ZONE_ROWS:
+        if sizes.rows > SUBDOMAIN_ROWS:
             left = (_LEFT_BYTES + _NUMBERED_BYTES) * share + _NUMBER_BYTES * sizes.rows
             task.transient(int(left + zone * _ZONE_EDGE_BYTES))
-            together = sizes.rows <= TOGETHER_ROWS
+            together = sizes.rows <= JOINT_ROWS
             rest = (_REST_BYTES if together else _APART_BYTES) * sizes.rows
             task.transient(rest + TILE_EDGES * _TILE_BYTES)
         task.allocate(_PIECE_BYTES * (rows - share))
@@ -170,8 +170,8 @@ def _zone_share(sizes: ProblemSize) -> int:
     """Rows whose zones a worker aggregates: of its blocks, or its share of the one on disk."""
     if sizes.blocks > 1 or not sizes.spilled:
         return sizes.resident
-    zones = -(-sizes.rows // ZONE_ROWS)
-    return min(sizes.rows, -(-zones // sizes.workers) * ZONE_ROWS)
+    zones = -(-sizes.rows // SUBDOMAIN_ROWS)
+    return min(sizes.rows, -(-zones // sizes.workers) * SUBDOMAIN_ROWS)
 
 
 def system_file_bytes(sizes: ProblemSize) -> int:
@@ -183,8 +183,8 @@ def shared_bytes(sizes: ProblemSize) -> int:
     """What the blocks' shared aggregates take in the Z-step where there are several blocks."""
     if sizes.blocks == 1:
         return 0
-    cuts = min(sizes.rows, ZONE_ROWS * (sizes.blocks - 1))
-    joined = sizes.rows if ZONE_ROWS < sizes.rows <= TOGETHER_ROWS else 0
+    cuts = min(sizes.rows, SUBDOMAIN_ROWS * (sizes.blocks - 1))
+    joined = sizes.rows if SUBDOMAIN_ROWS < sizes.rows <= JOINT_ROWS else 0
     slots = _CUT_ROWS * cuts + _SHARED_ROWS * joined
     own = min(slots, 2 * sizes.resident)
     values = _SHARED_VECTORS * slots + _OWN_VECTORS * own

@@ -1,4 +1,4 @@
-"""CCA-ITQ from Gram matrices, against SciPy and the comparison's own from the rows."""
+"""CCA-ITQ from Gram matrices, against SciPy and the baseline of pipelines.compare."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_directions_are_those_of_the_comparison_up_to_their_common_sign(features
         np.testing.assert_allclose(found[g], expected[g] * signs, atol=1e-9)
 
 
-def test_either_order_of_a_pair_may_be_known(grams):
+def test_gram_matrices_may_have_either_order_of_the_pair(grams):
     turned = {(h, g): gram.T for (g, h), gram in grams.items()}
     for g, found in directions_of(turned, 4).items():
         np.testing.assert_allclose(found, directions_of(grams, 4)[g], atol=1e-12)
@@ -72,7 +72,7 @@ def test_rotation_is_the_one_that_the_comparison_reaches(features, grams):
     assert after < before
 
 
-def test_bits_beyond_the_width_say_nothing(features, grams):
+def test_bits_beyond_the_width_are_constant(features, grams):
     found = directions_of(grams, 16)
     rotation = linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
     for g, encoder in padded_encoders(found, rotation, 16).items():

@@ -73,7 +73,7 @@ def test_single_cluster_is_one_group():
     np.testing.assert_array_equal(group_centres(np.zeros((1, 2)), np.array([3]), 100), [0])
 
 
-def test_tour_ranks_every_cluster_and_keeps_near_ones_together():
+def test_bisection_order_ranks_every_cluster_and_keeps_near_ones_together():
     rng = np.random.default_rng(0)
     blobs = np.repeat(10 * rng.normal(size=(4, 3)), 8, axis=0) + 0.1 * rng.normal(size=(32, 3))
     shuffled = rng.permutation(32)

@@ -19,7 +19,7 @@ N, BITS = 50, 8
 
 @pytest.fixture(scope="module")
 def parts():
-    """Features, projections, Z, the mean of Z and the codes before."""
+    """Features, projections, Z, the mean of Z and the previous codes."""
     rng = np.random.default_rng(0)
     features = reference.paired_features(0, N, (12, 5))
     projections = {g: rng.normal(size=(BITS, x.shape[1])) for g, x in features.items()}
@@ -118,7 +118,7 @@ def test_copies_of_one_bit_are_worth_one_and_constant_bits_nothing():
 
 @pytest.fixture(scope="module")
 def dependent():
-    """±1 codes (n, 16) whose bits lean and agree; the last never changes. n crosses a tile."""
+    """±1 codes (n, 16) with biased and correlated bits; the last is constant. n exceeds a tile."""
     rng = np.random.default_rng(2)
     scores = rng.normal(size=(TILE_ROWS + 700, 16)) @ rng.normal(size=(16, 16)) + 0.8
     scores[:, -1] = 1.0

@@ -77,7 +77,7 @@ def test_rows_equal_to_the_mean_up_to_rounding_are_zero_and_stay_zero(block):
     np.testing.assert_allclose(np.linalg.norm(result[~zero], axis=1), 1.0, rtol=1e-14)
 
 
-def test_zero_rows_without_centring_are_told_from_tiny_ones():
+def test_zero_rows_without_centring_are_distinguished_from_tiny_rows():
     values = np.array([[0.0, 0.0], [1e-30, 0.0], [3.0, 4.0]])
     result, zero = normalise(values, np.zeros(2), False, True, DOUBLE)
     np.testing.assert_array_equal(zero, [True, False, False])

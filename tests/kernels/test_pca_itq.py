@@ -1,4 +1,4 @@
-"""Leading directions and the frame that spreads them, against NumPy's own decompositions."""
+"""Principal directions and the ITQ frame, against scikit-learn and NumPy."""
 
 from itertools import pairwise
 
@@ -38,8 +38,8 @@ def sums_of(scores, codes, cuts=(0, N)):
 
 
 def equal_parts(scores, codes):
-    told = sum(WEIGHTS[g] * t / np.sqrt(np.mean(t**2)) for g, t in scores.items())
-    centred = [values - values.mean(axis=0) for values in (told, codes)]
+    mixed_scores = sum(WEIGHTS[g] * t / np.sqrt(np.mean(t**2)) for g, t in scores.items())
+    centred = [values - values.mean(axis=0) for values in (mixed_scores, codes)]
     return sum(values / np.linalg.norm(values) for values in centred)
 
 
@@ -77,7 +77,7 @@ def test_codes_that_never_change_add_nothing(scores):
     assert found.basis.shape == (BITS, 4)
 
 
-def test_there_are_no_directions_where_the_encoders_tell_nothing_apart(scores, codes):
+def test_constant_scores_give_no_directions(scores, codes):
     constant = {g: np.broadcast_to(t[0], t.shape) for g, t in scores.items()}
     assert leading_directions(sums_of(constant, codes), N, WEIGHTS, 4).basis.shape == (BITS, 0)
 
@@ -105,7 +105,7 @@ def test_a_frame_is_orthonormal_and_quantises_better_than_its_start(scores, code
 
 
 def test_a_frame_follows_the_span_and_not_the_basis(scores, codes):
-    """Turned directions, with the start turned alike, give the same bits."""
+    """Rotated directions, with the start rotated too, give the same bits."""
     rng = np.random.default_rng(3)
     sample = leading_directions(sums_of(scores, codes), N, WEIGHTS, 4).mixed(scores, codes)
     start = rng.normal(size=(4, 16))

@@ -1,4 +1,4 @@
-"""Ranking measures against brute force over every order of the tied rows, and scikit-learn."""
+"""Retrieval measures, against brute force over every order of the ties, and scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BITS = 8
 
 
 def counts(distances, relevant) -> tuple[np.ndarray, np.ndarray]:
-    """What the kernels take, for one query."""
+    """Counts of items and of relevant rows by distance, for one query."""
     distances, relevant = np.asarray(distances), np.asarray(relevant, dtype=bool)
     items = np.bincount(distances, minlength=BITS + 1)[None, :]
     return items, np.bincount(distances[relevant], minlength=BITS + 1)[None, :]

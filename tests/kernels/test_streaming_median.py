@@ -7,7 +7,7 @@ from srch_dist.kernels.streaming_median import FULL_RANGE, count_values, median_
 
 
 def refined_median(parts, weights):
-    """The middle of the median's bin, refined until it is 1e-8 wide; parts are counted apart."""
+    """The middle of the median's bin, refined to a width of 1e-8; each part is counted alone."""
     limits = FULL_RANGE
     while limits == FULL_RANGE or limits[1] - limits[0] > 1e-8 * limits[1]:
         counts = [count_values(v, w, limits) for v, w in zip(parts, weights, strict=True)]

@@ -19,15 +19,15 @@ from srch_dist.kernels.graph.laplacian import SystemBlock
 from srch_dist.kernels.multigrid.aggregation import Nodes, build_hierarchy, row_nodes
 from srch_dist.kernels.multigrid.preconditioner import SplitHierarchy, split_hierarchy
 from srch_dist.kernels.multigrid.subdomains import (
-    TOGETHER_ROWS,
-    Numbering,
-    Zone,
-    contract_zone,
-    join_zones,
-    number_nodes,
-    reduce_zone,
-    without_edges,
-    zone_spans,
+    JOINT_ROWS,
+    AggregateNumbering,
+    SubdomainAggregates,
+    aggregate_subdomain,
+    coarsen_subdomain,
+    join_subdomains,
+    number_aggregates,
+    subdomain_spans,
+    uncoupled_aggregates,
 )
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Array, IntArray
@@ -87,7 +87,7 @@ class _ZonePart(Sized):
 def zone_runs(plan: Plan) -> list[RowRange]:
     """Where blocks and zones meet, in the order of the rows."""
     runs: list[RowRange] = []
-    for z, zone in enumerate(zone_spans(plan.rows)):
+    for z, zone in enumerate(subdomain_spans(plan.rows)):
         pieces = 0
         for b in plan.blocks:
             low, high = _overlap(plan.block_span(b), zone)
@@ -101,7 +101,7 @@ def build_aggregates(
     graph: BlockGraph, systems: Sequence[Delayed], runs: Sequence[RowRange], beta: float, quota: int
 ) -> Hierarchies:
     """Aggregate the rows of the systems βI + λH; ``quota`` is the most coarse unknowns."""
-    spans = zone_spans(graph.plan.rows)
+    spans = subdomain_spans(graph.plan.rows)
     diagonals = [tasks.task(_diagonal, system) for system in systems]
     outer = [tasks.task(_outer_rows, block) for block in graph.blocks]
     halos = graph.exchange(diagonals)
@@ -133,8 +133,8 @@ def build_aggregates(
         splits.append(split)
         left.append(zone)
     numbering = tasks.task(_number, *[tasks.task(_labels, zone) for zone in left])
-    if graph.plan.rows > TOGETHER_ROWS:
-        nodes = [tasks.task(without_edges, zone, numbering) for zone in left]
+    if graph.plan.rows > JOINT_ROWS:
+        nodes = [tasks.task(uncoupled_aggregates, zone, numbering) for zone in left]
     else:
         nodes = []
         for k, zone in enumerate(left):
@@ -211,9 +211,9 @@ def _aggregate_all(
 
 def _reduce(
     zone: tuple[int, int], ends: tuple[tuple[int, int], ...], beta: float, *parts: _ZonePart
-) -> tuple[SplitHierarchy, Zone]:
+) -> tuple[SplitHierarchy, SubdomainAggregates]:
     """The zone's hierarchy, cut at the ``ends`` of the parts' rows, and what is left."""
-    hierarchy, left = reduce_zone(_zone_nodes(zone, beta, parts)[0])
+    hierarchy, left = aggregate_subdomain(_zone_nodes(zone, beta, parts)[0])
     return split_hierarchy(hierarchy, [np.arange(low, high) for low, high in ends]), left
 
 
@@ -221,12 +221,12 @@ def _contract(
     span: tuple[int, int],
     number: int,
     beta: float,
-    zone: Zone,
-    numbering: Numbering,
+    zone: SubdomainAggregates,
+    numbering: AggregateNumbering,
     *parts: _ZonePart,
 ) -> Nodes:
     """The aggregates of a zone with the edges between all."""
-    return contract_zone(*_zone_nodes(span, beta, parts), zone, number, numbering)
+    return coarsen_subdomain(*_zone_nodes(span, beta, parts), zone, number, numbering)
 
 
 def _zone_nodes(
@@ -248,24 +248,24 @@ def _zone_nodes(
     return row_nodes(coupling, diagonal, beta, far[first]), outer
 
 
-def _labels(zone: Zone) -> tuple[Array, Array]:
+def _labels(zone: SubdomainAggregates) -> tuple[Array, Array]:
     return zone.labels, zone.diagonal
 
 
-def _number(*zones: tuple[Array, Array]) -> Numbering:
-    return number_nodes(zones)
+def _number(*zones: tuple[Array, Array]) -> AggregateNumbering:
+    return number_aggregates(zones)
 
 
 def _members(split: SplitHierarchy) -> list[IntArray]:
-    return [piece.nodes for piece in split.pieces]
+    return [piece.coarsest for piece in split.local]
 
 
-def _starts(numbering: Numbering) -> IntArray:
+def _starts(numbering: AggregateNumbering) -> IntArray:
     return numbering.starts
 
 
 def _joined(*zones: Nodes) -> Nodes:
-    return join_zones(zones)
+    return join_subdomains(zones)
 
 
 def _aggregate_rest(

@@ -22,7 +22,7 @@ from srch_dist.kernels.graph.block import (
 from srch_dist.kernels.graph.laplacian import (
     SystemBlock,
     SystemRule,
-    row_ends,
+    row_pointers,
     system_block,
     system_rows,
 )
@@ -126,7 +126,7 @@ def _write_part(
 def _join_parts(block: GraphBlock, *parts: SystemPart) -> SystemBlock:
     """The system of a block from its rows in order."""
     matrix = StreamedRows(
-        row_ends([part.counts for part in parts], block.indptr.dtype),
+        row_pointers([part.counts for part in parts], block.indptr.dtype),
         JoinedValues(tuple(part.columns for part in parts)),
         JoinedValues(tuple(part.values for part in parts)),
         block.rows + len(block.halo),

@@ -21,8 +21,13 @@ from srch_dist.config.options import SolverConfig
 from srch_dist.errors import TrainingError
 from srch_dist.kernels.graph.laplacian import SystemBlock
 from srch_dist.kernels.multigrid import conjugate_gradients as kernels
-from srch_dist.kernels.multigrid.conjugate_gradients import Coefficients, Parts, SharedSums, Vectors
-from srch_dist.kernels.multigrid.preconditioner import Cascade, SharedCoarseSpace
+from srch_dist.kernels.multigrid.conjugate_gradients import (
+    BlockSums,
+    Coefficients,
+    SharedSums,
+    Vectors,
+)
+from srch_dist.kernels.multigrid.preconditioner import MultilevelPreconditioner, SharedCoarseSpace
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Array
 from srch_dist.runtime import tasks
@@ -133,7 +138,7 @@ def _solve_columns(
     for number, (right, start) in enumerate(sides):
         with tasks.on_worker(number):
             pair = tasks.task_pair(
-                kernels.solve_whole,
+                kernels.solve_single_block,
                 system,
                 preconditioner.cascades[0],
                 preconditioner.space,
@@ -157,7 +162,7 @@ def _solve_blocks(
     options: SolverConfig,
 ) -> tuple[list[Delayed], Coefficients]:
     cascades, space = preconditioner.cascades, preconditioner.space
-    vectors = _each(kernels.begin, systems, right, start, graph.exchange(start))
+    vectors = _each(kernels.initial_vectors, systems, right, start, graph.exchange(start))
     restricted = _each(_restrict_residual, cascades, vectors)
     sums = tasks.task(_first_sums, space, *restricted)
     steps = _each(_first_step, cascades, vectors, _shares(_correction, sums, preconditioner))
@@ -202,7 +207,7 @@ def _each(function: Any, *columns: Sequence[Delayed]) -> list[Delayed]:
     return [tasks.task(function, *row) for row in zip(*columns, strict=True)]
 
 
-def _restrict_residual(cascade: Cascade, vectors: Vectors) -> Array:
+def _restrict_residual(cascade: MultilevelPreconditioner, vectors: Vectors) -> Array:
     return cascade.restrict(vectors.r)
 
 
@@ -220,12 +225,12 @@ def _share(space: SharedCoarseSpace, current: _Scalars, slots: Array) -> _Share:
     return _Share(current.coefficients, _correction(space, current.sums, slots))
 
 
-def _first_step(cascade: Cascade, vectors: Vectors, correction: Array) -> _Step:
+def _first_step(cascade: MultilevelPreconditioner, vectors: Vectors, correction: Array) -> _Step:
     return _Step(vectors, cascade.precondition(vectors.r, correction))
 
 
 def _first(tolerance: float, space: SharedCoarseSpace, sums: SharedSums, *parts: Any) -> _Scalars:
-    """The first scalars, from the `Parts` of the blocks, then their squared norms."""
+    """The first scalars, from the `BlockSums` of the blocks, then their squared norms."""
     blocks = len(parts) // 2
     dots, shared = _total(space, parts[:blocks])
     squared = np.sum(parts[blocks:], axis=0)
@@ -234,7 +239,7 @@ def _first(tolerance: float, space: SharedCoarseSpace, sums: SharedSums, *parts:
 
 
 def _next(
-    tolerance: float, space: SharedCoarseSpace, previous: _Scalars, *parts: Parts
+    tolerance: float, space: SharedCoarseSpace, previous: _Scalars, *parts: BlockSums
 ) -> _Scalars:
     if not previous.coefficients.active.any():
         return previous
@@ -243,13 +248,13 @@ def _next(
     return _Scalars(coefficients, kernels.next_sums(space, previous.sums, shared, coefficients))
 
 
-def _total(space: SharedCoarseSpace, parts: Sequence[Parts]) -> tuple[Array, Array]:
+def _total(space: SharedCoarseSpace, parts: Sequence[BlockSums]) -> tuple[Array, Array]:
     """Dots (3, l) and shared sums (width, l) over all blocks, added in their order."""
     dots: Array = np.sum([part.dots for part in parts], axis=0)
     return dots, space.add_up([part.shared for part in parts])
 
 
-def _step(cascade: Cascade, step: _Step, product: Array, share: _Share) -> _Step:
+def _step(cascade: MultilevelPreconditioner, step: _Step, product: Array, share: _Share) -> _Step:
     if not share.coefficients.active.any():
         return replace(step, done=True)
     vectors = kernels.advance(step.vectors, step.u, product, share.coefficients)
@@ -266,10 +271,10 @@ def _product(system: SystemBlock, step: _Step, *halo: Array) -> Array:
     return step.u if step.done else system.apply(step.u, *halo)
 
 
-def _block_parts(cascade: Cascade, step: _Step, product: Array) -> Parts:
+def _block_parts(cascade: MultilevelPreconditioner, step: _Step, product: Array) -> BlockSums:
     if step.done:  # nobody looks at these
-        return Parts(np.empty((3, 0)), product[:0])
-    return kernels.block_parts(cascade, step.vectors, step.u, product)
+        return BlockSums(np.empty((3, 0)), product[:0])
+    return kernels.block_sums(cascade, step.vectors, step.u, product)
 
 
 def _coefficients(scalars: _Scalars) -> Coefficients:

@@ -22,15 +22,15 @@ from srch_dist.kernels.graph.block import row_tiles
 from srch_dist.kernels.graph.laplacian import SystemBlock
 from srch_dist.kernels.multigrid.aggregation import coarse_unknowns
 from srch_dist.kernels.multigrid.preconditioner import (
-    Cascade,
     LocalHierarchy,
+    MultilevelPreconditioner,
     SharedCoarseSpace,
     SplitHierarchy,
-    jacobi,
-    join_pieces,
-    no_space,
+    assemble_preconditioner,
+    build_coarse_space,
+    empty_coarse_space,
+    jacobi_preconditioner,
     row_unknowns,
-    shared_space,
 )
 from srch_dist.kernels.types import Array, IntArray
 from srch_dist.runtime import tasks
@@ -40,7 +40,7 @@ _NO_SLOTS = np.empty(0, dtype=np.int64)
 
 @dataclass(frozen=True)
 class Preconditioner:
-    """Handles of the `Cascade` and its slots of each block, and of the shared coarse space."""
+    """Handles of each block's preconditioner and slots, and of the shared coarse space."""
 
     cascades: Sequence[Delayed]
     slots: Sequence[Delayed]
@@ -55,7 +55,7 @@ def build_preconditioner(
     quota = coarse_unknowns(plan.rows, options.coarse)
     if not quota:
         cascades = tasks.persist([tasks.task(_plain, system) for system in systems])
-        space = tasks.as_task_input(no_space(len(cascades)))
+        space = tasks.as_task_input(empty_coarse_space(len(cascades)))
         return Preconditioner(cascades, [tasks.as_task_input(_NO_SLOTS)] * len(cascades), space)
     runs = zone_runs(plan)
     found = build_aggregates(graph, systems, runs, beta, quota)
@@ -86,11 +86,11 @@ def _block_cascade(
     return tasks.task(_join, system, (*offsets, found.starts[-2]), *pieces)
 
 
-def _plain(system: SystemBlock) -> Cascade:
-    return jacobi(system.diagonal)
+def _plain(system: SystemBlock) -> MultilevelPreconditioner:
+    return jacobi_preconditioner(system.diagonal)
 
 
-def _own_slots(cascade: Cascade) -> IntArray:
+def _own_slots(cascade: MultilevelPreconditioner) -> IntArray:
     return cascade.own_slots
 
 
@@ -99,11 +99,13 @@ def _shared(split: SplitHierarchy) -> Array:
 
 
 def _piece(split: SplitHierarchy, number: int) -> LocalHierarchy:
-    return split.pieces[number]
+    return split.local[number]
 
 
-def _join(system: SystemBlock, offsets: tuple[int, ...], *pieces: LocalHierarchy) -> Cascade:
-    return join_pieces(system.diagonal, pieces[:-1], pieces[-1], offsets)
+def _join(
+    system: SystemBlock, offsets: tuple[int, ...], *pieces: LocalHierarchy
+) -> MultilevelPreconditioner:
+    return assemble_preconditioner(system.diagonal, pieces[:-1], pieces[-1], offsets)
 
 
 def _coarse_part(
@@ -131,4 +133,4 @@ def _coarse_part(
 
 def _space(coarse: scipy.sparse.csr_array, blocks: int, *parts: Array) -> SharedCoarseSpace:
     """From the own slots of the blocks, then the inverse diagonals of the hierarchies."""
-    return shared_space(np.concatenate(parts[blocks:]), coarse, parts[:blocks])
+    return build_coarse_space(np.concatenate(parts[blocks:]), coarse, parts[:blocks])

@@ -1,1 +1,1 @@
-"""Adjacency, Laplacian and neighbours on one block."""
+"""Nearest neighbours, adjacency, edge weights and the graph Laplacian, on one block of rows."""

@@ -1,4 +1,4 @@
-"""Edges of a block of rows: both ends of every directed neighbour, degrees, and weights C."""
+"""Adjacency of a block of rows: undirected edges, degrees, weights C (Eq. 6), components."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from numpy.typing import NDArray
 
 from srch_dist.kernels.types import IntArray
 
-_TRUSTED_SHARE, _SHARE_POWER = 0.65, 3
-# Edges that are connected at once: sorting their ends takes many times their bytes.
+# Cap of the share of mutual edges: about the share of a Gaussian cloud in five dimensions. A larger
+# share reflects low intrinsic dimension, not clean neighbours.
+_SHARE_CAP, _SHARE_POWER = 0.65, 3
+# Edges that are connected at once: sorting their ends needs many times their bytes.
 CONNECTED_EDGES = 1 << 22
 
 
 @dataclass(frozen=True)
 class Adjacency:
-    """The undirected edges of a run of rows, each row's neighbours in ascending order.
+    """The undirected edges of a run of rows as CSR, each row's neighbours in ascending order.
 
     Attributes
     ----------
     indptr : (rows + 1,) int64.
-    indices : (edges,) int64, row numbers over the whole training set.
-    members : (edges, modalities) bool, which modality's graph holds the edge.
+    indices : (edges,) int64 row numbers in the training set.
+    members : (edges, modalities) bool, which modalities' graphs have the edge.
     """
 
     indptr: IntArray
@@ -34,7 +36,7 @@ class Adjacency:
     members: NDArray[np.bool_]
 
     def rows(self, start: int, stop: int) -> Adjacency:
-        """The part of rows ``start`` … ``stop`` - 1, counted from the first row of this one."""
+        """The edges of the rows ``start`` … ``stop`` - 1, counted from the first of these rows."""
         low, high = self.indptr[start], self.indptr[stop]
         return Adjacency(
             self.indptr[start : stop + 1] - low, self.indices[low:high], self.members[low:high]
@@ -42,16 +44,33 @@ class Adjacency:
 
 
 def directed_pairs(neighbours: IntArray, first_row: int) -> tuple[IntArray, IntArray]:
-    """(row, neighbour) of each directed edge of ``neighbours`` (n, k); -1 is no neighbour."""
+    """List the directed edges of a neighbour table.
+
+    Parameters
+    ----------
+    neighbours : (n, k) row numbers; -1 is no neighbour.
+    first_row : number of the table's first row.
+
+    Returns
+    -------
+    Row and neighbour of each edge, (edges,) each.
+    """
     rows = np.repeat(np.arange(first_row, first_row + len(neighbours)), neighbours.shape[1])
     flat = neighbours.ravel().astype(np.int64)
     return rows[flat >= 0], flat[flat >= 0]
 
 
 def symmetrise(outgoing: IntArray, incoming: IntArray, mutual: bool) -> IntArray:
-    """Undirected edges as sorted unique keys, from those of directed edges out of and into rows.
+    """Merge directed edges out of and into the rows to undirected edges (Eq. 1).
 
-    An edge is found from either end (union) or, where ``mutual``, from both.
+    Parameters
+    ----------
+    outgoing, incoming : sorted distinct edge keys ``row * n + neighbour``.
+    mutual : keep an edge only if it exists in both directions; otherwise in either (union).
+
+    Returns
+    -------
+    Sorted distinct keys.
     """
     if mutual:
         return np.intersect1d(outgoing, incoming)
@@ -61,20 +80,20 @@ def symmetrise(outgoing: IntArray, incoming: IntArray, mutual: bool) -> IntArray
 def distinct(values: IntArray) -> IntArray:
     """The distinct values, ascending.
 
-    np.unique puts integers into a hash table, which for millions of scattered keys takes a
-    hundred times as long as this.
+    `np.unique` hashes integers, which is a hundred times slower for millions of scattered keys.
     """
     return _without_repeats(np.sort(values))
 
 
 def build_adjacency(keys: Sequence[IntArray], rows: int, n: int) -> Adjacency:
-    """One CSR over the edges of all modalities.
+    """Build one CSR of the edges of all modalities.
 
     Parameters
     ----------
-    keys : for each modality the sorted edge keys ``row * n + neighbour``, rows
-        counted from the first of the block.
-    rows : rows of the block; n : rows of the training set.
+    keys : for each modality, its sorted edge keys ``row * n + neighbour``, with rows counted from
+        the first of the block.
+    rows : rows of the block.
+    n : rows of the training set.
     """
     merged = _merge_sorted(keys)
     members = np.zeros((len(merged), len(keys)), dtype=np.bool_)
@@ -85,7 +104,7 @@ def build_adjacency(keys: Sequence[IntArray], rows: int, n: int) -> Adjacency:
 
 
 def degrees(adjacency: Adjacency) -> NDArray[np.int32]:
-    """Distinct undirected edges of each row in each modality's graph, (rows, modalities)."""
+    """The degree a_g of each row in each modality's graph, (rows, modalities) int32."""
     rows, modalities = len(adjacency.indptr) - 1, adjacency.members.shape[1]
     result = np.zeros((rows, modalities), dtype=np.int32)
     for modality in range(modalities):
@@ -103,10 +122,17 @@ def edge_weights(
     neighbour_degrees: NDArray[Any],
     mean: NDArray[Any],
 ) -> NDArray[np.float32]:
-    """C_g of Eq. 6, (edges, modalities), zero where the modality's graph lacks the edge.
+    """C_g = mean degree / √(a_i a_j) (Eq. 6).
 
-    ``own_degrees`` is (rows, modalities), ``neighbour_degrees`` (edges, modalities), ``mean``
-    (modalities,): the mean degree over all training rows.
+    Parameters
+    ----------
+    own_degrees : (rows, modalities) degrees of the rows.
+    neighbour_degrees : (edges, modalities) degrees of the edges' neighbours.
+    mean : (modalities,) mean degree over all training rows.
+
+    Returns
+    -------
+    (edges, modalities) float32, zero if the modality's graph lacks the edge.
     """
     owner = np.repeat(np.arange(len(own_degrees)), np.diff(adjacency.indptr))
     product = own_degrees[owner].astype(np.float64) * neighbour_degrees
@@ -115,13 +141,19 @@ def edge_weights(
 
 
 def modality_weights(shares: NDArray[Any]) -> NDArray[np.float64]:
-    """Weight of each modality, summing to their number, from ``shares`` (modalities,).
+    """Weight each modality by the cube of its share of mutual edges, capped at 0.65.
 
-    A share is that of the directed edges whose reverse is one too: neighbours found by chance are
-    seldom mutual. Beyond `_TRUSTED_SHARE`, about that of a Gaussian cloud of five dimensions, it
-    tells a low dimension and not a clean modality.
+    Neighbours by chance are seldom mutual, so the share detects a noisy modality without labels.
+
+    Parameters
+    ----------
+    shares : (modalities,) share of directed edges whose reverse is an edge too.
+
+    Returns
+    -------
+    (modalities,) weights whose sum is the number of modalities; all 1 if every share is 0.
     """
-    trust = np.minimum(shares, _TRUSTED_SHARE) ** _SHARE_POWER
+    trust = np.minimum(shares, _SHARE_CAP) ** _SHARE_POWER
     if not trust.any():
         return np.ones(len(shares))
     weights: NDArray[np.float64] = len(shares) * trust / trust.sum()
@@ -129,11 +161,18 @@ def modality_weights(shares: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def component_stars(nodes: IntArray, others: IntArray) -> IntArray:
-    """Connect edges (nodes[i], others[i]) and return each node with its component's lowest node.
+    """Find connected components, as a star around the lowest node of each.
 
-    The result (m, 2) names every node touched except the lowest of each component, so a list
-    of such pairs from several blocks can be connected again; the number of components among n
-    rows is n minus the number of pairs at the end.
+    Stars are edges too, so the stars of several blocks can be connected by another call. The number
+    of components among n rows is n minus the number of stars of all edges.
+
+    Parameters
+    ----------
+    nodes, others : (edges,) both ends of each edge.
+
+    Returns
+    -------
+    (m, 2) int64: each node of an edge, except the lowest of its component, with that lowest node.
     """
     touched, compact = np.unique(np.concatenate([nodes, others]), return_inverse=True)
     if len(touched) == 0:
@@ -151,7 +190,12 @@ def component_stars(nodes: IntArray, others: IntArray) -> IntArray:
 
 
 def connect_rows(adjacency: Adjacency, first_row: int) -> IntArray:
-    """`component_stars` of the edges of rows from ``first_row`` on, some millions at a time."""
+    """`component_stars` of an adjacency, `CONNECTED_EDGES` edges at a time.
+
+    Parameters
+    ----------
+    first_row : number of the adjacency's first row in the training set.
+    """
     stars = np.empty((0, 2), dtype=np.int64)
     count = len(adjacency.indices)
     for start in range(0, count, CONNECTED_EDGES):
@@ -165,14 +209,11 @@ def connect_rows(adjacency: Adjacency, first_row: int) -> IntArray:
 
 
 def _merge_sorted(parts: Sequence[IntArray]) -> IntArray:
-    """The different values of sorted arrays, sorted.
-
-    A stable sort merges sorted runs in linear time.
-    """
+    """The distinct values of sorted arrays, sorted: a stable sort merges runs in linear time."""
     return _without_repeats(np.sort(np.concatenate(parts), kind="stable"))
 
 
 def _without_repeats(values: IntArray) -> IntArray:
-    fresh = np.ones(len(values), dtype=np.bool_)
-    np.not_equal(values[1:], values[:-1], out=fresh[1:])
-    return values[fresh]
+    first = np.ones(len(values), dtype=np.bool_)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return values[first]

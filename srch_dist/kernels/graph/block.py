@@ -1,4 +1,4 @@
-"""The edges of a run of rows as CSR, with local columns and a halo."""
+"""The edges of one block of rows: CSR with local columns and a halo, in memory or streamed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ from srch_dist.kernels.graph.adjacency import distinct
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Array, Matrix
 
-# Rows whose edges are fetched at once.
+# Rows whose edges are read at once.
 TILE_ROWS = 1 << 15
 
 
-_ALL = slice(None)
-
-
 class EdgeValues(Protocol):
-    """One value an edge, fetched in runs: an array, or what stands in for one."""
+    """One value per edge, read by slices: an array, or a reader of a scratch file."""
 
     def __len__(self) -> int: ...
 
@@ -31,7 +28,7 @@ class EdgeValues(Protocol):
 
 @dataclass(frozen=True)
 class JoinedValues(Sized):
-    """Values of several runs of edges as those of one."""
+    """The values of adjacent runs of edges, read as one."""
 
     parts: tuple[EdgeValues, ...]
 
@@ -40,18 +37,19 @@ class JoinedValues(Sized):
 
     def __getitem__(self, part: slice) -> Array:
         start, stop, _ = part.indices(len(self))
-        found: list[Array] = []
+        overlaps: list[Array] = []
         first = 0
         for values in self.parts:
             low, high = max(start, first), min(stop, first + len(values))
-            if low < high or not found:
-                found.append(values[slice(max(0, low - first), max(0, high - first))])
+            # One slice at least, possibly empty, so that the result has the right dtype.
+            if low < high or not overlaps:
+                overlaps.append(values[slice(max(0, low - first), max(0, high - first))])
             first += len(values)
-        return np.concatenate(found) if len(found) > 1 else np.asarray(found[0])
+        return np.concatenate(overlaps) if len(overlaps) > 1 else np.asarray(overlaps[0])
 
 
 class SparseRows(Protocol):
-    """A sparse matrix of which runs of rows can be taken: a CSR array, or `StreamedRows`."""
+    """A sparse matrix that can be sliced by rows: a CSR array, or `StreamedRows`."""
 
     def __getitem__(self, rows: slice, /) -> Any: ...
 
@@ -60,9 +58,15 @@ class SparseRows(Protocol):
 
 @dataclass(frozen=True)
 class StreamedRows(Sized):
-    """A CSR matrix (rows, width) whose entries are fetched some rows at a time.
+    """A CSR matrix whose entries are read `TILE_ROWS` rows at a time.
 
-    A row's product adds in the same order as that of a `scipy.sparse.csr_array`, to the bit.
+    Products equal those of `scipy.sparse.csr_array` to the bit.
+
+    Attributes
+    ----------
+    indptr : (rows + 1,).
+    indices, values : (entries,).
+    width : number of columns.
     """
 
     indptr: NDArray[Any]
@@ -88,22 +92,19 @@ class StreamedRows(Sized):
 
 @dataclass(frozen=True)
 class GraphBlock(Sized):
-    """The edges of a run of rows, with local columns: own rows first, then the halo.
-
-    What there is of each edge may be in memory or elsewhere; see `EdgeValues`.
+    """The directed edges of a block of rows, with local columns: own rows first, then the halo.
 
     Attributes
     ----------
-    first_row : number of the first row in training order.
-    indptr : (rows + 1,), of the same type as ``columns``.
-    columns : (edges,) int32 (int64 beyond 2³¹ edges), which the matrix of a `SystemBlock` shares;
-        below ``rows`` an own row, else ``rows`` + position in the halo. A row's edges are in
-        ascending order of the neighbour's row number for every block count, so that sums along a
-        row round in the same way.
-    halo : (h,) int64, sorted row numbers of neighbours outside the block.
+    first_row : number of the first row, in training order.
+    indptr : (rows + 1,), of the dtype of ``columns``.
+    columns : (edges,) int32 (int64 from 2³¹ edges or columns). Below ``rows`` an own row, otherwise
+        ``rows`` + position in the halo. The edges of a row are sorted by the neighbour's row
+        number, not by column, so that sums along a row round equally for any blocks.
+    halo : (h,) row numbers of neighbours outside the block, ascending.
     weights : (edges,) float64, Σ_g w_g C_g (Eq. 6), with w_g the weight of modality g.
-    multiplicity : (edges,) int8, how many modalities' graphs hold the edge.
-    counted_once : (edges,), true at one end of each undirected edge: the row of the lower number.
+    multiplicity : (edges,) int8, number of modalities whose graph has the edge.
+    counted_once : (edges,) bool, true at the end with the lower row number.
     """
 
     first_row: int
@@ -121,7 +122,7 @@ class GraphBlock(Sized):
 
     @property
     def owners(self) -> NDArray[np.int64]:
-        """The local row (edges,) that each edge starts at."""
+        """The local row (edges,) of each edge."""
         return self.owners_of(0, len(self.columns))
 
     def edges_of(self, rows: slice) -> slice:
@@ -129,7 +130,7 @@ class GraphBlock(Sized):
         return slice(int(self.indptr[rows.start]), int(self.indptr[rows.stop]))
 
     def owners_of(self, start: int, stop: int) -> NDArray[np.int64]:
-        """`owners` of the edges ``start`` … ``stop`` - 1 alone."""
+        """The local row of each of the edges ``start`` … ``stop`` - 1."""
         low = int(np.searchsorted(self.indptr, start, side="right")) - 1
         high = int(np.searchsorted(self.indptr, stop, side="left"))
         ends = np.clip(self.indptr[low : high + 1], start, stop)
@@ -137,14 +138,14 @@ class GraphBlock(Sized):
 
 
 def outside(span: tuple[int, int], indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The different row numbers among ``indices`` that do not lie in ``span``, ascending."""
+    """The distinct row numbers in ``indices`` (edges,) outside ``span``, ascending: the halo."""
     return distinct(indices[(indices < span[0]) | (indices >= span[1])])
 
 
 def index_type(edges: int, columns: int) -> type[np.signedinteger[Any]]:
-    """Type of a block's ends and columns.
+    """The dtype of a block's ``indptr`` and columns: int32 where it suffices.
 
-    SciPy multiplies faster with narrow indices, but keeps wide ones where either array is wide.
+    SciPy multiplies faster with int32, and converts to int64 if either array has it.
     """
     return np.int32 if max(edges, columns) < np.iinfo(np.int32).max else np.int64
 
@@ -152,25 +153,32 @@ def index_type(edges: int, columns: int) -> type[np.signedinteger[Any]]:
 def local_columns(
     span: tuple[int, int], halo: NDArray[np.int64], indices: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Columns (edges,) of row numbers in a block of the rows ``span`` with this ``halo``."""
+    """Convert row numbers to local columns; see `GraphBlock`.
+
+    Parameters
+    ----------
+    span : first row and end of the block.
+    halo : (h,) its halo, ascending; it contains every row number outside ``span``.
+    indices : (edges,) row numbers.
+    """
     columns = indices - span[0]
-    # Only what lies outside is looked up: most does not, and it is most of the work.
+    # Most indices lie inside, and the look-up is most of the work.
     far = np.flatnonzero((columns < 0) | (columns >= span[1] - span[0]))
-    columns[far] = span[1] - span[0] + _places(halo, indices[far])
+    columns[far] = span[1] - span[0] + _positions(halo, indices[far])
     return columns
 
 
-def _places(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The place in ``known``, ascending, of each of the ``wanted``, which are all there."""
+def _positions(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The position in ``known``, ascending, of each of ``wanted``, which are all in it."""
     reach = int(known[-1]) + 1 if len(known) else 0
     if reach > 2 * len(wanted):
         return np.searchsorted(known, wanted)
-    # A table of all numbers, where it is not much longer than what is looked up: a search goes
-    # through memory at every step.
+    # A table of all numbers, unless it is much longer than ``wanted``: every step of a binary
+    # search is a cache miss.
     table = np.empty(reach, dtype=index_type(0, len(known)))
     table[known] = np.arange(len(known))
-    places: NDArray[np.int64] = table[wanted]
-    return places
+    positions: NDArray[np.int64] = table[wanted]
+    return positions
 
 
 def edge_values(
@@ -180,10 +188,14 @@ def edge_values(
     weights: Array,
     trust: Array,
 ) -> tuple[Matrix, NDArray[np.int8], NDArray[np.bool_]]:
-    """Weights, multiplicity and which end counts, of the edges of rows from ``first_row`` on.
+    """The ``weights``, ``multiplicity`` and ``counted_once`` of a `GraphBlock`.
 
-    ``weights`` is (edges, modalities): C_g, zero where a modality's graph lacks the edge;
-    ``trust`` (modalities,) weighs the modalities' graphs. See `GraphBlock`.
+    Parameters
+    ----------
+    first_row : number of the first row.
+    indptr, indices : CSR of the rows, with row numbers as indices.
+    weights : (edges, modalities) C_g (Eq. 6), zero if the modality's graph lacks the edge.
+    trust : (modalities,) the weights w_g.
     """
     return (
         weights @ trust,
@@ -193,16 +205,16 @@ def edge_values(
 
 
 def row_tiles(rows: int) -> list[slice]:
-    """Runs of rows whose edges are fetched at once."""
+    """Split 0 … ``rows`` - 1 into tiles of `TILE_ROWS` rows."""
     ends = [*range(0, rows, TILE_ROWS), rows]
     return [slice(low, high) for low, high in pairwise(ends)]
 
 
-def edge_tiles(starts: NDArray[np.signedinteger[Any]], edges: int) -> list[slice]:
-    """Runs of rows of at most ``edges`` edges, or of one row; ``starts`` is (rows + 1,)."""
-    low, rows, found = 0, len(starts) - 1, []
+def edge_tiles(indptr: NDArray[np.signedinteger[Any]], edges: int) -> list[slice]:
+    """Split the rows of a CSR into tiles of at most ``edges`` edges, or of one row."""
+    low, rows, tiles = 0, len(indptr) - 1, []
     while low < rows:
-        end = int(np.searchsorted(starts, starts[low] + edges, side="right")) - 1
-        found.append(slice(low, max(low + 1, end)))
-        low = found[-1].stop
-    return found
+        end = int(np.searchsorted(indptr, indptr[low] + edges, side="right")) - 1
+        tiles.append(slice(low, max(low + 1, end)))
+        low = tiles[-1].stop
+    return tiles

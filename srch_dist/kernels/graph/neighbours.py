@@ -1,4 +1,8 @@
-"""Exact nearest neighbours of a block among another block, whatever the block shapes."""
+"""Exact k nearest neighbours between blocks of rows, with results that no block shape changes.
+
+No library serves: faiss computes in float32, drops rows with NaN, pads missing neighbours, and does
+not give ties in float64 to the lower row number.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +15,24 @@ from numpy.typing import NDArray
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Array
 
-# Tiles of the distance matrix: 1024 × 4096 float32 values are 16 MiB.
+# Tile of the distance matrix: 1024 × 4096 float32 values are 16 MiB.
 _QUERY_TILE, _ROW_TILE = 1024, 4096
-# Candidate differences refined at once: this many float64 values (512 KiB) stay in the cache,
-# which makes it three times as fast as 32 MiB.
+# float64 values of candidate differences at once: 512 KiB stay in the cache, three times as fast as
+# 32 MiB.
 REFINE_VALUES = 1 << 16
-# Rows from which principal directions are worked out; these are counted by whole vector registers.
+# Rows that principal directions are computed from. Their number is a multiple of the lanes, for
+# full vector registers.
 _PRINCIPAL_ROWS, _LANES = 1 << 14, 32
 
 
 @dataclass
 class Neighbours(Sized):
-    """The best candidates so far, sorted by distance, then by row number.
+    """The k nearest candidates of each of n rows, sorted by distance, then by row number.
 
     Attributes
     ----------
-    distances : (n, k) float64, squared Euclidean; inf where there are fewer than k.
-    rows : (n, k) int64 row numbers; -1 where there are fewer than k.
+    distances : (n, k) float64 squared Euclidean distances; inf for a missing candidate.
+    rows : (n, k) int64 row numbers; -1 for a missing candidate.
     """
 
     distances: NDArray[np.float64]
@@ -35,7 +40,7 @@ class Neighbours(Sized):
 
     @classmethod
     def empty(cls, n: int, k: int) -> Neighbours:
-        """No candidate yet for any of n rows."""
+        """Neighbours of n rows that have no candidate yet."""
         return cls(np.full((n, k), np.inf), np.full((n, k), -1, dtype=np.int64))
 
 
@@ -46,17 +51,19 @@ def merge_exact(
     block: Array,
     block_rows: NDArray[np.int64],
 ) -> Neighbours:
-    """Take the rows of ``block`` into the k nearest of ``queries``, exactly.
+    """Merge the rows of ``block`` into the k nearest neighbours of ``queries``, exactly.
 
-    A float32 product finds every candidate that may be among the k nearest, allowing for its
-    rounding; their distances are then worked out row by row in float64 and ties go to the lower
-    row number. The result is therefore the same for every order and shape of blocks.
+    A float32 product selects every row that may be among the k nearest, within a bound of its
+    rounding. Their distances are then computed pair by pair in float64. Ties go to the lower row
+    number. Any order and shape of blocks therefore gives the same result, to the bit.
 
     Parameters
     ----------
-    best : candidates so far; k is its width.
-    queries : (m, d); query_rows : (m,), their row numbers, which are left out as neighbours.
-    block : (r, d); block_rows : (r,), their row numbers, in any order.
+    best : the (m, k) nearest neighbours so far.
+    queries : (m, d) finite rows.
+    query_rows : (m,) distinct row numbers of the queries. A row is not its own neighbour.
+    block : (r, d) finite rows.
+    block_rows : (r,) distinct row numbers of the block, in any order.
     """
     parts = []
     for start in range(0, len(queries), _QUERY_TILE):
@@ -75,9 +82,18 @@ def merge_exact(
 def candidate_distances(
     queries: Array, query_index: NDArray[Any], block: Array, block_index: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Squared distances (m,) of the pairs queries[query_index], block[block_index], in float64.
+    """Squared Euclidean distances of pairs of rows, in float64.
 
-    Each pair is summed on its own, so a pair has one value wherever it is worked out.
+    Each pair is summed alone, so its value does not depend on the other pairs.
+
+    Parameters
+    ----------
+    queries, block : (n, d) and (r, d).
+    query_index, block_index : (m,) positions of each pair's rows.
+
+    Returns
+    -------
+    (m,) float64.
     """
     columns, count = queries.shape[1], len(query_index)
     step = max(1, min(count, REFINE_VALUES // max(1, columns)))
@@ -86,7 +102,7 @@ def candidate_distances(
     for start in range(0, count, step):
         part = slice(start, min(start + step, count))
         size = part.stop - part.start
-        # Every row is there; the mode is the one that writes to ``out`` without a copy.
+        # All positions are valid: "clip" is the mode that writes to ``out`` without a copy.
         np.take(queries, query_index[part], axis=0, out=left[:size], mode="clip")
         np.take(block, block_index[part], axis=0, out=right[:size], mode="clip")
         np.subtract(left[:size], right[:size], out=difference[:size], dtype=np.float64)
@@ -95,9 +111,18 @@ def candidate_distances(
 
 
 def principal_subspace(features: Array, share: float) -> NDArray[np.float64]:
-    """Leading principal directions (d, r) of rows (n, d) with ``share`` of their variance.
+    """Leading principal directions that keep a share of the variance.
 
-    r is a multiple of 32 where d is; at most 16,384 rows, evenly apart, stand for all.
+    Computed from at most 16,384 evenly spaced rows.
+
+    Parameters
+    ----------
+    features : (n, d).
+    share : share of the variance, 0 to 1.
+
+    Returns
+    -------
+    (d, r) float64, orthonormal. r is rounded up to a multiple of 32, at most d.
     """
     sample = features[:: -(-len(features) // _PRINCIPAL_ROWS)]
     mean = sample.mean(axis=0, dtype=np.float64)
@@ -118,9 +143,12 @@ def keep_nearest(
     n: int,
     k: int,
 ) -> Neighbours:
-    """The k nearest (by distance, then row number) candidates of each owner 0 … n-1.
+    """Keep the k nearest candidates of each owner, by distance, then by row number.
 
-    ``owners``, ``distances`` and ``rows`` are (m,): one entry a candidate, no pair twice.
+    Parameters
+    ----------
+    owners, distances, rows : (m,) one entry per candidate; no pair of owner and row twice.
+    n : number of owners, 0 … n - 1.
     """
     order = np.lexsort((rows, distances, owners))
     owners, distances, rows = owners[order], distances[order], rows[order]
@@ -136,10 +164,12 @@ def keep_nearest(
 def keep_nearest_columns(
     distances: NDArray[np.float64], rows: NDArray[np.int64], k: int
 ) -> Neighbours:
-    """The k nearest (by distance, then row number) of each line of candidates (n, c), c ≥ k.
+    """Keep the k nearest candidates of each row of a table: `keep_nearest`, several times faster.
 
-    -1 is no candidate; one that stands in a line several times, always at one distance, counts
-    once. As `keep_nearest`, but for candidates in a table, which is several times faster.
+    Parameters
+    ----------
+    distances : (n, c), c ≥ k. Equal candidates of a row have equal distances and count once.
+    rows : (n, c) row numbers; -1 is no candidate.
     """
     known = np.where(rows >= 0, distances, np.inf)
     order = np.lexsort((rows, known), axis=1)
@@ -170,7 +200,8 @@ def _merge_tile(
     approximate = left_norms[:, None] + right_norms[None, :] - 2.0 * (left @ right.T)
     _, own, place = np.intersect1d(query_rows, tile_rows, assume_unique=True, return_indices=True)
     approximate[own, place] = np.inf
-    # Rounding of the products and norms of d terms (Higham, ch. 3), doubled for the conversion.
+    # Rounding of products and norms of d terms (N. Higham, Accuracy and Stability of Numerical
+    # Algorithms, 2002, chapter 3), doubled for the conversion to float32.
     unit = float(np.finfo(np.float32).eps) * (queries.shape[1] + 8)
     slack = 2.0 * unit * (left_norms + right_norms.max(initial=0.0))
     threshold = best.distances[:, -1].copy()
@@ -182,9 +213,9 @@ def _merge_tile(
     owners, columns = owners[finite], columns[finite]
     distances = candidate_distances(queries, owners, tile, columns)
     filled = best.rows >= 0
-    own_rows = np.nonzero(filled)[0]
+    best_owners = np.nonzero(filled)[0]
     return keep_nearest(
-        np.concatenate([own_rows, owners]),
+        np.concatenate([best_owners, owners]),
         np.concatenate([best.distances[filled], distances]),
         np.concatenate([best.rows[filled], tile_rows[columns]]),
         len(queries),

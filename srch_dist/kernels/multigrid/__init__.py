@@ -1,1 +1,1 @@
-"""Conjugate gradients and their aggregation preconditioner on one block."""
+"""Conjugate gradients with an aggregation-based multilevel preconditioner, on one block of rows."""

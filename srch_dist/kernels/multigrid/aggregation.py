@@ -1,9 +1,9 @@
-"""Aggregates of strongly coupled rows: matching along the heaviest edges, repeated.
+"""Aggregation hierarchy of a weighted graph: repeated matching of strongly coupled nodes.
 
-The hierarchy follows the edge weights after a rebase, as in aggregation-based multigrid (Notay,
-Electron. Trans. Numer. Anal. 37, 2010): two nodes join when each is the other's strongest
-neighbour, and what is left over joins a pair. What a row joins depends on the weights and on row
-numbers alone.
+Aggregation-based multigrid after Y. Notay, "An aggregation-based algebraic multigrid method",
+Electron. Trans. Numer. Anal. 37, 2010. Prolongation is unsmoothed: column j of P_k is the indicator
+vector of aggregate j. The hierarchy is rebuilt after every S-step, since it follows the edge
+weights. It depends on the weights and the row numbers alone, not on blocks or workers.
 """
 
 from __future__ import annotations
@@ -13,181 +13,213 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
-from srch_dist.kernels.multigrid.coarsening import add_up, contract, inner_weights
+from srch_dist.kernels.multigrid.coarsening import aggregate_sums, galerkin_coupling, inner_weights
 from srch_dist.kernels.multigrid.matching import match_nodes
+from srch_dist.kernels.permutations import inverse_permutation
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import IntArray, Vector
 
-# Rows that a coarse unknown stands for at least, and the most unknowns of a problem: the dense
-# product with their inverse stays below the sparse one with the matrix.
-_UNKNOWN_ROWS, _UNKNOWNS = 64, 2048
-# Below so many rows, building aggregates costs more than the iterations that they save.
-_LEAST_ROWS = 16_384
-_PASSES = 14
-# A matching after which more than this share of the tied nodes is left is not worth a level: along
-# edges that both ends feel, and along those that one end feels, which are the last there are.
-_SHRINK, _LAST_SHRINK = 0.8, 0.95
-# Below this share of its diagonal, what ties an aggregate to others asks for no coarse unknown.
-_TIED = 1e-2
+# Rows per coarse unknown, at least, and the most coarse unknowns. The product with their dense
+# inverse then costs less than the sparse product with the matrix.
+_ROWS_PER_UNKNOWN, _MAX_UNKNOWNS = 64, 2048
+# With fewer rows, building the hierarchy costs more than the iterations that it saves.
+_MIN_ROWS = 16_384
+_MAX_LEVELS = 14
+# A matching is a level only if it leaves at most this share of the coupled nodes: along edges that
+# are strong for both ends, then along edges that are strong for one end, the last attempt.
+_COARSENING_RATIO, _LAST_COARSENING_RATIO = 0.8, 0.95
+# An aggregate is isolated when its coupling to others is below this share of its diagonal.
+_ISOLATED = 1e-2
 
 
 @dataclass(frozen=True)
 class Hierarchy(Sized):
-    """Nested aggregates of some nodes; level 0 is these.
+    """Nested aggregates of the nodes of level 0, as M⁻¹ = Σ_k P_k E_k P_k' on levels k ≥ 1.
 
     Attributes
     ----------
-    parents : for each level its aggregate (m,) of each node of the level below.
-    inverse : for each level how much (m,) its functions are corrected: the inverse diagonal of
-        P'AP, less what the levels below correct of them already (all of it where a node is an only
-        child). Without that, a function that hardly changes over the levels counts at each.
-    top : nodes of the last level that ask for a coarse unknown of their own, ascending.
+    parents : for each level k, the aggregate (m_{k-1},) int64 of each node of level k - 1.
+    smoothers : for each level k, the diagonal (m_k,) of E_k: max(1 / diag(P_k'AP_k) - the finer
+        levels' share, 0), and 0 for an aggregate of one node. Without the subtraction, a vector
+        that varies little over the levels is corrected once on each of them.
+    coarse_nodes : nodes of the last level that become coarse unknowns, ascending.
     """
 
     parents: tuple[IntArray, ...]
-    inverse: tuple[Vector, ...]
-    top: IntArray
+    smoothers: tuple[Vector, ...]
+    coarse_nodes: IntArray
 
 
 @dataclass(frozen=True)
 class Nodes(Sized):
-    """Rows or aggregates of rows, with what ties them to each other and to rows elsewhere.
+    """Nodes of one level: rows or aggregates, and their edges to each other and to outer rows.
 
     Attributes
     ----------
-    coupling : (m, m + outer), λCS² summed over the edges between two nodes, or a node and a row
-        elsewhere.
-    diagonal : (m,) of P'AP. mass : (m,), β times the rows of each node.
-    corrected : (m,), how much the levels so far correct the nodes' functions.
-    outer : (outer,), the diagonal of the rows elsewhere.
+    coupling : (m, m + outer) CSR, the sum of λCS² over the edges between two nodes, or between a
+        node and an outer row. Zero on the diagonal.
+    diagonal : (m,) diagonal of P'AP, with A = βI + λH.
+    mass : (m,) β times the rows of each node: the part of the diagonal that is not coupling.
+    finer_correction : (m,) v'Fv / (v'v)², with v the indicator vector of a node and
+        F = D⁻¹ + Σ P_k E_k P_k' over the levels so far. Comparable with 1 / (v'Av) = 1 / diagonal.
+    outer_diagonal : (outer,) diagonal of A at the outer rows.
     """
 
     coupling: scipy.sparse.csr_array
     diagonal: Vector
     mass: Vector
-    corrected: Vector
-    outer: Vector
+    finer_correction: Vector
+    outer_diagonal: Vector
 
     def __len__(self) -> int:
         return len(self.diagonal)
 
 
 def coarse_unknowns(rows: int, choice: str) -> int:
-    """Coarse unknowns of a problem of n rows by ``solver.coarse``; 0 is plain Jacobi."""
-    if choice == "off" or (choice == "auto" and rows < _LEAST_ROWS):
+    """Largest number of coarse unknowns for n rows; 0 means plain Jacobi.
+
+    Parameters
+    ----------
+    choice : the option ``solver.coarse``: "on", "off", or "auto", which is "on" from 16,384 rows.
+    """
+    if choice == "off" or (choice == "auto" and rows < _MIN_ROWS):
         return 0
-    return min(_UNKNOWNS, max(32, rows // _UNKNOWN_ROWS))
+    return min(_MAX_UNKNOWNS, max(32, rows // _ROWS_PER_UNKNOWN))
 
 
 def row_nodes(
-    coupling: scipy.sparse.csr_array, diagonal: Vector, beta: float, outer: Vector | None = None
+    coupling: scipy.sparse.csr_array,
+    diagonal: Vector,
+    beta: float,
+    outer_diagonal: Vector | None = None,
 ) -> Nodes:
-    """Rows as nodes.
+    """Level 0: each row is a node.
 
-    ``coupling`` (rows, rows + outer) is λCS², ``diagonal`` (rows,) that of βI + λH, ``outer``
-    (outer,) the same of the rows elsewhere that there are edges to.
+    Parameters
+    ----------
+    coupling : (rows, rows + outer) CSR of λCS².
+    diagonal : (rows,) diagonal of βI + λH.
+    outer_diagonal : (outer,) the same for the outer rows; None without outer rows.
     """
-    outer = np.empty(0) if outer is None else outer
+    outer = np.empty(0) if outer_diagonal is None else outer_diagonal
     return Nodes(coupling, diagonal, np.full(len(diagonal), beta), 1 / diagonal, outer)
 
 
-def aggregate_zone(nodes: Nodes) -> tuple[Hierarchy, Nodes]:
-    """One matching of nodes among which some are tied to others elsewhere, and what is left.
+def aggregate_once(nodes: Nodes) -> tuple[Hierarchy, Nodes]:
+    """Build one level over nodes that have edges to outer rows.
 
-    What is left has no edges: these are added up once all zones are matched. A node whose strongest
-    edge goes elsewhere waits; where nearly all do there is no level.
+    A node whose strongest edge leads to an outer row stays alone. If nearly all nodes stay alone,
+    the hierarchy has no level.
+
+    Returns
+    -------
+    The hierarchy, and its aggregates without edges. The caller sums the edges once all subdomains
+    are matched.
     """
-    found = _match(nodes, 0, ((np.maximum, _LAST_SHRINK),))
-    if found is None:
+    matched = _match_level(nodes, 0, ((np.maximum, _LAST_COARSENING_RATIO),))
+    if matched is None:
         return Hierarchy((), (), np.empty(0, dtype=np.int64)), nodes
-    mates, count = found
-    added, left = _join(nodes, mates, count)
-    return Hierarchy((mates,), (added,), np.empty(0, dtype=np.int64)), left
+    aggregates, count = matched
+    smoother, coarse = _coarsen(nodes, aggregates, count)
+    return Hierarchy((aggregates,), (smoother,), np.empty(0, dtype=np.int64)), coarse
 
 
-def build_hierarchy(nodes: Nodes, quota: int) -> Hierarchy:
-    """Aggregate nodes that have no edge elsewhere until at most ``quota`` are tied to others.
+def build_hierarchy(nodes: Nodes, max_coarse: int) -> Hierarchy:
+    """Aggregate nodes without outer rows until at most ``max_coarse`` of them are coupled.
 
-    ``quota`` is the most coarse unknowns. Every matching is a level: since a level corrects only
-    what those below leave, leaving some out saves little work and costs iterations. Aggregates
-    that next to nothing ties to others are done, and come last on their level; on all above, one
-    node that nothing corrects stands for them, so that no level carries them on.
+    Every matching is a level. A level corrects only what the finer levels leave, so skipping
+    levels saves little work per iteration and costs iterations.
+
+    Isolated aggregates come last on their level. On all coarser levels a single node with smoother
+    0 represents them, so that no level repeats them.
     """
-    # Where no other is left, what remains are nodes that only the smaller of both ends is tied to.
-    ends = ((np.maximum, _SHRINK), (np.minimum, _LAST_SHRINK))
+    # The second attempt serves nodes whose edges are strong for the smaller end only.
+    attempts = ((np.maximum, _COARSENING_RATIO), (np.minimum, _LAST_COARSENING_RATIO))
     parents: list[IntArray] = []
-    inverse: list[Vector] = []
-    width = len(nodes)  # of the level, with what is done
-    for _ in range(_PASSES):
-        found = _match(nodes, quota, ends)
-        if found is None:
+    smoothers: list[Vector] = []
+    width = len(nodes)  # of the level, isolated aggregates included
+    for _ in range(_MAX_LEVELS):
+        matched = _match_level(nodes, max_coarse, attempts)
+        if matched is None:
             break
-        aside = int(width > len(nodes))
-        level = np.full(width, found[1])
-        level[: len(nodes)], added, nodes = _tied_first(nodes, *found)
+        placeholder = int(width > len(nodes))
+        level = np.full(width, matched[1])
+        level[: len(nodes)], smoother, nodes = _coupled_first(nodes, *matched)
         parents.append(level)
-        inverse.append(np.concatenate([added, np.zeros(aside)]))
-        width = len(inverse[-1])
+        smoothers.append(np.concatenate([smoother, np.zeros(placeholder)]))
+        width = len(smoothers[-1])
     if not parents:
-        # A level to carry the coarse unknowns.
-        parents, inverse = [np.arange(len(nodes))], [np.zeros(len(nodes))]
-    tied = _ties(nodes)
-    chosen = np.argsort(-tied, kind="stable")[:quota]
-    top = np.sort(chosen[tied[chosen] > _TIED * nodes.diagonal[chosen]])
-    inverse[-1][top] = 0.0
-    return Hierarchy(tuple(parents), tuple(inverse), top)
+        # The coarse unknowns need a level.
+        parents, smoothers = [np.arange(len(nodes))], [np.zeros(len(nodes))]
+    coupled = _coupling_sums(nodes)
+    chosen = np.argsort(-coupled, kind="stable")[:max_coarse]
+    coarse = np.sort(chosen[coupled[chosen] > _ISOLATED * nodes.diagonal[chosen]])
+    smoothers[-1][coarse] = 0.0
+    return Hierarchy(tuple(parents), tuple(smoothers), coarse)
 
 
-def _tied_first(nodes: Nodes, mates: IntArray, count: int) -> tuple[IntArray, Vector, Nodes]:
-    """The aggregates ``mates`` (m,) with those that are tied to others first.
+def _coupled_first(
+    nodes: Nodes, aggregates: IntArray, count: int
+) -> tuple[IntArray, Vector, Nodes]:
+    """Renumber the aggregates so that isolated ones come last.
 
-    Returns them, what their level adds (count,), and as nodes those that are tied.
+    Returns the new numbers (m,), the level's smoother (count,), and the coupled aggregates.
     """
-    added, joined = _join(nodes, mates, count)
-    done = _ties(joined) <= _TIED * joined.diagonal
-    order = np.argsort(done, kind="stable")
-    mates = np.argsort(order)[mates]
-    tied = order[: count - np.count_nonzero(done)]
-    ends = mates.astype(nodes.coupling.indices.dtype)  # as narrow as there, for memory
-    edges = contract(nodes.coupling, ends, ends, 0, (len(tied), len(tied)))
-    left = Nodes(
-        edges, joined.diagonal[tied], joined.mass[tied], joined.corrected[tied], nodes.outer
+    smoother, coarse = _coarsen(nodes, aggregates, count)
+    isolated = _coupling_sums(coarse) <= _ISOLATED * coarse.diagonal
+    order = np.argsort(isolated, kind="stable")
+    aggregates = inverse_permutation(order)[aggregates]
+    coupled = order[: count - np.count_nonzero(isolated)]
+    # The type of the indices: a wider one doubles the memory of the edges.
+    ends = aggregates.astype(nodes.coupling.indices.dtype)
+    edges = galerkin_coupling(nodes.coupling, ends, ends, 0, (len(coupled), len(coupled)))
+    kept = Nodes(
+        edges,
+        coarse.diagonal[coupled],
+        coarse.mass[coupled],
+        coarse.finer_correction[coupled],
+        nodes.outer_diagonal,
     )
-    return mates, added[order], left
+    return aggregates, smoother[order], kept
 
 
-def _match(
-    nodes: Nodes, least: int, ends: tuple[tuple[np.ufunc, float], ...]
+def _match_level(
+    nodes: Nodes, enough: int, attempts: tuple[tuple[np.ufunc, float], ...]
 ) -> tuple[IntArray, int] | None:
-    """`match_nodes` with the first of the ``ends`` that leaves few enough of the tied nodes.
+    """Match with the first of the ``attempts`` that reaches its coarsening ratio.
 
-    None where none does, or ``least`` nodes or fewer are tied to others: what is tied to nothing
-    else is as good as it will be, however much of it there is.
+    An attempt is the ``combine`` of `match_nodes` and a ratio. None if no attempt reaches it, or
+    if at most ``enough`` nodes are coupled: isolated nodes need no further level.
     """
-    tied = np.count_nonzero(_ties(nodes) > _TIED * nodes.diagonal)
-    if tied <= least:
+    coupled = np.count_nonzero(_coupling_sums(nodes) > _ISOLATED * nodes.diagonal)
+    if coupled <= enough:
         return None
-    diagonal = np.concatenate([nodes.diagonal, nodes.outer])
-    for end, shrink in ends:
-        mates, count = match_nodes(nodes.coupling, diagonal, end)
-        if len(nodes) - count >= (1 - shrink) * tied:
-            return mates, count
+    diagonal = np.concatenate([nodes.diagonal, nodes.outer_diagonal])
+    for combine, ratio in attempts:
+        aggregates, count = match_nodes(nodes.coupling, diagonal, combine)
+        if len(nodes) - count >= (1 - ratio) * coupled:
+            return aggregates, count
     return None
 
 
-def _ties(nodes: Nodes) -> Vector:
-    """What ties each node (nodes,) to others and to rows elsewhere."""
+def _coupling_sums(nodes: Nodes) -> Vector:
+    """The sum (m,) of each node's coupling to other nodes and to outer rows."""
     return nodes.diagonal - nodes.mass
 
 
-def _join(nodes: Nodes, mates: IntArray, count: int) -> tuple[Vector, Nodes]:
-    """What the level of the aggregates ``mates`` (m,) adds (count,), and its nodes, no edges."""
-    inner = inner_weights(nodes.coupling, mates, count)
-    mass = add_up(mates, nodes.mass, count)
-    # It is the mass at least; weights of single precision may cancel below that.
-    diagonal = np.maximum(add_up(mates, nodes.diagonal, count) - inner, mass)
-    covered = add_up(mates, nodes.corrected * nodes.mass**2, count) / mass**2
-    added = np.maximum(1 / diagonal - covered, 0.0)
-    added[np.bincount(mates, minlength=count) == 1] = 0.0
-    none = scipy.sparse.csr_array((count, count + len(nodes.outer)))
-    return added, Nodes(none, diagonal, mass, covered + added, nodes.outer)
+def _coarsen(nodes: Nodes, aggregates: IntArray, count: int) -> tuple[Vector, Nodes]:
+    """The smoother E_k (count,) of the level of ``aggregates`` (m,), and its nodes without edges.
+
+    The Galerkin diagonal is diag(P'AP) = Σ diag(A) - (coupling inside the aggregate).
+    """
+    inner = inner_weights(nodes.coupling, aggregates, count)
+    mass = aggregate_sums(aggregates, nodes.mass, count)
+    # Cancellation of single-precision weights may fall below the mass, a lower bound.
+    diagonal = np.maximum(aggregate_sums(aggregates, nodes.diagonal, count) - inner, mass)
+    # v'Fv is a sum over the nodes, since F has no entries between them; the mass is β v'v.
+    weighted = aggregate_sums(aggregates, nodes.finer_correction * nodes.mass**2, count)
+    finer = weighted / mass**2
+    smoother = np.maximum(1 / diagonal - finer, 0.0)
+    smoother[np.bincount(aggregates, minlength=count) == 1] = 0.0
+    none = scipy.sparse.csr_array((count, count + len(nodes.outer_diagonal)))
+    return smoother, Nodes(none, diagonal, mass, finer + smoother, nodes.outer_diagonal)

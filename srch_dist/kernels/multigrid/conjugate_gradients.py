@@ -1,8 +1,17 @@
-"""Conjugate gradients on one block of rows: all columns at once, each frozen when it is done.
+"""Preconditioned conjugate gradients on one block of rows, all columns at once.
 
-The single-reduction form of Chronopoulos and Gear (J. Comput. Appl. Math. 25, 1989): each
-iteration needs one product with the matrix and one sum over all rows. The sums that the coarse
-unknowns need follow the recurrences of the residual, so that they come with the same sum.
+The single-reduction form of A. Chronopoulos and C. Gear, "s-step iterative methods for symmetric
+linear systems", J. Comput. Appl. Math. 25, 1989: an iteration needs one product with A and one sum
+over all rows. With u = M⁻¹r and w = Au, the recurrences are
+
+    p ← u + βp,  s ← w + βs,  x ← x + αp,  r ← r - αs,
+    γ = (r, u),  δ = (w, u),  β = γ / γ_previous,  α = γ / (δ - βγ / α_previous).
+
+The restriction P' of the shared slots is linear, so P'r follows the same recurrences. Its sum over
+the blocks is therefore part of the one sum of an iteration.
+
+Each column has its own scalars. A column is frozen once its relative residual ‖r‖ / ‖b‖ is at most
+the tolerance, so columns solved in groups have the same result as all at once.
 """
 
 from __future__ import annotations
@@ -14,15 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.kernels.graph.laplacian import SystemBlock
-from srch_dist.kernels.multigrid.preconditioner import Cascade, SharedCoarseSpace
+from srch_dist.kernels.multigrid.preconditioner import MultilevelPreconditioner, SharedCoarseSpace
 from srch_dist.kernels.sized import Sized
-from srch_dist.kernels.tiling import chunks
+from srch_dist.kernels.tiling import cached_tiles
 from srch_dist.kernels.types import Array, Matrix, Vector
 
 
 @dataclass(frozen=True)
 class Vectors(Sized):
-    """One block's vectors, each (rows, l): solution, residual, and the two directions."""
+    """One block's vectors, each (rows, l): solution x, residual r, directions p and s = Ap."""
 
     x: Array
     r: Array
@@ -31,10 +40,13 @@ class Vectors(Sized):
 
 
 @dataclass(frozen=True)
-class Parts(Sized):
-    """A block's share of the sums of an iteration.
+class BlockSums(Sized):
+    """A block's contribution to the sums of an iteration.
 
-    ``dots`` (3, l) are (r, u), (w, u) and (r, r); ``shared`` (own, l) is `Cascade.restrict` of w.
+    Attributes
+    ----------
+    dots : (3, l) float64: (r, u), (w, u) and (r, r).
+    shared : (own, l) `MultilevelPreconditioner.restrict` of w.
     """
 
     dots: Matrix
@@ -43,15 +55,15 @@ class Parts(Sized):
 
 @dataclass(frozen=True)
 class Coefficients(Sized):
-    """What all blocks share at an iteration, one value a column, (l,).
+    """The scalars of an iteration, equal for all blocks; one per column, (l,).
 
     Attributes
     ----------
-    gamma, alpha, beta : the scalars of the method.
-    norms : ‖b‖ of each right-hand side.
-    active : columns that are not finished.
-    residual : relative residual before the coming update, the last one seen while active.
-    iterations : updates done so far to the slowest column.
+    gamma, alpha, beta : scalars of the recurrences.
+    norms : ‖b‖.
+    active : columns that are not frozen.
+    residual : relative residual before the coming update; of a frozen column, its last.
+    iterations : updates of the slowest column so far.
     worst : the largest relative residual before each update.
     """
 
@@ -67,28 +79,42 @@ class Coefficients(Sized):
 
 @dataclass(frozen=True)
 class SharedSums(Sized):
-    """P'r and P's over all blocks, (width, l), and corrections (m, l) of the coarse unknowns."""
+    """Vectors of the shared slots, summed over all blocks.
+
+    Attributes
+    ----------
+    residual, direction : (width, l) P'r and P's.
+    coarse : (m, l) corrections of the coarse unknowns; see `SharedCoarseSpace.solve`.
+    """
 
     residual: Array
     direction: Array
     coarse: Array
 
 
-def begin(system: SystemBlock, b: Array, x: Array, x_halo: Array) -> Vectors:
-    """The first vectors, from a start ``x`` (rows, l) and its halo (h, l)."""
+def initial_vectors(system: SystemBlock, b: Array, x: Array, x_halo: Array) -> Vectors:
+    """The vectors before the first update: r = b - Ax and zero directions.
+
+    Parameters
+    ----------
+    b, x : (rows, l) right-hand sides and start.
+    x_halo : (h, l) the start on the halo.
+    """
     r = b - system.apply(x, x_halo)
     return Vectors(x, r, np.zeros_like(r), np.zeros_like(r))
 
 
-def block_parts(cascade: Cascade, vectors: Vectors, u: Array, w: Array) -> Parts:
-    """The block's share of an iteration's sums."""
-    return Parts(column_dots(vectors, u, w), cascade.restrict(w))
+def block_sums(
+    preconditioner: MultilevelPreconditioner, vectors: Vectors, u: Array, w: Array
+) -> BlockSums:
+    """The block's contribution to the sums of an iteration; u and w are (rows, l)."""
+    return BlockSums(column_dots(vectors, u, w), preconditioner.restrict(w))
 
 
 def column_dots(vectors: Vectors, u: Array, w: Array) -> Vector:
-    """(3, l): this block's part of (r, u), (w, u) and (r, r), in float64."""
+    """The block's part of (r, u), (w, u) and (r, r) by column, (3, l) float64."""
     total = np.zeros((3, u.shape[1]))
-    for rows in chunks(u):
+    for rows in cached_tiles(u):
         r, v = vectors.r[rows].astype(np.float64), u[rows].astype(np.float64)
         total[0] += np.einsum("ij,ij->j", r, v)
         total[1] += np.einsum("ij,ij->j", w[rows].astype(np.float64), v)
@@ -97,20 +123,25 @@ def column_dots(vectors: Vectors, u: Array, w: Array) -> Vector:
 
 
 def squared_norms(right: Array) -> Vector:
-    """‖b‖² of each column, (l,)."""
+    """The block's part of ‖b‖² by column, (l,) float64, from b (rows, l)."""
     norms: Vector = np.einsum("ij,ij->j", right, right, dtype=np.float64)
     return norms
 
 
 def first_sums(space: SharedCoarseSpace, residual: Array) -> SharedSums:
-    """The first corrections, from P'r (width, l) over all blocks."""
+    """The shared vectors before the first update, from P'r (width, l) over all blocks."""
     return SharedSums(residual, np.zeros_like(residual), space.solve(residual))
 
 
 def next_sums(
     space: SharedCoarseSpace, previous: SharedSums, image: Array, c: Coefficients
 ) -> SharedSums:
-    """P'r after the coming update, from ``image`` = P'w (width, l), as `advance` does for r."""
+    """Update the shared vectors as `advance` updates r.
+
+    Parameters
+    ----------
+    image : (width, l) P'w over all blocks.
+    """
     if not c.active.any() or len(image) == 0:
         return previous
     alpha, beta = c.alpha.astype(image.dtype), c.beta.astype(image.dtype)
@@ -120,7 +151,14 @@ def next_sums(
 
 
 def first_coefficients(dots: Vector, squared: Vector, tolerance: float) -> Coefficients:
-    """Coefficients of the first update, from the dots (3, l) and ‖b‖² (l,) over all blocks."""
+    """Scalars of the first update.
+
+    Parameters
+    ----------
+    dots : (3, l) `column_dots` over all blocks.
+    squared : (l,) ‖b‖² over all blocks.
+    tolerance : relative residual at which a column is frozen.
+    """
     gamma, delta, residual = dots
     norms = np.sqrt(squared)
     residual = np.sqrt(residual) / norms
@@ -131,7 +169,12 @@ def first_coefficients(dots: Vector, squared: Vector, tolerance: float) -> Coeff
 
 
 def next_coefficients(dots: Vector, previous: Coefficients, tolerance: float) -> Coefficients:
-    """Coefficients of the next update; a column whose residual is small enough is frozen."""
+    """Scalars of the next update; freezes columns that reach the tolerance.
+
+    Parameters
+    ----------
+    dots : (3, l) `column_dots` over all blocks.
+    """
     if not previous.active.any():
         return previous
     gamma, delta, squared = dots
@@ -155,17 +198,20 @@ def next_coefficients(dots: Vector, previous: Coefficients, tolerance: float) ->
 def advance(
     vectors: Vectors, u: Array, w: Array, c: Coefficients, into: Vectors | None = None
 ) -> Vectors:
-    """One update of this block's vectors. A frozen column keeps its solution: its α is zero.
+    """Update the block's vectors once. A frozen column keeps its solution: its α is 0.
 
-    The result is written to ``into``, which may be ``vectors``; to new arrays where it is None.
+    Parameters
+    ----------
+    u, w : (rows, l) M⁻¹r and its product with A.
+    into : target of the result, possibly ``vectors``; None allocates new arrays.
     """
     if not c.active.any():
         return vectors
     new = into or Vectors(*(np.empty_like(vectors.x) for _ in range(4)))
     dtype = vectors.x.dtype
     alpha, beta = c.alpha.astype(dtype), c.beta.astype(dtype)
-    # In runs of rows: five passes over vectors of millions of rows would go through memory.
-    for rows in chunks(u):
+    # Tiles stay in the cache: on whole vectors, each of the five operations reads from memory.
+    for rows in cached_tiles(u):
         p, s = new.p[rows], new.s[rows]
         np.multiply(vectors.p[rows], beta, out=p)
         p += u[rows]
@@ -176,19 +222,28 @@ def advance(
     return new
 
 
-def solve_whole(
+def solve_single_block(
     system: SystemBlock,
-    cascade: Cascade,
+    preconditioner: MultilevelPreconditioner,
     space: SharedCoarseSpace,
     right: Callable[[], Array],
     start: Callable[[], Array],
     tolerance: float,
     max_iterations: int,
 ) -> tuple[Array, Coefficients]:
-    """Solve a system that is one block, with the same method as over several.
+    """Solve a system that is one block, with the arithmetic of several blocks.
 
-    Vectors are overwritten: ``right`` and ``start`` make b and the first x (rows, l) anew. Six of
-    them are in memory at a time, and what the preconditioner takes.
+    Six vectors (rows, l) are in memory at once, besides the preconditioner's.
+
+    Parameters
+    ----------
+    right, start : return b and the first x, (rows, l). The solver overwrites both arrays.
+    tolerance : largest relative residual of a column.
+
+    Returns
+    -------
+    x (rows, l) and the last scalars. Columns that ``max_iterations`` did not suffice for are
+    active in them.
     """
     r, x = right(), start()
     squared = squared_norms(r)
@@ -196,7 +251,7 @@ def solve_whole(
     vectors = Vectors(x, r, np.zeros_like(r), np.zeros_like(r))
     c: Coefficients | None = None
     while True:
-        u = cascade.precondition_whole(r, space)
+        u = preconditioner.precondition_single_block(r, space)
         w = system.apply(u)
         dots = column_dots(vectors, u, w)
         if c is None:
@@ -206,5 +261,5 @@ def solve_whole(
         if not c.active.any() or c.iterations >= max_iterations:
             return x, c
         advance(vectors, u, w, c, into=vectors)
-        # Not in memory while the next are made.
+        # Free both before the next iteration allocates them.
         del u, w

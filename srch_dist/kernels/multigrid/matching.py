@@ -1,4 +1,9 @@
-"""Matching of nodes along their strongest edges, some edges at a time."""
+"""Heavy-edge matching: pair the nodes of a weighted graph along their strongest edges.
+
+Strength of connection is s_ij = w_ij / max(a_ii, a_jj). Nodes are paired along edges that are among
+the strongest of both ends, as in the double pairwise aggregation of Y. Notay, Electron. Trans.
+Numer. Anal. 37, 2010. Everything here works on some edges at a time.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +14,58 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from srch_dist.kernels.graph.block import edge_tiles
-from srch_dist.kernels.multigrid.coarsening import TILE_EDGES, concatenate, hash_pairs, starts_of
+from srch_dist.kernels.multigrid.coarsening import (
+    TILE_EDGES,
+    concatenate_and_clear,
+    entry_rows,
+    hash_pairs,
+)
 from srch_dist.kernels.types import IntArray, Vector
 
+# Rounds in which each free node proposes to its strongest free neighbour.
 _ROUNDS = 6
-# An edge below this share of an end's diagonal couples that end to next to nothing.
+# An edge is strong if its weight is above this share of the diagonal of its end or ends.
 _STRONG = 5e-3
-# Nodes pair along edges of at least this share of the strongest edge of either end.
-_AMONG = 0.5
-# Edges of a node that it may pair along.
+# A candidate edge has at least this share of the strength of either end's strongest edge.
+_CANDIDATE_SHARE = 0.5
+# Candidate edges of a node.
 _CANDIDATES = 5
-# Strengths that differ by less than this share are told apart by a hash.
+# Strengths that differ by less than this share count as equal; a hash orders them.
 _TIES = 1e-6
 
 
 def match_nodes(
-    coupling: scipy.sparse.csr_array, diagonal: Vector, end: np.ufunc = np.maximum
+    coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.ufunc = np.maximum
 ) -> tuple[IntArray, int]:
-    """Number of its aggregate (nodes,) of each node, and of aggregates; one node may be one.
+    """Aggregate nodes by one matching: pairs, and unmatched nodes that join a pair.
 
-    ``coupling`` (nodes, nodes + outer) and ``diagonal`` (nodes + outer,) are of nodes and of rows
-    elsewhere.
+    Two nodes pair up when each is the other's strongest free candidate. An unmatched node joins the
+    pair of its strongest neighbour, and otherwise stays alone. Equal strengths are ordered by a
+    hash of both ends, so that long runs of equal weights break into many pairs in one round.
 
-    Strength is the weight over the larger diagonal of both ends, ties broken by a hash of the
-    ends, so that long runs of equal weights still break into many pairs at once. Nodes pair up
-    along edges that are among the strongest of both ends: along any edge, what is left over of a
-    tight cluster would pair with nodes that the cluster hardly knows, and the cluster's own
-    indicator, whose energy is next to nothing, would be lost on every level above. A node that is
-    left over joins the pair of its strongest neighbour instead. ``end`` picks the diagonal of the
-    two that an edge has to be felt by.
+    Only edges among the strongest of both ends are candidates. If every edge were one, the odd node
+    of a tight cluster would pair with a node of another cluster. No coarser level could then
+    represent the cluster's indicator vector, whose energy is near zero.
 
-    Edges to rows elsewhere count among the strongest, and no node pairs along them: what belongs
-    to a cluster elsewhere is left alone.
+    Edges to outer rows count among the strongest, but no node pairs along them. A node whose
+    cluster lies elsewhere therefore stays alone.
+
+    Parameters
+    ----------
+    coupling : (m, m + outer) CSR of non-negative weights, symmetric in its first m columns.
+    diagonal : (m + outer,) diagonal of the matrix at nodes and outer rows.
+    combine : reduces the diagonals of both ends to the scale of `_STRONG`. np.maximum asks that an
+        edge is strong for both ends, np.minimum that it is strong for one.
+
+    Returns
+    -------
+    The aggregate (m,) int64 of each node, numbered in the order of each pair's lower node, and the
+    number of aggregates.
     """
     count = coupling.shape[0]
-    top = _strongest(coupling, diagonal, end)
-    edges, best = _strong_edges(coupling, diagonal, end, top)
-    leader, free = _pair_up(count, *edges)
+    strongest = _strongest(coupling, diagonal, combine)
+    candidates, best = _strong_edges(coupling, diagonal, combine, strongest)
+    leader, free = _pair_up(count, *candidates)
     i, j = best
     joins = free[i] & ~free[j]
     leader[i[joins]] = leader[j[joins]]
@@ -54,96 +74,94 @@ def match_nodes(
     return numbers[leader], int(np.count_nonzero(leads))
 
 
-def _strongest(coupling: scipy.sparse.csr_array, diagonal: Vector, end: np.ufunc) -> Vector:
-    """The strength (nodes,) of each node's strongest edge, which may lead elsewhere; 0: none."""
-    top = np.zeros(coupling.shape[0])
-    # Some rows at a time: edges are what takes memory.
+def _strongest(coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.ufunc) -> Vector:
+    """The strength (m,) of each node's strongest edge, outer rows included; 0 without an edge."""
+    strongest = np.zeros(coupling.shape[0])
     for tile in edge_tiles(coupling.indptr, TILE_EDGES):
-        strength = _strengths(coupling, diagonal, end, tile)
+        strength = _strengths(coupling, diagonal, combine, tile)
         starts = coupling.indptr[tile.start : tile.stop] - coupling.indptr[tile.start]
-        some = np.diff(coupling.indptr[tile.start : tile.stop + 1]) > 0
-        if some.any():
-            top[tile][some] = np.maximum.reduceat(strength, starts[some])
-    return top
+        connected = np.diff(coupling.indptr[tile.start : tile.stop + 1]) > 0
+        if connected.any():
+            strongest[tile][connected] = np.maximum.reduceat(strength, starts[connected])
+    return strongest
 
 
 def _strong_edges(
-    coupling: scipy.sparse.csr_array, diagonal: Vector, end: np.ufunc, top: Vector
+    coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.ufunc, strongest: Vector
 ) -> tuple[tuple[NDArray[Any], NDArray[Any], Vector], tuple[NDArray[Any], NDArray[Any]]]:
-    """Edges between nodes that nodes pair along, and those that a node left over joins another by.
+    """Candidate edges for pairs, and the edge along which an unmatched node joins a pair.
 
-    The former are among the strongest of both ends, some of each node: both ends (edges,) and
-    strengths (edges,), row by row. The latter are the strongest of their start. ``top`` is of
-    `_strongest`.
+    Candidates are both ends (edges,) and strengths (edges,), at most `_CANDIDATES` a node, row by
+    row. The others are both ends of each node's strongest edge, if it leads to a node.
     """
-    edges: tuple[list[Any], ...] = ([], [], [])
+    candidates: tuple[list[Any], ...] = ([], [], [])
     best: tuple[list[Any], ...] = ([], [])
-    # No edge to a row elsewhere is among the strongest of both ends.
-    tops = np.concatenate([top, np.full(len(diagonal) - len(top), np.inf)])
+    # An infinite maximum at outer rows excludes their edges from the candidates.
+    limits = np.concatenate([strongest, np.full(len(diagonal) - len(strongest), np.inf)])
     for tile in edge_tiles(coupling.indptr, TILE_EDGES):
-        strength = _strengths(coupling, diagonal, end, tile)
-        i = starts_of(coupling, tile)
+        strength = _strengths(coupling, diagonal, combine, tile)
+        i = entry_rows(coupling, tile)
         j = coupling.indices[coupling.indptr[tile.start] : coupling.indptr[tile.stop]]
-        least = top[i]
-        felt = strength > 0
-        first = np.flatnonzero(felt & (strength >= (1 - _TIES) * least))
-        among = np.flatnonzero(felt & (strength >= _AMONG * np.maximum(least, tops[j])))
-        chosen = first[_first_few(i[first], _apart(i[first], j[first], strength[first]), 1)]
-        chosen = chosen[j[chosen] < len(top)]
-        _collect(best, chosen, i, j)
+        own = strongest[i]
+        strong = strength > 0
+        first = np.flatnonzero(strong & (strength >= (1 - _TIES) * own))
+        among = np.flatnonzero(strong & (strength >= _CANDIDATE_SHARE * np.maximum(own, limits[j])))
+        distinct = _distinct_strengths(i[first], j[first], strength[first])
+        chosen = first[_strongest_few(i[first], distinct, 1)]
+        chosen = chosen[j[chosen] < len(strongest)]
+        _append(best, chosen, i, j)
         i, j, strength = i[among], j[among], strength[among]
-        strength = _apart(i, j, strength)
-        _collect(edges, _first_few(i, strength, _CANDIDATES), i, j, strength)
-    i, j, strength = map(concatenate, edges)
-    return (i, j, strength), (concatenate(best[0]), concatenate(best[1]))
+        strength = _distinct_strengths(i, j, strength)
+        _append(candidates, _strongest_few(i, strength, _CANDIDATES), i, j, strength)
+    i, j, strength = map(concatenate_and_clear, candidates)
+    return (i, j, strength), (concatenate_and_clear(best[0]), concatenate_and_clear(best[1]))
 
 
 def _strengths(
-    coupling: scipy.sparse.csr_array, diagonal: Vector, end: np.ufunc, rows: slice
+    coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.ufunc, rows: slice
 ) -> Vector:
-    """Strengths (edges,) of the edges of some nodes, 0 of those that are not felt.
-
-    ``diagonal`` (columns,) is that of all ends.
-    """
+    """Strengths (edges,) of the edges of some rows; 0 for edges that are not strong."""
     part = slice(coupling.indptr[rows.start], coupling.indptr[rows.stop])
     weights = coupling.data[part]
     own = np.repeat(diagonal[rows], np.diff(coupling.indptr[rows.start : rows.stop + 1]))
     other = diagonal[coupling.indices[part]]
-    felt = weights > _STRONG * end(own, other)
+    strong = weights > _STRONG * combine(own, other)
     strength: Vector = np.divide(weights, np.maximum(own, other, out=own), out=own)
-    strength *= felt
+    strength *= strong
     return strength
 
 
-def _apart(i: NDArray[Any], j: NDArray[Any], strength: Vector) -> Vector:
-    """Strengths (edges,) of which equal ones differ, alike from both ends."""
-    apart: Vector = strength * (1 + _TIES * hash_pairs(np.minimum(i, j), np.maximum(i, j)))
-    return apart
+def _distinct_strengths(i: NDArray[Any], j: NDArray[Any], strength: Vector) -> Vector:
+    """Strengths (edges,) with ties broken by a hash, equal in both directions of an edge."""
+    hashes = hash_pairs(np.minimum(i, j), np.maximum(i, j))
+    distinct: Vector = strength * (1 + _TIES * hashes)
+    return distinct
 
 
-def _first_few(i: NDArray[Any], strength: Vector, few: int) -> NDArray[np.bool_]:
-    """Which edges (edges,), row by row, are among the ``few`` strongest of their start."""
+def _strongest_few(i: NDArray[Any], strength: Vector, few: int) -> NDArray[np.bool_]:
+    """Which edges (edges,), sorted by row ``i``, are among the ``few`` strongest of their row."""
     kept = np.ones(len(i), dtype=np.bool_)
     lengths = _run_lengths(_run_starts(i), len(i))
+    # Sorting is the slowest part, so rows with few edges are left out of it.
     crowded = np.flatnonzero(np.repeat(lengths > few, lengths))
-    if len(crowded):  # of few nodes, and sorting takes the longest
-        # Strengths are hardly above 1: rows stay apart.
+    if len(crowded):
+        # Strengths are hardly above 1, so half of one does not reach the next row.
         order = crowded[np.argsort(i[crowded] - 0.5 * strength[crowded], kind="stable")]
         starts = _run_starts(i[order])
-        place = np.arange(len(order)) - np.repeat(starts, _run_lengths(starts, len(order)))
-        kept[order] = place < few
+        rank = np.arange(len(order)) - np.repeat(starts, _run_lengths(starts, len(order)))
+        kept[order] = rank < few
     return kept
 
 
-def _collect(lists: tuple[list[Any], ...], kept: NDArray[Any], *columns: NDArray[Any]) -> None:
-    for found, values in zip(lists, columns, strict=True):
-        found.append(values[kept])
+def _append(lists: tuple[list[Any], ...], kept: NDArray[Any], *columns: NDArray[Any]) -> None:
+    for target, values in zip(lists, columns, strict=True):
+        target.append(values[kept])
 
 
 def _pair_up(
     nodes: int, i: NDArray[Any], j: NDArray[Any], strength: Vector
 ) -> tuple[IntArray, NDArray[np.bool_]]:
-    """The lower number (nodes,) of the pair of each node, and which nodes (nodes,) have none."""
+    """The lower number (m,) of each node's pair, and which nodes (m,) are unmatched."""
     leader = np.arange(nodes)
     free = np.ones(nodes, dtype=np.bool_)
     for _ in range(_ROUNDS):
@@ -157,16 +175,18 @@ def _pair_up(
         mutual = np.flatnonzero((mate >= 0) & (mate[mate] == np.arange(nodes)))
         leader[mutual] = np.minimum(mutual, mate[mutual])
         free[mutual] = False
-        open_edges = free[i] & free[j]
-        i, j, strength = i[open_edges], j[open_edges], strength[open_edges]
+        remaining = free[i] & free[j]
+        i, j, strength = i[remaining], j[remaining], strength[remaining]
     return leader, free
 
 
-def _run_starts(i: NDArray[Any]) -> IntArray:
-    """Where each run of equal values begins."""
-    return np.flatnonzero(np.concatenate([[True], i[1:] != i[:-1]])) if len(i) else i
+def _run_starts(values: NDArray[Any]) -> IntArray:
+    """The position of the first of each run of equal values."""
+    if not len(values):
+        return values
+    return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
 
 
 def _run_lengths(starts: IntArray, count: int) -> IntArray:
-    """How many of ``count`` values each run has."""
+    """The length of each run among ``count`` values."""
     return np.diff(np.append(starts, count))

@@ -1,9 +1,13 @@
-"""A multilevel preconditioner on one block of rows, and what the blocks share of it.
+"""Additive multilevel preconditioner (BPX) on one block of rows, and the part that blocks share.
 
-M⁻¹ = D⁻¹ + Σ_k P_k E_k P_k' + P A_c⁻¹ P': Jacobi, plus a diagonal correction E_k on every level
-of a `Hierarchy` (the additive method of Bramble, Pasciak and Xu, Math. Comp. 55, 1990), plus a
-direct solve for the coarse unknowns. An aggregate inside the block is summed here; coarse
-unknowns, and aggregates that a block's end cuts, have a slot in a vector that all blocks share.
+M⁻¹ = D⁻¹ + Σ_k P_k E_k P_k' + P A_c⁻¹ P'. D is the diagonal of A = βI + λH (Jacobi). E_k is the
+diagonal smoother of level k of a `Hierarchy`. A_c = P'AP is the Galerkin coarse operator of the
+coarse unknowns, solved directly. J. Bramble, J. Pasciak and J. Xu, "Parallel multilevel
+preconditioners", Math. Comp. 55, 1990.
+
+All levels act on the same residual, so blocks exchange one vector per application. An aggregate
+inside one block is summed there. Aggregates cut by a block boundary, and the coarse unknowns, have
+a slot in a vector that all blocks share.
 """
 
 from __future__ import annotations
@@ -18,283 +22,343 @@ from scipy.linalg import lapack
 
 from srch_dist.kernels.multigrid.aggregation import Hierarchy
 from srch_dist.kernels.sized import Sized
-from srch_dist.kernels.tiling import chunks
+from srch_dist.kernels.tiling import cached_tiles
 from srch_dist.kernels.types import Array, IntArray, Matrix
 
 
 @dataclass(frozen=True)
 class LocalHierarchy(Sized):
-    """The part of a `Hierarchy` that one block sees, numbered locally.
+    """The part of a `Hierarchy` that contains the rows of one block, numbered locally.
 
     Attributes
     ----------
-    parents, inverse : as of `Hierarchy`, with zero also for what is shared.
-    slots : for each level the shared slot (m,) of each aggregate, -1 where none.
-    nodes : (m,) numbers of the last level's nodes in the hierarchy, ascending.
+    parents : as in `Hierarchy`.
+    smoothers : as in `Hierarchy`, but 0 for shared aggregates; `SharedCoarseSpace` corrects these.
+    slots : for each level, the shared slot (m,) of each aggregate; -1 if it is not shared.
+    coarsest : (m,) numbers of the last level's nodes in the hierarchy, ascending.
     """
 
     parents: tuple[IntArray, ...]
-    inverse: tuple[Matrix, ...]
+    smoothers: tuple[Matrix, ...]
     slots: tuple[IntArray, ...]
-    nodes: IntArray
+    coarsest: IntArray
 
 
 @dataclass(frozen=True)
 class SplitHierarchy(Sized):
-    """A hierarchy of which each block has a part.
+    """A hierarchy split into the local hierarchies of the blocks.
 
-    ``pieces`` is one a block, ``shared`` (slots,) the inverse diagonal of each slot, zero for the
-    coarse unknowns, which have the last ``unknowns`` slots.
+    Attributes
+    ----------
+    local : one `LocalHierarchy` a block.
+    shared : (slots,) the smoother of each slot; 0 for coarse unknowns.
+    unknowns : number of coarse unknowns, which have the last slots.
     """
 
-    pieces: tuple[LocalHierarchy, ...]
+    local: tuple[LocalHierarchy, ...]
     shared: Matrix
     unknowns: int
 
 
 @dataclass(frozen=True)
-class Cascade(Sized):
+class MultilevelPreconditioner(Sized):
     """The preconditioner on one block.
 
     Attributes
     ----------
-    diagonal : (rows,) of the matrix. sums : P' (m, nodes below) level by level.
-    parents, inverse : as of `LocalHierarchy`. places, slots : for each level, the aggregates that
-        are shared and their slots.
+    diagonal : (rows,) diagonal of A.
+    restrictions : for each level, the restriction (m_k, m_{k-1}) CSR from the finer level.
+    parents, smoothers : as in `LocalHierarchy`.
+    shared : for each level, the aggregates that are shared.
+    slots : for each level, the slots of the shared aggregates.
     """
 
     diagonal: Array
-    sums: tuple[scipy.sparse.csr_array, ...]
+    restrictions: tuple[scipy.sparse.csr_array, ...]
     parents: tuple[IntArray, ...]
-    inverse: tuple[Array, ...]
-    places: tuple[IntArray, ...]
+    smoothers: tuple[Array, ...]
+    shared: tuple[IntArray, ...]
     slots: tuple[IntArray, ...]
 
     @property
     def own_slots(self) -> IntArray:
-        """The slots (own,) that the block has a part in, level by level."""
+        """The slots (own,) that this block contributes to, level by level."""
         return np.concatenate([np.empty(0, dtype=np.int64), *self.slots])
 
     def restrict(self, values: Array) -> Array:
-        """The block's part of the sums of its own slots (own, l), of ``values`` (rows, l)."""
-        return self._pick(self._levels(values))
+        """Restrict ``values`` (rows, l) to the block's contribution (own, l) to its own slots."""
+        return self._shared_entries(self._restrict_levels(values))
 
     def precondition(self, residual: Array, correction: Array) -> Array:
-        """M⁻¹ times the residual (rows, l); ``correction`` (own, l) of the block's own slots."""
-        return self._descend(self._levels(residual), correction)
+        """Apply M⁻¹ to the block's residual.
 
-    def precondition_whole(self, residual: Array, space: SharedCoarseSpace) -> Array:
-        """`precondition` where this block is all there is."""
-        levels = self._levels(residual)
-        sums = space.add_up([self._pick(levels)])
-        return self._descend(levels, space.correct(sums, space.solve(sums), self.own_slots))
+        Parameters
+        ----------
+        residual : (rows, l).
+        correction : (own, l) from `SharedCoarseSpace.correct`, for the block's own slots.
 
-    def _levels(self, values: Array) -> list[Array]:
+        Returns
+        -------
+        (rows, l), of the dtype of ``residual``.
+        """
+        return self._prolongate(self._restrict_levels(residual), correction)
+
+    def precondition_single_block(self, residual: Array, space: SharedCoarseSpace) -> Array:
+        """Apply M⁻¹ to the residual (rows, l) of a system that is one block."""
+        levels = self._restrict_levels(residual)
+        sums = space.add_up([self._shared_entries(levels)])
+        return self._prolongate(levels, space.correct(sums, space.solve(sums), self.own_slots))
+
+    def _restrict_levels(self, values: Array) -> list[Array]:
+        """``values`` restricted to each level, from level 0 on."""
         levels = [values]
-        for sums in self.sums:
-            levels.append(sums @ levels[-1])
+        for restriction in self.restrictions:
+            levels.append(restriction @ levels[-1])
         return levels
 
-    def _pick(self, levels: list[Array]) -> Array:
-        found = [np.empty((0, levels[0].shape[1]), dtype=levels[0].dtype)]
-        found += [values[places] for values, places in zip(levels[1:], self.places, strict=True)]
-        return np.concatenate(found)
+    def _shared_entries(self, levels: list[Array]) -> Array:
+        """The entries (own, l) of shared aggregates, level by level."""
+        entries = [np.empty((0, levels[0].shape[1]), dtype=levels[0].dtype)]
+        entries += [values[shared] for values, shared in zip(levels[1:], self.shared, strict=True)]
+        return np.concatenate(entries)
 
-    def _descend(self, levels: list[Array], correction: Array) -> Array:
-        scales = [1 / self.diagonal, *self.inverse]
-        ends = np.cumsum([0, *map(len, self.places)])
-        above: Array | None = None
+    def _prolongate(self, levels: list[Array], correction: Array) -> Array:
+        """Smooth each level and prolongate its sum to level 0. Empties ``levels``."""
+        scales = [1 / self.diagonal, *self.smoothers]
+        ends = np.cumsum([0, *map(len, self.shared)])
+        coarser: Array | None = None
         for level in range(len(levels) - 1, -1, -1):
             values = levels.pop()
-            found = np.empty_like(values)
-            for rows in chunks(found):
-                np.multiply(values[rows], scales[level][rows, None], out=found[rows])
-                if above is not None:
-                    found[rows] += above.take(self.parents[level][rows], axis=0)
+            smoothed = np.empty_like(values)
+            for rows in cached_tiles(smoothed):
+                np.multiply(values[rows], scales[level][rows, None], out=smoothed[rows])
+                if coarser is not None:
+                    smoothed[rows] += coarser.take(self.parents[level][rows], axis=0)
             if level:
-                found[self.places[level - 1]] += correction[ends[level - 1] : ends[level]]
-            above = found
-        assert above is not None
-        return above
+                smoothed[self.shared[level - 1]] += correction[ends[level - 1] : ends[level]]
+            coarser = smoothed
+        assert coarser is not None
+        return coarser
 
 
 @dataclass(frozen=True)
 class SharedCoarseSpace(Sized):
-    """What sums over all blocks are solved with.
+    """The corrections that follow from sums over all blocks.
 
-    ``inverse`` (width,) is the diagonal part; the last m slots are the coarse unknowns, and
-    ``dense`` (m, m) the inverse of their matrix P'AP. ``slots`` are the own slots of each block.
+    Attributes
+    ----------
+    smoother : (width,) diagonal smoother of each slot. The last m slots are the coarse unknowns.
+    coarse_inverse : (m, m) inverse of the Galerkin coarse operator A_c = P'AP.
+    slots : the own slots of each block.
     """
 
-    inverse: Matrix
-    dense: Matrix
+    smoother: Matrix
+    coarse_inverse: Matrix
     slots: tuple[IntArray, ...]
 
     def add_up(self, parts: Sequence[Array]) -> Array:
-        """The sums (width, l) of what each block has (own, l), in the order of the blocks."""
-        total = np.zeros((len(self.inverse), parts[0].shape[1]), dtype=parts[0].dtype)
+        """Sum the blocks' contributions (own, l) to (width, l), in the order of the blocks."""
+        total = np.zeros((len(self.smoother), parts[0].shape[1]), dtype=parts[0].dtype)
         for slots, part in zip(self.slots, parts, strict=True):
             total[slots] += part
         return total
 
     def solve(self, sums: Array) -> Array:
-        """Corrections (m, l) of the coarse unknowns, from all sums (width, l)."""
-        corrections = self.dense @ sums[len(sums) - len(self.dense) :].astype(np.float64)
+        """Solve for the coarse unknowns: A_c⁻¹ times the last m of the ``sums``, (m, l)."""
+        unknowns = len(self.coarse_inverse)
+        corrections = self.coarse_inverse @ sums[len(sums) - unknowns :].astype(np.float64)
         return corrections.astype(sums.dtype)
 
     def correct(self, sums: Array, coarse: Array, slots: IntArray) -> Array:
-        """Corrections (own, l) of some ``slots`` (own,), from all sums and `solve` of them."""
-        result: Array = self.inverse[slots, None].astype(sums.dtype) * sums[slots]
+        """Corrections of some slots.
+
+        Parameters
+        ----------
+        sums : (width, l) from `add_up`.
+        coarse : (m, l) from `solve`.
+        slots : (own,) of one block.
+
+        Returns
+        -------
+        (own, l).
+        """
+        result: Array = self.smoother[slots, None].astype(sums.dtype) * sums[slots]
         unknowns = slots - (len(sums) - len(coarse))
         chosen = np.flatnonzero(unknowns >= 0)
         result[chosen] = coarse[unknowns[chosen]]
         return result
 
 
-def jacobi(diagonal: Array) -> Cascade:
-    """The cascade without aggregates: M is the diagonal (rows,)."""
-    return Cascade(diagonal, (), (), (), (), ())
+def jacobi_preconditioner(diagonal: Array) -> MultilevelPreconditioner:
+    """The preconditioner without levels: M is the diagonal (rows,) of A."""
+    return MultilevelPreconditioner(diagonal, (), (), (), (), ())
 
 
-def no_space(blocks: int) -> SharedCoarseSpace:
-    """The shared space of cascades without aggregates."""
+def empty_coarse_space(blocks: int) -> SharedCoarseSpace:
+    """The shared coarse space of Jacobi preconditioners: no slots."""
     return SharedCoarseSpace(np.empty(0), np.empty((0, 0)), (np.empty(0, dtype=np.int64),) * blocks)
 
 
 def split_hierarchy(hierarchy: Hierarchy, members: Sequence[IntArray]) -> SplitHierarchy:
-    """Give each block the part above those of the nodes, ``members`` (m,), that it sees.
+    """Split a hierarchy by blocks.
 
-    An aggregate of which several blocks have a part is shared by these, as is a coarse unknown.
+    An aggregate with a positive smoother that several blocks contribute to is shared. So is every
+    coarse unknown.
+
+    Parameters
+    ----------
+    members : for each block, its nodes (m,) of level 0, ascending.
     """
     touched = [_ancestors(hierarchy, nodes) for nodes in members]
     slots, shared, used = [], [], 0
-    for level, inverse in enumerate(hierarchy.inverse):
+    for level, smoother in enumerate(hierarchy.smoothers):
         seen = np.concatenate([nodes[level + 1] for nodes in touched])
-        cut = np.flatnonzero((np.bincount(seen, minlength=len(inverse)) > 1) & (inverse > 0))
-        slots.append(np.full(len(inverse), -1))
+        cut = np.flatnonzero((np.bincount(seen, minlength=len(smoother)) > 1) & (smoother > 0))
+        slots.append(np.full(len(smoother), -1))
         slots[-1][cut] = used + np.arange(len(cut))
-        shared.append(inverse[cut])
+        shared.append(smoother[cut])
         used += len(cut)
-    unknowns = len(hierarchy.top)
+    unknowns = len(hierarchy.coarse_nodes)
     if unknowns:
-        slots[-1][hierarchy.top] = used + np.arange(unknowns)
+        slots[-1][hierarchy.coarse_nodes] = used + np.arange(unknowns)
     shared.append(np.zeros(unknowns))
-    pieces = tuple(_cut_piece(hierarchy, nodes, slots) for nodes in touched)
-    return SplitHierarchy(pieces, np.concatenate(shared), unknowns)
+    local = tuple(_local_hierarchy(hierarchy, nodes, slots) for nodes in touched)
+    return SplitHierarchy(local, np.concatenate(shared), unknowns)
 
 
-def join_pieces(
-    diagonal: Array, pieces: Sequence[LocalHierarchy], above: LocalHierarchy, offsets: Sequence[int]
-) -> Cascade:
-    """The cascade of a block from the pieces of its runs of rows, in order, and that ``above``.
+def assemble_preconditioner(
+    diagonal: Array,
+    subdomains: Sequence[LocalHierarchy],
+    joint: LocalHierarchy,
+    offsets: Sequence[int],
+) -> MultilevelPreconditioner:
+    """Build a block's preconditioner from its local hierarchies.
 
-    The nodes of ``above`` are those that the pieces end in, in order; without pieces, the rows.
-    ``offsets`` is the first slot of each piece's hierarchy among all, that of ``above`` last.
+    Parameters
+    ----------
+    diagonal : (rows,) diagonal of A.
+    subdomains : local hierarchies of the subdomains that the block overlaps, in row order.
+    joint : local part of the hierarchy over all subdomains. Its level 0 consists of the coarsest
+        nodes of ``subdomains``, in order; of the rows, if there are no subdomains.
+    offsets : first slot of the hierarchy of each subdomain among all slots, then of ``joint``.
     """
-    depth = max((len(piece.parents) for piece in pieces), default=0)
-    lower = [_deepen(piece, depth) for piece in pieces]
-    kind = diagonal.dtype
-    parents = [_stack([piece.parents[k] for piece in lower]) for k in range(depth)]
-    inverse = [np.concatenate([piece.inverse[k] for piece in lower]) for k in range(depth)]
+    depth = max((len(part.parents) for part in subdomains), default=0)
+    lower = [_pad_levels(part, depth) for part in subdomains]
+    dtype = diagonal.dtype
+    parents = [_stack_parents([part.parents[k] for part in lower]) for k in range(depth)]
+    smoothers = [np.concatenate([part.smoothers[k] for part in lower]) for k in range(depth)]
     slots = [
         np.concatenate(
-            [_shift(p.slots[k], first) for p, first in zip(lower, offsets, strict=False)]
+            [_shift(part.slots[k], first) for part, first in zip(lower, offsets, strict=False)]
         )
         for k in range(depth)
     ]
-    parents += above.parents
-    inverse += above.inverse
-    slots += [_shift(found, offsets[-1]) for found in above.slots]
-    places = [np.flatnonzero(found >= 0) for found in slots]
-    return Cascade(
+    parents += joint.parents
+    smoothers += joint.smoothers
+    slots += [_shift(level, offsets[-1]) for level in joint.slots]
+    shared = [np.flatnonzero(level >= 0) for level in slots]
+    return MultilevelPreconditioner(
         diagonal,
-        tuple(_sum_matrix(p, len(i), kind) for p, i in zip(parents, inverse, strict=True)),
+        tuple(_restriction(p, len(e), dtype) for p, e in zip(parents, smoothers, strict=True)),
         tuple(parents),
-        tuple(values.astype(kind) for values in inverse),
-        tuple(places),
-        tuple(found[where] for found, where in zip(slots, places, strict=True)),
+        tuple(smoother.astype(dtype) for smoother in smoothers),
+        tuple(shared),
+        tuple(level[nodes] for level, nodes in zip(slots, shared, strict=True)),
     )
 
 
-def row_unknowns(cascade: Cascade, first: int) -> IntArray:
-    """The coarse unknown (rows,) that each row belongs to, -1 where none; ``first`` is its slot."""
-    labels = np.full(len(cascade.inverse[-1]), -1)
-    labels[cascade.places[-1]] = np.maximum(cascade.slots[-1] - first, -1)
-    for parents in reversed(cascade.parents):
+def row_unknowns(preconditioner: MultilevelPreconditioner, first: int) -> IntArray:
+    """The coarse unknown of each row.
+
+    Parameters
+    ----------
+    first : slot of the first coarse unknown.
+
+    Returns
+    -------
+    (rows,) int64; -1 for a row without a coarse unknown.
+    """
+    labels = np.full(len(preconditioner.smoothers[-1]), -1)
+    labels[preconditioner.shared[-1]] = np.maximum(preconditioner.slots[-1] - first, -1)
+    for parents in reversed(preconditioner.parents):
         labels = labels[parents]
     return labels
 
 
-def shared_space(
-    inverse: Matrix, coarse: scipy.sparse.csr_array, slots: Sequence[IntArray]
+def build_coarse_space(
+    smoother: Matrix, coarse: scipy.sparse.csr_array, slots: Sequence[IntArray]
 ) -> SharedCoarseSpace:
-    """Invert the coarse matrix P'AP, ``coarse`` (m, m); see `SharedCoarseSpace`.
+    """Invert the Galerkin coarse operator; see `SharedCoarseSpace`.
 
-    It is positive definite: no coarse unknown is without rows, and βI is below.
+    Parameters
+    ----------
+    coarse : (m, m) CSR of P'AP. It is positive definite, since every coarse unknown has rows and
+        A - βI is positive semidefinite.
     """
     dense = coarse.toarray().astype(np.float64)
-    return SharedCoarseSpace(inverse, _inverted(0.5 * (dense + dense.T)), tuple(slots))
+    return SharedCoarseSpace(smoother, _inverse(0.5 * (dense + dense.T)), tuple(slots))
 
 
-def _inverted(matrix: Matrix) -> Matrix:
+def _inverse(matrix: Matrix) -> Matrix:
     """The inverse (m, m) of a symmetric matrix.
 
-    By Cholesky's factors, which take a third of the time of `numpy.linalg.inv`. Where λ is many
-    powers of ten above β, sums of single precision may not be positive definite any more.
+    Cholesky factors need a third of the time of `numpy.linalg.inv`. With λ many powers of ten
+    above β, rounding of single-precision sums may leave the matrix indefinite.
     """
     if not len(matrix):
         return matrix
     factor, failed = lapack.dpotrf(matrix, lower=True)
     if failed:
-        inverted = np.linalg.inv(matrix)
-        return 0.5 * (inverted + inverted.T)
+        inverse = np.linalg.inv(matrix)
+        return 0.5 * (inverse + inverse.T)
     lower, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
-    whole: Matrix = np.tril(lower) + np.tril(lower, -1).T
-    return whole
+    symmetric: Matrix = np.tril(lower) + np.tril(lower, -1).T
+    return symmetric
 
 
 def _ancestors(hierarchy: Hierarchy, nodes: IntArray) -> list[IntArray]:
-    """The nodes (m,) of each level above ``nodes`` (m,), with these first; ascending."""
-    found = [nodes]
+    """``nodes`` (m,) of level 0, then their aggregates (m_k,) on each level, ascending."""
+    levels = [nodes]
     for parents in hierarchy.parents:
-        found.append(np.unique(parents[found[-1]]))
-    return found
+        levels.append(np.unique(parents[levels[-1]]))
+    return levels
 
 
-def _cut_piece(
+def _local_hierarchy(
     hierarchy: Hierarchy, nodes: Sequence[IntArray], slots: Sequence[IntArray]
 ) -> LocalHierarchy:
+    """The local hierarchy of a block's ``nodes`` on each level, from level 0 on."""
     parents = tuple(
         np.searchsorted(nodes[k + 1], parent[nodes[k]])
         for k, parent in enumerate(hierarchy.parents)
     )
-    local = tuple(found[numbers] for found, numbers in zip(slots, nodes[1:], strict=True))
-    inverse = tuple(
-        np.where(found < 0, values[numbers], 0.0)
-        for found, values, numbers in zip(local, hierarchy.inverse, nodes[1:], strict=True)
+    local = tuple(level[numbers] for level, numbers in zip(slots, nodes[1:], strict=True))
+    smoothers = tuple(
+        np.where(own < 0, smoother[numbers], 0.0)
+        for own, smoother, numbers in zip(local, hierarchy.smoothers, nodes[1:], strict=True)
     )
-    return LocalHierarchy(parents, inverse, local, nodes[-1])
+    return LocalHierarchy(parents, smoothers, local, nodes[-1])
 
 
-def _deepen(piece: LocalHierarchy, depth: int) -> LocalHierarchy:
-    """The piece with levels on top that change nothing, so that all have ``depth``."""
-    extra, count = depth - len(piece.parents), len(piece.nodes)
+def _pad_levels(part: LocalHierarchy, depth: int) -> LocalHierarchy:
+    """Add identity levels with smoother 0, up to ``depth`` levels."""
+    extra, count = depth - len(part.parents), len(part.coarsest)
     return LocalHierarchy(
-        piece.parents + (np.arange(count),) * extra,
-        piece.inverse + (np.zeros(count),) * extra,
-        piece.slots + (np.full(count, -1),) * extra,
-        piece.nodes,
+        part.parents + (np.arange(count),) * extra,
+        part.smoothers + (np.zeros(count),) * extra,
+        part.slots + (np.full(count, -1),) * extra,
+        part.coarsest,
     )
 
 
-def _stack(parents: Sequence[IntArray]) -> IntArray:
-    """Parents of runs of nodes in one numbering; each run's aggregates have no gaps."""
-    starts = np.cumsum([0, *(int(found.max()) + 1 for found in parents)])
-    return np.concatenate([found + start for found, start in zip(parents, starts, strict=False)])
+def _stack_parents(parents: Sequence[IntArray]) -> IntArray:
+    """Concatenate the parents of adjacent rows; each array numbers its aggregates without gaps."""
+    starts = np.cumsum([0, *(int(part.max()) + 1 for part in parents)])
+    return np.concatenate([part + start for part, start in zip(parents, starts, strict=False)])
 
 
-def _sum_matrix(parent: IntArray, count: int, dtype: np.dtype[Any]) -> scipy.sparse.csr_array:
-    """P' (count, nodes): which nodes each aggregate adds up."""
+def _restriction(parent: IntArray, count: int, dtype: np.dtype[Any]) -> scipy.sparse.csr_array:
+    """P' (count, m) as CSR: row j sums the nodes of aggregate j."""
     order = np.argsort(parent, kind="stable")
     indptr = np.concatenate([[0], np.cumsum(np.bincount(parent, minlength=count))])
     ones = np.ones(len(parent), dtype=dtype)

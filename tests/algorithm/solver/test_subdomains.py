@@ -20,7 +20,7 @@ METHOD = {"iterations": 3, "threshold": 0.0}
 
 @pytest.fixture(params=[64, 130], ids=["five zones", "three zones"])
 def _short_zones(request, monkeypatch):
-    monkeypatch.setattr(subdomains, "ZONE_ROWS", request.param)
+    monkeypatch.setattr(subdomains, "SUBDOMAIN_ROWS", request.param)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def applied(run):
         cascade.precondition(part, space.correct(sums, coarse, slots))
         for cascade, part, slots in zip(cascades, parts, space.slots, strict=True)
     ]
-    first = len(space.inverse) - len(space.dense)
+    first = len(space.smoother) - len(space.coarse_inverse)
     labels = [row_unknowns(cascade, first) for cascade in cascades]
     return np.concatenate(result), np.concatenate(labels)
 
@@ -67,8 +67,8 @@ def test_the_preconditioner_does_not_depend_on_the_blocks(run_of):
 
 def test_zones_of_more_rows_than_are_matched_together(run_of, monkeypatch):
     """Each has its aggregates and coarse unknowns, and none over two zones."""
-    monkeypatch.setattr(subdomains, "ZONE_ROWS", 64)
-    monkeypatch.setattr(aggregation, "TOGETHER_ROWS", N - 1)
+    monkeypatch.setattr(subdomains, "SUBDOMAIN_ROWS", 64)
+    monkeypatch.setattr(aggregation, "JOINT_ROWS", N - 1)
     whole, unknowns = applied(run_of(1))
     found, labels = applied(run_of(3))
     np.testing.assert_array_equal(labels, unknowns)
@@ -98,7 +98,7 @@ def test_codes_and_iterations_do_not_depend_on_the_blocks(run_of):
 def test_zones_take_few_iterations_more_than_one(run_of, monkeypatch, rows):
     counts = []
     for zone in (N, rows):
-        monkeypatch.setattr(subdomains, "ZONE_ROWS", zone)
+        monkeypatch.setattr(subdomains, "SUBDOMAIN_ROWS", zone)
         run = run_of(2)
         run.learn()
         counts.append([record["cg_iterations"] for record in run.directory.history()])

@@ -131,7 +131,7 @@ def test_components_are_those_of_scipy_for_any_split_of_the_edges(edges, cut):
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 10_000])
-def test_rows_are_connected_in_pieces_as_at_once(at_once, monkeypatch):
+def test_rows_connected_in_tiles_have_the_same_components(at_once, monkeypatch):
     monkeypatch.setattr("srch_dist.kernels.graph.adjacency.CONNECTED_EDGES", at_once)
     rng = np.random.default_rng(4)
     neighbours = np.sort(rng.integers(0, 60, size=(20, 2)), axis=1)
@@ -147,9 +147,9 @@ def test_modalities_are_weighted_by_their_share_of_mutual_edges():
     np.testing.assert_allclose(weights, 3 * np.array([1, 8, 27]) / 36, rtol=1e-12)
 
 
-def test_a_very_mutual_graph_is_trusted_no_more_than_a_clean_one():
+def test_the_share_of_mutual_edges_is_capped():
     np.testing.assert_allclose(modality_weights(np.array([0.65, 0.9])), [1.0, 1.0])
 
 
-def test_graphs_without_a_mutual_edge_are_trusted_alike():
+def test_graphs_without_a_mutual_edge_have_equal_weights():
     np.testing.assert_array_equal(modality_weights(np.zeros(2)), [1.0, 1.0])

@@ -53,7 +53,7 @@ def dense_weights(graphs):
 @pytest.mark.parametrize("count", [0, 3, 400], ids=["none", "few", "many"])
 @pytest.mark.parametrize("span", [(0, 200), (40, 90), (199, 200)])
 def test_columns_outside_follow_the_own_rows_in_ascending_order(count, span):
-    """Few are searched, many are looked up in a table."""
+    """A few indices are found by binary search, many in a table."""
     rng = np.random.default_rng(count)
     indices = rng.choice(np.delete(np.arange(200), slice(20, 40)), count)
     halo = outside(span, indices)
@@ -91,7 +91,7 @@ def block_of(graphs, span):
 
 
 def edge_distances(block, own, halo):
-    """Squared lengths of all edges of a block, whose runs follow each other."""
+    """Squared lengths of all edges of a block; its runs are adjacent."""
     parts, found = zip(*distance_runs(block, own, halo), strict=True)
     assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
     return np.concatenate(found)
@@ -129,7 +129,7 @@ def test_rebased_edges_weigh_with_the_square_of_s(graphs, z, span):
 
 
 @pytest.mark.parametrize("span", SPANS)
-def test_edges_that_do_not_matter_are_left_out_of_both_ends(graphs, z, span):
+def test_dropped_edges_are_left_out_at_both_ends(graphs, z, span):
     block = block_of(graphs, span)
     _, s = reference.s_step(graphs, z, reference.Options(alpha=0.5, lam=LAM))
     coupling = -LAM * reference.full_laplacian(graphs, s)
@@ -145,7 +145,7 @@ def test_edges_that_do_not_matter_are_left_out_of_both_ends(graphs, z, span):
     np.testing.assert_allclose(apply(system, block, span, z), expected[slice(*span)], rtol=1e-12)
 
 
-def test_dropping_changes_z_by_no_more_than_it_says(graphs, z):
+def test_dropping_edges_changes_z_within_the_documented_bound(graphs, z):
     block = block_of(graphs, (0, N))
     lengths = edge_distances(block, z, z[:0])
     semantic = semantic_weights(lengths, 0.5, LAM)
@@ -187,7 +187,7 @@ def test_edge_distances_are_squared_lengths(
 
 
 @pytest.mark.parametrize("halo", [False, True])
-def test_rows_that_came_in_a_message_are_not_copied_at_every_call(graphs, z, halo, monkeypatch):
+def test_unaligned_rows_are_not_copied_at_every_call(graphs, z, halo, monkeypatch):
     """`np.take` copies all of an array that is not aligned."""
     block = block_of(graphs, (12, 30) if halo else (0, len(z)))
     own = z[12:30] if halo else z

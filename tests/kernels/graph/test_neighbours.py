@@ -18,7 +18,7 @@ from tests.helpers import reference
 
 
 def search(points, k, cuts=(), order=None, query_cuts=()):
-    """Neighbours of all points, taking in the blocks between ``cuts`` one after another."""
+    """Neighbours of all points, merged block by block between ``cuts``."""
     bounds = [0, *cuts, len(points)]
     blocks = list(pairwise(bounds))
     ends = [0, *query_cuts, len(points)]
@@ -143,7 +143,7 @@ def test_keep_nearest_orders_by_distance_then_row_and_fills_up():
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.integers(0, 2**31), st.integers(1, 6))
-def test_columns_are_kept_as_lists_of_single_candidates_are(seed, k):
+def test_a_table_of_candidates_gives_the_neighbours_of_the_list(seed, k):
     rng = np.random.default_rng(seed)
     rows = rng.integers(-1, 9, (12, 8))
     # One distance a row number, with ties, so that repeated candidates are at one distance.

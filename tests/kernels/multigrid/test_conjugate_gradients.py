@@ -6,8 +6,8 @@ from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import spsolve
 
 from srch_dist.kernels.graph.laplacian import SystemBlock
-from srch_dist.kernels.multigrid.conjugate_gradients import solve_whole
-from srch_dist.kernels.multigrid.preconditioner import jacobi, no_space
+from srch_dist.kernels.multigrid.conjugate_gradients import solve_single_block
+from srch_dist.kernels.multigrid.preconditioner import empty_coarse_space, jacobi_preconditioner
 
 N, BITS = 200, 24
 
@@ -48,7 +48,14 @@ def solve(matrix, right, tolerance, start=None, limit=1000):
     start = np.zeros_like(right) if start is None else start
     system = as_system(matrix, right.dtype)
     made = (partial(np.copy, right), partial(np.copy, start))
-    return solve_whole(system, jacobi(system.diagonal), no_space(1), *made, tolerance, limit)
+    return solve_single_block(
+        system,
+        jacobi_preconditioner(system.diagonal),
+        empty_coarse_space(1),
+        *made,
+        tolerance,
+        limit,
+    )
 
 
 def test_solution_equals_that_of_a_direct_solver(matrix, right):
@@ -81,7 +88,7 @@ def test_columns_solved_in_groups_are_bitwise_the_same(matrix, right, width):
     np.testing.assert_array_equal(np.concatenate(groups, axis=1), together)
 
 
-def test_a_finished_column_is_frozen_while_others_go_on(matrix, right):
+def test_a_finished_column_is_frozen_while_others_continue(matrix, right):
     easy, last = solve(matrix, right[:, [11, 11]], 1e-6)
     assert last.iterations < solve(matrix, right, 1e-6)[1].iterations
     together, _ = solve(matrix, right, 1e-6)
@@ -96,7 +103,7 @@ def test_iterations_are_those_of_the_slowest_column(matrix, right):
     assert min(alone) < max(alone)
 
 
-def test_iterations_reach_the_tolerance_as_late_as_those_of_textbook_gradients(matrix, right):
+def test_iterations_are_those_of_textbook_conjugate_gradients(matrix, right):
     """Preconditioned conjugate gradients by Hestenes and Stiefel, one column."""
     b = right[:, 0]
     inverse = 1 / matrix.diagonal()
@@ -122,7 +129,7 @@ def test_start_at_the_solution_needs_no_iteration(matrix, right):
     np.testing.assert_array_equal(x, exact)
 
 
-def test_warm_start_takes_fewer_iterations_to_the_same_tolerance(matrix, right):
+def test_warm_start_needs_fewer_iterations_to_the_same_tolerance(matrix, right):
     near = spsolve(matrix.tocsc(), right) * (1 + 1e-4)
     x, warm = solve(matrix, right, 1e-8, start=near)
     _, cold = solve(matrix, right, 1e-8)

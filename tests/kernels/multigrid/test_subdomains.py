@@ -1,4 +1,4 @@
-"""What zones leave over: its edges, and what becomes of it together."""
+"""Edges between the aggregates of subdomains, and their joint aggregation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ BETA = 1.0
 
 
 def joined(coupling: scipy.sparse.csr_array, monkeypatch, rows: int) -> subdomains.Nodes:
-    """What zones of ``rows`` rows leave of a graph with symmetric weights, in one numbering."""
-    monkeypatch.setattr(subdomains, "ZONE_ROWS", rows)
+    """The joint nodes of a graph with symmetric weights, in subdomains of ``rows`` rows."""
+    monkeypatch.setattr(subdomains, "SUBDOMAIN_ROWS", rows)
     diagonal = BETA + coupling.sum(axis=1)
     cut = []
-    for low, high in subdomains.zone_spans(len(diagonal)):
+    for low, high in subdomains.subdomain_spans(len(diagonal)):
         part = coupling[low:high].tocsr()
         inside = (part.indices >= low) & (part.indices < high)
         outer = np.unique(part.indices[~inside]).astype(np.int64)
@@ -28,15 +28,15 @@ def joined(coupling: scipy.sparse.csr_array, monkeypatch, rows: int) -> subdomai
         )
         nodes = row_nodes(own, diagonal[low:high], BETA, diagonal[outer])
         cut.append((nodes, outer))
-    found = [subdomains.reduce_zone(nodes)[1] for nodes, _ in cut]
-    numbering = subdomains.number_nodes([(zone.labels, zone.diagonal) for zone in found])
-    return subdomains.join_zones(
-        [subdomains.contract_zone(*cut[k], zone, k, numbering) for k, zone in enumerate(found)]
+    found = [subdomains.aggregate_subdomain(nodes)[1] for nodes, _ in cut]
+    numbering = subdomains.number_aggregates([(own.labels, own.diagonal) for own in found])
+    return subdomains.join_subdomains(
+        [subdomains.coarsen_subdomain(*cut[k], own, k, numbering) for k, own in enumerate(found)]
     )
 
 
-def test_what_hangs_on_a_large_node_elsewhere_joins_it(monkeypatch):
-    """For that node such an edge is next to nothing; for the rows that hang on it, it is all."""
+def test_rows_that_hang_on_a_large_node_of_another_subdomain_join_it(monkeypatch):
+    """The edge is weak for that node, but the only one of the rows that hang on it."""
     hub, leaves = 64, 192
     weights = np.zeros((hub + leaves, hub + leaves))
     weights[:hub, :hub] = 50.0
@@ -54,8 +54,8 @@ def test_what_hangs_on_a_large_node_elsewhere_joins_it(monkeypatch):
     assert len(set(labels.tolist())) <= 4
 
 
-def test_weak_edges_are_drawn_so_that_their_sums_stay(monkeypatch):
-    """Every zone keeps the same of them, and no more than the smaller end's diagonal allows."""
+def test_sparsified_edges_keep_their_sums(monkeypatch):
+    """Both ends keep the same edges, and sparsified sums keep their expectation."""
     rng = np.random.default_rng(0)
     n = 1200
     weights = np.triu(rng.random((n, n)) < 0.5, 1) * rng.uniform(0.01, 0.02, (n, n))
