@@ -1,1 +1,1 @@
-"""The model, and codes of rows."""
+"""Encode rows with a trained model."""

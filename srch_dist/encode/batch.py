@@ -1,4 +1,4 @@
-"""Codes of rows that were not trained on: sign of a projection of the normalised features."""
+"""Encode every row of a feature store on Dask: a task per range of rows, codes to a Zarr array."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from srch_dist.storage.locations import Location, check_access, locate, move
 from srch_dist.storage.locks.object_lock import hold_place
 from srch_dist.storage.run.open import open_run
 
+# Bytes of a task's widest features in float64.
 _TASK_BYTES = 32 << 20
 
 
@@ -27,9 +28,27 @@ def encode_store(
     out: str | Location,
     progress: Progress | None = None,
 ) -> Location:
-    """Encode every row of a store, in its order, to a Zarr array (n, l / 8) at ``out``.
+    """Encode one modality of a feature store, all rows in order.
 
-    Nothing is left at ``out`` unless all rows were encoded.
+    ``out`` exists only once all rows are encoded.
+
+    Parameters
+    ----------
+    model : run directory of a finished run.
+    data : feature store.
+    modality : name of the modality.
+    out : Zarr array to create, (n, l / 8) uint8 in little bit order.
+    progress : where progress is shown; nowhere if None.
+
+    Returns
+    -------
+    Location of the codes.
+
+    Raises
+    ------
+    InputError : the modality is unknown to the model or the store, or its dimensions differ.
+    StorageError : ``out`` already exists or cannot be written, or the run or the store cannot be
+        read.
     """
     progress = progress or silent()
     store = open_store(data)
@@ -39,18 +58,20 @@ def encode_store(
     target = locate(out)
     check_access(target, write=True)
     if target.exists():
-        raise StorageError(f"{target} is already there; remove it or name another output")
-    with hold_place(target) as check:
+        raise StorageError(f"{target} already exists. Remove it, or choose another output.")
+    with hold_place(target) as check_lock:
         partial = target.parent / f".{target.name}.partial"
         arrays.remove(partial)
         try:
             _write_codes(loaded, source, store, modality, partial, progress)
-            check()
+            check_lock()
             move(partial, target)
         except OSError as error:
             raise StorageError(f"cannot write {target}: {error}") from None
         finally:
-            with suppress(StorageError):  # of a server that is away; the first error is the one
+            with suppress(
+                StorageError
+            ):  # an unreachable server: report the first error, not this one
                 arrays.remove(partial)
     return target
 
@@ -66,9 +87,9 @@ def _write_codes(
     rows = encoding_rows(store)
     attributes = {"modality": modality, "bits": model.bits, "bitorder": "little"}
     arrays.create_array(path, (store.rows, model.bits // 8), rows, np.uint8, attributes)
-    shared = tasks.task(load_model, source)
+    shared_model = tasks.task(load_model, source)
     work = [
-        tasks.task(_encode_span, shared, store, modality, start, start + rows, path)
+        tasks.task(_encode_span, shared_model, store, modality, start, start + rows, path)
         for start in range(0, store.rows, rows)
     ]
     with progress.stage(f"encode {modality}", len(work)) as stage:
@@ -77,22 +98,22 @@ def _write_codes(
 
 def encoding_rows(store: FeatureStore) -> int:
     """Rows encoded by one task: whole chunks of the store, about 32 MiB in float64."""
-    fit = _TASK_BYTES // (8 * max(store.modalities.values()))
-    return max(1, fit // store.rows_per_chunk) * store.rows_per_chunk
+    rows = _TASK_BYTES // (8 * max(store.modalities.values()))
+    return max(1, rows // store.rows_per_chunk) * store.rows_per_chunk
 
 
 def check_modalities(model: Model, store: FeatureStore, names: list[str]) -> None:
-    """Refuse a store that the model cannot encode, before any work."""
+    """Raise InputError unless the model can encode these modalities of the store."""
     for name in names:
         if name not in model.means or name not in store.modalities:
             raise InputError(
-                f"there is no modality {name!r} in both the model ({', '.join(model.means)}) "
-                f"and {store.path} ({', '.join(store.modalities)})"
+                f"modality {name!r} is not in both the model ({', '.join(model.means)}) and "
+                f"{store.path} ({', '.join(store.modalities)})"
             )
         if store.modalities[name] != len(model.means[name]):
             raise InputError(
-                f"{name} has {store.modalities[name]} dimensions in {store.path}, "
-                f"the model was trained on {len(model.means[name])}"
+                f"{name} has {store.modalities[name]} dimensions in {store.path}; the model was "
+                f"trained on {len(model.means[name])}"
             )
 
 

@@ -1,4 +1,4 @@
-"""The model file: a plain .npz that NumPy reads without pickle, so it is safe to open."""
+"""The model of a run and its file: an .npz that is read without pickle, so it is safe to open."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Anchors:
-    """What similarities to anchor rows add to the scores of a modality.
+    """Anchor-RBF term of a modality: scores gain ``encoder @ exp(-‖x - rows‖² / bandwidth)``.
 
     Attributes
     ----------
-    rows : (m, d_g) normalised features. encoder : (l, m). offset : (l,).
-    bandwidth : squared distance that the similarity is measured by.
+    rows : (m, d_g) anchor rows, normalised features.
+    encoder : (l, m) weights.
+    offset : (l,) added to the scores.
+    bandwidth : width of the Gaussian, a squared distance.
     """
 
     rows: Matrix
@@ -36,16 +38,19 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Model:
-    """What it takes to encode rows that were not trained on.
+    """Out-of-sample encoders of a run: a row's code is the sign of its scores.
+
+    Mappings are by modality, in the order of the store.
 
     Attributes
     ----------
-    means : (d_g,) by modality, subtracted before rows are scaled to unit length.
+    means : (d_g,) subtracted from features before they are scaled to unit norm.
     projections : W_g (l, d_g), Eq. 11.
-    encoders : (l, d_g), what codes are taken the sign of: W_g (Eq. 18) or a ridge regression.
-    anchors : by modality what is added to that; empty without the anchor encoder.
-    bits : l. center, unit_norm : how features are normalised.
-    metadata : versions and options, for the record.
+    encoders : (l, d_g) linear part of the scores: W_g (Eq. 18) or a ridge regression.
+    anchors : anchor-RBF part of the scores; empty unless the run used the anchor encoder.
+    bits : l.
+    center, unit_norm : whether features are centred and scaled to unit norm.
+    metadata : versions and options, for the record only.
     """
 
     means: Mapping[str, Matrix]
@@ -59,7 +64,7 @@ class Model:
 
 
 def save_model(path: Path, model: Model) -> None:
-    """Write the model file in one step."""
+    """Write the model file atomically."""
     header = {
         "format": FORMAT,
         "modalities": list(model.means),
@@ -83,11 +88,11 @@ def save_model(path: Path, model: Model) -> None:
 
 
 def load_model(path: str | Location) -> Model:
-    """Read a model file, or the one of a finished run given by its directory.
+    """Load a model from its file, or from the directory of a finished run.
 
     Raises
     ------
-    StorageError : nothing there, or not a model of this format.
+    StorageError : the file does not exist, is damaged, or has another format.
     """
     file = _model_file(path)
     members = read_npz(file, "the model")
@@ -113,15 +118,16 @@ def load_model(path: str | Location) -> Model:
 
 
 def _model_file(path: str | Location) -> Location:
-    place = locate(path) if str(path).startswith("s3://") else Path(str(path))
-    folder = place.is_dir() if isinstance(place, Path) else place.suffix != ".npz"
-    return place / "model.npz" if folder else place
+    location = locate(path) if str(path).startswith("s3://") else Path(str(path))
+    # An object store has no folders to ask for.
+    is_run = location.is_dir() if isinstance(location, Path) else location.suffix != ".npz"
+    return location / "model.npz" if is_run else location
 
 
 def _check(model: Model) -> None:
-    """Raise ValueError where parts of a model do not go together."""
+    """Raise ValueError if dtypes or shapes of the members are not those of one model."""
     if type(model.bits) is not int or model.bits < 8 or model.bits % 8:
-        raise ValueError(f"{model.bits!r} bits")
+        raise ValueError(f"bits is {model.bits!r}")
     for g, mean in model.means.items():
         if mean.ndim != 1 or mean.dtype.kind != "f":
             raise ValueError(f"mean of {g} is {mean.dtype} {mean.shape}")
@@ -131,11 +137,11 @@ def _check(model: Model) -> None:
             if matrix.shape != expected or matrix.dtype.kind != "f":
                 raise ValueError(f"{name} of {g} is {matrix.dtype} {matrix.shape}")
         if g in model.anchors:
-            one = model.anchors[g]
-            count = len(one.rows)
-            found = (one.rows.shape, one.encoder.shape, one.offset.shape)
-            if found != ((count, len(mean)), (model.bits, count), (model.bits,)):
-                raise ValueError(f"anchors of {g} have shapes {found}")
+            anchors = model.anchors[g]
+            count = len(anchors.rows)
+            actual = (anchors.rows.shape, anchors.encoder.shape, anchors.offset.shape)
+            if actual != ((count, len(mean)), (model.bits, count), (model.bits,)):
+                raise ValueError(f"anchors of {g} have shapes {actual}")
 
 
 def _read_anchors(members: Mapping[str, Any], g: str) -> Anchors:

@@ -1,4 +1,7 @@
-"""Retrieval quality, streamed: counts at each Hamming distance add up over the database."""
+"""Retrieval measures of a run, streamed: counts per Hamming distance add up over the database.
+
+Counts of queries × (bits + 1) are the largest values: queries × database is never held.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,18 @@ from typing import Any
 
 import numpy as np
 from dask.delayed import Delayed
-from numpy.typing import NDArray
 
 from srch_dist.encode.batch import check_modalities, encoding_rows
 from srch_dist.encode.model import Model, load_model
 from srch_dist.encode.scoring import encode_rows
 from srch_dist.errors import InputError
+from srch_dist.evaluate.measures import (
+    LEARNED,
+    Counts,
+    EncodedRows,
+    average_measures,
+    measure_queries,
+)
 from srch_dist.kernels import retrieval_metrics
 from srch_dist.kernels.packed_codes import hamming_distances
 from srch_dist.kernels.types import IntArray, Packed
@@ -27,18 +36,13 @@ from srch_dist.storage.locations import Location
 from srch_dist.storage.run.open import open_run
 from srch_dist.storage.run.results import RunResults
 
-# Queries a task: with 4096 database rows a tile of distances is 32 MiB.
+# Queries per task, and database rows per tile: distances (1024, 4096) int64 are 32 MiB.
 _QUERY_ROWS, _DATABASE_TILE = 1024, 4096
-_CUTOFFS = (1, 5, 10, 50, 100)
-_MAP_CUTOFF = 50
-_PAIR_CUTOFFS = (1, 5, 10)
-# Name of the learned codes beside the modalities' names.
-_LEARNED = "learned codes"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers, ascending, of the database and of the queries."""
+    """Row numbers of the database and of the queries, each (m,) ascending."""
 
     database: IntArray
     queries: IntArray
@@ -46,50 +50,50 @@ class Split:
 
 @dataclass(frozen=True)
 class _RowBitmap:
-    """Ascending numbers, a bit each between the first and the last.
+    """Ascending row numbers as a bitmap between the first and the last.
 
-    Task graphs hold those of the whole database, eight bytes each as they are.
+    The task graph holds the rows of the whole database, which would be eight bytes each.
+
+    Attributes
+    ----------
+    first : the first row number.
+    bits : packed, a bit for every row from the first on.
     """
 
     first: int
-    bits: NDArray[np.uint8]
+    bits: Packed
 
     @classmethod
-    def of(cls, numbers: IntArray) -> _RowBitmap:
-        """Those of an array (m,), m > 0."""
-        marks = np.zeros(numbers[-1] - numbers[0] + 1, dtype=np.bool_)
-        marks[numbers - numbers[0]] = True
-        return cls(int(numbers[0]), np.packbits(marks))
+    def of(cls, rows: IntArray) -> _RowBitmap:
+        """The bitmap of ascending row numbers (m,), m > 0."""
+        selected = np.zeros(rows[-1] - rows[0] + 1, dtype=np.bool_)
+        selected[rows - rows[0]] = True
+        return cls(int(rows[0]), np.packbits(selected))
 
     @property
-    def numbers(self) -> IntArray:
-        """As an array again."""
+    def rows(self) -> IntArray:
+        """The row numbers (m,)."""
         return self.first + np.flatnonzero(np.unpackbits(self.bits))
-
-
-@dataclass(frozen=True)
-class _Coded:
-    """Codes and labels of some rows; ``codes`` by modality, and the learned ones."""
-
-    codes: Mapping[str, Packed]
-    labels: NDArray[Any] | None
-
-
-class _Counts(dict[tuple[str, str], NDArray[np.int64]]):
-    """(2, q, l + 1) by (query modality, database): all rows and relevant rows; they add up."""
-
-    def __add__(self, other: _Counts) -> _Counts:
-        return _Counts({pair: counts + other[pair] for pair, counts in self.items()})
 
 
 def evaluate_model(
     model: str | Path, data: str | Path, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Score a finished run on a store's queries; see the README for the keys of the result.
+    """Score a finished run on the queries of a store.
 
-    Queries are the rows of split 1 and the database those of split 0; without a split, the
-    queries are the rows that the run held out. Both are coded out of sample. Ties are scored
-    by their expectation over random order.
+    Queries are the rows of split 1, the database those of split 0. Without a split, queries are the
+    rows that the run held out. Both are encoded out of sample. Rows at equal distance are scored by
+    their expectation over random order (McSherry and Najork, ECIR 2008).
+
+    Parameters
+    ----------
+    model : run directory of a finished run.
+    data : feature store.
+    progress : where progress is shown; nowhere if None.
+
+    Returns
+    -------
+    Measures as plain values; the README lists the keys.
 
     Raises
     ------
@@ -106,7 +110,9 @@ def evaluate_model(
     if _same_store(run, store):
         trained_on = len(np.intersect1d(arrays.read_rows(run.rows), split.queries))
         if trained_on:
-            progress.note(f"warning: the run was trained on {trained_on} of the queries")
+            progress.note(
+                f"warning: the run was trained on {trained_on} of the {len(split.queries)} queries"
+            )
     return {
         "queries": len(split.queries),
         "database": len(split.database),
@@ -119,12 +125,50 @@ def evaluate_model(
 def evaluate_baseline(
     run: RunResults, store: FeatureStore, progress: Progress
 ) -> dict[str, Any] | None:
-    """The same measures of the run's baseline; None where it has none, or there are no labels."""
+    """Measures of the run's baseline; None if the run has no baseline or the store no labels."""
     if not run.baseline.exists() or "labels" not in store.side:
         return None
     metadata = load_model(run.baseline).metadata
     result = _evaluate(run.baseline, store, query_split(run, store), None, progress)
     return {"method": metadata["method"], "bits": metadata["effective_width"], **result}
+
+
+def query_split(run: RunResults, store: FeatureStore) -> Split:
+    """Rows of the database and of the queries; see `evaluate_model`.
+
+    Raises
+    ------
+    InputError : there are none, or the run held out queries of another store.
+    """
+    if "split" in store.side:
+        split = store.read("split")
+        rows = Split(np.flatnonzero(split == 0), np.flatnonzero(split == 1))
+        needed = "rows of split 1 (queries) and of split 0 (database)"
+    elif run.queries.exists():
+        if not _same_store(run, store):
+            raise InputError(
+                f"the run held out queries of another store than {store.path}. Evaluate on the "
+                "store it was trained on, or add an array 'split' (0 database, 1 queries)."
+            )
+        queries = arrays.read_rows(run.queries)
+        rows = Split(np.setdiff1d(np.arange(store.rows), queries), queries)
+        needed = "held-out rows (queries) and other rows (database)"
+    else:
+        raise InputError(
+            f"{store.path} has no split and the run held out no queries. Add an array 'split' "
+            "(0 database, 1 queries), or train with --queries N."
+        )
+    if not len(rows.database) or not len(rows.queries):
+        raise InputError(f"{store.path} needs {needed} to be evaluated")
+    return rows
+
+
+def has_queries(run: RunResults, store: FeatureStore) -> bool:
+    """Whether the store has queries and a database for this run, see `query_split`."""
+    if "split" in store.side:
+        split = store.read("split")
+        return bool((split == 0).any() and (split == 1).any())
+    return run.queries.exists()
 
 
 def _evaluate(
@@ -134,249 +178,127 @@ def _evaluate(
     learned_from: RunResults | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Measures of the model in a file; also against the learned codes of a run, if one is given."""
+    """Measures of the model in a file.
+
+    With ``learned_from``, queries are also scored against the learned codes of that run.
+    """
     loaded = load_model(file)
     labels = "labels" if "labels" in store.side else None
-    (shared,) = tasks.persist([tasks.task(load_model, file)])
+    (shared_model,) = tasks.persist([tasks.task(load_model, file)])
     step = encoding_rows(store)
-    # Queries may lie far apart, and are few.
+    # Queries are few and may lie far apart: a bitmap would be larger than their numbers.
     rows: dict[str, Sequence[IntArray | _RowBitmap]] = {
-        "database": [_RowBitmap.of(part) for part in _runs(split.database, step)],
-        "queries": _runs(split.queries, _QUERY_ROWS),
+        "database": [_RowBitmap.of(block) for block in _blocks(split.database, step)],
+        "queries": _blocks(split.queries, _QUERY_ROWS),
     }
-    parts = {name: _coded(store, shared, some, labels) for name, some in rows.items()}
-    learned = _learned(learned_from, store, step, labels) if learned_from and labels else []
+    encoded = {
+        name: _encode_blocks(store, shared_model, blocks, labels) for name, blocks in rows.items()
+    }
+    learned = _read_blocks(learned_from, store, step, labels) if learned_from and labels else []
     names = list(loaded.means)
-    with progress.stage("evaluate", len(parts["queries"])) as stage:
-        measures = [
+    with progress.stage("evaluate", len(encoded["queries"])) as stage:
+        work = [
             tasks.task(
-                _measure_queries,
+                measure_queries,
                 names,
-                query,
-                *_count(query, parts, learned, names, loaded.bits),
+                queries,
+                *_count_tasks(queries, encoded, learned, names, loaded.bits),
             )
-            for query in parts["queries"]
+            for queries in encoded["queries"]
         ]
-        measured = tasks.run_all(measures, stage)
-    return _average(measured, names, labels is not None, bool(learned))
-
-
-def query_split(run: RunResults, store: FeatureStore) -> Split:
-    """Which rows are queries; see `evaluate_model`."""
-    if "split" in store.side:
-        split = store.read("split")
-        found = Split(np.flatnonzero(split == 0), np.flatnonzero(split == 1))
-        where = "rows of split 1 (queries) and of split 0 (database)"
-    elif run.queries.exists():
-        if not _same_store(run, store):
-            raise InputError(
-                f"the run held out queries of another store than {store.path}; evaluate on the "
-                "store it was trained on, or add an array 'split' (0 database, 1 queries)"
-            )
-        queries = arrays.read_rows(run.queries)
-        found = Split(np.setdiff1d(np.arange(store.rows), queries), queries)
-        where = "held-out rows and others"
-    else:
-        raise InputError(
-            f"{store.path} has no split and the run held out no queries: add an array 'split' "
-            "(0 database, 1 queries) or train with --queries N"
-        )
-    if not len(found.database) or not len(found.queries):
-        raise InputError(f"{store.path} needs {where} to be evaluated")
-    return found
-
-
-def has_queries(run: RunResults, store: FeatureStore) -> bool:
-    """Whether `query_split` would find queries and a database."""
-    if "split" in store.side:
-        split = store.read("split")
-        return bool((split == 0).any() and (split == 1).any())
-    return run.queries.exists()
+        measured = tasks.run_all(work, stage)
+    return average_measures(measured, names, labels is not None, bool(learned))
 
 
 def _same_store(run: RunResults, store: FeatureStore) -> bool:
-    """Whether the run was trained on this very data, however it is chunked."""
+    """Whether the run was trained on a store of the same values, whatever its chunks."""
     return bool(run.summary()["store"] == dict(store.checksums))
 
 
-def _runs(rows: IntArray, step: int) -> list[IntArray]:
+def _blocks(rows: IntArray, step: int) -> list[IntArray]:
     return [rows[start : start + step] for start in range(0, len(rows), step)]
 
 
-def _coded(
-    store: FeatureStore, model: Delayed, runs: Sequence[IntArray | _RowBitmap], labels: str | None
+def _encode_blocks(
+    store: FeatureStore, model: Delayed, blocks: Sequence[IntArray | _RowBitmap], labels: str | None
 ) -> list[Delayed]:
-    """Codes (every modality) and labels of ``runs`` of rows, one a task."""
-    return tasks.persist([tasks.task(_code_rows, store, model, run, labels) for run in runs])
+    """A task for each block, of its codes in every modality and its labels."""
+    return tasks.persist([tasks.task(_encode_block, store, model, rows, labels) for rows in blocks])
 
 
-def _learned(run: RunResults, store: FeatureStore, step: int, labels: str | None) -> list[Delayed]:
-    """The learned training codes that belong to the store's rows, as a database."""
+def _read_blocks(
+    run: RunResults, store: FeatureStore, step: int, labels: str | None
+) -> list[Delayed]:
+    """A task for each block of the run's learned codes of split 0; none if the store differs."""
     rows = arrays.read_rows(run.rows)
     if not _same_store(run, store):
         return []
     if "split" in store.side:
-        keep = np.flatnonzero(store.read("split")[rows] == 0)
+        positions = np.flatnonzero(store.read("split")[rows] == 0)
     else:
-        keep = np.arange(len(rows))
+        positions = np.arange(len(rows))
     return [
         tasks.task(
-            _read_learned, run, store, _RowBitmap.of(rows[part]), _RowBitmap.of(part), labels
+            _read_block, run, store, _RowBitmap.of(rows[block]), _RowBitmap.of(block), labels
         )
-        for part in _runs(keep, step)
+        for block in _blocks(positions, step)
     ]
 
 
-def _code_rows(
-    store: FeatureStore, model: Model, chosen: IntArray | _RowBitmap, labels: str | None
-) -> _Coded:
-    rows = chosen.numbers if isinstance(chosen, _RowBitmap) else chosen
+def _encode_block(
+    store: FeatureStore, model: Model, block: IntArray | _RowBitmap, labels: str | None
+) -> EncodedRows:
+    rows = block.rows if isinstance(block, _RowBitmap) else block
     codes = {g: encode_rows(model, g, store.read_selected(g, rows)) for g in model.means}
-    return _Coded(codes, store.read_selected(labels, rows) if labels else None)
+    return EncodedRows(codes, store.read_selected(labels, rows) if labels else None)
 
 
-def _read_learned(
+def _read_block(
     run: RunResults, store: FeatureStore, rows: _RowBitmap, positions: _RowBitmap, labels: str
-) -> _Coded:
-    places = positions.numbers
-    first, last = int(places[0]), int(places[-1])
-    codes = arrays.read_rows(run.codes, first, last + 1)[places - first]
-    return _Coded({_LEARNED: codes}, store.read_selected(labels, rows.numbers))
+) -> EncodedRows:
+    """Learned codes at ``positions`` of the run, and the labels of their rows of the store."""
+    chosen = positions.rows
+    first, last = int(chosen[0]), int(chosen[-1])
+    codes = arrays.read_rows(run.codes, first, last + 1)[chosen - first]
+    return EncodedRows({LEARNED: codes}, store.read_selected(labels, rows.rows))
 
 
-def _count(
-    query: Delayed,
-    parts: Mapping[str, Sequence[Delayed]],
+def _count_tasks(
+    queries: Delayed,
+    encoded: Mapping[str, Sequence[Delayed]],
     learned: Sequence[Delayed],
     names: list[str],
     bits: int,
 ) -> tuple[Delayed, Delayed, Delayed | None]:
-    """Counts of one run of queries against database, all queries, and learned codes."""
-    pairs = list(permutations(names, 2))
-    against = [(g, _LEARNED) for g in names]
+    """Counts of one block of queries against the database, all queries, and the learned codes."""
+    directions = list(permutations(names, 2))
+    to_learned = [(g, LEARNED) for g in names]
 
-    def total(blocks: Sequence[Delayed], wanted: list[tuple[str, str]]) -> Delayed:
+    def total(blocks: Sequence[Delayed], pairs: list[tuple[str, str]]) -> Delayed:
         return tasks.add_up(
-            [tasks.task(_count_block, query, block, wanted, bits) for block in blocks]
+            [tasks.task(_count_block, queries, block, pairs, bits) for block in blocks]
         )
 
     return (
-        total(parts["database"], pairs),
-        total(parts["queries"], pairs),
-        total(learned, against) if learned else None,
+        total(encoded["database"], directions),
+        total(encoded["queries"], directions),
+        total(learned, to_learned) if learned else None,
     )
 
 
-def _count_block(query: _Coded, block: _Coded, pairs: list[tuple[str, str]], bits: int) -> _Counts:
-    counts = _Counts()
+def _count_block(
+    queries: EncodedRows, block: EncodedRows, pairs: list[tuple[str, str]], bits: int
+) -> Counts:
+    counts = Counts()
     for source, target in pairs:
-        found = np.zeros((2, len(query.codes[source]), bits + 1), dtype=np.int64)
+        totals = np.zeros((2, len(queries.codes[source]), bits + 1), dtype=np.int64)
         database = block.codes[target]
         for start in range(0, len(database), _DATABASE_TILE):
             tile = slice(start, start + _DATABASE_TILE)
-            distances = hamming_distances(query.codes[source], database[tile])
-            found[0] += retrieval_metrics.distance_counts(distances, None, bits)
-            if query.labels is not None and block.labels is not None:
-                relevant = retrieval_metrics.relevance(query.labels, block.labels[tile])
-                found[1] += retrieval_metrics.distance_counts(distances, relevant, bits)
-        counts[source, target] = found
+            distances = hamming_distances(queries.codes[source], database[tile])
+            totals[0] += retrieval_metrics.distance_counts(distances, None, bits)
+            if queries.labels is not None and block.labels is not None:
+                relevant = retrieval_metrics.relevance(queries.labels, block.labels[tile])
+                totals[1] += retrieval_metrics.distance_counts(distances, relevant, bits)
+        counts[source, target] = totals
     return counts
-
-
-def _measure_queries(
-    names: list[str],
-    query: _Coded,
-    database: _Counts,
-    queries: _Counts,
-    learned: _Counts | None,
-) -> dict[str, Any]:
-    """Measures of every query (q, …), by direction."""
-    result: dict[str, Any] = {"pair": {}, "retrieval": {}, "learned": {}}
-    for source, target in permutations(names, 2):
-        both = database[source, target][0] + queries[source, target][0]
-        own = np.diagonal(hamming_distances(query.codes[source], query.codes[target]))
-        index = np.arange(len(own))
-        tied = both[index, own]
-        closer = np.cumsum(both, axis=1)[index, own] - tied
-        ranks = [retrieval_metrics.partner_rank(closer, tied)]
-        ranks += [
-            retrieval_metrics.partner_recall(closer, tied, cutoff) for cutoff in _PAIR_CUTOFFS
-        ]
-        direction = f"{source}_to_{target}"
-        result["pair"][direction] = np.stack(ranks, axis=1)
-        if query.labels is not None:
-            result["retrieval"][direction] = _measures(*database[source, target])
-            if learned is not None:
-                result["learned"][direction] = _measures(*learned[source, _LEARNED])
-    return result
-
-
-def _measures(items: NDArray[np.int64], relevant: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    precision, recall = retrieval_metrics.precision_recall(items, relevant)
-    return {
-        "map": retrieval_metrics.average_precision(items, relevant),
-        f"map_at_{_MAP_CUTOFF}": retrieval_metrics.average_precision(items, relevant, _MAP_CUTOFF),
-        "precision_at": np.stack(
-            [retrieval_metrics.precision_at(items, relevant, cutoff) for cutoff in _CUTOFFS], axis=1
-        ),
-        "precision": precision,
-        "recall": recall,
-    }
-
-
-def _average(
-    measured: list[dict[str, Any]], names: list[str], labelled: bool, learned: bool
-) -> dict[str, Any]:
-    """Means over all queries, nested as they are published."""
-    directions = [f"{source}_to_{target}" for source, target in permutations(names, 2)]
-    pair: dict[str, Any] = {}
-    for direction in directions:
-        values = np.concatenate([part["pair"][direction] for part in measured])
-        pair[direction] = {
-            **{
-                str(cutoff): float(values[:, 1 + i].mean())
-                for i, cutoff in enumerate(_PAIR_CUTOFFS)
-            },
-            "median_rank": float(np.median(values[:, 0])),
-        }
-    result: dict[str, Any] = {"pair_recall": pair}
-    if labelled:
-        result.update(_average_retrieval(measured, "retrieval", directions))
-    if learned:
-        result["train_codes"] = _average_retrieval(measured, "learned", directions)
-    return result
-
-
-def _average_retrieval(
-    measured: list[dict[str, Any]], kind: str, directions: list[str]
-) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "map": {},
-        f"map_at_{_MAP_CUTOFF}": {},
-        "precision_at": {},
-        "precision_recall": {},
-        "queries_without_relevant": 0,
-    }
-    for direction in directions:
-        parts = [part[kind][direction] for part in measured]
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        scored = np.isfinite(joined["map"])
-        result["queries_without_relevant"] = int(np.count_nonzero(~scored))
-        for name in ("map", f"map_at_{_MAP_CUTOFF}"):
-            result[name][direction] = _mean(joined[name][scored])
-        result["precision_at"][direction] = {
-            str(cutoff): _mean(joined["precision_at"][scored, i])
-            for i, cutoff in enumerate(_CUTOFFS)
-        }
-        result["precision_recall"][direction] = {
-            "radius": list(range(joined["recall"].shape[1])),
-            "precision": [_mean(column) for column in joined["precision"][scored].T],
-            "recall": [_mean(column) for column in joined["recall"][scored].T],
-        }
-    return result
-
-
-def _mean(values: NDArray[Any]) -> float | None:
-    """Mean over the queries for which a value exists; None where there is none."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else None

@@ -1,1 +1,1 @@
-"""Codes for other tools."""
+"""Export codes to the formats of other tools."""

@@ -1,7 +1,8 @@
-"""Codes in the forms that other tools read: faiss, usearch, NumPy, Parquet.
+"""Write codes in the formats of faiss, usearch, NumPy and Parquet.
 
-Everywhere bit j of a code is bit j % 8 of byte j // 8, as `numpy.packbits(…, bitorder="little")`
-packs them; `numpy.unpackbits(codes, axis=1, bitorder="little")` gives the bits back.
+In every format bit j of a code is bit j % 8 of byte j // 8: NumPy's ``bitorder="little"``, so that
+`numpy.unpackbits(codes, axis=1, bitorder="little")` restores the bits. Keys of indexes are row
+numbers.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from srch_dist.storage.locations import local_path
 
 Format = Literal["faiss", "faiss-ivf", "usearch", "npy", "parquet"]
 
-# Rows of codes that an inverted file's lists are learned from, a list (faiss asks for 39).
+# Codes per list that the lists of an inverted file are trained on (faiss asks for 39 or more).
 _ROWS_A_LIST = 64
 _RECALL_QUERIES, _RECALL_TOP = 200, 10
 
 
+# Seven parameters: a public function whose options are plain values, as the command line's are.
 def export_codes(
     codes: CodeStore,
     out: str | Path,
@@ -40,35 +42,47 @@ def export_codes(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Path:
-    """Write codes to ``out``; nothing is there unless all of them were written.
+    """Write codes to a file in the format of another tool.
+
+    ``out`` exists only once all codes are written.
 
     Parameters
     ----------
-    form : ``faiss`` an IndexBinaryFlat; ``faiss-ivf`` an IndexBinaryIVF, whose recall against
-        exact search is measured and kept beside it in ``OUT.json``; ``usearch`` an index by
-        Hamming distance; ``npy`` the packed codes; ``parquet`` row numbers, ids and codes. Keys
-        of all indexes are row numbers.
-    store : the features that were encoded; its ids and titles go into Parquet.
-    lists : of ``faiss-ivf``; about 4 √n when absent.
+    codes : codes of n rows.
+    out : file to create.
+    form : ``faiss``, an IndexBinaryFlat; ``faiss-ivf``, an IndexBinaryIVF, whose recall against
+        exact search is measured and written to ``OUT.json``; ``usearch``, an index by Hamming
+        distance; ``npy``, the packed codes (n, l / 8) uint8; ``parquet``, row numbers, ids, titles
+        and codes.
+    store : feature store that was encoded; adds ids and titles to Parquet.
+    lists : number of lists of ``faiss-ivf``; about 4 √n if None.
+    seed : of the codes that the lists are trained on and of the queries that recall is measured on.
+    progress : where progress is shown; nowhere if None.
+
+    Returns
+    -------
+    Path of the file.
 
     Raises
     ------
-    StorageError : ``out`` is there already or cannot be written.
-    InputError : a store of other rows. ExtraError : the format's library is not installed.
+    StorageError : ``out`` already exists or cannot be written.
+    InputError : the store has another number of rows.
+    ConfigError : the format is unknown, or ``lists`` is out of range.
+    ExtraError : the library of the format is not installed.
     """
     progress = progress or silent()
     if form not in get_args(Format):
-        raise ConfigError(f"format is {form!r}; known formats: {', '.join(get_args(Format))}")
+        raise ConfigError(f"unknown format {form!r}; known formats: {', '.join(get_args(Format))}")
     target = local_path(out)
     if target.exists():
-        raise StorageError(f"{target} is already there; remove it or name another file")
+        raise StorageError(f"{target} already exists. Remove it, or choose another file.")
     if store is not None and store.rows != codes.rows:
         raise InputError(
-            f"{store.path} has {store.rows} rows, {codes.path} {codes.rows}; give the store that "
-            "was encoded"
+            f"{store.path} has {store.rows} rows, but {codes.path} has {codes.rows}. Give the "
+            "store that was encoded."
         )
     if lists is not None and not 1 <= lists <= codes.rows:
-        raise ConfigError(f"lists is {lists}; there are {codes.rows} rows to put into them")
+        raise ConfigError(f"lists is {lists}, expected 1 to {codes.rows}, the number of rows")
     partial = target.with_name(f".{target.name}.partial")
     writers: dict[str, Callable[[ProgressStage], None]] = {
         "faiss": lambda stage: _write_flat(codes, partial, stage),
@@ -104,7 +118,7 @@ def _write_ivf(
     quantiser = faiss.IndexBinaryFlat(codes.bits)
     index = faiss.IndexBinaryIVF(quantiser, codes.bits, count)
     index.cp.seed = 1 + seed % (1 << 30)
-    index.cp.min_points_per_centroid = 1  # faiss would warn on standard output
+    index.cp.min_points_per_centroid = 1  # keeps faiss from warning on standard output
     index.train(_sample(codes, min(codes.rows, _ROWS_A_LIST * count), seed))
     _add_all(index, codes, path, stage)
 
@@ -142,10 +156,10 @@ def _write_npy(codes: CodeStore, path: Path, stage: ProgressStage) -> None:
 def _write_parquet(
     codes: CodeStore, path: Path, store: FeatureStore | None, stage: ProgressStage
 ) -> None:
-    """Columns ``row``, ``ids`` and ``titles`` where the store has them, and ``code``."""
+    """Write columns ``row``, ``ids`` and ``titles`` if the store has them, and ``code``."""
     pa = require("pyarrow", "export", "a Parquet file")
     parquet = require("pyarrow.parquet", "export", "a Parquet file")
-    beside = [] if store is None else [name for name in ("ids", "titles") if name in store.side]
+    side = [] if store is None else [name for name in ("ids", "titles") if name in store.side]
     width = codes.bits // 8
     metadata = {"bits": str(codes.bits), "bitorder": "little", "modality": codes.modality or ""}
     writer = None
@@ -153,7 +167,7 @@ def _write_parquet(
         for start, run in codes.runs():
             stop = start + len(run)
             columns = {"row": pa.array(np.arange(start, stop))}
-            for name in beside:
+            for name in side:
                 assert store is not None
                 columns[name] = pa.array(store.read(name, start, stop).tolist())
             data = pa.py_buffer(np.ascontiguousarray(run))
@@ -171,16 +185,16 @@ def _write_parquet(
 
 
 def _sample(codes: CodeStore, count: int, seed: int) -> Packed:
-    """``count`` codes drawn by row number and seed."""
+    """A seeded sample of ``count`` codes, in row order."""
     rows = np.arange(codes.rows)
     return codes.read_scattered(smallest_hashes(rows, count, seed, Stream.INDEX_SAMPLE))
 
 
 def _measure_recall(codes: CodeStore, path: Path, seed: int, progress: Progress) -> dict[str, Any]:
-    """Share of the 10 nearest distances that an inverted file reaches, by lists looked at.
+    """Measure recall@10 of an inverted file for 1, 2, 4, … searched lists.
 
-    Queries are rows of the codes. A row counts as found where its distance is one of the exact
-    ones: rows at equal distance stand for each other.
+    Queries are sampled rows of the codes. A result counts if its distance is at most that of the
+    10th exact neighbour: rows at equal distance are interchangeable.
     """
     faiss = require("faiss", "export", "a faiss index")
     index = faiss.read_index_binary(str(path))
@@ -190,12 +204,12 @@ def _measure_recall(codes: CodeStore, path: Path, seed: int, progress: Progress)
     recall, probes = {}, 1
     while True:
         index.nprobe = min(probes, index.nlist)
-        found, rows = index.search(queries, top)
-        far = np.where(rows < 0, codes.bits + 1, found)
-        recall[str(index.nprobe)] = float((far <= exact[:, -1:]).mean())
+        distances, rows = index.search(queries, top)
+        distances = np.where(rows < 0, codes.bits + 1, distances)  # faiss pads short results
+        recall[str(index.nprobe)] = float((distances <= exact[:, -1:]).mean())
         if probes >= index.nlist:
             break
         probes *= 2
-    named = ", ".join(f"{key}: {value:.3f}" for key, value in recall.items())
-    progress.note(f"recall@{top} by lists looked at, of {index.nlist}: {named}")
+    listing = " ".join(f"{key}={value:.3f}" for key, value in recall.items())
+    progress.note(f"export faiss-ivf: lists={index.nlist} recall@{top} by probes: {listing}")
     return {"lists": index.nlist, "top": top, "queries": len(queries), "recall": recall}

@@ -80,7 +80,7 @@ def ingest_source(
     Raises
     ------
     InputError : the source is damaged, or its arrays cannot be paired features.
-    StorageError : the store exists already, or cannot be written.
+    StorageError : the store already exists, or cannot be written.
     """
     progress = progress or silent()
     if rows_per_chunk is not None and rows_per_chunk < 1:

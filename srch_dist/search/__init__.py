@@ -1,1 +1,1 @@
-"""Nearest codes by Hamming distance."""
+"""Search for the nearest codes in Hamming distance."""

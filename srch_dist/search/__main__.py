@@ -15,7 +15,13 @@ from srch_dist.cli.command import output, parse, run_command
 from srch_dist.cli.progress import on_console
 from srch_dist.encode.model import load_model
 from srch_dist.errors import ConfigError, InputError
-from srch_dist.search.hamming import Found, rerank, search_codes, search_index, stated_recall
+from srch_dist.search.hamming import (
+    SearchResult,
+    rerank,
+    search_codes,
+    search_index,
+    stated_recall,
+)
 from srch_dist.search.queries import Queries, QueryRequest, read_queries
 from srch_dist.storage.code_store import CodeStore, open_codes
 from srch_dist.storage.feature_store import FeatureStore, open_store
@@ -86,7 +92,7 @@ def _search(arguments: Sequence[str] | None) -> None:
         _print(queries, found, store)
 
 
-def _find(options: _Options, codes: CodeStore, queries: Queries) -> Found:
+def _find(options: _Options, codes: CodeStore, queries: Queries) -> SearchResult:
     progress = on_console()
     if options.rerank and queries.scores is None:
         raise ConfigError(
@@ -107,7 +113,7 @@ def _find(options: _Options, codes: CodeStore, queries: Queries) -> Found:
     return found
 
 
-def _record(queries: Queries, found: Found) -> list[dict[str, Any]]:
+def _record(queries: Queries, found: SearchResult) -> list[dict[str, Any]]:
     records = []
     for place, name in enumerate(queries.names):
         results = []
@@ -120,7 +126,7 @@ def _record(queries: Queries, found: Found) -> list[dict[str, Any]]:
     return records
 
 
-def _print(queries: Queries, found: Found, store: FeatureStore | None) -> None:
+def _print(queries: Queries, found: SearchResult, store: FeatureStore | None) -> None:
     beside = () if store is None else ("ids", "titles", "characters")
     shown = [name for name in beside if store is not None and name in store.side]
     console = output()

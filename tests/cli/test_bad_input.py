@@ -234,7 +234,7 @@ class TestEncodeAndEvaluate:
         message = refused(
             encode, "--model", "run", "--data", store, "--modality", "sound", "--out", "c.zarr"
         )
-        assert "no modality 'sound'" in message
+        assert "modality 'sound' is not in both" in message
         assert "image, text" in message
 
 

@@ -1,4 +1,4 @@
-"""Codes of new rows: what the model file says, and nothing else, in the promised form."""
+"""Encoding a store: codes follow from the model file alone, packed in row order."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_codes_of_a_trained_ridge_encoder_resemble_the_learned_ones(trained):
     ("modality", "rows", "message"),
     [
         ("sound", np.ones((2, 20)), "no modality 'sound'; it has image, text"),
-        ("image", np.ones((2, 12)), r"shape \(2, 12\), the model was trained on \(n, 20\)"),
+        ("image", np.ones((2, 12)), r"shape \(2, 12\), expected \(n, 20\)"),
         ("image", np.ones(20), r"shape \(20,\)"),
         ("image", np.array([[1.0] * 20, [np.nan] * 20]), "NaN or Inf in row 1"),
         ("image", np.array([[np.inf] * 20]), "NaN or Inf in row 0"),
@@ -91,18 +91,18 @@ def test_stores_that_do_not_fit_the_model_are_refused_and_leave_nothing(trained,
     before = sorted(tmp_path.iterdir())
     for modality, message in (
         ("image", "image has 3 dimensions .* the model was trained on 20"),
-        ("text", "no modality 'text' in both"),
-        ("sound", "no modality 'sound' in both"),
+        ("text", "modality 'text' is not in both"),
+        ("sound", "modality 'sound' is not in both"),
     ):
         with pytest.raises(InputError, match=message):
             encode_store(trained.run.path, other.path, modality, tmp_path / "codes.zarr")
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_output_that_is_there_already_is_refused_and_untouched(trained, tmp_path):
+def test_existing_output_is_refused_and_untouched(trained, tmp_path):
     (tmp_path / "codes.zarr").mkdir()
     (tmp_path / "codes.zarr" / "mine").write_text("x")
-    with pytest.raises(StorageError, match="is already there; remove it or name another output"):
+    with pytest.raises(StorageError, match="already exists"):
         encode_store(trained.run.path, trained.store.path, "image", tmp_path / "codes.zarr")
     assert [path.name for path in (tmp_path / "codes.zarr").iterdir()] == ["mine"]
 

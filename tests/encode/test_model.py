@@ -1,4 +1,4 @@
-"""The model file: plain NumPy, no pickle, and refused where it is anything else."""
+"""The model file: a round trip is exact, and anything but plain NumPy is refused."""
 
 from __future__ import annotations
 

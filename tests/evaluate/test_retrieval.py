@@ -185,11 +185,11 @@ def test_blocks_of_queries_and_database_do_not_change_the_result(labelled, monke
 
 
 @pytest.mark.parametrize("step", [1, 3, 70])
-def test_rows_that_are_marked_come_back_and_take_a_bit_each(step):
+def test_a_row_bitmap_restores_its_rows_and_takes_a_bit_each(step):
     rows = np.arange(12, 100_000, step)
-    marked = retrieval._RowBitmap.of(rows)
-    np.testing.assert_array_equal(marked.numbers, rows)
-    assert marked.bits.nbytes <= (rows[-1] - rows[0]) // 8 + 1
+    bitmap = retrieval._RowBitmap.of(rows)
+    np.testing.assert_array_equal(bitmap.rows, rows)
+    assert bitmap.bits.nbytes <= (rows[-1] - rows[0]) // 8 + 1
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_identical_modalities_find_each_other(tmp_path):
     assert found["median_rank"] < 5
 
 
-def test_rows_of_another_split_are_left_out(tmp_path):
+def test_rows_of_another_split_are_ignored(tmp_path):
     split = np.arange(ROWS) % 3
     trained = trained_on(tmp_path, split=split)
     found = evaluate_model(trained.run.path, trained.store.path)
@@ -260,14 +260,14 @@ def test_split_without_queries_or_without_database_is_refused(labelled, tmp_path
 
 def test_store_and_run_without_queries_are_refused_with_the_remedy(tmp_path):
     trained = trained_on(tmp_path, split=None)
-    with pytest.raises(InputError, match=r"add an array 'split' .* or train with --queries N"):
+    with pytest.raises(InputError, match=r"Add an array 'split' .* or train with --queries N"):
         evaluate_model(trained.run.path, trained.store.path)
 
 
 def test_held_out_rows_of_another_store_are_refused(tmp_path):
     trained = trained_on(tmp_path / "a", queries=20, split=None)
     other = make_store(tmp_path / "b", **make_pairs(rows=50, split=None))
-    with pytest.raises(InputError, match="evaluate on the store it was trained on"):
+    with pytest.raises(InputError, match="Evaluate on the store it was trained on"):
         evaluate_model(trained.run.path, other.path)
 
 
@@ -285,7 +285,7 @@ def test_learned_codes_are_not_scored_on_a_store_they_do_not_belong_to(labelled,
 def test_store_of_other_modalities_is_refused(labelled, tmp_path):
     pairs = make_pairs()
     other = make_store(tmp_path, image=pairs["image"], sound=pairs["text"], split=pairs["split"])
-    with pytest.raises(InputError, match="no modality 'text' in both"):
+    with pytest.raises(InputError, match="modality 'text' is not in both"):
         evaluate_model(labelled.run.path, other.path)
 
 

@@ -1,4 +1,4 @@
-"""Export: every library reads back the codes that were written, under the numbers of their rows."""
+"""Export: every library reads back the written codes under their row numbers."""
 
 from __future__ import annotations
 
@@ -97,9 +97,9 @@ def test_refusals_leave_nothing(tmp_path, codes):
     np.savez(tmp_path / "a.npz", image=np.ones((3, 2)), text=np.ones((3, 2)))
     other = ingest_source(tmp_path / "a.npz", tmp_path / "a.zarr")
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(StorageError, match="already there"):
+    with pytest.raises(StorageError, match="already exists"):
         export_codes(codes, tmp_path / "there", "npy")
-    with pytest.raises(InputError, match=r"has 3 rows, .* 500"):
+    with pytest.raises(InputError, match=r"has 3 rows, .* has 500"):
         export_codes(codes, tmp_path / "new", "parquet", other)
     with pytest.raises(ConfigError, match="lists is 501"):
         export_codes(codes, tmp_path / "new", "faiss-ivf", lists=501)
@@ -111,7 +111,7 @@ def test_refusals_leave_nothing(tmp_path, codes):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_command_writes_what_it_says(tmp_path, codes, capsys):
+def test_command_writes_the_file_that_it_prints(tmp_path, codes, capsys):
     out = tmp_path / "a.npy"
     export.main(["--codes", str(codes.path), "--format", "npy", "--out", str(out)])
     assert capsys.readouterr().out.strip() == f"npy: {out}"
@@ -124,7 +124,7 @@ def test_query_encoder_gives_the_codes_of_encode_rows():
     found = np.stack([encoder(row) for row in rows])
     np.testing.assert_array_equal(found, encode_rows(model, "text", rows))
     for bad in (rows[0, :-1], rows[:1], np.full(48, np.nan)):
-        with pytest.raises(InputError, match=r"a query of text is \(48,\) finite numbers"):
+        with pytest.raises(InputError, match=r"a query of text must be \(48,\) finite numbers"):
             encoder(bad)
     with pytest.raises(InputError, match="it has text"):
         QueryEncoder(model, "image")

@@ -139,7 +139,7 @@ def test_encoding_from_and_to_an_object_store(published, store, tmp_path):
     np.testing.assert_array_equal(
         found.read_scattered(wanted), arrays.read_scattered(local, wanted)
     )
-    with pytest.raises(StorageError, match="already there"):
+    with pytest.raises(StorageError, match="already exists"):
         encode_store(published, DATA, "text", out)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from srch_dist.config.loading import build_config
 from srch_dist.encode.model import load_model
 from srch_dist.errors import StorageError
-from srch_dist.evaluate.examples import example_queries
+from srch_dist.evaluate.examples import ExampleSample, example_queries
 from srch_dist.report import write_page
 from srch_dist.report.__main__ import main
 from srch_dist.runtime.progress import silent
@@ -322,10 +322,12 @@ def test_examples_of_a_large_database_are_looked_for_in_a_part_of_it(shown, tmp_
         monkeypatch.setattr(f"srch_dist.{module}.EXAMPLE_ROWS", 20)
     model = load_model(shown.run.path)
     found = [
-        example_queries(shown.run, shown.store, model, "image", "text", 3, 25, seed)
+        example_queries(
+            shown.run, shown.store, model, ("image", "text"), ExampleSample(3, 25, seed)
+        )
         for seed in (7, 7, 8)
     ]
-    rows = [sorted({row for example in one for row in example.found.tolist()}) for one in found]
+    rows = [sorted({row for example in one for row in example.rows.tolist()}) for one in found]
     assert [len(one) for one in rows] == [20, 20, 20]
     assert rows[0] == rows[1] != rows[2]
     assert set(rows[0]) <= set(np.flatnonzero(shown.store.read("split") == 0).tolist())

@@ -1,4 +1,4 @@
-"""Search: faiss over codes on disk finds what counting bits finds, and refuses what cannot be."""
+"""Search: results of faiss equal a count of differing bits, and bad queries are refused."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_reranking_sorts_by_agreement_with_real_valued_bits(tmp_path, drawn):
     )
 
 
-def test_inverted_file_is_exact_when_all_lists_are_looked_at(tmp_path, drawn):
+def test_inverted_file_is_exact_when_all_lists_are_searched(tmp_path, drawn):
     codes = write_codes(tmp_path / "codes.zarr", drawn)
     path = export_codes(codes, tmp_path / "a.faiss", "faiss-ivf", lists=16)
     exact = search_codes(codes, drawn[:20], 5)
@@ -110,12 +110,12 @@ def test_inverted_file_is_exact_when_all_lists_are_looked_at(tmp_path, drawn):
     assert stated_recall(tmp_path / "other") is None
 
 
-def test_stated_recall_is_the_share_of_near_rows_that_are_found(tmp_path, drawn):
+def test_stated_recall_is_the_share_of_nearest_rows_found(tmp_path, drawn):
     codes = write_codes(tmp_path / "codes.zarr", drawn)
     path = export_codes(codes, tmp_path / "a.faiss", "faiss-ivf", lists=16)
     record = json.loads((tmp_path / "a.faiss.json").read_text())
     assert record["queries"] == 200
-    # Over all rows as queries, which a fifth of them as a sample comes near to.
+    # All rows as queries; export measured on a fifth of them.
     exact = np.sort(counted(drawn, drawn), axis=1)[:, :10]
     found = search_index(path, drawn, 10, 4)
     share = (found.distances <= exact[:, -1:]).mean()
@@ -137,7 +137,7 @@ def test_queries_that_cannot_be_searched_are_refused(tmp_path, drawn, queries, t
         search_codes(write_codes(tmp_path / "codes.zarr", drawn), queries, top)
 
 
-def test_files_that_are_no_codes_are_refused(tmp_path, drawn):
+def test_files_other_than_codes_are_refused(tmp_path, drawn):
     np.save(tmp_path / "a.npy", drawn.astype(np.int16))
     (tmp_path / "b.npy").write_bytes(b"no")
     (tmp_path / "index").write_bytes(b"IBxFno index")
@@ -237,14 +237,14 @@ def test_command_searches_an_exported_index_and_states_its_recall(trained, capsy
     [
         ([], "give one of --query, --query-file and --text"),
         (["--query", "1", "--text", "x"], "give one of"),
-        (["--query", "a"], "query is 'a'; write row numbers"),
+        (["--query", "a"], "query is 'a', expected row numbers"),
         (["--query", "90"], "there is no row 90 in"),
         (["--query", "-1"], "there is no row -1 in"),
-        (["--query", "1", "--top", "91"], "top is 91; there are 90 rows"),
+        (["--query", "1", "--top", "91"], "top is 91, expected 1 to 90"),
         (["--query", "1", "--rerank"], "--rerank needs real-valued bits"),
         (["--query", "1", "--modality", "text"], "needs --data"),
         (["--query-file", "queries.npy"], "needs --modality; the model has image, text"),
-        (["--query-file", "queries.npy", "--modality", "image"], "trained on (n, 20)"),
+        (["--query-file", "queries.npy", "--modality", "image"], "expected (n, 20)"),
         (["--query-file", "nowhere.npy", "--modality", "text"], "cannot read queries"),
         (["--query", "1", "--probes", "4"], "needs --index"),
         (["--text", "owl"], "384 dimensions"),

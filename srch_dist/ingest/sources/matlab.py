@@ -32,7 +32,7 @@ _DAMAGE = (
     MatReadError,
     *(ValueError, TypeError, OSError, EOFError, KeyError, IndexError, AttributeError),
     *(NotImplementedError, RuntimeError, ArithmeticError, MemoryError, zlib.error, AssertionError),
-    NameError,  # of a matrix of an unknown class in a cell
+    NameError,  # a cell that holds an array of an unknown class
 )
 
 
