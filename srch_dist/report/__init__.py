@@ -1,4 +1,4 @@
-"""Pages about runs: their records drawn with matplotlib and set with Jinja, all in one file."""
+"""HTML reports of runs: their records as matplotlib charts and tables, all in one file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ __all__ = ["write_page"]
 
 
 def write_page(runs: Sequence[str | Location], out: str | Location) -> None:
-    """Write the page of a run, or one that compares several.
+    """Write the report of one run, or a comparison of several, as one HTML file.
+
+    Parameters
+    ----------
+    runs : run directories of finished runs.
+    out : file to write; an existing one is replaced.
 
     Raises
     ------
-    ExtraError : the libraries of the extra ``report`` are not installed.
-    StorageError : a run is absent or not finished, or the page cannot be written.
+    ExtraError : matplotlib or Jinja, the extra ``report``, is not installed.
+    StorageError : a run does not exist or is not finished, or the page cannot be written.
     """
     for module in ("matplotlib", "jinja2"):
         require(module, "report", "the report")
-    # These import what was just found.
+    # Imported only now: these modules import matplotlib and Jinja.
     from srch_dist.report.comparison import comparison_page
     from srch_dist.report.page import run_page
     from srch_dist.report.records import load_records
 
-    known = load_records(runs)
-    write_text(locate(out), run_page(known[0]) if len(known) == 1 else comparison_page(known))
+    records = load_records(runs)
+    page = run_page(records[0]) if len(records) == 1 else comparison_page(records)
+    write_text(locate(out), page)

@@ -1,4 +1,4 @@
-"""A page that compares runs."""
+"""The comparison of several runs: scores, differing options, training and cost."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from srch_dist.report import cost_charts, retrieval_charts
-from srch_dist.report.figures import SERIES, Chart, draw, plain
-from srch_dist.report.records import RunRecords, shown
+from srch_dist.report.figures import SERIES, Chart, draw, literal_label
+from srch_dist.report.records import RunRecords, direction_label
 from srch_dist.report.render import Section, Tile, render
-from srch_dist.report.tables import Table, duration, flat, number, size
+from srch_dist.report.tables import Table, duration, flatten, number, size
 from srch_dist.report.training_charts import column, iterations_axis, weight_shares
 
-# Where a run lies says nothing about what it is.
+# Options that say where a run reads, writes and computes, not what it computes.
 _PLACES = ("data", "out", "work", "resume", "scheduler")
 _DASHES = ("-", "--", ":", "-.")
 
 
 def comparison_page(runs: Sequence[RunRecords]) -> str:
-    """The HTML of a page about several runs."""
+    """The HTML of the comparison of several runs."""
     scored = [run for run in runs if run.evaluation and "map" in run.evaluation]
     sections = [
         Section("runs", "Runs", tables=[_overview(runs)]),
@@ -30,27 +30,25 @@ def comparison_page(runs: Sequence[RunRecords]) -> str:
     if scored:
         charts = [retrieval_charts.precision_recall_chart(scored, d) for d in scored[0].directions]
         tables = [retrieval_charts.map_table(scored)]
-        text = "Compare runs on the same queries only; the overview says how many there were."
+        text = "Scores are comparable only on the same queries; the first table has their number."
         sections.append(Section("retrieval", "Retrieval", text, charts, tables))
-    sections.append(
-        Section("training", "Training", "Iteration by iteration.", _training_charts(runs))
-    )
+    sections.append(Section("training", "Training", "One line per run.", _training_charts(runs)))
     sections.append(Section("cost", "Time", charts=[cost_charts.stage_time_chart(runs)]))
     names = ", ".join(run.name for run in runs)
-    return render(f"{len(runs)} runs compared", names, _tiles(scored), sections)
+    return render(f"Comparison of {len(runs)} runs", names, _tiles(scored), sections)
 
 
 def _differences(runs: Sequence[RunRecords]) -> Section:
-    known = [flat(run.config) for run in runs]
-    names = dict.fromkeys(name for options in known for name in options)
+    configs = [flatten(run.config) for run in runs]
+    names = dict.fromkeys(name for options in configs for name in options)
     rows = [
-        [name, *(options.get(name, "–") for options in known)]
+        [name, *(options.get(name, "–") for options in configs)]
         for name in names
-        if name not in _PLACES and len({options.get(name) for options in known}) > 1
+        if name not in _PLACES and len({options.get(name) for options in configs}) > 1
     ]
     title = "Options that differ"
     if not rows:
-        return Section("differences", title, "None, apart from places.")
+        return Section("differences", title, "None, except paths and addresses.")
     return Section(
         "differences", title, tables=[Table(["option", *(run.name for run in runs)], rows)]
     )
@@ -59,16 +57,16 @@ def _differences(runs: Sequence[RunRecords]) -> Section:
 def _tiles(scored: Sequence[RunRecords]) -> list[Tile]:
     tiles = []
     for direction in scored[0].directions if scored else []:
-        found = [((run.evaluation or {})["map"].get(direction), run.name) for run in scored]
-        value, name = max(found, key=lambda one: one[0] or 0.0)
-        tiles.append(Tile(f"Best MAP {shown(direction)}", number(value), name))
+        scores = [((run.evaluation or {})["map"].get(direction), run.name) for run in scored]
+        value, name = max(scores, key=lambda score: score[0] or 0.0)
+        tiles.append(Tile(f"Best MAP {direction_label(direction)}", number(value), name))
     return tiles
 
 
 def _overview(runs: Sequence[RunRecords]) -> Table:
     directions = list(dict.fromkeys(d for run in runs for d in run.directions))
-    columns = ["run", "bits", "k", "rows", "queries", "iterations",
-               *(f"MAP {shown(d)}" for d in directions), "time", "peak memory"]  # fmt: skip
+    scores = [f"MAP {direction_label(direction)}" for direction in directions]
+    columns = ["run", "bits", "k", "rows", "queries", "iterations", *scores, "time", "peak memory"]
     rows = []
     for run in runs:
         evaluation = run.evaluation or {}
@@ -89,7 +87,7 @@ def _overview(runs: Sequence[RunRecords]) -> Table:
 
 
 def _training_charts(runs: Sequence[RunRecords]) -> list[Chart]:
-    def drawn(title: str, text: str, paint: Callable[[Axes], None]) -> Chart:
+    def chart(title: str, text: str, paint: Callable[[Axes], None]) -> Chart:
         return draw(title, text, paint, legend=2, height=3.0 + 0.1 * len(runs))
 
     def objective(axes: Axes) -> None:
@@ -101,22 +99,22 @@ def _training_charts(runs: Sequence[RunRecords]) -> list[Chart]:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
-    def effort(axes: Axes) -> None:
+    def cg_iterations(axes: Axes) -> None:
         _lines(axes, runs, "cg_iterations")
 
-    def rebase(axes: Axes) -> None:
+    def edge_weights(axes: Axes) -> None:
         _final_weights(axes, runs)
 
     return [
-        drawn("Objective", "Eq. 9; other weights make it another function.", objective),
-        drawn("Changed bits", "Share of bits that an iteration changed.", changed_bits),
-        drawn("Effort of the Z-step", "Updates of conjugate gradients.", effort),
-        drawn("The rebase", "Share of edges by S at the end.", rebase),
+        chart("Objective", "Eq. 9; comparable only for equal weights of its terms.", objective),
+        chart("Changed bits", "Share of bits changed by an iteration.", changed_bits),
+        chart("CG iterations", "CG iterations of the Z-step.", cg_iterations),
+        chart("Edge weights S", "Share of edges by S after the last iteration.", edge_weights),
     ]
 
 
 def _lines(axes: Axes, runs: Sequence[RunRecords], key: str) -> None:
-    """A value of each iteration, a line a run; zeros, which no logarithm has, are left out."""
+    """A value by iteration, one line per run; a logarithmic axis cannot show zeros."""
     for place, run in enumerate(runs):
         iterations, values = column(run, key)
         axes.plot(
@@ -124,7 +122,7 @@ def _lines(axes: Axes, runs: Sequence[RunRecords], key: str) -> None:
             [value if value > 0 else np.nan for value in values],
             _DASHES[place // len(SERIES) % len(_DASHES)],
             color=SERIES[place % len(SERIES)],
-            label=plain(run.name),
+            label=literal_label(run.name),
         )
     iterations_axis(axes)
 
@@ -136,6 +134,6 @@ def _final_weights(axes: Axes, runs: Sequence[RunRecords]) -> None:
             shares = weight_shares(last)
             edges = np.linspace(0, 1, len(shares) + 1)
             colour = SERIES[place % len(SERIES)]
-            axes.stairs(shares, edges, color=colour, label=plain(run.name), linewidth=1.6)
+            axes.stairs(shares, edges, color=colour, label=literal_label(run.name), linewidth=1.6)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_xlabel("S of an edge")
+    axes.set_xlabel("edge weight S")

@@ -1,4 +1,4 @@
-"""Charts of the graph, and of time and memory."""
+"""Charts of what a run costs: degrees of the graph, seconds and peak memory by stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from srch_dist.report.figures import BAD, SERIES, Chart, draw, plain
+from srch_dist.report.figures import BAD, SERIES, Chart, draw, literal_label
 from srch_dist.report.records import RunRecords
 from srch_dist.report.training_charts import column, iterations_axis
 
@@ -16,37 +16,39 @@ _STEPS = {"w": "W-step", "z": "Z-step", "s": "S-step", "b": "B-step"}
 
 
 def degree_chart(run: RunRecords) -> Chart:
-    """Rows by degree, a line a modality."""
-    known = {g: report["degrees"] for g, report in run.summary["graph"]["modalities"].items()}
-    top = max(int(np.flatnonzero(counts).max(initial=0)) for counts in known.values())
-    last = len(next(iter(known.values()))) - 1
+    """Degree distribution, one line per modality."""
+    degrees = {g: report["degrees"] for g, report in run.summary["graph"]["modalities"].items()}
+    top = max(int(np.flatnonzero(counts).max(initial=0)) for counts in degrees.values())
+    last = len(next(iter(degrees.values()))) - 1
 
     def paint(axes: Axes) -> None:
         edges = np.arange(top + 2) - 0.5
-        for colour, (g, counts) in zip(SERIES, known.items(), strict=False):
+        for colour, (g, counts) in zip(SERIES, degrees.items(), strict=False):
             axes.stairs(counts[: top + 1], edges, color=colour, fill=True, alpha=0.25)
-            axes.stairs(counts[: top + 1], edges, color=colour, label=plain(g), linewidth=1.6)
-        axes.set_xlabel(f"degree ({last} is {last} and more)" if top == last else "degree")
+            axes.stairs(
+                counts[: top + 1], edges, color=colour, label=literal_label(g), linewidth=1.6
+            )
+        axes.set_xlabel(f"degree (last bin: {last} or more)" if top == last else "degree")
         axes.set_ylabel("rows")
 
-    text = f"Rows by their number of edges; k = {run.config['graph']['k']}."
-    return draw("Degrees", text, paint, legend=4)
+    text = f"Rows by number of edges; k = {run.config['graph']['k']}."
+    return draw("Degree distribution", text, paint, legend=4)
 
 
 def stage_time_chart(runs: Sequence[RunRecords]) -> Chart:
-    """Seconds of each stage, a bar a run."""
+    """Seconds of each stage, one bar per run."""
     stages = _stages(runs)
 
     def paint(axes: Axes) -> None:
         _bars(axes, stages, [run.summary["seconds"] for run in runs], [r.name for r in runs], "s")
 
     total = ", ".join(f"{sum(run.summary['seconds'].values()):.1f} s" for run in runs)
-    text = f"Wall-clock seconds; {total} altogether."
+    text = f"Wall-clock seconds; total {total}."
     return draw("Time by stage", text, paint, legend=len(runs) > 1, height=_height(stages, runs))
 
 
 def stage_memory_chart(run: RunRecords) -> Chart:
-    """Peak memory of each stage, of the client and of the fullest worker."""
+    """Peak memory by stage, of the client and of the worker with the largest peak."""
     stages = _stages([run])
     peaks = run.summary["stage_peaks"]
     processes = sorted({name for stage in peaks.values() for name in stage}, reverse=True)
@@ -54,20 +56,20 @@ def stage_memory_chart(run: RunRecords) -> Chart:
     values = [
         {stage: peaks[stage].get(process, 0) / _MIB for stage in stages} for process in processes
     ]
-    close = max(max(one.values()) for one in values) > limit / 4
+    is_limit_near = max(max(peak.values()) for peak in values) > limit / 4
 
     def paint(axes: Axes) -> None:
         _bars(axes, stages, values, processes, "MiB")
-        if close:
-            axes.axvline(limit, color=BAD, linestyle="--", linewidth=1, label="limit of a worker")
+        if is_limit_near:
+            axes.axvline(limit, color=BAD, linestyle="--", linewidth=1, label="memory limit")
 
-    text = f"Peak resident memory; a worker may use {limit:,.0f} MiB."
+    text = f"Peak resident memory; the memory limit of a worker is {limit:,.0f} MiB."
     height = _height(stages, processes)
-    return draw("Memory by stage", text, paint, legend=3, height=height)
+    return draw("Peak memory by stage", text, paint, legend=3, height=height)
 
 
 def step_time_chart(run: RunRecords) -> Chart:
-    """Seconds of the four steps of each iteration."""
+    """Seconds of the W-, Z-, S- and B-step by iteration."""
 
     def paint(axes: Axes) -> None:
         bottom = np.zeros(len(run.history))
@@ -78,7 +80,7 @@ def step_time_chart(run: RunRecords) -> Chart:
         axes.set_ylabel("seconds")
         iterations_axis(axes)
 
-    text = "Wall-clock seconds of each iteration."
+    text = "Wall-clock seconds by iteration."
     return draw("Time by step", text, paint, legend=4, height=_height(_stages([run]), ()))
 
 
@@ -87,7 +89,7 @@ def _stages(runs: Sequence[RunRecords]) -> list[str]:
 
 
 def _height(stages: Sequence[str], groups: Sequence[object]) -> float:
-    """As high for one group as for two, so that charts beside each other are alike."""
+    """Inches; one group is as high as two, so that neighbouring charts have one height."""
     return 1.3 + 0.2 * len(stages) * (max(2, len(groups)) + 0.5)
 
 
@@ -98,14 +100,14 @@ def _bars(
     names: Sequence[str],
     unit: str,
 ) -> None:
-    """Horizontal bars with their values, grouped by stage."""
-    thick = 0.8 / len(values)
+    """Horizontal bars labelled with their values, grouped by stage."""
+    thickness = 0.8 / len(values)
     digits = "{:,.0f} " if unit == "MiB" else "{:.2f} "
-    for number, (found, name) in enumerate(zip(values, names, strict=True)):
-        places = np.arange(len(stages)) + number * thick - 0.4 + thick / 2
-        widths = [found.get(stage, 0) for stage in stages]
+    for number, (group, name) in enumerate(zip(values, names, strict=True)):
+        places = np.arange(len(stages)) + number * thickness - 0.4 + thickness / 2
+        widths = [group.get(stage, 0) for stage in stages]
         colour = SERIES[number % len(SERIES)]
-        bars = axes.barh(places, widths, thick * 0.9, color=colour, label=plain(name))
+        bars = axes.barh(places, widths, thickness * 0.9, color=colour, label=literal_label(name))
         axes.bar_label(bars, fmt=digits + unit, padding=3, fontsize=8)
     axes.set_yticks(np.arange(len(stages)), stages)
     axes.invert_yaxis()

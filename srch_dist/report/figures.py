@@ -1,4 +1,4 @@
-"""Charts as SVG whose colours are those of the page, light or dark."""
+"""Charts as inline SVG, whose colours are variables of the page's light or dark style."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Drawn with these, and replaced by variables of the page's style sheet.
+# Placeholder colours that the SVG's text replaces by variables of the page's style sheet.
 INK, MUTED, LINE, GROUND = "#010203", "#010204", "#010205", "#010206"
 SERIES = tuple(f"#0102{number:02x}" for number in range(0x11, 0x19))
 BAD = "#010222"
@@ -27,7 +27,7 @@ _VARIABLES = {
     BAD: "--bad",
     **{colour: f"--c{number}" for number, colour in enumerate(SERIES, start=1)},
 }
-# Inches: as wide as a phone, so that text keeps its size there.
+# Inches. As wide as a phone, so that text is not scaled down there.
 _WIDTH, _HEIGHT = 4.3, 2.9
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -63,7 +63,14 @@ _STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart: its title, what it shows in a sentence, and the drawing (an ``svg`` element)."""
+    """A chart of a page.
+
+    Attributes
+    ----------
+    title : heading.
+    text : one or two sentences on what is drawn.
+    svg : the drawing, an ``svg`` element.
+    """
 
     title: str
     text: str
@@ -78,9 +85,17 @@ def draw(
     legend: int = 0,
     height: float = _HEIGHT,
 ) -> Chart:
-    """A chart of one pair of axes that ``paint`` fills; ``legend`` columns above it, if any."""
+    """Draw a chart of one pair of axes.
+
+    Parameters
+    ----------
+    title, text : see `Chart`.
+    paint : draws on the axes.
+    legend : columns of the legend above the axes; no legend if 0.
+    height : inches.
+    """
     with style.context(_STYLE, after_reset=True), warnings.catch_warnings():
-        # Of a name in letters that its own font does not have; the page is set in the reader's.
+        # Matplotlib's font may lack letters of a name; the page is set in the reader's font.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = figure.subplots()
@@ -91,31 +106,31 @@ def draw(
         return Chart(title, text, _svg(figure, title))
 
 
-def plain(name: str) -> str:
-    """A name as a label that is shown as it is: matplotlib would set $…$ and leave _… out."""
-    shown = name.replace("$", r"\$")
-    return f"\u200b{shown}" if shown.startswith("_") else shown
+def literal_label(name: str) -> str:
+    """Escape a name: matplotlib typesets $…$ as a formula and hides labels that begin with _."""
+    label = name.replace("$", r"\$")
+    return f"\u200b{label}" if label.startswith("_") else label
 
 
 def _svg(figure: Figure, title: str) -> str:
-    """The drawing as an element of a page: without addresses, with the page's colours and type."""
+    """The figure as an ``svg`` element without URLs, in the page's colours and font."""
     buffer = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
-    # Names of groups would be there once for each chart.
+    # Ids of groups repeat in every chart, and ids must be unique in a page.
     text = re.sub(r'<g id="[^"]*">', "<g>", text)
     text = text.replace("xlink:href", "href")
-    # The family is the page's; matplotlib has measured with a wide one, so the text fits.
+    # The page's font replaces matplotlib's, which is wide: text laid out for it still fits.
     text = re.sub(r"font: ((?:\w+ )*[\d.]+px) [^;\"]+", r"font: \1 var(--type)", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     width, height = (float(size) for size in re.findall(r'="([\d.]+)pt"', text)[:2])
-    named = (
+    opening_tag = (
         f'<svg role="img" aria-label="{escape(title)}" viewBox="0 0 {width:g} {height:g}" '
         'preserveAspectRatio="xMidYMid meet">'
     )
-    return re.sub(r"<svg[^>]*>", lambda _: named, text, count=1)
+    return re.sub(r"<svg[^>]*>", lambda _: opening_tag, text, count=1)

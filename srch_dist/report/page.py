@@ -1,17 +1,22 @@
-"""The page of one run."""
+"""The report of one run, section by section."""
 
 from __future__ import annotations
 
 from srch_dist.evaluate.examples import EXAMPLE_ROWS
 from srch_dist.report import cost_charts, retrieval_charts, training_charts
-from srch_dist.report.records import RunRecords, shown
+from srch_dist.report.records import RunRecords, direction_label
 from srch_dist.report.render import Section, Tile, render
-from srch_dist.report.tables import Table, counted, duration, flat, number, size
+from srch_dist.report.tables import Table, duration, flatten, number, plural, size
+
+_SYMMETRY = {
+    "union": "union (edges found from either end)",
+    "mutual": "intersection (edges found from both ends)",
+}
 
 
 def run_page(run: RunRecords) -> str:
-    """The HTML of a run's page."""
-    dims = ", ".join(f"{g} {dim}" for g, dim in run.summary.get("modalities", {}).items())
+    """The HTML of the report of one run."""
+    dims = ", ".join(f"{g} {dim}-d" for g, dim in run.summary.get("modalities", {}).items())
     text = (
         f"{run.summary['rows']:,} pairs ({dims}), {run.config['bits']} bits, preset "
         f"{run.config['preset']}, seed {run.config['seed']}."
@@ -26,7 +31,9 @@ def run_page(run: RunRecords) -> str:
         _cost(run),
         _options(run),
     ]
-    return render(f"Run {run.name}", text, _tiles(run), [one for one in sections if one])
+    return render(
+        f"Run {run.name}", text, _tiles(run), [section for section in sections if section]
+    )
 
 
 def _tiles(run: RunRecords) -> list[Tile]:
@@ -34,14 +41,14 @@ def _tiles(run: RunRecords) -> list[Tile]:
     evaluation = run.evaluation or {}
     for direction, value in evaluation.get("map", {}).items():
         baseline = evaluation.get("baseline")
-        beside = f"{baseline['method']} {number(baseline['map'][direction])}" if baseline else ""
-        tiles.append(Tile(f"MAP {shown(direction)}", number(value), beside))
+        note = f"{baseline['method']} {number(baseline['map'][direction])}" if baseline else ""
+        tiles.append(Tile(f"MAP {direction_label(direction)}", number(value), note))
     recall = min(report["recall"] for report in summary["graph"]["modalities"].values())
     tiles += [
         Tile("Iterations", str(summary["iterations"]), summary["reason"]),
-        Tile("kNN recall", number(recall), "of the least sure modality"),
-        Tile("Time", duration(sum(summary["seconds"].values())), "wall-clock, without evaluation"),
-        Tile("Peak memory", size(max(summary["peak_memory"].values())), "of any process"),
+        Tile("kNN recall", number(recall), "lowest of the modalities"),
+        Tile("Time", duration(sum(summary["seconds"].values())), "wall clock, without evaluation"),
+        Tile("Peak memory", size(max(summary["peak_memory"].values())), "largest process"),
     ]
     return tiles
 
@@ -52,20 +59,21 @@ def _retrieval(run: RunRecords) -> Section | None:
         return Section(
             "retrieval",
             "Retrieval",
-            "Not evaluated: the data has no queries (an array split, or --queries N), or training "
-            "was asked not to (--no-evaluate).",
+            "Not evaluated: the data have no queries (an array split, or --queries N), or training "
+            "ran with --no-evaluate.",
         )
     text = (
-        f"{evaluation['queries']:,} queries against {evaluation['database']:,} rows, both coded "
-        "out of sample; rows at equal distance in random order, by expectation."
+        f"{evaluation['queries']:,} queries against {evaluation['database']:,} database rows, both "
+        "encoded out of sample. Rows at equal distance are scored by their expectation over random "
+        "order."
     )
     if "map" not in evaluation:
-        text += " There are no labels, so there is recall of the true partner alone."
+        text += " The data have no labels, so only the recall of the true partner is measured."
         return Section("retrieval", "Retrieval", text, tables=[retrieval_charts.pair_table(run)])
     if "baseline" in evaluation:
-        text += f" {evaluation['baseline']['method']} as it comes, without tuning."
+        text += f" The baseline {evaluation['baseline']['method']} is not tuned."
     else:
-        text += " No baseline: CCA-ITQ is of two modalities, and --no-baseline leaves it out."
+        text += " No baseline: CCA-ITQ needs exactly two modalities, and --no-baseline skips it."
     charts = [retrieval_charts.precision_recall_chart([run], d) for d in run.directions]
     tables = [retrieval_charts.map_table([run])]
     folded = {"Recall of the true partner": retrieval_charts.pair_table(run)}
@@ -75,17 +83,17 @@ def _retrieval(run: RunRecords) -> Section | None:
 def _examples(run: RunRecords) -> Section | None:
     if not run.examples:
         return None
-    text = "Queries chosen by seed, and the rows with the nearest codes, nearest first."
+    text = "Sampled queries and the rows with the nearest codes, with their Hamming distances."
     if (run.evaluation or {}).get("database", 0) > EXAMPLE_ROWS:
-        text += f" Of the database, {EXAMPLE_ROWS:,} rows chosen by seed are looked at here."
+        text += f" Only {EXAMPLE_ROWS:,} sampled rows of the database are searched here."
     labelled = any(
         "relevant" in item
-        for found in run.examples.values()
-        for example in found
+        for examples in run.examples.values()
+        for example in examples
         for item in example["found"]
     )
     if labelled:
-        text += " ✓ shares a label with the query, ✗ does not."
+        text += " ✓: shares a label with the query; ✗: does not."
     return Section("examples", "Examples", text, examples=run.examples)
 
 
@@ -94,7 +102,8 @@ def _training(run: RunRecords) -> Section:
     if any(record.get("cg_residuals") for record in run.history):
         charts.append(training_charts.residual_chart(run))
     charts.append(training_charts.balance_chart(run))
-    columns = ["iteration", "objective", "changed bits", "effective bits", "α", "CG", "seconds"]
+    columns = ["iteration", "objective", "changed bits", "effective bits", "α", "CG iterations",
+               "seconds"]  # fmt: skip
     rows = [
         [
             str(record["iteration"]),
@@ -110,7 +119,7 @@ def _training(run: RunRecords) -> Section:
     return Section(
         "training",
         "Training",
-        "Algorithm 1, iteration by iteration.",
+        "Algorithm 1 by iteration.",
         charts,
         folded={"All iterations": Table(columns, rows, numeric=0)},
     )
@@ -120,13 +129,13 @@ def _rebase(run: RunRecords) -> Section | None:
     if not any(record.get("s_counts") for record in run.history):
         return None
     text = (
-        "The graph is set with S = 1 on every edge; each rebase weighs an edge by how near its "
-        "two ends have come in the embedding."
+        "Every edge of the graph starts with weight S = 1. The S-step of each iteration re-weights "
+        "an edge by the distance of its ends in the embedding Z (Eq. 15)."
     )
     if not run.config["method"]["rebase"]:
-        text = "The rebase was off (method.rebase): S stays 1 on every edge."
+        text = "The S-step was off (method.rebase): S stays 1 on every edge."
     charts = [training_charts.rebase_chart(run), training_charts.rebase_history_chart(run)]
-    return Section("rebase", "The rebase", text, charts)
+    return Section("rebase", "Rebase", text, charts)
 
 
 def _bits(run: RunRecords) -> Section | None:
@@ -137,12 +146,12 @@ def _bits(run: RunRecords) -> Section | None:
         training_charts.correlation_chart(run.bits["correlations"]),
     ]
     condensed = run.summary["condensed"]
-    text = "The codes as they are stored, over all training rows."
+    text = "The stored codes of all training rows."
     if condensed:
         text += (
-            f" They are spread from {condensed['directions']} directions, which keep "
-            f"{condensed['share']:.0%} of the variance of the scores, and are worth "
-            f"{condensed['effective_bits']:.1f} independent bits."
+            f" PCA-ITQ spreads {condensed['directions']} directions, which hold "
+            f"{condensed['share']:.0%} of the variance of the scores, over all bits. The codes are "
+            f"worth {condensed['effective_bits']:.1f} independent bits."
         )
     return Section("bits", "Final codes", text, charts)
 
@@ -166,13 +175,13 @@ def _graph(run: RunRecords) -> Section:
         for g, report in graph["modalities"].items()
     ]
     text = (
-        f"The k nearest neighbours of each row, k = {run.config['graph']['k']}, both ends of an "
-        f"edge ({run.config['graph']['symmetry']}); "
-        f"{counted(graph['components'], 'connected component')} over all modalities. Recall is "
-        f"against exact search on up to {run.config['graph']['recall_rows']} rows."
+        f"k-nearest-neighbour graphs, k = {run.config['graph']['k']}, made symmetric by "
+        f"{_SYMMETRY[run.config['graph']['symmetry']]}. Over all modalities they have "
+        f"{plural(graph['components'], 'connected component')}. Recall is measured against exact "
+        f"search on up to {run.config['graph']['recall_rows']:,} sampled rows."
     )
-    known = all("degrees" in report for report in graph["modalities"].values())
-    charts = [cost_charts.degree_chart(run)] if known else []
+    recorded = all("degrees" in report for report in graph["modalities"].values())
+    charts = [cost_charts.degree_chart(run)] if recorded else []
     return Section("graph", "Graph", text, charts, [Table(columns, rows, numeric=2)])
 
 
@@ -184,19 +193,19 @@ def _cost(run: RunRecords) -> Section:
     ]
     plan = run.plan
     text = (
-        f"{counted(plan['workers'], 'worker')} of {size(plan['memory_limit'])}, "
-        f"{counted(plan['partitions'], 'partition')}, {counted(plan['blocks'], 'block')} of the "
-        f"Z-step, arithmetic in {run.summary['precision']}. The plan expected "
-        f"{duration(plan['seconds'])}."
+        f"{plural(plan['workers'], 'worker')} with a memory limit of {size(plan['memory_limit'])} "
+        f"each, {plural(plan['partitions'], 'partition')}, "
+        f"{plural(plan['blocks'], 'Z-step block')}, {run.summary['precision']} arithmetic. Time in "
+        f"the plan: {duration(plan['seconds'])}."
     )
     return Section("cost", "Time and memory", text, charts)
 
 
 def _options(run: RunRecords) -> Section:
-    rows = [[name, value] for name, value in flat(run.config).items()]
+    rows = [[name, value] for name, value in flatten(run.config).items()]
     return Section(
         "options",
         "Options",
-        "Every option of the run, resolved.",
+        "Every option of the run with its resolved value.",
         folded={"All options": Table(["option", "value"], rows, numeric=9)},
     )

@@ -1,4 +1,4 @@
-"""What a finished run has recorded, read back for its page."""
+"""Records of finished runs, read for their report."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import NDArray
-
 from srch_dist.config.identity import to_dict
+from srch_dist.kernels.types import Arrays
 from srch_dist.storage.locations import Location
 from srch_dist.storage.run.open import open_run
 
 
 @dataclass(frozen=True)
 class RunRecords:
-    """The records of one run; see `storage.run` for the files.
+    """The records of one run.
 
     Attributes
     ----------
-    name : of its directory, longer where several runs would have the same.
-    bits : ``means`` and ``correlations``; None of a run that did not record them.
-    evaluation, examples : None where there are none.
+    name : shortest end of the run's path that is unique among the runs of the page.
+    path : run directory.
+    config, summary, history, plan : contents of the run's files; ``history`` by iteration.
+    bits : ``means`` (l,) and ``correlations`` (l, l) of the final codes; None if not recorded.
+    evaluation, examples : None if the run has none.
     """
 
     name: str
@@ -30,22 +31,22 @@ class RunRecords:
     summary: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]]
     plan: Mapping[str, Any]
-    bits: Mapping[str, NDArray[Any]] | None
+    bits: Arrays | None
     evaluation: Mapping[str, Any] | None
     examples: Mapping[str, Any] | None
 
     @property
     def directions(self) -> list[str]:
-        """Directions that were evaluated, such as ``image_to_text``."""
+        """Evaluated directions, such as ``image_to_text``."""
         return list(self.evaluation["pair_recall"]) if self.evaluation else []
 
 
 def load_records(paths: Sequence[str | Location]) -> list[RunRecords]:
-    """Read the records of finished runs; raises StorageError where one is not."""
-    found = [_load(path) for path in paths]
-    names = _names([str(run.path) for run in found])
+    """Read the records of finished runs; raises StorageError if one is not finished."""
+    runs = [_load(path) for path in paths]
+    names = _unique_names([str(run.path) for run in runs])
     return [
-        RunRecords(**{**vars(run), "name": name}) for run, name in zip(found, names, strict=True)
+        RunRecords(**{**vars(run), "name": name}) for run, name in zip(runs, names, strict=True)
     ]
 
 
@@ -64,16 +65,16 @@ def _load(path: str | Location) -> RunRecords:
     )
 
 
-def _names(places: Sequence[str]) -> list[str]:
-    """The shortest ends of the places that tell them apart."""
-    parts = [place.split("/") for place in places]
+def _unique_names(paths: Sequence[str]) -> list[str]:
+    """The shortest ends of the paths, all of one length, that are unique."""
+    parts = [path.split("/") for path in paths]
     for length in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(one[-length:]) for one in parts]
-        if len(set(names)) == len(set(places)):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(set(paths)):
             break
     return names
 
 
-def shown(direction: str) -> str:
-    """A direction as it is read: image → text."""
+def direction_label(direction: str) -> str:
+    """``image → text`` of ``image_to_text``."""
     return direction.replace("_to_", " → ")

@@ -1,4 +1,4 @@
-"""The page: sections of charts, tables and examples in one file without addresses."""
+"""Render a page with Jinja: tiles, and sections of charts, tables and examples, in one file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from srch_dist.report.figures import Chart
-from srch_dist.report.records import shown
+from srch_dist.report.records import direction_label
 from srch_dist.report.tables import Table
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure that is read first: what it is, its value, and a few words."""
+    """A key figure at the top of the page: its name, its value and a short note."""
 
     name: str
     value: str
@@ -24,12 +24,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; what it does not have is left out.
+    """A section of the page; empty parts are not shown.
 
     Attributes
     ----------
-    folded : tables that are opened by hand, by what they hold.
-    examples : as of `gather_examples`.
+    key : id of the section, the target of its link.
+    folded : tables that are collapsed at first, by their heading.
+    examples : see `gather_examples`.
     """
 
     key: str
@@ -42,7 +43,7 @@ class Section:
 
 
 def render(title: str, text: str, tiles: Sequence[Tile], sections: Sequence[Section]) -> str:
-    """The HTML of a page."""
+    """The HTML of a page; all text is escaped."""
     environment = Environment(
         loader=PackageLoader("srch_dist.report"),
         autoescape=True,
@@ -50,6 +51,6 @@ def render(title: str, text: str, tiles: Sequence[Tile], sections: Sequence[Sect
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters["shown"] = shown
+    environment.filters["direction_label"] = direction_label
     page = environment.get_template("page.html")
     return page.render(title=title, text=text, tiles=tiles, sections=sections)

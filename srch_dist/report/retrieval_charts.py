@@ -1,4 +1,4 @@
-"""Retrieval quality: tables and precision-recall curves."""
+"""Retrieval measures of runs: tables of MAP and partner recall, precision–recall curves."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from srch_dist.report.figures import MUTED, SERIES, Chart, draw, plain
-from srch_dist.report.records import RunRecords, shown
+from srch_dist.report.figures import MUTED, SERIES, Chart, draw, literal_label
+from srch_dist.report.records import RunRecords, direction_label
 from srch_dist.report.tables import Table, number
 
 _MEASURES = ("MAP", "MAP@50", "P@10")
 _LEARNED = "learned codes as database"
-# Of the baselines.
+# Line styles of the baselines.
 _DASHES = ("--", ":", "-.")
 
 
 def map_table(runs: Sequence[RunRecords]) -> Table:
-    """MAP, MAP@50 and P@10 by direction, of runs and of the baseline of the first."""
+    """MAP, MAP@50 and P@10 of runs and their baselines, by direction."""
     scored = [run for run in runs if run.evaluation and "map" in run.evaluation]
     columns = ["direction", "codes", "bits", *_MEASURES]
     rows: list[list[str]] = []
     for direction in scored[0].directions if scored else []:
-        for name, bits, found in _systems(scored):
-            if direction in found["map"]:
-                values = [number(value) for value in _values(found, direction)]
-                rows.append([shown(direction), name, str(bits), *values])
+        for name, bits, scores in _systems(scored):
+            if direction in scores["map"]:
+                values = [number(value) for value in _values(scores, direction)]
+                rows.append([direction_label(direction), name, str(bits), *values])
     return Table(columns, rows, numeric=2, best=(0, 3))
 
 
 def pair_table(run: RunRecords) -> Table:
-    """Recall of the true partner by direction."""
+    """Recall and median rank of the true partner, by direction."""
     evaluation = run.evaluation or {"pair_recall": {}}
     rows = [
-        [shown(direction), *(number(pair[key]) for key in ("1", "5", "10")),
+        [direction_label(direction), *(number(pair[key]) for key in ("1", "5", "10")),
          f"{pair['median_rank']:.1f}"]
         for direction, pair in evaluation["pair_recall"].items()
     ]  # fmt: skip
@@ -43,12 +43,12 @@ def pair_table(run: RunRecords) -> Table:
 
 
 def precision_recall_chart(runs: Sequence[RunRecords], direction: str) -> Chart:
-    """Precision against recall as the Hamming radius grows."""
+    """Precision against recall for growing Hamming radius, of runs and their baselines."""
     scored = [run for run in runs if run.evaluation and "map" in run.evaluation]
 
     def paint(axes: Axes) -> None:
-        for place, (name, bits, found) in enumerate(_systems(scored)):
-            curve = found["precision_recall"].get(direction)
+        for place, (name, bits, scores) in enumerate(_systems(scored)):
+            curve = scores["precision_recall"].get(direction)
             if curve is None or name == _LEARNED:
                 continue
             baseline = place - len(scored)
@@ -57,48 +57,48 @@ def precision_recall_chart(runs: Sequence[RunRecords], direction: str) -> Chart:
                 _DASHES[baseline % len(_DASHES)] if baseline >= 0 else "o-",
                 color=MUTED if baseline >= 0 else SERIES[place % len(SERIES)],
                 markersize=3,
-                label=plain(f"{name}, {bits} bits"),
+                label=literal_label(f"{name}, {bits} bits"),
             )
         axes.set_xlabel("recall")
         axes.set_ylabel("precision")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
 
-    title = f"Precision and recall: {shown(direction)}"
-    text = "All rows within a Hamming radius; a point a radius, means over the queries."
+    title = f"Precision–recall: {direction_label(direction)}"
+    text = "Rows within a Hamming radius, one point per radius; means over the queries."
     return draw(title, text, paint, legend=2)
 
 
 def _systems(runs: Sequence[RunRecords]) -> list[tuple[str, int, Mapping[str, Any]]]:
-    """Name, bits and measures of each run, then of baselines that differ, then of learned codes."""
-    found: list[tuple[str, int, Mapping[str, Any]]] = []
+    """Name, bits and scores of the runs, then of distinct baselines, then of learned codes."""
+    systems: list[tuple[str, int, Mapping[str, Any]]] = []
     for run in runs:
         name = "this run" if len(runs) == 1 else run.name
         evaluation = run.evaluation or {}
-        found.append((name, evaluation["bits"], evaluation))
+        systems.append((name, evaluation["bits"], evaluation))
     for run in runs:
         baseline = (run.evaluation or {}).get("baseline")
-        if baseline and not any(baseline["map"] == other["map"] for _, _, other in found):
-            found.append((baseline["method"], baseline["bits"], baseline))
+        if baseline and not any(baseline["map"] == other["map"] for _, _, other in systems):
+            systems.append((baseline["method"], baseline["bits"], baseline))
     if len(runs) == 1 and "train_codes" in (evaluation := runs[0].evaluation or {}):
-        found.append((_LEARNED, evaluation["bits"], evaluation["train_codes"]))
-    return found
+        systems.append((_LEARNED, evaluation["bits"], evaluation["train_codes"]))
+    return systems
 
 
-def _values(found: Mapping[str, Any], direction: str) -> list[float | None]:
+def _values(scores: Mapping[str, Any], direction: str) -> list[float | None]:
     return [
-        found["map"][direction],
-        found["map_at_50"][direction],
-        found["precision_at"][direction]["10"],
+        scores["map"][direction],
+        scores["map_at_50"][direction],
+        scores["precision_at"][direction]["10"],
     ]
 
 
 def _points(curve: Mapping[str, Sequence[float | None]]) -> tuple[list[float], list[float]]:
-    """Recall and precision of the radii that have both."""
-    known = [
+    """Recall and precision at the radii that have both."""
+    points = [
         (recall, precision)
         for recall, precision in zip(curve["recall"], curve["precision"], strict=True)
         if recall is not None and precision is not None and recall > 0
     ]
-    recall, precision = np.array(known).reshape(-1, 2).T
+    recall, precision = np.array(points).reshape(-1, 2).T
     return recall.tolist(), precision.tolist()

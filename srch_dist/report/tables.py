@@ -1,4 +1,4 @@
-"""Tables of a page, and values as they are read."""
+"""Tables of a page, and the formats of their values."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; columns from ``numeric`` on are set to the right.
+    """A table of text cells.
 
     Attributes
     ----------
-    best : (group, column): of the rows that are alike in column ``group``, the largest value of
-        each column from ``column`` on is set bold; None sets none.
+    columns : headings.
+    rows : cells by row.
+    numeric : first right-aligned column.
+    best : (group, column): among rows with equal cells in column ``group``, the largest value of
+        each column from ``column`` on is bold; no cell is bold if None.
     """
 
     columns: Sequence[str]
@@ -23,7 +26,7 @@ class Table:
     best: tuple[int, int] | None = None
 
     def is_best(self, row: Sequence[str], column: int) -> bool:
-        """Whether a cell is to be set bold."""
+        """Whether a cell is bold."""
         if self.best is None or column < self.best[1]:
             return False
         group = [other for other in self.rows if other[self.best[0]] == row[self.best[0]]]
@@ -31,18 +34,18 @@ class Table:
 
 
 def number(value: float | None) -> str:
-    """A share with three digits; a dash where there is none."""
+    """A score with three decimals; a dash for None."""
     return "–" if value is None else f"{value:.3f}"
 
 
-def counted(count: int, thing: str) -> str:
-    """A number of things."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+def plural(count: int, noun: str) -> str:
+    """A count with its noun, which takes an s unless the count is 1."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def size(count: float) -> str:
+def size(nbytes: float) -> str:
     """Bytes in MiB or GiB."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
+    return f"{nbytes / 2**30:.1f} GiB" if nbytes >= 2**30 else f"{nbytes / 2**20:,.0f} MiB"
 
 
 def duration(seconds: float) -> str:
@@ -52,12 +55,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested options as text by dotted name."""
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = "–" if value is None else str(value)
-    return found
+            flat[f"{prefix}{key}"] = "–" if value is None else str(value)
+    return flat

@@ -57,7 +57,7 @@ def test_from_a_folder_of_embeddings_to_an_index(folder, emoji):
     assert "side titles: array=caption dtype=text" in done.stderr
     assert "skipped metadata.error_message" in done.stderr
     run("train", "--data", "features.zarr", "--out", "run", "--bits", 32, "--workers", 1)
-    assert "The rebase" in (folder / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Edge weights S" in (folder / "run" / "report.html").read_text(encoding="utf-8")
     there = ["--model", "run", "--data", "features.zarr", "--workers", 1]
     run("encode", *there, "--modality", "image", "--out", "codes.zarr")
     asked_rows = list(range(0, len(emoji["titles"]), 90))

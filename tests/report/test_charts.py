@@ -1,4 +1,4 @@
-"""Charts draw what was recorded: their lines and bars against the records."""
+"""Charts draw the recorded values: their lines and bars against the records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from srch_dist.report import comparison, cost_charts, figures, retrieval_charts, training_charts
-from srch_dist.report.figures import draw, plain
+from srch_dist.report.figures import draw, literal_label
 from srch_dist.report.records import load_records
 from srch_dist.storage import arrays
 
@@ -71,7 +71,7 @@ def test_changed_bits_are_drawn_with_the_threshold_that_stops(run):
 def test_balance_and_correlation_are_drawn_at_their_worst_and_on_average(run):
     found = lines_of(training_charts.balance_chart(run))
     assert len(found) == 4
-    for label, key in (("|mean of a bit|", "bit_balance"), ("|correlation", "bit_correlation")):
+    for label, key in (("|bit mean|", "bit_balance"), ("|bit correlation|", "bit_correlation")):
         for which in ("mean", "worst"):
             (values,) = [
                 one for name, one in found.items()
@@ -166,7 +166,7 @@ def test_names_are_drawn_as_they_are():
 
     def paint(axes):
         for name in names:
-            axes.plot([0, 1], [1, 2], label=plain(name))
+            axes.plot([0, 1], [1, 2], label=literal_label(name))
 
     svg = draw('A "title" <b>', "", paint, legend=1).svg
     for text in ("_hidden", "$\\frac{", "a$b$c", "&lt;i&gt;&amp;amp;&lt;/i&gt;", "日本 🦉"):

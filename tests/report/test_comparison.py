@@ -1,4 +1,4 @@
-"""Pages that compare runs."""
+"""Comparisons of several runs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_map_table_has_both_runs_and_both_baselines(page, other):
 
 def test_charts_and_sections_are_there(page):
     assert page.section_ids() == ["runs", "differences", "retrieval", "training", "cost"]
-    assert {"Objective", "Changed bits", "Effort of the Z-step", "The rebase"} <= set(
+    assert {"Objective", "Changed bits", "CG iterations", "Edge weights S"} <= set(
         page.having("aria-label")
     )
     assert not {"i", "script"} & {tag for tag, _ in page.tags}
@@ -71,4 +71,4 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(shown, tmp_path):
         shutil.copytree(shown.run.path, path)
     assert [run.name for run in load_records(paths)] == ["a/run", "b/run"]
     write_page(paths, tmp_path / "page.html")
-    assert "None, apart from places." in HtmlPage(tmp_path / "page.html").text
+    assert "None, except paths and addresses." in HtmlPage(tmp_path / "page.html").text

@@ -1,4 +1,4 @@
-"""The page of a run: what it says is what the run has recorded, and it is all in one file."""
+"""The report of a run: it shows what the run recorded, in one file."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from tests.helpers.runs import make_pairs, make_store, no_cluster, train_here
 
 SECTIONS = ["retrieval", "examples", "training", "rebase", "bits", "graph", "cost", "options"]
 CHARTS = {
-    *("Precision and recall: image → text", "Precision and recall: text → image"),
-    *("Objective by term", "Changed bits", "Convergence of the Z-step"),
-    *("Balance and correlation", "The rebase: before and after"),
-    *("The rebase, iteration by iteration", "Final codes: balance", "Final codes: correlation"),
-    *("Degrees", "Time by stage", "Memory by stage", "Time by step"),
+    *("Precision–recall: image → text", "Precision–recall: text → image"),
+    *("Objective by term", "Changed bits", "CG convergence of the Z-step"),
+    *("Bit balance and correlation", "Edge weights S: first and last"),
+    *("Edge weights S by iteration", "Final codes: bit balance", "Final codes: bit correlation"),
+    *("Degree distribution", "Time by stage", "Peak memory by stage", "Time by step"),
 }
 
 
@@ -50,7 +50,7 @@ def page_of(run, tmp_path) -> HtmlPage:
 
 def test_training_writes_a_page_with_every_section_and_chart(page):
     assert page.section_ids() == SECTIONS
-    assert {name for name in page.having("aria-label") if name not in ("right", "wrong")} == {
+    assert {name for name in page.having("aria-label") if not name.endswith("relevant")} == {
         "Sections",
         *CHARTS,
     }
@@ -98,7 +98,7 @@ def test_iterations_and_options_are_there_in_full(page, shown):
     assert ["seed", "7"] in options
 
 
-def test_examples_are_the_nearest_codes_with_right_and_wrong_by_label(shown):
+def test_examples_are_the_nearest_codes_and_relevant_by_label(shown):
     """Against distances and labels taken from the store."""
     labels, split = shown.store.read("labels"), shown.store.read("split")
     database = np.flatnonzero(split == 0)
@@ -126,11 +126,11 @@ def test_examples_are_marked_on_the_page(page, shown):
         for example in found
         for item in example["found"]
     ]
-    marks = ["right" if item["relevant"] else "wrong" for item in items]
-    assert {"right", "wrong"} == set(marks)
-    assert [name for name in page.having("class") if name in ("right", "wrong")] == marks
-    assert page.text.count("✓") == marks.count("right") + 1  # and the legend's
-    assert page.text.count("✗") == marks.count("wrong") + 1
+    marks = ["relevant" if item["relevant"] else "irrelevant" for item in items]
+    assert {"relevant", "irrelevant"} == set(marks)
+    assert [name for name in page.having("class") if name.endswith("relevant")] == marks
+    assert page.text.count("✓") == marks.count("relevant") + 1  # and the legend's
+    assert page.text.count("✗") == marks.count("irrelevant") + 1
 
 
 def test_pictures_are_inside_the_page(page, shown):
@@ -180,7 +180,7 @@ def test_ids_on_the_page_are_those_of_sections_or_of_drawings_alike(page):
     assert len(definitions) > 10
 
 
-def test_old_runs_open_without_what_they_did_not_record(shown, tmp_path):
+def test_old_runs_have_a_page_without_what_they_did_not_record(shown, tmp_path):
     run = tmp_path / "old"
     shutil.copytree(shown.run.path, run)
     for name in ("bits.npz", "evaluation.json", "examples.json", "baseline.npz", "report.html"):
@@ -216,7 +216,7 @@ def test_three_modalities_without_labels_have_recall_of_partners_and_no_baseline
     assert "examples" not in page.section_ids()
 
 
-def test_page_without_the_extra_is_left_out_in_one_line(shown, tmp_path, monkeypatch):
+def test_missing_extra_skips_the_page_with_one_line(shown, tmp_path, monkeypatch):
     notes = train_noted(shown, tmp_path, monkeypatch, sys.modules, "matplotlib", None)
     (line,) = [note for note in notes if "no page" in note]
     assert "matplotlib" in line
@@ -272,7 +272,7 @@ def train_noted(shown, tmp_path, monkeypatch, place, name, value) -> list[str]:
     return progress.notes
 
 
-def test_no_report_and_no_baseline_leave_both_out(shown, tmp_path):
+def test_no_report_and_no_baseline_skip_both(shown, tmp_path):
     trained = train_here(shown.store.path, tmp_path / "run")
     assert not trained.run.page.exists()
     assert not trained.run.baseline.exists()
@@ -317,7 +317,7 @@ def test_baseline_is_a_model_that_encodes_like_any_other(shown):
     assert 0.2 < bits[:, :12].mean() < 0.8
 
 
-def test_examples_of_a_large_database_are_looked_for_in_a_part_of_it(shown, tmp_path, monkeypatch):
+def test_examples_of_a_large_database_are_searched_in_a_sample_of_it(shown, tmp_path, monkeypatch):
     for module in ("evaluate.examples", "report.page"):
         monkeypatch.setattr(f"srch_dist.{module}.EXAMPLE_ROWS", 20)
     model = load_model(shown.run.path)
@@ -331,4 +331,4 @@ def test_examples_of_a_large_database_are_looked_for_in_a_part_of_it(shown, tmp_
     assert [len(one) for one in rows] == [20, 20, 20]
     assert rows[0] == rows[1] != rows[2]
     assert set(rows[0]) <= set(np.flatnonzero(shown.store.read("split") == 0).tolist())
-    assert "20 rows chosen by seed" in page_of(shown.run.path, tmp_path).text
+    assert "20 sampled rows of the database" in page_of(shown.run.path, tmp_path).text
