@@ -138,7 +138,7 @@ def query_split(run: RunResults, store: FeatureStore) -> Split:
 
     Raises
     ------
-    InputError : there are none, or the run held out queries of another store.
+    InputError : the store has no queries or no database for this run.
     """
     if "split" in store.side:
         split = store.read("split")

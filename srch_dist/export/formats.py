@@ -32,7 +32,7 @@ _ROWS_A_LIST = 64
 _RECALL_QUERIES, _RECALL_TOP = 200, 10
 
 
-# Seven parameters: a public function whose options are plain values, as the command line's are.
+# Seven parameters: callers of this public function pass the command's options one by one.
 def export_codes(
     codes: CodeStore,
     out: str | Path,
@@ -71,18 +71,7 @@ def export_codes(
     ExtraError : the library of the format is not installed.
     """
     progress = progress or silent()
-    if form not in get_args(Format):
-        raise ConfigError(f"unknown format {form!r}; known formats: {', '.join(get_args(Format))}")
-    target = local_path(out)
-    if target.exists():
-        raise StorageError(f"{target} already exists. Remove it, or choose another file.")
-    if store is not None and store.rows != codes.rows:
-        raise InputError(
-            f"{store.path} has {store.rows} rows, but {codes.path} has {codes.rows}. Give the "
-            "store that was encoded."
-        )
-    if lists is not None and not 1 <= lists <= codes.rows:
-        raise ConfigError(f"lists is {lists}, expected 1 to {codes.rows}, the number of rows")
+    target = _check_request(codes, out, form, store, lists)
     partial = target.with_name(f".{target.name}.partial")
     writers: dict[str, Callable[[ProgressStage], None]] = {
         "faiss": lambda stage: _write_flat(codes, partial, stage),
@@ -102,6 +91,25 @@ def export_codes(
         raise StorageError(f"cannot write {target}: {error}") from None
     finally:
         partial.unlink(missing_ok=True)
+    return target
+
+
+def _check_request(
+    codes: CodeStore, out: str | Path, form: Format, store: FeatureStore | None, lists: int | None
+) -> Path:
+    """Raise for options that `export_codes` cannot serve; the path of ``out``."""
+    if form not in get_args(Format):
+        raise ConfigError(f"unknown format {form!r}; known formats: {', '.join(get_args(Format))}")
+    target = local_path(out)
+    if target.exists():
+        raise StorageError(f"{target} already exists. Remove it, or choose another file.")
+    if store is not None and store.rows != codes.rows:
+        raise InputError(
+            f"{store.path} has {store.rows} rows, but {codes.path} has {codes.rows}. Give the "
+            "store that was encoded."
+        )
+    if lists is not None and not 1 <= lists <= codes.rows:
+        raise ConfigError(f"lists is {lists}, expected 1 to {codes.rows}, the number of rows")
     return target
 
 

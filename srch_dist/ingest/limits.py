@@ -1,4 +1,4 @@
-"""Limits on what a source may make ingest allocate or write, checked before any of it happens."""
+"""Limits on the memory and disk that a source may claim, checked before anything is allocated."""
 
 from __future__ import annotations
 

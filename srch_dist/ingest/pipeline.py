@@ -61,7 +61,7 @@ def ingest_source(
     progress: Progress | None = None,
     side: Sequence[str] | None = None,
 ) -> FeatureStore:
-    """Turn paired features into a feature store, in one pass with bounded memory.
+    """Stream paired features into a feature store, with bounded memory.
 
     Every row is checked before it is written. If data is refused, nothing is left behind. If the
     ingest is interrupted, the same call resumes after the last written block (files into a local

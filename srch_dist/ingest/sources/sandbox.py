@@ -155,15 +155,15 @@ def serve(descriptor: int, seconds: int, most_bytes: int) -> None:
     ----------
     descriptor : of the child's end of the socket pair.
     seconds : deadline of one answer.
-    most_bytes : address space above what the process has mapped now.
+    most_bytes : address space above the size of the process at this point.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and so this process
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError, ValueError):  # only Linux has /proc, and enforces RLIMIT_AS
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        most = pages * resource.getpagesize() + most_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        limit = pages * resource.getpagesize() + most_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     reader = _Reader()
     connection = Connection(descriptor)
     with suppress(EOFError, ConnectionError):
