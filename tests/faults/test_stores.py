@@ -227,7 +227,7 @@ def test_run_whose_lock_was_taken_over_writes_nothing_more(tmp_path, monkeypatch
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
     with hold_lock(tmp_path) as held:
         held.check()
-        held._write = lambda _: None  # another host does not see this process's kernel lock
+        held._put = lambda _: None  # another host does not see this process's kernel lock
         other = dataclasses.replace(held._holder, token="other")
         (tmp_path / "lock.json").write_text(json.dumps(vars(other)))
         limit = time.monotonic() + 30

@@ -1,26 +1,52 @@
-"""Who holds a lock, and whether that process is alive."""
+"""The lease behind both locks: one writer at a time, and no lock that outlives its writer.
+
+A lock is a document beside the locked place. It names its holder and a beat, which the holder
+rewrites every `BEAT_SECONDS`. A process that finds the document of another one decides as follows:
+
+- Same host and boot: the process table says whether the holder lives. A dead holder is replaced
+  at once.
+- Any other host: the document is watched for `LEASE_SECONDS`. If the beat moves, the holder lives
+  and the place is refused. If it stands still, the holder is dead and is replaced.
+
+A holder that was replaced while it stood still learns so at its next beat; `Lease.check` raises
+from then on. `run_lock` keeps the document in a directory, `object_lock` in an object store.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
+import threading
+import time
 import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from srch_dist.errors import StorageError
+from srch_dist.storage.locations import Location
 
 BEAT_SECONDS = 5.0
-
-
 LEASE_SECONDS = 30.0
-
-
+# Seconds between two reads of the document of another holder.
 LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock: host, its boot, process and the process's start, and a token of its own."""
+    """The process that holds a lock.
+
+    Attributes
+    ----------
+    host, boot : host name, and the kernel's id of this boot ("" outside Linux).
+    pid, started : process id, and its start in clock ticks since boot ("" outside Linux).
+    token : random, one per lock.
+    beat : number of the last beat.
+    """
 
     host: str
     boot: str
@@ -30,11 +56,11 @@ class Holder:
     beat: int
 
     def is_here(self) -> bool:
-        """Whether the holder's process would be one of this machine's."""
-        return (self.host, self.boot) == (socket.gethostname(), _boot())
+        """Whether the holder runs, or ran, on this boot of this host."""
+        return (self.host, self.boot) == (socket.gethostname(), _boot_id())
 
     def is_alive(self) -> bool:
-        """Whether the process that this machine has under that number is the holder's."""
+        """Whether this host's process ``pid`` is the holder, and not a later process."""
         return self.started != "" and self.started == _process_start(self.pid)
 
     def __str__(self) -> str:
@@ -42,25 +68,131 @@ class Holder:
 
     @classmethod
     def here(cls) -> Holder:
-        """The process that asks."""
-        boot, pid = _boot(), os.getpid()
-        return cls(socket.gethostname(), boot, pid, _process_start(pid), uuid.uuid4().hex, 0)
+        """The calling process, with a new token."""
+        pid = os.getpid()
+        return cls(socket.gethostname(), _boot_id(), pid, _process_start(pid), uuid.uuid4().hex, 0)
 
     @classmethod
     def parse(cls, content: bytes) -> Holder | None:
-        """Who stands in a lock; None where nobody does, as when its writing was cut off."""
+        """The holder in a lock document; None if the document is incomplete or damaged."""
         try:
             return cls(**json.loads(content))
         except (ValueError, TypeError):
             return None
 
     def dump(self, beat: int) -> bytes:
-        """What stands in a lock at a beat."""
+        """The lock document at a beat: one line of JSON."""
         return json.dumps({**self.__dict__, "beat": beat}).encode() + b"\n"
 
 
-def _boot() -> str:
-    """What tells one boot of a machine, or one container host, from the next; Linux alone says."""
+class Reading(NamedTuple):
+    """A lock document as it was read: its holder, and a version that every beat changes."""
+
+    holder: Holder | None
+    version: Any
+
+
+class Lease(ABC):
+    """A lock of one place. A backend acquires, reads, writes and removes its document.
+
+    Attributes
+    ----------
+    remedy : what the refused process can do, for the message.
+    confirms : whether a second write has to show that the store keeps conditional writes.
+    """
+
+    remedy: str
+    confirms = False
+
+    def __init__(self, place: Location) -> None:
+        self._place, self._holder = place, Holder.here()
+        self._ended = threading.Event()
+        self._lost = False
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="lease")
+
+    @contextmanager
+    def hold(self) -> Iterator[Self]:
+        """Hold the lock for the time of the context.
+
+        Raises
+        ------
+        StorageError : another process holds it, or the document cannot be written.
+        """
+        self._acquire()
+        try:
+            if self.confirms:
+                self._lost = not self._write(1)
+                self.check()
+            self._thread.start()
+            yield self
+        finally:
+            self._ended.set()
+            if self._thread.ident is not None:
+                self._thread.join()
+            # If the store does not answer, the document stays, and its beat stands still.
+            with suppress(OSError, StorageError):
+                self._remove()
+
+    def check(self) -> None:
+        """Raise StorageError if another process has taken the lock over."""
+        if self._lost:
+            raise StorageError(
+                f"{self._place} was taken over by another run while this one stood still; nothing "
+                "more is written"
+            )
+
+    def refuse_live(self, first: Reading | None) -> None:
+        """Raise StorageError if the holder of a document lives; the module states the rule.
+
+        A document without a readable holder may be one that a live process is writing, so it is
+        watched like one of another host.
+        """
+        holder = first and first.holder
+        if holder is not None and holder.is_here():
+            if holder.is_alive():
+                raise self.refusal(holder)
+            return
+        end = time.monotonic() + LEASE_SECONDS
+        while time.monotonic() < end:
+            time.sleep(LOOK_SECONDS)
+            now = self._read()
+            if now is not None and (first is None or now.version != first.version):
+                raise self.refusal(now.holder)
+
+    def refusal(self, holder: Holder | None) -> StorageError:
+        """The error for a place that another process holds."""
+        return StorageError(
+            f"{self._place} is in use by another run ({holder or 'it has just started'}). Wait for "
+            f"it to end, or {self.remedy}"
+        )
+
+    def _beat(self) -> None:
+        beat = int(self.confirms)
+        while not self._ended.wait(BEAT_SECONDS) and not self._lost:
+            beat += 1
+            # Whoever writes data reports a store that is full or does not answer.
+            with suppress(OSError, StorageError):
+                self._lost = not self._write(beat)
+
+    @abstractmethod
+    def _acquire(self) -> None:
+        """Write beat 0; if another document is there, call `refuse_live` before replacing it."""
+
+    @abstractmethod
+    def _read(self) -> Reading | None:
+        """The document now; None if there is none to read."""
+
+    @abstractmethod
+    def _write(self, beat: int) -> bool:
+        """Write a beat; False if the document belongs to another holder."""
+
+    @abstractmethod
+    def _remove(self) -> None:
+        """Remove the document, unless the lock is lost, and free what is open."""
+
+
+def _boot_id() -> str:
+    """The kernel's random id of this boot; "" outside Linux."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -68,10 +200,10 @@ def _boot() -> str:
 
 
 def _process_start(pid: int) -> str:
-    """When a process started, as the kernel counts it; a number is used again, this is not."""
+    """Start of a process in clock ticks since boot; "" if unknown. Process ids are reused."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    # The second field, a name in parentheses, may hold anything.
+    # The second field is the command in parentheses, which may hold spaces and parentheses.
     return stat.rsplit(")", 1)[1].split()[19]

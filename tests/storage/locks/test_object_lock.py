@@ -1,4 +1,4 @@
-"""What a writer takes for its own lock; locks of a real server are in tests/faults."""
+"""Which lock a writer recognises as its own; tests/faults has locks of a real server."""
 
 import json
 
@@ -6,14 +6,13 @@ import pytest
 
 from srch_dist.errors import StorageError
 from srch_dist.storage.locations import S3Path
-from srch_dist.storage.locks import object_lock
-from srch_dist.storage.locks.lease import Holder
+from srch_dist.storage.locks.object_lock import ObjectLock
 
 PLACE = S3Path("some-bucket", "runs/a")
 
 
 class Deaf:
-    """A lock of which the writing was done, but never confirmed."""
+    """An object whose server writes without confirming it."""
 
     def __init__(self, **changes) -> None:
         self._changes = changes
@@ -26,9 +25,11 @@ class Deaf:
 
 
 def test_lock_whose_writing_was_not_confirmed_is_held():
-    assert object_lock._acquire(PLACE, Deaf(), Holder.here()) == "version 1"
+    lock = ObjectLock(PLACE, Deaf())
+    lock._acquire()
+    assert lock._version == "version 1"
 
 
 def test_lock_of_another_writer_in_this_process_is_respected():
-    with pytest.raises(StorageError, match="runs/a is in use by another run"):
-        object_lock._acquire(PLACE, Deaf(token="another"), Holder.here())
+    with pytest.raises(StorageError, match=r"runs/a is in use by another run \(process"):
+        ObjectLock(PLACE, Deaf(token="another"))._acquire()
