@@ -46,10 +46,10 @@ CLIENT_MOMENTS = {
     "ingest": ["srch_dist.storage.feature_store:FeatureWriter.write"],
     "ingested": ["srch_dist.storage.feature_store:FeatureWriter.finish"],
     "stage": ["srch_dist.storage.run.stages:StageLog.commit"],
-    "column group": ["srch_dist.storage.run.directory:RunDirectory.commit_column_group"],
-    "commit": ["srch_dist.storage.run.directory:RunDirectory.commit"],
+    "column group": ["srch_dist.storage.run.checkpoint_store:CheckpointStore.commit_column_group"],
+    "commit": ["srch_dist.storage.run.checkpoint_store:CheckpointStore.commit"],
     "model": ["srch_dist.train.pipeline:save_model"],
-    "finish": ["srch_dist.storage.run.directory:RunDirectory.finish"],
+    "finish": ["srch_dist.storage.run.records:RunRecords.finish"],
 }
 
 

@@ -195,7 +195,7 @@ def interrupted(killed, tmp_path):
 
 @pytest.mark.fault("directory in use", "refused")
 def test_directory_in_use_is_refused_with_the_hint(store, interrupted):
-    with pytest.raises(StorageError, match=r"in use; .* go on with the run in it with --resume"):
+    with pytest.raises(StorageError, match=r"in use; .* resume the run in it with --resume"):
         train_here(store.path, interrupted, **OPTIONS)
 
 
@@ -203,7 +203,7 @@ def test_directory_in_use_is_refused_with_the_hint(store, interrupted):
 def test_other_options_are_refused_by_name_and_change_nothing(store, interrupted, clean):
     before = sorted(p for p in interrupted.rglob("*"))
     with pytest.raises(
-        ConfigError, match=r"begun with other options: seed is 5, the run has 0"
+        ConfigError, match=r"started with other options: seed is 5, the run has 0"
     ) as e:
         resume(store, interrupted, seed=5, method={**OPTIONS["method"], "lam": 3})
     assert "method.lam is 3" in str(e.value)
@@ -302,7 +302,7 @@ def test_last_checkpoint_may_be_given_up_for_the_one_before(
     monkeypatch.undo()
     manifest = tmp_path / "run" / "checkpoints" / "0002" / "manifest.json"
     manifest.write_text("{}")
-    with pytest.raises(StorageError, match=r"remove \S*checkpoints/0002 to go on from the"):
+    with pytest.raises(StorageError, match=r"remove \S*checkpoints/0002 to resume from the"):
         resume(store, tmp_path / "run")
     shutil.rmtree(manifest.parent)
     resume(store, tmp_path / "run")
@@ -330,7 +330,7 @@ def test_a_lost_task_never_needs_a_pruned_checkpoint(store, tmp_path, monkeypatc
         return embedding
 
     monkeypatch.setattr(loop, "z_step", noted)
-    monkeypatch.setattr(tasks, "keep", list)  # keeps the graphs as they are, to be looked at
+    monkeypatch.setattr(tasks, "persist", list)  # leaves the graphs as they are, to be looked at
     train_here(store.path, tmp_path / "run", **OPTIONS)
     assert len(seen) == 3
     assert all(key.startswith("read_rows") for keys in seen for key in keys), seen

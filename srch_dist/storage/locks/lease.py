@@ -162,7 +162,7 @@ class Lease(ABC):
     def refusal(self, holder: Holder | None) -> StorageError:
         """The error for a place that another process holds."""
         return StorageError(
-            f"{self._place} is in use by another run ({holder or 'it has just started'}). Wait for "
+            f"{self._place} is in use by another run ({holder or 'it has just started'}); wait for "
             f"it to end, or {self.remedy}"
         )
 

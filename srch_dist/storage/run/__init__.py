@@ -1,1 +1,1 @@
-"""The run directory: paths, commits, results, publishing."""
+"""The run directory: paths, records, checkpoints, publishing."""

@@ -1,4 +1,4 @@
-"""A run directory that one process trains in: made new, or taken up where an earlier one ended."""
+"""Open a run directory for writing, under its lock: a new run, or a resumed one."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from srch_dist.storage.run.results import read_head, run_head
 
 @dataclass(frozen=True)
 class LockedRun:
-    """A run directory that this process alone writes to.
+    """A run directory that only this process writes.
 
     Attributes
     ----------
-    run : the directory. lock : that it is held by.
-    new : whether it was made here, and may be removed again where the run is refused.
-    finished : whether there is nothing left to train.
+    run : the directory.
+    lock : its lock.
+    new : whether this process created the run, and so may remove it if the run is refused.
+    finished : whether the run is finished.
     """
 
     run: RunDirectory
@@ -40,49 +41,49 @@ class LockedRun:
 
 @contextmanager
 def hold_run(path: str | Path, config: TrainConfig) -> Iterator[LockedRun]:
-    """Make a run directory or, with ``config.resume``, take up the one that is there.
+    """Create a run directory or, with ``config.resume``, open an existing one.
 
     Raises
     ------
-    StorageError : something else is there, another run trains in it, or it cannot be written.
-    ConfigError : the run that is there has other options.
+    StorageError : the folder is in use, another process trains in it, or it cannot be written.
+    ConfigError : the existing run has other options.
     """
     folder = local_path(path)
     if not (config.resume and (folder / "run.json").exists()):
-        check_unused(folder)  # before the lock is written into somebody's folder
+        check_unused(folder)  # before a lock is written into a folder of something else
     make_folder(folder)
     with hold_lock(folder.resolve()) as lock:
-        begun = config.resume and _is_begun(folder)
-        run = RunDirectory(folder.resolve()) if begun else create_run(folder, config)
-        finished = begun and _take_up(run, config)
-        yield LockedRun(run, lock, not begun, finished)
+        started = config.resume and _is_started(folder)
+        run = RunDirectory(folder.resolve()) if started else create_run(folder, config)
+        finished = started and _resume(run, config)
+        yield LockedRun(run, lock, not started, finished)
 
 
-def _is_begun(folder: Path) -> bool:
-    """Whether a run has begun here; what it left before it did is removed."""
+def _is_started(folder: Path) -> bool:
+    """Whether the folder holds a run; removes a ``run.json`` that was only partly written."""
     names = {entry.name for entry in folder.iterdir()}
-    if "run.json" in names and not _is_cut(folder / "run.json"):
+    if "run.json" in names and not _is_truncated(folder / "run.json"):
         return True
     if names <= {"run.json", "lock.json"}:
         (folder / "run.json").unlink(missing_ok=True)
     return False
 
 
-def _is_cut(path: Path) -> bool:
+def _is_truncated(path: Path) -> bool:
     return path.stat().st_size < len(json.dumps(run_head(False)))
 
 
-def _take_up(run: RunDirectory, config: TrainConfig) -> bool:
-    """Hold a run's options against those asked for; whether it is finished."""
+def _resume(run: RunDirectory, config: TrainConfig) -> bool:
+    """Compare a run's options with ``config`` and clean up; whether the run is finished."""
     head = read_head(run.path)
     recorded = run.path / "config.yaml"
-    if not recorded.exists():  # killed before it was written, so before anything else
+    if not recorded.exists():  # killed before it was written, so the run holds nothing else
         write_text(recorded, dump_config(config))
     changed = differing_options(load_config(recorded), config)
     if changed:
         raise ConfigError(
-            f"{run.path} was begun with other options: {'; '.join(changed)}; give those again, or "
-            "name another run directory with --out"
+            f"{run.path} was started with other options: {'; '.join(changed)}; pass those again, "
+            "or name another run directory with --out"
         )
     run.sweep()
     return head["finished"] is True

@@ -8,26 +8,24 @@ from pathlib import Path
 from srch_dist.config.identity import dump_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import StorageError
-from srch_dist.storage.atomic_files import (
-    write_text,
-)
+from srch_dist.storage.atomic_files import write_text
 from srch_dist.storage.locations import Location, check_access, local_path, locate
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.results import RunResults, read_head, run_head
 
 
 def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
-    """Make a new run directory.
+    """Create a run directory.
 
     Raises
     ------
-    StorageError : something is there already, or the place cannot be written.
+    StorageError : the folder is in use, or cannot be written.
     """
     folder = local_path(path)
     check_unused(folder)
     make_folder(folder)
     try:
-        # Of two runs that start at once, one makes the file and the other is refused.
+        # Of two runs that start at once, one creates the file and the other is refused.
         with (folder / "run.json").open("x", encoding="utf-8") as file:
             json.dump(run_head(False), file)
         write_text(folder / "config.yaml", dump_config(config))
@@ -39,7 +37,7 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
 
 
 def check_unused(folder: Path) -> None:
-    """Raise StorageError where anything but a lock is at the place of a new run."""
+    """Raise StorageError if the folder of a new run holds anything but a lock."""
     if not folder.exists():
         return
     if not folder.is_dir() or any(entry.name != "lock.json" for entry in folder.iterdir()):
@@ -47,7 +45,7 @@ def check_unused(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a run's folder where it is not there, or raise StorageError."""
+    """Create a run's folder if it is absent; raises StorageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -60,7 +58,7 @@ def _unwritable(folder: Path, error: OSError) -> StorageError:
 
 def _in_use(folder: Path) -> StorageError:
     return StorageError(
-        f"{folder} is in use; name another run directory with --out, or go on with the run in it "
+        f"{folder} is in use; name another run directory with --out, or resume the run in it "
         "with --resume"
     )
 
@@ -70,7 +68,7 @@ def open_run(path: str | Location) -> RunResults:
 
     Raises
     ------
-    StorageError : no run there, or one that is not finished.
+    StorageError : the path holds no run, or one that is not finished.
     """
     folder = locate(path)
     check_access(folder)

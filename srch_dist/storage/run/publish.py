@@ -1,4 +1,4 @@
-"""The results of a finished run, from the directory that it worked in to an object store."""
+"""Publish a finished run: copy its results from its directory to an object store."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from srch_dist.storage.locations import S3Path, check_access
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.results import RunResults, read_head
 
-# What a run works with; whoever reads its results needs none of it.
+# Not results: working files, and run.json, which is copied last.
 _WORK = ("checkpoints", "work", "lock.json", "run.json", "emoji.zarr")
 
 
 def find_published(out: S3Path, config: TrainConfig) -> bool:
-    """Whether the results of a run with these options are there, finished.
+    """Whether ``out`` already holds the published results of a run with these options.
 
     Raises
     ------
-    StorageError : ``out`` cannot be written, or something is there and ``config.resume`` is not
-        given. ConfigError : what is there is of a run with other options.
+    StorageError : ``out`` cannot be written, or it is in use and ``config.resume`` is not set.
+    ConfigError : ``out`` holds the results of other options.
     """
     check_access(out, write=True)
     if (out / "run.json").size() is None:
@@ -33,16 +33,16 @@ def find_published(out: S3Path, config: TrainConfig) -> bool:
         raise _in_use(out)
     if changed := differing_options(RunResults(out).config(), config):
         raise ConfigError(
-            f"{out} has the results of other options: {'; '.join(changed)}; give those again, or "
+            f"{out} has the results of other options: {'; '.join(changed)}; pass those again, or "
             "name another place with --out"
         )
     return read_head(out)["finished"] is True
 
 
 def publish_run(run: RunDirectory, out: S3Path, check: Callable[[], None]) -> None:
-    """Copy the results of a finished run; they count once ``run.json`` is there, as the last.
+    """Copy the results of a finished run; ``run.json``, the last file, commits them.
 
-    ``check`` raises where another process publishes there.
+    ``check`` raises if another process has taken over the lock of ``out``.
     """
     for file in _results(run.path):
         check()
@@ -62,5 +62,5 @@ def _results(folder: Path) -> Iterator[Path]:
 
 def _in_use(out: S3Path) -> StorageError:
     return StorageError(
-        f"{out} is in use; name another place with --out, or go on with the run with --resume"
+        f"{out} is in use; name another place with --out, or resume the run with --resume"
     )

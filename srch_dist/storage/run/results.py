@@ -1,4 +1,4 @@
-"""What a finished run directory holds, read from a folder or an object store."""
+"""Read the results of a run, from a folder or from an object store."""
 
 from __future__ import annotations
 
@@ -11,87 +11,52 @@ from numpy.typing import NDArray
 from srch_dist.config.loading import parse_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import StorageError
-from srch_dist.storage.atomic_files import (
-    read_bytes,
-    read_json,
-)
+from srch_dist.storage.atomic_files import read_bytes, read_json
 from srch_dist.storage.locations import Location
+from srch_dist.storage.run.layout import P, ResultPaths
 from srch_dist.storage.safe_npz import read_npz
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class RunResults:
-    """What a finished run is read for, on disk or in an object store."""
-
-    path: Location
-
-    @property
-    def model(self) -> Location:
-        """The model file."""
-        return self.path / "model.npz"
-
-    @property
-    def codes(self) -> Location:
-        """Learned codes, uint8 (n, bits / 8), in the order of ``rows``; an array at the root."""
-        return self.path / "codes.zarr"
-
-    @property
-    def rows(self) -> Location:
-        """Row numbers (n,) in the feature store of the rows trained on, ascending."""
-        return self.path / "rows.zarr"
-
-    @property
-    def queries(self) -> Location:
-        """Row numbers held out as queries."""
-        return self.path / "queries.zarr"
-
-    @property
-    def baseline(self) -> Location:
-        """The model file of the baseline."""
-        return self.path / "baseline.npz"
-
-    @property
-    def page(self) -> Location:
-        """The report as a page."""
-        return self.path / "report.html"
-
-    @property
-    def bit_figures(self) -> Location:
-        """The file of `bits`."""
-        return self.path / "bits.npz"
+class RunReader(ResultPaths[P]):
+    """The records of a run; see `layout` for its files."""
 
     def bits(self) -> dict[str, NDArray[Any]] | None:
-        """Mean (l,) and correlations (l, l) of the learned bits; None in runs of before."""
+        """``means`` (l,) and ``correlations`` (l, l) of the learned bits; None in older runs."""
         return read_npz(self.bit_figures) if self.bit_figures.exists() else None
 
     def record(self, name: str) -> Any:
-        """What `RunDirectory.write_record` saved; None where nothing was."""
-        path = self.path / f"{name}.json"
+        """The record ``evaluation`` or ``examples``; None if the run has none."""
+        path = self._at(f"{name}.json")
         return read_json(path) if path.exists() else None
 
     def config(self) -> TrainConfig:
         """Every option, as the run resolved it."""
-        path = self.path / "config.yaml"
+        path = self._at("config.yaml")
         return parse_config(read_bytes(path).decode(), str(path))
 
     def plan(self) -> dict[str, Any]:
-        """What `RunDirectory.write_plan` saved."""
-        return dict(read_json(self.path / "plan.json"))
+        """The record of the plan; see `plan.table.plan_record`."""
+        return dict(read_json(self._at("plan.json")))
 
     def history(self) -> list[dict[str, Any]]:
-        """The records of all iterations."""
-        text = read_bytes(self.path / "history.jsonl").decode()
+        """One record per iteration."""
+        text = read_bytes(self._at("history.jsonl")).decode()
         return [json.loads(line) for line in text.splitlines()]
 
     def summary(self) -> dict[str, Any]:
-        """What `RunDirectory.finish` recorded."""
-        return dict(read_json(self.path / "run.json")["summary"])
+        """The summary that `RunRecords.finish` saved."""
+        return dict(read_json(self._at("run.json"))["summary"])
+
+
+# The results of a run on a disk or in an object store.
+RunResults = RunReader[Location]
 
 
 def read_head(folder: Location) -> dict[str, Any]:
-    """What ``run.json`` says; raises StorageError where it is none of this format."""
+    """The content of ``run.json``; raises StorageError if it is damaged or of another format."""
     head = read_json(folder / "run.json")
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise StorageError(f"{folder}/run.json is not of format {FORMAT}")
@@ -99,5 +64,5 @@ def read_head(folder: Location) -> dict[str, Any]:
 
 
 def run_head(finished: bool) -> dict[str, Any]:
-    """What ``run.json`` begins with."""
+    """The first entries of ``run.json``."""
     return {"format": FORMAT, "finished": finished}

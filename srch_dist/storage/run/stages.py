@@ -1,13 +1,13 @@
-"""What a run has finished: stages, and the units of a stage that is under way.
+"""Records of finished stages, and of the finished units of a stage.
 
 ```
-work/stages/NAME.json        a finished stage, with a checksum of its arrays
-work/stages/NAME.npz         small arrays that it passes on
-work/stages/NAME/000012.npz  a finished unit of it, with what it found
+work/stages/NAME.json        a finished stage: its values, and a checksum of its arrays
+work/stages/NAME.npz         small arrays that later stages read
+work/stages/NAME/000012.npz  a finished unit of a stage, with its results
 ```
 
-A record is written in one step, after everything that it stands for. A unit's record is written
-by the worker that did the unit, so that nothing is lost with the client.
+A record is written in one step, after all data that it stands for. The worker that did a unit
+writes the unit's record, so the record survives the loss of the client.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from srch_dist.storage.safe_npz import read_npz, unpack_npz, write_npz
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What a finished stage passes on: plain ``values`` and small ``arrays``."""
+    """The results of a finished stage: plain ``values`` and small ``arrays``."""
 
     values: Mapping[str, Any]
     arrays: Arrays
@@ -38,22 +38,23 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class StageLog:
-    """The stages of a run with one configuration; travels to any worker.
+    """The stage records of a run with one configuration; travels to any worker.
 
     Attributes
     ----------
-    folder : where they are recorded. fingerprint : of the configuration.
+    folder : folder of the records.
+    fingerprint : fingerprint of the configuration.
     """
 
     folder: Path
     fingerprint: str
 
     def find(self, name: str) -> StageRecord | None:
-        """A finished stage; None where it is not.
+        """The record of a stage; None if the stage is not finished.
 
         Raises
         ------
-        StorageError : its record is damaged, or of another configuration.
+        StorageError : the record is damaged, or of another configuration.
         """
         path = self.folder / f"{name}.json"
         if not path.exists():
@@ -61,14 +62,14 @@ class StageLog:
         manifest = read_manifest(path)
         if manifest.get("config") != self.fingerprint:
             raise StorageError(f"{path} was written with other options; remove {self.folder}")
-        beside = self.folder / f"{name}.npz"
-        content = read_bytes(beside)
+        file = self.folder / f"{name}.npz"
+        content = read_bytes(file)
         if zlib.crc32(content) != manifest["arrays"]:
-            raise StorageError(f"{beside} is damaged: it does not match its checksum in {path}")
-        return StageRecord(manifest["values"], unpack_npz(content, str(beside)))
+            raise StorageError(f"{file} is damaged: it does not match its checksum in {path}")
+        return StageRecord(manifest["values"], unpack_npz(content, str(file)))
 
     def read(self, name: str) -> StageRecord:
-        """A stage that has to be finished by now; see `find`."""
+        """The record of a stage that must be finished; see `find`."""
         record = self.find(name)
         if record is None:
             raise StorageError(
@@ -77,7 +78,7 @@ class StageLog:
         return record
 
     def commit(self, name: str, values: Mapping[str, Any], arrays: Arrays) -> StageRecord:
-        """Make a stage count as finished."""
+        """Record a stage as finished."""
         content = write_npz(self.folder / f"{name}.npz", arrays)
         write_manifest(
             self.folder / f"{name}.json",
@@ -93,15 +94,15 @@ class StageLog:
         return {int(path.stem) for path in folder.iterdir() if path.stem.isdigit()}
 
     def unit(self, name: str, number: int) -> dict[str, NDArray[Any]]:
-        """What a finished unit found."""
+        """The results of a finished unit."""
         return read_npz(self._unit(name, number))
 
-    def commit_unit(self, name: str, number: int, found: Arrays) -> None:
-        """Make a unit count as finished."""
-        write_npz(self._unit(name, number), found)
+    def commit_unit(self, name: str, number: int, results: Arrays) -> None:
+        """Record a unit as finished."""
+        write_npz(self._unit(name, number), results)
 
     def forget_units(self, name: str) -> None:
-        """Remove the records of units of stages ``name.…`` that a later stage has taken up."""
+        """Remove the unit records of the stages ``name.*``, once a later stage has merged them."""
         for folder in self.folder.glob(f"{name}.*/"):
             shutil.rmtree(folder)
 

@@ -11,7 +11,10 @@ import pytest
 
 from srch_dist.config.loading import build_config, load_config
 from srch_dist.errors import StorageError
+from srch_dist.storage.locations import S3Path
+from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.open import create_run, open_run
+from srch_dist.storage.run.results import RunResults
 
 
 @pytest.fixture
@@ -75,6 +78,25 @@ def test_history_grows_by_a_line_of_json_an_iteration(tmp_path, config):
         run.append_history(record)
     lines = (run.path / "history.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == records == run.history()
+
+
+def test_results_have_the_same_paths_on_a_disk_and_in_an_object_store(tmp_path):
+    here, there = RunDirectory(tmp_path), RunResults(S3Path("some-bucket", "runs/a"))
+    for name in ("model", "codes", "rows", "queries", "baseline", "page", "bit_figures"):
+        path, place = getattr(here, name), getattr(there, name)
+        assert (path.parent, place) == (tmp_path, S3Path("some-bucket", f"runs/a/{path.name}"))
+
+
+def test_column_groups_are_committed_and_undone(tmp_path, config):
+    run = create_run(tmp_path / "a", config)
+    run.checkpoint(1).mkdir(parents=True)
+    for start in (8, 0):
+        run.commit_column_group(1, slice(start, start + 8), {"mean": np.full(8, start)})
+    found = run.column_groups(1)
+    assert list(found) == [(0, 8), (8, 16)]
+    np.testing.assert_array_equal(found[8, 16]["mean"], np.full(8, 8))
+    run.forget_column_groups(1)
+    assert run.column_groups(1) == {}
 
 
 @pytest.mark.parametrize(

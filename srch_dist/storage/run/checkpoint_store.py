@@ -1,0 +1,82 @@
+"""Checkpoints of a run: commit an iteration, and find the last one that was committed.
+
+An iteration writes its arrays first and its manifest last. Only a checkpoint with a manifest
+counts. The one before it is kept until the next commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from srch_dist.errors import StorageError
+from srch_dist.kernels.types import Arrays
+from srch_dist.storage import arrays
+from srch_dist.storage.atomic_files import read_manifest, write_manifest
+from srch_dist.storage.run.layout import RunPaths
+from srch_dist.storage.safe_npz import read_npz, write_npz
+
+
+@dataclass(frozen=True)
+class CheckpointStore(RunPaths):
+    """The checkpoints of a run."""
+
+    def commit(self, iteration: int, manifest: Mapping[str, Any]) -> None:
+        """Commit a checkpoint, and remove those older than the previous one."""
+        write_manifest(self.checkpoint(iteration, "manifest.json"), manifest)
+        for folder in self.checkpoint(0).parent.iterdir():
+            if folder.name.isdigit() and int(folder.name) < iteration - 1:
+                arrays.remove(folder)
+
+    def latest(self) -> dict[str, Any] | None:
+        """The manifest of the last committed iteration; None before the first commit.
+
+        Raises
+        ------
+        StorageError : the manifest is damaged.
+        """
+        folders = self.checkpoint(0).parent
+        committed = [path for path in folders.glob("*/manifest.json") if path.parent.name.isdigit()]
+        if not committed:
+            return None
+        path = max(committed, key=lambda path: int(path.parent.name))
+        try:
+            return read_manifest(path)
+        except StorageError as error:
+            raise StorageError(
+                f"{error}; remove {path.parent} to resume from the iteration before it"
+            ) from None
+
+    def write_matrices(self, folder: Path, matrices: Arrays) -> dict[str, int]:
+        """Write small arrays, one chunk each; returns the crc32 of each."""
+        for name, values in matrices.items():
+            arrays.create_chunk(folder / name, values)
+        return {name: arrays.checksum(values) for name, values in matrices.items()}
+
+    def read_matrices(self, folder: Path, checksums: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+        """Read what `write_matrices` wrote; raises StorageError if a crc32 differs."""
+        for name, expected in checksums.items():
+            arrays.verify_rows(folder / name, 0, None, expected)
+        return {name: arrays.read_rows(folder / name) for name in checksums}
+
+    def commit_column_group(self, iteration: int, columns: slice, results: Arrays) -> None:
+        """Commit the ``columns`` of an iteration's ``z``, with the ``results`` of their solve."""
+        name = f"z.{columns.start:04d}-{columns.stop:04d}.npz"
+        write_npz(self.checkpoint(iteration, name), results)
+
+    def column_groups(self, iteration: int) -> dict[tuple[int, int], dict[str, NDArray[Any]]]:
+        """Results of the committed groups, by (first, end) of their columns, ascending."""
+        groups = {}
+        for path in sorted(self.checkpoint(iteration).glob("z.*-*.npz")):
+            start, stop = path.name.split(".")[1].split("-")
+            groups[int(start), int(stop)] = read_npz(path)
+        return groups
+
+    def forget_column_groups(self, iteration: int) -> None:
+        """Undo every `commit_column_group` of an iteration."""
+        for path in self.checkpoint(iteration).glob("z.*-*.npz"):
+            path.unlink()

@@ -1,0 +1,60 @@
+"""Write the records of a run: plan, history, bit figures, evaluation, summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist.config.identity import fingerprint
+from srch_dist.config.options import TrainConfig
+from srch_dist.errors import StorageError
+from srch_dist.storage.atomic_files import write_json, write_text
+from srch_dist.storage.run.layout import RunPaths
+from srch_dist.storage.run.results import RunReader, run_head
+from srch_dist.storage.run.stages import StageLog
+from srch_dist.storage.safe_npz import write_npz
+
+
+@dataclass(frozen=True)
+class RunRecords(RunPaths, RunReader[Path]):
+    """The records of a run on a disk, to write and to read."""
+
+    def stages(self, config: TrainConfig) -> StageLog:
+        """The stages outside the loop that are finished with ``config``."""
+        return StageLog(self.work / "stages", fingerprint(config))
+
+    def write_plan(self, record: Mapping[str, Any]) -> None:
+        """Save the plan; see `plan.table.plan_record`."""
+        write_json(self.path / "plan.json", record)
+
+    def append_history(self, record: Mapping[str, Any]) -> None:
+        """Add the record of one iteration."""
+        path = self.path / "history.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+
+    def restart_history(self, records: list[Any]) -> None:
+        """Replace the history by the records of a checkpoint."""
+        write_text(self.path / "history.jsonl", "".join(json.dumps(one) + "\n" for one in records))
+
+    def write_bits(self, means: NDArray[Any], correlations: NDArray[Any]) -> None:
+        """Save the mean (l,) of each learned bit and the bits' correlations (l, l)."""
+        values = {"means": means, "correlations": correlations.astype(np.float32)}
+        write_npz(self.bit_figures, values)
+
+    def write_record(self, name: str, record: Any) -> None:
+        """Save the record ``evaluation`` or ``examples``."""
+        write_json(self.path / f"{name}.json", record)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Mark the run as finished."""
+        write_json(self.path / "run.json", {**run_head(True), "summary": dict(summary)})
