@@ -1,26 +1,23 @@
-"""Plain .npz files that cannot harm who opens them: no pickle, and no more memory than the file.
+"""Plain .npz files, read without pickle and in no more memory than the file has bytes.
 
-Members are stored, not compressed, so a file cannot unfold into more than its own size, and the
-shape that a member claims is held against its bytes before anything is allocated.
+`write_npz` stores its members uncompressed, so that a file cannot expand beyond its own size.
+`read_npz` compares the shape that a member claims with its bytes before it allocates the array.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from srch_dist.errors import StorageError
 from srch_dist.kernels.types import Array
 from srch_dist.storage.atomic_files import read_bytes, write_bytes
 from srch_dist.storage.locations import Location
-
-_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+from srch_dist.storage.npy_header import read_npy_header
 
 
 def write_npz(path: Location, members: Mapping[str, Array]) -> bytes:
@@ -34,12 +31,12 @@ def write_npz(path: Location, members: Mapping[str, Array]) -> bytes:
 
 
 def read_npz(path: Location, what: str = "") -> dict[str, Array]:
-    """The arrays of a file of `write_npz`; ``what`` it is stands in the message.
+    """Read the arrays of a file of `write_npz`; messages say ``what`` it is.
 
     Raises
     ------
-    StorageError : nothing there, damaged, or a file that NumPy would need pickle, decompression
-        or more memory than the file's size for.
+    StorageError : the file is absent or damaged, or NumPy would need pickle, decompression or more
+        memory than the file has bytes.
     """
     return unpack_npz(read_bytes(path), f"{what} {path}".strip())
 
@@ -55,26 +52,27 @@ def unpack_npz(content: bytes, name: str) -> dict[str, Array]:
                 member.filename.removesuffix(".npy"): _read_member(archive, member)
                 for member in members
             }
-    # zipfile and NumPy raise many kinds over a damaged file, none of them for users.
-    except Exception as error:
+    except Exception as error:  # zipfile and NumPy raise many kinds over a damaged file
         raise StorageError(f"cannot read {name}: {error}") from None
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{member.filename} is compressed")
-    data = archive.read(member)  # compares the checksum too
-    stream = io.BytesIO(data)
-    version = npy.read_magic(stream)
-    if version not in _READERS:
-        raise ValueError(f"{member.filename} is of version {version} of the .npy format")
-    shape, fortran, dtype = _READERS[version](stream)
-    if dtype.hasobject:
-        raise ValueError(f"{member.filename} is an object array")
-    size = math.prod(shape) * dtype.itemsize
-    if any(length < 0 for length in shape) or size != len(data) - stream.tell():
+    data = archive.read(member)  # also verifies the member's checksum
+    try:
+        header = read_npy_header(io.BytesIO(data))
+    except ValueError as error:
+        raise ValueError(f"{member.filename}: {error}") from None
+    size = len(data) - header.offset
+    if not header.fits(size) or header.value_bytes != size:
         raise ValueError(
-            f"{member.filename} claims shape {shape} of {dtype} over {len(data)} bytes"
+            f"{member.filename} claims shape {header.shape} of {header.dtype} over {len(data)} "
+            "bytes"
         )
-    flat = np.frombuffer(data, dtype, offset=stream.tell()) if size else np.empty(0, dtype)
-    return flat.reshape(shape, order="F" if fortran else "C").copy()
+    flat = (
+        np.frombuffer(data, header.dtype, offset=header.offset)
+        if size
+        else np.empty(0, header.dtype)
+    )
+    return flat.reshape(header.shape, order="F" if header.column_major else "C").copy()

@@ -1,13 +1,12 @@
-"""Scratch files: arrays written once, whole or run by run, and read back in runs of rows.
+"""Scratch files: arrays written once, whole or in runs, and read back in runs of rows.
 
-A Zarr chunk is read whole or not at all, so a few rows of it cost as much as all. Here a run of
-rows costs its own bytes. A file is renamed when it is whole, so a reader never sees a part of it.
+A Zarr chunk is read whole, so a few rows of it cost as much as all of it. A run of rows of a
+scratch file costs its own bytes. A file gets its final name once it is complete.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,13 +20,14 @@ import numpy as np
 
 from srch_dist.errors import StorageError
 from srch_dist.kernels.types import Array
+from srch_dist.storage.npy_header import NpyHeader, read_npy_header
 
-# Header of an `.npy` file, padded to this by NumPy for every array that has few dimensions.
+# NumPy pads the header of an array of few dimensions to this many bytes.
 _HEADER_BYTES = 128
 
 
 def write_spill(folder: Path, values: Mapping[str, Array]) -> None:
-    """Write arrays as files of a folder, replacing what an earlier try left."""
+    """Write each array as ``folder/NAME.npy``, replacing the files of an earlier attempt."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, array in values.items():
@@ -39,62 +39,41 @@ def write_spill(folder: Path, values: Mapping[str, Array]) -> None:
         raise StorageError(f"cannot write scratch files in {folder}: {error}") from None
 
 
-@dataclass(frozen=True)
-class _Described:
-    """What the header of a file says: its array, and where its values begin."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    offset: int
-
-    @property
-    def row_values(self) -> int:
-        """Values of a row."""
-        return math.prod(self.shape[1:])
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the whole file."""
-        return self.offset + self.shape[0] * self.row_values * self.dtype.itemsize
-
-
-@lru_cache(maxsize=4096)
-def _described(beginning: bytes) -> _Described:
-    """What the beginning of an `.npy` file of `write_spill` says.
+def read_spill(folder: Path, name: str, start: int = 0, stop: int | None = None) -> Array:
+    """Rows ``start`` to ``stop`` - 1 (default: all) of an array of `write_spill`.
 
     Raises
     ------
-    ValueError : it is none.
+    StorageError : the file is absent, damaged or truncated.
     """
-    file = io.BytesIO(beginning)
-    np.lib.format.read_magic(file)
-    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-    if by_columns:
-        raise ValueError("its rows are not in one piece each")
-    return _Described(shape, dtype, file.tell())
-
-
-def read_spill(folder: Path, name: str, start: int = 0, stop: int | None = None) -> Array:
-    """Rows ``start`` … ``stop`` - 1 (all by default) of an array of `write_spill`."""
     path = folder / f"{name}.npy"
     try:
-        # Not np.load: a shuffle opens every file once for each partition that it makes, and to
-        # parse the header each time takes longer than to read some rows.
+        # Not np.load: a shuffle opens every file once per partition, and parsing a header takes
+        # longer than reading a few rows.
         with path.open("rb", buffering=0) as file:
-            array = _described(file.read(_HEADER_BYTES))
-            start, stop, _ = slice(start, stop).indices(array.shape[0])
+            header = _parse_header(file.read(_HEADER_BYTES))
+            start, stop, _ = slice(start, stop).indices(header.shape[0])
             rows = max(0, stop - start)
-            if os.fstat(file.fileno()).st_size < array.bytes:
-                raise StorageError(f"the scratch file {path} is cut")
-            file.seek(array.offset + start * array.row_values * array.dtype.itemsize)
-            values: Array = np.fromfile(file, array.dtype, rows * array.row_values)
-        return values.reshape(rows, *array.shape[1:])
+            if not header.fits(os.fstat(file.fileno()).st_size - header.offset):
+                raise StorageError(f"the scratch file {path} is truncated")
+            file.seek(header.offset + start * header.row_values * header.dtype.itemsize)
+            values: Array = np.fromfile(file, header.dtype, rows * header.row_values)
+        return values.reshape(rows, *header.shape[1:])
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot read the scratch file {path}: {error}") from None
 
 
+@lru_cache(maxsize=4096)
+def _parse_header(content: bytes) -> NpyHeader:
+    """The header of a file of `write_spill`; raises ValueError."""
+    header = read_npy_header(io.BytesIO(content))
+    if header.column_major:
+        raise ValueError("its values are stored column by column")
+    return header
+
+
 def gather_spill(folders: Sequence[Path], name: str, spans: Sequence[Sequence[int]]) -> Array:
-    """The rows ``spans[i]`` (start, stop) of the array of each folder, one after another."""
+    """Rows ``spans[i]`` = (start, stop) of the array in ``folders[i]``, concatenated."""
     parts = [
         read_spill(folder, name, start, stop)
         for folder, (start, stop) in zip(folders, spans, strict=True)
@@ -105,9 +84,9 @@ def gather_spill(folders: Sequence[Path], name: str, spans: Sequence[Sequence[in
 
 @dataclass(frozen=True)
 class SpilledValues:
-    """A file of ``count`` values of one type, fetched in runs.
+    """A file of ``count`` values of one dtype; a slice reads its part of the file.
 
-    Runs are read and not mapped: mapped pages would count as a worker's memory.
+    Parts are read and not mapped: mapped pages would count as a worker's memory.
     """
 
     path: Path
@@ -127,17 +106,22 @@ class SpilledValues:
         except OSError as error:
             raise StorageError(f"cannot read the scratch file {self.path}: {error}") from None
         if len(values) < size:
-            raise StorageError(f"the scratch file {self.path} is cut after {start + len(values)}")
+            raise StorageError(
+                f"the scratch file {self.path} is truncated after {start + len(values)} "
+                f"of {self.count} values"
+            )
         return values
 
 
 def spill_runs(
     folder: Path, types: Mapping[str, Any], runs: Iterable[Mapping[str, Array]]
 ) -> dict[str, SpilledValues]:
-    """Write runs of values one after another, a file a name, replacing what is there.
+    """Append runs of values to one file per name, replacing the files of an earlier attempt.
 
-    ``types`` gives the type of each name's file, to which its values are brought. Files are
-    renamed when they are whole, so that a reader never sees a part of one.
+    Parameters
+    ----------
+    types : dtype of each file by name; values are cast to it.
+    runs : arrays (count,) by name.
     """
     counts = dict.fromkeys(types, 0)
     parts = {name: folder / f"{name}.{uuid.uuid4().hex}.part" for name in types}
@@ -165,14 +149,14 @@ def spill_runs(
 def keep_runs(
     folder: Path | None, types: Mapping[str, Any], count: int, runs: Iterable[Mapping[str, Array]]
 ) -> Mapping[str, Array | SpilledValues]:
-    """Runs of ``count`` values a name in all, in files of ``folder`` or, without one, in memory."""
+    """Join runs of ``count`` values in all, in files of ``folder`` or, if None, in memory."""
     return join_runs(types, count, runs) if folder is None else spill_runs(folder, types, runs)
 
 
 def join_runs(
     types: Mapping[str, Any], count: int, runs: Iterable[Mapping[str, Array]]
 ) -> dict[str, Array]:
-    """What `spill_runs` writes, in memory: ``count`` values a name in all."""
+    """`spill_runs` in memory: join runs of ``count`` values in all, per name."""
     arrays = {name: np.empty(count, dtype=dtype) for name, dtype in types.items()}
     filled = dict.fromkeys(types, 0)
     for run in runs:

@@ -109,7 +109,7 @@ def test_lost_or_cut_values_are_refused_by_name(tmp_path):
     found = spill_runs(tmp_path / "x", {"a": np.int64}, [{"a": np.arange(9)}])["a"]
     found.path.write_bytes(found.path.read_bytes()[:-8])
     np.testing.assert_array_equal(found[:8], np.arange(8))
-    with pytest.raises(StorageError, match=r"scratch file .*a is cut after 8"):
+    with pytest.raises(StorageError, match=r"scratch file .*a is truncated after 8 of 9"):
         found[5:]
     found.path.unlink()
     with pytest.raises(StorageError, match=r"cannot read the scratch file .*a"):

@@ -1,0 +1,76 @@
+"""Headers of .npy files, checked before anything is allocated for their values.
+
+`numpy.load` allocates what a header claims and unpickles object arrays. `read_npy_header` reads
+the header alone and refuses object arrays; the caller compares `NpyHeader.value_bytes` with the
+bytes that are stored.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+class ObjectArrayError(ValueError):
+    """An array of Python objects, whose values NumPy would unpickle."""
+
+
+@dataclass(frozen=True)
+class NpyHeader:
+    """The header of an .npy file.
+
+    Attributes
+    ----------
+    shape, dtype : of the array.
+    column_major : whether the values are stored column by column (Fortran order).
+    offset : bytes of the header; the values follow.
+    """
+
+    shape: tuple[int, ...]
+    column_major: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+    @property
+    def row_values(self) -> int:
+        """Values of one row."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of all values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def fits(self, size: int) -> bool:
+        """Whether the shape is valid and its values need at most ``size`` bytes."""
+        return min(self.shape, default=0) >= 0 and self.value_bytes <= size
+
+
+def read_npy_header(file: IO[bytes]) -> NpyHeader:
+    """Read the header at the start of an .npy file; ``file`` then stands at the values.
+
+    Raises
+    ------
+    ObjectArrayError : the array holds Python objects.
+    ValueError : the header is damaged, or of another version than 1.0 and 2.0.
+    OSError : the file cannot be read.
+    """
+    start = file.tell()
+    try:
+        version = npy.read_magic(file)
+        if version not in _READERS:
+            raise ValueError(f"version {version} of the .npy format")
+        shape, column_major, dtype = _READERS[version](file)
+    except OSError:
+        raise
+    except Exception as error:  # NumPy raises many kinds over a damaged header
+        raise ValueError(str(error)) from None
+    if dtype.hasobject:
+        raise ObjectArrayError("an object array")
+    return NpyHeader(shape, column_major, dtype, file.tell() - start)
