@@ -1,8 +1,16 @@
-"""Chunks of text, whose own count of items is checked before memory is set aside for them.
+"""Work around a bug of numcodecs: a corrupt chunk of text makes it allocate up to 32 GiB.
 
-The codec ``vlen-utf8`` of Zarr and numcodecs believes the count that a chunk begins with: four
-bytes changed make it allocate 32 GiB. Importing this module puts one that does not in their place,
-which reads and writes the same.
+A chunk of the codec ``vlen-utf8`` starts with its number of texts, in four bytes.
+`numcodecs.vlen.VLenUTF8.decode` allocates eight bytes for each of them before it reads one, so a
+changed count fails with MemoryError or fills the memory. The codecs here compare the count with the
+bytes of the chunk first, and otherwise decode and encode as numcodecs does.
+
+Importing this module replaces the codec in the registries of numcodecs (Zarr format 2) and of Zarr
+(format 3), for the whole process. It overrides private methods of Zarr's codec.
+
+Needed for every numcodecs up to 0.16.6, the newest release as of zarr 3.1.6; no report upstream is
+known. ``tests/storage/test_text_codec.py`` fails once a numcodecs without the bug is installed.
+Then delete this module, except for `TEXT`.
 """
 
 from __future__ import annotations
@@ -10,6 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 import numcodecs
+import numpy as np
 import zarr
 from numcodecs.vlen import VLenUTF8
 from zarr.codecs import vlen_utf8
@@ -17,22 +26,25 @@ from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 from zarr.registry import register_codec
 
+# The dtype of text of any length.
+TEXT = np.dtypes.StringDType()
+
 _COUNT_BYTES = 4
 
 
 class CheckedFilter(VLenUTF8):  # type: ignore[misc]
-    """As of Zarr v2: a filter of numcodecs."""
+    """The codec of Zarr format 2: a filter of numcodecs."""
 
     codec_id = "vlen-utf8"
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        """Texts of a chunk."""
+        """Decode a chunk; raises ValueError if its count cannot be right."""
         _check_count(memoryview(buf).cast("B"))
         return super().decode(buf, out)
 
 
 class VLenUTF8Codec(vlen_utf8.VLenUTF8Codec):
-    """As of Zarr v3, which knows the codec of text by the name of its class."""
+    """The codec of Zarr format 3, which finds it by the name of its class."""
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         _check_count(memoryview(chunk_bytes.to_bytes()))
@@ -44,10 +56,10 @@ class VLenUTF8Codec(vlen_utf8.VLenUTF8Codec):
 
 
 def _check_count(content: memoryview) -> None:
-    """Refuse more texts than there are bytes for their lengths."""
+    """Refuse a count whose texts need more bytes for their lengths than the chunk has."""
     count = int.from_bytes(content[:_COUNT_BYTES], "little")
     if (count + 1) * _COUNT_BYTES > len(content):
-        raise ValueError(f"it says that it holds {count} texts in {len(content)} bytes")
+        raise ValueError(f"it claims to hold {count} texts in {len(content)} bytes")
 
 
 numcodecs.register_codec(CheckedFilter)

@@ -1,4 +1,8 @@
-"""Zarr arrays in row chunks: how they are made, read and written, and how damage is noticed."""
+"""Zarr arrays in chunks of rows: create, read, write, and detect damage.
+
+Each chunk carries a crc32c, which detects a damaged chunk. `checksum` is a crc32 over the values of
+a run of rows, recorded elsewhere. It also detects an intact chunk that is stale or misplaced.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +22,18 @@ from zarr.codecs import Crc32cCodec
 
 from srch_dist.errors import StorageError
 from srch_dist.kernels.types import Array
-from srch_dist.storage import _text_codec  # noqa: F401  (text is read through it)
+from srch_dist.storage import _text_codec  # noqa: F401  (patches the codec of text)
 from srch_dist.storage._direct_reads import read_plain
-from srch_dist.storage._zarr_stores import zarr_store
+from srch_dist.storage._zarr_stores import chunk_file, first_of_rows, zarr_store
 from srch_dist.storage.locations import Location, S3Path, locate, writing
 from srch_dist.storage.s3 import is_answer, reason
 
 _ALL = slice(None)
-# What this package writes. No other codec is run: one may unfold a few bytes into all memory.
+# Codecs that this package writes. Others are refused: some expand a few bytes into all memory.
 _CODECS = ("bytes", "vlen-utf8", "crc32c")
 
-# Chunks beside each other that an array may have: one a column, and then some.
-_ACROSS = 1 << 13
+# Most chunks per run of rows: more than one per column is a hostile array.
+_CHUNKS_ACROSS = 1 << 13
 
 
 def create_array(
@@ -40,9 +44,17 @@ def create_array(
     attributes: Mapping[str, Any] | None = None,
     chunk_columns: int | None = None,
 ) -> None:
-    """Make an empty array of row chunks with a crc32c checksum on each.
+    """Create an empty array in chunks of rows, each with a crc32c.
 
-    ``chunk_columns`` cuts the chunks of a matrix by columns too.
+    Parameters
+    ----------
+    chunk_rows : rows of a chunk.
+    attributes : JSON values to store with the array.
+    chunk_columns : columns of a chunk of a matrix; default: all.
+
+    Raises
+    ------
+    StorageError : the location cannot be written.
     """
     path = locate(path)
     with writing(path):
@@ -65,9 +77,9 @@ def ensure_array(
     dtype: Any,
     chunk_columns: int | None = None,
 ) -> bool:
-    """`create_array`, unless an earlier try has left the same array, whose chunks may be whole.
+    """Create an array, unless an earlier attempt created the same one.
 
-    Returns whether it was there.
+    Returns True if the array exists already; its chunks may be complete.
     """
     if locate(path).exists():
         try:
@@ -76,26 +88,35 @@ def ensure_array(
             if (array.shape, array.chunks, array.dtype) == (shape, chunks, np.dtype(dtype)):
                 return True
         except StorageError:
-            pass  # not even its metadata were finished
+            pass  # the attempt ended before it wrote the metadata
         remove(path)
     create_array(path, shape, chunk_rows, dtype, chunk_columns=chunk_columns)
     return False
 
 
 def create_chunk(path: str | Location, values: Array) -> int:
-    """Write a whole array as one chunk, replacing what an earlier try left; its `checksum`."""
+    """Write an array as one chunk, replacing that of an earlier attempt; returns its `checksum`."""
     remove(path)
     create_array(path, values.shape, max(1, len(values)), values.dtype)
     return write_rows(path, 0, values) if values.size else checksum(values)
 
 
 def open_array(path: str | Location, whole: bool = False) -> zarr.Array[Any]:
-    """Open an array for reading or writing rows; ``whole`` for reading, of all chunks written."""
+    """Open an array of this package for reading or writing rows.
+
+    Parameters
+    ----------
+    whole : for reading alone, once every chunk is written: an absent chunk is an error.
+
+    Raises
+    ------
+    StorageError : the array is absent, damaged, or has other codecs or Python objects.
+    """
     path = locate(path)
     try:
         array = zarr.open_array(zarr_store(path, whole), mode="r+", zarr_format=3)
         chunks = array.chunks
-    except Exception as error:  # zarr raises many kinds here, none of them for users
+    except Exception as error:  # Zarr raises many kinds over damaged metadata
         raise StorageError(
             f"cannot open the Zarr array {path}: {reason(error, str(path))}"
         ) from None
@@ -108,26 +129,26 @@ def open_array(path: str | Location, whole: bool = False) -> zarr.Array[Any]:
             f"{path} holds {array.dtype} through the codecs {', '.join(codecs)}; this package "
             f"writes and reads {', '.join(_CODECS)} of numbers and text only"
         )
-    # A chunk of fill values is written like any other, so an absent one is a lost one.
+    # Chunks of fill values are written too, so an absent chunk is a lost one.
     return array.with_config({"write_empty_chunks": True})
 
 
 def read_rows(
     path: str | Location, start: int = 0, stop: int | None = None, columns: slice = _ALL
 ) -> Array:
-    """Rows ``start`` … ``stop`` - 1 (all by default).
+    """Rows ``start`` to ``stop`` - 1 (default: all), and for a matrix the ``columns``.
 
     Raises
     ------
-    StorageError : a chunk is missing, of another size, or does not match its checksum; with the
-        array, the chunk and its file.
+    StorageError : a chunk is missing, has another size, or does not match its crc32c. The message
+        names the array, the chunk and its file.
     """
     path = locate(path)
     return read_opened(path, open_array(path, whole=True), start, stop, columns)
 
 
 def reader(path: str | Location) -> Callable[[int, int], Array]:
-    """`read_rows` for many runs of rows of an array, which is opened once."""
+    """A function (start, stop) -> rows, for many reads of one array, which is opened once."""
     place = locate(path)
     return partial(read_opened, place, open_array(place, whole=True))
 
@@ -139,18 +160,18 @@ def read_opened(
     stop: int | None = None,
     columns: slice = _ALL,
 ) -> Array:
-    """`read_rows` of an array that `open_array` opened, ``whole``."""
+    """`read_rows` of an array that `open_array` opened with ``whole``."""
     stop = array.shape[0] if stop is None else stop
     for place in _places(array, path, start, stop, columns):
         _check_chunk(array, path, place)
     try:
         if isinstance(path, Path) and columns == _ALL:
-            found = read_plain(path, array, start, stop)
-            if found is not None:
-                return found
+            values = read_plain(path, array, start, stop)
+            if values is not None:
+                return values
         rows = slice(start, stop)
         return np.asarray(array[rows if columns == _ALL else (rows, columns)])
-    except Exception as error:  # zarr raises many kinds here, none of them for users
+    except Exception as error:  # Zarr raises many kinds over damaged chunks
         if isinstance(path, Path) or not is_answer(error):
             _name_damage(array, path, _places(array, path, start, stop, columns))
         cause = reason(error, str(path))
@@ -158,7 +179,7 @@ def read_opened(
 
 
 def read_selected(path: str | Location, rows: NDArray[np.int64]) -> Array:
-    """The rows numbered ``rows`` (m,), ascending, reading one chunk at a time."""
+    """The rows numbered ``rows`` (m,), ascending; reads one chunk at a time."""
     array = open_array(path)
     step = array.chunks[0]
     cuts = np.searchsorted(rows, np.arange(0, array.shape[0] + step, step))
@@ -171,14 +192,14 @@ def read_selected(path: str | Location, rows: NDArray[np.int64]) -> Array:
 
 
 def read_scattered(path: str | Location, rows: NDArray[np.int64]) -> Array:
-    """The rows numbered ``rows`` (m,), in their order; a number may stand there several times."""
+    """The rows numbered ``rows`` (m,), in that order; a number may occur several times."""
     wanted, places = np.unique(rows, return_inverse=True)
     selected: Array = read_selected(path, wanted)[places]
     return selected
 
 
 def write_rows(path: str | Location, start: int, values: Array, columns: slice = _ALL) -> int:
-    """Write whole chunks from row ``start`` and return the crc32 of the values."""
+    """Write whole chunks from row ``start``; returns the `checksum` of the values."""
     path = locate(path)
     array = open_array(path)
     rows = slice(start, start + len(values))
@@ -188,19 +209,23 @@ def write_rows(path: str | Location, start: int, values: Array, columns: slice =
 
 
 def checksum(values: Array, before: int = 0) -> int:
-    """crc32 of an array's bytes in C order, going on from that of the rows ``before``.
+    """crc32 of an array's bytes in C order and native byte order.
 
-    Of text of any length, the bytes are those of UTF-8, each text ended by a zero.
+    Text of variable length counts as UTF-8, each text ended by a zero byte.
+
+    Parameters
+    ----------
+    before : the checksum of the rows before these, to continue it.
     """
     if values.dtype.kind == "T":
         return zlib.crc32("".join(f"{text}\0" for text in values.ravel()).encode(), before)
-    if not values.dtype.isnative:  # as they are read back
+    if not values.dtype.isnative:  # Zarr returns native values
         values = values.astype(values.dtype.newbyteorder("="))
     return zlib.crc32(np.ascontiguousarray(values).tobytes(), before)
 
 
 def missing_chunks(path: str | Location) -> int:
-    """How many chunks of an array were never written."""
+    """Number of chunks of an array that were never written."""
     path = locate(path)
     array = open_array(path)
     count = math.prod(
@@ -210,12 +235,12 @@ def missing_chunks(path: str | Location) -> int:
         files = sum(file.is_file() for file in (path / "c").rglob("*"))
     else:
         files = sum(1 for _ in (path / "c").files())
-    # Zarr makes a list of all chunks that the metadata claim.
+    # nchunks_initialized lists every chunk that the metadata claims: too many for a hostile array.
     return count - files if count > files else count - int(array.nchunks_initialized)
 
 
 def remove(path: str | Location) -> None:
-    """Delete an array, group or folder if it is there."""
+    """Remove an array, group or folder, if it exists."""
     if isinstance(path, S3Path):
         path.remove()
     else:
@@ -223,19 +248,19 @@ def remove(path: str | Location) -> None:
 
 
 def verify_rows(path: str | Location, start: int, stop: int | None, expected: int) -> None:
-    """Hold rows ``start`` … ``stop`` - 1 against the `checksum` that they were written with.
+    """Compare rows ``start`` to ``stop`` - 1 with the `checksum` of their writing.
 
     Raises
     ------
-    StorageError : they are not what was written, even where each chunk matches its own checksum.
+    StorageError : the rows differ, even if each chunk matches its own crc32c.
     """
     path = locate(path)
     if checksum(read_rows(path, start, stop)) != expected:
         array = open_array(path)
-        place = (start // array.chunks[0], *(0 for _ in array.shape[1:]))
+        place = first_of_rows(array, start // array.chunks[0])
         raise StorageError(
-            f"{path}: the rows from {start} on are not those that were recorded; their chunk is "
-            f"stale or was exchanged ({_file(array, path, place)})"
+            f"{path}: the rows from {start} on do not match their recorded checksum; their chunk "
+            f"is stale or was exchanged ({chunk_file(path, array, place)})"
         )
 
 
@@ -249,13 +274,13 @@ def _chunk_shape(
 def _places(
     array: zarr.Array[Any], path: Location, start: int, stop: int, columns: slice
 ) -> Iterator[tuple[int, ...]]:
-    """Where the chunks of the rows and columns lie in the grid of chunks."""
+    """Places, in the grid of chunks, of the chunks of some rows and columns."""
     rows = array.chunks[0]
     if (
         math.prod(
             -(-size // step) for size, step in zip(array.shape[1:], array.chunks[1:], strict=True)
         )
-        > _ACROSS
+        > _CHUNKS_ACROSS
     ):
         raise StorageError(f"{path} of shape {array.shape} claims chunks of {array.chunks}")
     across: list[range] = []
@@ -266,25 +291,21 @@ def _places(
         yield from product((chunk,), *across)
 
 
-def _file(array: zarr.Array[Any], path: Location, place: tuple[int, ...]) -> Location:
-    return path / str(array.metadata.encode_chunk_key(place))
-
-
 def _check_chunk(array: zarr.Array[Any], path: Location, place: tuple[int, ...]) -> None:
-    """Refuse a chunk that is not there or not of its size, before memory is set aside for it."""
-    file = _file(array, path, place)
+    """Refuse a chunk that is absent or has another size, before memory is allocated for it."""
+    file = chunk_file(path, array, place)
     first = place[0] * array.chunks[0]
     size = _size(file)
     if size is None:
         raise StorageError(
-            f"{path}: the chunk with row {first} is missing ({file}); make the array again"
+            f"{path}: the chunk with row {first} is missing ({file}); write the array again"
         )
-    # Text is of any length; numbers are as they lie in memory, with a crc32c of four bytes.
+    # Numbers are stored as in memory, with a crc32c of four bytes; text has any length.
     expected = math.prod(array.chunks) * array.dtype.itemsize + 4
     if size == 0 or (array.dtype.kind in "biuf" and size != expected):
         raise StorageError(
             f"{path}: the chunk with row {first} has {size} bytes instead of {expected} ({file}); "
-            "make the array again"
+            "write the array again"
         )
 
 
@@ -300,13 +321,13 @@ def _size(file: Location) -> int | None:
 
 
 def _name_damage(array: zarr.Array[Any], path: Location, places: Iterator[tuple[int, ...]]) -> None:
-    """Raise for the first chunk that cannot be read on its own."""
+    """Raise StorageError for the first chunk that cannot be read alone."""
     for place in places:
         try:
             array.get_block_selection(place)
         except Exception as error:
             first = place[0] * array.chunks[0]
             raise StorageError(
-                f"{path}: the chunk with row {first} is damaged ({_file(array, path, place)}): "
-                f"{error}; make the array again"
+                f"{path}: the chunk with row {first} is damaged "
+                f"({chunk_file(path, array, place)}): {error}; write the array again"
             ) from None

@@ -1,4 +1,4 @@
-"""JSON and text files of a run: read with a clear error, written whole or not at all."""
+"""Files written in one step (bytes, text, JSON), and manifests that carry their own checksum."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ _CRC = "crc32"
 
 
 def write_bytes(path: Location, content: bytes) -> None:
-    """Replace a file in one step: a reader sees the old content or the new one."""
+    """Replace a file in one step: a reader sees the old content or the new one.
+
+    Raises
+    ------
+    StorageError : the file cannot be written.
+    """
     if isinstance(path, S3Path):
         path.write_bytes(content)
         return
@@ -31,13 +36,13 @@ def write_bytes(path: Location, content: bytes) -> None:
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        # On a disk that went away even this fails, and the first error is the one to tell.
+        # On a disk that has vanished this fails too; the first error is the one to report.
         with suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
 def read_bytes(path: Location) -> bytes:
-    """Read a file, or raise StorageError with its name."""
+    """Read a file; raises StorageError with its name."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -55,7 +60,7 @@ def write_json(path: Location, value: Any) -> None:
 
 
 def read_json(path: Location) -> Any:
-    """Read a JSON file, or raise StorageError with its name."""
+    """Read a JSON file; raises StorageError with its name."""
     content = read_bytes(path)
     try:
         return json.loads(content)
@@ -64,19 +69,19 @@ def read_json(path: Location) -> Any:
 
 
 def write_manifest(path: Location, values: Mapping[str, Any]) -> None:
-    """Write a manifest: JSON with a checksum of its own."""
+    """Write a manifest: JSON with a crc32 of its values."""
     write_json(path, {**values, _CRC: _checksum(values)})
 
 
 def read_manifest(path: Location) -> dict[str, Any]:
-    """What `write_manifest` wrote; raises StorageError where any of it has changed."""
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise StorageError(f"{path} is damaged: it is no manifest")
-    expected = found.pop(_CRC, None)
-    if expected != _checksum(found):
+    """Read a manifest; raises StorageError if it does not match its checksum."""
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise StorageError(f"{path} is damaged: it is not a manifest")
+    expected = values.pop(_CRC, None)
+    if expected != _checksum(values):
         raise StorageError(f"{path} is damaged: it does not match its own checksum")
-    return found
+    return values
 
 
 def _checksum(values: Mapping[str, Any]) -> int:

@@ -1,11 +1,9 @@
-"""Packed codes on disk, as `encode` or an export wrote them, read a run of rows at a time."""
+"""Packed codes that `encode` or an export wrote, read a run of rows at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +13,21 @@ from srch_dist.errors import InputError, StorageError
 from srch_dist.kernels.types import Packed
 from srch_dist.storage import arrays
 from srch_dist.storage.locations import Location, check_access, locate
+from srch_dist.storage.read_ahead import read_ahead
 
-# Codes read at once; a search holds two such runs.
+# Bytes of codes read at once; a search holds two such runs.
 _RUN_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
 class CodeStore:
-    """Codes (rows, bits / 8), uint8, bit j of a code being bit j % 8 of byte j // 8.
+    """Codes, uint8 (rows, bits / 8): bit j of a code is bit j % 8 of byte j // 8.
 
     Attributes
     ----------
     path : a Zarr array, or a local .npy file, which is memory-mapped.
-    modality : what was encoded; None where the file does not say.
-    values : all codes, mapped or in memory; None where each run is read from the Zarr array.
+    modality : the encoded modality; None if the file does not record it.
+    values : all codes, mapped or in memory; None if runs are read from the Zarr array.
     """
 
     path: Location
@@ -38,17 +37,17 @@ class CodeStore:
     values: Packed | None = field(default=None, repr=False, compare=False)
 
     def hold(self) -> CodeStore:
-        """The same codes in memory, for many small searches: reading costs more than a few."""
+        """The same codes in memory, for many small searches."""
         return replace(self, values=np.array(self.read(0, self.rows)))
 
     def read(self, start: int, stop: int) -> Packed:
-        """Codes of rows ``start`` … ``stop`` - 1."""
+        """Codes of rows ``start`` to ``stop`` - 1."""
         if self.values is not None:
             return self.values[start:stop]
         return arrays.read_rows(self.path, start, stop)
 
     def read_scattered(self, rows: NDArray[np.int64]) -> Packed:
-        """Codes (m, bits / 8) of the rows numbered ``rows`` (m,), in their order."""
+        """Codes (m, bits / 8) of the rows numbered ``rows`` (m,), in that order."""
         outside = rows[(rows < 0) | (rows >= self.rows)]
         if len(outside):
             raise InputError(f"there is no row {outside[0]} in {self.path}; it has {self.rows}")
@@ -57,7 +56,7 @@ class CodeStore:
         return arrays.read_scattered(self.path, rows)
 
     def runs(self) -> Iterator[tuple[int, Packed]]:
-        """(first row, codes) of runs of rows in order; one is read while another is worked on."""
+        """Yield (first row, codes) of runs of rows in order; reads the next run meanwhile."""
         step = max(1, _RUN_BYTES * 8 // self.bits)
         if self.values is not None:
             for start in range(0, self.rows, step):
@@ -65,18 +64,12 @@ class CodeStore:
             return
         array = arrays.open_array(self.path, whole=True)
         step = max(1, step // array.chunks[0]) * array.chunks[0]
-        ends = [(start, min(start + step, self.rows)) for start in range(0, self.rows, step)]
-        with ThreadPoolExecutor(1) as reader:
-            ahead: Future[Packed] | None = None
-            for (start, stop), after in zip_longest(ends, ends[1:]):
-                # The first is read here: with no second one there is no thread to start.
-                codes = (
-                    ahead.result() if ahead else arrays.read_opened(self.path, array, start, stop)
-                )
-                ahead = (
-                    reader.submit(arrays.read_opened, self.path, array, *after) if after else None
-                )
-                yield start, codes
+
+        def read(start: int) -> tuple[int, Packed]:
+            stop = min(start + step, self.rows)
+            return start, arrays.read_opened(self.path, array, start, stop)
+
+        yield from read_ahead(read, range(0, self.rows, step))
 
 
 def open_codes(path: str | Location) -> CodeStore:
@@ -84,7 +77,7 @@ def open_codes(path: str | Location) -> CodeStore:
 
     Raises
     ------
-    StorageError : nothing there, not codes, or chunks missing.
+    StorageError : the path does not exist, holds no codes, or chunks are missing.
     """
     place = locate(path)
     check_access(place)
@@ -102,10 +95,10 @@ def open_codes(path: str | Location) -> CodeStore:
             raise StorageError(f"{place} is in {array.attrs['bitorder']} bit order, not little")
     if len(shape) != 2 or kind != np.uint8 or min(shape) < 1:
         raise StorageError(f"{place} is {shape} of {kind}; codes are uint8 (rows, bits / 8)")
-    if values is None and (lost := arrays.missing_chunks(place)):
-        raise StorageError(f"{place}: {lost} chunks are missing; encode again")
-    known = None if modality is None else str(modality)
-    return CodeStore(place, shape[0], 8 * shape[1], known, values)
+    if values is None and (missing := arrays.missing_chunks(place)):
+        raise StorageError(f"{place}: {missing} chunks are missing; encode again")
+    name = None if modality is None else str(modality)
+    return CodeStore(place, shape[0], 8 * shape[1], name, values)
 
 
 def _map(path: Path) -> Packed:

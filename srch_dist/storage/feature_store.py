@@ -1,4 +1,7 @@
-"""The feature store: one (n, d_g) Zarr array a modality, and side arrays, in row chunks."""
+"""The feature store: a Zarr group of one array (n, d_g) per modality, and side arrays.
+
+A store is finished once its manifest is among the attributes of the group.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from srch_dist.errors import InputError, StorageError
 from srch_dist.kernels.types import Array
 from srch_dist.storage import arrays
+from srch_dist.storage._text_codec import TEXT
 from srch_dist.storage._zarr_stores import zarr_store
 from srch_dist.storage.atomic_files import read_manifest, write_manifest
 from srch_dist.storage.locations import Location, check_access, locate, writing
@@ -33,12 +37,12 @@ class FeatureStore:
     Attributes
     ----------
     path : folder or s3:// URL of the Zarr group.
-    rows : n.
+    rows : number of rows n.
     modalities : dimensions d_g by name, in the order of the store.
     side : names of the other arrays of n rows (labels, split, ids, titles, …).
-    rows_per_chunk : rows of a chunk, the same in every array.
-    attributes : small arrays of other lengths (label_names, …) as plain values.
-    checksums : crc32 by array over all its rows, the same for every chunk size.
+    rows_per_chunk : rows per chunk, the same in every array.
+    attributes : small arrays of other lengths (label_names, …) as JSON values.
+    checksums : crc32 of all rows by array; does not depend on the chunks.
     """
 
     path: str
@@ -50,12 +54,12 @@ class FeatureStore:
     checksums: Mapping[str, int]
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
-        """Rows ``start`` … ``stop`` - 1 of a modality or side array."""
+        """Rows ``start`` to ``stop`` - 1 of a modality or side array."""
         self._check(name)
         return arrays.read_rows(locate(self.path) / name, start, stop)
 
     def read_selected(self, name: str, rows: NDArray[np.int64]) -> Array:
-        """The rows numbered ``rows`` (m,), ascending, reading one chunk at a time."""
+        """The rows numbered ``rows`` (m,), ascending; reads one chunk at a time."""
         self._check(name)
         return arrays.read_selected(locate(self.path) / name, rows)
 
@@ -66,15 +70,24 @@ class FeatureStore:
 
 
 class FeatureWriter:
-    """Writes a feature store; until `finish` nothing takes the folder for a store.
+    """Writes a feature store, which nothing opens before `finish`.
 
-    ``specs`` gives (shape, dtype) by name for every array, modalities first. With a
-    ``fingerprint`` a journal is kept, and a writer of the same fingerprint goes on where an
-    earlier one stopped.
+    Parameters
+    ----------
+    specs : (shape, dtype) by name of every array, modalities first.
+    modalities : names of the modalities.
+    rows_per_chunk : rows per chunk of every array.
+    fingerprint : of the source and its options. With it the writer keeps a journal, and a writer
+        of the same fingerprint resumes where an earlier one stopped.
 
     Attributes
     ----------
-    written : rows that are there, by name. state : plain values that the journal keeps as well.
+    written : rows written so far, by name.
+    state : JSON values of the caller that the journal keeps.
+
+    Raises
+    ------
+    StorageError : the location cannot be written, or holds another store.
     """
 
     def __init__(
@@ -87,38 +100,26 @@ class FeatureWriter:
     ) -> None:
         self.path = locate(path)
         self.rows_per_chunk = rows_per_chunk
-        self.written: dict[str, int] = {}
-        self.state: dict[str, Any] = {}
         self._fingerprint = fingerprint
         self._specs, self._modalities = specs, modalities
         for name in specs:
             check_name(name)
-        self._checksums = dict.fromkeys(specs, 0)
-        self._runs: dict[str, list[list[int]]] = {name: [] for name in modalities}
+        self._reset()
         above = self.path.parents if isinstance(self.path, Path) else ()
         self._created = [folder for folder in above if not folder.exists()]
         if self.path.exists():
-            self._go_on()
+            self._resume()
             if isinstance(self.path, Path):
                 return
-            # What a run of an earlier process knew of an object store's rows was on its own disk.
+            # In an object store the rows cannot be resumed: the caller's scratch files were on the
+            # disk of the earlier process.
             self.discard()
-            self.written, self.state = {}, {}
-            self._checksums = dict.fromkeys(specs, 0)
-            self._runs = {name: [] for name in modalities}
-        try:
-            with writing(self.path):
-                zarr.create_group(zarr_store(self.path), zarr_format=3)
-                for name, (shape, dtype) in specs.items():
-                    kind = np.dtypes.StringDType() if dtype.kind == "U" else dtype
-                    arrays.create_array(self.path / name, shape, rows_per_chunk, kind)
-        except StorageError:
-            self.discard()
-            raise
+            self._reset()
+        self._create()
         self._keep_journal()
 
     def write(self, name: str, start: int, block: Array) -> None:
-        """Write rows from ``start``: whole chunks of one array, in order."""
+        """Write the rows from ``start`` on: whole chunks of one array, in order."""
         checksum = arrays.write_rows(self.path / name, start, block)
         if name in self._runs:
             self._runs[name].append([start, start + len(block), checksum])
@@ -128,9 +129,12 @@ class FeatureWriter:
             self._keep_journal()
 
     def finish(self, attributes: Mapping[str, Any], scratch: Iterable[Path] = ()) -> FeatureStore:
-        """Commit: the store is whole once its manifest is in the group's attributes.
+        """Write the manifest, which finishes the store, and open it.
 
-        Files of ``scratch``, without which it could not have been gone on with, are removed then.
+        Parameters
+        ----------
+        attributes : small arrays of other lengths, as JSON values.
+        scratch : files that a resumed writer needs; removed after the manifest is written.
         """
         group = zarr.open_group(zarr_store(self.path), mode="r+")
         rows = self._specs[self._modalities[0]][0][0]
@@ -152,10 +156,28 @@ class FeatureWriter:
             )
         for file in scratch:
             file.unlink(missing_ok=True)
-        # Last of all: with it, the same command cleans up where this one is killed here.
+        # Removed last: with the journal, the same command can clean up if this one is killed here.
         if self._fingerprint is not None:
             (self.path / _JOURNAL).unlink(missing_ok=True)
         return open_store(self.path)
+
+    def _reset(self) -> None:
+        self.written: dict[str, int] = {}
+        self.state: dict[str, Any] = {}
+        self._checksums = dict.fromkeys(self._specs, 0)
+        self._runs: dict[str, list[list[int]]] = {name: [] for name in self._modalities}
+
+    def _create(self) -> None:
+        """Create the group and its empty arrays."""
+        try:
+            with writing(self.path):
+                zarr.create_group(zarr_store(self.path), zarr_format=3)
+                for name, (shape, dtype) in self._specs.items():
+                    stored = TEXT if dtype.kind == "U" else dtype
+                    arrays.create_array(self.path / name, shape, self.rows_per_chunk, stored)
+        except StorageError:
+            self.discard()
+            raise
 
     def _keep_journal(self) -> None:
         if self._fingerprint is not None:
@@ -171,20 +193,20 @@ class FeatureWriter:
             except OSError as error:
                 raise StorageError(f"cannot write {self.path}: {error}") from None
 
-    def _go_on(self) -> None:
-        """Take over what an earlier writer of the same fingerprint wrote."""
+    def _resume(self) -> None:
+        """Continue the store of an earlier writer of the same fingerprint."""
         place = self.path / _JOURNAL
         try:
             journal = read_manifest(place) if place.exists() else {}
         except StorageError as error:
-            raise StorageError(f"{error}; remove {self.path} to begin anew") from None
+            raise StorageError(f"{error}; remove {self.path} to start again") from None
         if self._fingerprint is None or journal.get("fingerprint") != self._fingerprint:
-            raise StorageError(f"{self.path} is already there; remove it or name another store")
+            raise StorageError(f"{self.path} already exists; remove it or name another store")
         self.written, self.state = journal["written"], journal["state"]
         self._checksums, self._runs = journal["checksums"], journal["runs"]
 
     def discard(self) -> None:
-        """Remove everything written so far, and folders made for it."""
+        """Remove everything written so far, and the parent folders that were created for it."""
         arrays.remove(self.path)
         for folder in self._created:
             if folder.is_dir() and not any(folder.iterdir()):
@@ -192,7 +214,7 @@ class FeatureWriter:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that no array or attribute of a store may have."""
+    """Raise InputError for a name that no array or attribute of a store may have."""
     if not _NAME.fullmatch(name) or name in ("zarr.json", _KEY):
         raise InputError(
             f"{name!r} cannot name an array; use letters, digits, _ - . and neither zarr.json nor "
@@ -205,7 +227,7 @@ def open_store(path: str | Location) -> FeatureStore:
 
     Raises
     ------
-    StorageError : no store there, not finished, or chunks missing.
+    StorageError : the path holds no finished store, or chunks are missing.
     """
     folder = locate(path)
     check_access(folder)
@@ -220,14 +242,14 @@ def open_store(path: str | Location) -> FeatureStore:
         raise StorageError(f"cannot open the feature store {folder}: {cause}") from None
     if not isinstance(manifest, dict):
         raise StorageError(
-            f"{folder} is not a finished feature store; go on with the command that began it, or "
+            f"{folder} is not a finished feature store; repeat the command that started it, or "
             f"remove it and {hint}"
         )
     if manifest.get("format") != FORMAT:
         raise StorageError(
             f"{folder} has format {manifest.get('format')!r}, this version reads {FORMAT}; {hint}"
         )
-    store = _described(folder, group, manifest)
+    store = _from_manifest(folder, group, manifest)
     for name in [*store.modalities, *store.side]:
         missing = arrays.missing_chunks(folder / name)
         if missing:
@@ -236,10 +258,10 @@ def open_store(path: str | Location) -> FeatureStore:
 
 
 def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
-    """Path, first row, end and `arrays.checksum` of every run of rows as it was written.
+    """(path, first row, end, `arrays.checksum`) of every run of modality rows, as it was written.
 
-    Only these tell a chunk from an older one in its place, which matches its own checksum. Empty
-    for a store of an earlier version.
+    These alone detect a stale chunk, which matches its own crc32c. Empty for a store of an earlier
+    version.
     """
     group = zarr.open_group(zarr_store(locate(store.path)), mode="r", zarr_format=3)
     manifest: Any = dict(group.attrs)[_KEY]
@@ -253,7 +275,10 @@ def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
         raise StorageError(f"{store.path}: its manifest is damaged ({error!r})") from None
 
 
-def _described(folder: Location, group: zarr.Group, manifest: Mapping[str, Any]) -> FeatureStore:
+def _from_manifest(
+    folder: Location, group: zarr.Group, manifest: Mapping[str, Any]
+) -> FeatureStore:
+    """The store that a manifest describes, if its arrays match."""
     try:
         rows, per_chunk = int(manifest["rows"]), int(manifest["rows_per_chunk"])
         modalities, side = list(manifest["modalities"]), list(manifest["side"])

@@ -1,4 +1,4 @@
-"""Zarr arrays that this project did not write, v2 or v3, opened for reading alone."""
+"""Read Zarr arrays of other programs, format 2 or 3, without trusting them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import zarr
 from numpy.typing import NDArray
 
 from srch_dist.errors import InputError
-from srch_dist.storage import _text_codec  # noqa: F401  (text is read through it)
+from srch_dist.storage import _text_codec  # noqa: F401  (patches the codec of text)
+from srch_dist.storage._text_codec import TEXT
 
 _KINDS = "fiubcUT"
-# Codecs of Zarr v2 that turn a chunk into Python objects: pickle runs code when it is read.
+# Prefixes of Zarr 2 codecs that decode into Python objects; pickle runs code when it decodes.
 _UNSAFE = ("pickle", "msgpack", "json")
-# Where chunks lie below an array: c/0/1 or c.0.1 (v3), 0.1 or 0/1 (v2), c or 0 where it has none.
+# Chunk files below an array: c/0/1 or c.0.1 (format 3), 0.1 or 0/1 (format 2); c or 0 of a scalar.
 _CHUNK = re.compile(r"c|(c[./])?\d+([./]\d+)*")
 
 
@@ -28,7 +29,12 @@ class ForeignZarr:
 
     Attributes
     ----------
-    arrays : (shape, chunks, dtype, bytes stored) by name. left_out : why, by name.
+    arrays : (shape, chunk shape, dtype, stored bytes) by name.
+    left_out : reason by name, of arrays that are not read.
+
+    Raises
+    ------
+    InputError : metadata are damaged, or chunks were never written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,11 +50,11 @@ class ForeignZarr:
                 raise InputError(f"{place} has damaged metadata: {error}") from None
 
     def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``start`` … ``stop`` - 1 of an array."""
+        """Rows ``start`` to ``stop`` - 1 of an array; raises InputError if they are damaged."""
         array = _open(self._places[name])
         try:
             return np.asarray(array[start:stop] if array.ndim else array[()])
-        except Exception as error:  # zarr and its codecs raise many kinds
+        except Exception as error:  # Zarr and its codecs raise many kinds
             raise InputError(f"{self._path}: {name} cannot be read: {error}") from None
 
     def _add(self, name: str, place: Path) -> None:
@@ -65,23 +71,23 @@ class ForeignZarr:
         whole = array.shards or array.chunks
         cuts = zip(array.shape, whole, strict=True)
         wanted = math.prod(-(-rows // step) for rows, step in cuts)
-        # zarr would list every chunk that there could be, however many the shape says.
-        found = sum(
+        # Counted by hand: Zarr would list every chunk that the shape claims.
+        written = sum(
             _CHUNK.fullmatch(file.relative_to(place).as_posix()) is not None for file in files
         )
-        if found < wanted:
+        if written < wanted:
             raise InputError(
-                f"{self._path}: {wanted - found} chunks of {name} were never written and would "
+                f"{self._path}: {wanted - written} chunks of {name} were never written and would "
                 f"read as {array.fill_value}; write them (write_empty_chunks=True keeps those of "
                 "one value)"
             )
         self._places[name] = place
-        dtype = np.dtypes.StringDType() if array.dtype.kind in "UT" else array.dtype
+        dtype = TEXT if array.dtype.kind in "UT" else array.dtype
         self.arrays[name] = (array.shape, whole, dtype, stored)
 
 
 def _array_folders(path: Path) -> Iterator[Path]:
-    """Folders below ``path`` (or itself) that hold an array; links are not followed."""
+    """Folders of arrays below ``path``, or ``path`` itself; links are not followed."""
     if _metadata(path, "zarr.json").get("node_type") == "array" or (path / ".zarray").is_file():
         yield path
         return
@@ -91,13 +97,13 @@ def _array_folders(path: Path) -> Iterator[Path]:
 
 
 def _unsafe(place: Path) -> str | None:
-    """Why an array of Zarr v2 must not be read; None where it may."""
+    """Why an array of Zarr format 2 must not be read; None if it may be."""
     metadata = _metadata(place, ".zarray")
     codecs = [metadata.get("compressor"), *(metadata.get("filters") or [])]
     names = [str(codec.get("id")) for codec in codecs if isinstance(codec, Mapping)]
     for name in names:
         if name.startswith(_UNSAFE):
-            return f"its codec {name} makes Python objects"
+            return f"its codec {name} decodes into Python objects"
     if "O" in str(metadata.get("dtype")) and "vlen-utf8" not in names:
         return "it holds Python objects"
     return None
@@ -118,5 +124,5 @@ def _metadata(place: Path, name: str) -> dict[str, Any]:
 def _open(place: Path) -> zarr.Array[Any]:
     try:
         return zarr.open_array(str(place), mode="r")
-    except Exception as error:  # zarr raises many kinds here, none of them for users
+    except Exception as error:  # Zarr raises many kinds over damaged metadata
         raise InputError(f"cannot open the Zarr array {place}: {error}") from None

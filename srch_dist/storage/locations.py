@@ -1,7 +1,7 @@
-"""Where stores lie: local paths, and objects of an S3 store, which are reached through obstore.
+"""Locations of stores: local paths, and places in an S3 store, reached through obstore.
 
-Endpoint, region and credentials come from the environment, on every process that reads or writes;
-a location holds none of them, so it may be recorded, printed and sent to workers.
+Every process reads endpoint, region and credentials from its environment. A location holds none of
+them, so it can be recorded, printed and sent to workers.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 @dataclass(frozen=True, order=True)
 class S3Path:
-    """A place in an S3 store, with those operations of a path that stores need.
+    """A place in an S3 store, with the part of `pathlib.Path` that stores need.
 
     Attributes
     ----------
-    bucket, key : as in ``s3://bucket/key``; the key has no slash at its ends.
+    bucket, key : as in ``s3://bucket/key``; the key has no slash at either end.
     """
 
     bucket: str
@@ -54,16 +54,16 @@ class S3Path:
 
     @property
     def suffix(self) -> str:
-        """The ending of the name, with its dot."""
+        """The suffix of the name, with its dot."""
         return Path(self.name).suffix
 
     @property
     def parent(self) -> S3Path:
-        """The place that this one is in."""
+        """The place one level up."""
         return S3Path(self.bucket, self.key.rpartition("/")[0])
 
     def size(self) -> int | None:
-        """Bytes of the object; None where there is none."""
+        """Bytes of the object; None if it is absent."""
         try:
             with translate_s3_errors(str(self), "read"):
                 return int(obstore().head(connect(self.bucket), self.key)["size"])
@@ -71,33 +71,36 @@ class S3Path:
             return None
 
     def exists(self) -> bool:
-        """Whether an object is here, or any below."""
+        """Whether this object, or any object below this place, exists."""
         return self.size() is not None or next(self.files(), None) is not None
 
     def files(self) -> Iterator[S3Path]:
         """The objects below this place."""
         with translate_s3_errors(str(self), "list"):
             for batch in obstore().list(connect(self.bucket), prefix=f"{self.key}/"):
-                for found in batch:
-                    yield S3Path(self.bucket, found["path"])
+                for entry in batch:
+                    yield S3Path(self.bucket, entry["path"])
 
     def read_bytes(self) -> bytes:
-        """The object's content; raises FileNotFoundError where there is none."""
+        """The object's content; raises FileNotFoundError if it is absent."""
         return self.read_version()[0]
 
     def read_version(self) -> tuple[bytes, str]:
-        """The object's content, and the tag of this version of it."""
+        """The object's content and the ETag of this version."""
         with translate_s3_errors(str(self), "read"):
-            found = obstore().get(connect(self.bucket), self.key)
-            return bytes(found.bytes()), str(found.meta["e_tag"])
+            response = obstore().get(connect(self.bucket), self.key)
+            return bytes(response.bytes()), str(response.meta["e_tag"])
 
     def write_bytes(self, content: bytes | Path) -> None:
-        """Replace the object by content or by that of a local file, in one step."""
+        """Replace the object by bytes, or by the content of a local file, in one step."""
         with translate_s3_errors(str(self), "write"):
             obstore().put(connect(self.bucket), self.key, content)
 
     def put_if(self, content: bytes, version: str | None) -> str | None:
-        """Write if the object is of a version, or absent for None; the new tag, or None if not."""
+        """Write if the object has this ETag, or for None if it is absent.
+
+        Returns the new ETag, or None if the condition does not hold.
+        """
         mode: Any = "create" if version is None else {"e_tag": version}
         try:
             with translate_s3_errors(str(self), "write"):
@@ -109,18 +112,18 @@ class S3Path:
             raise
 
     def copy(self, target: S3Path) -> None:
-        """Copy the object within its bucket, on the server."""
+        """Copy the object on the server, within its bucket."""
         with translate_s3_errors(str(target), "write"):
             obstore().copy(connect(self.bucket), self.key, target.key)
 
     def remove(self) -> None:
-        """Remove the object and all below."""
+        """Remove the object and every object below this place."""
         keys = [path.key for path in self.files()]
         with translate_s3_errors(str(self), "remove"):
             obstore().delete(connect(self.bucket), [*keys, self.key])
 
-    def unlink(self, missing_ok: bool = True) -> None:  # noqa: ARG002 - as of a path
-        """Remove the object; S3 does not say whether it was there."""
+    def unlink(self, missing_ok: bool = True) -> None:  # noqa: ARG002 - as in Path
+        """Remove the object; S3 does not say whether it existed."""
         with translate_s3_errors(str(self), "remove"):
             obstore().delete(connect(self.bucket), self.key)
 
@@ -129,20 +132,24 @@ Location = Path | S3Path
 
 
 def locate(location: str | Path | S3Path) -> Location:
-    """The location of a store given by path, ``file://`` or ``s3://`` URL.
+    """Parse the location of a store: a path, a ``file://`` or an ``s3://BUCKET/KEY`` URL.
 
     Raises
     ------
-    StorageError : it is empty, of another kind, or no bucket and key.
+    StorageError : the text is empty, another kind of URL, or lacks a valid bucket or key.
     """
     if isinstance(location, S3Path):
         return location
     text = str(location)
     if text.startswith("s3://"):
         bucket, _, key = text.removeprefix("s3://").partition("/")
-        # Their text may hold a secret; secrets have slashes too, and no bucket has a colon.
+        # The message does not repeat the text, which may hold a secret. A secret may contain
+        # slashes, so "@" can be missing here; a bucket never has a colon.
         if "@" in bucket or ":" in bucket:
-            raise StorageError("credentials do not belong into an s3:// URL; set AWS_ACCESS_KEY_ID")
+            raise StorageError(
+                "credentials do not belong in an s3:// URL; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY"
+            )
         parts = key.rstrip("/").split("/")
         if not _BUCKET.fullmatch(bucket) or any(part in ("", ".", "..") for part in parts):
             raise StorageError(f"{text}: write s3://BUCKET/KEY")
@@ -151,24 +158,26 @@ def locate(location: str | Path | S3Path) -> Location:
 
 
 def local_path(location: str | Path | S3Path) -> Path:
-    """The local path of a store given by path or ``file://`` URL; raises StorageError."""
+    """Parse a local path or ``file://`` URL into an absolute path; raises StorageError."""
     text = str(location)
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     if "://" in text:
         raise StorageError(f"{location}: only local paths and file:// are supported here")
     if not text:
-        raise StorageError("an empty path was given for a store")
+        raise StorageError("the path of a store is empty")
     # Workers have working directories of their own.
     return Path(text).absolute()
 
 
 def check_access(path: Location, write: bool = False) -> None:
-    """Ask an S3 store for a list, and write and remove a probe, with little patience.
+    """Check within `PROBE_SECONDS` that an S3 store can be listed and, for ``write``, written.
+
+    A local path is not checked.
 
     Raises
     ------
-    StorageError : no answer, wrong credentials, no such bucket, no right; in one line.
+    StorageError : no answer, wrong credentials, no such bucket or no permission, in one line.
     """
     if isinstance(path, Path):
         return
@@ -184,32 +193,32 @@ def check_access(path: Location, write: bool = False) -> None:
 
 
 def move(path: Location, target: Location) -> None:
-    """Give an array another place, where it is whole once anything of it can be opened."""
+    """Move an array; it can be opened at ``target`` only when it is complete there."""
     if isinstance(path, Path):
         path.rename(Path(str(target)))
         return
     assert isinstance(target, S3Path)
-    # Objects have no new names; they are copied by the server, the one to open it by as the last.
+    # Objects cannot be renamed: the server copies them, zarr.json, which opens the array, last.
     for file in sorted(path.files(), key=lambda file: file.name == "zarr.json"):
         file.copy(S3Path(target.bucket, target.key + file.key.removeprefix(path.key)))
     path.remove()
 
 
 def stored_bytes(*folders: Path) -> int:
-    """Bytes of all files in folders, followed through links, each file once."""
+    """Bytes of all files below folders; links are followed, each file counts once."""
     sizes: dict[tuple[int, int], int] = {}
     for folder in folders:
         for above, _, names in os.walk(folder, followlinks=True):
             for name in names:
-                with suppress(OSError):  # gone meanwhile, or a link to nothing
-                    found = Path(above, name).stat()
-                    sizes[found.st_dev, found.st_ino] = found.st_size
+                with suppress(OSError):  # removed meanwhile, or a broken link
+                    stat = Path(above, name).stat()
+                    sizes[stat.st_dev, stat.st_ino] = stat.st_size
     return sum(sizes.values())
 
 
 @contextmanager
 def writing(path: Location) -> Iterator[None]:
-    """Say what went wrong in writing at a location."""
+    """Turn errors of writing at a location into StorageErrors."""
     try:
         yield
     except Exception as error:

@@ -11,13 +11,19 @@ T = TypeVar("T")
 
 
 def read_ahead(read: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
-    """``read`` of each item in order; a thread reads the next while the caller uses one."""
+    """Yield ``read(item)`` in order; a thread reads the next item while the caller uses this one.
+
+    At most two items are in memory, if the caller drops each before it asks for the next.
+    """
+    if len(items) == 1:  # nothing to read ahead
+        yield read(items[0])
+        return
     with ThreadPoolExecutor(1) as thread:
         following = thread.submit(read, items[0])
         for item in items[1:]:
             current = following.result()
             following = thread.submit(read, item)
             yield current
-            # Otherwise three would be in memory once the next is asked for.
+            # A reference here would keep a third item in memory during the next read.
             del current
         yield following.result()

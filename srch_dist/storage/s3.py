@@ -1,4 +1,4 @@
-"""S3 servers through obstore: how they are reached, asked again, and what their refusals mean.
+"""S3 servers through obstore: connections, retries, and one-line errors.
 
 Endpoint, region and credentials come from the environment of each process that reads or writes.
 """
@@ -16,12 +16,13 @@ from typing import Any
 
 from srch_dist.errors import StorageError, require
 
-# A server that is away or asks to slow down is asked again for this long, at growing distances.
+# Seconds of retries, at growing intervals, while a server does not answer or asks to slow down.
 RETRY_SECONDS = 60
-# The first request of a command: what is wrong for good is to be said at once.
+# Seconds of retries of the first request of a command, so that a wrong address or key fails soon.
 PROBE_SECONDS = 8
-# The last is s5cmd's, which the job on Kubernetes copies with.
+# Variables of the endpoint, in order of precedence. s5cmd reads the last one (Kubernetes job).
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT_URL")
+# Errors of obstore for a conditional write whose condition does not hold.
 UNMET = ("AlreadyExistsError", "PreconditionError")
 _ABSENT = "it is not there"
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -37,7 +38,10 @@ _CREDENTIALS = (
 
 @contextmanager
 def translate_s3_errors(url: str, verb: str) -> Iterator[None]:
-    """Say in one line what a server answers; of reading, that nothing is there is passed on."""
+    """Turn obstore errors into one-line StorageErrors.
+
+    A missing object stays a FileNotFoundError on read, and an unmet condition stays as it is.
+    """
     try:
         yield
     except Exception as error:
@@ -50,25 +54,25 @@ def translate_s3_errors(url: str, verb: str) -> Iterator[None]:
 
 
 def reason(error: BaseException, url: str) -> str:
-    """Why something failed, without what the server's answer quotes; others in their own words."""
+    """Why a request failed, without the text of the server's answer; other errors unchanged."""
     if not is_answer(error):
         return str(error)
     text = str(error)
     code, status = _CODE.search(text), _STATUS.search(text)
     name = code.group(1) if code else status.group(1) if status else ""
     if name == "NoSuchBucket":
-        return f"there is no bucket {url.split('/')[2]}; make it, or correct the name"
+        return f"there is no bucket {url.split('/')[2]}; create it, or correct the name"
     if name in _CREDENTIALS:
         return (
             f"the credentials are wrong or have expired ({name}); set AWS_ACCESS_KEY_ID, "
-            "AWS_SECRET_ACCESS_KEY and, of temporary ones, AWS_SESSION_TOKEN"
+            "AWS_SECRET_ACCESS_KEY and, for temporary ones, AWS_SESSION_TOKEN"
         )
     if name in ("AccessDenied", "AllAccessDisabled", "403"):
-        return f"the credentials give no right to do so ({name})"
+        return f"the credentials do not permit this ({name})"
     if name in ("SlowDown", "503"):
-        return f"the server asks to slow down, and still did when it was asked again ({name})"
+        return f"the server asks to slow down, and still did after retries ({name})"
     if name in ("PermanentRedirect", "301"):
-        return "the bucket is of another region; set AWS_REGION"
+        return "the bucket is in another region; set AWS_REGION"
     if isinstance(error, FileNotFoundError):
         return _ABSENT
     if name:
@@ -76,23 +80,29 @@ def reason(error: BaseException, url: str) -> str:
     if "metadata" in text or "169.254.169.254" in text or "security-credentials" in text:
         return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     return (
-        f"no answer from {endpoint() or 'Amazon S3'}; see whether the server is up and "
+        f"no answer from {endpoint() or 'Amazon S3'}; check that the server is up and that "
         "AWS_ENDPOINT_URL is its address"
     )
 
 
 def is_answer(error: BaseException) -> bool:
-    """Whether an error is what an S3 server answers, or that it does not."""
+    """Whether an error comes from an S3 request: the server's answer, or the lack of one."""
     return isinstance(error, FileNotFoundError) or type(error).__module__.startswith("obstore")
 
 
 def endpoint() -> str | None:
-    """The address of the S3 server; None for Amazon's own."""
+    """URL of the S3 server; None for Amazon S3."""
     return next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
 
 
 def connect(bucket: str, seconds: int | None = None, prefix: str | None = None) -> Any:
-    """A bucket, asked again for ``seconds``, by default RETRY_SECONDS; one of each in a process."""
+    """The obstore client of a bucket, cached per process.
+
+    Parameters
+    ----------
+    seconds : how long requests are retried; default `RETRY_SECONDS`.
+    prefix : key below which the client works.
+    """
     settings = {k: v for k, v in os.environ.items() if k.startswith("AWS_") or k in ENDPOINTS}
     return _connect(bucket, seconds or RETRY_SECONDS, prefix, json.dumps(settings, sort_keys=True))
 
@@ -102,14 +112,14 @@ def _connect(bucket: str, seconds: int, prefix: str | None, _settings: str) -> A
     store = require("obstore.store", "s3", f"s3://{bucket}")
     address = endpoint()
     options: dict[str, Any] = {} if address is None else {"endpoint": address}
-    patience = min(seconds, 30)
+    timeout = min(seconds, 30)
     return store.S3Store(
         bucket,
         prefix=prefix,
         client_options={
             "allow_http": address is not None and address.startswith("http://"),
             "connect_timeout": "4s",
-            "timeout": f"{patience}s",
+            "timeout": f"{timeout}s",
         },
         retry_config={
             "max_retries": 4 if seconds <= PROBE_SECONDS else 100,
@@ -125,5 +135,5 @@ def _connect(bucket: str, seconds: int, prefix: str | None, _settings: str) -> A
 
 
 def obstore() -> Any:
-    """The library, where it is installed; raises ExtraError."""
+    """The obstore module; raises ExtraError if it is not installed."""
     return require("obstore", "s3", "a store at s3://")

@@ -106,7 +106,7 @@ class TestIngest:
 
     def test_store_that_is_there_already(self, refused):
         Path("a.zarr").mkdir()
-        assert "a.zarr is already there; remove it" in refused(ingest, save(), "a.zarr")
+        assert "a.zarr already exists; remove it" in refused(ingest, save(), "a.zarr")
 
     @pytest.mark.parametrize("rows", ["0", "-3"])
     def test_senseless_chunks(self, refused, rows):

@@ -52,7 +52,7 @@ def test_killed_ingest_leaves_no_store_and_goes_on(tmp_path, moment, call):
     arm(tmp_path / "armed", moment, "kill", call)
     done = command("ingest", *line, faults=tmp_path / "armed", cwd=tmp_path)
     assert done.returncode == -signal.SIGKILL
-    with pytest.raises(StorageError, match="not a finished feature store; go on with the command"):
+    with pytest.raises(StorageError, match="not a finished feature store; repeat the command"):
         open_store(tmp_path / "a.zarr")
     done = command("ingest", *line, faults=tmp_path / "armed", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

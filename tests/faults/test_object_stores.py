@@ -163,7 +163,7 @@ REFUSALS = {
     ),
     "dead endpoint": (
         {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
-        r"no answer from http://127.0.0.1:9; see whether the server is up and AWS_ENDPOINT_URL",
+        r"no answer from http://127.0.0.1:9; check that the server is up and that AWS_ENDPOINT_URL",
     ),
     "missing bucket": ({}, "there is no bucket nowhere; make it, or correct the name"),
 }

@@ -246,7 +246,7 @@ def test_what_is_there_already_is_refused_and_untouched(ingest, tmp_path, kind):
     else:
         target.write_text("x")
     before = sorted((str(path), path.stat().st_mtime_ns) for path in [target, *target.rglob("*")])
-    with pytest.raises(StorageError, match=r"store\.zarr is already there; remove it or name"):
+    with pytest.raises(StorageError, match=r"store\.zarr already exists; remove it or name"):
         ingest(make_pairs(image=np.zeros((ROWS, 2))))
     after = sorted((str(path), path.stat().st_mtime_ns) for path in [target, *target.rglob("*")])
     assert after == before

@@ -91,7 +91,7 @@ def test_store_without_its_manifest_is_not_opened(tmp_path):
     for g in specs:
         writer.write(g, 0, np.ones((4, 2)))
     with pytest.raises(
-        StorageError, match="go on with the command that began it, or remove it and make it"
+        StorageError, match="repeat the command that started it, or remove it and make it"
     ):
         open_store(tmp_path / "a.zarr")
     writer.finish({})

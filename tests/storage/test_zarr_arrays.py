@@ -171,7 +171,7 @@ def test_text_that_claims_more_items_than_it_has_bytes_takes_no_memory(tmp_path,
     chunk.write_bytes((1 << 28).to_bytes(4, "little") + chunk.read_bytes()[4:])
     tracemalloc.start()
     try:
-        with pytest.raises(InputError, match="says that it holds 268435456 texts in 19 bytes"):
+        with pytest.raises(InputError, match="claims to hold 268435456 texts in 19 bytes"):
             source.read("a", 0, 3)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
