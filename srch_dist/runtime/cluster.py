@@ -1,4 +1,4 @@
-"""The Dask cluster of a command: a local one started here, or one that is already running."""
+"""The Dask cluster of a command: start a local one, or connect to a running one."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from srch_dist.storage.locations import Location
 _POLL_SECONDS = 0.5
 _CONNECT_SECONDS = 30
 _ADDRESS = re.compile(r"[a-z0-9+]+://.+|[^/\\]+:\d+")
-# How a worker's C library keeps freed memory (glibc; elsewhere without effect). Dask has it give
-# back all that is freed, so that every partition's arrays are pages that the kernel makes anew,
-# which takes longer than reading them. Blocks up to 32 MiB, the most that may be asked for, come
-# from the heap, which keeps 64 MiB. Variables of the environment come before these.
+# How a worker's glibc keeps freed memory, in bytes. Dask's default returns all of it to the kernel,
+# which then has to zero new pages for the arrays of every partition: that takes longer than to read
+# them. Here blocks up to 32 MiB (the largest value that glibc accepts) come from the heap, which
+# keeps 64 MiB. Variables of the environment take precedence. Other C libraries ignore both.
 _ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 ALLOCATOR = {
     f"{_ENVIRONMENT}.MALLOC_TRIM_THRESHOLD_": 64 << 20,
     f"{_ENVIRONMENT}.MALLOC_MMAP_THRESHOLD_": 32 << 20,
 }
-# How long a hung worker is waited for, and a cluster without workers. Dask waits five minutes for
-# the one and for ever for the other. What the user's own Dask configuration says comes first.
+# How long to wait for a worker that does not answer, and for a cluster without workers. Dask's
+# defaults are five minutes and no limit. The user's Dask configuration takes precedence.
 TIMEOUTS = {"distributed.scheduler.worker-ttl": "120s", NO_WORKERS_TIMEOUT: "120s"}
 
 
 @dataclass(frozen=True)
 class Tls:
-    """Files of a TLS connection, PEM each: the authority's certificate, own certificate and key."""
+    """PEM files of a TLS connection: certificate of the authority, own certificate, own key."""
 
     ca: str
     cert: str
@@ -53,11 +53,11 @@ class Tls:
 
 
 def tls_files(options: TlsConfig) -> Tls | None:
-    """The files that options name; None where they name none.
+    """The files that the options name; None if they name none.
 
     Raises
     ------
-    ConfigError : only some of them are named.
+    ConfigError : the options name only some of the three.
     """
     if options.ca is None and options.cert is None and options.key is None:
         return None
@@ -68,13 +68,14 @@ def tls_files(options: TlsConfig) -> Tls | None:
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a plan needs to know of a cluster.
+    """The figures of a cluster that a plan needs.
 
     Attributes
     ----------
-    workers : worker processes. memory_limit : bytes that the smallest of them may use.
-    restarts : whether its workers may be started anew: nobody else uses them, and something
-        watches over each of them.
+    workers : number of worker processes.
+    memory_limit : memory limit of the smallest worker, in bytes.
+    restarts : whether this command may restart workers: it is the only client, and every worker
+        has a nanny.
     """
 
     workers: int
@@ -84,12 +85,14 @@ class Cluster:
 
 @dataclass(frozen=True)
 class ClusterRequirements:
-    """What is asked of a cluster that is already running, before work begins.
+    """Requirements that a running cluster must meet before work starts.
 
     Attributes
     ----------
-    workers : that have to be there. seconds : to wait at most for the scheduler, then for them.
-    reads : stores that all of them have to see. writes : folders that all of them have to share.
+    workers : number of workers to wait for.
+    seconds : longest wait for the scheduler, and again for the workers.
+    reads : stores that every worker must be able to read.
+    writes : folders that every worker must share with this process.
     """
 
     workers: int = 1
@@ -111,16 +114,17 @@ def connect(
 
     Parameters
     ----------
-    scheduler : address, or the file that a scheduler writes its address to. When absent it is
-        Dask's ``scheduler-address`` (the variable DASK_SCHEDULER_ADDRESS); without that a local
-        cluster is started, with ``workers`` of ``memory_limit``.
-    demands : of a running cluster; held against it here.
-    tls : with it every connection is encrypted, and none is made with who lacks a certificate of
-        the authority; without, Dask's own configuration says (``distributed.comm.tls``).
+    scheduler : address of a scheduler, or path of its scheduler file. Default: Dask's
+        ``scheduler-address`` (variable DASK_SCHEDULER_ADDRESS). If that is absent too, a local
+        cluster is started.
+    workers, memory_limit : size of a local cluster; see `start_local`.
+    demands : requirements that a running cluster is checked against.
+    tls : encrypts every connection and requires a certificate of the authority on both sides.
+        Default: Dask's configuration (``distributed.comm.tls``).
 
     Raises
     ------
-    ClusterError : no answer in time, too few workers, or workers that cannot do the work.
+    ClusterError : no answer in time, too few workers, or workers that fail a requirement.
     """
     progress = progress or silent()
     scheduler = scheduler or dask.config.get("scheduler-address", None)
@@ -149,16 +153,26 @@ def start_local(
 ) -> Iterator[Cluster]:
     """Start a cluster on this machine that ends with the context.
 
-    It listens on the loopback interface only, and runs one thread a worker: the libraries used for
+    It listens on the loopback interface alone. A worker runs one thread: the libraries for
     neighbours and linear algebra are not safe with more.
+
+    Parameters
+    ----------
+    workers : number of worker processes; default: one per CPU.
+    memory_limit : memory limit of a worker, such as "2GiB".
+
+    Raises
+    ------
+    ClusterError : the workers do not start.
+    ConfigError : a value is invalid.
     """
     progress = progress or silent()
     security, limit = _security(tls), parse_bytes(memory_limit)
     if workers is not None and workers < 1:
-        raise ConfigError(f"workers is {workers}, it has to be at least 1")
+        raise ConfigError(f"workers is {workers}; it must be at least 1")
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="srch-dist-"))
-        # Otherwise Dask leaves a folder of lock files beside it.
+        # Dask would otherwise leave a folder of lock files beside the scratch folder.
         stack.enter_context(dask.config.set({"temporary-directory": scratch}))
         stack.enter_context(dask.config.set(ALLOCATOR))
         stack.enter_context(dask.config.set(_timeouts()))
@@ -169,19 +183,20 @@ def start_local(
             )
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise ClusterError(
-                f"the local workers did not start ({error}); in a script, everything that trains "
-                'has to stand under if __name__ == "__main__":, because workers import the script'
+                f"the local workers did not start ({error}); in a script, put all code that trains "
+                'under if __name__ == "__main__":, because workers import the script'
             ) from None
         stack.enter_context(client.as_current())
         yield _describe(client, progress)
 
 
 def _timeouts() -> dict[str, str]:
-    own = dask.config.collect()
+    """`TIMEOUTS`, except those that the user's Dask configuration sets."""
+    users = dask.config.collect()
     return {
         key: value
         for key, value in TIMEOUTS.items()
-        if dask.config.get(key, default=None, config=own) is None
+        if dask.config.get(key, default=None, config=users) is None
     }
 
 
@@ -207,13 +222,12 @@ def _local_cluster(
         threads_per_worker=1,
         processes=True,
         memory_limit=limit,
-        # Nothing listens beyond this machine.
         host="127.0.0.1",
         protocol="tcp://" if security is None else "tls://",
         security=security,
         dashboard_address="127.0.0.1:0",
         local_directory=scratch,
-        # A failed task is reported by the command; the workers' own account would repeat it.
+        # The command reports a failed task; the log of the worker would repeat it.
         silence_logs=logging.CRITICAL,
     )
 
@@ -222,16 +236,17 @@ def _local_cluster(
 def _existing(
     scheduler: str, seconds: float, security: distributed.Security | None
 ) -> Iterator[distributed.Client]:
+    """A client of a running scheduler: the current one if it is its own, or a new one."""
     start = time.monotonic()
     address = scheduler if _ADDRESS.fullmatch(scheduler) else _read_address(scheduler, seconds)
-    known = current_client()
-    if known is not None and known.scheduler_info()["address"] == address:
-        yield known
+    current = current_client()
+    if current is not None and current.scheduler_info()["address"] == address:
+        yield current
         return
     left = max(1.0, seconds - (time.monotonic() - start))
     try:
-        # A default client would stay one where it does not connect, and would not be one where
-        # the caller is within a context of another.
+        # With set_as_default, a client that fails to connect would stay the default, and inside a
+        # context of another client the new one would not become it.
         client = distributed.Client(address, timeout=left, security=security, set_as_default=False)
     except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
         hint = ""
@@ -245,7 +260,7 @@ def _existing(
 
 
 def _read_address(name: str, seconds: float) -> str:
-    """The address in a scheduler file, which may appear and fill while we wait."""
+    """The address in a scheduler file, which may appear and be filled during the wait."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -254,7 +269,7 @@ def _read_address(name: str, seconds: float) -> str:
             if time.monotonic() > deadline:
                 raise ClusterError(
                     f"scheduler is {name!r}, neither an address such as tcp://HOST:8786 or "
-                    f"tls://HOST:8786 nor, for {seconds:g} s, a scheduler file ({error})"
+                    f"tls://HOST:8786 nor, within {seconds:g} s, a scheduler file ({error})"
                 ) from None
             time.sleep(_POLL_SECONDS)
 
@@ -263,47 +278,48 @@ def _await_workers(
     client: distributed.Client, demands: ClusterRequirements, progress: Progress
 ) -> None:
     if len(client.scheduler_info(n_workers=-1)["workers"]) < demands.workers:
-        progress.note(f"waiting for {demands.workers} workers, at most {demands.seconds:g} s")
+        progress.note(f"cluster: waiting up to {demands.seconds:g} s for {demands.workers} workers")
     try:
         client.wait_for_workers(demands.workers, timeout=demands.seconds)
     except TimeoutError:
         info = client.scheduler_info(n_workers=-1)
         states = [worker["status"] for worker in info["workers"].values()]
-        found, address = states.count("running"), info["address"]
+        running, address = states.count("running"), info["address"]
         raise ClusterError(
-            f"{found} workers came to {address} within {demands.seconds:g} s, "
-            f"{demands.workers} are needed (--workers-min, --workers-wait); start more, or see why "
-            f"they do not come{_paused(client)}"
+            f"{running} workers joined {address} within {demands.seconds:g} s, "
+            f"{demands.workers} are needed (--workers-min, --workers-wait); start more, or check "
+            f"why they do not join{_paused(client)}"
         ) from None
 
 
 def _describe(client: distributed.Client, progress: Progress) -> Cluster:
-    try:  # those of a cluster that was just made, or has just lost all, are on their way
+    try:  # workers of a new cluster, or of one that restarts them, may not have joined yet
         client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
     except TimeoutError:
         raise ClusterError(
             f"the cluster has had no workers for {_CONNECT_SECONDS} s; start some and try again"
             f"{_paused(client)}"
         ) from None
-    found = client.scheduler_info(n_workers=-1)["workers"]
-    limits = [worker["memory_limit"] for worker in found.values() if worker["memory_limit"]]
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    limits = [worker["memory_limit"] for worker in workers.values() if worker["memory_limit"]]
     limit = min(limits, default=parse_bytes("2GiB"))
     progress.note(
-        f"{len(found)} workers of {limit / 2**30:.1f} GiB, dashboard {client.dashboard_link}"
+        f"cluster: {len(workers)} workers of {limit / 2**30:.1f} GiB, dashboard "
+        f"{client.dashboard_link}"
     )
-    watched = all(worker.get("nanny") for worker in found.values())
-    return Cluster(len(found), int(limit), watched and _is_alone(client))
+    have_nannies = all(worker.get("nanny") for worker in workers.values())
+    return Cluster(len(workers), int(limit), have_nannies and _is_alone(client))
 
 
 def _paused(client: distributed.Client) -> str:
-    """What is to be said of workers that are there and take no work."""
-    found = client.scheduler_info(n_workers=-1)["workers"].values()
-    count = sum(worker["status"] == "paused" for worker in found)
+    """A clause for the message if some workers are paused."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    count = sum(worker["status"] == "paused" for worker in workers)
     return f"; {count} are paused, since their memory is nearly full" if count else ""
 
 
 def _is_alone(client: distributed.Client) -> bool:
-    """Whether nobody else uses the scheduler; taken as not so where it lacks this package."""
+    """Whether this is the only client; False if the scheduler cannot import this package."""
     try:
         count: int = client.run_on_scheduler(_count_clients)
     except ImportError:
@@ -316,7 +332,7 @@ def _count_clients(dask_scheduler: distributed.Scheduler) -> int:
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes of a memory limit such as 2GiB; raises ConfigError."""
+    """Bytes of a memory limit such as "2GiB"; raises ConfigError."""
     try:
         size = int(dask.utils.parse_bytes(text))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Peak memory and seconds of the stages of a run."""
+"""Measure peak memory and wall-clock time of the stages of a run."""
 
 from __future__ import annotations
 
@@ -8,56 +8,61 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 from srch_dist.runtime.tasks import current_client
 from srch_dist.runtime.workers import restart_workers
 
-S = TypeVar("S")
-T = TypeVar("T")
-
 
 def peak_memory(since: bool = False) -> dict[str, int]:
-    """Largest resident memory so far in bytes: the client's and the largest worker's.
+    """Peak resident memory in bytes of the ``client`` and of the largest ``worker``.
 
-    ``since`` begins anew for the next call, where the system allows it.
+    Parameters
+    ----------
+    since : reset the peaks, so that the next call measures from now on (Linux alone).
     """
-    look = _take_peak if since else peak_bytes
-    peaks = {"client": look()}
+    measure = _take_peak if since else peak_bytes
+    peaks = {"client": measure()}
     client = current_client()
     if client is not None:
         peaks["worker"] = 0
-        # One that goes away just now says nothing, and work goes on without it; where the
-        # scheduler does, the next task says so.
+        # A worker that is lost meanwhile is left out. If the scheduler is lost, the next task
+        # reports it.
         with suppress(OSError):
-            peaks["worker"] = max(client.run(look, on_error="ignore").values(), default=0)
+            peaks["worker"] = max(client.run(measure, on_error="ignore").values(), default=0)
     return peaks
 
 
 def _take_peak() -> int:
+    """`peak_bytes`, and reset the peak."""
     peak = peak_bytes()
-    # On Linux, this sets the peak to what is resident now.
+    # Linux sets VmHWM to the present resident memory.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return peak
 
 
 def peak_bytes() -> int:
-    """Largest resident memory of this process so far.
+    """Peak resident memory of this process in bytes.
 
-    What getrusage says starts from the peak of the process that started this one.
+    Read from /proc on Linux: getrusage there inherits the peak of the parent process.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
-        # Elsewhere than on Linux; getrusage counts in KiB there, in bytes on macOS.
+        # getrusage counts in bytes on macOS, in KiB elsewhere.
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 class StageProfiler:
-    """Wall-clock seconds of each stage, and the most memory that the fullest worker had in it."""
+    """Wall-clock seconds and peak memory of the stages of a run.
+
+    Attributes
+    ----------
+    seconds : by stage.
+    peaks : by stage, peak bytes of the ``client`` and of the largest ``worker``.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -66,21 +71,21 @@ class StageProfiler:
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Measure what runs inside."""
+        """A context that is measured as a stage."""
         peak_memory(since=True)
         self._before = {}
         start = time.perf_counter()
         yield
         self.seconds[stage] = round(time.perf_counter() - start, 3)
-        found = peak_memory()
-        self.peaks[stage] = {name: max(found[name], self._before.get(name, 0)) for name in found}
+        peaks = peak_memory()
+        self.peaks[stage] = {name: max(peaks[name], self._before.get(name, 0)) for name in peaks}
 
     def restart_workers(self, module: str) -> None:
-        """`restart_workers` inside of a stage, whose peak is that of the workers before too."""
+        """Restart workers within a stage; its peak includes the workers before the restart."""
         self._before = peak_memory()
         restart_workers(module)
 
     def peak(self) -> dict[str, int]:
-        """The largest of all stages, of the client and of a worker."""
-        names = {name for found in self.peaks.values() for name in found}
-        return {name: max(f.get(name, 0) for f in self.peaks.values()) for name in sorted(names)}
+        """The largest peaks of all stages, of the ``client`` and of a ``worker``."""
+        names = {name for peaks in self.peaks.values() for name in peaks}
+        return {name: max(p.get(name, 0) for p in self.peaks.values()) for name in sorted(names)}

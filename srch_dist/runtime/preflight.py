@@ -1,8 +1,7 @@
-"""Whether the workers of a running cluster can do what is about to be asked of them.
+"""Preflight checks: whether the workers of a running cluster can do the work.
 
-All of it is looked at before work begins, and everything that is wrong is said at once, by worker:
-versions that differ from those here, more than one thread, a store that is not seen, a folder that
-is not shared.
+All checks run before the work, and a refusal names every worker that fails: other versions or code
+than here, more than one thread, a store that it cannot read, a folder that it does not share.
 """
 
 from __future__ import annotations
@@ -22,35 +21,37 @@ import distributed
 from srch_dist.errors import ClusterError
 from srch_dist.storage.locations import Location, S3Path, check_access, locate
 
-# Those whose version can change a result, or whether a task can be sent at all.
+# Packages whose version can change a result, or prevent that a task is sent.
 PACKAGES = ("dask", "distributed", "numpy", "zarr", "pynndescent", "srch-dist")
-# Folders of a network are seen elsewhere with a delay; attributes are kept for some seconds.
+# Other hosts of a network file system see a new file late: they cache attributes for seconds.
 _APPEAR_SECONDS = 20.0
 _POLL_SECONDS = 0.2
+# Most workers that a refusal names.
 _SHOWN = 5
-_OBJECTS = "give all of them the same endpoint and credentials, by their environment"
+_OBJECTS = "set the same endpoint and credentials in the environment of every worker"
 
-Found = Mapping[str, Any]
+# Answers of workers by address; an exception if a worker failed to answer.
+Answers = Mapping[str, Any]
 
 
 def check_workers(client: distributed.Client) -> None:
-    """Hold every worker's versions, code and threads against what runs here.
+    """Compare every worker's versions, code and threads with this process.
 
     Raises
     ------
-    ClusterError : naming the workers that differ, and how.
+    ClusterError : some workers differ; the message names them and how.
     """
     wrong: dict[str, list[str]] = {}
-    # Dask looks these up itself, so that a worker without this package answers.
+    # Dask looks versions up itself, so a worker without this package answers too.
     answers: Any = client.get_versions(packages=PACKAGES)
-    there = {address: _versions(found) for address, found in answers["workers"].items()}
+    there = {address: _versions(answer) for address, answer in answers["workers"].items()}
     for what, here in _versions(answers["client"]).items():
-        _compare(wrong, what, here, {address: found[what] for address, found in there.items()})
+        _compare(wrong, what, here, {a: versions[what] for a, versions in there.items()})
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
         if worker["nthreads"] != 1:
             wrong.setdefault(address, []).append(f"{worker['nthreads']} threads (1 is safe)")
     if not wrong:
-        # Of one version, code can still be of two states of it.
+        # Workers of one version can still run different code, as from two checkouts.
         _compare(wrong, "code of srch-dist", code_digest(), _ask(client, code_digest))
     _refuse(
         wrong,
@@ -61,49 +62,48 @@ def check_workers(client: distributed.Client) -> None:
 
 
 def check_readable(client: distributed.Client, store: Location) -> None:
-    """Refuse unless every worker sees the store at this path that is seen here."""
+    """Raise ClusterError unless every worker reads the same store at this path as this process."""
     here = store_digest(str(store))
     wrong = {
-        address: [_complaint(found) if isinstance(found, Exception) else "another store"]
-        for address, found in _ask(client, store_digest, str(store)).items()
-        if found != here
+        address: [_describe(answer) if isinstance(answer, Exception) else "another store"]
+        for address, answer in _ask(client, store_digest, str(store)).items()
+        if answer != here
     }
     remedy = "mount the same volume at the same path everywhere"
     _refuse(wrong, f"do not see {store}", _OBJECTS if isinstance(store, S3Path) else remedy)
 
 
 def check_shared(client: distributed.Client, folder: Location) -> None:
-    """Refuse unless what one process writes in ``folder`` is read by the others.
+    """Raise ClusterError unless every process reads what the others write in ``folder``.
 
-    Every worker writes a file and reads that of another and one that was written here; all of
-    theirs are read here. What one writes to an object store, all read; each has to have the right.
+    Every worker writes a file, and reads the file of another worker and one of this process. This
+    process reads all of them. In an object store everybody reads the same objects, so there each
+    worker only has to show that it may write.
     """
     if isinstance(folder, S3Path):
-        asked = _ask(client, check_access, folder / "any", True)
-        failed = {a: [_complaint(f)] for a, f in asked.items() if isinstance(f, Exception)}
-        _refuse(failed, f"cannot write {folder}", _OBJECTS)
+        _refuse_failed(
+            _ask(client, check_access, folder / "any", True), f"cannot write {folder}", _OBJECTS
+        )
         return
     token = uuid.uuid4().hex
     remedy = "mount one volume at this path everywhere, and let their user write to it"
     with _probes(folder, token) as place:
         written = _ask(client, write_probe, str(place), token)
-        failed = {a: [_complaint(f)] for a, f in written.items() if isinstance(f, Exception)}
-        _refuse(failed, f"cannot write {folder}", remedy)
+        _refuse_failed(written, f"cannot write {folder}", remedy)
         names = list(written.values())
         others = dict(zip(written, names[1:] + names[:1], strict=True))
         read = _ask(client, read_probes, str(place), token, others, workers=list(others))
-        failed = {a: [_complaint(f)] for a, f in read.items() if isinstance(f, Exception)}
-        _refuse(failed, f"do not see in {folder} what others write", remedy)
+        _refuse_failed(read, f"do not see in {folder} what others write", remedy)
         try:
             client.sync(_read_all, place, token, names)
         except OSError as error:
             raise ClusterError(
-                f"what workers write to {folder} is not seen here ({error}); {remedy}"
+                f"this process does not see what workers write to {folder} ({error}); {remedy}"
             ) from None
 
 
 def code_digest() -> str:
-    """SHA-256, in short, of this package's modules."""
+    """Short SHA-256 of this package's modules."""
     root = Path(__file__).parents[1]
     total = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -113,13 +113,13 @@ def code_digest() -> str:
 
 
 def store_digest(store: str) -> str:
-    """SHA-256, in short, of the documents that describe a store: those of its own, not the data."""
+    """Short SHA-256 of the JSON documents that describe a store or run; the data is not read."""
     root = locate(store)
     check_access(root)
     total = hashlib.sha256()
     documents = _documents(root)
     if not documents:
-        raise FileNotFoundError(f"there is nothing at {store}")
+        raise FileNotFoundError(f"{store} does not exist")
     for path in sorted(documents):
         total.update(f"{str(path).removeprefix(str(root)).lstrip('/')}\0".encode())
         total.update(path.read_bytes())
@@ -134,7 +134,7 @@ def _documents(root: Location) -> Sequence[Any]:
 
 
 def write_probe(place: str, token: str, dask_worker: distributed.Worker) -> str:
-    """Write a worker's own file and return its name."""
+    """Write the probe file of a worker and return its name."""
     name = hashlib.sha256(dask_worker.address.encode()).hexdigest()[:16]
     (Path(place) / name).write_text(token, encoding="ascii")
     return name
@@ -143,7 +143,7 @@ def write_probe(place: str, token: str, dask_worker: distributed.Worker) -> str:
 async def read_probes(
     place: str, token: str, others: Mapping[str, str], dask_worker: distributed.Worker
 ) -> None:
-    """Read the file of another worker, and the one of the command; raises OSError."""
+    """Read the probe files of another worker and of the command; raises OSError."""
     await _read_all(Path(place), token, [others[dask_worker.address], token])
 
 
@@ -165,11 +165,11 @@ def _holds(path: Path, token: str) -> bool:
 
 @contextmanager
 def _probes(folder: Path, token: str) -> Iterator[Path]:
-    """A folder for probes with a file of our own, gone in the end."""
+    """A folder for probe files, with one of this process; removed after the context."""
     place = folder / f".probe-{token}"
     try:
         place.mkdir()
-        # Workers may run as another user of the group that the volume is mounted for.
+        # Workers may run as another user than this process.
         place.chmod(0o777)
         (place / token).write_text(token, encoding="ascii")
     except OSError as error:
@@ -186,35 +186,41 @@ def _ask(
     *arguments: Any,
     workers: list[str] | None = None,
 ) -> dict[str, Any]:
-    """What each worker answers, or the error; without workers that have left meanwhile."""
-    found = client.run(function, *arguments, workers=workers, on_error="return")
+    """Each worker's result or exception, without those of workers that left meanwhile."""
+    answers = client.run(function, *arguments, workers=workers, on_error="return")
     there = client.scheduler_info(n_workers=-1)["workers"]
-    return {a: f for a, f in found.items() if a in there or not isinstance(f, Exception)}
+    return {a: f for a, f in answers.items() if a in there or not isinstance(f, Exception)}
 
 
-def _versions(found: Mapping[str, Any]) -> dict[str, str | None]:
+def _versions(answer: Mapping[str, Any]) -> dict[str, str | None]:
     """Versions in an answer of `Client.get_versions`; None for a package that is not installed."""
-    packages = found["packages"]
-    # Whether objects can be sent between two Pythons depends on the minor version: 3.11 of 3.11.7.
+    packages = answer["packages"]
+    # Two Pythons can exchange objects if their minor versions agree: 3.11 of 3.11.7.
     python = ".".join(packages["python"].split(".")[:2])
     return {"Python": python, **{package: packages[package] for package in PACKAGES}}
 
 
-def _compare(wrong: dict[str, list[str]], what: str, here: str | None, there: Found) -> None:
-    for address, found in there.items():
-        if found != here:
-            missing = found is None or isinstance(found, Exception)
-            has = f"without {what}" if missing else f"{what} {found}"
+def _compare(wrong: dict[str, list[str]], what: str, here: str | None, there: Answers) -> None:
+    for address, answer in there.items():
+        if answer != here:
+            missing = answer is None or isinstance(answer, Exception)
+            has = f"without {what}" if missing else f"{what} {answer}"
             wrong.setdefault(address, []).append(f"{has} (here {here})")
 
 
-def _complaint(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _refuse_failed(answers: Answers, what: str, remedy: str) -> None:
+    """`_refuse` for the workers whose answer is an exception."""
+    failed = {a: [_describe(f)] for a, f in answers.items() if isinstance(f, Exception)}
+    _refuse(failed, what, remedy)
 
 
 def _refuse(wrong: Mapping[str, Sequence[str]], what: str, remedy: str) -> None:
     if not wrong:
         return
-    lines = [f"{address}: {', '.join(found)}" for address, found in sorted(wrong.items())]
+    lines = [f"{address}: {', '.join(causes)}" for address, causes in sorted(wrong.items())]
     more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     raise ClusterError(f"{len(lines)} workers {what}: {'; '.join(lines[:_SHOWN])}{more}; {remedy}")

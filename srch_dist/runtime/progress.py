@@ -1,4 +1,7 @@
-"""What a person sees while something runs: live bars at a terminal, plain lines elsewhere."""
+"""The protocol of progress displays, and displays for library use.
+
+`cli.progress` shows bars at a terminal and plain lines elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,23 @@ from rich.console import RenderableType
 
 
 class ProgressStage(Protocol):
-    """A stage under way."""
+    """A running stage."""
 
     def advance(self, steps: float = 1) -> None:
         """Count steps as done."""
 
 
 class Progress(Protocol):
-    """Where stages and messages are shown."""
+    """A display of stages, messages and tables."""
 
     def stage(self, name: str, total: float) -> AbstractContextManager[ProgressStage]:
         """A context for a stage of ``total`` steps."""
 
     def note(self, message: str) -> None:
-        """Show a line that stays."""
+        """Show a line."""
 
     def show(self, item: RenderableType) -> None:
-        """Show a table that stays."""
+        """Show a table."""
 
 
 class _Silent:
@@ -47,12 +50,12 @@ class _Silent:
 
 
 def silent() -> Progress:
-    """Progress that shows nothing, for library use."""
+    """A display that shows nothing, for library use."""
     return _Silent()
 
 
 class _WithoutTables:
-    """Stages and lines of another; no tables."""
+    """Another display without its tables."""
 
     def __init__(self, inner: Progress) -> None:
         self._inner = inner
@@ -68,5 +71,5 @@ class _WithoutTables:
 
 
 def without_tables(progress: Progress) -> Progress:
-    """Progress for many runs, whose plans would be in the way."""
+    """A display without tables, for many runs whose plans would hide their progress."""
     return _WithoutTables(progress)

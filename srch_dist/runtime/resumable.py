@@ -1,4 +1,4 @@
-"""Units of a stage: tasks that are not done again once they are recorded in the run directory."""
+"""Resumable tasks: the units of a stage, each recorded in the run directory once it is done."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage.run.stages import StageLog
 
-# A function that does a unit and returns what it found (None for nothing), and its arguments.
+# A function that does a unit and returns its results (None for none), and its arguments.
 Work = tuple[Any, ...]
 
 
 def unit_tasks(stages: StageLog, name: str, works: Sequence[Work]) -> list[Delayed]:
-    """A task a unit of the stage ``name``, whose result is what the unit found.
+    """One task per unit of the stage ``name``; its result is that of the unit.
 
-    Those that an earlier try has finished only read their record.
+    The task of a recorded unit only reads the record.
     """
     done = stages.units(name)
     return [
         tasks.task(stages.unit, name, number)
         if number in done
-        else tasks.task(_finish, stages, name, number, *work)
+        else tasks.task(_run_unit, stages, name, number, *work)
         for number, work in enumerate(works)
     ]
 
@@ -33,17 +33,17 @@ def unit_tasks(stages: StageLog, name: str, works: Sequence[Work]) -> list[Delay
 def run_units(
     stages: StageLog, name: str, works: Sequence[Work], stage: ProgressStage | None = None
 ) -> list[Arrays]:
-    """Do the units of a stage and return what each found, in order."""
+    """Run the units of a stage and return their results in order."""
     return tasks.run_all(unit_tasks(stages, name, works), stage)
 
 
-def _finish(
+def _run_unit(
     stages: StageLog,
     name: str,
     number: int,
     function: Callable[..., Arrays | None],
     *arguments: Any,
 ) -> Arrays:
-    found = function(*arguments) or {}
-    stages.commit_unit(name, number, found)
-    return found
+    results = function(*arguments) or {}
+    stages.commit_unit(name, number, results)
+    return results

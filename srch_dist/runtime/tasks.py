@@ -1,7 +1,7 @@
-"""Dask graphs of one project: run them with progress, add up partial results, look at memory.
+"""Dask tasks: create them, place them on workers, add up their results and run them.
 
-Everything here works with a `distributed` client (the current one) and, for tests and very
-small data, with Dask's local schedulers.
+With a current `distributed` client, tasks run on its cluster under the watchdog; without one, on
+Dask's local scheduler (tests, very small data).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import uuid
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import dask
@@ -23,37 +24,47 @@ from srch_dist.runtime.heap import trim_heap
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.runtime.watchdog import LOOK_SECONDS, Watch, task_name
 
-S = TypeVar("S")
 T = TypeVar("T")
 
-# Seconds between two looks at a stage's tasks.
+# Seconds between two looks at the tasks of a stage.
 _POLL_SECONDS = 0.05
-# Partial results added in one task of a tree.
+# Partial results that one task of a tree adds.
 _FAN_IN = 8
 
 
 def task(function: Callable[..., Any], *arguments: Any) -> Delayed:
-    """A lazy call.
+    """A task that calls ``function``; its key starts with the function's name.
 
-    Lazy values have to be arguments of their own: for one inside a list Dask optimises the whole
-    graph built so far, at every call.
+    Pass each lazy value as an argument of its own. For one inside a list, Dask would optimise the
+    whole graph built so far, at every call.
     """
-    call: Delayed = delayed(_call, pure=False)(function, *arguments, dask_key_name=_key(function))
+    key = _key(function.__name__)
+    call: Delayed = delayed(_call, pure=False)(function, *arguments, dask_key_name=key)
     return call
 
 
 def task_pair(function: Callable[..., tuple[Any, Any]], *arguments: Any) -> tuple[Delayed, Delayed]:
-    """A lazy call that returns two values, each to be used on its own."""
+    """A task that calls ``function``, and a handle of each of the two values that it returns."""
     pair = delayed(_call, pure=False, nout=2)
-    first, second = pair(function, *arguments, dask_key_name=_key(function))
+    first, second = pair(function, *arguments, dask_key_name=_key(function.__name__))
     return first, second
 
 
-def on_worker(number: int) -> AbstractContextManager[Any]:
-    """Tasks that are made inside run on the worker of this number, on another where it is gone.
+def field(handle: Delayed, name: str) -> Delayed:
+    """A task that reads an attribute of a value on its worker; its key starts with ``name``.
 
-    The scheduler would let tasks that read the same large value wait for each other where it lies,
-    and lets another worker copy it only once it knows how long they take.
+    ``name`` may be a path, such as "vectors.x".
+    """
+    value: Delayed = delayed(_call, pure=False)(attrgetter(name), handle, dask_key_name=_key(name))
+    return value
+
+
+def on_worker(number: int) -> AbstractContextManager[Any]:
+    """Place the tasks that are created in the context on the worker of this number.
+
+    If that worker is lost, they run on another. Without the placement, tasks that read the same
+    large value would queue on the worker that holds it: the scheduler lets another worker copy the
+    value only once it has measured how long such tasks take.
     """
     client = current_client()
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"]) if client else []
@@ -66,19 +77,19 @@ def on_worker(number: int) -> AbstractContextManager[Any]:
     return annotated
 
 
-def _key(function: Callable[..., Any]) -> str:
-    """A new key, by which Dask and a person know what a task does."""
-    return f"{function.__name__}-{uuid.uuid4()}"
+def _key(name: str) -> str:
+    """A new key that shows in Dask's dashboard, and in messages, what its task does."""
+    return f"{name}-{uuid.uuid4()}"
 
 
 def _call(function: Callable[..., T], *arguments: Any) -> T:
-    """What every task runs: it starts with as little free memory in the heap as can be had."""
+    """Wrapper of every task: return free heap memory to the operating system, then call."""
     trim_heap()
     return function(*arguments)
 
 
 def as_task_input(value: Any) -> Delayed:
-    """A value that stands in a graph once, however many tasks use it."""
+    """A handle of a value that many tasks share, so that the graph holds it once."""
     wrapped: Delayed = delayed(value, pure=False, traverse=False)
     return wrapped
 
@@ -93,7 +104,14 @@ def add_up(parts: Sequence[Delayed]) -> Delayed:
 
 
 def run_all(tasks: Sequence[Delayed], stage: ProgressStage | None = None) -> list[Any]:
-    """Compute tasks and return their results in order, counting each on ``stage``."""
+    """Compute tasks and return their results in order; ``stage`` counts each.
+
+    Raises
+    ------
+    WorkersKilledError : a task killed several workers.
+    ClusterLostError : the scheduler is lost, or has had no workers for too long.
+    ClusterError : a task hangs; see `watchdog`.
+    """
     client = current_client()
     if client is None:
         results = list(dask.base.compute(*tasks))
@@ -114,14 +132,14 @@ def run_all(tasks: Sequence[Delayed], stage: ProgressStage | None = None) -> lis
             f"the Dask cluster has had no workers for {error.timeout:.0f} s"
         ) from None
     except (CancelledError, distributed.client.FutureCancelledError, OSError) as error:
-        # A task's own OSError is none of the cluster's.
+        # With the scheduler still there, the OSError is a task's own.
         if isinstance(error, OSError) and client.status == "running":
             raise
         raise ClusterLostError(f"the Dask scheduler was lost: {error}") from None
 
 
 def _wait(client: distributed.Client, futures: list[Any], stage: ProgressStage | None) -> None:
-    """Wait until all are done, and look at the cluster from time to time."""
+    """Wait until all tasks are done; the watchdog looks at the cluster meanwhile."""
     watch = Watch(client)
     if stage is None:
         while True:
@@ -140,7 +158,7 @@ def _wait(client: distributed.Client, futures: list[Any], stage: ProgressStage |
 
 
 def run_sum(calls: Sequence[tuple[Any, ...]], stage: ProgressStage) -> Any:
-    """The sum of the results of calls, each a function and its arguments, counted on ``stage``."""
+    """Sum the results of calls (function, *arguments); ``stage`` counts each call and the sum."""
     pairs = [task_pair(_call_and_mark, *call) for call in calls]
     total = add_up([result for result, _ in pairs])
     return run_all([*(mark for _, mark in pairs), total], stage)[-1]
@@ -152,12 +170,12 @@ def run_one(work: Delayed) -> Any:
 
 
 def persist(tasks: Sequence[Delayed]) -> list[Delayed]:
-    """Start tasks and keep their results on the workers; lost ones are computed again."""
+    """Start tasks and keep their results on the workers; Dask computes lost results again."""
     return list(dask.base.persist(*tasks))
 
 
 def current_client() -> distributed.Client | None:
-    """The client in use, if there is one."""
+    """The current client; None without one."""
     try:
         client: distributed.Client = distributed.default_client()
     except ValueError:
@@ -166,7 +184,7 @@ def current_client() -> distributed.Client | None:
 
 
 def _call_and_mark(function: Callable[..., T], *arguments: Any) -> tuple[T, bool]:
-    """A result with something small whose arrival tells that it is there."""
+    """A result, and a small value that the client can fetch in its place to count it."""
     return function(*arguments), True
 
 

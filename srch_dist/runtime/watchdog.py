@@ -1,4 +1,9 @@
-"""Waits that would have no end: without workers or scheduler, or for a task that hangs."""
+"""End waits that would never end: a cluster without workers or scheduler, and a task that hangs.
+
+Dask has no limit on the time of a task. `Watch.look` asks the scheduler which tasks run for too
+long, through the fields of its state that `_hung_workers` and `_is_wanted` read. Dask does not
+document them; ``tests/runtime/test_watchdog.py`` names each and the versions that it holds for.
+"""
 
 from __future__ import annotations
 
@@ -13,60 +18,61 @@ import distributed
 
 from srch_dist.errors import ClusterError, ClusterLostError
 
-# How long a cluster may be without workers, or a scheduler without an answer: Dask's own option.
+# Dask's option: longest time without workers; here also without an answer of the scheduler.
 NO_WORKERS_TIMEOUT = "distributed.scheduler.no-workers-timeout"
-# How long one task may run in a worker that is alive: an option of this package among Dask's,
-# which has none. A task is planned to take minutes at most.
+# Longest time of one task, an option of this package in Dask's configuration. Planned tasks take
+# minutes at most.
 TASK_TIMEOUT = "srch-dist.task-timeout"
 _TASK_TIMEOUT, _NO_WORKERS_TIMEOUT = "1h", "120s"
-# Seconds between two looks at the cluster, and those that its answer may take.
+# Seconds between two looks at the cluster, and the longest wait for its answer.
 LOOK_SECONDS = 10.0
 _RESTART_SECONDS = 120
-# Workers in which one task may hang before it is given up.
-_TRIES = 2
+# A task that hangs in this many workers ends the run.
+_ATTEMPTS = 2
 
 
 class Watch:
-    """Looks at a cluster from time to time while one waits for it."""
+    """Looks at a cluster at intervals while the caller waits for its tasks."""
 
     def __init__(self, client: distributed.Client) -> None:
         self._client = client
-        self._looked = self._well = time.monotonic()
+        self._last_look = self._last_healthy = time.monotonic()
         self._hung: Counter[str] = Counter()
 
     def look(self) -> None:
-        """End what has no end by itself; does nothing where it was called just before.
+        """Check the cluster, unless the last check was less than `LOOK_SECONDS` ago.
 
-        Workers in which a task of this client has run for too long are started anew, and the task
-        with them.
+        Restarts workers in which a task of this client runs for longer than `TASK_TIMEOUT`; the
+        scheduler then runs the task again.
 
         Raises
         ------
-        ClusterLostError : nothing has been well for as long as is allowed.
-        ClusterError : a task hung again, or there is nothing to start its worker anew.
+        ClusterLostError : no workers, or no answer, for longer than `NO_WORKERS_TIMEOUT`.
+        ClusterError : a task hangs again, or its worker has no nanny to restart it.
         """
-        if time.monotonic() - self._looked < LOOK_SECONDS:
+        if time.monotonic() - self._last_look < LOOK_SECONDS:
             return
-        trouble = self._trouble()
+        fault = self._fault()
         allowed = _seconds(NO_WORKERS_TIMEOUT, _NO_WORKERS_TIMEOUT)
-        if not trouble:
-            self._well = time.monotonic()
+        if not fault:
+            self._last_healthy = time.monotonic()
             self._restart_hung()
-        elif time.monotonic() - self._well > allowed:
-            raise ClusterLostError(f"{trouble} for {allowed:.0f} s")
-        self._looked = time.monotonic()
+        elif time.monotonic() - self._last_healthy > allowed:
+            raise ClusterLostError(f"{fault} for {allowed:.0f} s")
+        self._last_look = time.monotonic()
 
-    def _trouble(self) -> str:
+    def _fault(self) -> str:
+        """What is wrong with the cluster now; "" if nothing is."""
         if self._client.status != "running":
             return "the Dask scheduler has not answered"
         scheduler: Any = self._client.scheduler
         try:
-            found = self._client.sync(
+            identity = self._client.sync(
                 scheduler.identity, n_workers=1, callback_timeout=LOOK_SECONDS
             )
         except (OSError, TimeoutError):
             return "the Dask scheduler has not answered"
-        return "" if found["workers"] else "the Dask cluster has had no workers"
+        return "" if identity["workers"] else "the Dask cluster has had no workers"
 
     def _restart_hung(self) -> None:
         limit = _seconds(TASK_TIMEOUT, _TASK_TIMEOUT)
@@ -74,21 +80,22 @@ class Watch:
             hung: dict[str, tuple[str, bool]] = self._client.run_on_scheduler(
                 _hung_workers, self._client.id, limit, callback_timeout=LOOK_SECONDS
             )
-        except (ImportError, AttributeError, ValueError):  # without this package, or pickle
+        except (ImportError, AttributeError, ValueError):
+            # The scheduler cannot import this package, or does not accept pickle.
             return
-        except OSError:  # lost just now, as the next look sees
+        except OSError:  # the scheduler is lost, which the next look reports
             return
-        for address, (key, watched) in hung.items():
+        for address, (key, has_nanny) in hung.items():
             self._hung[key] += 1
-            if self._hung[key] == _TRIES or not watched:
+            if self._hung[key] == _ATTEMPTS or not has_nanny:
                 raise ClusterError(
                     f"the task {task_name(key)} has run for more than {limit:.0f} s in "
-                    f"{self._hung[key]} workers, lastly {address}"
-                    f"{'' if watched else ', which has no nanny to start it again'}; see what it "
-                    f"waits for there, or let tasks run for longer (Dask's option {TASK_TIMEOUT}), "
-                    "then go on with --resume"
+                    f"{self._hung[key]} workers, last in {address}"
+                    f"{'' if has_nanny else ', which has no nanny to restart it'}; check what it "
+                    f"waits for there, or allow more time (Dask's option {TASK_TIMEOUT}), then "
+                    "resume with --resume"
                 )
-        # A worker or the scheduler may have gone by itself meanwhile; the next look says so.
+        # A worker or the scheduler may be lost meanwhile, which the next look reports.
         with suppress(KeyError, OSError):
             if hung:
                 self._client.restart_workers(
@@ -97,7 +104,7 @@ class Watch:
 
 
 def task_name(key: Any) -> str:
-    """The function of a task, out of its key."""
+    """The function name in the key of a task of `tasks.task`."""
     return str(key[0] if isinstance(key, tuple) else key).rsplit("-", 5)[0]
 
 
@@ -109,10 +116,10 @@ def _seconds(option: str, default: str) -> float:
 def _hung_workers(
     client: str, limit: float, dask_scheduler: distributed.Scheduler
 ) -> dict[str, tuple[str, bool]]:
-    """Workers in which a task for a client has run for more than ``limit`` seconds.
+    """(key of the task, has a nanny) by address of each worker with a hung task.
 
-    Each with the key of the task, and whether a nanny watches over the worker; as of their last
-    heartbeats.
+    A task hangs if a client waits for it and it has run for more than ``limit`` seconds at the
+    worker's last heartbeat. Runs on the scheduler.
     """
     return {
         address: (str(task.key), bool(worker.nanny))
@@ -123,13 +130,13 @@ def _hung_workers(
 
 
 def _is_wanted(task: Any, client: str) -> bool:
-    """Whether a task, or one that depends on it, is waited for by a client."""
-    seen, left = {task}, [task]
-    while left:
-        one = left.pop()
-        if any(state.client_key == client for state in one.who_wants or ()):
+    """Whether a client waits for a task, or for one that depends on it."""
+    seen, queue = {task}, [task]
+    while queue:
+        current = queue.pop()
+        if any(state.client_key == client for state in current.who_wants or ()):
             return True
-        new = one.dependents - seen
+        new = current.dependents - seen
         seen |= new
-        left.extend(new)
+        queue.extend(new)
     return False

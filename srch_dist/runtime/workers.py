@@ -1,37 +1,32 @@
-"""Restart workers that hold compiled code."""
+"""Restart workers, to free the memory of a module that they imported."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from typing import TypeVar
 
 from srch_dist.runtime.tasks import current_client
-
-S = TypeVar("S")
-T = TypeVar("T")
-
 
 _RESTART_SECONDS = 600
 
 
 def restart_workers(module: str) -> None:
-    """Start the workers of the current client anew that have imported ``module``.
+    """Restart the workers of the current client that have imported ``module``.
 
-    What it keeps in their memory is gone then, and results that are kept on them are lost.
+    Frees what the module keeps in their memory. Results that are persisted on them are lost.
     """
     client = current_client()
     if client is None:
         return
-    # One that goes away just now comes back without it.
+    # A worker that is lost meanwhile comes back without the module.
     with suppress(OSError, KeyError):
-        holding: dict[str, bool] = client.run(_imported, module, on_error="ignore")
-        workers = [worker for worker, held in holding.items() if held]
+        answers: dict[str, bool] = client.run(_has_imported, module, on_error="ignore")
+        workers = [worker for worker, has_imported in answers.items() if has_imported]
         if workers:
-            # Not client.restart: the scheduler then clears its tasks too, and fails (an assertion)
-            # where one that was let go of is still on its way out.
+            # Not client.restart: it also clears the scheduler's tasks, and fails with an assertion
+            # if a released task is still being removed.
             client.restart_workers(workers, timeout=_RESTART_SECONDS, raise_for_error=False)
 
 
-def _imported(module: str) -> bool:
+def _has_imported(module: str) -> bool:
     return module in sys.modules

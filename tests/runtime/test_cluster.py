@@ -49,7 +49,7 @@ def test_too_few_workers_are_waited_for_and_then_counted(empty_scheduler):
     start = time.monotonic()
     text = refusal(empty_scheduler.scheduler_address, demands=ClusterRequirements(3, 0.5))
     assert 0.5 <= time.monotonic() - start < 60
-    assert "0 workers came to tcp://127.0.0.1" in text
+    assert "0 workers joined tcp://127.0.0.1" in text
     assert "3 are needed (--workers-min" in text
 
 
@@ -66,7 +66,7 @@ def test_workers_that_are_paused_are_said_to_be(tmp_path):
             assert time.monotonic() < limit
             time.sleep(0.1)
         text = refusal(cluster.scheduler_address, demands=ClusterRequirements(1, 0.5))
-    assert "0 workers came" in text
+    assert "0 workers joined" in text
     assert "; 1 are paused, since their memory is nearly full" in text
 
 
@@ -100,7 +100,7 @@ def test_a_scheduler_file_is_waited_for_until_it_is_whole(empty_scheduler, tmp_p
     writer.start()
     text = refusal(str(path), demands=ClusterRequirements(1, 2))
     writer.join()
-    assert f"0 workers came to {empty_scheduler.scheduler_address}" in text
+    assert f"0 workers joined {empty_scheduler.scheduler_address}" in text
 
 
 def test_the_variable_of_dask_names_the_scheduler_where_no_option_does(empty_scheduler):
@@ -109,7 +109,7 @@ def test_the_variable_of_dask_names_the_scheduler_where_no_option_does(empty_sch
         "scheduler_address": address
     }
     with dask.config.set(scheduler_address=address):
-        assert f"came to {address}" in refusal(demands=ClusterRequirements(1, 0.2))
+        assert f"joined {address}" in refusal(demands=ClusterRequirements(1, 0.2))
         # The option comes first.
         assert "tcp://127.0.0.1:9 " in refusal(
             "tcp://127.0.0.1:9", demands=ClusterRequirements(1, 1)
