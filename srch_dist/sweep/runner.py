@@ -1,10 +1,10 @@
-"""A run for every combination of a grid of options; those with the same graph share it.
+"""Hyper-parameter sweep: one run for each combination of a grid; runs with one graph share it.
 
 ```
-runs/NAME            a run directory each
-results/NAME.json    how it went: written when the run is done, so that it is not done again
-prepared/FINGERPRINT features and graph of the runs under way; removed after the last of them
-results.json, .csv   a row a run; sweep.png the same as a plot (see `sweep_results`)
+runs/NAME            run directory of a combination
+results/NAME.json    result of a combination, written when its run ends; it is not trained again
+prepared/FINGERPRINT features and graph that unfinished runs share; removed after the last of them
+results.json, .csv   one row a combination; sweep.png plots them (see `srch_dist.sweep.results`)
 ```
 """
 
@@ -38,18 +38,85 @@ from srch_dist.train.runner import prepare_run, train_model
 from srch_dist.train.setup import SharedResources
 
 
+@dataclasses.dataclass(frozen=True)
+class _Sweep:
+    """A sweep whose folder this process holds.
+
+    Attributes
+    ----------
+    folder : of all runs and results.
+    store : the data.
+    progress : display of stages and log lines.
+    check_lock : raises StorageError when another process has taken over the folder.
+    """
+
+    folder: Path
+    store: FeatureStore
+    progress: Progress
+    check_lock: Callable[[], None]
+
+    def result_path(self, combination: Combination) -> Path:
+        """File of the result of a combination."""
+        return self.folder / "results" / f"{combination.name}.json"
+
+    def base_run(self, combination: Combination) -> RunDirectory:
+        """Run whose features and graph the run of a combination reuses."""
+        key = fingerprint(up_to_graph(combination.config))[:16]
+        return RunDirectory(self.folder.resolve() / "prepared" / key)
+
+    def has_graph(self, combination: Combination) -> bool:
+        """Whether the base run of a combination has its graph."""
+        stages = self.base_run(combination).stages(up_to_graph(combination.config))
+        return stages.find("graph") is not None
+
+    def result(self, combination: Combination) -> dict[str, Any] | None:
+        """The recorded result of a combination; None if it has not been trained.
+
+        Raises
+        ------
+        InputError : the result belongs to other data.
+        ConfigError : the result belongs to other options.
+        """
+        path = self.result_path(combination)
+        if not path.exists():
+            return None
+        record: dict[str, Any] = read_json(path)
+        if record["fingerprint"] != fingerprint(combination.config):
+            raise ConfigError(
+                f"{path} was written with other options; name another folder with --out, or remove "
+                "the file"
+            )
+        if record["store"] != dict(self.store.checksums):
+            raise InputError(
+                f"{path} was written with other data than {self.store.path}; name those data, or "
+                "another folder with --out"
+            )
+        return record
+
+
 def sweep_options(
     config: TrainConfig, grid: Grid, out: str | Path, progress: Progress | None = None
 ) -> list[Row]:
-    """Train with every combination of ``grid`` over ``config``; a row of results each, in order.
+    """Train with every combination of ``grid`` over ``config``.
 
-    Features and graph are made once for all combinations that agree on what they depend on.
-    Called again, it goes on with what is not done. A combination whose training does not end well
-    is a row with an error; scores are of the data's queries, and nothing is chosen by them.
+    Combinations that agree in the options up to the graph share features and graph. Called again,
+    it trains the combinations that have no result yet. Scores are those of the data's queries;
+    nothing is selected by them.
+
+    Parameters
+    ----------
+    config : options of all runs.
+    grid : values by option name; see `parse_grid`.
+    out : local folder of the sweep.
+
+    Returns
+    -------
+    A row of results for each combination, in order. A combination whose training fails is a row
+    with an error.
 
     Raises
     ------
-    SrchError : a combination that is refused, before any work; otherwise as `train_model`.
+    SrchError : a combination is refused, before any work; otherwise as in `train_model`.
     """
     progress = without_tables(progress or silent())
     config = check_config(config)
@@ -64,149 +131,132 @@ def sweep_options(
     with hold_lock(folder) as lock:
         store = shipped_store(folder) if config.data is None else open_store(config.data)
         _check_data(store, combinations)
-        if any(_result(folder, one, store) is None for one in combinations):
-            _train_all(folder, combinations, store, config, progress, lock.check)
-        rows = [make_row(one.values, _known(folder, one, store)) for one in combinations]
+        sweep = _Sweep(folder, store, progress, lock.check)
+        if any(sweep.result(combination) is None for combination in combinations):
+            _train_all(sweep, combinations, config)
+        rows = [
+            make_row(combination.values, _result_or_error(sweep, combination))
+            for combination in combinations
+        ]
         write_results(folder, list(grid), rows, progress)
     return rows
 
 
 def _refuse_other_options(folder: Path, combinations: Sequence[Combination]) -> None:
-    """Refuse where a run of the same name was begun with other options that the grid leaves."""
-    for one in combinations:
-        recorded = folder / "runs" / one.name / "config.yaml"
+    """Refuse a combination whose run in the folder has other options outside the grid."""
+    for combination in combinations:
+        recorded = folder / "runs" / combination.name / "config.yaml"
         if recorded.exists():
-            changed = differing_options(load_config(recorded), one.config)
+            changed = differing_options(load_config(recorded), combination.config)
             if changed:
                 raise ConfigError(
-                    f"{folder} holds {one.name} of other options: {'; '.join(changed)}; give "
-                    "those again, or name another folder with --out"
+                    f"{folder} holds {combination.name} with other options: {'; '.join(changed)}. "
+                    "Give those options again, or name another folder with --out"
                 )
 
 
 def _check_data(store: FeatureStore, combinations: Sequence[Combination]) -> None:
-    for one in combinations:
+    for combination in combinations:
         try:
-            choose_rows(store, one.config)
+            choose_rows(store, combination.config)
         except InputError as error:
-            raise InputError(f"the grid's {one.name}: {error}") from None
+            raise InputError(f"the grid's {combination.name}: {error}") from None
 
 
-def _train_all(
-    folder: Path,
-    combinations: Sequence[Combination],
-    store: FeatureStore,
-    config: TrainConfig,
-    progress: Progress,
-    check: Callable[[], None],
-) -> None:
-    demands = ClusterRequirements(
-        config.workers_min, config.workers_wait, (locate(store.path),), (folder.resolve(),)
+def _train_all(sweep: _Sweep, combinations: Sequence[Combination], config: TrainConfig) -> None:
+    requirements = ClusterRequirements(
+        config.workers_min,
+        config.workers_wait,
+        (locate(sweep.store.path),),
+        (sweep.folder.resolve(),),
     )
     with connect(
         config.scheduler,
         config.workers,
         config.memory_limit,
-        progress,
-        demands,
+        sweep.progress,
+        requirements,
         tls_files(config.tls),
     ) as cluster:
-        for one in combinations:
-            _check_plan(one, store, cluster)
-        for group in _alike(combinations):
-            _train_group(folder, group, store, cluster, progress, check)
+        for combination in combinations:
+            _check_plan(combination, sweep.store, cluster)
+        for group in _groups_by_graph(combinations):
+            _train_group(sweep, group, cluster)
 
 
-def _check_plan(one: Combination, store: FeatureStore, cluster: Cluster) -> None:
-    rows, _ = choose_rows(store, one.config)
+def _check_plan(combination: Combination, store: FeatureStore, cluster: Cluster) -> None:
+    config = combination.config
+    rows, _ = choose_rows(store, config)
     memory, restarts = cluster.memory_limit, cluster.restarts
-    plan = draft_plan(len(rows), store.modalities, one.config, cluster.workers, memory, restarts)
+    plan = draft_plan(len(rows), store.modalities, config, cluster.workers, memory, restarts)
     try:
         check_memory(plan)
     except PlanError as error:
-        raise PlanError(f"the grid's {one.name}: {error}") from None
+        raise PlanError(f"the grid's {combination.name}: {error}") from None
 
 
-def _alike(combinations: Sequence[Combination]) -> Iterator[list[Combination]]:
-    """The combinations that have one graph, those with the same first codes after each other."""
+def _groups_by_graph(combinations: Sequence[Combination]) -> Iterator[list[Combination]]:
+    """Group the combinations by graph; in a group, those with the same first codes are adjacent."""
 
-    def graph(one: Combination) -> str:
-        return fingerprint(dataclasses.replace(up_to_graph(one.config), bits=8))
+    def graph(combination: Combination) -> str:
+        return fingerprint(dataclasses.replace(up_to_graph(combination.config), bits=8))
 
     first = {key: place for place, key in reversed(list(enumerate(map(graph, combinations))))}
-    ordered = sorted(combinations, key=lambda one: (first[graph(one)], one.config.loop_bits))
+    ordered = sorted(
+        combinations,
+        key=lambda combination: (first[graph(combination)], combination.config.loop_bits),
+    )
     for _, group in groupby(ordered, key=graph):
         yield list(group)
 
 
-def _train_group(
-    folder: Path,
-    group: Sequence[Combination],
-    store: FeatureStore,
-    cluster: Cluster,
-    progress: Progress,
-    check: Callable[[], None],
-) -> None:
-    """The runs of one graph that are not done; ``check`` raises where another sweep took over."""
+def _train_group(sweep: _Sweep, group: Sequence[Combination], cluster: Cluster) -> None:
+    """Train the combinations of one graph that have no result, then remove their base runs."""
     bases: dict[Path, RunDirectory] = {}
-    left = [one for one in group if _result(folder, one, store) is None]
-    for number, one in enumerate(left, 1):
-        progress.note(f"{one.name}: {number} of {len(left)} with this graph")
+    missing = [combination for combination in group if sweep.result(combination) is None]
+    for number, combination in enumerate(missing, 1):
+        sweep.progress.note(f"{combination.name}: {number} of {len(missing)} with this graph")
         record: dict[str, Any]
         try:
-            place = _base(folder, one).path
+            place = sweep.base_run(combination).path
             if place not in bases:
-                bases[place] = _prepare(folder, one, group, store, cluster, progress)
-            shared = SharedResources(cluster, bases[place])
-            record = _train_one(folder, one, store, shared, progress)
+                bases[place] = _prepare(sweep, combination, group, cluster)
+            record = _train_one(sweep, combination, SharedResources(cluster, bases[place]))
         except TrainingError as error:
-            progress.note(f"{one.name} failed: {error}")
+            sweep.progress.note(f"{combination.name} failed: {error}")
             record = {"error": str(error)}
-        # Whoever took over goes on with what is prepared here.
-        check()
-        record = {**record, "fingerprint": fingerprint(one.config), "store": dict(store.checksums)}
-        write_json(_place(folder, one), record)
+        # A process that has taken over uses the base runs: leave them, and write no result.
+        sweep.check_lock()
+        record |= {
+            "fingerprint": fingerprint(combination.config),
+            "store": dict(sweep.store.checksums),
+        }
+        write_json(sweep.result_path(combination), record)
     if not group[0].config.keep_work:
-        check()
-        for one in group:
-            arrays.remove(_base(folder, one).path)
-        with suppress(OSError):  # the bases of other graphs are there still
-            _base(folder, group[0]).path.parent.rmdir()
+        sweep.check_lock()
+        for combination in group:
+            arrays.remove(sweep.base_run(combination).path)
+        with suppress(OSError):  # base runs of other graphs are still in the folder
+            sweep.base_run(group[0]).path.parent.rmdir()
 
 
 def _prepare(
-    folder: Path,
-    one: Combination,
-    group: Sequence[Combination],
-    store: FeatureStore,
-    cluster: Cluster,
-    progress: Progress,
+    sweep: _Sweep, combination: Combination, group: Sequence[Combination], cluster: Cluster
 ) -> RunDirectory:
-    """The run that ``one`` shares with others, which makes the graph unless ``group`` has it."""
-    own = _base(folder, one)
-    others = (other for other in group if _base(folder, other) != own)
-    made = next((_base(folder, other) for other in others if _has_graph(folder, other)), None)
+    """Prepare the base run of a combination, with the graph of another base run of the group."""
+    base = sweep.base_run(combination)
+    others = (other for other in group if sweep.base_run(other) != base)
+    source = next((sweep.base_run(other) for other in others if sweep.has_graph(other)), None)
     config = dataclasses.replace(
-        up_to_graph(one.config), data=store.path, out=str(own.path), resume=True
+        up_to_graph(combination.config), data=sweep.store.path, out=str(base.path), resume=True
     )
-    return prepare_run(config, SharedResources(cluster, made), progress)
+    return prepare_run(config, SharedResources(cluster, source), sweep.progress)
 
 
-def _base(folder: Path, one: Combination) -> RunDirectory:
-    key = fingerprint(up_to_graph(one.config))[:16]
-    return RunDirectory(folder.resolve() / "prepared" / key)
-
-
-def _has_graph(folder: Path, one: Combination) -> bool:
-    return _base(folder, one).stages(up_to_graph(one.config)).find("graph") is not None
-
-
-def _train_one(
-    folder: Path, one: Combination, store: FeatureStore, shared: SharedResources, progress: Progress
-) -> dict[str, Any]:
-    out = str(folder / "runs" / one.name)
-    config = dataclasses.replace(one.config, data=store.path, out=out, resume=True)
-    trained = train_model(config, progress, shared)
+def _train_one(sweep: _Sweep, combination: Combination, shared: SharedResources) -> dict[str, Any]:
+    out = str(sweep.folder / "runs" / combination.name)
+    config = dataclasses.replace(combination.config, data=sweep.store.path, out=out, resume=True)
+    trained = train_model(config, sweep.progress, shared)
     return {
         "summary": trained.run.summary(),
         "last": trained.run.history()[-1],
@@ -214,32 +264,5 @@ def _train_one(
     }
 
 
-def _place(folder: Path, one: Combination) -> Path:
-    return folder / "results" / f"{one.name}.json"
-
-
-def _known(folder: Path, one: Combination, store: FeatureStore) -> Mapping[str, Any]:
-    return _result(folder, one, store) or {"error": "not trained"}
-
-
-def _result(folder: Path, one: Combination, store: FeatureStore) -> dict[str, Any] | None:
-    """How a combination went; None where it has not been trained.
-
-    Raises
-    ------
-    InputError : it went so with other data. ConfigError : with other options.
-    """
-    path = _place(folder, one)
-    if not path.exists():
-        return None
-    record: dict[str, Any] = read_json(path)
-    if record["fingerprint"] != fingerprint(one.config):
-        raise ConfigError(
-            f"{path} is of other options; name another folder with --out, or remove it"
-        )
-    if record["store"] != dict(store.checksums):
-        raise InputError(
-            f"{path} is of other data than {store.path}; name those data, or another folder with "
-            "--out"
-        )
-    return record
+def _result_or_error(sweep: _Sweep, combination: Combination) -> Mapping[str, Any]:
+    return sweep.result(combination) or {"error": "not trained"}
