@@ -8,6 +8,7 @@ import pytest
 
 from srch_dist.algorithm.features.normalise import prepare_features
 from srch_dist.algorithm.graph import set_graph
+from srch_dist.algorithm.job import Job
 from srch_dist.cli.progress import on_console
 from srch_dist.config.loading import build_config
 from srch_dist.ingest.pipeline import ingest_source
@@ -46,10 +47,9 @@ def prepare(tmp_path_factory):
         plan = make_plan(len(rows), store.modalities, config, workers, 4 << 30)
         arrays.create_array(run.rows, rows.shape, plan.partition_rows, np.int64)
         arrays.write_rows(run.rows, 0, rows)
-        statistics = prepare_features(store, run, plan, config, silent())
-        modalities = tuple(store.modalities)
-        report = set_graph(run, modalities, plan, config, on_console() if notes else silent())
-        first = read_codes(run, 0)
-        return PreparedRun(run, plan, config, modalities, statistics, report, first, store)
+        job = Job(run, plan, config, tuple(store.modalities), on_console() if notes else silent())
+        statistics = prepare_features(job, store)
+        report = set_graph(job)
+        return PreparedRun(job, store, statistics, report, read_codes(run, 0))
 
     return prepared

@@ -37,9 +37,9 @@ WORKER_MOMENTS = {
     "store z": ["srch_dist.algorithm.z_step:_store_block"],
     "rebase": ["srch_dist.algorithm.s_step:_edge_lengths"],
     "codes": ["srch_dist.algorithm.b_step:_update_partition"],
-    "anchors": ["srch_dist.algorithm.encoders.regression:_sums"],
+    "anchors": ["srch_dist.algorithm.encoders.regression:_anchor_sums"],
     "spread": ["srch_dist.algorithm.encoders.final_codes:_spread_span"],
-    "restore": ["srch_dist.algorithm.encoders.final_codes:_restore_codes"],
+    "restore": ["srch_dist.algorithm.encoders.final_codes:_reorder_codes"],
     "encode": ["srch_dist.encode.batch:_encode_span"],
 }
 CLIENT_MOMENTS = {

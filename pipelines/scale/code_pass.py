@@ -20,8 +20,9 @@ import tyro
 
 from srch_dist import build_config
 from srch_dist.algorithm.b_step import b_step
-from srch_dist.algorithm.features.normalise import create_codes
 from srch_dist.algorithm.features.reader import load_features
+from srch_dist.algorithm.features.row_order import create_codes
+from srch_dist.algorithm.job import Job
 from srch_dist.kernels.code_update import CodeRule
 from srch_dist.plan.planner import draft_plan
 from srch_dist.plan.run_plan import Plan
@@ -70,8 +71,10 @@ def measure(options: Options) -> dict[str, Any]:
             np.zeros(options.bits),
             1.0,
         )
-        names, inside = tuple(dims), replace(plan, cached=True)
-        kept = load_features(run, inside, names)
+        names = tuple(dims)
+        job = Job(run, plan, config, names)
+        cached = replace(job, plan=replace(plan, cached=True))
+        kept = load_features(cached)
         spans = [[plan.span(p) for p in some] for some in plan.passes]
         work: dict[str, Callable[[], object]] = {
             "read": lambda: tasks.run_all([tasks.task(_read, run, names, some) for some in spans]),
@@ -81,8 +84,8 @@ def measure(options: Options) -> dict[str, Any]:
                     for _ in range(cluster.workers)
                 ]
             ),
-            "pass": lambda: b_step(run, plan, names, rule, 1),
-            "pass, features kept": lambda: b_step(run, inside, names, rule, 1, kept),
+            "pass": lambda: b_step(job, 1, rule),
+            "pass, features kept": lambda: b_step(cached, 1, rule, kept),
         }
         seconds = _in_turn(work, options.repeats)
     floor = max(seconds["read"], seconds["products"])

@@ -1,155 +1,133 @@
-"""The B-step as a Dask graph: the only pass over X of an iteration, reading ahead of its work.
+"""B-step, line 8 of Algorithm 1: B = sign(β Z + Σ_g 2 W_g X_g) (Eq. 17).
 
-Passes after the loop read their tiles here too.
+It is the only pass over X of an iteration. While a partition is in memory, the pass computes its
+codes and its part of every sum that the next iteration needs: X_g Bᵀ for the next W-step, and B Bᵀ
+and ‖Z - B‖² for Eq. 9. `code_rule` chooses the scales of the two terms: as printed, or balanced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from dask.delayed import Delayed
 
-from srch_dist.algorithm.features.normalise import create_codes
+from srch_dist.algorithm.features.row_order import create_codes
+from srch_dist.algorithm.features.statistics import Statistics
+from srch_dist.algorithm.job import Job
 from srch_dist.algorithm.solver.block_graph import BlockGraph, pick_rows
 from srch_dist.algorithm.z_step import Embedding, embedding_weight
-from srch_dist.config.options import TrainConfig
+from srch_dist.errors import TrainingError
+from srch_dist.kernels.code_statistics import COLLAPSED, effective_bits
 from srch_dist.kernels.code_update import CodeRule, CodeSums, code_scores, update_codes
-from srch_dist.kernels.features import GramMatrices
 from srch_dist.kernels.packed_codes import sign_codes
 from srch_dist.kernels.projections import balanced_scales, polar_factor
 from srch_dist.kernels.types import Array, Matrix
-from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.read_ahead import read_ahead
 from srch_dist.storage.run.directory import RunDirectory
 
-# Of rows from a first one up to a last.
+# Reads rows from a first one up to a last.
 Reader = Callable[[int, int], Array]
+# An embedding whose rms about its column means is below this share of the means is constant.
+_LEAST_SPREAD = 1e-6
+# Weight of the identity in the rotation, relative to the mean diagonal of Tᵀ sign(T).
+_LEAST_TURN = 1e-3
+
+
+@dataclass(frozen=True)
+class CodeUpdate:
+    """Result of a B-step.
+
+    Attributes
+    ----------
+    sums : over all rows, with the new codes.
+    checksums : crc32 of each partition's packed codes.
+    """
+
+    sums: CodeSums
+    checksums: list[int]
 
 
 def b_step(
-    run: RunDirectory,
-    plan: Plan,
-    modalities: tuple[str, ...],
-    rule: CodeRule,
-    iteration: int,
-    features: Sequence[Delayed] | None = None,
-) -> tuple[CodeSums, list[int]]:
-    """B by Eq. 17, with all sums over X that the next iteration needs: the only pass over X.
+    job: Job, number: int, rule: CodeRule, features: Sequence[Delayed] | None = None
+) -> CodeUpdate:
+    """Compute B by Eq. 17 and store it in the checkpoint of iteration ``number``.
 
-    Writes the codes of the iteration's checkpoint; returns the sums and each partition's crc32.
-    ``features`` are those of `load_features`; without them they are read from the run.
+    Parameters
+    ----------
+    rule : scales of Z and of the projections; see `code_rule`.
+    features : partitions on the workers, from `load_features`; None reads them from the run.
     """
+    run, plan, modalities = job.run, job.plan, job.modalities
     bits = len(rule.z_mean)
-    arrays.remove(run.checkpoint(iteration, "codes"))
-    create_codes(run, plan, bits, iteration)
+    arrays.remove(run.checkpoint(number, "codes"))
+    create_codes(run, plan, bits, number)
     shared = tasks.as_task_input(rule)
     if features is None:
         parts = [
             tasks.task_pair(
-                _update_stored, run, modalities, [plan.span(p) for p in some], shared, iteration
+                _update_stored, run, modalities, [plan.span(p) for p in partitions], shared, number
             )
-            for some in plan.passes
+            for partitions in plan.passes
         ]
     else:
         parts = [
-            tasks.task_pair(_update_kept, run, features[p], plan.span(p), shared, iteration)
+            tasks.task_pair(_update_kept, run, features[p], plan.span(p), shared, number)
             for p in plan.partitions
         ]
     total = tasks.add_up([sums for sums, _ in parts])
-    results = tasks.run_all([total, *(checksums for _, checksums in parts)])
-    return results[0], [checksum for some in results[1:] for checksum in some]
-
-
-def _update_stored(
-    run: RunDirectory,
-    modalities: tuple[str, ...],
-    spans: list[tuple[int, int]],
-    rule: CodeRule,
-    iteration: int,
-) -> tuple[CodeSums, list[int]]:
-    """The B-step on consecutive partitions; each is read while the one before is worked on."""
-    features = {g: arrays.reader(run.features(g)) for g in modalities}
-    z, before = _code_readers(run, iteration)
-
-    def read(span: tuple[int, int]) -> tuple[dict[str, Array], Array, Array]:
-        return {g: rows(*span) for g, rows in features.items()}, z(*span), before(*span)
-
-    found = [
-        _update_partition(run, span, rule, iteration, *inputs)
-        for span, inputs in zip(spans, read_ahead(read, spans), strict=True)
-    ]
-    total = found[0][0]
-    for sums, _ in found[1:]:
-        total = total + sums
-    return total, [checksum for _, checksum in found]
-
-
-def _update_kept(
-    run: RunDirectory,
-    features: dict[str, Array],
-    span: tuple[int, int],
-    rule: CodeRule,
-    iteration: int,
-) -> tuple[CodeSums, list[int]]:
-    """The B-step on one partition whose features are in memory."""
-    z, before = (rows(*span) for rows in _code_readers(run, iteration))
-    sums, checksum = _update_partition(run, span, rule, iteration, features, z, before)
-    return sums, [checksum]
-
-
-def _code_readers(run: RunDirectory, iteration: int) -> tuple[Reader, Reader]:
-    """Those of Z (rows, l) of an iteration and of the packed codes (rows, l / 8) before it."""
-    z, before = run.checkpoint(iteration, "z"), run.checkpoint(iteration - 1, "codes")
-    return arrays.reader(z), arrays.reader(before)
-
-
-def _update_partition(
-    run: RunDirectory,
-    span: tuple[int, int],
-    rule: CodeRule,
-    iteration: int,
-    features: dict[str, Array],
-    z: Array,
-    before: Array,
-) -> tuple[CodeSums, int]:
-    codes, sums = update_codes(rule, features, z, before)
-    return sums, arrays.write_rows(run.checkpoint(iteration, "codes"), span[0], codes)
-
-
-_LEAST_TURN = 1e-3
+    sums, *checksums = tasks.run_all([total, *(checksums for _, checksums in parts)])
+    return CodeUpdate(sums, [checksum for part in checksums for checksum in part])
 
 
 def code_rule(
+    job: Job,
+    statistics: Statistics,
+    weights: Mapping[str, float],
     w: Mapping[str, Matrix],
     z: Embedding,
-    grams: GramMatrices,
-    n: int,
-    weights: Mapping[str, float],
-    config: TrainConfig,
 ) -> CodeRule:
-    """How the B-step puts Z and the projections together; see `CodeRule`."""
-    if config.method.scaling == "printed":
-        beta = embedding_weight(config, len(w))
-        return CodeRule({g: 2 * part for g, part in w.items()}, np.zeros_like(z.mean), beta)
-    scales = balanced_scales(w, grams, n, weights)
+    """Scales of the two terms of Eq. 17.
+
+    ``method.scaling: printed`` is β Z + Σ_g 2 W_g X_g. ``balanced`` is
+    ω (Z - mean) / rms(Z - mean) + P / rms(P) with P = Σ_g weights_g W_g X_g / rms(W_g X_g), whose
+    rms follows from the Gram matrices.
+    """
+    method = job.config.method
+    if method.scaling == "printed":
+        beta = embedding_weight(job)
+        return CodeRule({g: 2 * matrix for g, matrix in w.items()}, np.zeros_like(z.mean), beta)
+    scales = balanced_scales(w, statistics.grams, job.plan.rows, weights)
     level = float(np.sqrt(np.mean(z.mean**2)))
-    mean, rms = (z.mean, z.rms) if config.method.center_z else (0 * z.mean, np.hypot(z.rms, level))
-    # An embedding that is constant to rounding says nothing; it must not be blown up.
-    weight = 0.0 if rms <= 1e-6 * level else config.method.omega / rms
-    return CodeRule({g: scales[g] * part for g, part in w.items()}, mean, weight)
+    mean, rms = (z.mean, z.rms) if method.center_z else (0 * z.mean, np.hypot(z.rms, level))
+    # An embedding that is constant up to rounding must not be scaled up.
+    z_scale = 0.0 if rms <= _LEAST_SPREAD * level else method.omega / rms
+    return CodeRule({g: scales[g] * matrix for g, matrix in w.items()}, mean, z_scale)
+
+
+def with_rotation(job: Job, graph: BlockGraph, rule: CodeRule, z: Embedding) -> CodeRule:
+    """The rule with its rotation if ``method.rotate``, else unchanged."""
+    if not job.config.method.rotate:
+        return rule
+    return replace(rule, rotation=rotation(job.run, graph, rule, z.groups))
 
 
 def rotation(
-    graph: BlockGraph, run: RunDirectory, rule: CodeRule, groups: Sequence[Sequence[Delayed]]
+    run: RunDirectory, graph: BlockGraph, rule: CodeRule, groups: Sequence[Sequence[Delayed]]
 ) -> Matrix:
-    """Q (l, l), which turns the scores T of the sampled rows towards their signs.
+    """Q (l, l) orthogonal that turns the scores T of the sampled rows towards their signs.
 
-    The orthogonal Q nearest to T'sign(T): one step of iterative quantisation (Gong et al., TPAMI
-    2013), and with it the paper's dropped BB' = nI in closed form, since Q mixes bits that say
-    the same. ``groups`` holds Z as of `Embedding`.
+    Q is the polar factor of Tᵀ sign(T): one step of iterative quantisation (Gong et al., TPAMI
+    2013). It stands for the constraint B Bᵀ = n I, which the paper drops in Eq. 17, because Q mixes
+    bits that agree.
+
+    Parameters
+    ----------
+    groups : Z by groups of columns, as in `Embedding`.
     """
     rows = arrays.read_rows(run.sample("rows"))
     parts = []
@@ -157,20 +135,90 @@ def rotation(
         low, high = graph.plan.block_span(b)
         inside = rows[(rows >= low) & (rows < high)] - low
         picked = [tasks.task(pick_rows, blocks[b], inside) for blocks in groups]
-        parts.append(tasks.task(_side_by_side, *picked))
-    scores = tasks.task(_sample_product, run, tasks.as_task_input(rule), *parts)
-    product: Matrix = tasks.run_one(scores)
-    # Bits that agree on the whole sample leave Q open; among equals the least turn is taken.
+        parts.append(tasks.task(_join_columns, *picked))
+    paths = {g: run.sample(g) for g in rule.projections}
+    product: Matrix = tasks.run_one(
+        tasks.task(_sample_product, paths, tasks.as_task_input(rule), *parts)
+    )
+    # Bits that agree on the whole sample leave Q open: the identity keeps the turn small.
     anchor = _LEAST_TURN * np.trace(product) / len(product)
     return polar_factor(product + anchor * np.eye(len(product)))
 
 
-def _sample_product(run: RunDirectory, rule: CodeRule, *z: Array) -> Matrix:
-    """T'sign(T) (l, l) of the sampled rows."""
-    features = {g: arrays.read_rows(run.sample(g)).astype(np.float64) for g in rule.projections}
+def refuse_collapse(job: Job, number: int, sums: CodeSums) -> None:
+    """Raise TrainingError if the codes of iteration ``number`` no longer tell rows apart."""
+    worth = effective_bits(sums.code_gram, sums.bit_sums, job.plan.rows)
+    if worth < COLLAPSED:
+        raise TrainingError(
+            f"the codes collapsed in iteration {number}: {len(sums.bit_sums)} bits are worth "
+            f"{worth:.2f} independent ones; lower method.lam or method.omega, or raise method.beta"
+        )
+
+
+def _update_stored(
+    run: RunDirectory,
+    modalities: tuple[str, ...],
+    spans: list[tuple[int, int]],
+    rule: CodeRule,
+    number: int,
+) -> tuple[CodeSums, list[int]]:
+    """Update consecutive partitions; a thread reads the next one during the products."""
+    features = {g: arrays.reader(run.features(g)) for g in modalities}
+    z, before = _code_readers(run, number)
+
+    def read(span: tuple[int, int]) -> tuple[dict[str, Array], Array, Array]:
+        return {g: rows(*span) for g, rows in features.items()}, z(*span), before(*span)
+
+    codes = run.checkpoint(number, "codes")
+    updates = [
+        _update_partition(codes, span[0], rule, *inputs)
+        for span, inputs in zip(spans, read_ahead(read, spans), strict=True)
+    ]
+    total = updates[0][0]
+    for sums, _ in updates[1:]:
+        total = total + sums
+    return total, [checksum for _, checksum in updates]
+
+
+def _update_kept(
+    run: RunDirectory,
+    features: dict[str, Array],
+    span: tuple[int, int],
+    rule: CodeRule,
+    number: int,
+) -> tuple[CodeSums, list[int]]:
+    """Update one partition whose features are in worker memory."""
+    z, before = (rows(*span) for rows in _code_readers(run, number))
+    codes = run.checkpoint(number, "codes")
+    sums, checksum = _update_partition(codes, span[0], rule, features, z, before)
+    return sums, [checksum]
+
+
+def _code_readers(run: RunDirectory, number: int) -> tuple[Reader, Reader]:
+    """Readers of Z (rows, l) of an iteration and of the packed codes (rows, l / 8) before it."""
+    z, before = run.checkpoint(number, "z"), run.checkpoint(number - 1, "codes")
+    return arrays.reader(z), arrays.reader(before)
+
+
+def _update_partition(
+    codes: Path,
+    start: int,
+    rule: CodeRule,
+    features: dict[str, Array],
+    z: Array,
+    before: Array,
+) -> tuple[CodeSums, int]:
+    """Write the new codes of a partition from row ``start``; returns its sums and checksum."""
+    packed, sums = update_codes(rule, features, z, before)
+    return sums, arrays.write_rows(codes, start, packed)
+
+
+def _sample_product(paths: Mapping[str, Path], rule: CodeRule, *z: Array) -> Matrix:
+    """Tᵀ sign(T) (l, l) of the sampled rows, whose features are at ``paths``."""
+    features = {g: arrays.read_rows(path).astype(np.float64) for g, path in paths.items()}
     scores = code_scores(rule, features, np.concatenate(z))
     return np.asarray(scores.T @ sign_codes(scores).astype(np.float64))
 
 
-def _side_by_side(*parts: Array) -> Array:
-    return np.concatenate(parts, axis=1)
+def _join_columns(*groups: Array) -> Array:
+    return np.concatenate(groups, axis=1)

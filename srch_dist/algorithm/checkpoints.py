@@ -1,117 +1,159 @@
-"""Commit iterations and resume from the last one."""
+"""Checkpoints of the loop: resume from the last committed iteration, commit, verify."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 from dask.delayed import Delayed
 
+from srch_dist.algorithm.b_step import CodeUpdate
 from srch_dist.algorithm.features.statistics import Statistics
+from srch_dist.algorithm.iteration import Iteration
+from srch_dist.algorithm.job import Job
 from srch_dist.algorithm.s_step import EdgeReweighting, s_step
 from srch_dist.algorithm.solver.block_graph import BlockGraph
-from srch_dist.algorithm.z_step import (
-    Embedding,
-    stored_embedding,
-)
+from srch_dist.algorithm.z_step import Embedding, allowed_residual, stored_embedding
 from srch_dist.config.identity import fingerprint
-from srch_dist.config.options import TrainConfig
 from srch_dist.errors import StorageError
-from srch_dist.kernels.code_update import CodeSums
 from srch_dist.kernels.types import Matrix
-from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
-from srch_dist.storage.run.directory import RunDirectory
-
-
-def _stored_steps(
-    graph: BlockGraph, run: RunDirectory, iteration: int, config: TrainConfig
-) -> tuple[Embedding | None, EdgeReweighting | None]:
-    """Z and S of a committed iteration; S follows from Z, so checkpoints keep Z alone."""
-    if not iteration:
-        return None, None
-    z = stored_embedding(run, graph.plan, iteration, config.loop_bits)
-    return z, s_step(graph, z.groups, config)
 
 
 @dataclass(frozen=True)
-class _State:
-    """What an iteration needs of the one before, beside what lies in the checkpoint."""
+class LoopState:
+    """What the loop carries from one iteration to the next beside B, Z and S.
+
+    Attributes
+    ----------
+    iteration : number of the last committed iteration, 0 before the first; its checkpoint holds
+        B and Z.
+    cross_covariance : X_g Bᵀ as (d_g, l) float64, by modality.
+    objective : Eq. 9; infinite before the first iteration.
+    changed : share of bits that the B-step changed; 1 before the first iteration.
+    reason : why the loop stopped; empty while it continues.
+    resumed : whether an interrupted attempt may have stored a part of the next iteration.
+    """
 
     iteration: int
     cross_covariance: Mapping[str, Matrix]
     objective: float
     changed: float
     reason: str
+    resumed: bool = False
+
+    def stopped(self) -> bool:
+        """Whether the stopping rule is met."""
+        return bool(self.reason)
+
+    @classmethod
+    def after(
+        cls, record: Mapping[str, Any], cross_covariance: Mapping[str, Matrix], reason: str
+    ) -> LoopState:
+        """The state after the iteration of a history ``record``."""
+        return cls(
+            record["iteration"],
+            cross_covariance,
+            record["objective"],
+            record["changed_bits"],
+            reason,
+        )
 
 
-def _latest_state(
-    run: RunDirectory, plan: Plan, statistics: Statistics, config: TrainConfig
-) -> _State:
-    """Where the loop begins: after the last committed iteration, if there is one."""
-    manifest = run.latest()
+def resume_state(job: Job, statistics: Statistics) -> LoopState:
+    """Read the last committed iteration, or start from the random first codes.
+
+    Lines of the history that no checkpoint covers are dropped.
+
+    Raises
+    ------
+    StorageError : the checkpoint is damaged or belongs to another run.
+    """
+    run, manifest = job.run, job.run.latest()
     if manifest is None:
         run.restart_history([])
-        return _State(0, statistics.cross_covariance, float("inf"), 1.0, "")
-    if manifest["config"] != fingerprint(config) or manifest["rows"] != plan.rows:
-        raise StorageError(
-            f"{run.checkpoint(manifest['iteration'])} is of another run; remove {run.path}"
-        )
+        return LoopState(0, statistics.cross_covariance, float("inf"), 1.0, "", resumed=True)
     iteration, history = manifest["iteration"], manifest["history"]
+    if manifest["config"] != fingerprint(job.config) or manifest["rows"] != job.plan.rows:
+        raise StorageError(f"{run.checkpoint(iteration)} belongs to another run; remove {run.path}")
     run.restart_history(history)
     folder = run.checkpoint(iteration, "cross_covariance")
     matrices = run.read_matrices(folder, manifest["checksums"]["cross_covariance"])
     last = history[-1]
-    return _State(iteration, matrices, last["objective"], last["changed_bits"], manifest["reason"])
-
-
-def verify_checkpoint(run: RunDirectory, plan: Plan) -> list[Delayed]:
-    """Tasks that hold the arrays of the last committed iteration against their checksums."""
-    manifest = run.latest()
-    if manifest is None:
-        return []
-    paths = {kind: run.checkpoint(manifest["iteration"], kind) for kind in ("codes", "z")}
-    return [
-        tasks.task(arrays.verify_rows, path, *plan.span(p), manifest["checksums"][kind][p])
-        for kind, path in paths.items()
-        for p in plan.partitions
-    ]
-
-
-def _commit(
-    run: RunDirectory,
-    plan: Plan,
-    iteration: int,
-    sums: CodeSums,
-    s: EdgeReweighting,
-    z: Embedding,
-    code_checksums: list[int],
-    config: TrainConfig,
-    reason: str,
-) -> None:
-    folder = run.checkpoint(iteration, "cross_covariance")
-    matrices = run.write_matrices(folder, sums.cross_covariance)
-    run.commit(
+    return LoopState(
         iteration,
+        matrices,
+        last["objective"],
+        last["changed_bits"],
+        manifest["reason"],
+        resumed=True,
+    )
+
+
+def resume_z_and_s(
+    job: Job, graph: BlockGraph, state: LoopState
+) -> tuple[Embedding | None, EdgeReweighting | None]:
+    """Z and S after a committed iteration; None before the first, where Z = 0 and S = 1.
+
+    S follows from Z, so checkpoints hold Z alone.
+    """
+    if not state.iteration:
+        return None, None
+    z = stored_embedding(job, state.iteration)
+    return z, s_step(job, graph, z.groups)
+
+
+def next_iteration(job: Job, state: LoopState) -> Iteration:
+    """The iteration that follows a state."""
+    tolerance = allowed_residual(job.config, state.changed)
+    return Iteration(state.iteration + 1, tolerance, state.resumed)
+
+
+def commit_iteration(
+    job: Job, state: LoopState, record: Mapping[str, Any], z: Embedding, b: CodeUpdate
+) -> None:
+    """Commit an iteration whose B and Z are stored, and append its ``record`` to the history.
+
+    Raises
+    ------
+    StorageError : another process has taken over the run.
+    """
+    run, rows, bits = job.run, job.plan.rows, len(b.sums.bit_sums)
+    run.append_history(record)
+    folder = run.checkpoint(state.iteration, "cross_covariance")
+    matrices = run.write_matrices(folder, state.cross_covariance)
+    run.commit(
+        state.iteration,
         {
-            "iteration": iteration,
-            "rows": plan.rows,
-            "bits": len(sums.bit_sums),
-            "shapes": {
-                "codes": [plan.rows, len(sums.bit_sums) // 8],
-                "z": [plan.rows, len(z.mean)],
-            },
-            "starts": plan.starts,
-            "alpha": s.alpha if np.isfinite(s.alpha) else None,
-            "config": fingerprint(config),
-            "reason": reason,
+            "iteration": state.iteration,
+            "rows": rows,
+            "bits": bits,
+            "shapes": {"codes": [rows, bits // 8], "z": [rows, len(z.mean)]},
+            "starts": job.plan.starts,
+            "alpha": record["alpha"],
+            "config": fingerprint(job.config),
+            "reason": state.reason,
             "checksums": {
-                "codes": code_checksums,
+                "codes": b.checksums,
                 "z": list(z.checksums),
                 "cross_covariance": matrices,
             },
             "history": run.history(),
         },
     )
+    job.check_lock()
+
+
+def verify_checkpoint(job: Job) -> list[Delayed]:
+    """Tasks that compare the arrays of the last committed iteration with their checksums."""
+    run, manifest = job.run, job.run.latest()
+    if manifest is None:
+        return []
+    paths = {kind: run.checkpoint(manifest["iteration"], kind) for kind in ("codes", "z")}
+    return [
+        tasks.task(arrays.verify_rows, path, *job.plan.span(p), manifest["checksums"][kind][p])
+        for kind, path in paths.items()
+        for p in job.plan.partitions
+    ]

@@ -1,76 +1,58 @@
-"""The history of a run: one record for each iteration, and its log line."""
+"""History of a run: the record and the log line of each iteration."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from srch_dist.algorithm.iteration import Iteration
+from srch_dist.algorithm.job import Job
 from srch_dist.algorithm.s_step import EdgeReweighting
-from srch_dist.algorithm.z_step import (
-    Embedding,
-)
-from srch_dist.config.options import TrainConfig
+from srch_dist.algorithm.z_step import Embedding
 from srch_dist.kernels.code_statistics import correlation_summary, effective_bits
 from srch_dist.kernels.code_update import CodeSums
 from srch_dist.kernels.objective import Objective
-from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import memory
 
 
-def _record(
-    iteration: int,
+def iteration_record(
+    job: Job,
+    iteration: Iteration,
     objective: Objective,
-    sums: CodeSums,
     z: Embedding,
     s: EdgeReweighting,
-    clock: _Clock,
-    plan: Plan,
-    config: TrainConfig,
+    sums: CodeSums,
 ) -> dict[str, Any]:
-    """One line of the history; ``config`` is that of the Z-step."""
-    means = np.abs(sums.bit_sums) / plan.rows
+    """The line of ``history.jsonl`` of an iteration: objective, codes, solver, time and memory."""
+    n = job.plan.rows
+    means = np.abs(sums.bit_sums) / n
     return {
-        "iteration": iteration,
+        "iteration": iteration.number,
         "objective": objective.total,
         "terms": objective.terms(),
-        "changed_bits": sums.changed / (plan.rows * config.loop_bits),
-        "effective_bits": effective_bits(sums.code_gram, sums.bit_sums, plan.rows),
+        "changed_bits": sums.changed / (n * job.config.loop_bits),
+        "effective_bits": effective_bits(sums.code_gram, sums.bit_sums, n),
         "bit_balance": {"mean": float(means.mean()), "worst": float(means.max())},
-        "bit_correlation": correlation_summary(sums.code_gram, sums.bit_sums, plan.rows),
+        "bit_correlation": correlation_summary(sums.code_gram, sums.bit_sums, n),
         "alpha": s.alpha if np.isfinite(s.alpha) else None,
         "cg_iterations": z.cg_iterations,
         "cg_residual": z.cg_residual,
-        "cg_tolerance": config.solver.tolerance,
+        "cg_tolerance": iteration.tolerance,
         "cg_iteration_seconds": round(z.cg_iteration_seconds, 5),
-        "cg_residuals": [float(f"{one:.4g}") for one in z.cg_residuals],
+        "cg_residuals": [float(f"{residual:.4g}") for residual in z.cg_residuals],
         "s_counts": s.counts.tolist(),
-        "seconds": clock.seconds,
+        "seconds": iteration.seconds,
         "peak_memory": memory.peak_memory(),
     }
 
 
-def _line(record: Mapping[str, Any]) -> str:
+def iteration_line(record: Mapping[str, Any]) -> str:
+    """The log line of an iteration."""
     seconds = sum(record["seconds"].values())
     return (
         f"iteration {record['iteration']:>2}: objective {record['objective']:.6g}, "
         f"changed bits {record['changed_bits']:.2%}, "
         f"{record['cg_iterations']} CG iterations, {seconds:.2f} s"
     )
-
-
-class _Clock:
-    """Seconds of each step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time what runs inside."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 4)

@@ -1,168 +1,127 @@
-"""Algorithm 1 of the paper: the loop over W-, Z-, S- and B-step, readable beside it."""
+"""Algorithm 1 of the paper: the loop over W-, Z-, S- and B-step.
+
+Line numbers are those of Algorithm 1 in Wang et al., "Set and Rebase", IJCAI 2020. The paper
+writes samples as columns; the code stores X_g as (n, d_g) and W_g as (l, d_g), Z and B as (n, l).
+
+====  ======================================================  =================================
+line  computes                                                module
+====  ======================================================  =================================
+1–2   kNN graphs ε_g (Eq. 1) and edge weights C_g (Eq. 6)     `srch_dist.algorithm.graph`
+3     B random, S = 1                                         `srch_dist.algorithm.features`
+5     W_g = Q Uᵀ from X_g Bᵀ = U Σ Qᵀ (Eq. 11)                `srch_dist.algorithm.w_step`
+6     Z = β B (β I + λ H)⁻¹ (Eq. 14)                          `srch_dist.algorithm.z_step`
+7     S_ij = α / (α + λ ‖z_i - z_j‖²) (Eq. 15)                `srch_dist.algorithm.s_step`
+8     B = sign(β Z + Σ_g 2 W_g X_g) (Eq. 17)                  `srch_dist.algorithm.b_step`
+====  ======================================================  =================================
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from srch_dist.algorithm.b_step import b_step, code_rule, rotation
-from srch_dist.algorithm.checkpoints import _commit, _latest_state, _stored_steps
+from srch_dist.algorithm.b_step import b_step, code_rule, refuse_collapse, with_rotation
+from srch_dist.algorithm.checkpoints import (
+    LoopState,
+    commit_iteration,
+    next_iteration,
+    resume_state,
+    resume_z_and_s,
+)
 from srch_dist.algorithm.features.reader import load_features
 from srch_dist.algorithm.features.statistics import Statistics
-from srch_dist.algorithm.history import _Clock, _line, _record
+from srch_dist.algorithm.history import iteration_line, iteration_record
+from srch_dist.algorithm.job import Job
 from srch_dist.algorithm.s_step import EdgeReweighting, s_step
-from srch_dist.algorithm.solver.block_graph import BlockGraph, load_graph
+from srch_dist.algorithm.solver.block_graph import load_graph
 from srch_dist.algorithm.w_step import w_step
-from srch_dist.algorithm.z_step import (
-    Embedding,
-    allowed_residual,
-    embedding_weight,
-    z_step,
-)
-from srch_dist.config.options import MethodConfig, TrainConfig
-from srch_dist.errors import TrainingError
-from srch_dist.kernels.code_statistics import COLLAPSED, effective_bits
-from srch_dist.kernels.code_update import CodeRule, CodeSums
+from srch_dist.algorithm.z_step import embedding_weight, z_step
+from srch_dist.config.options import MethodConfig
+from srch_dist.kernels.code_update import CodeSums
 from srch_dist.kernels.objective import Objective, auto_encoding_terms
 from srch_dist.kernels.types import Matrix
-from srch_dist.plan.run_plan import Plan
-from srch_dist.runtime.progress import Progress
-from srch_dist.storage.run.directory import RunDirectory
 
 
-@dataclass(frozen=True)
-class Learned:
-    """Where the loop ended.
+def learn_codes(job: Job, statistics: Statistics, weights: Mapping[str, float]) -> LoopState:
+    """Run Algorithm 1 until it stops; every iteration is committed to the run directory.
 
-    Attributes
+    A resumed run continues after its last committed iteration.
+
+    Parameters
     ----------
-    iteration : the last one; its checkpoint holds the codes.
-    cross_covariance : X_g B' (d_g, l) of those codes.
-    reason : why the loop stopped.
-    """
+    statistics : Gram matrices X_gᵀX_h and X_g Bᵀ of the random first codes.
+    weights : trust in each modality, in the graph and in the projections; 1 as printed.
 
-    iteration: int
-    cross_covariance: Mapping[str, Matrix]
-    reason: str
-
-
-def learn_codes(
-    run: RunDirectory,
-    plan: Plan,
-    statistics: Statistics,
-    weights: Mapping[str, float],
-    config: TrainConfig,
-    progress: Progress,
-    committed: Callable[[], None] = lambda: None,
-) -> Learned:
-    """Learn the codes of the training rows; each iteration is committed to ``run``.
-
-    Goes on from the last one that is committed. ``committed`` is called after each, and may raise.
-    ``weights`` says how far each modality is trusted, in the graph and in the projections.
+    Returns
+    -------
+    The state after the last iteration. Its checkpoint holds the codes B.
 
     Raises
     ------
     TrainingError : the Z-step does not converge, or the codes collapse.
     """
-    modalities = tuple(statistics.cross_covariance)
-    state = _latest_state(run, plan, statistics, config)
-    cross_covariance, before, changed = state.cross_covariance, state.objective, state.changed
-    reason, iteration = state.reason, state.iteration
-    if reason:
-        return Learned(iteration, cross_covariance, reason)
-    graph = load_graph(run, plan, np.array(list(weights.values())))
-    features = load_features(run, plan, modalities) if plan.cached else None
-    z, s = _stored_steps(graph, run, iteration, config)
-    with progress.stage("training", config.method.iterations) as stage:
-        stage.advance(iteration)
-        while not reason:
-            iteration += 1
-            clock = _Clock()
-            with clock.step("w"):
-                w = w_step(cross_covariance)
-            with clock.step("z"):
-                # What an interrupted run left of its last iteration is in the first of this one.
-                resumed = iteration == state.iteration + 1
-                solver = replace(config.solver, tolerance=allowed_residual(config, changed))
-                inexact = replace(config, solver=solver)
-                z = z_step(graph, run, s, z, iteration, inexact, len(modalities), resumed)
-            with clock.step("s"):
-                s = s_step(graph, z.groups, config)
-            with clock.step("b"):
-                rule = _turned_rule(graph, run, w, z, statistics, weights, config)
-                sums, checksums = b_step(run, plan, modalities, rule, iteration, features)
-            _refuse_collapse(sums, plan.rows, iteration)
-            cross_covariance = sums.cross_covariance
-            objective = _objective(w, statistics, sums, s, plan.rows, config)
-            record = _record(iteration, objective, sums, z, s, clock, plan, inexact)
-            changed = record["changed_bits"]
-            reason = _stopping_reason(config.method, iteration, objective, before, changed)
-            before = objective.total
-            run.append_history(record)
-            _commit(run, plan, iteration, sums, s, z, checksums, config, reason)
-            committed()
+    state = resume_state(job, statistics)  # line 3: B, or the state of the last checkpoint
+    if state.stopped():
+        return state
+    graph = load_graph(job.run, job.plan, np.array(list(weights.values())))  # lines 1 and 2
+    features = load_features(job) if job.plan.cached else None
+    z, s = resume_z_and_s(job, graph, state)  # line 3: S = 1, or S of the last checkpoint
+    with job.progress.stage("training", job.config.method.iterations) as stage:
+        stage.advance(state.iteration)
+        while not state.stopped():  # line 4
+            iteration = next_iteration(job, state)
+            with iteration.timed("w"):  # line 5, Eq. 11: W_g = Q Uᵀ from X_g Bᵀ = U Σ Qᵀ
+                w = w_step(state.cross_covariance)
+            with iteration.timed("z"):  # line 6, Eq. 14: Z = β B (β I + λ H)⁻¹
+                z = z_step(job, graph, iteration, s, z)
+            with iteration.timed("s"):  # line 7, Eq. 15: S_ij = α / (α + λ ‖z_i - z_j‖²)
+                s = s_step(job, graph, z.groups)
+            with iteration.timed("b"):  # line 8, Eq. 17: B = sign(β Z + Σ_g 2 W_g X_g)
+                rule = with_rotation(job, graph, code_rule(job, statistics, weights, w, z), z)
+                b = b_step(job, iteration.number, rule, features)
+            refuse_collapse(job, iteration.number, b.sums)
+            objective = evaluate_objective(job, statistics, w, s, b.sums)  # Eq. 9
+            record = iteration_record(job, iteration, objective, z, s, b.sums)
+            reason = stopping_reason(job.config.method, state.objective, record)
+            state = LoopState.after(record, b.sums.cross_covariance, reason)
+            commit_iteration(job, state, record, z, b)
             stage.advance()
-            progress.note(_line(record))
-    return Learned(iteration, cross_covariance, reason)
+            job.progress.note(iteration_line(record))
+    return state
 
 
-def _turned_rule(
-    graph: BlockGraph,
-    run: RunDirectory,
-    w: Mapping[str, Matrix],
-    z: Embedding,
+def evaluate_objective(
+    job: Job,
     statistics: Statistics,
-    weights: Mapping[str, float],
-    config: TrainConfig,
-) -> CodeRule:
-    """The rule of the B-step with its rotation, if there is one."""
-    rule = code_rule(w, z, statistics.grams, graph.plan.rows, weights, config)
-    if not config.method.rotate:
-        return rule
-    return replace(rule, rotation=rotation(graph, run, rule, z.groups))
-
-
-def _refuse_collapse(sums: CodeSums, n: int, iteration: int) -> None:
-    """End a run whose codes no longer tell rows apart."""
-    worth = effective_bits(sums.code_gram, sums.bit_sums, n)
-    if worth < COLLAPSED:
-        raise TrainingError(
-            f"the codes collapsed in iteration {iteration}: {len(sums.bit_sums)} bits are worth "
-            f"{worth:.2f} independent ones; lower method.lam or method.omega, or raise method.beta"
-        )
-
-
-def _objective(
     w: Mapping[str, Matrix],
-    statistics: Statistics,
-    sums: CodeSums,
     s: EdgeReweighting,
-    n: int,
-    config: TrainConfig,
+    sums: CodeSums,
 ) -> Objective:
-    """Eq. 9 after the B-step."""
+    """Eq. 9 after the B-step, by term: Σ_g L_g^A + λ L_g^S + α L_g^R + β L_Z (Eqs. 3, 4, 7, 5)."""
     quantisation, reconstruction = auto_encoding_terms(
-        w, statistics.grams, sums.cross_covariance, sums.code_gram, n
+        w, statistics.grams, sums.cross_covariance, sums.code_gram, job.plan.rows
     )
-    embedding = embedding_weight(config, len(w)) * sums.embedding_error
+    embedding = embedding_weight(job) * sums.embedding_error
     return Objective(quantisation, reconstruction, s.semantic, s.sparsity, embedding)
 
 
-def _stopping_reason(
-    method: MethodConfig,
-    iteration: int,
-    objective: Objective,
-    before: float,
-    changed: float,
-) -> str:
-    """Why the loop ends after this iteration; empty while it goes on."""
+def stopping_reason(method: MethodConfig, before: float, record: Mapping[str, Any]) -> str:
+    """Why the loop stops after an iteration; empty while it continues.
+
+    Parameters
+    ----------
+    before : Eq. 9 after the previous iteration; infinite before the first, as in the paper.
+    record : of the iteration; see `iteration_record`.
+    """
     if method.stop == "changed_bits":
+        changed = record["changed_bits"]
         if changed < method.threshold:
             return f"changed bits {changed:.1e} below {method.threshold:g}"
     elif np.isfinite(before):
-        change = abs(before - objective.total) / max(abs(before), np.finfo(float).tiny)
+        change = abs(before - record["objective"]) / max(abs(before), np.finfo(float).tiny)
         if change < method.threshold:
             return f"relative change of the objective {change:.1e} below {method.threshold:g}"
-    return f"{iteration} iterations" if iteration >= method.iterations else ""
+    number = record["iteration"]
+    return f"{number} iterations" if number >= method.iterations else ""

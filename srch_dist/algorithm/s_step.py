@@ -1,8 +1,12 @@
-"""The S-step of Algorithm 1 as Dask graphs: the graph rebased by the embedding."""
+"""S-step, line 7 of Algorithm 1: S_ij = α / (α + λ ‖z_i - z_j‖²) on every edge (Eq. 15).
+
+S is never stored: the squared edge lengths ‖z_i - z_j‖² and α stand for it. The same pass sums the
+terms of Eq. 9 that contain S: λ Σ C_g S² ‖z_i - z_j‖² (Eq. 4) and α Σ C_g (S - 1)² (Eq. 7).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
@@ -14,8 +18,9 @@ import numpy as np
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
+from srch_dist.algorithm.job import Job
 from srch_dist.algorithm.solver.block_graph import BlockGraph
-from srch_dist.config.options import TrainConfig
+from srch_dist.config.options import MethodConfig
 from srch_dist.kernels import streaming_median
 from srch_dist.kernels.graph.block import EdgeValues, GraphBlock
 from srch_dist.kernels.graph.rebase import (
@@ -30,20 +35,22 @@ from srch_dist.kernels.types import Array
 from srch_dist.runtime import tasks
 from srch_dist.storage.scratch import keep_runs
 
-# Width at which the median of the distances is taken as known, relative to its value.
+# Relative width of the interval at which the search for the median edge length stops.
 _MEDIAN_WIDTH = 1e-7
 
 
 @dataclass(frozen=True)
 class EdgeReweighting:
-    """S, as the edge lengths it follows from (on the workers) and α.
+    """S, as the squared edge lengths on the workers and α.
 
     Attributes
     ----------
-    distances : ‖z_i - z_j‖² (edges,) a block.
-    alpha : α of Eq. 15, infinite where S = 1. lam : the paper's λ.
-    semantic, sparsity : λ times Eq. 4 and α times Eq. 7, summed over the modalities.
-    counts : edges of the joint graph by S, in equal bins of [0, 1] (see `weight_counts`).
+    distances : ‖z_i - z_j‖² (edges,) float32, one array a block.
+    alpha : α of Eq. 15; infinite for S = 1.
+    lam : λ of Eq. 15.
+    semantic : λ times Eq. 4, summed over the modalities.
+    sparsity : α times Eq. 7, summed over the modalities.
+    counts : edges of the joint graph by S, in equal bins of [0, 1]; see `weight_counts`.
     """
 
     distances: Sequence[Delayed]
@@ -54,49 +61,46 @@ class EdgeReweighting:
     counts: NDArray[np.int64]
 
 
-def s_step(
-    graph: BlockGraph, groups: Sequence[Sequence[Delayed]], config: TrainConfig
-) -> EdgeReweighting:
-    """Rebase the graph: edge lengths from Z, α, and S by Eq. 15 (kept as lengths and α).
+def s_step(job: Job, graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> EdgeReweighting:
+    """Rebase the graph by Z: edge lengths, α, S by Eq. 15, and the sums of Eqs. 4 and 7.
 
-    ``groups`` holds Z as of `Embedding`; lengths add up over the groups of columns.
+    Parameters
+    ----------
+    groups : Z by groups of columns, as in `Embedding`; the lengths add up over the groups.
     """
-    method = config.method
+    method, lam = job.config.method, job.config.method.lam
     shared = min(graph.plan.groups_at_once, len(groups)) > 1
-    distances = _shared_lengths(graph, groups) if shared else _all_lengths(graph, groups)
-    alpha = _choose_alpha(graph, distances, config)
-    found = _on_runs(graph, distances, _terms, alpha, method.lam)
-    sums: _Terms = tasks.run_one(tasks.add_up([tasks.task(_sum, *f) for f in found]))
-    sparsity = 0.0 if np.isinf(alpha) else alpha * sums.spread
-    return EdgeReweighting(
-        distances, alpha, method.lam, method.lam * sums.pull, sparsity, sums.counts
+    distances = _lengths_of_one_block(graph, groups) if shared else _lengths(graph, groups)
+    alpha = _choose_alpha(graph, distances, method)
+    parts = _map_edges(graph, distances, _edge_sums, alpha, lam)
+    sums: _EdgeSums = tasks.run_one(
+        tasks.add_up([tasks.task(_add_runs, *shares) for shares in parts])
     )
+    sparsity = 0.0 if np.isinf(alpha) else alpha * sums.spread
+    return EdgeReweighting(distances, alpha, lam, lam * sums.pull, sparsity, sums.counts)
 
 
-def _all_lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any]:
-    """The squared edge lengths of each block, group by group.
-
-    All at once would be all of Z in memory.
-    """
+def _lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any]:
+    """Squared edge lengths of each block, group after group: all groups at once would hold Z."""
     distances: list[Any] = [None] * len(graph.blocks)
     for number, blocks in enumerate(groups, start=1):
-        # Every later step and a resumed run sees them in float32.
+        # Later steps and a resumed run read the lengths in float32.
         last = number == len(groups)
         kind, dtype = ("lengths", np.float32) if last else ("partial", np.float64)
         folder = graph.scratch(kind)
         halos = graph.exchange(blocks)
-        known = zip(graph.blocks, blocks, halos, distances, strict=True)
-        distances = _finish(
-            tasks.task(_edge_lengths, *part, dtype, folder and folder / f"{b:06d}")
-            for b, part in enumerate(known)
+        inputs = zip(graph.blocks, blocks, halos, distances, strict=True)
+        distances = _persist_lengths(
+            tasks.task(_edge_lengths, *block_inputs, dtype, folder and folder / f"{b:06d}")
+            for b, block_inputs in enumerate(inputs)
         )
         for old in ("partial", kind):
             graph.discard(old, folder)
     return distances
 
 
-def _shared_lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any]:
-    """The squared edge lengths of the only block: every worker adds up groups of its own."""
+def _lengths_of_one_block(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any]:
+    """Squared edge lengths of the only block: each worker sums over its own groups of columns."""
     block, count = graph.blocks[0], min(graph.plan.groups_at_once, len(groups))
     sums: list[Any] = [None] * count
     for first in range(0, len(groups), count):
@@ -108,44 +112,44 @@ def _shared_lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> l
             with tasks.on_worker(number):
                 part = tasks.task(_edge_lengths, block, *z, *halo, before, np.float64, folder)
             parts.append(part)
-        sums[: len(wave)] = _finish(parts)
+        sums[: len(wave)] = _persist_lengths(parts)
         for number, folder in enumerate(folders):
             graph.discard(f"partial{number}", folder)
     folder = graph.scratch("lengths")
-    distances = _finish([tasks.task(_add_lengths, folder, *sums)])
+    distances = _persist_lengths([tasks.task(_add_lengths, folder, *sums)])
     graph.discard("lengths", folder)
     for number in range(count):
         graph.discard(f"partial{number}")
     return distances
 
 
-def _finish(parts: Iterable[Delayed]) -> list[Delayed]:
-    """Keep edge lengths on the workers, or in their files, and wait for them."""
+def _persist_lengths(parts: Iterable[Delayed]) -> list[Delayed]:
+    """Compute edge lengths, and keep them in worker memory or in their files."""
     kept = tasks.persist(list(parts))
     tasks.run_all([tasks.task(len, lengths) for lengths in kept])
     return kept
 
 
-def _choose_alpha(graph: BlockGraph, distances: Sequence[Delayed], config: TrainConfig) -> float:
+def _choose_alpha(graph: BlockGraph, distances: Sequence[Delayed], method: MethodConfig) -> float:
     """α: infinite without rebase, a number, or λ times the median squared edge length."""
-    if not config.method.rebase:
+    if not method.rebase:
         return float("inf")
-    if config.method.alpha != "median":
-        return float(config.method.alpha)
-    # Without λ the weights S do not matter; any positive α serves.
-    return max(config.method.lam, 1e-12) * _median_length(graph, distances)
+    if method.alpha != "median":
+        return float(method.alpha)
+    # With λ = 0 the weights S have no effect; any positive α will do.
+    return max(method.lam, 1e-12) * _median_length(graph, distances)
 
 
 def _median_length(graph: BlockGraph, distances: Sequence[Delayed]) -> float:
-    """Median of ‖z_i - z_j‖², edges of several graphs counted as often.
+    """Median of ‖z_i - z_j‖², where an edge counts once for each modality that has it.
 
-    Where it is zero the smallest positive length serves; infinite where there is none.
+    If the median is zero, the smallest positive length; infinite if all lengths are zero.
     """
     limits = streaming_median.FULL_RANGE
     while True:
-        found = _on_runs(graph, distances, _count_lengths, limits)
+        parts = _map_edges(graph, distances, _count_lengths, limits)
         counts: streaming_median.Counts = tasks.run_one(
-            tasks.add_up(list(chain.from_iterable(found)))
+            tasks.add_up(list(chain.from_iterable(parts)))
         )
         limits = streaming_median.median_limits(counts)
         if limits[1] == 0.0:
@@ -156,44 +160,44 @@ def _median_length(graph: BlockGraph, distances: Sequence[Delayed]) -> float:
 
 def _edge_lengths(
     block: GraphBlock,
-    own: Array,
+    z: Array,
     halo: Array,
     before: EdgeValues | None,
     dtype: type[np.floating[Any]],
     folder: Path | None,
 ) -> EdgeValues:
-    """Squared edge lengths over these columns, added to those of the groups ``before``.
+    """Squared edge lengths over some columns of Z, added to those of the groups ``before``.
 
-    They are in memory, or in a file of ``folder``.
+    The result is in memory, or in a file of ``folder``.
     """
 
     def runs() -> Iterator[dict[str, Array]]:
-        for part, lengths in distance_runs(block, own, halo):
+        for part, lengths in distance_runs(block, z, halo):
             yield {"lengths": lengths if before is None else lengths + before[part]}
 
     return keep_runs(folder, {"lengths": dtype}, len(block.columns), runs())["lengths"]
 
 
 def _add_lengths(folder: Path | None, *sums: EdgeValues) -> EdgeValues:
-    """The lengths of all groups from sums over some; every later step sees them in float32."""
-    parts = _runs(len(sums[0]))
-    runs = ({"lengths": np.sum([one[part] for one in sums], axis=0)} for part in parts)
+    """Add partial lengths in float64; later steps read the result in float32."""
+    parts = _edge_runs(len(sums[0]))
+    runs = ({"lengths": np.sum([partial[part] for partial in sums], axis=0)} for part in parts)
     return keep_runs(folder, {"lengths": np.float32}, len(sums[0]), runs)["lengths"]
 
 
-def _on_runs(
-    graph: BlockGraph, distances: Sequence[Delayed], function: Any, *arguments: Any
+def _map_edges(
+    graph: BlockGraph, distances: Sequence[Delayed], function: Callable[..., Any], *arguments: Any
 ) -> list[list[Delayed]]:
-    """``function`` of runs of the edges of each block: of all, or each of a share of its own."""
-    found = []
+    """Tasks of ``function`` over the edges of each block, one a share of the block's edges."""
+    mapped = []
     for block, lengths in zip(graph.blocks, distances, strict=True):
         parts = []
         for number in range(graph.shares):
             with graph.place(number):
                 part = tasks.task(function, block, lengths, (number, graph.shares), *arguments)
             parts.append(part)
-        found.append(parts)
-    return found
+        mapped.append(parts)
+    return mapped
 
 
 def _count_lengths(
@@ -206,7 +210,7 @@ def _count_lengths(
             values, block.multiplicity[part][once].astype(np.int64), limits
         )
 
-    first, *others = _runs(len(lengths), share)
+    first, *others = _edge_runs(len(lengths), share)
     total = count(first)
     for part in others:
         total = total + count(part)
@@ -214,44 +218,44 @@ def _count_lengths(
 
 
 @dataclass(frozen=True)
-class _Terms:
-    """Sums over edges: those of `edge_terms`, and the counts of `weight_counts`."""
+class _EdgeSums:
+    """Sums of `edge_terms` (Eqs. 4 and 7) and of `weight_counts` over edges."""
 
     pull: float
     spread: float
     counts: NDArray[np.int64]
 
-    def __add__(self, other: _Terms) -> _Terms:
-        return _Terms(
+    def __add__(self, other: _EdgeSums) -> _EdgeSums:
+        return _EdgeSums(
             self.pull + other.pull, self.spread + other.spread, self.counts + other.counts
         )
 
 
-def _terms(
+def _edge_sums(
     block: GraphBlock, lengths: EdgeValues, share: tuple[int, int], alpha: float, lam: float
-) -> list[_Terms]:
-    """The sums of each run of edges, so that they are added in one order however many share."""
+) -> list[_EdgeSums]:
+    """Sums of each run of edges, so that the order of summation does not depend on the shares."""
 
-    def of_run(part: slice) -> _Terms:
+    def sums_of(part: slice) -> _EdgeSums:
         wide = lengths[part].astype(np.float64)
         semantic = semantic_weights(wide, alpha, lam)
         pull, spread = edge_terms(block, wide, semantic, part)
-        return _Terms(pull, spread, weight_counts(block, semantic, part))
+        return _EdgeSums(pull, spread, weight_counts(block, semantic, part))
 
-    return [of_run(part) for part in _runs(len(lengths), share)]
+    return [sums_of(part) for part in _edge_runs(len(lengths), share)]
 
 
-def _sum(*parts: list[_Terms]) -> _Terms:
-    first, *others = chain.from_iterable(parts)
+def _add_runs(*shares: list[_EdgeSums]) -> _EdgeSums:
+    first, *others = chain.from_iterable(shares)
     return reduce(add, others, first)
 
 
-def _runs(edges: int, share: tuple[int, int] = (0, 1)) -> list[slice]:
-    """Runs of edges that are worked on in float64 at once, or a share of them; one at least.
+def _edge_runs(edges: int, share: tuple[int, int] = (0, 1)) -> list[slice]:
+    """Runs of at most `TERM_EDGES` edges, which bound the float64 copies; at least one run.
 
-    ``share`` is its number, and how many there are.
+    ``share`` (number, count) selects the runs of one of ``count`` tasks.
     """
     starts = range(0, max(1, edges), TERM_EDGES)
     number, count = share
-    own = starts[slice(*even_splits(len(starts), count)[number : number + 2])]
-    return [slice(start, start + TERM_EDGES) for start in own or [edges]]
+    selected = starts[slice(*even_splits(len(starts), count)[number : number + 2])]
+    return [slice(start, start + TERM_EDGES) for start in selected or [edges]]

@@ -1,4 +1,4 @@
-"""The W-step of Algorithm 1, and the rule of its B-step."""
+"""W-step, line 5 of Algorithm 1: W_g = Q Uᵀ from the compact SVD X_g Bᵀ = U Σ Qᵀ (Eq. 11)."""
 
 from __future__ import annotations
 
@@ -9,5 +9,14 @@ from srch_dist.kernels.types import Matrix
 
 
 def w_step(cross_covariance: Mapping[str, Matrix]) -> dict[str, Matrix]:
-    """W_g (l, d_g) from X_g B' (d_g, l): Eq. 11, on the client."""
+    """Solve max tr(W_g X_g Bᵀ) over orthonormal W_g (Eqs. 10 and 11), on the client.
+
+    Parameters
+    ----------
+    cross_covariance : X_g Bᵀ as (d_g, l) float64, by modality.
+
+    Returns
+    -------
+    W_g (l, d_g) by modality: orthonormal rows if l ≤ d_g, else orthonormal columns.
+    """
     return {g: procrustes(matrix) for g, matrix in cross_covariance.items()}

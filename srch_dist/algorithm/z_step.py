@@ -1,16 +1,23 @@
-"""The Z-step of Algorithm 1 as Dask graphs: the embedding."""
+"""Z-step, line 6 of Algorithm 1: Z = β B (β I + λ H)⁻¹ (Eq. 14) by conjugate gradients.
+
+H = Σ_g Σ_{(i,j) ∈ ε_g} C_g,ij S_ij² (e_i - e_j)(e_i - e_j)ᵀ (Eq. 13). The paper inverts the matrix;
+here each column z of Z solves (β I + λ H) z = β b, with b the column of B. With G modalities β
+stands for β G / 2 of the configuration; see `embedding_weight`.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from dask.delayed import Delayed
 
+from srch_dist.algorithm.iteration import Iteration
+from srch_dist.algorithm.job import Job
 from srch_dist.algorithm.s_step import EdgeReweighting
 from srch_dist.algorithm.solver.assembly import make_systems
 from srch_dist.algorithm.solver.block_graph import BlockGraph
@@ -25,29 +32,29 @@ from srch_dist.kernels.types import Array, Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
-from srch_dist.storage.run.directory import RunDirectory
 
-# Residual that is never allowed to be larger, however many bits change.
-_LOOSEST = 0.1
+# Upper bound of the residual, however many bits change.
+_MAX_RESIDUAL = 0.1
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Z on the workers and what the client knows of it.
+    """Z on the workers, and its statistics on the client.
 
     Attributes
     ----------
-    path : of the checkpoint that holds it.
-    groups : for each group of columns of the S-step, float32 (rows, columns) a block. Solved as
-        one, with the graph in memory, they are too; else they are read from the checkpoint where
-        they are used. What is lost with a worker is read again, not solved again from checkpoints
-        that are gone.
-    checksums : crc32 of each partition as stored.
-    mean : (l,) over all rows. rms : of the entries about their column's mean.
-    cg_iterations, cg_residual : of the slowest column.
-    cg_residuals : the largest relative residual of a column before each update.
-    cg_iteration_seconds : of an iteration over all columns: for each group, its solve's seconds
-        over its iterations, added up. Groups that are solved at once share their seconds.
+    path : Z (n, l) float32 in the checkpoint of its iteration.
+    groups : for each group of columns of the S-step, a lazy float32 (rows, columns) a block. In
+        memory when Z is solved as one group and the graph is in memory; else read where it is
+        used. A lost block is read from the checkpoint, never solved again.
+    checksums : crc32 of each stored partition.
+    mean : (l,) column means.
+    rms : of all entries, after their column's mean is subtracted.
+    cg_iterations : of the slowest column.
+    cg_residual : largest relative residual of a column at the end.
+    cg_residuals : (cg_iterations + 1,) largest relative residual of a column before each update.
+    cg_iteration_seconds : seconds of one iteration over all columns: the solve's seconds over its
+        iterations, summed over the groups. Groups that are solved at once share their seconds.
     """
 
     path: Path
@@ -62,190 +69,194 @@ class Embedding:
 
 
 @dataclass(frozen=True)
-class _StoredPart:
-    """Column sums and sums of squares (columns,) of rows of Z."""
+class _ColumnMoments:
+    """Column sums and sums of squares (columns,) over rows of Z."""
 
     sums: Matrix
     squares: Matrix
 
-    def __add__(self, other: _StoredPart) -> _StoredPart:
-        return _StoredPart(self.sums + other.sums, self.squares + other.squares)
+    def __add__(self, other: _ColumnMoments) -> _ColumnMoments:
+        return _ColumnMoments(self.sums + other.sums, self.squares + other.squares)
 
 
-def embedding_weight(config: TrainConfig, modalities: int) -> float:
-    """β of Eqs. 14 and 17 for G modalities: Eq. 9 holds G copies of Eq. 5, hence G β / 2."""
-    return config.method.beta * modalities / 2
+def embedding_weight(job: Job) -> float:
+    """β of Eqs. 14 and 17 for G modalities: Eq. 9 holds G copies of Eq. 5, hence β G / 2."""
+    return job.config.method.beta * len(job.modalities) / 2
 
 
 def allowed_residual(config: TrainConfig, changed: float) -> float:
-    """Relative residual at which Z is good enough where the last B-step ``changed`` so many bits.
+    """Relative residual at which the Z-step stops: ``forcing`` × ``changed``, within bounds.
 
-    Z is solved for codes that are about to change themselves: a residual far below that change
-    says nothing about the next ones (an inexact step, as of Eisenstat and Walker, SIAM J. Sci.
-    Comput. 1996). The fewer bits change, the further Z is solved, to ``solver.tolerance`` at most.
+    The codes that Z is solved for are about to change: a residual far below that change does not
+    improve the next codes. This is the inexact Newton rule of Eisenstat and Walker, SIAM J. Sci.
+    Comput. 17 (1996).
+
+    Parameters
+    ----------
+    changed : share of bits that the last B-step changed.
+
+    Returns
+    -------
+    A value in [``solver.tolerance``, 0.1].
     """
     exact = config.solver.tolerance
-    return max(exact, min(_LOOSEST, config.method.forcing * changed))
+    return max(exact, min(_MAX_RESIDUAL, config.method.forcing * changed))
 
 
 def z_step(
+    job: Job,
     graph: BlockGraph,
-    run: RunDirectory,
-    rebased: EdgeReweighting | None,
+    iteration: Iteration,
+    s: EdgeReweighting | None,
     warm: Embedding | None,
-    iteration: int,
-    config: TrainConfig,
-    modalities: int,
-    resumed: bool = False,
 ) -> Embedding:
-    """Z = β B (βI + λH)⁻¹ (Eq. 14) by conjugate gradients, stored in the iteration's checkpoint.
+    """Solve (β I + λ H) Z = β B (Eqs. 13 and 14) and store Z in the iteration's checkpoint.
 
-    ``rebased`` None is S = 1; ``warm`` None starts from zero. B is that of the iteration before.
-    Columns are solved group by group; each is frozen on its own account, so groups change nothing.
-    A group is committed once it is stored, and not solved again where the iteration is ``resumed``.
+    Columns are solved group by group, each group is committed once it is stored, and a resumed
+    iteration solves the missing groups only. The groups do not change Z: every column stops on
+    its own residual.
+
+    Parameters
+    ----------
+    iteration : B is that of the iteration before.
+    s : None for S = 1.
+    warm : Z to start from if ``solver.warm``; None starts from zero.
+
+    Raises
+    ------
+    TrainingError : a column is above the tolerance after ``solver.max_iterations``.
     """
-    plan, bits = graph.plan, config.loop_bits
-    path = run.checkpoint(iteration, "z")
-    if not resumed:
+    run, plan, bits, number = job.run, job.plan, job.config.loop_bits, iteration.number
+    path = run.checkpoint(number, "z")
+    if not iteration.resumed:
         arrays.remove(path)
     shape = (plan.rows, bits)
     if not arrays.ensure_array(path, shape, plan.partition_rows, np.float32, plan.columns):
-        run.forget_column_groups(iteration)
-    solved = run.column_groups(iteration)
+        run.forget_column_groups(number)
+    solved = run.column_groups(number)
     missing = [
-        number
-        for number, columns in enumerate(plan.column_groups(bits))
+        columns
+        for columns in plan.column_groups(bits)
         if (columns.start, columns.stop) not in solved
     ]
     if missing:
-        warm = warm if config.solver.warm else None
-        _solve_groups(graph, run, rebased, warm, iteration, config, modalities, missing)
-    return stored_embedding(run, plan, iteration, bits)
+        before = warm.path if warm and job.config.solver.warm else None
+        _solve_groups(job, graph, iteration, s, before, missing)
+    return stored_embedding(job, number)
 
 
-def stored_embedding(run: RunDirectory, plan: Plan, iteration: int, bits: int) -> Embedding:
-    """The embedding of ``bits`` columns that `z_step` has stored in an iteration's checkpoint."""
-    path = run.checkpoint(iteration, "z")
+def stored_embedding(job: Job, number: int) -> Embedding:
+    """The embedding that `z_step` stored in the checkpoint of iteration ``number``."""
+    run, plan, bits = job.run, job.plan, job.config.loop_bits
+    path = run.checkpoint(number, "z")
     spans = [plan.block_span(b) for b in plan.blocks]
     groups = []
     in_memory = plan.columns >= bits and not plan.spilled
     for columns in plan.length_groups(bits):
         blocks = [tasks.task(arrays.read_rows, path, *span, columns) for span in spans]
         groups.append(tasks.persist(blocks) if in_memory else blocks)
-    ends = run.column_groups(iteration).values()
-    mean = np.concatenate([end["sums"] for end in ends]) / plan.rows
-    squares = np.concatenate([end["squares"] for end in ends])
+    solves = run.column_groups(number).values()
+    mean = np.concatenate([solve["sums"] for solve in solves]) / plan.rows
+    squares = np.concatenate([solve["squares"] for solve in solves])
     variance = float(np.mean(squares / plan.rows - mean**2))
     return Embedding(
         path,
         groups,
-        _checksums(run, iteration, plan),
+        _checksums(path, plan),
         mean,
         float(np.sqrt(max(variance, 0.0))),
-        max(int(end["iterations"]) for end in ends),
-        float(max(np.max(end["residual"]) for end in ends)),
-        _largest([end["worst"] for end in ends]),
-        float(sum(end["seconds"] / max(1, end["iterations"]) for end in ends)),
+        max(int(solve["iterations"]) for solve in solves),
+        float(max(np.max(solve["residual"]) for solve in solves)),
+        _largest_residuals([solve["worst"] for solve in solves]),
+        float(sum(solve["seconds"] / max(1, solve["iterations"]) for solve in solves)),
     )
 
 
-def _largest(residuals: Sequence[Matrix]) -> Matrix:
-    """The largest of the groups at each iteration; a group that is done stays at its last one."""
+def _largest_residuals(residuals: Sequence[Matrix]) -> Matrix:
+    """The largest residual of all groups at each iteration; a finished group keeps its last."""
     length = max(map(len, residuals))
-    padded = [np.pad(one, (0, length - len(one)), mode="edge") for one in residuals]
+    padded = [np.pad(group, (0, length - len(group)), mode="edge") for group in residuals]
     return np.asarray(np.max(padded, axis=0))
 
 
 def _solve_groups(
+    job: Job,
     graph: BlockGraph,
-    run: RunDirectory,
-    rebased: EdgeReweighting | None,
-    warm: Embedding | None,
-    iteration: int,
-    config: TrainConfig,
-    modalities: int,
-    missing: Sequence[int],
+    iteration: Iteration,
+    s: EdgeReweighting | None,
+    before: Path | None,
+    groups: Sequence[slice],
 ) -> None:
-    """Solve and commit the groups of columns with the numbers ``missing``."""
-    plan, bits = graph.plan, config.loop_bits
-    dtype = vector_dtype(config)
-    beta = embedding_weight(config, modalities)
-    method = config.method
-    alpha = np.inf if rebased is None else rebased.alpha
-    lengths: Sequence[Any] = rebased.distances if rebased else [None] * len(plan.blocks)
+    """Solve and commit groups of columns, from the Z stored at ``before`` or from zero."""
+    plan, method, dtype = job.plan, job.config.method, vector_dtype(job.config)
+    options = replace(job.config.solver, tolerance=iteration.tolerance)
+    beta = embedding_weight(job)
+    alpha = np.inf if s is None else s.alpha
+    lengths: Sequence[Any] = s.distances if s else [None] * len(plan.blocks)
     systems = make_systems(graph, lengths, alpha, SystemRule(beta, method.lam, dtype, method.drop))
-    preconditioner = build_preconditioner(graph, systems, beta, config.solver)
-    columns = plan.column_groups(bits)
-    before = warm.path if warm else None
-    for first in range(0, len(missing), plan.groups_at_once):
-        wave = [columns[number] for number in missing[first : first + plan.groups_at_once]]
-        sides = [_sides(plan, run, group, before, iteration, beta, dtype) for group in wave]
+    preconditioner = build_preconditioner(graph, systems, beta, options)
+    codes = job.run.checkpoint(iteration.number - 1, "codes")
+    for first in range(0, len(groups), plan.groups_at_once):
+        wave = groups[first : first + plan.groups_at_once]
+        sides = [_sides(plan, columns, codes, before, beta, dtype) for columns in wave]
         started = time.perf_counter()
-        # Not named here: the workers would hold it until the next is there.
+        # Not bound to a name: a reference would keep this solution on the workers during the
+        # next solve.
         _store_wave(
-            run,
-            iteration,
-            plan,
+            job,
+            iteration.number,
             wave,
-            solve(graph, systems, preconditioner, sides, config.solver),
+            solve(graph, systems, preconditioner, sides, options),
             started,
         )
     graph.discard("system")
 
 
 def _store_wave(
-    run: RunDirectory,
-    iteration: int,
-    plan: Plan,
+    job: Job,
+    number: int,
     wave: Sequence[slice],
     solved: Sequence[tuple[list[Delayed], Coefficients]],
     started: float,
 ) -> None:
-    """Store and commit groups of columns whose solves ``started`` then and are done now."""
+    """Store and commit the groups of columns that were solved together since ``started``."""
     seconds = (time.perf_counter() - started) / len(wave)
     for columns, (solution, last) in zip(wave, solved, strict=True):
-        sums = _store_columns(run, iteration, plan, columns, solution)
-        found = {
-            **vars(sums),
+        record = {
+            **vars(_store_columns(job, number, columns, solution)),
             "iterations": np.array(last.iterations),
             "residual": last.residual,
             "worst": np.array(last.worst),
             "seconds": np.array(seconds),
         }
-        run.commit_column_group(iteration, columns, found)
+        job.run.commit_column_group(number, columns, record)
 
 
 def _sides(
     plan: Plan,
-    run: RunDirectory,
     columns: slice,
+    codes: Path,
     before: Path | None,
-    iteration: int,
     beta: float,
     dtype: np.dtype[Any],
 ) -> Sides:
-    """β B and the first Z of a group of columns; ``before`` is where the last Z is stored."""
+    """Calls that read β B and the first Z of a group of columns, one of each a block."""
     spans = [plan.block_span(b) for b in plan.blocks]
     return (
-        [(_right_side, run, iteration - 1, span, columns, beta, dtype) for span in spans],
-        [(_start, before, span, columns, dtype) for span in spans],
+        [(_right_side, codes, span, columns, beta, dtype) for span in spans],
+        [(_initial_guess, before, span, columns, dtype) for span in spans],
     )
 
 
 def _right_side(
-    run: RunDirectory,
-    iteration: int,
-    span: tuple[int, int],
-    columns: slice,
-    beta: float,
-    dtype: np.dtype[Any],
+    codes: Path, span: tuple[int, int], columns: slice, beta: float, dtype: np.dtype[Any]
 ) -> Array:
-    codes = unpack_codes(arrays.read_rows(run.checkpoint(iteration, "codes"), *span))
-    side: Array = codes[:, columns].astype(dtype) * dtype.type(beta)
+    signs = unpack_codes(arrays.read_rows(codes, *span))
+    side: Array = signs[:, columns].astype(dtype) * dtype.type(beta)
     return side
 
 
-def _start(
+def _initial_guess(
     before: Path | None, span: tuple[int, int], columns: slice, dtype: np.dtype[Any]
 ) -> Array:
     if before is None:
@@ -254,44 +265,37 @@ def _start(
 
 
 def _as_stored(values: Array) -> Array:
-    """As float32, as every later step and a resumed run sees it."""
+    """Round to float32, the precision that later steps and a resumed run read."""
     return values.astype(np.float32)
 
 
 def _store_columns(
-    run: RunDirectory,
-    iteration: int,
-    plan: Plan,
-    columns: slice,
-    solution: Sequence[Delayed],
-) -> _StoredPart:
-    """Store a group of columns; returns their sums."""
-    parts = [
-        tasks.task(_store_block, run, iteration, plan, b, columns, tasks.task(_as_stored, x))
-        for b, x in zip(plan.blocks, solution, strict=True)
-    ]
-    sums: _StoredPart = tasks.run_one(tasks.add_up(parts))
-    return sums
+    job: Job, number: int, columns: slice, solution: Sequence[Delayed]
+) -> _ColumnMoments:
+    path, plan = job.run.checkpoint(number, "z"), job.plan
+    parts = []
+    for b, values in zip(plan.blocks, solution, strict=True):
+        spans = [plan.span(p) for p in plan.block_partitions(b)]
+        parts.append(tasks.task(_store_block, path, spans, columns, tasks.task(_as_stored, values)))
+    moments: _ColumnMoments = tasks.run_one(tasks.add_up(parts))
+    return moments
 
 
 def _store_block(
-    run: RunDirectory, iteration: int, plan: Plan, block: int, columns: slice, values: Array
-) -> _StoredPart:
-    start = plan.block_span(block)[0]
-    path = run.checkpoint(iteration, "z")
+    path: Path, spans: Sequence[tuple[int, int]], columns: slice, values: Array
+) -> _ColumnMoments:
+    """Write some columns of a block, partition by partition."""
     sums, squares = np.zeros(values.shape[1]), np.zeros(values.shape[1])
-    for p in plan.block_partitions(block):
-        low, high = plan.span(p)
-        part = values[low - start : high - start]
+    for low, high in spans:
+        part = values[low - spans[0][0] : high - spans[0][0]]
         arrays.write_rows(path, low, part, columns)
         wide = part.astype(np.float64)
         sums += wide.sum(axis=0)
         squares += np.einsum("ij,ij->j", wide, wide)
-    return _StoredPart(sums, squares)
+    return _ColumnMoments(sums, squares)
 
 
-def _checksums(run: RunDirectory, iteration: int, plan: Plan) -> list[int]:
-    path = run.checkpoint(iteration, "z")
+def _checksums(path: Path, plan: Plan) -> list[int]:
     return tasks.run_all(
         [tasks.task(_stored_checksum, path, *plan.span(p)) for p in plan.partitions]
     )

@@ -13,13 +13,9 @@ from srch_dist.train.runner import default_folder, train_model
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train with options from the command line."""
-    # Named here, so that an interrupted run can be told where to go on.
+    # Chosen before the run, so that the command to resume an interrupted run can name the folder.
     out = default_folder()
-
-    def go_on() -> str:
-        return resume_line("train", arguments, out)
-
-    run_command(lambda: _train(arguments, out), go_on)
+    run_command(lambda: _train(arguments, out), lambda: resume_line("train", arguments, out))
 
 
 def _train(arguments: Sequence[str] | None, out: str) -> None:
@@ -29,8 +25,8 @@ def _train(arguments: Sequence[str] | None, out: str) -> None:
     console = output()
     if trained.evaluation is not None:
         print_evaluation(console, trained.evaluation)
-        for direction, found in (trained.run.record("examples") or {}).items():
-            print_examples(console, direction, found)
+        for direction, examples in (trained.run.record("examples") or {}).items():
+            print_examples(console, direction, examples)
     places = {"run": trained.run.path, "data": trained.store.path}
     if config.report and trained.run.page.exists():
         places["page"] = trained.run.page

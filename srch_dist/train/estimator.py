@@ -1,4 +1,4 @@
-"""Training and encoding as an estimator, in the manner of scikit-learn and dask-ml."""
+"""`CrossModalHasher`: training and encoding as a scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -27,33 +27,38 @@ from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.train.runner import train_model
 
-# Rows of a NumPy or Zarr array that are encoded at once.
+# Rows of a NumPy or Zarr array that one step encodes.
 _ROWS = 16_384
 
 
 class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Cross-modal hash codes (SRCH) from paired features.
+    """Cross-modal hash codes (SRCH) of paired features.
 
-    The engine is that of `train_model`: features go to a store on disk, and a Dask cluster works
-    on it, the current client's where there is one. In a script, `fit` has to stand under
+    `fit` writes the features to a store on disk and calls `train_model`, on the cluster of the
+    current Dask client or on a local cluster. In a script, call `fit` under
     ``if __name__ == "__main__":``, because local workers import the script.
 
     Parameters
     ----------
-    bits : bits a code, a multiple of 8. preset : ``balanced`` or ``paper``. k : neighbours a row.
+    bits : bits a code, a multiple of 8.
+    preset : ``balanced`` or ``paper``.
+    k : neighbours a row.
     seed : of the first codes and of samples.
     options : further options, nested as in a YAML file: ``{"method": {"lam": 5}}``.
-    out : run directory to keep; without one nothing is left on disk.
+    out : run directory to keep; by default nothing stays on disk.
     scheduler, workers, memory_limit : the cluster, as in `TrainConfig`.
-    verbose : whether stages are shown on standard error.
+    verbose : show stages on standard error.
 
     Attributes
     ----------
-    model_ : the `Model`. modalities_ : names in the order of fitting.
-    codes_ : (n, bits / 8) learned codes of the rows trained on, packed in little bit order.
+    model_ : the `Model`.
+    modalities_ : names in the order of fitting.
+    codes_ : (n, bits / 8) uint8, codes of the training rows, packed in little bit order.
     n_features_in_ : dimensions of the first modality.
     """
 
+    # More than six parameters: scikit-learn reads the parameters of an estimator from here, so each
+    # has to be explicit.
     def __init__(
         self,
         bits: int = 32,
@@ -84,13 +89,14 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : features (n, d_g) by modality; or those of the first modality, with ``y`` (n, d_h) the
-            second, called ``x`` and ``y``; or a `FeatureStore` or its path. Arrays are NumPy, Dask
-            or Zarr.
+        X : features (n, d_g) by modality, or a `FeatureStore` or its path; or the features (n, d_g)
+            of one modality, with those of the second as ``y``. Arrays are NumPy, Dask or Zarr.
+        y : features (n, d_h) of the second modality. The modalities are then called ``x`` and
+            ``y``.
 
         Raises
         ------
-        SrchError : as `train_model` and `ingest_source` do.
+        SrchError : as in `train_model` and `ingest_source`.
         """
         with tempfile.TemporaryDirectory(prefix="srch-dist-fit-") as scratch:
             store = _as_store(X, y, Path(scratch))
@@ -103,22 +109,33 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def encode(self, X: Any, modality: str | None = None) -> Any:  # noqa: N803
-        """Packed codes (n, bits / 8), uint8 in little bit order, of features (n, d_g).
+        """Encode features of one modality with the fitted model.
 
-        Of a Dask array, a Dask array that is not computed yet; of NumPy and Zarr arrays, NumPy.
-        ``modality`` is the first one fitted when absent.
+        Parameters
+        ----------
+        X : features (n, d_g), a NumPy, Dask or Zarr array.
+        modality : name; the first fitted modality when absent.
+
+        Returns
+        -------
+        Packed codes (n, bits / 8) uint8 in little bit order: a lazy Dask array for a Dask array,
+        else a NumPy array.
+
+        Raises
+        ------
+        InputError : an unknown modality, another width, NaN or Inf.
         """
         check_is_fitted(self, "model_")
         name = self.modalities_[0] if modality is None else modality
         if isinstance(X, dask.array.Array):
             self._check_width(X.shape, name)
-            whole = X.rechunk({1: -1})
-            return whole.map_blocks(
+            rows = X.rechunk({1: -1})
+            return rows.map_blocks(
                 _encode_block,
                 self.model_,
                 name,
                 dtype=np.uint8,
-                chunks=(whole.chunks[0], (self.model_.bits // 8,)),
+                chunks=(rows.chunks[0], (self.model_.bits // 8,)),
             )
         if not hasattr(X, "shape"):
             X = np.asarray(X)  # noqa: N806
@@ -130,7 +147,7 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.concatenate(parts) if parts else np.empty((0, self.model_.bits // 8), np.uint8)
 
     def transform(self, X: Any, modality: str | None = None) -> Any:  # noqa: N803
-        """Codes as ±1 int8 (n, bits); see `encode`."""
+        """Encode features as ±1 codes (n, bits) int8; see `encode`."""
         packed = self.encode(X, modality)
         if isinstance(packed, dask.array.Array):
             chunks = (packed.chunks[0], (self.model_.bits,))
@@ -138,13 +155,13 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return unpack_codes(packed)
 
     def fit_transform(self, X: Any, y: Any = None, **_params: Any) -> NDArray[np.int8]:  # noqa: N803
-        """Fit, and the learned codes of the rows trained on as ±1 int8 (n, bits)."""
+        """Fit, and return the codes of the training rows as ±1 (n, bits) int8."""
         return unpack_codes(self.fit(X, y).codes_)
 
     def _config(self, store: FeatureStore, out: str) -> TrainConfig:
         values = dict(self.options or {})
         graph = dict(values.pop("graph", None) or {})
-        own = {
+        parameters = {
             "bits": self.bits,
             "preset": self.preset,
             "seed": self.seed,
@@ -155,12 +172,12 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             "out": out,
             "evaluate": False,
         }
-        twice = sorted(set(values) & set(own)) + (["graph.k"] if "k" in graph else [])
+        twice = sorted(set(values) & set(parameters)) + (["graph.k"] if "k" in graph else [])
         if twice:
             raise ConfigError(f"options holds {', '.join(twice)}, which the estimator sets itself")
-        # A page in a folder that is removed is for nobody.
+        # Without `out` the folder is removed, and a report page with it.
         page = {"report": self.out is not None}
-        return build_config({**page, **values, **own, "graph": {**graph, "k": self.k}})
+        return build_config({**page, **values, **parameters, "graph": {**graph, "k": self.k}})
 
     def _check_width(self, shape: tuple[int, ...], modality: str) -> None:
         if modality not in self.model_.means:
@@ -190,7 +207,7 @@ def _as_store(x: Any, y: Any, scratch: Path) -> FeatureStore:
 
 
 def _current_scheduler() -> str | None:
-    """Address of the current client's scheduler; None where there is none."""
+    """Address of the current client's scheduler; None without a client."""
     try:
         client = distributed.get_client()
     except ValueError:

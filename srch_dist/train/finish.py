@@ -1,4 +1,4 @@
-"""What a finished run ends with: scores, examples of what its codes find, and a page."""
+"""Post-processing of a finished run: retrieval scores, example queries, and the report page."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from srch_dist.runtime.progress import Progress
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
 
-# Queries of each direction, and rows that each of them shows.
-_EXAMPLES, _FOUND = 6, 10
+# Example queries of each direction, and results of each query.
+_EXAMPLES, _RESULTS = 6, 10
 
 
 def score_run(
     run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
 ) -> dict[str, Any] | None:
-    """Evaluate a run and its baseline, and record it; None where there is nothing to score with."""
+    """Evaluate the model and the baseline and record the scores; None without queries."""
     if not config.evaluate or not has_queries(run, store):
         return None
     evaluation = evaluate_model(run.path, store.path, progress)
@@ -33,19 +33,19 @@ def score_run(
 def present_run(
     run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
 ) -> None:
-    """Record examples, where the data has queries that can be shown, and write the page."""
+    """Record example queries if the data has queries that can be shown, and write the page."""
     if config.evaluate and has_queries(run, store) and can_show(store):
         _try_examples(run, store, config, progress)
     if config.report:
         _try_page(run, progress)
 
 
-# The run is finished, and may have taken days: nothing that is shown of it is worth failing it.
+# The run is finished and may have taken days: an error in examples or page must not fail it.
 def _try_examples(
     run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
 ) -> None:
     try:
-        examples = gather_examples(run, store, _EXAMPLES, _FOUND, config.seed)
+        examples = gather_examples(run, store, _EXAMPLES, _RESULTS, config.seed)
         run.write_record("examples", examples)
     except Exception as error:
         progress.note(f"no examples: {type(error).__name__}: {error}")
@@ -58,6 +58,6 @@ def _try_page(run: RunDirectory, progress: Progress) -> None:
         progress.note(f"no page: {error}")
     except Exception as error:
         progress.note(
-            f"no page: {type(error).__name__}: {error}; try again with: "
+            f"no page: {type(error).__name__}: {error}; write it with: "
             f"python -m srch_dist.report {run.path}"
         )

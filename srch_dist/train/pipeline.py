@@ -1,124 +1,134 @@
-"""From the plan of a run to its model: features, graph, loop and final codes, each resumable."""
+"""Stages of a training run in order: features, graph, loop, final model, baseline.
+
+Every stage is resumable: a finished stage is read back, an interrupted one continues after its
+last committed part.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
+from srch_dist.algorithm.checkpoints import LoopState
 from srch_dist.algorithm.encoders.cca_baseline import fit_baseline
-from srch_dist.algorithm.encoders.model_stage import finish_codes
+from srch_dist.algorithm.encoders.model_stage import fit_final_model
 from srch_dist.algorithm.features.sample import write_sample
 from srch_dist.algorithm.features.statistics import Statistics
 from srch_dist.algorithm.graph import GraphReport
+from srch_dist.algorithm.job import Job
 from srch_dist.algorithm.loop import learn_codes
-from srch_dist.config.options import TrainConfig
+from srch_dist.config.options import MethodConfig
 from srch_dist.encode.model import save_model
 from srch_dist.evaluate.retrieval import has_queries
 from srch_dist.kernels.graph.adjacency import modality_weights
-from srch_dist.runtime import memory
-from srch_dist.runtime.progress import Progress
+from srch_dist.runtime.memory import StageProfiler
 from srch_dist.storage.feature_store import FeatureStore
-from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.train.resume import resume_features, resume_graph
-from srch_dist.train.rows import note_narrow
-from srch_dist.train.setup import PreparedRun, make_plan
+from srch_dist.train.rows import warn_narrow_modalities
+from srch_dist.train.setup import PreparedRun, replan
 
 
-def set_up(
-    begun: PreparedRun, progress: Progress, spent: memory.StageProfiler
-) -> tuple[Statistics, GraphReport]:
-    """Features and graph, as far as they are not there."""
-    held, plan, config = begun.held, begun.plan, begun.config
-    names = tuple(begun.store.modalities)
-    restart = spent.restart_workers if begun.shared.cluster.restarts else None
-    note_narrow(begun.store, config, progress)
-    with spent.of("features"):
-        statistics = resume_features(begun.store, held.run, plan, config, progress)
-    held.lock.check()
-    with spent.of("graph"):
-        graph = resume_graph(held.run, names, plan, config, progress, restart)
-    held.lock.check()
-    _note_graph(graph, statistics, progress)
-    return statistics, graph
+def run_pipeline(prepared: PreparedRun) -> None:
+    """Run every stage that is not finished, and mark the run as finished.
 
-
-def learn_run(begun: PreparedRun, progress: Progress) -> None:
-    """Everything from features to a finished run directory, as far as it is not done."""
-    held, store, config = begun.held, begun.store, begun.config
-    run, modalities = held.run, tuple(store.modalities)
-    spent = memory.StageProfiler()
-    statistics, graph = set_up(begun, progress, spent)
-    degree = sum(report.mean_degree for report in graph.modalities.values())
-    plan = make_plan(begun.plan.rows, store, run, config, begun.shared, progress, degree)
-    with spent.of("training"):
-        stages = run.stages(config)
-        if uses_sample(config) and stages.find("sample") is None:
-            write_sample(run, modalities, config.method.anchors)
-            stages.commit("sample", {}, {})
-        weights = choose_weights(graph, config)
-        learned = learn_codes(run, plan, statistics, weights, config, progress, held.lock.check)
-    progress.note(f"stopped: {learned.reason}")
-    with spent.of("model"):
-        model, condensed = finish_codes(
-            run, plan, learned, statistics, weights, store, config, progress
-        )
-        held.lock.check()
-        save_model(run.model, model)
-    if _wants_baseline(run, store, config):
-        with spent.of("baseline"):
-            baseline = fit_baseline(run, plan, statistics, config, progress)
-            save_model(run.baseline, baseline)
-    run.finish(
+    Raises
+    ------
+    SrchError : bad data, a lost cluster, a solver that does not converge, collapsed codes.
+    """
+    store, profiler = prepared.store, StageProfiler()
+    statistics, graph = build_graph(prepared, profiler)
+    job = replan(prepared, sum(report.mean_degree for report in graph.modalities.values()))
+    weights = choose_weights(graph, job.config.method)
+    with profiler.of("training"):
+        _write_sample_once(job)
+        learned = learn_codes(job, statistics, weights)
+    job.progress.note(f"stopped: {learned.reason}")
+    with profiler.of("model"):
+        model, final = fit_final_model(job, store, learned, statistics, weights)
+        job.check_lock()
+        save_model(job.run.model, model)
+    if _wants_baseline(job, store):
+        with profiler.of("baseline"):
+            save_model(job.run.baseline, fit_baseline(job, statistics))
+    job.run.finish(
         {
-            "reason": learned.reason,
-            "iterations": learned.iteration,
-            "store": dict(store.checksums),
-            "rows": plan.rows,
-            "modalities": dict(begun.store.modalities),
-            "held_out": begun.held_out,
-            "partitions": len(plan.partitions),
-            "blocks": len(plan.blocks),
-            "precision": plan.dtype.name,
+            **_summary(prepared, job, learned),
             "weights": weights,
-            "condensed": condensed,
+            "condensed": final,
             "zero_rows": dict(statistics.zero_rows),
             "graph": dataclasses.asdict(graph),
-            "seconds": spent.seconds,
-            "peak_memory": spent.peak(),
-            "stage_peaks": spent.peaks,
+            "seconds": profiler.seconds,
+            "peak_memory": profiler.peak(),
+            "stage_peaks": profiler.peaks,
         }
     )
 
 
-def _wants_baseline(run: RunDirectory, store: FeatureStore, config: TrainConfig) -> bool:
-    """Whether the baseline is going to be scored; CCA is of two modalities."""
-    scored = config.evaluate and "labels" in store.side and has_queries(run, store)
-    return config.baseline and scored and len(store.modalities) == 2
+def build_graph(prepared: PreparedRun, profiler: StageProfiler) -> tuple[Statistics, GraphReport]:
+    """Run the stages before the loop: normalised features, then the neighbour graph."""
+    job, store = prepared.job, prepared.store
+    restart = profiler.restart_workers if prepared.shared.cluster.restarts else None
+    warn_narrow_modalities(store, job.config, job.progress)
+    with profiler.of("features"):
+        statistics = resume_features(job, store)
+    job.check_lock()
+    with profiler.of("graph"):
+        graph = resume_graph(job, restart)
+    job.check_lock()
+    _note_graph(job, graph, statistics)
+    return statistics, graph
 
 
-def uses_sample(config: TrainConfig) -> bool:
-    """Whether a fixed sample of rows is needed: as anchors, or to learn a rotation or a frame."""
-    method = config.method
+def uses_sample(method: MethodConfig) -> bool:
+    """Whether the run needs its fixed sample of rows: as anchors, or to learn a rotation."""
     return method.rotate or method.encoder == "anchors" or method.directions > 0
 
 
-def choose_weights(graph: GraphReport, config: TrainConfig) -> dict[str, float]:
-    """How far each modality is trusted, by name; the weights sum to the number of modalities."""
-    if config.method.weights == "equal":
+def choose_weights(graph: GraphReport, method: MethodConfig) -> dict[str, float]:
+    """Trust in each modality by name; the weights sum to the number of modalities."""
+    if method.weights == "equal":
         return dict.fromkeys(graph.modalities, 1.0)
     shares = np.array([report.mutual for report in graph.modalities.values()])
     return dict(zip(graph.modalities, modality_weights(shares).tolist(), strict=True))
 
 
-def _note_graph(graph: GraphReport, statistics: Statistics, progress: Progress) -> None:
+def _write_sample_once(job: Job) -> None:
+    if uses_sample(job.config.method) and job.stages.find("sample") is None:
+        write_sample(job)
+        job.stages.commit("sample", {}, {})
+
+
+def _wants_baseline(job: Job, store: FeatureStore) -> bool:
+    """Whether the baseline will be scored; CCA compares two modalities."""
+    scored = job.config.evaluate and "labels" in store.side and has_queries(job.run, store)
+    return job.config.baseline and scored and len(job.modalities) == 2
+
+
+def _summary(prepared: PreparedRun, job: Job, learned: LoopState) -> dict[str, Any]:
+    """Figures of the loop, the data and the plan."""
+    return {
+        "reason": learned.reason,
+        "iterations": learned.iteration,
+        "store": dict(prepared.store.checksums),
+        "rows": job.plan.rows,
+        "modalities": dict(prepared.store.modalities),
+        "held_out": prepared.held_out,
+        "partitions": len(job.plan.partitions),
+        "blocks": len(job.plan.blocks),
+        "precision": job.plan.dtype.name,
+    }
+
+
+def _note_graph(job: Job, graph: GraphReport, statistics: Statistics) -> None:
     for g, report in graph.modalities.items():
         method = report.method
         if method == "partitioned":
             method += f" into {report.clusters} clusters with overlap {report.overlap}"
-        progress.note(
+        job.progress.note(
             f"graph {g}: {method}, recall {report.recall:.3f}, {report.edges} edges, "
             f"mean degree {report.mean_degree:.1f}, isolated {report.isolated}, rows with a "
             f"duplicate {report.duplicates}, zero rows {statistics.zero_rows[g]}"
         )
-    progress.note(f"graph of all modalities: components {graph.components}")
+    job.progress.note(f"graph of all modalities: components {graph.components}")

@@ -1,4 +1,4 @@
-"""What a run trains on: the store, the rows of it, and what is said of them."""
+"""Row selection: the rows to train on, the rows to hold out, and warnings about the data."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
 
-_CODE_ROWS = 1 << 20
+# Chunk of the array of held-out rows.
+_QUERY_ROWS = 1 << 20
 
 
 def choose_rows(
     store: FeatureStore, config: TrainConfig
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers to train on and to hold out, ascending.
+    """Choose the rows to train on and the rows to hold out as queries.
+
+    Returns
+    -------
+    Row numbers of both in the store, ascending int64.
 
     Raises
     ------
-    InputError : too few rows or modalities for the graph, or queries asked for twice.
+    InputError : too few rows or modalities, or ``queries`` contradicts the data or ``rows``.
     """
     if len(store.modalities) < 2:
         raise InputError(f"{store.path} has one modality; at least two are needed")
@@ -33,11 +38,13 @@ def choose_rows(
     if config.queries:
         if "split" in store.side:
             raise InputError(
-                f"{store.path} has a split, whose rows of split 1 are the queries; "
+                f"{store.path} has a split, and its rows of split 1 are the queries; "
                 "leave --queries out"
             )
         if config.rows == "all":
-            raise InputError("--queries holds rows out, --rows all trains on every row; drop one")
+            raise InputError(
+                "--queries holds rows out, but --rows all trains on every row; drop one"
+            )
         if config.queries >= store.rows:
             raise InputError(
                 f"--queries {config.queries} of {store.rows} rows leaves none to train"
@@ -57,10 +64,10 @@ def choose_rows(
 def write_rows(
     run: RunDirectory, plan: Plan, rows: NDArray[np.int64], queries: NDArray[np.int64]
 ) -> None:
-    """Write the numbers of the rows of a run, and of its queries where there are any."""
+    """Write the row numbers of a run, and those of its queries if it has any."""
     for path, values, chunk in (
         (run.rows, rows, plan.partition_rows),
-        (run.queries, queries, _CODE_ROWS),
+        (run.queries, queries, _QUERY_ROWS),
     ):
         arrays.remove(path)
         if len(values):
@@ -68,14 +75,14 @@ def write_rows(
             arrays.write_rows(path, 0, values)
 
 
-def note_unused(
+def warn_unused_rows(
     store: FeatureStore,
     rows: NDArray[np.int64],
     queries: NDArray[np.int64],
     config: TrainConfig,
     progress: Progress,
 ) -> None:
-    """Say how many rows are neither trained on nor queries: splits other than 0 and 1."""
+    """Warn of rows that are neither trained on nor queries: splits other than 0 and 1."""
     if "split" in store.side and config.rows == "train":
         queries = np.flatnonzero(store.read("split") == 1)
     unused = store.rows - len(rows) - len(queries)
@@ -83,8 +90,8 @@ def note_unused(
         progress.note(f"warning: {unused} rows have a split other than 0 and 1 and are not used")
 
 
-def note_narrow(store: FeatureStore, config: TrainConfig, progress: Progress) -> None:
-    """Say which modalities have fewer dimensions than the loop learns bits."""
+def warn_narrow_modalities(store: FeatureStore, config: TrainConfig, progress: Progress) -> None:
+    """Warn of modalities with fewer dimensions than the loop has bits."""
     for g, dims in store.modalities.items():
         if config.loop_bits > dims:
             progress.note(

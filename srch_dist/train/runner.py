@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, InputError, PlanError, WorkersKilledError
 from srch_dist.ingest.shipped import shipped_store
 from srch_dist.plan.run_plan import Plan
-from srch_dist.runtime import memory
 from srch_dist.runtime.cluster import Cluster, ClusterRequirements, connect, tls_files
+from srch_dist.runtime.memory import StageProfiler
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
@@ -27,10 +27,10 @@ from srch_dist.storage.run.open import open_run
 from srch_dist.storage.run.publish import find_published, publish_run
 from srch_dist.storage.run.results import RunResults
 from srch_dist.train.finish import present_run, score_run
-from srch_dist.train.pipeline import learn_run, set_up
+from srch_dist.train.pipeline import build_graph, run_pipeline
 from srch_dist.train.resume import memory_advice
 from srch_dist.train.rows import choose_rows
-from srch_dist.train.setup import SharedResources, begin
+from srch_dist.train.setup import SharedResources, start_or_resume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +39,10 @@ class Trained:
 
     Attributes
     ----------
-    run : its directory, or where its results were before. store : the data.
+    run : its directory, or the place where its results were published before.
+    store : the data.
     reason : why the loop stopped.
-    evaluation : as of `evaluate_model`; None where the data has no queries or it was not asked.
+    evaluation : scores from `evaluate_model`; None without queries or with ``evaluate: false``.
     """
 
     run: RunResults
@@ -53,14 +54,22 @@ class Trained:
 def train_model(
     config: TrainConfig, progress: Progress | None = None, shared: SharedResources | None = None
 ) -> Trained:
-    """Train as ``config`` says; starts a local cluster unless it names a scheduler.
+    """Train one model: features, graph, codes, model, scores and report in a run directory.
 
-    ``shared`` is what the run has in common with others; codes are those of a run on its own.
+    Parameters
+    ----------
+    config : options. Without ``scheduler`` a local cluster is started for the run.
+    progress : display of stages and log lines; silent when absent.
+    shared : cluster and base run that several runs share. They do not change the codes.
+
+    Returns
+    -------
+    The finished run.
 
     Raises
     ------
-    SrchError : bad input, a plan that does not fit, a run directory in use. Nothing that looks
-        like a finished run is left then.
+    SrchError : bad input, a plan that does not fit, or a run directory in use. The directory is
+        then not marked as finished.
     """
     progress = progress or silent()
     config = check_config(config)
@@ -87,20 +96,20 @@ def train_model(
 def prepare_run(
     config: TrainConfig, shared: SharedResources, progress: Progress | None = None
 ) -> RunDirectory:
-    """A run up to its graph, for others to share; goes on with one that has been begun.
+    """Run the stages up to the graph, for other runs to reuse; resumes an interrupted attempt.
 
     Raises
     ------
-    SrchError : as `train_model`.
+    SrchError : as in `train_model`.
     """
     progress = progress or silent()
     config = check_config(config)
     if config.data is None or config.out is None:
-        raise ConfigError("a run that is shared needs data and out")
+        raise ConfigError("a run that others reuse needs data and out")
     with hold_run(config.out, config) as held:
-        begun = begin(open_store(config.data), held, config, shared, progress)
-        with _advised(begun.plan):
-            set_up(begun, progress, memory.StageProfiler())
+        prepared = start_or_resume(open_store(config.data), held, config, shared, progress)
+        with _explained_kills(prepared.job.plan):
+            build_graph(prepared, StageProfiler())
     return held.run
 
 
@@ -111,20 +120,20 @@ def _train_in(
     progress: Progress,
     shared: SharedResources | None,
 ) -> Trained:
-    """Train in a folder on disk."""
+    """Train in a folder on disk; a new folder is removed if the run is refused."""
     with hold_run(folder, config) as held:
         run = held.run
-        with _surroundings(held, store, config, progress, shared) as given:
-            try:
+        with ExitStack() as stack:
+            if shared is None:
+                with _discarded_on(held, BaseException):
+                    cluster = stack.enter_context(_connect(run, store, config, progress))
+                shared = SharedResources(cluster)
+            with _discarded_on(held, ConfigError, InputError, PlanError):
                 store = store or shipped_store(run.path)
                 if not held.finished:
-                    begun = begin(store, held, config, given, progress)
-                    with _advised(begun.plan):
-                        learn_run(begun, progress)
-            except (ConfigError, InputError, PlanError):
-                if held.new:
-                    run.discard()
-                raise
+                    prepared = start_or_resume(store, held, config, shared, progress)
+                    with _explained_kills(prepared.job.plan):
+                        run_pipeline(prepared)
             if not config.keep_work:
                 arrays.remove(run.work)
             evaluation = score_run(run, store, config, progress)
@@ -133,55 +142,39 @@ def _train_in(
 
 
 def default_folder() -> str:
-    """A new run directory, named by the time."""
+    """Name of a new run directory, from the current time."""
     return f"runs/{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
 
 
-@contextmanager
-def _connect_for(
-    held: LockedRun, store: FeatureStore | None, config: TrainConfig, progress: Progress
-) -> Iterator[Cluster]:
-    """`connect` as ``config`` says; a cluster that cannot be had leaves no new run directory."""
+def _connect(
+    run: RunDirectory, store: FeatureStore | None, config: TrainConfig, progress: Progress
+) -> AbstractContextManager[Cluster]:
     reads = () if store is None else (locate(store.path),)
-    demands = ClusterRequirements(config.workers_min, config.workers_wait, reads, (held.run.path,))
-    with ExitStack() as stack:
-        try:
-            cluster = stack.enter_context(
-                connect(
-                    config.scheduler,
-                    config.workers,
-                    config.memory_limit,
-                    progress,
-                    demands,
-                    tls_files(config.tls),
-                )
-            )
-        except BaseException:
-            if held.new:
-                held.run.discard()
-            raise
-        yield cluster
+    requirements = ClusterRequirements(config.workers_min, config.workers_wait, reads, (run.path,))
+    return connect(
+        config.scheduler,
+        config.workers,
+        config.memory_limit,
+        progress,
+        requirements,
+        tls_files(config.tls),
+    )
 
 
 @contextmanager
-def _surroundings(
-    held: LockedRun,
-    store: FeatureStore | None,
-    config: TrainConfig,
-    progress: Progress,
-    shared: SharedResources | None,
-) -> Iterator[SharedResources]:
-    """What the caller shares, or a cluster of the run's own."""
-    if shared is not None:
-        yield shared
-        return
-    with _connect_for(held, store, config, progress) as cluster:
-        yield SharedResources(cluster)
+def _discarded_on(held: LockedRun, *errors: type[BaseException]) -> Iterator[None]:
+    """Remove a new run directory on one of ``errors``: it would block the next attempt."""
+    try:
+        yield
+    except errors:
+        if held.new:
+            held.run.discard()
+        raise
 
 
 @contextmanager
-def _advised(plan: Plan) -> Iterator[None]:
-    """Tell one whose workers are killed what was planned."""
+def _explained_kills(plan: Plan) -> Iterator[None]:
+    """Add the memory that the plan expects to the error of killed workers."""
     try:
         yield
     except WorkersKilledError as error:

@@ -1,12 +1,13 @@
-"""The beginning of a run: its rows and its plan, or what an earlier try has left of it."""
+"""Start or resume a run: choose rows, plan the work, verify what an earlier attempt committed."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
 
+from srch_dist.algorithm.job import Job
 from srch_dist.config.options import TrainConfig
-from srch_dist.plan.cost_model import forecast
+from srch_dist.plan.cost_model import Forecast, forecast
 from srch_dist.plan.planner import check_disk, check_memory, draft_plan
 from srch_dist.plan.rates import Rates
 from srch_dist.plan.run_plan import Plan
@@ -17,19 +18,19 @@ from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.locations import stored_bytes
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.hold import LockedRun
-from srch_dist.train.resume import data_record, refuse_other_data, verify_run
-from srch_dist.train.reuse import share_stages, shared_folders, shared_partition_rows
-from srch_dist.train.rows import choose_rows, note_unused, write_rows
+from srch_dist.train.resume import data_record, refuse_other_data, verify_committed
+from srch_dist.train.reuse import reusable_folders, reuse_stages, reused_partition_rows
+from srch_dist.train.rows import choose_rows, warn_unused_rows, write_rows
 
 
 @dataclasses.dataclass(frozen=True)
 class SharedResources:
-    """What runs of one sweep have in common.
+    """What the runs of a sweep share.
 
     Attributes
     ----------
-    cluster : that the caller is connected to.
-    base : run whose features and graph are taken, as of `prepare_run`; None to make them anew.
+    cluster : the connected cluster.
+    base : run whose features and graph are reused, from `prepare_run`; None builds them.
     """
 
     cluster: Cluster
@@ -38,24 +39,37 @@ class SharedResources:
 
 @dataclasses.dataclass(frozen=True)
 class PreparedRun:
-    """A run whose rows are chosen and whose work is planned."""
+    """A run that is ready for its stages.
 
-    held: LockedRun
+    Attributes
+    ----------
+    job : with the plan that holds until the graph is built.
+    store : the data.
+    shared : cluster and base run.
+    held_out : number of rows held out as queries.
+    """
+
+    job: Job
     store: FeatureStore
-    config: TrainConfig
     shared: SharedResources
-    plan: Plan
     held_out: int
 
 
-def begin(
+def start_or_resume(
     store: FeatureStore,
     held: LockedRun,
     config: TrainConfig,
     shared: SharedResources,
     progress: Progress,
 ) -> PreparedRun:
-    """Choose the rows and plan the work, or hold what is there against data and checksums."""
+    """Choose the rows and plan the work; of a resumed run, verify the data and its checksums.
+
+    Raises
+    ------
+    InputError : too few rows, or the run was started with other data.
+    PlanError : the run does not fit in memory or on disk.
+    StorageError : a stored array is damaged.
+    """
     run, base = held.run, shared.base
     rows, queries = choose_rows(store, config)
     dims = ", ".join(f"{g} {d}" for g, d in store.modalities.items())
@@ -63,41 +77,66 @@ def begin(
         f"{len(rows)} pairs of {store.path}: {dims}; {config.bits} bits, preset {config.preset}; "
         f"run {run.path}"
     )
-    note_unused(store, rows, queries, config, progress)
+    warn_unused_rows(store, rows, queries, config, progress)
     stages = run.stages(config)
-    begun = stages.find("rows")
-    if begun is not None:
-        refuse_other_data(run, store, begun.values)
-        # Its arrays are cut like this, whatever is asked for now.
-        config = dataclasses.replace(config, partition_rows=begun.values["partition_rows"])
+    record = stages.find("rows")
+    if record is not None:
+        refuse_other_data(run, store, record.values)
+        # The stored arrays keep their partitioning, whatever the options ask for now.
+        config = dataclasses.replace(config, partition_rows=record.values["partition_rows"])
     elif base is not None:
-        config = dataclasses.replace(config, partition_rows=shared_partition_rows(base))
-    plan = make_plan(len(rows), store, run, config, shared, progress)
-    if begun is None:
+        config = dataclasses.replace(config, partition_rows=reused_partition_rows(base))
+    plan = _plan_run(len(rows), store, run, config, shared, progress)
+    if record is None:
         write_rows(run, plan, rows, queries)
         values = {**data_record(store), "partition_rows": plan.partition_rows}
         stages.commit("rows", values, {})
     if base is not None:
-        share_stages(base, run, config)
-    if begun is not None:
-        verify_run(run, plan, config, progress)
-    return PreparedRun(held, store, config, shared, plan, len(queries))
+        reuse_stages(base, run, config)
+    job = Job(run, plan, config, tuple(store.modalities), progress, held.lock.check)
+    if record is not None:
+        verify_committed(job)
+    return PreparedRun(job, store, shared, len(queries))
 
 
-def make_plan(
+def replan(prepared: PreparedRun, degree: float) -> Job:
+    """Plan the loop and the model stage anew from the size of the graph, and save the plan.
+
+    ``degree`` is the mean number of edge ends a row, which replaces the upper bound of the first
+    plan.
+    """
+    job = prepared.job
+    plan, costs = _draft(job.plan.rows, prepared.store, job.config, prepared.shared.cluster, degree)
+    job.run.write_plan({**plan_record(plan, costs), "before_the_graph": job.run.plan()})
+    return dataclasses.replace(job, plan=plan)
+
+
+def _plan_run(
     rows: int,
     store: FeatureStore,
     run: RunDirectory,
     config: TrainConfig,
     shared: SharedResources,
     progress: Progress,
-    degree: float | None = None,
 ) -> Plan:
-    """Plan the run, show and save the plan, and refuse what does not fit.
+    """Plan the run, show and save the plan, and refuse a plan that does not fit."""
+    plan, costs = _draft(rows, store, config, shared.cluster)
+    progress.show(plan_table(plan, costs, timed=False))
+    check_memory(plan)
+    reused = [] if shared.base is None else reusable_folders(shared.base, config)
+    stored = stored_bytes(run.path, *reused)
+    check_disk(plan, str(run.path), shutil.disk_usage(run.path).free, stored)
+    run.write_plan(plan_record(plan, costs))
+    return plan
 
-    Once the graph is built, its ``degree`` replaces the largest that it could have had.
-    """
-    cluster = shared.cluster
+
+def _draft(
+    rows: int,
+    store: FeatureStore,
+    config: TrainConfig,
+    cluster: Cluster,
+    degree: float | None = None,
+) -> tuple[Plan, Forecast]:
     plan = draft_plan(
         rows,
         store.modalities,
@@ -107,14 +146,4 @@ def make_plan(
         cluster.restarts,
         degree,
     )
-    costs = forecast(plan, dict(store.modalities), config, Rates())
-    if degree is None:
-        progress.show(plan_table(plan, costs, timed=False))
-        check_memory(plan)
-        elsewhere = [] if shared.base is None else shared_folders(shared.base, config)
-        stored = stored_bytes(run.path, *elsewhere)
-        check_disk(plan, str(run.path), shutil.disk_usage(run.path).free, stored)
-        run.write_plan(plan_record(plan, costs))
-    else:
-        run.write_plan({**plan_record(plan, costs), "before_the_graph": run.plan()})
-    return plan
+    return plan, forecast(plan, dict(store.modalities), config, Rates())

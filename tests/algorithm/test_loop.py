@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from srch_dist.algorithm.b_step import b_step
+from srch_dist.algorithm.iteration import Iteration
 from srch_dist.algorithm.s_step import s_step
 from srch_dist.algorithm.w_step import w_step
 from srch_dist.algorithm.z_step import allowed_residual, z_step
@@ -211,18 +212,19 @@ def test_objective_falls_over_z_s_and_b_steps_of_the_printed_preset(prepare):
             return sum(terms.values())
 
         values = [total(z, s, b)]
-        found = z_step(graph, run.directory, rebased, warm, iteration, run.config, len(x))
+        step = Iteration(iteration, run.config.solver.tolerance)
+        found = z_step(run.job, graph, step, rebased, warm)
         z, warm = np.concatenate(tasks.run_all(found.groups[0])).astype(float), found
         values.append(total(z, s, b))
-        rebased = s_step(graph, found.groups, run.config)
+        rebased = s_step(run.job, graph, found.groups)
         s = {
             g: 1 / (1 + options.lam / rebased.alpha * reference.edge_lengths(graphs[g], z))
             for g in x
         }
         values.append(total(z, s, b))
         rule = run.rule(w, found)
-        sums, _ = b_step(run.directory, run.plan, run.modalities, rule, iteration)
-        cross, b = sums.cross_covariance, run.codes(iteration).astype(float)
+        update = b_step(run.job, iteration, rule)
+        cross, b = update.sums.cross_covariance, run.codes(iteration).astype(float)
         values.append(total(z, s, b))
         falls.append(-np.diff(values))
     assert (np.array(falls) >= -1e-9).all()

@@ -9,6 +9,7 @@ import pytest
 
 from srch_dist.algorithm.b_step import b_step
 from srch_dist.algorithm.features.reader import load_features
+from srch_dist.algorithm.iteration import Iteration
 from srch_dist.algorithm.s_step import s_step
 from srch_dist.algorithm.w_step import w_step
 from srch_dist.algorithm.z_step import z_step
@@ -47,8 +48,11 @@ class State:
         )
 
     def z_step(self, rebased=None, warm=None):
-        run = self.run
-        return z_step(self.graph, run.directory, rebased, warm, 1, run.config, len(self.x))
+        iteration = Iteration(1, self.run.config.solver.tolerance)
+        return z_step(self.run.job, self.graph, iteration, rebased, warm)
+
+    def s_step(self, z):
+        return s_step(self.run.job, self.graph, [self.parts(z)])
 
     def parts(self, values):
         spans = [self.run.plan.block_span(b) for b in self.run.plan.blocks]
@@ -109,7 +113,7 @@ def test_z_step_solves_equation_14(state):
 
 def test_z_step_weighs_rebased_edges_with_the_square_of_s(state):
     z = np.random.default_rng(0).normal(size=state.b.shape).astype(np.float32)
-    rebased = s_step(state.graph, [state.parts(z)], state.run.config)
+    rebased = state.s_step(z)
     found = state.z_step(rebased)
     _, s = reference.s_step(state.graphs, z.astype(np.float64), state.options)
     matrix, beta = state.system(s)
@@ -153,7 +157,7 @@ def test_embedding_is_as_exact_as_the_tolerance(prepare, preset):
 def test_s_step_solves_equation_15_with_the_terms_of_equations_4_and_7(state):
     rng = np.random.default_rng(3)
     z = (0.1 * rng.normal(size=state.b.shape)).astype(np.float32).astype(np.float64)
-    rebased = s_step(state.graph, [state.parts(z)], state.run.config)
+    rebased = state.s_step(z)
     alpha, s = reference.s_step(state.graphs, z, state.options)
     w = {g: reference.w_step(x, state.b) for g, x in state.x.items()}
     terms = reference.objective(state.x, w, z, s, state.b, state.graphs, alpha, state.options)
@@ -169,7 +173,7 @@ def balanced(prepare, cut):
 
 def test_median_of_the_edges_has_half_of_them_above_one_half(balanced):
     z = np.random.default_rng(3).normal(size=balanced.b.shape).astype(np.float32)
-    alpha = s_step(balanced.graph, [balanced.parts(z)], balanced.run.config).alpha
+    alpha = balanced.s_step(z).alpha
     lengths = np.concatenate(
         [reference.edge_lengths(graph, z.astype(float)) for graph in balanced.graphs.values()]
     )
@@ -178,7 +182,7 @@ def test_median_of_the_edges_has_half_of_them_above_one_half(balanced):
 
 
 def test_an_embedding_that_is_constant_leaves_every_edge_at_one(balanced):
-    rebased = s_step(balanced.graph, [balanced.parts(np.ones((N, BITS)))], balanced.run.config)
+    rebased = balanced.s_step(np.ones((N, BITS)))
     assert np.isinf(rebased.alpha)
     assert rebased.semantic == 0.0
     assert rebased.sparsity == 0.0
@@ -193,14 +197,14 @@ def test_where_the_median_is_zero_the_smallest_positive_length_serves(balanced):
     z[40, 0] = 1.5
     lengths = [reference.edge_lengths(graph, z) for graph in balanced.graphs.values()]
     assert np.median(np.concatenate(lengths)) == 0
-    alpha = s_step(balanced.graph, [balanced.parts(z)], balanced.run.config).alpha
+    alpha = balanced.s_step(z).alpha
     assert alpha == pytest.approx(10 * 0.25, rel=1e-7)
 
 
 def test_without_rebase_every_edge_stays_at_one(prepare):
     state = State(prepare, (12, 9), "balanced", {"rebase": False})
     z = np.random.default_rng(3).normal(size=state.b.shape).astype(np.float32)
-    rebased = s_step(state.graph, [state.parts(z)], state.run.config)
+    rebased = state.s_step(z)
     lengths = {
         g: reference.edge_lengths(graph, z.astype(float)) for g, graph in state.graphs.items()
     }
@@ -211,13 +215,13 @@ def test_without_rebase_every_edge_stays_at_one(prepare):
 
 
 def run_b_step(state):
-    """The sums and checksums of a B-step after a first Z-step, and the reference's scores."""
+    """The result of a B-step after a first Z-step, and the reference's scores."""
     run = state.run
     w = w_step(run.statistics.cross_covariance)
     found = state.z_step()
     z = values_of(found.groups[0]).astype(np.float64)
     rule = run.rule(w, found)
-    result = b_step(run.directory, run.plan, run.modalities, rule, 1)
+    result = b_step(run.job, 1, rule)
     wanted = reference.scores(
         state.x, {g: reference.w_step(x, state.b) for g, x in state.x.items()}, z, state.options
     )
@@ -231,7 +235,8 @@ def test_b_step_takes_the_signs_of_equation_17(state):
 
 
 def test_b_step_returns_sums_over_all_rows_and_a_checksum_a_partition(state):
-    (sums, checksums), _, z = run_b_step(state)
+    result, _, z = run_b_step(state)
+    sums = result.sums
     b = state.run.codes(1).astype(np.float64)
     for g, x in state.x.items():
         np.testing.assert_allclose(sums.cross_covariance[g], x.T @ b, atol=1e-10)
@@ -239,7 +244,7 @@ def test_b_step_returns_sums_over_all_rows_and_a_checksum_a_partition(state):
     np.testing.assert_array_equal(sums.bit_sums, b.sum(axis=0))
     assert sums.changed == np.sum(b != state.b)
     assert sums.embedding_error == pytest.approx(np.sum((z - b) ** 2), rel=1e-9)
-    assert len(checksums) == len(state.run.plan.partitions)
+    assert len(result.checksums) == len(state.run.plan.partitions)
 
 
 def test_b_step_is_the_same_from_memory_and_from_reading_ahead(prepare):
@@ -251,12 +256,12 @@ def test_b_step_is_the_same_from_memory_and_from_reading_ahead(prepare):
         kept = None
         if cache == "auto":
             assert run.plan.cached
-            kept = load_features(run.directory, run.plan, run.modalities)
+            kept = load_features(run.job)
         else:
             assert any(len(some) > 1 for some in run.plan.passes)
         rule = run.rule(w, found)
-        sums, checksums = b_step(run.directory, run.plan, run.modalities, rule, 1, kept)
-        results.append((sums, checksums, run.codes(1)))
+        update = b_step(run.job, 1, rule, kept)
+        results.append((update.sums, update.checksums, run.codes(1)))
     (left, first, codes), (right, second, same) = results
     np.testing.assert_array_equal(codes, same)
     assert first == second

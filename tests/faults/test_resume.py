@@ -216,7 +216,7 @@ def test_other_options_are_refused_by_name_and_change_nothing(store, interrupted
 @pytest.mark.fault("resumed with other options or data", "refused")
 def test_other_data_are_refused_and_change_nothing(store, interrupted, clean, tmp_path):
     other = make_store(tmp_path / "other", 25, **make_pairs(seed=1))
-    with pytest.raises(InputError, match=r"begun with other data than .*: checksums is"):
+    with pytest.raises(InputError, match=r"started with other data than .*: checksums is"):
         resume(other, interrupted)
     resume(store, interrupted)
     assert_same(interrupted, clean)
@@ -330,7 +330,7 @@ def test_a_lost_task_never_needs_a_pruned_checkpoint(store, tmp_path, monkeypatc
         return embedding
 
     monkeypatch.setattr(loop, "z_step", noted)
-    monkeypatch.setattr(tasks, "persist", list)  # leaves the graphs as they are, to be looked at
+    monkeypatch.setattr(tasks, "persist", list)  # keeps the graphs as they are, to be looked at
     train_here(store.path, tmp_path / "run", **OPTIONS)
     assert len(seen) == 3
     assert all(key.startswith("read_rows") for keys in seen for key in keys), seen

@@ -1,4 +1,4 @@
-"""Runs prepared up to the loop, and parts of them read back dense."""
+"""Runs prepared up to the loop, and their arrays as dense matrices."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import numpy as np
 import zarr
 
 from srch_dist.algorithm.b_step import code_rule
-from srch_dist.algorithm.encoders.model_stage import finish_codes
+from srch_dist.algorithm.checkpoints import LoopState
+from srch_dist.algorithm.encoders.model_stage import fit_final_model
 from srch_dist.algorithm.features.sample import write_sample
 from srch_dist.algorithm.features.statistics import Statistics
 from srch_dist.algorithm.graph import GraphReport
-from srch_dist.algorithm.loop import Learned, learn_codes
+from srch_dist.algorithm.job import Job
+from srch_dist.algorithm.loop import learn_codes
 from srch_dist.algorithm.solver.block_graph import BlockGraph, load_graph
 from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import Model
 from srch_dist.kernels.code_update import CodeRule
 from srch_dist.plan.run_plan import Plan
-from srch_dist.runtime.progress import silent
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.train.pipeline import choose_weights, uses_sample
 
-# The loop of `balanced` without what stands around it; tests of these turn them on.
+# Method options of a plain loop, without the additions of `balanced`; tests of an addition set it.
 PLAIN = {"weights": "equal", "rotate": False, "directions": 0, "encoder": "ridge"}
 
 
@@ -32,46 +33,47 @@ PLAIN = {"weights": "equal", "rotate": False, "directions": 0, "encoder": "ridge
 class PreparedRun:
     """A run up to the loop: normalised features, first codes and the graph are written."""
 
-    directory: RunDirectory
-    plan: Plan
-    config: TrainConfig
-    modalities: tuple[str, ...]
+    job: Job
+    store: FeatureStore
     statistics: Statistics
     report: GraphReport
     first_codes: np.ndarray
-    store: FeatureStore
 
-    def finish(self, learned: Learned) -> tuple[Model, dict[str, Any]]:
-        """Final codes and model; see `finish_codes`."""
-        weights = choose_weights(self.report, self.config)
-        return finish_codes(
-            self.directory,
-            self.plan,
-            learned,
-            self.statistics,
-            weights,
-            self.store,
-            self.config,
-            silent(),
-        )
+    @property
+    def directory(self) -> RunDirectory:
+        return self.job.run
 
-    def learn(self) -> Learned:
+    @property
+    def plan(self) -> Plan:
+        return self.job.plan
+
+    @property
+    def config(self) -> TrainConfig:
+        return self.job.config
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return self.job.modalities
+
+    def finish(self, learned: LoopState) -> tuple[Model, dict[str, Any]]:
+        """Final codes and model; see `fit_final_model`."""
+        weights = choose_weights(self.report, self.config.method)
+        return fit_final_model(self.job, self.store, learned, self.statistics, weights)
+
+    def learn(self) -> LoopState:
         """Run the loop."""
-        weights = choose_weights(self.report, self.config)
-        if uses_sample(self.config):
-            write_sample(self.directory, self.modalities, self.config.method.anchors)
-        return learn_codes(
-            self.directory, self.plan, self.statistics, weights, self.config, silent()
-        )
+        weights = choose_weights(self.report, self.config.method)
+        if uses_sample(self.config.method):
+            write_sample(self.job)
+        return learn_codes(self.job, self.statistics, weights)
 
     def graph(self) -> BlockGraph:
-        """The graph's blocks, all modalities trusted alike."""
+        """The blocks of the graph, with equal trust in all modalities."""
         return load_graph(self.directory, self.plan, np.ones(len(self.modalities)))
 
     def rule(self, w, z) -> CodeRule:
-        """How the B-step goes, all modalities trusted alike."""
-        alike = dict.fromkeys(self.modalities, 1.0)
-        return code_rule(w, z, self.statistics.grams, self.plan.rows, alike, self.config)
+        """The rule of the B-step, with equal trust in all modalities."""
+        return code_rule(self.job, self.statistics, dict.fromkeys(self.modalities, 1.0), w, z)
 
     def codes(self, iteration: int) -> np.ndarray:
         """±1 codes (n, l) of an iteration's checkpoint."""
@@ -86,7 +88,7 @@ class PreparedRun:
         return {g: read_array(self.directory.features(g)) for g in self.modalities}
 
     def weights(self) -> np.ndarray:
-        """C of every modality as (modalities, n, n), zero where there is no edge."""
+        """C of every modality as (modalities, n, n), zero for pairs without an edge."""
         n = self.plan.rows
         dense = np.zeros((len(self.modalities), n, n))
         for p in self.plan.partitions:

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from srch_dist.algorithm.b_step import b_step, code_rule
-from srch_dist.algorithm.encoders.model_stage import finish_codes
+from srch_dist.algorithm.checkpoints import LoopState
+from srch_dist.algorithm.encoders.model_stage import fit_final_model
 from srch_dist.algorithm.features.normalise import prepare_features
 from srch_dist.algorithm.features.reader import load_features
 from srch_dist.algorithm.features.sample import write_sample
 from srch_dist.algorithm.graph import set_graph
-from srch_dist.algorithm.loop import Learned
+from srch_dist.algorithm.iteration import Iteration
+from srch_dist.algorithm.job import Job
 from srch_dist.algorithm.s_step import s_step
 from srch_dist.algorithm.solver.block_graph import load_graph
 from srch_dist.algorithm.w_step import w_step
@@ -26,7 +28,6 @@ from srch_dist.plan.graph_memory import neighbour_bytes
 from srch_dist.plan.memory_model import MemoryModel
 from srch_dist.plan.planner import make_plan
 from srch_dist.plan.problem import ProblemSize
-from srch_dist.runtime.progress import silent
 from srch_dist.storage import arrays
 from srch_dist.storage.run.open import create_run
 
@@ -56,29 +57,27 @@ def planned_and_measured(folder, **options):
     plan = make_plan(ROWS, store.modalities, config, 1, 8 << 30)
     arrays.create_array(run.rows, (ROWS,), plan.partition_rows, np.int64)
     arrays.write_rows(run.rows, 0, np.arange(ROWS))
-    names, alike = tuple(DIMS), dict.fromkeys(DIMS, 1.0)
+    job, alike = Job(run, plan, config, tuple(DIMS)), dict.fromkeys(DIMS, 1.0)
     peaks = Peaks()
     tracemalloc.start()
     try:
         with peaks.of("features"):
-            statistics = prepare_features(store, run, plan, config, silent())
+            statistics = prepare_features(job, store)
         with peaks.of("neighbours and graph"):
-            set_graph(run, names, plan, config, silent())
+            set_graph(job)
         graph = load_graph(run, plan, np.ones(len(DIMS)))
-        kept = load_features(run, plan, names) if plan.cached else None
+        kept = load_features(job) if plan.cached else None
         with peaks.of("Z-step"):
-            z = z_step(graph, run, None, None, 1, config, len(DIMS))
+            z = z_step(job, graph, Iteration(1, config.solver.tolerance), None, None)
         with peaks.of("S-step"):
-            s_step(graph, z.groups, config)
-        rule = code_rule(
-            w_step(statistics.cross_covariance), z, statistics.grams, ROWS, alike, config
-        )
+            s_step(job, graph, z.groups)
+        rule = code_rule(job, statistics, alike, w_step(statistics.cross_covariance), z)
         with peaks.of("B-step"):
-            sums, _ = b_step(run, plan, names, rule, 1, kept)
-        write_sample(run, names, config.method.anchors)
+            update = b_step(job, 1, rule, kept)
+        write_sample(job)
         with peaks.of("model"):
-            learned = Learned(1, sums.cross_covariance, "measured")
-            finish_codes(run, plan, learned, statistics, alike, store, config, silent())
+            learned = LoopState(1, update.sums.cross_covariance, 0.0, 1.0, "measured")
+            fit_final_model(job, store, learned, statistics, alike)
     finally:
         tracemalloc.stop()
     found = {stage.name: stage.worker_bytes for stage in plan.stages}

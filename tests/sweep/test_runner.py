@@ -134,7 +134,7 @@ def test_an_interrupted_sweep_goes_on(store, tmp_path, monkeypatch, made, stop):
         made[name] = 0
     module, name, calls = {
         "graph": (reuse, "_link", 3),  # in the midst of taking the graph over
-        "loop": (pipeline, "finish_codes", 2),
+        "loop": (pipeline, "fit_final_model", 2),
         "between": (runner, "_prepare", 2),
     }[stop]
     inner, left = getattr(module, name), [calls]
@@ -197,24 +197,24 @@ def test_a_combination_that_the_data_or_the_memory_do_not_carry_is_refused_early
 
 def test_other_options_or_data_in_the_same_folder_are_refused(store, tmp_path):
     sweep(store.path, tmp_path / "s", ["bits=8"])
-    with pytest.raises(ConfigError, match=r"holds bits=8 of other options: method\.lam"):
+    with pytest.raises(ConfigError, match=r"holds bits=8 with other options: method\.lam"):
         sweep(store.path, tmp_path / "s", ["bits=8,16"], method={"iterations": 4, "lam": 3})
     other = make_store(tmp_path / "other", 25, **make_pairs(seed=1))
-    with pytest.raises(InputError, match="of other data"):
+    with pytest.raises(InputError, match="with other data"):
         sweep(other.path, tmp_path / "s", ["bits=8"])
     with pytest.raises(StorageError, match="s3"):
         sweep(store.path, "s3://bucket/sweep", ["bits=8"])
 
 
 def test_a_combination_that_fails_is_a_row_and_the_others_go_on(store, tmp_path, monkeypatch):
-    inner = pipeline.finish_codes
+    inner = pipeline.fit_final_model
 
-    def failing(run, plan, learned, statistics, weights, store, config, progress):
-        if config.method.lam == 3:
+    def failing(job, *arguments):
+        if job.config.method.lam == 3:
             raise TrainingError("the codes collapsed")
-        return inner(run, plan, learned, statistics, weights, store, config, progress)
+        return inner(job, *arguments)
 
-    monkeypatch.setattr(pipeline, "finish_codes", failing)
+    monkeypatch.setattr(pipeline, "fit_final_model", failing)
     rows = sweep(store.path, tmp_path / "s", ["method.lam=1,3,10"])
     assert [row["error"] for row in rows] == [None, "the codes collapsed", None]
     assert [row["map"] is None for row in rows] == [False, True, False]

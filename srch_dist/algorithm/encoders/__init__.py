@@ -1,1 +1,1 @@
-"""From learned codes to final codes and encoders of new rows."""
+"""Final codes and encoders: PCA-ITQ codes, regression on features and anchors, CCA-ITQ baseline."""

@@ -1,4 +1,8 @@
-"""The baseline of a run: CCA-ITQ fitted to the same training rows, as a model like any other."""
+"""CCA-ITQ baseline, fitted to the training rows of a run and stored as a model.
+
+Canonical correlation analysis from the Gram matrices, then a rotation by iterative quantisation
+(Gong et al., TPAMI 2013).
+"""
 
 from __future__ import annotations
 
@@ -10,33 +14,29 @@ from numpy.typing import NDArray
 
 from srch_dist.algorithm.features.sample import sample_positions
 from srch_dist.algorithm.features.statistics import Statistics
-from srch_dist.config.options import TrainConfig
+from srch_dist.algorithm.job import Job
 from srch_dist.encode.model import Model
 from srch_dist.kernels import cca
 from srch_dist.kernels.projections import polar_factor
 from srch_dist.kernels.sampling import Stream
 from srch_dist.kernels.types import Matrix
-from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
-from srch_dist.runtime.progress import Progress
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
 NAME = "CCA-ITQ"
-# As measured for the comparison of the README: share of the mean eigenvalue, and alternations.
+# Ridge as a share of the mean eigenvalue, and ITQ iterations: those of the published comparison.
 _RIDGE, _ITERATIONS = 0.1, 50
 # Rows that the rotation is learned on, at most: it has bits² entries, few next to these.
 _ROWS = 16_384
 
 
-def fit_baseline(
-    run: RunDirectory, plan: Plan, statistics: Statistics, config: TrainConfig, progress: Progress
-) -> Model:
-    """CCA from the Gram matrices of all training rows, its rotation from a sample of them.
+def fit_baseline(job: Job, statistics: Statistics) -> Model:
+    """Fit CCA to all training rows, and its rotation to a fixed sample of them.
 
-    The sample goes by hash of the row number. Codes have min(bits, d_g) bits; the rest of a code is
-    constant.
+    The codes have min(bits, d_g) bits that vary; the other bits are constant.
     """
+    run, plan, config = job.run, job.plan, job.config
     first, second = statistics.means
     directions = cca.canonical_directions(statistics.grams, first, second, config.bits, _RIDGE)
     rows = arrays.read_rows(run.rows)[arrays.read_rows(run.order)]
@@ -48,7 +48,7 @@ def fit_baseline(
         inside = chosen[(chosen >= low) & (chosen < high)]
         if len(inside):
             parts.append(tasks.task(_project, run, shared, inside))
-    with progress.stage("baseline", len(parts)) as stage:
+    with job.progress.stage("baseline", len(parts)) as stage:
         embedding = np.concatenate(tasks.run_all(parts, stage))
     width = embedding.shape[1]
     generator = np.random.default_rng([config.seed, Stream.BASELINE_ROTATION])
@@ -72,7 +72,7 @@ def fit_baseline(
 def _project(
     run: RunDirectory, directions: Mapping[str, Matrix], rows: NDArray[np.int64]
 ) -> Matrix:
-    """The embedding of some rows, those of both modalities one below the other."""
+    """Project rows of both modalities; the two results (m, width) are stacked as rows."""
     return np.concatenate(
         [arrays.read_selected(run.features(g), rows) @ w for g, w in directions.items()]
     ).astype(np.float64)

@@ -1,4 +1,9 @@
-"""From the bits of the loop to those asked for: leading directions of what it learned, spread."""
+"""PCA-ITQ final codes: leading directions of what the loop learned, spread over the final bits.
+
+B = sign(V R). V (n, r) holds the leading directions of the encoders' scores and the loop's codes;
+R (r, l) is a frame learned by iterative quantisation (Gong et al., TPAMI 2013). Two passes over X:
+one sums the scores for V, one writes the codes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from srch_dist.algorithm.features.reader import read_tiles
-from srch_dist.config.options import TrainConfig
+from srch_dist.algorithm.job import Job
 from srch_dist.encode.model import Model, load_model
 from srch_dist.encode.scoring import score_features, score_tile
 from srch_dist.errors import TrainingError
@@ -30,21 +35,23 @@ from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
+# Weight of the random bits beside a bit of the loop, at the start of the frame.
 _LEAST_START = 1e-3
-# Codes that a task brings back into the order of the store.
+# Bytes of packed codes that one task writes in store order.
 _CODE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
-class Condensed:
-    """The final codes, written to ``run.final_codes``.
+class FinalCodes:
+    """The final codes B in ``run.final_codes``, and the sums that the model is fitted to.
 
     Attributes
     ----------
-    cross_covariance : X_g B' (d_g, l). targets : sums of the anchors with B, if there are any.
-    directions : number of directions that the codes were spread from.
-    share : of the variance of the scores that these keep.
-    effective_bits : see `kernels.codes.effective_bits`.
+    cross_covariance : X_g Bᵀ as (d_g, l) float64, by modality.
+    targets : sums of the similarities to the anchors with B; empty without anchors.
+    directions : number r of directions.
+    share : of the variance of scores and codes that the directions keep, 0 to 1.
+    effective_bits : independent bits that the codes are worth; see `effective_bits`.
     """
 
     cross_covariance: Mapping[str, Matrix]
@@ -55,16 +62,16 @@ class Condensed:
 
 
 @dataclass(frozen=True)
-class _Spread(Sized):
-    """Sums over rows of the final codes."""
+class _FinalSums(Sized):
+    """Sums over rows of the final codes; see `FinalCodes` and `CodeMoments`."""
 
     cross_covariance: Mapping[str, Matrix]
     targets: Mapping[str, AnchorTargets]
     code_gram: Matrix
     bit_sums: Matrix
 
-    def __add__(self, other: _Spread) -> _Spread:
-        return _Spread(
+    def __add__(self, other: _FinalSums) -> _FinalSums:
+        return _FinalSums(
             {g: part + other.cross_covariance[g] for g, part in self.cross_covariance.items()},
             {g: part + other.targets[g] for g, part in self.targets.items()},
             self.code_gram + other.code_gram,
@@ -72,93 +79,89 @@ class _Spread(Sized):
         )
 
 
-def restore_codes(
-    run: RunDirectory, plan: Plan, source: Path, bits: int, stage: ProgressStage
-) -> CodeMoments:
-    """Write packed codes (n, bits / 8) in training order to ``run.codes``, in that of ``rows``."""
+def make_final_codes(
+    job: Job, loop_codes: Path, weights: Mapping[str, float], stage: ProgressStage
+) -> FinalCodes:
+    """Write B = sign(V R) to ``run.final_codes``, packed and in training order.
+
+    R is learned on the run's fixed sample of rows and starts from the bits of the loop in the
+    basis of the directions. So the codes depend on the span of the directions alone.
+
+    Parameters
+    ----------
+    loop_codes : packed codes of the loop (n, loop_bits / 8). ``run.loop_model`` is fitted to them.
+    weights : trust in each modality.
+
+    Raises
+    ------
+    TrainingError : the codes collapse.
+    """
+    run, plan, config = job.run, job.plan, job.config
+    (model,) = tasks.persist([tasks.task(load_model, run.loop_model)])
+    spans, step = plan.encoded_spans, plan.partition_rows
+    calls = [(_score_sums, run, model, loop_codes, span, step) for span in spans]
+    sums: ScoreSums = tasks.run_sum(calls, stage)
+    count = min(config.method.directions, config.bits)
+    directions = leading_directions(sums, plan.rows, weights, count)
+    rule = tasks.as_task_input(directions.spread(_learn_frame(job, loop_codes, directions)))
+    shape = (plan.rows, config.bits // 8)
+    arrays.ensure_array(run.final_codes, shape, spans[0][1], np.uint8)
+    spreads = [(_spread_span, run, model, loop_codes, rule, span, step) for span in spans]
+    total: _FinalSums = tasks.run_sum(spreads, stage)
+    worth = effective_bits(total.code_gram, total.bit_sums, plan.rows)
+    if worth < COLLAPSED:
+        raise TrainingError(
+            f"the codes collapsed when they were spread from {len(directions.offset)} directions: "
+            f"{config.bits} bits are worth {worth:.2f} independent ones. The encoders tell almost "
+            "no rows apart: check the features, or set method.directions to 0"
+        )
+    return FinalCodes(
+        total.cross_covariance, total.targets, len(directions.offset), directions.share, worth
+    )
+
+
+def write_store_order(job: Job, source: Path, stage: ProgressStage) -> CodeMoments:
+    """Write the packed codes at ``source``, in training order, to ``run.codes`` in store order.
+
+    Returns
+    -------
+    Sums over the codes; see `CodeMoments`.
+    """
+    run, plan, bits = job.run, job.plan, job.config.bits
     attributes = {"bits": bits, "bitorder": "little", "rows": run.rows.name}
-    shape = (plan.rows, bits // 8)
-    # Each task reads codes from all over the training order, so there are few.
-    step = restored_rows(plan, bits)
+    # Each task reads codes from all over the training order, so there are few tasks.
+    step = store_order_rows(plan, bits)
     arrays.remove(run.codes)
-    arrays.create_array(run.codes, shape, step, np.uint8, attributes)
+    arrays.create_array(run.codes, (plan.rows, bits // 8), step, np.uint8, attributes)
     calls = [
-        (_restore_codes, run, source, start, min(start + step, plan.rows))
+        (_reorder_codes, run, source, start, min(start + step, plan.rows))
         for start in range(0, plan.rows, step)
     ]
     moments: CodeMoments = tasks.run_sum(calls, stage)
     return moments
 
 
-def restored_rows(plan: Plan, bits: int) -> int:
-    """Rows whose codes one task brings back into the order of the store."""
+def store_order_rows(plan: Plan, bits: int) -> int:
+    """Rows whose codes one task of `write_store_order` writes."""
     return max(plan.partition_rows, _CODE_BYTES // (bits // 8))
 
 
-def condense_codes(
-    run: RunDirectory,
-    plan: Plan,
-    in_loop: Path,
-    weights: Mapping[str, float],
-    config: TrainConfig,
-    stage: ProgressStage,
-) -> Condensed:
-    """B = sign(V R): V the leading directions of scores and codes of the loop, R a learned frame.
-
-    The codes are in ``in_loop``, packed and in training order; the scores are those of the model
-    in ``run.loop_model``, fitted to them. Two passes over X. R is learned on the run's fixed sample
-    of rows. Codes depend on the span of the directions alone: R starts from the bits of the loop
-    seen in their basis.
-
-    Raises
-    ------
-    TrainingError : the codes collapse.
-    """
-    (model,) = tasks.persist([tasks.task(load_model, run.loop_model)])
-    spans, step = plan.encoded_spans, plan.partition_rows
-    calls = [(_score_sums, run, model, in_loop, span, step) for span in spans]
-    sums: ScoreSums = tasks.run_sum(calls, stage)
-    count = min(config.method.directions, config.bits)
-    directions = leading_directions(sums, plan.rows, weights, count)
-    frame = _learn_frame(run, in_loop, directions, config)
-    rule = tasks.as_task_input(directions.spread(frame))
-    shape = (plan.rows, config.bits // 8)
-    arrays.ensure_array(run.final_codes, shape, spans[0][1], np.uint8)
-    spreads = [(_spread_span, run, model, in_loop, rule, span, step) for span in spans]
-    spread: _Spread = tasks.run_sum(spreads, stage)
-    worth = effective_bits(spread.code_gram, spread.bit_sums, plan.rows)
-    if worth < COLLAPSED:
-        raise TrainingError(
-            f"the codes collapsed when they were spread from {len(directions.offset)} directions: "
-            f"{config.bits} bits are worth {worth:.2f} independent ones; the encoders tell next "
-            "to nothing apart, so look at the features, or set method.directions to 0"
-        )
-    return Condensed(
-        spread.cross_covariance,
-        spread.targets,
-        len(directions.offset),
-        directions.share,
-        worth,
-    )
-
-
-def _learn_frame(
-    run: RunDirectory, in_loop: Path, directions: Directions, config: TrainConfig
-) -> Matrix:
-    model = load_model(run.loop_model)
+def _learn_frame(job: Job, loop_codes: Path, directions: Directions) -> Matrix:
+    """R (r, l), learned on the sampled rows."""
+    run, config, model = job.run, job.config, load_model(job.run.loop_model)
     features = {g: arrays.read_rows(run.sample(g)).astype(np.float64) for g in directions.mix}
     scores = {g: score_features(model, g, block) for g, block in features.items()}
     rows = arrays.read_rows(run.sample("rows"))
-    codes = unpack_codes(arrays.read_selected(in_loop, rows)).astype(np.float64)
+    codes = unpack_codes(arrays.read_selected(loop_codes, rows)).astype(np.float64)
     start = _first_frame(len(directions.basis), config.bits, config.seed)
     return spreading_frame(directions.mixed(scores, codes), directions.basis.T @ start)
 
 
 def _first_frame(loop_bits: int, bits: int, seed: int) -> Matrix:
-    """Where R starts, (loop_bits, bits): the bits of the loop, and random ones beyond them.
+    """Start of R (loop_bits, bits): the bits of the loop, and random bits beyond them.
 
-    A trace of random bits in all of them, since bits of the loop may depend on each other, and
-    what they lack would be settled by rounding.
+    Bits of the loop may depend on each other; rounding would then decide the rest. A small part of
+    random bits in every column decides it instead.
     """
     rows = np.arange(loop_bits)
     random = random_codes(seed ^ Stream.FINAL_FRAME, rows, bits).astype(np.float64)
@@ -169,77 +172,88 @@ def _first_frame(loop_bits: int, bits: int, seed: int) -> Matrix:
 
 @dataclass(frozen=True)
 class _Tile:
-    """Some rows: the loop's codes; features, scores and similarities to anchors by modality."""
+    """At most `TILE` rows.
+
+    Attributes
+    ----------
+    codes : (t, loop_bits) ±1 codes of the loop.
+    features : (t, d_g) by modality.
+    scores : (t, loop_bits) by modality.
+    similarities : (t, m) to the anchors, by modality; empty without anchors.
+    """
 
     codes: Array
     features: dict[str, Array]
     scores: dict[str, Array]
-    near: dict[str, Array]
+    similarities: dict[str, Array]
 
 
 def _score_tiles(
-    run: RunDirectory, model: Model, in_loop: Path, span: tuple[int, int], partition_rows: int
+    run: RunDirectory, model: Model, loop_codes: Path, span: tuple[int, int], partition_rows: int
 ) -> Iterator[_Tile]:
-    """The tiles of a span of rows, in the precision of the features.
+    """Score the rows of a span tile by tile, in the precision of the features.
 
-    A tile's products round in one way for every partitioning: its rows follow from their number.
+    The rows of a tile follow from their numbers. So its products round the same way for every
+    partitioning.
     """
     for first, blocks in read_tiles(run, tuple(model.means), span, partition_rows):
         rows = len(next(iter(blocks.values())))
-        codes = arrays.read_rows(in_loop, first, first + rows)
+        codes = arrays.read_rows(loop_codes, first, first + rows)
         for start in range(0, rows, TILE):
             part = slice(start, start + TILE)
             features = {g: block[part] for g, block in blocks.items()}
             tile = _Tile(unpack_codes(codes[part]).astype(np.float64), features, {}, {})
             for g, block in features.items():
-                tile.scores[g], near = score_tile(model, g, block)
-                if near is not None:
-                    tile.near[g] = near
+                tile.scores[g], similarities = score_tile(model, g, block)
+                if similarities is not None:
+                    tile.similarities[g] = similarities
             yield tile
 
 
 def _score_sums(
-    run: RunDirectory, model: Model, in_loop: Path, span: tuple[int, int], partition_rows: int
+    run: RunDirectory, model: Model, loop_codes: Path, span: tuple[int, int], partition_rows: int
 ) -> ScoreSums:
-    def tile_sums(tile: _Tile) -> ScoreSums:
-        beside = np.concatenate([*tile.scores.values(), tile.codes], axis=1).astype(np.float64)
-        return ScoreSums(beside.sum(axis=0), beside.T @ beside)
+    def sums_of(tile: _Tile) -> ScoreSums:
+        joined = np.concatenate([*tile.scores.values(), tile.codes], axis=1).astype(np.float64)
+        return ScoreSums(joined.sum(axis=0), joined.T @ joined)
 
-    return reduce(add, map(tile_sums, _score_tiles(run, model, in_loop, span, partition_rows)))
+    return reduce(add, map(sums_of, _score_tiles(run, model, loop_codes, span, partition_rows)))
 
 
 def _spread_span(
     run: RunDirectory,
     model: Model,
-    in_loop: Path,
+    loop_codes: Path,
     rule: Directions,
     span: tuple[int, int],
     partition_rows: int,
-) -> _Spread:
+) -> _FinalSums:
+    """Write the final codes of a span of rows; returns their sums."""
     packed: list[Packed] = []
 
-    def tile_sums(tile: _Tile) -> _Spread:
+    def sums_of(tile: _Tile) -> _FinalSums:
         codes = sign_codes(rule.mixed(tile.scores, tile.codes))
         packed.append(pack_codes(codes))
         dense = codes.astype(np.float64)
-        return _Spread(
+        return _FinalSums(
             {g: product_sum(block, codes) for g, block in tile.features.items()},
-            {g: tile_targets(near, codes) for g, near in tile.near.items()},
+            {g: tile_targets(near, codes) for g, near in tile.similarities.items()},
             dense.T @ dense,
             dense.sum(axis=0),
         )
 
-    tiles = _score_tiles(run, model, in_loop, span, partition_rows)
-    total = reduce(add, map(tile_sums, tiles))
+    tiles = _score_tiles(run, model, loop_codes, span, partition_rows)
+    total = reduce(add, map(sums_of, tiles))
     arrays.write_rows(run.final_codes, span[0], np.concatenate(packed))
     return total
 
 
-def _restore_codes(run: RunDirectory, source: Path, start: int, stop: int) -> CodeMoments:
+def _reorder_codes(run: RunDirectory, source: Path, start: int, stop: int) -> CodeMoments:
+    """Write the codes of the rows ``start`` … ``stop`` - 1 of the store order."""
     order = arrays.read_rows(run.order)
     positions = np.flatnonzero((order >= start) & (order < stop))
     codes = arrays.read_selected(source, positions)
-    restored = np.empty_like(codes)
-    restored[order[positions] - start] = codes
-    arrays.write_rows(run.codes, start, restored)
-    return code_moments(restored)
+    reordered = np.empty_like(codes)
+    reordered[order[positions] - start] = codes
+    arrays.write_rows(run.codes, start, reordered)
+    return code_moments(reordered)

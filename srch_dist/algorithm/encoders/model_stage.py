@@ -1,141 +1,142 @@
-"""From learned codes to the codes and the model of a run."""
+"""Model stage: from the codes of the loop to the final codes and the model of a run."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from srch_dist.algorithm.checkpoints import LoopState
 from srch_dist.algorithm.encoders.final_codes import (
-    Condensed,
-    condense_codes,
-    restore_codes,
-    restored_rows,
+    FinalCodes,
+    make_final_codes,
+    store_order_rows,
+    write_store_order,
 )
-from srch_dist.algorithm.encoders.regression import AnchorRows, Targets, fit_encoders, load_anchors
+from srch_dist.algorithm.encoders.regression import (
+    AnchorRows,
+    Targets,
+    fit_encoders,
+    prepare_anchors,
+)
 from srch_dist.algorithm.features.statistics import Statistics
-from srch_dist.algorithm.loop import Learned
+from srch_dist.algorithm.job import Job
 from srch_dist.config.identity import to_dict
-from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import Model, save_model
 from srch_dist.kernels.anchors import AnchorTargets
-from srch_dist.kernels.code_statistics import CodeMoments, bit_correlations
+from srch_dist.kernels.code_statistics import bit_correlations
 from srch_dist.kernels.projections import procrustes
-from srch_dist.kernels.types import Matrix
-from srch_dist.plan.run_plan import Plan
-from srch_dist.runtime.progress import Progress
+from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage.feature_store import FeatureStore
-from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.stages import StageLog, StageRecord
 
+# Packages whose versions the model records.
 _PACKAGES = ("srch-dist", "numpy", "scipy", "dask", "zarr", "pynndescent")
 
 
-def finish_codes(
-    run: RunDirectory,
-    plan: Plan,
-    learned: Learned,
+def fit_final_model(
+    job: Job,
+    store: FeatureStore,
+    learned: LoopState,
     statistics: Statistics,
     weights: Mapping[str, float],
-    store: FeatureStore,
-    config: TrainConfig,
-    progress: Progress,
 ) -> tuple[Model, dict[str, Any]]:
-    """Write the run's codes and fit the model to them.
+    """Write the final codes to ``run.codes`` and fit the model to them.
 
-    Returns the model, and what is to be recorded of the directions that codes were spread from
-    (nothing where the codes are those of the loop).
+    Parameters
+    ----------
+    learned : the last state of the loop.
+    weights : trust in each modality.
+
+    Returns
+    -------
+    The model, and figures of the final codes for the summary. With ``method.directions: 0`` the
+    codes are those of the loop and the figures are empty.
 
     Raises
     ------
     TrainingError : the codes collapse.
     """
-    modalities = tuple(learned.cross_covariance)
-    in_loop = run.checkpoint(learned.iteration, "codes")
-    with progress.stage("model", _model_tasks(plan, modalities, config)) as stage:
-        anchors: dict[str, AnchorRows] = {}
+    run, config, stages = job.run, job.config, job.stages
+    loop_codes = run.checkpoint(learned.iteration, "codes")
+    with job.progress.stage("model", _model_tasks(job)) as stage:
+        anchors: Mapping[str, AnchorRows] = {}
         targets: Mapping[str, AnchorTargets] = {}
         if config.method.encoder == "anchors":
-            anchors, targets = load_anchors(run, plan, modalities, in_loop, stage)
-
-        def fit(sums: Targets, bits: int) -> Model:
-            return _fit_model(sums, anchors, statistics, plan.rows, bits, store, config)
-
-        def fit_loop() -> Model:
-            return fit(Targets(learned.cross_covariance, targets), config.loop_bits)
-
+            anchors, targets = prepare_anchors(job, loop_codes, stage)
+        fit = partial(_fit_model, job, store, statistics, anchors)
+        loop_targets = Targets(learned.cross_covariance, targets)
         if not config.method.directions:
-            moments = restore_codes(run, plan, in_loop, config.bits, stage)
-            run.write_bits(*_bit_figures(moments, plan.rows))
-            return fit_loop(), {}
-        stages = run.stages(config)
+            _write_codes(job, loop_codes, stage)
+            return fit(loop_targets, config.loop_bits), {}
         if (record := stages.find("condensed")) is None:
-            save_model(run.loop_model, fit_loop())
-            condensed = condense_codes(run, plan, in_loop, weights, config, stage)
-            record = _commit_condensed(stages, condensed)
-        moments = restore_codes(run, plan, run.final_codes, config.bits, stage)
-        run.write_bits(*_bit_figures(moments, plan.rows))
-        return fit(_recorded_targets(record, modalities), config.bits), dict(record.values)
+            save_model(run.loop_model, fit(loop_targets, config.loop_bits))
+            final = make_final_codes(job, loop_codes, weights, stage)
+            record = _commit_final_codes(stages, final)
+        _write_codes(job, run.final_codes, stage)
+        return fit(_recorded_targets(record, job.modalities), config.bits), dict(record.values)
 
 
-def _bit_figures(moments: CodeMoments, rows: int) -> tuple[Matrix, Matrix]:
-    """Mean of each bit (l,), and the correlations (l, l) of the bits."""
-    gram, sums = moments.code_gram, moments.bit_sums
-    return sums / rows, bit_correlations(gram, sums, rows)
+def _write_codes(job: Job, source: Path, stage: ProgressStage) -> None:
+    """Write the codes in store order, with the mean and the correlations of their bits."""
+    moments = write_store_order(job, source, stage)
+    gram, sums, n = moments.code_gram, moments.bit_sums, job.plan.rows
+    job.run.write_bits(sums / n, bit_correlations(gram, sums, n))
 
 
-def _commit_condensed(stages: StageLog, condensed: Condensed) -> StageRecord:
-    """Record the final codes as written, with what the model needs of them."""
-    values = {name: getattr(condensed, name) for name in ("directions", "share", "effective_bits")}
-    found = {f"cross/{g}": matrix for g, matrix in condensed.cross_covariance.items()}
-    for g, targets in condensed.targets.items():
-        found |= {f"{name}/{g}": values for name, values in vars(targets).items()}
-    return stages.commit("condensed", values, found)
+def _commit_final_codes(stages: StageLog, final: FinalCodes) -> StageRecord:
+    """Record that the final codes are written, with the sums that the model is fitted to."""
+    values = {name: getattr(final, name) for name in ("directions", "share", "effective_bits")}
+    arrays = {f"cross/{g}": matrix for g, matrix in final.cross_covariance.items()}
+    for g, targets in final.targets.items():
+        arrays |= {f"{name}/{g}": sums for name, sums in vars(targets).items()}
+    return stages.commit("condensed", values, arrays)
 
 
 def _recorded_targets(record: StageRecord, modalities: tuple[str, ...]) -> Targets:
-    """What `_commit_condensed` recorded, as the encoders are fitted to it."""
-    found = record.arrays
+    """Read back the sums that `_commit_final_codes` recorded."""
+    arrays = record.arrays
     return Targets(
-        {g: found[f"cross/{g}"] for g in modalities},
+        {g: arrays[f"cross/{g}"] for g in modalities},
         {
-            g: AnchorTargets(found[f"codes/{g}"], found[f"similarities/{g}"])
+            g: AnchorTargets(arrays[f"codes/{g}"], arrays[f"similarities/{g}"])
             for g in modalities
-            if f"codes/{g}" in found
+            if f"codes/{g}" in arrays
         },
     )
 
 
-def _model_tasks(plan: Plan, modalities: tuple[str, ...], config: TrainConfig) -> int:
-    """Steps of the stage: the passes of `load_anchors` and `condense_codes`, and the order."""
-    passes = len(modalities) if config.method.encoder == "anchors" else 0
-    sums = passes + (2 if config.method.directions else 0)
-    # Each sum is a step of its own beside those of its parts.
-    restored = -(-plan.rows // restored_rows(plan, config.bits))
-    return sums * (len(plan.encoded_spans) + 1) + restored + 1
+def _model_tasks(job: Job) -> int:
+    """Steps of the progress stage: the tasks of each pass, and one for each sum over a pass."""
+    method, plan = job.config.method, job.plan
+    passes = len(job.modalities) if method.encoder == "anchors" else 0
+    passes += 2 if method.directions else 0
+    reordered = -(-plan.rows // store_order_rows(plan, job.config.bits))
+    return passes * (len(plan.encoded_spans) + 1) + reordered + 1
 
 
 def _fit_model(
-    targets: Targets,
-    anchors: Mapping[str, AnchorRows],
-    statistics: Statistics,
-    rows: int,
-    bits: int,
+    job: Job,
     store: FeatureStore,
-    config: TrainConfig,
+    statistics: Statistics,
+    anchors: Mapping[str, AnchorRows],
+    targets: Targets,
+    bits: int,
 ) -> Model:
-    """The model of codes, with projections by one more W-step from their X B'."""
-    encoders = fit_encoders(statistics, rows, targets, anchors, config)
+    """Fit the model to codes of ``bits`` bits; its projections are one more W-step (Eq. 11)."""
+    encoders = fit_encoders(job, statistics, anchors, targets)
     metadata = {
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
-        "config": to_dict(config),
+        "config": to_dict(job.config),
         "store": {"rows": store.rows, "modalities": dict(store.modalities)},
     }
-    options = config.features
+    options = job.config.features
     return Model(
         statistics.means,
         {g: procrustes(matrix) for g, matrix in targets.cross_covariance.items()},

@@ -1,4 +1,8 @@
-"""Encoders of rows that were not trained on, fitted to learned codes by sums over rows."""
+"""Out-of-sample encoders, fitted to learned codes from sums over rows.
+
+``method.encoder`` selects the projection of Eq. 18, ridge regression on the features, or ridge
+regression on the features and Gaussian similarities to anchors (sampled training rows).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import numpy as np
 
 from srch_dist.algorithm.features.reader import read_tiles
 from srch_dist.algorithm.features.statistics import Statistics
-from srch_dist.config.options import TrainConfig
+from srch_dist.algorithm.job import Job
 from srch_dist.encode.model import Anchors
 from srch_dist.kernels.anchors import (
     AnchorSums,
@@ -27,7 +31,6 @@ from srch_dist.kernels.packed_codes import unpack_codes
 from srch_dist.kernels.projections import procrustes, ridge_encoder
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Matrix
-from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
@@ -36,11 +39,13 @@ from srch_dist.storage.run.directory import RunDirectory
 
 @dataclass(frozen=True)
 class AnchorRows:
-    """The anchors of a modality, whatever the codes.
+    """Anchors of a modality, and their sums that do not depend on the codes.
 
     Attributes
     ----------
-    rows : (m, d_g) normalised features. bandwidth : δ². sums : over the training rows.
+    rows : (m, d_g) normalised features.
+    bandwidth : δ² of the Gaussian similarities.
+    sums : over the training rows.
     """
 
     rows: Matrix
@@ -50,7 +55,7 @@ class AnchorRows:
 
 @dataclass(frozen=True)
 class _AnchorPart(Sized):
-    """Both kinds of sums over some rows."""
+    """Sums over some rows, with and without the codes."""
 
     sums: AnchorSums
     targets: AnchorTargets
@@ -61,7 +66,7 @@ class _AnchorPart(Sized):
 
 @dataclass(frozen=True)
 class Encoders:
-    """Projections (l, d_g) by modality, and what anchors add to them, as in `Model`."""
+    """Linear encoders (l, d_g) by modality, and their anchor parts; see `Model`."""
 
     linear: Mapping[str, Matrix]
     anchors: Mapping[str, Anchors]
@@ -69,38 +74,51 @@ class Encoders:
 
 @dataclass(frozen=True)
 class Targets:
-    """Sums over rows of codes B: ``cross_covariance`` X_g B' (d_g, l), and those of anchors."""
+    """Sums over rows with the codes B that encoders are fitted to.
+
+    Attributes
+    ----------
+    cross_covariance : X_g Bᵀ as (d_g, l) float64, by modality.
+    anchors : sums of the similarities to the anchors with B; empty without anchors.
+    """
 
     cross_covariance: Mapping[str, Matrix]
     anchors: Mapping[str, AnchorTargets]
 
 
-def load_anchors(
-    run: RunDirectory, plan: Plan, modalities: tuple[str, ...], codes: Path, stage: ProgressStage
+def prepare_anchors(
+    job: Job, codes: Path, stage: ProgressStage
 ) -> tuple[dict[str, AnchorRows], dict[str, AnchorTargets]]:
-    """The sampled rows as anchors, and their sums with the packed ``codes``: one pass over X."""
+    """Read the sampled rows as anchors, and sum their similarities in one pass over X.
+
+    Parameters
+    ----------
+    codes : packed codes (n, l / 8) in training order.
+
+    Returns
+    -------
+    Anchors, and sums of their similarities with the codes, by modality.
+    """
+    run, plan = job.run, job.plan
     anchors, targets = {}, {}
-    for g in modalities:
+    for g in job.modalities:
         rows = arrays.read_rows(run.sample(g)).astype(np.float64)
-        width = anchor_bandwidth(rows)
+        bandwidth = anchor_bandwidth(rows)
         calls = [
-            (_sums, run, g, span, plan.partition_rows, width, codes) for span in plan.encoded_spans
+            (_anchor_sums, run, g, span, plan.partition_rows, bandwidth, codes)
+            for span in plan.encoded_spans
         ]
-        found: _AnchorPart = tasks.run_sum(calls, stage)
-        anchors[g] = AnchorRows(rows, width, found.sums)
-        targets[g] = found.targets
+        total: _AnchorPart = tasks.run_sum(calls, stage)
+        anchors[g] = AnchorRows(rows, bandwidth, total.sums)
+        targets[g] = total.targets
     return anchors, targets
 
 
 def fit_encoders(
-    statistics: Statistics,
-    n: int,
-    targets: Targets,
-    anchors: Mapping[str, AnchorRows],
-    config: TrainConfig,
+    job: Job, statistics: Statistics, anchors: Mapping[str, AnchorRows], targets: Targets
 ) -> Encoders:
-    """Encoders of ``config.method.encoder`` for codes of n rows given by their ``targets``."""
-    method, grams = config.method, statistics.grams
+    """Fit the encoders of ``method.encoder`` to codes given by their ``targets``."""
+    method, grams = job.config.method, statistics.grams
     if method.encoder == "projection":
         return Encoders({g: procrustes(m) for g, m in targets.cross_covariance.items()}, {})
     if method.encoder == "ridge":
@@ -110,16 +128,16 @@ def fit_encoders(
         }
         return Encoders(linear, {})
     linear, fitted = {}, {}
-    for g, known in anchors.items():
+    for g, anchor in anchors.items():
         cross, similarities = targets.cross_covariance[g], targets.anchors[g]
-        linear[g], on_anchors, offset = anchor_encoder(
-            known.sums, similarities, grams[g, g], cross, n, method.ridge
+        linear[g], encoder, offset = anchor_encoder(
+            anchor.sums, similarities, grams[g, g], cross, job.plan.rows, method.ridge
         )
-        fitted[g] = Anchors(known.rows, on_anchors, offset, known.bandwidth)
+        fitted[g] = Anchors(anchor.rows, encoder, offset, anchor.bandwidth)
     return Encoders(linear, fitted)
 
 
-def _sums(
+def _anchor_sums(
     run: RunDirectory,
     modality: str,
     span: tuple[int, int],
@@ -127,14 +145,14 @@ def _sums(
     bandwidth: float,
     codes: Path,
 ) -> _AnchorPart:
-    """The sums of one span of rows, a tile at a time."""
+    """Sums over one span of rows, tile by tile."""
     anchors = arrays.read_rows(run.sample(modality))
 
-    def tiles() -> Iterator[_AnchorPart]:
+    def parts() -> Iterator[_AnchorPart]:
         for start, blocks in read_tiles(run, (modality,), span, partition_rows):
             features = blocks[modality]
             signs = unpack_codes(arrays.read_rows(codes, start, start + len(features)))
             for rows, tile, near in anchor_tiles(features, anchors, bandwidth):
                 yield _AnchorPart(tile_sums(tile, near), tile_targets(near, signs[rows]))
 
-    return reduce(add, tiles())
+    return reduce(add, parts())

@@ -1,4 +1,7 @@
-"""Coarse clusters of rows by k-means|| on a sample, for the order of rows and for routing."""
+"""Coarse clusters by k-means|| (Bahmani et al., VLDB 2012) on a sample of rows.
+
+They serve the row order and the routing of the partitioned neighbour search.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,19 @@ from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-_ROUNDS, _LLOYD = 5, 20
+# Rounds of k-means|| and iterations of Lloyd's algorithm, at most.
+_INIT_ROUNDS, _LLOYD_ITERATIONS = 5, 20
 
 
-def sampled(rows: NDArray[np.int64], clusters: int, total: int) -> NDArray[np.int64]:
-    """Positions of the sampled ones among ``rows`` (m,), numbered as in the store.
+def sample_for_clusters(rows: NDArray[np.int64], clusters: int, total: int) -> NDArray[np.int64]:
+    """Choose rows to cluster, by hash of their number in the store.
 
-    About 64 rows a cluster of ``total`` rows, and 16,384 at least, chosen by hash of the row
-    number: by nothing that an order or a partitioning changes.
+    About 64 rows a cluster, and at least 16,384 of all ``total`` rows. The choice does not depend
+    on the row order or the partitioning.
+
+    Returns
+    -------
+    Positions in ``rows`` (m,), ascending.
     """
     wanted = sample_size(clusters)
     if wanted >= total:
@@ -41,8 +49,11 @@ def find_centres(
 ) -> NDArray[np.float64]:
     """Centres (at most ``clusters``, w) of k-means on a sample of rows.
 
-    ``sample(*arguments)`` is called in one task and returns the sampled points (m, w) in the
-    order of their row numbers. k-means sees them in blocks of fixed size.
+    Parameters
+    ----------
+    space : name under which the sampled points are stored.
+    sample : called as ``sample(*arguments)`` in one task; returns the sampled points (m, w) in
+        the order of their row numbers. k-means reads them in blocks of fixed size.
     """
     path = run.points(space)
     m, width, distinct = tasks.run_one(tasks.task(_write_sample, run, space, sample, *arguments))
@@ -52,7 +63,7 @@ def find_centres(
 
 
 def _k_means(path: Path, m: int, width: int, clusters: int, seed: int) -> NDArray[np.float64]:
-    # Importing these takes seconds, and small runs do without.
+    # Imported here: it takes seconds, and small runs do not need it.
     import dask.array as da
     import threadpoolctl
     from dask_ml.cluster import KMeans
@@ -67,13 +78,13 @@ def _k_means(path: Path, m: int, width: int, clusters: int, seed: int) -> NDArra
     model = KMeans(
         n_clusters=clusters,
         init="k-means||",
-        # In dask-ml this is the number of candidates a round, not a multiple of the clusters.
+        # dask-ml takes the number of candidates a round, not a multiple of the clusters.
         oversampling_factor=2 * clusters,
-        init_max_iter=_ROUNDS,
-        max_iter=_LLOYD,
+        init_max_iter=_INIT_ROUNDS,
+        max_iter=_LLOYD_ITERATIONS,
         random_state=seed % 2**32,
     )
-    # Sums of several threads would round as the threads are counted.
+    # The rounding of a multithreaded sum depends on the number of threads.
     with threadpoolctl.threadpool_limits(1):
         model.fit(da.concatenate(blocks))
     return np.asarray(model.cluster_centers_, dtype=np.float64)
@@ -85,7 +96,7 @@ def _write_sample(
     sample: Callable[..., NDArray[np.float32]],
     *arguments: object,
 ) -> tuple[int, int, int]:
-    """Write the sample; its rows, width, and a count of its different rows."""
+    """Write the sample; returns its rows, its width, and the number of distinct rows."""
     points = sample(*arguments)
     arrays.remove(run.points(space))
     arrays.create_array(run.points(space), points.shape, SAMPLE_CHUNK, np.float32)

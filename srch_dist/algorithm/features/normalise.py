@@ -1,150 +1,156 @@
-"""The first passes over the features: means, normalised copies, Gram matrices, first codes."""
+"""First passes over the features: means, normalised features in training order, Gram matrices.
+
+Three passes over partitions, each resumable: column sums for the means; normalisation, sums of
+products and a copy of the rows sorted by cluster (spill); and the gather of those rows into the
+row order. See `srch_dist.algorithm.features.row_order` for the last two.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
-from srch_dist.algorithm.features.kmeans import find_centres, sampled
-from srch_dist.algorithm.features.row_order import gather_works, joint_points, spill_rows
-from srch_dist.algorithm.features.statistics import Statistics, _ColumnSums, _Sums
-from srch_dist.config.options import TrainConfig
+from srch_dist.algorithm.features.kmeans import find_centres, sample_for_clusters
+from srch_dist.algorithm.features.row_order import gather_units, joint_points, spill_rows
+from srch_dist.algorithm.features.statistics import ColumnSums, FeatureSums, Statistics
+from srch_dist.algorithm.job import Job
+from srch_dist.config.options import FeatureConfig, TrainConfig
 from srch_dist.errors import InputError
 from srch_dist.kernels import features as kernels
-from srch_dist.kernels import packed_codes as codes
 from srch_dist.kernels.clusters import bisection_order, nearest_centres, order_clusters
+from srch_dist.kernels.packed_codes import random_codes
+from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
-from srch_dist.runtime.progress import Progress, ProgressStage
 from srch_dist.runtime.resumable import run_units
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
-from srch_dist.storage.run.stages import StageLog
 from srch_dist.storage.scratch import read_spill, write_spill
 
-_LARGEST = 1e15
+# Largest normalised value: float32 holds the sums of its squares.
+_LARGEST_VALUE = 1e15
 
 
-def prepare_features(
-    store: FeatureStore, run: RunDirectory, plan: Plan, config: TrainConfig, progress: Progress
-) -> Statistics:
-    """Write normalised features and random first codes of the rows in ``run.rows``.
+@dataclass(frozen=True)
+class _SpillRule(Sized):
+    """How raw rows become normalised rows with a cluster and first codes."""
 
-    They are written in training order (``run.order``): by cluster over all modalities together,
-    then ascending, so that rows and their neighbours lie near each other.
+    means: Mapping[str, Matrix]
+    centres: Matrix
+    dtype: np.dtype[Any]
+    config: TrainConfig
+
+
+def prepare_features(job: Job, store: FeatureStore) -> Statistics:
+    """Write the normalised features, the row order and the random first codes of ``run.rows``.
+
+    Rows are written in training order: by cluster over all modalities together, then by row
+    number, so that neighbours lie near each other.
 
     Raises
     ------
-    InputError : too many rows are zero after centring.
+    InputError : NaN, Inf or values out of range, or too many rows that are zero after centring.
     """
-    stages = run.stages(config)
-    with progress.stage("features", 3 * len(plan.partitions)) as stage:
-        statistics = _first_passes(store, run, plan, config, stages, stage)
-        create_codes(run, plan, config.loop_bits, 0)
-        clusters = len(stages.read("order").arrays["centres"])
-        gathers = gather_works(run, plan, store.modalities, clusters, config)
-        found = run_units(stages, "gathered", gathers, stage)
-    checksums = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
-    stages.commit("features", {}, checksums)
+    run, plan = job.run, job.plan
+    clusters = order_clusters(plan.rows, job.config.graph.order_rows)
+    with job.progress.stage("features", 3 * len(plan.partitions)) as stage:
+        means = _means(job, store, clusters)
+        stage.advance(len(plan.partitions))
+        centres = _order_centres(job, clusters, means)
+        statistics = _normalise_and_spill(job, store, means, centres)
+        stage.advance(len(plan.partitions))
+        units = gather_units(job, store.modalities, len(centres))
+        parts = run_units(job.stages, "gathered", units, stage)
+    checksums = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    job.stages.commit("features", {}, checksums)
     for name in ("order", "sample"):
         arrays.remove(run.scratch(name))
     return statistics
 
 
-def verify_features(run: RunDirectory, plan: Plan, stages: StageLog) -> list[Delayed]:
-    """Tasks that hold the arrays of `prepare_features` against their checksums."""
+def verify_features(job: Job) -> list[Delayed]:
+    """Tasks that compare the arrays of `prepare_features` with their checksums."""
+    run, plan = job.run, job.plan
     paths = {"order": run.order, "codes": run.checkpoint(0, "codes")}
-    recorded = dict(stages.read("features").arrays)
-    if run.latest() is not None:  # later codes have taken their place
+    recorded = dict(job.stages.read("features").arrays)
+    if run.latest() is not None:  # the first codes are removed once an iteration is committed
         del recorded["codes"]
     return [
         tasks.task(
             arrays.verify_rows,
             paths.get(name) or run.features(name.removeprefix("features.")),
             *plan.span(p),
-            int(found[p]),
+            int(checksums[p]),
         )
-        for name, found in recorded.items()
+        for name, checksums in recorded.items()
         for p in plan.partitions
     ]
 
 
-def _first_passes(
-    store: FeatureStore,
-    run: RunDirectory,
-    plan: Plan,
-    config: TrainConfig,
-    stages: StageLog,
-    stage: ProgressStage,
+def _means(job: Job, store: FeatureStore, clusters: int) -> dict[str, Matrix]:
+    """Column means (d_g,) by modality. The pass also sets aside the sample for clustering."""
+    stages, plan = job.stages, job.plan
+    if (record := stages.find("means")) is None:
+        parts = [
+            tasks.task(_partition_sums, store, job.run, p, plan.span(p), clusters, plan.rows)
+            for p in plan.partitions
+        ]
+        sums = tasks.run_one(tasks.add_up(parts))
+        means = {g: pair.sum(axis=0) / plan.rows for g, pair in sums.items()}
+        record = stages.commit("means", {}, means)
+    return {g: record.arrays[g] for g in store.modalities}
+
+
+def _order_centres(job: Job, clusters: int, means: Mapping[str, Matrix]) -> Matrix:
+    """Centres (c, w) of the clusters of the row order; near centres follow each other."""
+    stages, config = job.stages, job.config
+    if (record := stages.find("order")) is None:
+        centres: Matrix = np.zeros((1, 1))
+        if clusters > 1:
+            arguments = (job.run, job.plan, means, config)
+            found = find_centres(
+                job.run, "order", clusters, config.seed, _sample_points, *arguments
+            )
+            centres = found[np.argsort(bisection_order(found))]
+        record = stages.commit("order", {}, {"centres": centres})
+    return record.arrays["centres"]
+
+
+def _normalise_and_spill(
+    job: Job, store: FeatureStore, means: Mapping[str, Matrix], centres: Matrix
 ) -> Statistics:
-    """Means, centres of the row order, and the statistics, with the rows set aside by cluster."""
-    clusters = order_clusters(plan.rows, config.graph.order_rows)
-    if (known := stages.find("means")) is None:
-        parts = [
-            tasks.task(_partition_sums, store, run, p, plan.span(p), clusters, plan.rows)
-            for p in plan.partitions
-        ]
-        sums = tasks.run_one(tasks.add_up(parts))
-        known = stages.commit("means", {}, {g: sums[g].sum(axis=0) / plan.rows for g in sums})
-    means = {g: known.arrays[g] for g in store.modalities}
-    stage.advance(len(plan.partitions))
-    if (order := stages.find("order")) is None:
-        centres = _order_centres(run, plan, clusters, means, config)
-        order = stages.commit("order", {}, {"centres": centres})
-    if (record := stages.find("spilled")) is None:
-        shared, lasting = tasks.as_task_input(means), tasks.as_task_input(order.arrays["centres"])
-        parts = [
-            tasks.task(_spill_partition, store, run, plan, p, shared, lasting, config)
-            for p in plan.partitions
-        ]
-        sums = tasks.run_one(tasks.add_up(parts))
-        _refuse_zero_rows(sums.zero_rows, plan.rows, config.features.max_zero_share)
-        statistics = Statistics(means, sums.zero_rows, sums.grams, sums.cross_covariance)
-        statistics.commit(stages, "spilled")
-    else:
-        statistics = Statistics.of_record(record)
-    stage.advance(len(plan.partitions))
+    """Sums over the normalised features; writes every partition's rows sorted by cluster."""
+    stages, plan, config = job.stages, job.plan, job.config
+    if (record := stages.find("spilled")) is not None:
+        return Statistics.of_record(record)
+    rule = tasks.as_task_input(_SpillRule(means, centres, plan.dtype, config))
+    parts = [
+        tasks.task(_spill_partition, store, job.run, p, plan.span(p), rule) for p in plan.partitions
+    ]
+    sums = tasks.run_one(tasks.add_up(parts))
+    _refuse_zero_rows(sums.zero_rows, plan.rows, config.features.max_zero_share)
+    statistics = Statistics(means, sums.zero_rows, sums.grams, sums.cross_covariance)
+    statistics.commit(stages, "spilled")
     return statistics
-
-
-def _order_centres(
-    run: RunDirectory,
-    plan: Plan,
-    clusters: int,
-    means: Mapping[str, Matrix],
-    config: TrainConfig,
-) -> Matrix:
-    """Centres (c, w) over all modalities together, near ones following each other."""
-    if clusters == 1:
-        return np.zeros((1, 1))
-    centres = find_centres(
-        run, "order", clusters, config.seed, _sample_points, run, plan, means, config
-    )
-    return centres[np.argsort(bisection_order(centres))]
 
 
 def _sample_points(
     run: RunDirectory, plan: Plan, means: Mapping[str, Matrix], config: TrainConfig
 ) -> NDArray[np.float32]:
-    """The sampled rows (m, w) as they are clustered, ascending by row number."""
+    """Points (m, w) of the sampled rows, ascending by row number; see `joint_points`."""
     parts = []
     for p in plan.partitions:
         raw = ((g, read_spill(run.scratch("sample", p), g)) for g in means)
-        blocks, _ = _normalise_blocks(raw, means, config, np.dtype(np.float64))
+        blocks, _ = _normalise_blocks(raw, means, config.features, np.dtype(np.float64))
         parts.append(joint_points(blocks, config.seed).astype(np.float32))
     return np.concatenate(parts)
-
-
-def create_codes(run: RunDirectory, plan: Plan, bits: int, iteration: int) -> None:
-    """Make the empty array of an iteration's packed codes."""
-    path = run.checkpoint(iteration, "codes")
-    arrays.ensure_array(path, (plan.rows, bits // 8), plan.partition_rows, np.uint8)
 
 
 def _partition_sums(
@@ -154,16 +160,19 @@ def _partition_sums(
     span: tuple[int, int],
     clusters: int,
     total: int,
-) -> _ColumnSums:
-    """Column sums; where rows will be clustered, the sampled ones are set aside meanwhile."""
+) -> ColumnSums:
+    """Check and sum one partition; with several clusters, also write its sampled rows."""
     rows = arrays.read_rows(run.rows, *span)
-    sums, sample = _ColumnSums(), {}
-    chosen = sampled(rows, clusters, total) if clusters > 1 else rows[:0]
+    sums, sample = ColumnSums(), {}
+    chosen = sample_for_clusters(rows, clusters, total) if clusters > 1 else rows[:0]
     for g in store.modalities:
         block = store.read_selected(g, rows)
-        bad = kernels.invalid_rows(block)
-        if len(bad):
-            raise InputError(f"{store.path}: {g} holds NaN or Inf in row {rows[bad[0]]}")
+        invalid = kernels.invalid_rows(block)
+        if len(invalid):
+            raise InputError(
+                f"{store.path}: {g} holds NaN or Inf in row {rows[invalid[0]]}; remove the row "
+                "from every modality"
+            )
         _refuse_out_of_range(g, block)
         sums[g] = kernels.column_sums(block)
         sample[g] = block[chosen]
@@ -172,49 +181,42 @@ def _partition_sums(
     return sums
 
 
-def _refuse_out_of_range(g: str, block: NDArray[np.floating]) -> None:
-    """Refuse features whose squares leave float64."""
-    largest = float(np.abs(block.astype(np.float64)).max(initial=0.0))
-    if largest > 1e100 or 0.0 < largest < 1e-100:
-        raise InputError(f"{g} holds values around {largest:.0e}; scale the features nearer to 1")
-
-
 def _spill_partition(
     store: FeatureStore,
     run: RunDirectory,
-    plan: Plan,
     partition: int,
-    means: Mapping[str, Matrix],
-    centres: Matrix,
-    config: TrainConfig,
-) -> _Sums:
-    """Normalise a partition of the store's order, and set its rows aside sorted by cluster."""
-    low, high = plan.span(partition)
-    rows = arrays.read_rows(run.rows, low, high)
+    span: tuple[int, int],
+    rule: _SpillRule,
+) -> FeatureSums:
+    """Normalise a partition of the store's order, sum it, and write its rows sorted by cluster."""
+    config = rule.config
+    rows = arrays.read_rows(run.rows, *span)
     raw = ((g, store.read_selected(g, rows)) for g in store.modalities)
-    blocks, zero_rows = _normalise_blocks(raw, means, config, plan.dtype)
-    first = codes.random_codes(config.seed, rows, config.loop_bits)
+    blocks, zero_rows = _normalise_blocks(raw, rule.means, config.features, rule.dtype)
+    codes = random_codes(config.seed, rows, config.loop_bits)
     clusters = np.zeros(len(rows), dtype=np.int64)
-    if len(centres) > 1:
-        clusters = nearest_centres(joint_points(blocks, config.seed), centres, 1)[:, 0]
+    if len(rule.centres) > 1:
+        clusters = nearest_centres(joint_points(blocks, config.seed), rule.centres, 1)[:, 0]
     for g, block in blocks.items():
         _refuse_huge(g, block)
-    spill_rows(run, partition, low, rows, clusters, blocks)
-    return _Sums(
+    spill_rows(run, partition, span[0], rows, clusters, blocks)
+    return FeatureSums(
         zero_rows,
         kernels.gram_matrices(blocks),
-        {g: kernels.product_sum(block, first) for g, block in blocks.items()},
+        {g: kernels.product_sum(block, codes) for g, block in blocks.items()},
     )
 
 
 def _normalise_blocks(
     raw: Iterable[tuple[str, NDArray[np.floating]]],
     means: Mapping[str, Matrix],
-    config: TrainConfig,
+    options: FeatureConfig,
     dtype: np.dtype[Any],
 ) -> tuple[dict[str, NDArray[np.floating]], dict[str, int]]:
-    """Normalised features and the number of zero rows, by modality; ``raw`` is taken one by one."""
-    options = config.features
+    """Normalised features and the number of zero rows, by modality.
+
+    ``raw`` is an iterator, so that one raw block is in memory at a time.
+    """
     blocks, zero_rows = {}, {}
     for g, block in raw:
         blocks[g], zero = kernels.normalise(
@@ -224,13 +226,20 @@ def _normalise_blocks(
     return blocks, zero_rows
 
 
+def _refuse_out_of_range(g: str, block: NDArray[np.floating]) -> None:
+    """Refuse features whose squares leave the range of float64."""
+    largest = float(np.abs(block.astype(np.float64)).max(initial=0.0))
+    if largest > 1e100 or 0.0 < largest < 1e-100:
+        raise InputError(f"{g} holds values around {largest:.0e}; scale the features nearer to 1")
+
+
 def _refuse_huge(g: str, block: NDArray[np.floating]) -> None:
-    """Refuse values whose squares float32 cannot hold; only without unit_norm can they occur."""
+    """Refuse values whose squares leave the range of float32; unit-norm rows hold none."""
     largest = float(np.abs(block).max(initial=0.0))
-    if largest > _LARGEST:
+    if largest > _LARGEST_VALUE:
         raise InputError(
-            f"{g} holds a value of {largest:.1e} after centring, above {_LARGEST:.0e}; scale the "
-            "features or leave features.unit_norm on"
+            f"{g} holds a value of {largest:.1e} after centring, above {_LARGEST_VALUE:.0e}; scale "
+            "the features, or leave features.unit_norm on"
         )
 
 
@@ -238,7 +247,6 @@ def _refuse_zero_rows(zero_rows: Mapping[str, int], rows: int, share: float) -> 
     for g, count in zero_rows.items():
         if count > max(1, int(share * rows)):
             raise InputError(
-                f"{g}: {count} of {rows} rows are zero after centring, more than "
-                f"{share:.0%}; they carry no information, so remove them or raise "
-                "features.max_zero_share"
+                f"{g}: {count} of {rows} rows are zero after centring, more than {share:.0%}; "
+                "such rows carry no information. Remove them, or raise features.max_zero_share"
             )

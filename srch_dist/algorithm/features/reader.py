@@ -1,4 +1,4 @@
-"""Read normalised features in passes over rows, ahead of their use."""
+"""Read normalised features in passes over rows: whole partitions, or tiles ahead of their use."""
 
 from __future__ import annotations
 
@@ -6,28 +6,34 @@ from collections.abc import Iterator
 
 from dask.delayed import Delayed
 
+from srch_dist.algorithm.job import Job
 from srch_dist.kernels.rbf import TILE
 from srch_dist.kernels.types import Array
-from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.read_ahead import read_ahead
 from srch_dist.storage.run.directory import RunDirectory
 
 
-def load_features(run: RunDirectory, plan: Plan, modalities: tuple[str, ...]) -> list[Delayed]:
-    """Every partition's features on the workers, read again where a worker is lost."""
+def load_features(job: Job) -> list[Delayed]:
+    """Keep the features of every partition in worker memory, as {modality: (rows, d_g)}.
+
+    Partitions of a lost worker are read again.
+    """
     return tasks.persist(
-        [tasks.task(_read_features, run, modalities, plan.span(p)) for p in plan.partitions]
+        [
+            tasks.task(_read_features, job.run, job.modalities, job.plan.span(p))
+            for p in job.plan.partitions
+        ]
     )
 
 
 def read_tiles(
     run: RunDirectory, modalities: tuple[str, ...], span: tuple[int, int], partition_rows: int
 ) -> Iterator[tuple[int, dict[str, Array]]]:
-    """Features of rows by modality with the number of their first row, reading ahead.
+    """Read the rows of ``span`` in whole tiles, about ``partition_rows`` rows at a time, ahead.
 
-    Whole tiles at a time, about as many rows as a partition has.
+    Yields the number of the first row, and features (rows, d_g) by modality.
     """
     step = -(-partition_rows // TILE) * TILE
     parts = [(low, min(low + step, span[1])) for low in range(span[0], span[1], step)]

@@ -1,7 +1,8 @@
-"""The order that rows are trained in: by coarse cluster over all modalities together.
+"""Row order of training: by coarse cluster over all modalities, so that neighbours lie together.
 
-A shuffle in two passes: each partition of the store's order sets its rows aside sorted by
-cluster, then each partition of the training order gathers its runs of rows from every file.
+An out-of-core shuffle in two passes. Each partition of the store's order writes its rows sorted by
+cluster (spill). Each partition of the training order then reads its run of rows of every file
+(gather).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.config.options import TrainConfig
+from srch_dist.algorithm.job import Job
 from srch_dist.kernels.clusters import PROJECTED, gaussian_projection, slice_bounds
 from srch_dist.kernels.packed_codes import pack_codes, random_codes
 from srch_dist.kernels.types import Matrix
@@ -24,8 +25,14 @@ from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.scratch import gather_spill, read_spill, write_spill
 
 
+def create_codes(run: RunDirectory, plan: Plan, bits: int, number: int) -> None:
+    """Create the empty array of packed codes (n, bits / 8) of iteration ``number``."""
+    path = run.checkpoint(number, "codes")
+    arrays.ensure_array(path, (plan.rows, bits // 8), plan.partition_rows, np.uint8)
+
+
 def joint_points(blocks: Mapping[str, NDArray[np.floating]], seed: int) -> Matrix:
-    """A random projection (n, w) of all modalities side by side, from features (n, d_g) of each."""
+    """Random projection (n, w) of the concatenated modalities, from features (n, d_g) of each."""
     points: Matrix = np.sum(
         [
             block.astype(np.float64)
@@ -45,31 +52,36 @@ def spill_rows(
     clusters: NDArray[np.int64],
     blocks: Mapping[str, NDArray[np.floating]],
 ) -> None:
-    """Set a partition of the store's order aside, sorted by cluster.
+    """Write a partition of the store's order to scratch files, sorted by cluster.
 
     Parameters
     ----------
-    first : place of its first row in ``run.rows``. rows : (n,), their numbers in the store.
-    clusters : (n,). blocks : normalised features (n, d_g) by modality.
+    first : position of its first row in ``run.rows``.
+    rows : (n,) row numbers in the store.
+    clusters : (n,) cluster of each row.
+    blocks : normalised features (n, d_g) by modality.
     """
     sorting = np.argsort(clusters, kind="stable")
-    spilled = {"places": first + sorting, "rows": rows[sorting], "clusters": clusters[sorting]}
+    columns = {"places": first + sorting, "rows": rows[sorting], "clusters": clusters[sorting]}
     features = {f"features.{g}": block[sorting] for g, block in blocks.items()}
-    write_spill(run.scratch("order", partition), {**spilled, **features})
+    write_spill(run.scratch("order", partition), {**columns, **features})
 
 
-def gather_works(
-    run: RunDirectory, plan: Plan, dims: Mapping[str, int], clusters: int, config: TrainConfig
-) -> list[Work]:
-    """Units that bring the rows set aside into training order: features, order, first codes.
+def gather_units(job: Job, dims: Mapping[str, int], clusters: int) -> list[Work]:
+    """Units that write one partition each of the features, the row order and the first codes.
 
-    Every partition takes its runs of rows of each file. The array of the codes has been made.
+    Parameters
+    ----------
+    dims : d_g by modality.
+    clusters : number of clusters that the spilled rows are sorted by.
     """
+    run, plan, config = job.run, job.plan, job.config
+    create_codes(run, plan, config.loop_bits, 0)
     arrays.ensure_array(run.order, (plan.rows,), plan.partition_rows, np.int64)
     for g, width in dims.items():
         arrays.ensure_array(run.features(g), (plan.rows, width), plan.partition_rows, plan.dtype)
     modalities = tuple(dims)
-    if run.scratch("order").exists():  # else every unit has been done
+    if run.scratch("order").exists():  # removed when every unit is finished
         tasks.run_one(tasks.task(_write_bounds, run, plan, clusters))
     return [
         (_gather_partition, run, modalities, plan, p, config.seed, config.loop_bits)
@@ -78,19 +90,19 @@ def gather_works(
 
 
 def _write_bounds(run: RunDirectory, plan: Plan, clusters: int) -> None:
-    """Cut every spilled file at the partitions of the training order, one file at a time."""
+    """Write, for every spilled file, where each partition of the training order begins in it."""
 
-    def counted() -> Iterator[NDArray[np.int64]]:
+    def cluster_counts() -> Iterator[NDArray[np.int64]]:
         for p in plan.partitions:
-            found = read_spill(run.scratch("order", p), "clusters")
-            yield np.bincount(found, minlength=clusters)
+            spilled = read_spill(run.scratch("order", p), "clusters")
+            yield np.bincount(spilled, minlength=clusters)
 
     sizes = np.zeros(clusters, dtype=np.int64)
-    for counts in counted():
+    for counts in cluster_counts():
         sizes += counts
-    bounds = slice_bounds(counted(), sizes, np.array(plan.starts))
-    for p, own in zip(plan.partitions, bounds, strict=True):
-        write_spill(run.scratch("order", p), {"bounds": own})
+    bounds = slice_bounds(cluster_counts(), sizes, np.array(plan.starts))
+    for p, file_bounds in zip(plan.partitions, bounds, strict=True):
+        write_spill(run.scratch("order", p), {"bounds": file_bounds})
 
 
 def _gather_partition(
@@ -101,21 +113,21 @@ def _gather_partition(
     seed: int,
     bits: int,
 ) -> dict[str, NDArray[Any]]:
-    """Write one partition of the features, the order and the first codes; their checksums."""
+    """Write a partition of the features, the row order and the first codes; their checksums."""
     folders = [run.scratch("order", p) for p in plan.partitions]
-    cuts = [read_spill(folder, "bounds", partition, partition + 2).tolist() for folder in folders]
+    spans = [read_spill(folder, "bounds", partition, partition + 2).tolist() for folder in folders]
 
     def gather(name: str) -> NDArray[Any]:
-        return gather_spill(folders, name, cuts)
+        return gather_spill(folders, name, spans)
 
     places = gather("places")
     sorting = np.lexsort((places, gather("clusters")))
     start = plan.starts[partition]
-    found = {}
+    checksums = {}
     for g in modalities:
         values = gather(f"features.{g}")[sorting]
-        found[f"features.{g}"] = arrays.write_rows(run.features(g), start, values)
-    found["order"] = arrays.write_rows(run.order, start, places[sorting])
-    first = pack_codes(random_codes(seed, gather("rows")[sorting], bits))
-    found["codes"] = arrays.write_rows(run.checkpoint(0, "codes"), start, first)
-    return {name: np.array([value]) for name, value in found.items()}
+        checksums[f"features.{g}"] = arrays.write_rows(run.features(g), start, values)
+    checksums["order"] = arrays.write_rows(run.order, start, places[sorting])
+    codes = pack_codes(random_codes(seed, gather("rows")[sorting], bits))
+    checksums["codes"] = arrays.write_rows(run.checkpoint(0, "codes"), start, codes)
+    return {name: np.array([checksum]) for name, checksum in checksums.items()}

@@ -1,4 +1,4 @@
-"""Sums over the training features that every later step uses."""
+"""`Statistics`: sums over the training features that every later step uses."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from srch_dist.storage.run.stages import StageLog, StageRecord
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the passes before the loop learn.
+    """Results of the passes over X before the loop, in float64.
 
     Attributes
     ----------
-    means : (d_g,) of the training rows. zero_rows : rows that are zero once centred.
-    grams : X_g' X_h for each pair of modalities. cross_covariance : X_g B' (d_g, l) of the
-        random first codes.
+    means : (d_g,) of the training rows, by modality.
+    zero_rows : number of rows that are zero after centring, by modality.
+    grams : X_gᵀX_h (d_g, d_h) of the normalised features, for each pair of modalities.
+    cross_covariance : X_g Bᵀ as (d_g, l), with the random first codes.
     """
 
     means: Mapping[str, Matrix]
@@ -28,7 +29,7 @@ class Statistics:
     cross_covariance: Mapping[str, Matrix]
 
     def commit(self, stages: StageLog, name: str) -> None:
-        """Record these as what a stage passes on."""
+        """Record these as the result of the stage ``name``."""
         arrays = {f"mean/{g}": mean for g, mean in self.means.items()}
         arrays |= {f"gram/{g}/{h}": gram for (g, h), gram in self.grams.items()}
         arrays |= {f"cross/{g}": matrix for g, matrix in self.cross_covariance.items()}
@@ -36,39 +37,39 @@ class Statistics:
 
     @classmethod
     def of_record(cls, record: StageRecord) -> Statistics:
-        """What `commit` recorded."""
-        zero_rows, found = record.values["zero_rows"], record.arrays
+        """Read back what `commit` recorded."""
+        zero_rows, arrays = record.values["zero_rows"], record.arrays
         return cls(
-            {g: found[f"mean/{g}"] for g in zero_rows},
+            {g: arrays[f"mean/{g}"] for g in zero_rows},
             zero_rows,
             {
-                (g, h): found[f"gram/{g}/{h}"]
+                (g, h): arrays[f"gram/{g}/{h}"]
                 for g in zero_rows
                 for h in zero_rows
-                if f"gram/{g}/{h}" in found
+                if f"gram/{g}/{h}" in arrays
             },
-            {g: found[f"cross/{g}"] for g in zero_rows},
+            {g: arrays[f"cross/{g}"] for g in zero_rows},
         )
 
 
 @dataclass(frozen=True)
-class _Sums:
-    """Partial results of the second pass; see `Statistics`."""
+class FeatureSums:
+    """Sums over some rows of normalised features; see `Statistics`."""
 
     zero_rows: Mapping[str, int]
     grams: GramMatrices
     cross_covariance: Mapping[str, Matrix]
 
-    def __add__(self, other: _Sums) -> _Sums:
-        return _Sums(
+    def __add__(self, other: FeatureSums) -> FeatureSums:
+        return FeatureSums(
             {g: count + other.zero_rows[g] for g, count in self.zero_rows.items()},
             {pair: gram + other.grams[pair] for pair, gram in self.grams.items()},
             {g: part + other.cross_covariance[g] for g, part in self.cross_covariance.items()},
         )
 
 
-class _ColumnSums(dict[str, Matrix]):
-    """Column sums by modality, as of `column_sums`, which add up."""
+class ColumnSums(dict[str, Matrix]):
+    """Column sums by modality, as `column_sums` returns them; two of them add up exactly."""
 
-    def __add__(self, other: _ColumnSums) -> _ColumnSums:
-        return _ColumnSums({g: kernels.add_sums(sums, other[g]) for g, sums in self.items()})
+    def __add__(self, other: ColumnSums) -> ColumnSums:
+        return ColumnSums({g: kernels.add_sums(sums, other[g]) for g, sums in self.items()})

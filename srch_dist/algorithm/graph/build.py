@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 from srch_dist.algorithm.graph import exact, nn_descent
 from srch_dist.algorithm.graph.partitioned import SearchResult, search_partitioned
 from srch_dist.algorithm.graph.recall import recall_task, sample_task
-from srch_dist.config.options import TrainConfig
+from srch_dist.algorithm.job import Job
 from srch_dist.kernels.graph import adjacency as kernels
 from srch_dist.kernels.permutations import inverse_permutation
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
-from srch_dist.runtime.progress import Progress, ProgressStage
+from srch_dist.runtime.progress import ProgressStage
 from srch_dist.runtime.resumable import Work, run_units, unit_tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
-from srch_dist.storage.run.stages import StageLog
 
 # Starts the workers anew that have imported the module that it is called with.
 Restart = Callable[[str], None]
@@ -92,20 +91,13 @@ class _Counts:
         )
 
 
-def set_graph(
-    run: RunDirectory,
-    modalities: tuple[str, ...],
-    plan: Plan,
-    config: TrainConfig,
-    progress: Progress,
-    restart: Restart | None = None,
-) -> GraphReport:
-    """Build the weighted graph in ``run`` from its normalised features."""
-    searched = _search(run, modalities, plan, config, progress)
+def set_graph(job: Job, restart: Restart | None = None) -> GraphReport:
+    """Build the weighted graph of a run from its normalised features."""
+    searched = _search(job)
     release_compiler_memory(restart)
-    with progress.stage("edges", 2 * len(plan.runs)) as stage:
-        counts = _write_edges(run, modalities, plan, config, stage)
-    return _report(modalities, plan, config.graph.k, searched, counts)
+    with job.progress.stage("edges", 2 * len(job.plan.runs)) as stage:
+        counts = _write_edges(job, stage)
+    return _report(job, searched, counts)
 
 
 def release_compiler_memory(restart: Restart | None) -> None:
@@ -117,81 +109,63 @@ def release_compiler_memory(restart: Restart | None) -> None:
         restart(nn_descent.COMPILED)
 
 
-def _search(
-    run: RunDirectory,
-    modalities: tuple[str, ...],
-    plan: Plan,
-    config: TrainConfig,
-    progress: Progress,
-) -> dict[str, SearchResult]:
+def _search(job: Job) -> dict[str, SearchResult]:
     """Search the neighbours of all modalities, as far as they are not there."""
-    k, stages = config.graph.k, run.stages(config)
-    for g in modalities:
+    run, plan, k, stages = job.run, job.plan, job.config.graph.k, job.stages
+    for g in job.modalities:
         for kind, dtype in (("rows", np.int64), ("distances", np.float64)):
             path = run.neighbours(g, kind)
             arrays.ensure_array(path, (plan.rows, k), plan.partition_rows, dtype)
-    known = {g: stages.find(f"neighbours.{g}") for g in modalities}
+    known = {g: stages.find(f"neighbours.{g}") for g in job.modalities}
     searched = {
         g: SearchResult(**record.values) for g, record in known.items() if record is not None
     }
-    missing = [g for g in modalities if g not in searched]
-    samples = tasks.persist([sample_task(run, g, plan, config) for g in missing])
+    missing = [g for g in job.modalities if g not in searched]
+    samples = tasks.persist([sample_task(job, g) for g in missing])
     sampled = dict(zip(missing, samples, strict=True))
-    searched |= _search_whole(run, sampled, plan, config, progress)
+    searched |= _search_whole(job, sampled)
     for g in missing:
         if g not in searched:
-            searched[g] = search_partitioned(run, g, plan, sampled[g], config, progress)
+            searched[g] = search_partitioned(job, g, sampled[g])
         stages.commit(f"neighbours.{g}", asdict(searched[g]), {})
     return searched
 
 
-def verify_graph(run: RunDirectory, plan: Plan, stages: StageLog) -> list[Delayed]:
+def verify_graph(job: Job) -> list[Delayed]:
     """Tasks that hold the edges of `set_graph` against their checksums."""
     return [
-        tasks.task(arrays.verify_rows, run.edges(p, kind), 0, None, int(found[p]))
-        for kind, found in stages.read("edges").arrays.items()
-        for p in plan.partitions
+        tasks.task(arrays.verify_rows, job.run.edges(p, kind), 0, None, int(found[p]))
+        for kind, found in job.stages.read("edges").arrays.items()
+        for p in job.plan.partitions
     ]
 
 
-def _search_whole(
-    run: RunDirectory,
-    samples: Mapping[str, Delayed],
-    plan: Plan,
-    config: TrainConfig,
-    progress: Progress,
-) -> dict[str, SearchResult]:
+def _search_whole(job: Job, samples: Mapping[str, Delayed]) -> dict[str, SearchResult]:
     """Search the modalities that are searched exactly or with one index, all at once."""
-    stages = run.stages(config)
-    whole = [g for g in samples if plan.methods[g] != "partitioned"]
+    whole = [g for g in samples if job.plan.methods[g] != "partitioned"]
     searches = [
         task
         for g in whole
-        for task in unit_tasks(stages, f"searched.{g}", _search_works(run, g, plan, config))
+        for task in unit_tasks(job.stages, f"searched.{g}", _search_works(job, g))
     ]
-    with progress.stage("neighbours", len(searches)) as stage:
+    with job.progress.stage("neighbours", len(searches)) as stage:
         tasks.run_all(searches, stage)
-    recalls = [recall_task(run, g, samples[g]) for g in whole]
-    with progress.stage("recall", len(recalls)) as stage:
+    recalls = [recall_task(job.run, g, samples[g]) for g in whole]
+    with job.progress.stage("recall", len(recalls)) as stage:
         measured = tasks.run_all(recalls, stage)
     return {g: SearchResult(recall, 1, 1) for g, recall in zip(whole, measured, strict=True)}
 
 
-def _search_works(run: RunDirectory, modality: str, plan: Plan, config: TrainConfig) -> list[Work]:
-    k = config.graph.k
+def _search_works(job: Job, modality: str) -> list[Work]:
+    run, plan, config, k = job.run, job.plan, job.config, job.config.graph.k
     if plan.methods[modality] == "exact":
         return exact.search_works(run, modality, plan, k)
     return [(nn_descent.search_whole, run, modality, plan.starts, k, config.seed)]
 
 
-def _write_edges(
-    run: RunDirectory,
-    modalities: tuple[str, ...],
-    plan: Plan,
-    config: TrainConfig,
-    stage: ProgressStage,
-) -> _Counts:
-    stages = run.stages(config)
+def _write_edges(job: Job, stage: ProgressStage) -> _Counts:
+    run, modalities, plan, config = job.run, job.modalities, job.plan, job.config
+    stages = job.stages
     shape = (plan.rows, len(modalities))
     arrays.ensure_array(run.degrees, shape, plan.partition_rows, np.int32)
     mutual = config.graph.symmetry == "mutual"
@@ -322,13 +296,8 @@ def _without_stars(counts: _Counts) -> _Counts:
     return replace(counts, stars=number)
 
 
-def _report(
-    modalities: tuple[str, ...],
-    plan: Plan,
-    k: int,
-    searched: Mapping[str, SearchResult],
-    counts: _Counts,
-) -> GraphReport:
+def _report(job: Job, searched: Mapping[str, SearchResult], counts: _Counts) -> GraphReport:
+    plan, k = job.plan, job.config.graph.k
     reports = {
         g: ModalityReport(
             method=plan.methods[g],
@@ -342,6 +311,6 @@ def _report(
             mutual=float(counts.mutual[i]) / (plan.rows * k),
             degrees=counts.histogram[i].tolist(),
         )
-        for i, g in enumerate(modalities)
+        for i, g in enumerate(job.modalities)
     }
     return GraphReport(reports, plan.rows - int(counts.stars[0, 0]))

@@ -21,13 +21,14 @@ from srch_dist.algorithm.graph.nn_descent import descend
 from srch_dist.algorithm.graph.recall import recall_task
 from srch_dist.algorithm.graph.refinement import refine_neighbours
 from srch_dist.algorithm.graph.routing import coverage, find_clusters, route_rows
-from srch_dist.config.options import GraphConfig, TrainConfig
+from srch_dist.algorithm.job import Job
+from srch_dist.config.options import GraphConfig
 from srch_dist.errors import TrainingError
 from srch_dist.kernels.graph.neighbours import Neighbours, keep_nearest_columns, merge_exact
 from srch_dist.kernels.sampling import hash_rows
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
-from srch_dist.runtime.progress import Progress, ProgressStage
+from srch_dist.runtime.progress import ProgressStage
 from srch_dist.runtime.resumable import Work, run_units
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
@@ -52,30 +53,23 @@ class SearchResult:
     overlap: int
 
 
-def search_partitioned(
-    run: RunDirectory,
-    modality: str,
-    plan: Plan,
-    sample: Delayed,
-    config: TrainConfig,
-    progress: Progress,
-) -> SearchResult:
+def search_partitioned(job: Job, modality: str, sample: Delayed) -> SearchResult:
     """Find and write the k nearest rows of every row among those it shares a cluster with.
 
     The overlap is first chosen by which neighbours of the sampled rows can be found at all; where
     the recall still falls short, one cluster more is searched, up to ``graph.overlap_max``.
     """
-    options, parts = config.graph, len(plan.partitions)
-    routing = _route(run, modality, plan, sample, config, progress)
+    options, parts, progress = job.config.graph, len(job.plan.partitions), job.progress
+    routing = _route(job, modality, sample)
     clusters = int(routing["clusters"])
     overlap = choose_overlap(np.array(routing["shares"]), options)
     while True:
         with progress.stage(f"{modality}: neighbours", 2 * parts + clusters) as stage:
-            _search(run, modality, plan, clusters, overlap, config, stage)
+            _search(job, modality, clusters, overlap, stage)
         if options.refine:
             with progress.stage(f"{modality}: refinement", 2 * parts) as stage:
-                refine_neighbours(run, modality, plan, overlap, config, stage)
-        recall: float = tasks.run_one(recall_task(run, modality, sample))
+                refine_neighbours(job, modality, overlap, stage)
+        recall: float = tasks.run_one(recall_task(job.run, modality, sample))
         if recall >= options.recall_target or overlap >= options.overlap_max:
             break
         overlap += 1
@@ -92,21 +86,14 @@ def search_partitioned(
     return SearchResult(recall, clusters, overlap)
 
 
-def _route(
-    run: RunDirectory,
-    modality: str,
-    plan: Plan,
-    sample: Delayed,
-    config: TrainConfig,
-    progress: Progress,
-) -> Mapping[str, Any]:
+def _route(job: Job, modality: str, sample: Delayed) -> Mapping[str, Any]:
     """Send the rows to clusters; the number of ``clusters``, and ``shares`` as of `coverage`."""
-    stages, most = run.stages(config), config.graph.overlap_max
+    stages, most = job.stages, job.config.graph.overlap_max
     if (record := stages.find(f"routed.{modality}")) is None:
-        clusters = find_clusters(run, modality, plan, config)
-        with progress.stage(f"{modality}: clusters", len(plan.partitions)) as stage:
-            route_rows(run, modality, plan, clusters, config, stage)
-        shares = tasks.run_one(tasks.task(coverage, run, modality, sample, most))
+        clusters = find_clusters(job, modality)
+        with job.progress.stage(f"{modality}: clusters", len(job.plan.partitions)) as stage:
+            route_rows(job, modality, clusters, stage)
+        shares = tasks.run_one(tasks.task(coverage, job.run, modality, sample, most))
         values = {"clusters": clusters.count, "shares": shares.tolist()}
         record = stages.commit(f"routed.{modality}", values, {})
     return record.values
@@ -124,18 +111,11 @@ def choose_overlap(shares: NDArray[np.float64], options: GraphConfig) -> int:
     return max(options.overlap, least)
 
 
-def _search(
-    run: RunDirectory,
-    modality: str,
-    plan: Plan,
-    clusters: int,
-    overlap: int,
-    config: TrainConfig,
-    stage: ProgressStage,
-) -> None:
+def _search(job: Job, modality: str, clusters: int, overlap: int, stage: ProgressStage) -> None:
     """One search with the first ``overlap`` clusters of each row, as ``run.routes`` says."""
+    run, plan, config = job.run, job.plan, job.config
     k, most = config.graph.k, config.graph.cluster_rows * config.graph.overlap_max
-    stages, name = run.stages(config), f"{modality}.{overlap}"
+    stages, name = job.stages, f"{modality}.{overlap}"
     spills: list[Work] = [
         (_spill_partition, run, modality, plan.span(p), p, clusters, overlap)
         for p in plan.partitions
@@ -147,7 +127,8 @@ def _search(
     run_units(stages, f"searched.{name}", searches, stage)
     arrays.remove(run.scratch("routed"))
     merges: list[Work] = [
-        (_merge_partition, run, modality, plan, p, clusters, overlap, k) for p in plan.partitions
+        (_merge_partition, run, modality, plan.span(p), p, clusters, (overlap, k))
+        for p in plan.partitions
     ]
     run_units(stages, f"merged.{name}", merges, stage)
     arrays.remove(run.scratch("found"))
@@ -265,14 +246,16 @@ def _gather_features(
 def _merge_partition(
     run: RunDirectory,
     modality: str,
-    plan: Plan,
+    span: tuple[int, int],
     partition: int,
     clusters: int,
-    overlap: int,
-    k: int,
+    shape: tuple[int, int],
 ) -> None:
-    """Merge what the clusters found for a partition's rows."""
-    low, high = plan.span(partition)
+    """Merge the neighbours that the clusters found for a partition's rows.
+
+    ``shape`` is (overlap, k): lists of neighbours a row, and neighbours a list.
+    """
+    (low, high), (overlap, k) = span, shape
     lists = np.zeros(high - low, dtype=np.int64)
     rows = np.full((high - low, overlap, k), -1, dtype=np.int64)
     distances = np.full(rows.shape, np.inf)

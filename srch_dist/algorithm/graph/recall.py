@@ -9,10 +9,9 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from srch_dist.algorithm.graph.exact import nearest_to_rows
-from srch_dist.config.options import TrainConfig
+from srch_dist.algorithm.job import Job
 from srch_dist.kernels.graph.neighbours import Neighbours
 from srch_dist.kernels.sampling import Stream, smallest_hashes
-from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
@@ -29,10 +28,11 @@ class Sample:
     exact: Neighbours
 
 
-def sample_task(run: RunDirectory, modality: str, plan: Plan, config: TrainConfig) -> Delayed:
+def sample_task(job: Job, modality: str) -> Delayed:
     """The `Sample` of a modality as a task: at most ``graph.recall_rows`` rows."""
-    positions = tasks.task(_choose, run, config.graph.recall_rows, config.seed)
-    exact = nearest_to_rows(run, modality, plan, positions, config.graph.k)
+    config = job.config
+    positions = tasks.task(_choose, job.run, config.graph.recall_rows, config.seed)
+    exact = nearest_to_rows(job.run, modality, job.plan, positions, config.graph.k)
     return tasks.task(Sample, positions, exact)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.algorithm.graph.exact import write_neighbours
-from srch_dist.config.options import TrainConfig
+from srch_dist.algorithm.job import Job
 from srch_dist.kernels.graph.neighbours import Neighbours, candidate_distances, keep_nearest
 from srch_dist.kernels.permutations import inverse_permutation
 from srch_dist.plan.run_plan import Plan
@@ -17,20 +17,13 @@ from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.scratch import read_spill, write_spill
 
 
-def refine_neighbours(
-    run: RunDirectory,
-    modality: str,
-    plan: Plan,
-    overlap: int,
-    config: TrainConfig,
-    stage: ProgressStage,
-) -> None:
+def refine_neighbours(job: Job, modality: str, overlap: int, stage: ProgressStage) -> None:
     """Replace each row's neighbours by the nearest among them and their neighbours.
 
     Every partition reads the partitions that its candidates lie in, one at a time. The stage
     advances by one a partition twice. ``overlap`` tells one search from the next.
     """
-    stages, name = run.stages(config), f"{modality}.{overlap}"
+    run, plan, stages, name = job.run, job.plan, job.stages, f"{modality}.{overlap}"
     works: list[Work] = [(_refine_partition, run, modality, plan, p) for p in plan.partitions]
     run_units(stages, f"refined.{name}", works, stage)
     # Only now, since the others look at a partition's neighbours as they were.

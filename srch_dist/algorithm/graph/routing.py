@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.algorithm.features.kmeans import find_centres, sampled
+from srch_dist.algorithm.features.kmeans import find_centres, sample_for_clusters
 from srch_dist.algorithm.graph.recall import Sample
-from srch_dist.config.options import TrainConfig
+from srch_dist.algorithm.job import Job
 from srch_dist.kernels.clusters import (
     PROJECTED,
     distinct_groups,
@@ -44,16 +44,16 @@ class Clusters:
         return int(self.group.max()) + 1
 
 
-def find_clusters(run: RunDirectory, modality: str, plan: Plan, config: TrainConfig) -> Clusters:
+def find_clusters(job: Job, modality: str) -> Clusters:
     """Cluster a sample of the rows; clusters are split and packed towards ``graph.cluster_rows``.
 
     Sizes are estimated from the sample.
     """
-    limit = config.graph.cluster_rows
+    run, plan, seed, limit = job.run, job.plan, job.config.seed, job.config.graph.cluster_rows
     wanted = routing_clusters(plan.rows, limit)
     name = f"routing.{modality}"
-    arguments = (run, modality, plan, wanted, config.seed)
-    centres = find_centres(run, name, wanted, config.seed, _sample_points, *arguments)
+    arguments = (run, modality, plan, wanted, seed)
+    centres = find_centres(run, name, wanted, seed, _sample_points, *arguments)
     clusters: Clusters = tasks.run_one(
         tasks.task(_shape_clusters, run, name, centres, limit / plan.rows)
     )
@@ -86,16 +86,9 @@ def split_centres(
     return centres[sizes > 0], sizes[sizes > 0]
 
 
-def route_rows(
-    run: RunDirectory,
-    modality: str,
-    plan: Plan,
-    clusters: Clusters,
-    config: TrainConfig,
-    stage: ProgressStage,
-) -> None:
+def route_rows(job: Job, modality: str, clusters: Clusters, stage: ProgressStage) -> None:
     """Write the ``graph.overlap_max`` nearest clusters of every row, nearest first."""
-    most = config.graph.overlap_max
+    run, plan, config, most = job.run, job.plan, job.config, job.config.graph.overlap_max
     arrays.remove(run.routes(modality))
     arrays.create_array(run.routes(modality), (plan.rows, most), plan.partition_rows, np.int64)
     shared = tasks.as_task_input(clusters)
@@ -141,7 +134,8 @@ def _sample_points(
     rows = arrays.read_rows(run.rows)
     for p in plan.partitions:
         low, high = plan.span(p)
-        chosen = sampled(rows[arrays.read_rows(run.order, low, high)], wanted, plan.rows)
+        numbers = rows[arrays.read_rows(run.order, low, high)]
+        chosen = sample_for_clusters(numbers, wanted, plan.rows)
         if len(chosen):
             block = arrays.read_rows(run.features(modality), low, high)[chosen]
             parts.append(_points(block, seed).astype(np.float32))

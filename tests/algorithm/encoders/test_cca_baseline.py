@@ -7,7 +7,6 @@ from scipy import linalg
 from pipelines.compare.baselines import cca, itq
 from srch_dist.algorithm.encoders import cca_baseline
 from srch_dist.algorithm.encoders.cca_baseline import fit_baseline
-from srch_dist.runtime.progress import silent
 from tests.helpers import reference
 
 N, DIMS = 150, (12, 9)
@@ -19,7 +18,7 @@ def fit(prepare):
 
     def fitted(bits=8, rows=N, **options):
         run = prepare(reference.paired_features(6, rows, DIMS), bits=bits, **options)
-        model = fit_baseline(run.directory, run.plan, run.statistics, run.config, silent())
+        model = fit_baseline(run.job, run.statistics)
         return run, model
 
     return fitted
@@ -71,6 +70,6 @@ def test_the_sample_is_as_large_as_said(fit, monkeypatch):
         return start
 
     monkeypatch.setattr(cca_baseline, "_ROWS", 60)
-    monkeypatch.setattr(cca_baseline.canonical, "quantising_rotation", rotation)
+    monkeypatch.setattr(cca_baseline.cca, "quantising_rotation", rotation)
     fit(partition_rows=47)
     assert seen == [(2 * 60, 8)]

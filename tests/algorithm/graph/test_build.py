@@ -13,7 +13,6 @@ from scipy.sparse.csgraph import connected_components
 from srch_dist.algorithm.graph import build, nn_descent
 from srch_dist.runtime import workers
 from srch_dist.runtime.cluster import connect
-from srch_dist.runtime.progress import silent
 from srch_dist.train.resume import resume_graph
 from tests.helpers import reference
 
@@ -148,8 +147,7 @@ def test_workers_start_anew_before_edges_are_written_where_neighbours_were_compi
     prepare, monkeypatch
 ):
     prepared = prepare(reference.paired_features(1, 90, TWO), **options())
-    run, plan, config = prepared.directory, prepared.plan, prepared.config
-    shutil.rmtree(run.stages(config).folder)
+    shutil.rmtree(prepared.job.stages.folder)
     monkeypatch.setattr(nn_descent, "COMPILED", "tabnanny")
     write = build._write_edges
     seen = []
@@ -164,9 +162,9 @@ def test_workers_start_anew_before_edges_are_written_where_neighbours_were_compi
         before = client.run(os.getpid)
         client.run(importlib.import_module, "tabnanny")
         again = workers.restart_workers
-        report = build.set_graph(run, prepared.modalities, plan, config, silent(), again)
+        report = build.set_graph(prepared.job, again)
         # Those are new, and hold nothing that was compiled.
-        build.set_graph(run, prepared.modalities, plan, config, silent(), again)
+        build.set_graph(prepared.job, again)
         assert client.run(os.getpid) == seen[0] == seen[1]
     assert set(before.values()).isdisjoint(seen[0].values())
     assert report == prepared.report
@@ -176,10 +174,9 @@ def test_workers_of_a_resumed_run_start_anew_where_they_searched_in_an_earlier_t
     prepare, monkeypatch
 ):
     prepared = prepare(reference.paired_features(1, 90, TWO), **options())
-    run, plan, config = prepared.directory, prepared.plan, prepared.config
     monkeypatch.setattr(nn_descent, "COMPILED", "tabnanny")
-    resume_graph(run, prepared.modalities, plan, config, silent(), None)
+    resume_graph(prepared.job, None)
     restart = Mock()
-    found = resume_graph(run, prepared.modalities, plan, config, silent(), restart)
+    found = resume_graph(prepared.job, restart)
     restart.assert_called_once_with("tabnanny")
     assert found == prepared.report

@@ -1,0 +1,53 @@
+"""`Job`: what the client-side functions of one training run share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from srch_dist.config.options import TrainConfig
+from srch_dist.plan.run_plan import Plan
+from srch_dist.runtime.progress import Progress, silent
+from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.stages import StageLog
+
+
+def _no_lock() -> None:
+    """Stand in for the check of a lock that nobody holds."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run as the client sees it.
+
+    A job never becomes part of a Dask graph: tasks receive the paths, spans and frozen records
+    that they need, and pickling a job raises TypeError.
+
+    Attributes
+    ----------
+    run : directory of the run.
+    plan : partitions, blocks, column groups and passes.
+    config : all options, resolved.
+    modalities : names in the order of the feature store.
+    progress : display of stages and log lines.
+    check_lock : raises StorageError when another process has taken over the run.
+    """
+
+    run: RunDirectory
+    plan: Plan
+    config: TrainConfig
+    modalities: tuple[str, ...]
+    progress: Progress = field(default_factory=silent)
+    check_lock: Callable[[], None] = _no_lock
+
+    @property
+    def stages(self) -> StageLog:
+        """Records of the finished stages."""
+        return self.run.stages(self.config)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Job cannot be pickled, because it belongs to the client; give the task the paths, "
+            "spans and options that it needs"
+        )
