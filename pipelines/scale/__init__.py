@@ -1,1 +1,1 @@
-"""Benchmarks of scale: data, reference, floors, figures."""
+"""Scale benchmarks: synthetic data, in-memory reference, hardware floors and figures."""

@@ -1,8 +1,8 @@
-"""Compare three readers of Zarr chunks: zarr-python, zarrs (Rust codec pipeline) and the own one.
+"""Benchmark three readers of Zarr chunks: zarr-python, zarrs (Rust codecs) and direct reads.
 
     python -m pipelines.scale.chunk_reader
 
-Prints a table in Markdown. Each reader runs in a new process; readers alternate. Files are in the
+Prints a Markdown table. Readers alternate, and each read runs in a new process. Files are in the
 page cache. zarrs is skipped unless it is installed (`pip install zarrs`).
 """
 
@@ -31,12 +31,12 @@ _ONE_THREAD = {"threading.max_workers": 1}  # as a worker has
 _SETTINGS: dict[str, dict[str, Any]] = {
     "zarr": _ONE_THREAD,
     "zarrs": {**_ONE_THREAD, "codec_pipeline.path": "zarrs.ZarrsCodecPipeline"},
-    "own": _ONE_THREAD,
+    "direct": _ONE_THREAD,
 }
 # Each read has the rows of one chunk. It starts at a chunk's first row, or at its middle.
 _STARTS = {"one chunk": 0.0, "two halves": 0.5}
 _HEADINGS = (
-    *("chunk MiB", "rows of", "reader", "wall s/GiB", "CPU s/GiB", "wall / own"),
+    *("chunk MiB", "rows of", "reader", "wall s/GiB", "CPU s/GiB", "wall / direct"),
     *("peak memory in chunks", "flipped bit"),
 )
 
@@ -65,15 +65,15 @@ def measure(options: Options) -> Iterator[list[str]]:
             for place, start in _STARTS.items():
                 first = int(start * step)
                 rounds = [
-                    [_apart(_read, path, reader, first) for reader in readers]
+                    [_in_new_process(_read, path, reader, first) for reader in readers]
                     for _ in range(options.repeats)
                 ]
                 medians = dict(zip(readers, np.median(rounds, axis=0), strict=True))
                 for reader, (wall, cpu, peak) in medians.items():
-                    ratio = wall / medians["own"][0]
+                    ratio = wall / medians["direct"][0]
                     cells = [f"{mib}", place, reader]
                     cells += [f"{value:.2f}" for value in (wall, cpu, ratio, peak)]
-                    yield [*cells, _apart(_answer_to_flip, path, reader, first)]
+                    yield [*cells, _in_new_process(_flip_outcome, path, reader, first)]
 
 
 def _write(path: Path, options: Options, chunk_bytes: int) -> int:
@@ -88,13 +88,15 @@ def _write(path: Path, options: Options, chunk_bytes: int) -> int:
     return step
 
 
-def _apart(function: Any, *arguments: Any) -> Any:
+def _in_new_process(function: Any, *arguments: Any) -> Any:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def _open(path: Path, reader: str) -> zarr.Array[Any]:
-    if reader != "own":
+    if reader != "direct":
+        if not hasattr(arrays, "read_plain"):
+            raise LookupError("srch_dist.storage.arrays has no read_plain. Adapt this benchmark.")
         vars(arrays)["read_plain"] = lambda *_: None  # leave every chunk to Zarr
     zarr.config.set(_SETTINGS[reader])
     return arrays.open_array(path, whole=True)
@@ -117,8 +119,8 @@ def _read(path: Path, reader: str, first: int) -> tuple[float, float, float]:
     return wall / gib, cpu / gib, (peak_bytes() - idle) / chunk_bytes
 
 
-def _answer_to_flip(path: Path, reader: str, first: int) -> str:
-    """What reading rows with a flipped bit does: "refused" or "returned"."""
+def _flip_outcome(path: Path, reader: str, first: int) -> str:
+    """Outcome of reading rows with a flipped bit: "refused" or "returned"."""
     array = _open(path, reader)
     file = path / str(array.metadata.encode_chunk_key((0, 0)))
     content = file.read_bytes()
@@ -134,7 +136,7 @@ def _answer_to_flip(path: Path, reader: str, first: int) -> str:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the table."""
     for line in (_HEADINGS, ["---"] * len(_HEADINGS), *measure(tyro.cli(Options))):
         print(f"| {' | '.join(line)} |", flush=True)
 

@@ -1,8 +1,8 @@
-"""One run of the engine in a process of its own, measured, with the floors of its machine.
+"""Measure one training run of srch_dist in its own process, and the floors of the machine.
 
     python -m pipelines.scale.engine --store STORE --out result.json [--options JSON]
 
-Floors are measured after the run, in the same workers, so that they add nothing to its peaks.
+Floors are measured after the run, in the same workers, so that they do not raise its peak memory.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ _STEPS = ("w", "z", "s", "b")
 
 @dataclass(frozen=True)
 class Options:
-    """Train once on a feature store and measure it."""
+    """Train once on a feature store; measure time, memory, recall and MAP."""
 
     store: Path
     """Feature store with labels and a split."""
     out: Path
-    """File for the result."""
+    """JSON file for the result."""
     workers: int = 2
     """Worker processes."""
     memory_limit: str = "2GiB"
-    """Memory a worker."""
+    """Memory per worker."""
     options: str = "{}"
     """Options of the run as JSON, nested as in a YAML file."""
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """The record of one run; see `pipelines.scale.run` for what is made of it."""
+    """Train once and return the record that `pipelines.scale.figures` reads."""
     store = open_store(options.store)
     with (
         tempfile.TemporaryDirectory(dir=options.out.parent) as folder,
@@ -76,16 +76,16 @@ def measure(options: Options) -> dict[str, Any]:
         arguments = (rows, store.modalities, config, cluster.workers, cluster.memory_limit)
         plan = draft_plan(*arguments)
         idle = _peaks(client)
-        descends = {"pynndescent", "partitioned"} & set(plan.methods.values())
-        compiled = _compile(client) if descends else 0.0
+        uses_nn_descent = {"pynndescent", "partitioned"} & set(plan.methods.values())
+        compile_seconds = _compile(client) if uses_nn_descent else 0.0
         started = time.perf_counter()
         trained = train_model(config)
         seconds = time.perf_counter() - started
         peaks = {**trained.run.summary()["peak_memory"]}
         assert trained.evaluation is not None, f"{store.path} has no queries"
         rates = measure_cluster(cluster)
-        halves = dataclasses.replace(config, blocks=cluster.workers)
-        floor_plan = draft_plan(rows, store.modalities, halves, *arguments[3:])
+        one_block_per_worker = dataclasses.replace(config, blocks=cluster.workers)
+        floor_plan = draft_plan(rows, store.modalities, one_block_per_worker, *arguments[3:])
         floor = cg_iteration_seconds(trained.run, floor_plan, config.loop_bits)
         return {
             "rows": rows,
@@ -95,20 +95,20 @@ def measure(options: Options) -> dict[str, Any]:
             "memory_limit": cluster.memory_limit,
             "reason": trained.reason,
             "map": trained.evaluation["map"],
-            "compile_seconds": compiled,
+            "compile_seconds": compile_seconds,
             "seconds_with_evaluation": seconds,
             "idle_bytes": idle,
             "peak_bytes": peaks,
             "stage_peaks": trained.run.summary()["stage_peaks"],
-            **_of_run(trained.run),
-            **_of_plan(plan, dict(store.modalities), config, rates, trained.run),
+            **_run_record(trained.run),
+            **_plan_record(plan, dict(store.modalities), config, rates, trained.run),
             "cg_floor_seconds": floor,
             "free_bytes": shutil.disk_usage(options.out.parent).free,
         }
 
 
-def _of_run(run: RunDirectory) -> dict[str, Any]:
-    """Seconds by stage and of each step, CG iterations, the graphs and disk of a finished run."""
+def _run_record(run: RunDirectory) -> dict[str, Any]:
+    """Seconds by stage and step, CG iterations, recall, overlap and disk of a finished run."""
     summary, history = run.summary(), run.history()
     graphs = summary["graph"]["modalities"]
     seconds = {name: value for name, value in summary["seconds"].items() if name != "training"}
@@ -124,18 +124,18 @@ def _of_run(run: RunDirectory) -> dict[str, Any]:
         },
         "cg_iterations": [record["cg_iterations"] for record in history],
         "cg_iteration_seconds": [record["cg_iteration_seconds"] for record in history],
-        "recall": {g: found["recall"] for g, found in graphs.items()},
-        "overlap": {g: found["overlap"] for g, found in graphs.items()},
+        "recall": {g: graph["recall"] for g, graph in graphs.items()},
+        "overlap": {g: graph["overlap"] for g, graph in graphs.items()},
         "disk_bytes": sum(f.stat().st_size for f in run.path.rglob("*") if f.is_file()),
     }
 
 
-def _of_plan(
+def _plan_record(
     plan: Plan, dims: dict[str, int], config: TrainConfig, rates: Rates, run: RunDirectory
 ) -> dict[str, Any]:
-    """The plan, and its costs at the measured rates and the CG iterations that the run took."""
-    taken = round(float(np.mean([record["cg_iterations"] for record in run.history()])))
-    costs = forecast(plan, dims, config, dataclasses.replace(rates, cg_iterations=taken))
+    """The plan with its costs, at measured rates and the run's mean number of CG iterations."""
+    cg_iterations = round(float(np.mean([record["cg_iterations"] for record in run.history()])))
+    costs = forecast(plan, dims, config, dataclasses.replace(rates, cg_iterations=cg_iterations))
     return {"rates": dataclasses.asdict(rates), "plan": plan_record(plan, costs)}
 
 
@@ -147,11 +147,11 @@ def _compile(client: distributed.Client) -> float:
     """Seconds until every worker has compiled NN-descent."""
     started = time.perf_counter()
     workers = client.scheduler_info(n_workers=-1)["workers"]
-    client.gather([client.submit(_small_index, workers=[w], pure=False) for w in workers])
+    client.gather([client.submit(_build_small_index, workers=[w], pure=False) for w in workers])
     return time.perf_counter() - started
 
 
-def _small_index() -> None:
+def _build_small_index() -> None:
     import pynndescent
 
     rows = np.random.default_rng(0).standard_normal((2000, 8), dtype=np.float32)
@@ -159,7 +159,7 @@ def _small_index() -> None:
 
 
 def main() -> None:
-    """Measure and save."""
+    """Measure one run and write the result."""
     options = tyro.cli(Options)
     options.out.write_text(json.dumps(measure(options), indent=1) + "\n", encoding="utf-8")
 

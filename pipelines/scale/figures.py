@@ -1,6 +1,6 @@
-"""The figures of scale, made of measured records, and their tables.
+"""Scale figures computed from measured records, and their Markdown tables.
 
-A record is ``{"data", "engine", "reference"}``, as of `pipelines.scale.run`.
+A record is ``{"data", "engine", "reference"}``, as `pipelines.scale.run` writes it.
 """
 
 from __future__ import annotations
@@ -19,38 +19,54 @@ _SHARES = ("features", "graph", "w", "z", "s", "b", "model")
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What a figure is measured on, where the command line says nothing else."""
+class Defaults:
+    """What a figure is measured on by default.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Training rows of generated data.
+    reference : bool
+        Run the in-memory reference, too.
+    options : dict
+        Options of the runs, nested as in a YAML file.
+    """
 
     sizes: tuple[int, ...]
     reference: bool
     options: dict[str, Any] = field(default_factory=dict)
 
 
-# Growth is that of the algorithm only where every size works alike: nothing kept, one partition
-# size, as many blocks and columns as the largest size is given in workers of 2 GiB.
-_ALIKE = {"cache": "off", "partition_rows": 8192, "blocks": 1, "columns": 8, "spill": "on"}
-# Every Z-step from zero to the default tolerance, whatever still changes: counts that a first graph
-# and re-weighted ones ask for.
-_COLD = {
+# Growth measures the algorithm only if every size is partitioned alike: no cache, one partition
+# size, and the blocks and columns that the largest size gets in workers of 2 GiB.
+_SAME_PARTITIONING = {
+    "cache": "off",
+    "partition_rows": 8192,
+    "blocks": 1,
+    "columns": 8,
+    "spill": "on",
+}
+# Every Z-step starts from zero and ends at the default tolerance, on the first graph and on
+# re-weighted ones.
+_COLD_START = {
     "method": {"iterations": 6, "threshold": 0.0, "forcing": 0.0},
     "solver": {"warm": False},
 }
-FIGURES: dict[str, Needs] = {
-    "all": Needs((250_000, 1_000_000), True),
-    "knn": Needs((1_000_000,), True, {"method": {"iterations": 1}}),
-    "cg": Needs((1_000_000,), False, _COLD),
-    "b-step": Needs((1_000_000,), False),
-    "training": Needs((), True),
-    "growth": Needs((250_000, 1_000_000, 4_000_000), False, _ALIKE),
-    "plan": Needs((62_500, 250_000, 1_000_000), False),
+FIGURES: dict[str, Defaults] = {
+    "all": Defaults((250_000, 1_000_000), True),
+    "knn": Defaults((1_000_000,), True, {"method": {"iterations": 1}}),
+    "cg": Defaults((1_000_000,), False, _COLD_START),
+    "b-step": Defaults((1_000_000,), False),
+    "training": Defaults((), True),
+    "growth": Defaults((250_000, 1_000_000, 4_000_000), False, _SAME_PARTITIONING),
+    "plan": Defaults((62_500, 250_000, 1_000_000), False),
 }
 
 
 def figures(records: list[Record]) -> list[dict[str, Any]]:
     """Every figure that the records allow: ``{"what", "data", "measured", "target"}``."""
-    found = [row for record in records for make in _SINGLE for row in make(record)]
-    return found + _growth(records)
+    rows = [row for record in records for make in _PER_RECORD for row in make(record)]
+    return rows + _growth(records)
 
 
 def _row(what: str, record: Record, measured: float, target: str) -> dict[str, Any]:
@@ -60,15 +76,15 @@ def _row(what: str, record: Record, measured: float, target: str) -> dict[str, A
 def _knn(record: Record) -> list[dict[str, Any]]:
     engine, reference = record["engine"], record["reference"]
     rows = [
-        _row("least recall@10", record, min(engine["recall"].values()), "≥ 0.95"),
-        _row("clusters a row is searched in, most", record, max(engine["overlap"].values()), ""),
+        _row("lowest recall@10", record, min(engine["recall"].values()), "≥ 0.95"),
+        _row("clusters searched per row, maximum", record, max(engine["overlap"].values()), ""),
     ]
     if reference:
         ratio = engine["seconds"]["graph"] / reference["seconds"]["neighbours"]
-        least = min(reference["recall"].values())
+        lowest = min(reference["recall"].values())
         rows += [
-            _row("least recall@10 of the reference", record, least, ""),
-            _row("graph, time against one index", record, ratio, "≤ 2.5"),
+            _row("lowest recall@10, reference", record, lowest, ""),
+            _row("graph time / one index", record, ratio, "≤ 2.5"),
         ]
     return rows
 
@@ -76,86 +92,89 @@ def _knn(record: Record) -> list[dict[str, Any]]:
 def _memory(record: Record) -> list[dict[str, Any]]:
     engine, reference = record["engine"], record["reference"]
     worker = engine["peak_bytes"]["worker"] - engine["idle_bytes"]["worker"]
-    rows = [_row("client above idle, MiB", record, _client(engine) / MIB, "")]
+    rows = [_row("client memory above idle, MiB", record, _client_bytes(engine) / MIB, "")]
     if reference:
-        whole = reference["peaks"]["neighbours"] - reference["idle_bytes"]
-        rows.append(_row("worker above idle, against one index", record, worker / whole, "≤ 0.25"))
+        index = reference["peaks"]["neighbours"] - reference["idle_bytes"]
+        ratio = worker / index
+        rows.append(_row("worker memory above idle / one index", record, ratio, "≤ 0.25"))
     return rows
 
 
-def _client(engine: Record) -> int:
+def _client_bytes(engine: Record) -> int:
+    """Peak memory of the client above its idle process, in bytes."""
     return int(engine["peak_bytes"]["client"] - engine["idle_bytes"]["client"])
 
 
 def _solver(record: Record) -> list[dict[str, Any]]:
     engine = record["engine"]
-    taken, each = engine["cg_iterations"], engine["cg_iteration_seconds"]
-    around = 1 - float(np.dot(taken, each)) / engine["seconds"]["z"]
-    ratio = float(np.median(each)) / engine["cg_floor_seconds"]
+    iterations, seconds = engine["cg_iterations"], engine["cg_iteration_seconds"]
+    outside = 1 - float(np.dot(iterations, seconds)) / engine["seconds"]["z"]
+    ratio = float(np.median(seconds)) / engine["cg_floor_seconds"]
     return [
-        _row("most CG iterations", record, max(taken), "≤ 25"),
-        _row("CG iteration against its floor", record, ratio, "≤ 2.5"),
-        _row("Z-steps outside of their iterations, share", record, around, ""),
+        _row("CG iterations, maximum", record, max(iterations), "≤ 25"),
+        _row("CG iteration time / floor", record, ratio, "≤ 2.5"),
+        _row("share of Z-step time outside CG iterations", record, outside, ""),
     ]
 
 
-def code_pass_floors(engine: Record) -> dict[str, float]:
-    """Seconds of a pass over X by reading alone and by products alone, all workers at once."""
+def b_step_floors(engine: Record) -> dict[str, float]:
+    """Seconds to read X and Z, and seconds of the products of one pass, on all workers at once."""
     rates, n, bits = engine["rates"], engine["rows"], engine["bits"]
     total = sum(engine["dims"].values())
-    wide = 2 if engine["plan"]["precision"] == "float64" else 1
-    read = 0 if engine["plan"]["cached"] else n * total * 4 * wide
-    operations = 2 * n * bits * 2 * total * wide
+    # In units of float32: float64 doubles bytes and operations.
+    width = 2 if engine["plan"]["precision"] == "float64" else 1
+    read = 0 if engine["plan"]["cached"] else n * total * 4 * width
+    operations = 2 * n * bits * 2 * total * width
     return {
         "read": (read + n * bits * 4) / (rates["read"] * engine["workers"]),
         "products": operations / (rates["gemm"] * engine["workers"]),
     }
 
 
-def _code_pass(record: Record) -> list[dict[str, Any]]:
+def _b_step(record: Record) -> list[dict[str, Any]]:
     engine = record["engine"]
-    floor = max(code_pass_floors(engine).values())
+    floor = max(b_step_floors(engine).values())
     share = floor / engine["step_seconds"]["b"]
-    return [_row("slower floor of the B-step pass, share", record, share, "≥ 0.6")]
+    return [_row("B-step: slower floor / pass", record, share, "≥ 0.6")]
 
 
 def _training(record: Record) -> list[dict[str, Any]]:
     engine, reference = record["engine"], record["reference"]
     if not reference:
         return []
-    other = sum(value for name, value in reference["seconds"].items() if name != "compile")
-    gap = max(abs(engine["map"][pair] - reference["map"][pair]) for pair in engine["map"])
+    seconds = sum(value for name, value in reference["seconds"].items() if name != "compile")
+    ratio = engine["training_seconds"] / seconds
+    difference = max(abs(engine["map"][pair] - reference["map"][pair]) for pair in engine["map"])
     return [
-        _row("training, time against the reference", record, engine["training_seconds"] / other,
-             "≤ 0.7"),
-        _row("MAP, most that it differs from the reference", record, gap, "noise"),
-    ]  # fmt: skip
+        _row("training time / reference", record, ratio, "≤ 0.7"),
+        _row("MAP, largest difference from the reference", record, difference, "noise"),
+    ]
 
 
 def _scheduler(record: Record) -> list[dict[str, Any]]:
     engine = record["engine"]
     plan = engine["plan"]
     loop = sum(stage["tasks"] for stage in plan["stages"] if "step" in stage["name"])
-    once = sum(stage["tasks"] for stage in plan["stages"] if "step" not in stage["name"])
-    spent = (once + engine["iterations"] * loop) * engine["rates"]["task"]
-    share = spent / engine["training_seconds"]
+    setup = sum(stage["tasks"] for stage in plan["stages"] if "step" not in stage["name"])
+    seconds = (setup + engine["iterations"] * loop) * engine["rates"]["task"]
+    share = seconds / engine["training_seconds"]
     return [_row("scheduler, share of the run", record, share, "≤ 0.1")]
 
 
-# Stages of the plan by those whose peaks a run records. Features and model are left out: in the
-# first the workers hold NN-descent, which is compiled before the run here, and the model, with
-# ridge encoders, asks for next to nothing.
-_PARTS = {"graph": ("neighbours", "graph"), "training": ("Z-step", "S-step", "B-step")}
-# Files that are gone when the run is finished.
-_PASSING = ("scratch", "graph in the loop")
+# Stages of the plan, by the stage whose peak memory a run records. Two stages are not compared.
+# During "features" workers hold NN-descent, which this benchmark compiles before the run. "model"
+# needs almost no memory with ridge encoders.
+_PLAN_STAGES = {"graph": ("neighbours", "graph"), "training": ("Z-step", "S-step", "B-step")}
+# Files that the run deletes before it finishes.
+_TEMPORARY = ("scratch", "graph in the loop")
 
 
 def planned(engine: Record) -> dict[str, tuple[float, float]]:
-    """What the plan said, at the measured rates and CG iterations, and what was measured."""
+    """Planned and measured value by quantity; the plan uses measured rates and CG iterations."""
     stages = {stage["name"]: stage for stage in engine["plan"]["stages"]}
     steps = engine["step_seconds"]
-    most = max(stage["worker_bytes"] for stage in stages.values())
-    disk = sum(size for name, size in engine["plan"]["disk"].items() if name not in _PASSING)
+    highest = max(stage["worker_bytes"] for stage in stages.values())
+    disk = sum(size for name, size in engine["plan"]["disk"].items() if name not in _TEMPORARY)
     graph = stages["neighbours"]["seconds"] + stages["graph"]["seconds"]
     idle = engine["plan"]["idle_bytes"]
     memory = {
@@ -163,10 +182,10 @@ def planned(engine: Record) -> dict[str, tuple[float, float]]:
             (idle + max(stages[part]["worker_bytes"] for part in parts)) / MIB,
             engine["stage_peaks"][name]["worker"] / MIB,
         )
-        for name, parts in _PARTS.items()
+        for name, parts in _PLAN_STAGES.items()
     }
     return {
-        "worker MiB": ((idle + most) / MIB, engine["peak_bytes"]["worker"] / MIB),
+        "worker MiB": ((idle + highest) / MIB, engine["peak_bytes"]["worker"] / MIB),
         **memory,
         "disk MiB": (disk / MIB, engine["disk_bytes"] / MIB),
         "features, s": (stages["features"]["seconds"], engine["seconds"]["features"]),
@@ -180,16 +199,16 @@ def planned(engine: Record) -> dict[str, tuple[float, float]]:
 
 def _plan(record: Record) -> list[dict[str, Any]]:
     return [
-        _row(f"plan over measured, {name}", record, expected / max(found, 1e-9), "1")
-        for name, (expected, found) in planned(record["engine"]).items()
+        _row(f"plan / measured, {name}", record, expected / max(measured, 1e-9), "1")
+        for name, (expected, measured) in planned(record["engine"]).items()
     ]
 
 
-_SINGLE: tuple[Callable[[Record], list[dict[str, Any]]], ...] = (
+_PER_RECORD: tuple[Callable[[Record], list[dict[str, Any]]], ...] = (
     _knn,
     _memory,
     _solver,
-    _code_pass,
+    _b_step,
     _training,
     _scheduler,
     _plan,
@@ -197,29 +216,29 @@ _SINGLE: tuple[Callable[[Record], list[dict[str, Any]]], ...] = (
 
 
 def generated(records: list[Record]) -> list[Record]:
-    """Those of generated data, by size: other data is not alike, so nothing grows with it."""
+    """Records of generated data, by size. Only they are alike, so only they show growth."""
     sized = [record for record in records if record["data"].isdigit()]
     return sorted(sized, key=lambda record: int(record["data"]))
 
 
 def _growth(records: list[Record]) -> list[dict[str, Any]]:
-    """Time and memory of each generated size against the one before."""
-    found = []
+    """Time and memory of each generated size over the next smaller one."""
+    rows = []
     for small, large in pairwise(generated(records)):
         name = {"data": f"{small['data']} to {large['data']}"}
         time = [record["engine"]["training_seconds"] for record in (small, large)]
         memory = [record["engine"]["peak_bytes"]["worker"] for record in (small, large)]
-        # Of four times the rows; of another ratio, by the same exponent.
-        factor = np.log(4) / np.log(int(large["data"]) / int(small["data"]))
-        found += [
-            _row("time of four times the rows", name, (time[1] / time[0]) ** factor, "≤ 4.5"),
-            _row("memory a worker, ratio", name, memory[1] / memory[0], "≤ 1.15"),
+        # Scale the exponent of growth to four times the rows, whatever the ratio of the sizes.
+        exponent = np.log(4) / np.log(int(large["data"]) / int(small["data"]))
+        rows += [
+            _row("time for 4 × rows, ratio", name, (time[1] / time[0]) ** exponent, "≤ 4.5"),
+            _row("worker memory, ratio", name, memory[1] / memory[0], "≤ 1.15"),
         ]
-    return found
+    return rows
 
 
-def markdown(records: list[Record], found: list[dict[str, Any]]) -> str:
-    """Two tables: what each run took, and the figures."""
+def markdown(records: list[Record], rows: list[dict[str, Any]]) -> str:
+    """Two tables: cost and quality of each run, then the figures of `figures`."""
     lines = [
         "| data | rows | run | seconds | graph | Z | S | B | CG | recall | MAP | worker MiB "
         "| client MiB |",
@@ -232,21 +251,21 @@ def markdown(records: list[Record], found: list[dict[str, Any]]) -> str:
     lines += ["", "| figure | data | measured | target |", "|---|---|---|---|"]
     lines += [
         f"| {row['what']} | {row['data']} | {row['measured']:.3g} | {row['target']} |"
-        for row in found
+        for row in rows
     ]
     return "\n".join(lines) + "\n"
 
 
 def _engine_line(record: Record) -> str:
     engine = record["engine"]
-    seconds, above = engine["seconds"], engine["peak_bytes"]
+    seconds, peaks = engine["seconds"], engine["peak_bytes"]
     cells = [
         record["data"], f"{engine['rows']}", "engine", f"{engine['training_seconds']:.1f}",
         *(f"{seconds[name]:.1f}" for name in ("graph", "z", "s", "b")),
         f"{max(engine['cg_iterations'])}", f"{min(engine['recall'].values()):.3f}",
         _pair(engine["map"]),
-        f"{(above['worker'] - engine['idle_bytes']['worker']) / MIB:.0f}",
-        f"{_client(engine) / MIB:.0f}",
+        f"{(peaks['worker'] - engine['idle_bytes']['worker']) / MIB:.0f}",
+        f"{_client_bytes(engine) / MIB:.0f}",
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
@@ -271,6 +290,6 @@ def _pair(scores: dict[str, float]) -> str:
 
 def stage_shares(engine: Record) -> dict[str, float]:
     """Share of the run's seconds by stage."""
-    spent = {name: engine["seconds"].get(name, 0.0) for name in _SHARES}
-    total = sum(spent.values())
-    return {name: value / total for name, value in spent.items()}
+    seconds = {name: engine["seconds"].get(name, 0.0) for name in _SHARES}
+    total = sum(seconds.values())
+    return {name: value / total for name, value in seconds.items()}

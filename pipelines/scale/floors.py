@@ -1,4 +1,4 @@
-"""What the machine allows: an iteration of conjugate gradients without any exchange."""
+"""Hardware floor of a CG iteration: the same products and vector updates without halo exchange."""
 
 from __future__ import annotations
 
@@ -23,11 +23,25 @@ _ITERATIONS, _SKIPPED = 12, 2
 
 
 def cg_iteration_seconds(run: RunDirectory, plan: Plan, bits: int) -> float:
-    """Median seconds of an iteration on all blocks at once, one a worker, none waiting for another.
+    """Median seconds of one CG iteration without communication, on all blocks at once.
 
-    The run's graph in the run's order, a block's CSR with the columns of its halo (whose values
-    stand still) times its vectors (rows, l), and the vector updates of a single-reduction method;
-    in as many groups of columns, and from files where the plan keeps the graph there.
+    Each block multiplies its CSR matrix, halo columns included, with vectors (rows, columns) and
+    updates the vectors of single-reduction CG. Halo values stay constant, so no block waits for
+    another. Column groups, and scratch files for the graph, are those of the plan.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        Finished run with its work folder; supplies the graph in training order.
+    plan : Plan
+        Plan with one block per worker.
+    bits : int
+        Columns of Z in the loop.
+
+    Returns
+    -------
+    float
+        Seconds of the slowest block, times the number of column groups.
     """
     graph = load_graph(run, plan, np.ones(len(plan.methods)))
     folder = graph.scratch("floor")
@@ -38,20 +52,21 @@ def cg_iteration_seconds(run: RunDirectory, plan: Plan, bits: int) -> float:
     return len(plan.column_groups(bits)) * float(np.max(tasks.run_all(work)))
 
 
-def _iterate(block: GraphBlock, bits: int, folder: Path | None) -> float:
+def _iterate(block: GraphBlock, columns: int, folder: Path | None) -> float:
+    """Median seconds of an iteration of one block, on random vectors (rows, columns)."""
     rows = block.rows
     system = make_system(block, None, np.inf, SystemRule(1.0, 1.0, np.dtype(np.float32)), folder)
     matrix = system.off_diagonal
     rng = np.random.default_rng(0)
-    both = rng.standard_normal((rows + len(block.halo), bits), dtype=np.float32)
-    x, r, p, s = (rng.standard_normal((rows, bits), dtype=np.float32) for _ in range(4))
+    with_halo = rng.standard_normal((rows + len(block.halo), columns), dtype=np.float32)
+    x, r, p, s = (rng.standard_normal((rows, columns), dtype=np.float32) for _ in range(4))
     diagonal, step = np.full((rows, 1), 2.0, dtype=np.float32), np.float32(1e-3)
-    spent = []
+    seconds = []
     for _ in range(_ITERATIONS):
         started = time.perf_counter()
-        u = both[:rows]
+        u = with_halo[:rows]
         np.divide(r, diagonal, out=u)
-        w = matrix @ both
+        w = matrix @ with_halo
         for left, right in ((r, u), (w, u), (r, r)):
             np.einsum("ij,ij->j", left, right)
         for target, other in ((p, u), (s, w)):
@@ -59,5 +74,5 @@ def _iterate(block: GraphBlock, bits: int, folder: Path | None) -> float:
             target += other
         x += step * p
         r -= step * s
-        spent.append(time.perf_counter() - started)
-    return float(np.median(spent[_SKIPPED:]))
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds[_SKIPPED:]))

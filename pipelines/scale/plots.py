@@ -1,4 +1,4 @@
-"""Plots of a series of runs: time and memory against n, share of stages, CG iterations."""
+"""Plot a series of runs: time and memory over rows, time share of stages, CG iterations."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def _growth(figure: Figure, records: list[Record]) -> None:
             for r in ordered
         ]
         memory.plot(rows, values, "o-", label=side)
-    others = [record for record in ordered if record["reference"]]
-    if others:
-        known = [record["engine"]["rows"] for record in others]
-        found = [record["reference"] for record in others]
-        spent = [sum(v for k, v in r["seconds"].items() if k != "compile") for r in found]
-        peaks = [(max(r["peaks"].values()) - r["idle_bytes"]) / MIB for r in found]
-        time.plot(known, spent, "s--", label="reference")
-        memory.plot(known, peaks, "s--", label="reference")
-    for axes, label in ((time, "seconds"), (memory, "MiB above an idle process")):
+    compared = [record for record in ordered if record["reference"]]
+    if compared:
+        rows = [record["engine"]["rows"] for record in compared]
+        references = [record["reference"] for record in compared]
+        seconds = [sum(v for k, v in r["seconds"].items() if k != "compile") for r in references]
+        peaks = [(max(r["peaks"].values()) - r["idle_bytes"]) / MIB for r in references]
+        time.plot(rows, seconds, "s--", label="reference")
+        memory.plot(rows, peaks, "s--", label="reference")
+    for axes, label in ((time, "seconds"), (memory, "peak memory above idle, MiB")):
         axes.set(xlabel="training rows", ylabel=label, xscale="log", yscale="log")
         axes.legend()
 
@@ -59,17 +59,17 @@ def _stages(figure: Figure, records: list[Record]) -> None:
         values = [share[stage] for share in shares]
         axes.barh(names, values, left=left, label=stage)
         left = [start + value for start, value in zip(left, values, strict=True)]
-    axes.set(xlabel="share of the run's seconds", xlim=(0, 1))
+    axes.set(xlabel="share of run time", xlim=(0, 1))
     axes.legend(ncols=7, loc="upper center", bbox_to_anchor=(0.5, 1.15))
 
 
 def _cg(figure: Figure, records: list[Record]) -> None:
     axes = figure.subplots()
     for record in records:
-        taken = record["engine"]["cg_iterations"]
-        axes.plot(range(1, len(taken) + 1), taken, "o-", label=f"{record['data']}, engine")
+        counts = record["engine"]["cg_iterations"]
+        axes.plot(range(1, len(counts) + 1), counts, "o-", label=f"{record['data']}, engine")
         if record["reference"]:
-            known = record["reference"]["cg_iterations"]
-            axes.plot(range(1, len(known) + 1), known, "s--", label=f"{record['data']}, Jacobi")
-    axes.set(xlabel="iteration", ylabel="CG iterations of the slowest column", ylim=(0, None))
+            counts = record["reference"]["cg_iterations"]
+            axes.plot(range(1, len(counts) + 1), counts, "s--", label=f"{record['data']}, Jacobi")
+    axes.set(xlabel="outer iteration", ylabel="CG iterations, slowest column", ylim=(0, None))
     axes.legend()

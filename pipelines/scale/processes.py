@@ -1,4 +1,4 @@
-"""Work in a process of its own."""
+"""Run one measurement in a new process and read its JSON result."""
 
 from __future__ import annotations
 
@@ -10,16 +10,32 @@ from pathlib import Path
 from typing import Any
 
 
-def run_apart(module: str, arguments: dict[str, Any], out: Path, threads: int) -> dict[str, Any]:
-    """The JSON that ``python -m module`` writes to ``out``, run in a new process.
+def run_module(module: str, options: dict[str, Any], out: Path, threads: int) -> dict[str, Any]:
+    """Run ``python -m module`` and return the JSON that it writes to ``out``.
 
-    A peak of memory belongs to one process, and compiled code to one process too.
+    Each measurement needs a new process: peak memory and compiled code last as long as a process.
+
+    Parameters
+    ----------
+    module : str
+        Module with a command line that accepts ``--out``.
+    options : dict
+        Further options by name, without the dashes.
+    out : Path
+        JSON file that the module writes.
+    threads : int
+        OMP_NUM_THREADS of the process.
+
+    Raises
+    ------
+    RuntimeError
+        The process failed.
     """
-    given = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", module, *given, "--out", str(out)]
+    command = [sys.executable, "-m", module, *arguments, "--out", str(out)]
     finished = subprocess.run(command, env=environment, check=False)
     if finished.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with code {finished.returncode}")
-    found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-    return found
+        raise RuntimeError(f"{' '.join(command)} failed with exit code {finished.returncode}")
+    record: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return record

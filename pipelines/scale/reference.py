@@ -1,8 +1,8 @@
-"""The in-memory reference: the loop of `balanced` in one process, everything held at once.
+"""In-memory reference: the loop of the preset balanced in one process, without partitions.
 
-One pynndescent index a modality, one CSR, SciPy's conjugate gradients column by column (with the
-diagonal as preconditioner), NumPy for the rest, float32. It shares with the engine the first codes
-and nothing else of the algorithm.
+It uses one pynndescent index per modality, one CSR matrix, SciPy's conjugate gradients column by
+column with a Jacobi preconditioner, and NumPy for the rest, all in float32. Of srch_dist's
+algorithm it shares the first codes only.
 """
 
 from __future__ import annotations
@@ -29,20 +29,19 @@ from .scoring import mean_average_precision
 
 Array = NDArray[Any]
 
-# Neighbours beyond k that the index keeps, which raises its recall.
-_SPARE = 10
-# Up to this many multiplications neighbours are searched exactly, as the engine does.
+# Extra neighbours in the index, beyond k; they raise its recall.
+_EXTRA_NEIGHBOURS = 10
+# Search exactly up to this many multiplications, as the engine does.
 _EXACT_PRODUCTS = 5e11
-_TILE = 1024
 _EDGE_VALUES = 1 << 24
 _TOLERANCE = 1 + 1e-5
-# Residual that Z is allowed at most, however many bits change.
-_LOOSEST = 0.1
+# Largest residual allowed for Z, whatever share of the bits changes.
+_MAX_RESIDUAL = 0.1
 
 
 @dataclass
 class Report:
-    """What was measured: seconds and peak bytes by stage, recall, CG iterations, MAP."""
+    """Measurements: seconds and peak bytes by stage, recall, CG iterations, MAP by direction."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     peaks: dict[str, int] = field(default_factory=dict)
@@ -51,15 +50,15 @@ class Report:
     iterations: int = 0
     map: dict[str, float] = field(default_factory=dict)
 
-    def done(self, stage: str, started: float) -> None:
-        """Note a stage that began at ``started``."""
+    def record(self, stage: str, started: float) -> None:
+        """Record seconds and peak memory of a stage that started at ``started``."""
         self.seconds[stage] = time.perf_counter() - started
         self.peaks[stage] = peak_bytes()
 
 
 @dataclass(frozen=True)
 class Edges:
-    """Undirected edges (m,), each once: both ends, Σ C_g, and how many graphs hold it."""
+    """Undirected edges (m,), once each: both ends, Σ_g C_g, and the number of graphs with it."""
 
     left: Array
     right: Array
@@ -68,7 +67,17 @@ class Edges:
 
 
 def run_reference(store: FeatureStore, config: TrainConfig, jobs: int) -> Report:
-    """Train and score on the rows of ``store``; ``jobs`` threads of pynndescent."""
+    """Train and score on a feature store.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With labels and a split; rows of split 0 train and are the database.
+    config : TrainConfig
+        Options of the loop, as for the engine.
+    jobs : int
+        Threads of pynndescent.
+    """
     report = Report()
     split = store.read("split")
     rows = np.flatnonzero(split == 0)
@@ -76,66 +85,72 @@ def run_reference(store: FeatureStore, config: TrainConfig, jobs: int) -> Report
     raw = {g: store.read_selected(g, rows).astype(np.float32) for g in store.modalities}
     means = {g: x.mean(axis=0, dtype=np.float64) for g, x in raw.items()}
     features = {g: unit_rows(raw.pop(g), means[g]) for g in means}
-    report.done("features", started)
+    report.record("features", started)
     exact = all(float(len(rows)) ** 2 * x.shape[1] <= _EXACT_PRODUCTS for x in features.values())
     if not exact:
         started = time.perf_counter()
-        _descend(np.random.default_rng(0).standard_normal((2000, 8), dtype=np.float32), 5, 0, jobs)
-        report.done("compile", started)
+        _nn_descent(
+            np.random.default_rng(0).standard_normal((2000, 8), dtype=np.float32), 5, 0, jobs
+        )
+        report.record("compile", started)
     k = config.graph.k
     started = time.perf_counter()
     neighbours = {
-        g: nearest(x, np.arange(len(x)), k) if exact else _descend(x, k, config.seed, jobs)
+        g: nearest(x, np.arange(len(x)), k) if exact else _nn_descent(x, k, config.seed, jobs)
         for g, x in features.items()
     }
-    report.done("neighbours", started)
+    report.record("neighbours", started)
     report.recall = {
         g: recall(x, neighbours[g], k, config.graph.recall_rows) for g, x in features.items()
     }
     started = time.perf_counter()
     edges = join_edges(list(neighbours.values()), len(rows))
-    report.done("graph", started)
+    report.record("graph", started)
     started = time.perf_counter()
     codes = _learn(features, edges, random_codes(config.seed, rows, config.bits), config, report)
-    report.done("training", started)
+    report.record("training", started)
     encoders = {g: ridge(x, codes, config.method.ridge) for g, x in features.items()}
     report.map = _score(store, split, means, encoders, features)
     return report
 
 
 def unit_rows(raw: Array, mean: Array) -> Array:
-    """Rows (n, d) without the mean, of unit length, float32; worked on in place."""
+    """Centre and normalise rows (n, d), float32, in place."""
     raw -= mean.astype(np.float32)
     length = np.sqrt(np.einsum("ij,ij->i", raw, raw))
     raw /= np.where(length > 0, length, 1.0)[:, None]
     return raw
 
 
-def _descend(x: Array, k: int, seed: int, jobs: int) -> Array:
-    """The k nearest rows (n, k) by NN-descent."""
+def _nn_descent(x: Array, k: int, seed: int, jobs: int) -> Array:
+    """The k nearest rows (n, k) by NN-descent; -1 where it found fewer."""
     import pynndescent
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         index = pynndescent.NNDescent(
-            x, n_neighbors=k + 1 + _SPARE, random_state=seed, n_jobs=jobs, compressed=True
+            x,
+            n_neighbors=k + 1 + _EXTRA_NEIGHBOURS,
+            random_state=seed,
+            n_jobs=jobs,
+            compressed=True,
         )
-    found = index.neighbor_graph[0]
-    # A row is its own nearest, unless a duplicate comes first.
-    other = np.where(found == np.arange(len(x))[:, None], -1, found)
-    order = np.argsort(other < 0, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(other, order, axis=1)
+    neighbours = index.neighbor_graph[0]
+    # A row is its own nearest neighbour, unless a duplicate precedes it.
+    others = np.where(neighbours == np.arange(len(x))[:, None], -1, neighbours)
+    order = np.argsort(others < 0, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(others, order, axis=1)
 
 
 def nearest(x: Array, rows: Array, k: int) -> Array:
-    """The k nearest rows (m, k) of the rows numbered ``rows`` (m,), by search of all."""
+    """The k nearest rows (m, k) of the rows numbered ``rows`` (m,), by exact search."""
     result = np.empty((len(rows), k), dtype=np.int64)
     norms = np.einsum("ij,ij->i", x, x)
     step = max(1, _EDGE_VALUES // len(x))
     for start in range(0, len(rows), step):
-        own = rows[start : start + step]
-        distances = norms - 2 * (x[own] @ x.T)
-        distances[np.arange(len(own)), own] = np.inf
+        tile = rows[start : start + step]
+        distances = norms - 2 * (x[tile] @ x.T)
+        distances[np.arange(len(tile)), tile] = np.inf
         found = np.argpartition(distances, k - 1, axis=1)[:, :k]
         order = np.argsort(np.take_along_axis(distances, found, axis=1), axis=1, kind="stable")
         result[start : start + step] = np.take_along_axis(found, order, axis=1)
@@ -143,7 +158,7 @@ def nearest(x: Array, rows: Array, k: int) -> Array:
 
 
 def recall(x: Array, found: Array, k: int, sample: int) -> float:
-    """Recall@k on sampled rows: a neighbour counts up to the exact k-th distance × (1 + 1e-5)."""
+    """Recall@k on sampled rows; ties count: up to the exact k-th distance × (1 + 1e-5)."""
     rows = np.argsort(hash_rows(1, np.arange(len(x))))[:sample]
     exact = nearest(x, rows, k)
 
@@ -156,7 +171,7 @@ def recall(x: Array, found: Array, k: int, sample: int) -> float:
 
 
 def join_edges(neighbours: list[Array], n: int) -> Edges:
-    """The union graph of each modality, its weights C, and their sum over the modalities."""
+    """Sum the union graphs of all modalities, each with its weights C_g (Eqs. 1, 6)."""
     total = scipy.sparse.csr_array((n, n), dtype=np.float32)
     count = scipy.sparse.csr_array((n, n), dtype=np.int8)
     for found in neighbours:
@@ -181,7 +196,7 @@ def join_edges(neighbours: list[Array], n: int) -> Edges:
 def _learn(
     features: Mapping[str, Array], edges: Edges, codes: Array, config: TrainConfig, report: Report
 ) -> Array:
-    """Algorithm 1 with the balanced scales; the learned codes (n, l)."""
+    """Learn codes (n, l) by Algorithm 1 with the scaling of the preset balanced."""
     method, n = config.method, len(codes)
     z, semantic = np.zeros(codes.shape, dtype=np.float32), np.ones(len(edges.left), np.float32)
     share = 1.0
@@ -193,7 +208,7 @@ def _learn(
             part = x @ (left @ right).astype(np.float32)
             score += part / rms(part)
         weights = edges.weights * semantic**2
-        tolerance = max(config.solver.tolerance, min(_LOOSEST, method.forcing * share))
+        tolerance = max(config.solver.tolerance, min(_MAX_RESIDUAL, method.forcing * share))
         z, steps = solve(
             edges, weights, method.beta * len(features) / 2, signs, z, config, tolerance
         )
@@ -203,14 +218,15 @@ def _learn(
         semantic = (alpha / (alpha + method.lam * lengths)).astype(np.float32)
         centred = z - z.mean(axis=0, dtype=np.float64).astype(np.float32)
         score = method.omega * centred / rms(centred) + score / rms(score)
-        after = np.where(score >= 0, np.int8(1), np.int8(-1))
-        share = np.count_nonzero(after != codes) / (n * codes.shape[1])
-        codes, report.iterations = after, iteration
+        updated = np.where(score >= 0, np.int8(1), np.int8(-1))
+        share = np.count_nonzero(updated != codes) / (n * codes.shape[1])
+        codes, report.iterations = updated, iteration
         if share < method.threshold:
             break
     return codes
 
 
+# Seven parameters: the terms of Eq. 14, its start and when to stop. There is one caller.
 def solve(
     edges: Edges,
     weights: Array,
@@ -220,7 +236,26 @@ def solve(
     config: TrainConfig,
     tolerance: float,
 ) -> tuple[Array, int]:
-    """Z (n, l) of (βI + λH) Z = βB to a ``tolerance``, and the iterations of the slowest column."""
+    """Solve (βI + λH) Z = βB (Eq. 14) for Z (n, l).
+
+    Parameters
+    ----------
+    edges : Edges
+    weights : array (m,)
+        C S² of each edge.
+    beta : float
+    signs, start : array (n, l)
+        B, and the initial Z.
+    config : TrainConfig
+        For λ and the maximum number of iterations.
+    tolerance : float
+        Relative residual.
+
+    Returns
+    -------
+    tuple
+        Z float32 (n, l), and the CG iterations of the slowest column.
+    """
     n, lam = len(signs), np.float32(config.method.lam)
     half = scipy.sparse.coo_array((-lam * weights, (edges.left, edges.right)), shape=(n, n)).tocsr()
     matrix = half + half.T
@@ -249,7 +284,7 @@ def solve(
 
 
 def edge_lengths(edges: Edges, z: Array) -> Array:
-    """‖z_i - z_j‖² (m,)."""
+    """Squared edge lengths ‖z_i - z_j‖² (m,)."""
     result = np.empty(len(edges.left), dtype=np.float32)
     step = max(1, _EDGE_VALUES // z.shape[1])
     for start in range(0, len(result), step):
@@ -260,7 +295,7 @@ def edge_lengths(edges: Edges, z: Array) -> Array:
 
 
 def rms(values: Array) -> Array:
-    """Root of the mean square of all entries."""
+    """Root mean square of all entries."""
     flat = values.ravel()
     return np.sqrt(np.mean(np.square(flat), dtype=np.float64)).astype(np.float32)
 
@@ -269,8 +304,8 @@ def ridge(x: Array, codes: Array, penalty: float) -> Array:
     """Ridge regression of the codes on the features, (d, l)."""
     gram = (x.T @ x).astype(np.float64)
     gram += penalty * np.trace(gram) / len(gram) * np.eye(len(gram))
-    found: Array = scipy.linalg.solve(gram, x.T @ codes.astype(np.float32), assume_a="pos")
-    return found
+    encoder: Array = scipy.linalg.solve(gram, x.T @ codes.astype(np.float32), assume_a="pos")
+    return encoder
 
 
 def _score(
@@ -280,17 +315,18 @@ def _score(
     encoders: Mapping[str, Array],
     features: Mapping[str, Array],
 ) -> dict[str, float]:
+    """MAP by direction, queries (split 1) against training rows (split 0)."""
     queries, labels = np.flatnonzero(split == 1), store.read("labels")
-    coded = {}
+    scores = {}
     for g, x in features.items():
         raw = store.read_selected(g, queries).astype(np.float32)
         encoder = encoders[g].astype(np.float32)
-        coded[g] = (unit_rows(raw, means[g]) @ encoder, x @ encoder)
+        scores[g] = (unit_rows(raw, means[g]) @ encoder, x @ encoder)
     return {
         f"{g}_to_{h}": mean_average_precision(
-            coded[g][0], coded[h][1], labels[queries], labels[split == 0]
+            scores[g][0], scores[h][1], labels[queries], labels[split == 0]
         )
-        for g in coded
-        for h in coded
+        for g in scores
+        for h in scores
         if g != h
     }

@@ -1,9 +1,9 @@
-"""Benchmarks of scale: one command, one JSON, one Markdown table, plots.
+"""Benchmark training at scale: one command writes JSON, Markdown tables and plots.
 
     python -m pipelines.scale.run all --out FOLDER --npz icons151k.npz
     python -m pipelines.scale.run b-step --out FOLDER --sizes 250000 --repeats 3
 
-Every run of the engine and of the in-memory reference is in a process of its own.
+Every run of srch_dist ("engine") and of the in-memory reference has its own process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from srch_dist import ingest_source, open_store
 from .figures import FIGURES, figures, markdown
 from .manifolds import Manifolds, write_store
 from .plots import draw
-from .processes import run_apart
+from .processes import run_module
 
 Record = dict[str, Any]
 Figure = Literal["all", "knn", "cg", "b-step", "training", "growth", "plan"]
@@ -29,80 +29,80 @@ Figure = Literal["all", "knn", "cg", "b-step", "training", "growth", "plan"]
 
 @dataclass(frozen=True)
 class Options:
-    """Measure training at several sizes, beside the in-memory reference and the floors."""
+    """Measure training at several sizes against an in-memory reference and hardware floors."""
 
     figure: Annotated[Figure, tyro.conf.Positional]
     """What to measure: one figure, or all."""
     out: Path
-    """Folder for the data, results.json, results.md and plots; data that is there is used again."""
+    """Folder for data, results.json, results.md and plots. Existing data is reused."""
     sizes: list[int] | None = None
-    """Training rows of generated data; the figure's own when absent."""
+    """Training rows of generated data. Each figure has its own default."""
     npz: Path | None = None
-    """An .npz of real pairs, as srch_dist.ingest reads it (with labels and a split)."""
+    """Real pairs in an .npz that srch_dist.ingest reads, with labels and a split."""
     dims: int = 512
     """Dimensions of each of the two generated modalities."""
     queries: int = 2000
     """Queries of generated data, at most a tenth of the rows."""
     repeats: int = 3
-    """Runs of each; medians are shown."""
+    """Runs of each. The tables show medians."""
     reference: bool = True
-    """Run the in-memory reference where the figure needs it."""
+    """Run the in-memory reference if the figure needs it."""
     reference_rows: int = 1_000_000
-    """Most rows that the reference is given."""
+    """Skip the reference above this number of training rows."""
     reference_threads: int = 1
     """Threads of the reference, in NumPy and in pynndescent."""
     workers: int = 2
     """Worker processes of the engine."""
     memory_limit: str = "2GiB"
-    """Memory a worker."""
+    """Memory per worker."""
     options: str = field(default="{}")
     """Options of the runs as JSON, nested as in a YAML file."""
     resume: bool = False
-    """Take the runs that an earlier call has finished in the folder, with whatever options."""
+    """Reuse finished runs of an earlier call in the folder. Their options are not compared."""
 
 
 def run_all(options: Options) -> list[Record]:
-    """Every size: the engine's runs, the reference's, and what the figures make of them."""
+    """Run engine and reference at every size, save after each, and return the records."""
     options.out.mkdir(parents=True, exist_ok=True)
-    needs = FIGURES[options.figure]
+    defaults = FIGURES[options.figure]
     records = []
-    for name, store in _stores(options, needs.sizes):
-        values = _values(needs.options, json.loads(options.options))
+    for name, store in _stores(options, defaults.sizes):
+        values = _values(defaults.options, json.loads(options.options))
         rows = int(np.count_nonzero(open_store(store).read("split") == 0))
         runs = [_engine(options, name, store, values, i) for i in range(options.repeats)]
         record: Record = {"data": name, "engine": median_of(runs), "reference": None}
-        if needs.reference and options.reference and rows <= options.reference_rows:
-            others = [_reference(options, name, store, values, i) for i in range(options.repeats)]
-            record["reference"] = median_of(others)
+        if defaults.reference and options.reference and rows <= options.reference_rows:
+            runs = [_reference(options, name, store, values, i) for i in range(options.repeats)]
+            record["reference"] = median_of(runs)
         records.append(record)
         _save(options, records)
     return records
 
 
 def _stores(options: Options, default: tuple[int, ...]) -> list[tuple[str, Path]]:
-    """Feature stores by name; those that are not there are made."""
-    found = []
+    """Feature stores with their names; missing ones are generated or ingested."""
+    stores = []
     for rows in options.sizes if options.sizes is not None else default:
         queries = min(options.queries, max(1, rows // 10))
         path = options.out / f"manifolds-{rows}x{options.dims}.zarr"
         if not path.exists():
             source = Manifolds({"image": options.dims, "text": options.dims})
             write_store(path, rows + queries, queries, source)
-        found.append((f"{rows}", path))
+        stores.append((f"{rows}", path))
     if options.npz is not None:
         path = options.out / f"{options.npz.stem}.zarr"
         if not path.exists():
             ingest_source(options.npz, path)
-        found.append((options.npz.stem, path))
-    return found
+        stores.append((options.npz.stem, path))
+    return stores
 
 
-def _values(*given: dict[str, Any]) -> dict[str, Any]:
-    """Options of the runs: the loop as the reference has it, changed by what is given in turn."""
+def _values(*overrides: dict[str, Any]) -> dict[str, Any]:
+    """Options of the runs: those that the reference implements, then ``overrides`` in order."""
     method = {"weights": "equal", "rotate": False, "directions": 0, "encoder": "ridge"}
     values: dict[str, Any] = {"bits": 64, "method": method}
-    for some in given:
-        for name, value in some.items():
+    for override in overrides:
+        for name, value in override.items():
             nested = isinstance(value, dict)
             values[name] = {**values.get(name, {}), **value} if nested else value
     return values
@@ -126,22 +126,22 @@ def _reference(
     options: Options, name: str, store: Path, values: dict[str, Any], repeat: int
 ) -> Record:
     print(f"{name}: reference, run {repeat + 1} of {options.repeats}", flush=True)
-    kept = {key: value for key, value in values.items() if key in ("bits", "seed", "method")}
-    arguments = {"store": store, "jobs": options.reference_threads, "options": json.dumps(kept)}
+    used = {key: value for key, value in values.items() if key in ("bits", "seed", "method")}
+    arguments = {"store": store, "jobs": options.reference_threads, "options": json.dumps(used)}
     out = options.out / f"reference-{name}-{repeat}.json"
     threads = options.reference_threads
-    return _run("pipelines.scale.baseline", arguments, out, threads, options.resume)
+    return _run("pipelines.scale.reference_run", arguments, out, threads, options.resume)
 
 
 def _run(module: str, arguments: dict[str, Any], out: Path, threads: int, resume: bool) -> Record:
     if resume and out.exists():
-        found: Record = json.loads(out.read_text(encoding="utf-8"))
-        return found
-    return run_apart(module, arguments, out, threads)
+        record: Record = json.loads(out.read_text(encoding="utf-8"))
+        return record
+    return run_module(module, arguments, out, threads)
 
 
 def median_of(runs: list[Any]) -> Any:
-    """One record of several alike: medians of numbers, the first of everything else."""
+    """Merge records of equal structure: medians of numbers, the first of everything else."""
     first = runs[0]
     if isinstance(first, dict):
         return {key: median_of([run[key] for run in runs if key in run]) for key in first}
@@ -154,28 +154,28 @@ def median_of(runs: list[Any]) -> Any:
 
 
 def _save(options: Options, records: list[Record]) -> None:
-    """Results so far: a long series that is interrupted leaves what it has."""
-    found = figures(records)
+    """Write the results so far, so that an interrupted series keeps them."""
+    rows = figures(records)
     results = {
         "figure": options.figure,
         "repeats": options.repeats,
         "reference_threads": options.reference_threads,
         "records": records,
-        "figures": found,
+        "figures": rows,
     }
     text = json.dumps(results, indent=1) + "\n"
     (options.out / "results.json").write_text(text, encoding="utf-8")
-    (options.out / "results.md").write_text(markdown(records, found), encoding="utf-8")
+    (options.out / "results.md").write_text(markdown(records, rows), encoding="utf-8")
 
 
 def main() -> None:
-    """Measure, save, draw and print."""
+    """Measure, write results and plots, and print the tables."""
     options = tyro.cli(Options)
     if options.repeats < 1:
-        raise SystemExit("error: repeats has to be at least 1")
+        raise SystemExit(f"error: --repeats is {options.repeats}. It must be at least 1.")
     records = run_all(options)
     if not records:
-        raise SystemExit("error: nothing to measure; give --sizes or --npz")
+        raise SystemExit(f"error: {options.figure} has no default data. Pass --sizes or --npz.")
     draw(records, options.out)
     print(markdown(records, figures(records)))
 

@@ -1,4 +1,4 @@
-"""Worked sizes of clusters, from `python -m srch_dist.plan`: the table of the README.
+"""Print the cluster sizing table of the README, computed by `python -m srch_dist.plan`.
 
 python -m pipelines.scale.sizing
 """
@@ -16,11 +16,18 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Case:
-    """A run and a cluster for it.
+    """A run, and a cluster that it fits.
 
     Attributes
     ----------
-    pairs, bits : of the run. workers : processes of one thread. memory : of each.
+    pairs : int
+        Training rows.
+    bits : int
+        Code length.
+    workers : int
+        Worker processes with one thread each.
+    memory : str
+        Memory limit per worker, e.g. ``"8GiB"``.
     """
 
     pairs: int
@@ -34,42 +41,48 @@ CASES = (
     Case(100_000_000, 64, 64, "16GiB"),
 )
 _HEADINGS = (
-    *("pairs", "bits", "workers", "memory a worker", "fullest stage", "client", "shared disk"),
-    *("network an iteration", "tasks", "time"),
+    *("pairs", "bits", "workers", "memory per worker", "fullest stage", "client", "shared disk"),
+    *("network per iteration", "tasks", "time"),
 )
 
 
 def command(case: Case) -> list[str]:
-    """What plans a case."""
+    """The command line that plans a case."""
     options = ["--pairs", case.pairs, "--dims", _DIMS, "--bits", case.bits]
     options += ["--workers", case.workers, "--memory-limit", case.memory, "--json"]
     return [sys.executable, "-m", "srch_dist.plan", *map(str, options)]
 
 
 def plan(case: Case) -> dict[str, object]:
-    """What the command says of a case; raises where it does not fit."""
+    """Run the command of a case and return its JSON.
+
+    Raises
+    ------
+    RuntimeError
+        The case does not fit its cluster.
+    """
     done = subprocess.run(command(case), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.strip())
-    found: dict[str, object] = json.loads(done.stdout)
-    return found
+    record: dict[str, object] = json.loads(done.stdout)
+    return record
 
 
 def row(case: Case) -> list[str]:
-    """The cells of a case."""
-    found = plan(case)
-    fullest = max(found["stages"], key=lambda stage: stage["worker_bytes"])
+    """The table cells of a case."""
+    record = plan(case)
+    fullest = max(record["stages"], key=lambda stage: stage["worker_bytes"])
     return [
         f"{case.pairs:,}",
         f"{case.bits}",
         f"{case.workers}",
         case.memory.replace("GiB", " GiB"),
         f"{fullest['name']}, {fullest['worker_bytes'] / _GIB:.1f} GiB",
-        f"{found['client_bytes'] / _GIB:.1f} GiB",
-        f"{found['disk_bytes'] / _GIB:,.0f} GiB",
-        f"{found['network_bytes_per_iteration'] / _GIB:,.0f} GiB",
-        f"{found['tasks']:,}",
-        f"{found['seconds'] / 3600:.1f} h for {found['iterations']} iterations",
+        f"{record['client_bytes'] / _GIB:.1f} GiB",
+        f"{record['disk_bytes'] / _GIB:,.0f} GiB",
+        f"{record['network_bytes_per_iteration'] / _GIB:,.0f} GiB",
+        f"{record['tasks']:,}",
+        f"{record['seconds'] / 3600:.1f} h for {record['iterations']} iterations",
     ]
 
 

@@ -1,10 +1,10 @@
-"""The Z-step's solver by itself: convergence from a cold start, and what its tolerance changes.
+"""Study of the Z-step's solver: convergence from a cold start, and the effect of its tolerance.
 
     python -m pipelines.scale.solver --npz icons151k.npz --out FOLDER
     python -m pipelines.scale.solver --out FOLDER               # the shipped emoji pairs
 
-Writes solver.json, solver.md and convergence.png. Every Z-step of the first part starts from zero,
-so its counts are those of cold starts on the first graph and on re-weighted ones.
+Writes solver.json, solver.md and convergence.png. In the first part every Z-step starts from zero,
+on the first graph and on the re-weighted ones of later iterations.
 """
 
 from __future__ import annotations
@@ -46,28 +46,36 @@ class Options:
     out: Path
     """Folder for the results."""
     npz: Path | None = None
-    """An .npz of pairs with labels, as srch_dist.ingest reads it; the emoji pairs when absent."""
+    """Pairs with labels in an .npz that srch_dist.ingest reads. Default: the emoji pairs."""
     bits: int = 64
-    """Bits a code."""
+    """Bits per code."""
     iterations: int = 8
-    """Outer iterations of the runs from cold starts."""
+    """Outer iterations of the runs with cold starts."""
     tolerances: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-8)
-    """Tolerances to compare; the last is what the others are held against."""
+    """Tolerances to compare. The last one is the baseline of the others."""
     drops: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
     """Values of method.drop to compare with 0, at the last tolerance."""
     forcings: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03)
-    """Values of method.forcing to compare with 0, at the default tolerance without drop."""
+    """Values of method.forcing to compare with 0, at the default tolerance, without drop."""
     workers: int = 2
     """Worker processes."""
     memory_limit: str = "4GiB"
-    """Memory a worker."""
+    """Memory per worker."""
 
 
 @dataclass(frozen=True)
 class _Bench:
-    """Where runs are trained; those with the same options up to the graph share one.
+    """Trains runs on one store; runs with the same options up to the graph share their graph.
 
-    ``data`` is the feature store, ``folder`` holds the runs and the graphs that they share.
+    Attributes
+    ----------
+    data : Path
+        Feature store.
+    folder : Path
+        Folder of the runs and of the shared graphs.
+    cluster : Cluster
+    bits : int
+        Code length of every run.
     """
 
     data: Path
@@ -76,19 +84,20 @@ class _Bench:
     bits: int
 
     def train(self, name: str, values: Record) -> Trained:
-        own = {"bits": self.bits, "data": str(self.data), "out": f"{self.folder}/{name}"}
-        config = build_config({**own, **values})
-        before = up_to_graph(config)
-        place = self.folder / fingerprint(before)[:16]
-        base = RunDirectory(place)
-        if not place.exists():
-            before = dataclasses.replace(before, out=str(place))
-            base = prepare_run(before, SharedResources(self.cluster))
+        """Train a run with options ``values``, nested as in a YAML file."""
+        paths = {"bits": self.bits, "data": str(self.data), "out": f"{self.folder}/{name}"}
+        config = build_config({**paths, **values})
+        graph_config = up_to_graph(config)
+        path = self.folder / fingerprint(graph_config)[:16]
+        base = RunDirectory(path)
+        if not path.exists():
+            graph_config = dataclasses.replace(graph_config, out=str(path))
+            base = prepare_run(graph_config, SharedResources(self.cluster))
         return train_model(config, shared=SharedResources(self.cluster, base))
 
 
 def measure(options: Options) -> Record:
-    """Every run; see `markdown` for what is made of it."""
+    """Train every run and return the record that `markdown` and `draw` read."""
     options.out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=options.out) as name,
@@ -100,24 +109,25 @@ def measure(options: Options) -> Record:
         else:
             store = ingest_source(options.npz, folder / "data.zarr")
         bench = _Bench(Path(store.path), folder, cluster, options.bits)
-        cold = [_cold(options, bench, *case) for case in _CASES]
+        cold = [_cold_start(options, bench, *case) for case in _CASES]
         cases = [
             *(_case(tolerance, 0.0) for tolerance in options.tolerances),
             *(_case(options.tolerances[-1], drop) for drop in options.drops),
             *(_case(_TOLERANCE, 0.0, forcing) for forcing in (*options.forcings, 0.0)),
         ]
         runs = iter([bench.train(str(number), case) for number, case in enumerate(cases)])
-        ends = list(islice(runs, len(options.tolerances)))
-        dropped, forced = list(islice(runs, len(options.drops))), list(runs)
-        known = arrays.read_rows(ends[-1].run.codes)
+        by_tolerance = list(islice(runs, len(options.tolerances)))
+        by_drop, by_forcing = list(islice(runs, len(options.drops))), list(runs)
+        baseline = by_tolerance[-1]
+        codes = arrays.read_rows(baseline.run.codes)
         return {
             "data": options.npz.stem if options.npz else "emoji",
-            "rows": len(known),
+            "rows": len(codes),
             "bits": options.bits,
             "cold": cold,
-            "tolerances": _against(known, options.tolerances, ends),
-            "drops": _against(known, (*options.drops, 0.0), (*dropped, ends[-1])),
-            "forcings": _against(known, (*options.forcings, 0.0), forced),
+            "tolerances": _compare(codes, options.tolerances, by_tolerance),
+            "drops": _compare(codes, (*options.drops, 0.0), (*by_drop, baseline)),
+            "forcings": _compare(codes, (*options.forcings, 0.0), by_forcing),
         }
 
 
@@ -125,12 +135,12 @@ def _solver(**values: Any) -> Record:
     return {"max_iterations": 20_000, **values}
 
 
-def _cold(options: Options, bench: _Bench, preset: str, coarse: str) -> Record:
+def _cold_start(options: Options, bench: _Bench, preset: str, coarse: str) -> Record:
+    """CG iterations and residuals by outer iteration, every Z-step from zero."""
     solver = _solver(coarse=coarse, warm=False)
     method = {"iterations": options.iterations, "threshold": 0.0, "forcing": 0.0}
     values = {"preset": preset, "solver": solver, "method": method, "evaluate": False}
-    found = bench.train(f"{preset}-{coarse}", values)
-    history = found.run.history()
+    history = bench.train(f"{preset}-{coarse}", values).run.history()
     return {
         "preset": preset,
         "coarse": coarse,
@@ -144,29 +154,30 @@ def _case(tolerance: float, drop: float, forcing: float = 0.0) -> Record:
     return {"solver": _solver(tolerance=tolerance), "method": method}
 
 
-def _against(known: np.ndarray, values: Sequence[float], runs: Sequence[Trained]) -> list[Record]:
-    """What each run found, and the share of its bits that differ from those ``known``."""
-    return [_found(known, value, run) for value, run in zip(values, runs, strict=True)]
+def _compare(codes: np.ndarray, values: Sequence[float], runs: Sequence[Trained]) -> list[Record]:
+    """One record per run and its value: scores, iterations, share of bits unlike ``codes``."""
+    return [_comparison(codes, value, run) for value, run in zip(values, runs, strict=True)]
 
 
-def _found(known: np.ndarray, value: float, found: Trained) -> Record:
-    codes, history = arrays.read_rows(found.run.codes), found.run.history()
-    assert found.evaluation is not None, "the data have no queries"
+def _comparison(codes: np.ndarray, value: float, trained: Trained) -> Record:
+    history = trained.run.history()
+    difference = arrays.read_rows(trained.run.codes) ^ codes
+    assert trained.evaluation is not None, "the data have no queries"
     return {
         "value": value,
-        "map": found.evaluation["map"],
-        "changed_bits": float(np.mean(np.unpackbits(codes ^ known))),
+        "map": trained.evaluation["map"],
+        "changed_bits": float(np.mean(np.unpackbits(difference))),
         "cg_iterations": sum(record["cg_iterations"] for record in history),
         "iterations": len(history),
     }
 
 
 def markdown(record: Record) -> str:
-    """Tables: iterations from cold starts, and what tolerance, drop and forcing change."""
+    """Tables of CG iterations from cold starts, and of the effect of tolerance, drop, forcing."""
     lines = [
         f"{record['data']}, {record['rows']:,} rows, {record['bits']} bits",
         "",
-        "| preset | coarse space | first graph | re-weighted, median | re-weighted, most |",
+        "| preset | coarse space | first graph | re-weighted, median | re-weighted, maximum |",
         "|---|---|---|---|---|",
     ]
     for case in record["cold"]:
@@ -178,7 +189,7 @@ def markdown(record: Record) -> str:
     for name in ("tolerance", "drop", "forcing"):
         lines += [
             "",
-            f"| {name} | MAP | bits unlike the tightest | outer iterations | CG, in all |",
+            f"| {name} | MAP | bits unlike the baseline | outer iterations | total CG iterations |",
             "|---|---|---|---|---|",
             *(_line(row) for row in record[f"{name}s"]),
         ]
@@ -195,7 +206,7 @@ def _line(row: Record) -> str:
 
 
 def draw(record: Record, path: Path) -> None:
-    """Residuals against CG iterations, first graph and last, one panel a preset."""
+    """Plot residuals over CG iterations on the first and last graph, one panel per preset."""
     mpl.use("Agg")
     figure = Figure(figsize=(8, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
@@ -223,7 +234,7 @@ def save(record: Record, folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure, save, draw and print."""
+    """Measure, write results and plot, and print the tables."""
     options = tyro.cli(Options)
     record = measure(options)
     save(record, options.out)

@@ -1,4 +1,4 @@
-"""Generated pairs: the same rows however they are cut, and as hard as they are said to be."""
+"""Generated pairs: rows do not depend on how they are read, and neighbours cross clusters."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ SOURCE = Manifolds({"image": 12, "text": 9}, seed=4)
 
 
 @pytest.fixture(scope="module")
-def whole():
+def first_cells():
     return SOURCE.block(0, 3 * CELL)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(start=st.integers(0, 3 * CELL - 1), rows=st.integers(1, 2 * CELL))
-def test_a_row_depends_on_its_number_alone(whole, start, rows):
+def test_a_row_depends_on_its_number_alone(first_cells, start, rows):
     stop = min(start + rows, 3 * CELL)
     for name, values in SOURCE.block(start, stop).items():
-        np.testing.assert_array_equal(values, whole[name][start:stop])
+        np.testing.assert_array_equal(values, first_cells[name][start:stop])
 
 
-def test_another_seed_gives_other_rows(whole):
+def test_another_seed_gives_other_rows(first_cells):
     other = Manifolds(SOURCE.dims, seed=5).block(0, CELL)
-    assert not np.allclose(other["image"], whole["image"][:CELL])
+    assert not np.allclose(other["image"], first_cells["image"][:CELL])
 
 
-def test_classes_are_unequal_and_some_rows_repeat(whole):
-    counts = np.bincount(whole["labels"], minlength=CLASSES)
+def test_classes_are_unequal_and_some_rows_repeat(first_cells):
+    counts = np.bincount(first_cells["labels"], minlength=CLASSES)
     assert counts.max() > 5 * max(1, counts.min())
-    repeated = {g: 1 - len(np.unique(whole[g], axis=0)) / (3 * CELL) for g in SOURCE.dims}
+    repeated = {g: 1 - len(np.unique(first_cells[g], axis=0)) / (3 * CELL) for g in SOURCE.dims}
     assert 0.002 < repeated["image"] < 0.03
     assert repeated["text"] > 2 * repeated["image"]
 
@@ -48,7 +48,7 @@ def test_store_holds_the_rows_with_queries_spread_evenly(tmp_path):
     assert set(np.diff(queries)) == {20}
 
 
-def test_two_nearest_clusters_of_forty_lose_a_tenth_of_the_neighbours_and_more():
+def test_two_nearest_clusters_of_forty_lose_at_least_a_tenth_of_the_neighbours():
     rows = SOURCE_WIDE.block(0, 20 * CELL)
     for g in SOURCE_WIDE.dims:
         x = rows[g] - rows[g].mean(axis=0)
@@ -61,7 +61,7 @@ SOURCE_WIDE = Manifolds({"image": 128, "text": 128}, seed=1)
 
 
 def kept_share(x, overlap):
-    """Share of the 10 nearest rows that have a cluster in common with their row, 40 clusters."""
+    """Share of the 10 nearest rows that share one of ``overlap`` clusters with their row, of 40."""
     queries = np.arange(0, len(x), 64)
     distances = 2 - 2 * x[queries] @ x.T
     distances[np.arange(len(queries)), queries] = np.inf

@@ -1,4 +1,4 @@
-"""The table of sizes in the README is what the command prints, of the commands beside it."""
+"""The README's sizing table is the output of the command, and shows each planning command."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from pipelines.scale.sizing import CASES, command
 ROOT = Path(__file__).parents[3]
 
 
-def test_every_case_fits_and_the_readme_has_a_line_for_it():
+def test_every_case_fits_and_the_readme_shows_its_row():
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.scale.sizing"],
         cwd=ROOT,

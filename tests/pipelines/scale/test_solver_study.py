@@ -1,4 +1,4 @@
-"""The study of the solver on the shipped pairs, cut short: what it measures and what it writes."""
+"""The solver study on the shipped pairs, shortened: measurements and files."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def test_the_coarse_space_saves_iterations_and_every_start_is_cold(study):
         assert all(a < b for a, b in zip(*(taken[preset, c] for c in ("on", "off")), strict=True))
     for case in record["cold"]:
         for count, curve in zip(case["iterations"], case["residuals"], strict=True):
-            assert curve[0] == pytest.approx(1.0)  # of zero, the residual is the right-hand side
+            assert curve[0] == pytest.approx(1.0)  # from zero, the residual is the right-hand side
             assert len(curve) == count + 1
             assert curve[-1] <= 1e-4
 
 
-def test_the_tightest_runs_are_what_the_others_are_held_against(study):
+def test_other_runs_are_compared_with_the_tightest(study):
     _, record = study
-    tight, whole = record["tolerances"][-1], record["drops"][-1]
-    assert tight["changed_bits"] == whole["changed_bits"] == 0
+    tight, no_drop = record["tolerances"][-1], record["drops"][-1]
+    assert tight["changed_bits"] == no_drop["changed_bits"] == 0
     assert record["tolerances"][0]["cg_iterations"] < tight["cg_iterations"]
     assert record["drops"][0]["changed_bits"] > 0
     forced, exact = record["forcings"]
-    assert exact["changed_bits"] == 0  # at the default tolerance, which is the tightest here
+    assert exact["changed_bits"] == 0  # the default tolerance is the tightest one here
     assert forced["changed_bits"] > 0
     assert forced["cg_iterations"] < exact["cg_iterations"]
 

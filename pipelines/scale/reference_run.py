@@ -1,6 +1,6 @@
-"""One run of the in-memory reference in a process of its own.
+"""Measure one run of the in-memory reference in its own process.
 
-python -m pipelines.scale.baseline --store STORE --out result.json [--options JSON]
+python -m pipelines.scale.reference_run --store STORE --out result.json [--options JSON]
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .reference import run_reference
 
 @dataclass(frozen=True)
 class Options:
-    """Train the reference once on a feature store and measure it."""
+    """Train the reference once on a feature store; measure time, memory and MAP."""
 
     store: Path
     """Feature store with labels and a split."""
     out: Path
-    """File for the result."""
+    """JSON file for the result."""
     jobs: int = 1
-    """Threads of pynndescent; those of NumPy are set by the environment."""
+    """Threads of pynndescent. OMP_NUM_THREADS sets those of NumPy."""
     options: str = "{}"
-    """Options of the run as JSON, nested as in a YAML file; preset balanced."""
+    """Options of the run as JSON, nested as in a YAML file. The preset is balanced."""
 
 
 def main() -> None:
-    """Measure and save."""
+    """Measure one run and write the result."""
     options = tyro.cli(Options)
     idle = peak_bytes()
     report = run_reference(

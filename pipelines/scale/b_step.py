@@ -1,8 +1,9 @@
-"""The B-step pass by itself, against reading alone and products alone, on features made up.
+"""Benchmark of the B-step alone, against its floors: reading only and products only.
 
-    python -m pipelines.scale.code_pass --rows 250000 --out code_pass.json
+    python -m pipelines.scale.b_step --rows 250000 --out b_step.json
 
-The three are run in turn in the same workers, so that what else the machine does meets them alike.
+Features are random. All variants alternate in the same workers, so that other load on the machine
+affects them equally.
 """
 
 from __future__ import annotations
@@ -36,26 +37,33 @@ _GEMM_ROWS = 8192
 
 @dataclass(frozen=True)
 class Options:
-    """Time the B-step pass over rows of two modalities."""
+    """Time one pass of the B-step over two modalities."""
 
     out: Path
-    """File for the result."""
+    """JSON file for the result."""
     rows: int = 250_000
-    """Rows."""
+    """Number of rows."""
     dims: int = 512
     """Dimensions of each modality."""
     bits: int = 64
-    """Bits a code."""
+    """Bits per code."""
     repeats: int = 5
-    """Runs of each; medians are shown."""
+    """Runs of each variant. The result holds medians."""
     workers: int = 2
     """Worker processes."""
     memory_limit: str = "4GiB"
-    """Memory a worker; the features are kept in it as well."""
+    """Memory per worker. It must hold the features: one variant caches them in the workers."""
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Median seconds of each, and the share of the slower floor in the pass."""
+    """Time every variant.
+
+    Returns
+    -------
+    dict
+        ``seconds``: median by variant. ``share``: seconds of the slower floor over those of the
+        pass. ``share, features kept``: products over the pass with features cached in workers.
+    """
     dims = {"image": options.dims, "text": options.dims}
     config = build_config({"bits": options.bits, "precision": "float32", "cache": "off"})
     with (
@@ -74,10 +82,10 @@ def measure(options: Options) -> dict[str, Any]:
         names = tuple(dims)
         job = Job(run, plan, config, names)
         cached = replace(job, plan=replace(plan, cached=True))
-        kept = load_features(cached)
-        spans = [[plan.span(p) for p in some] for some in plan.passes]
-        work: dict[str, Callable[[], object]] = {
-            "read": lambda: tasks.run_all([tasks.task(_read, run, names, some) for some in spans]),
+        cache = load_features(cached)
+        spans = [[plan.span(p) for p in partitions] for partitions in plan.passes]
+        variants: dict[str, Callable[[], object]] = {
+            "read": lambda: tasks.run_all([tasks.task(_read, run, names, part) for part in spans]),
             "products": lambda: tasks.run_all(
                 [
                     tasks.task(_multiply, options.rows // cluster.workers, options)
@@ -85,9 +93,9 @@ def measure(options: Options) -> dict[str, Any]:
                 ]
             ),
             "pass": lambda: b_step(job, 1, rule),
-            "pass, features kept": lambda: b_step(cached, 1, rule, kept),
+            "pass, features kept": lambda: b_step(cached, 1, rule, cache),
         }
-        seconds = _in_turn(work, options.repeats)
+        seconds = _alternate(variants, options.repeats)
     floor = max(seconds["read"], seconds["products"])
     return {
         "rows": options.rows,
@@ -98,18 +106,19 @@ def measure(options: Options) -> dict[str, Any]:
     }
 
 
-def _in_turn(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, after a round that is not counted."""
-    spent: dict[str, list[float]] = {name: [] for name in work}
+def _alternate(variants: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds by variant, without the first round, which warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(repeats + 1):
-        for name, function in work.items():
+        for name, function in variants.items():
             started = time.perf_counter()
             function()
-            spent[name].append(time.perf_counter() - started)
-    return {name: float(np.median(values[1:])) for name, values in spent.items()}
+            seconds[name].append(time.perf_counter() - started)
+    return {name: float(np.median(values[1:])) for name, values in seconds.items()}
 
 
 def _write(run: RunDirectory, plan: Plan, dims: dict[str, int], bits: int) -> None:
+    """Write random features, Z of iteration 1 and codes of iteration 0."""
     for g, d in dims.items():
         arrays.create_array(run.features(g), (plan.rows, d), plan.partition_rows, np.float32)
     z = run.checkpoint(1, "z")
@@ -139,7 +148,7 @@ def _read(run: RunDirectory, names: tuple[str, ...], spans: list[tuple[int, int]
 
 
 def _multiply(rows: int, options: Options) -> None:
-    """Both products of two modalities over ``rows`` rows."""
+    """Multiply as the B-step does: X W and Xᵀ B of two modalities, over ``rows`` rows."""
     size = min(rows, _GEMM_ROWS)
     x = np.ones((size, options.dims), dtype=np.float32)
     w = np.ones((options.dims, options.bits), dtype=np.float32)
@@ -150,11 +159,11 @@ def _multiply(rows: int, options: Options) -> None:
 
 
 def main() -> None:
-    """Measure, save and print."""
+    """Measure, write the result and print it."""
     options = tyro.cli(Options)
-    found = json.dumps(measure(options), indent=1)
-    options.out.write_text(found + "\n", encoding="utf-8")
-    print(found)
+    text = json.dumps(measure(options), indent=1)
+    options.out.write_text(text + "\n", encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":
