@@ -1,1 +1,1 @@
-"""SRCH beside other methods on any paired features: one table, the paper's ablation and sweeps."""
+"""Comparison of SRCH with other methods on paired features; the paper's ablation and sweeps."""

@@ -1,15 +1,15 @@
-"""The paper's ablation (Table 3) and sweeps (Figure 5), and what each of our options is worth.
+"""Ablation (Table 3) and parameter sweeps (Figure 5) of the paper, and the gain of each option.
 
     python -m pipelines.compare.ablation STORE [STORE ...] --bits 32 64 --seeds 3 --out FOLDER
 
-Every figure is a run of the engine; runs that several parts need are made once. Results go to
-``ablation.json`` (every run), ``ablation.md`` (tables) and ``figure5-PRESET-BITS.png``, renewed
-after each data set. Reading of the paper's rows:
+Every figure is a training run; runs that several parts need are trained once. Results are
+``ablation.json`` (all runs), ``ablation.md`` (tables) and ``figure5-PRESET-BITS.png``, rewritten
+after each data set. How the paper's rows translate into options:
 
-- Without the similarity loss: λ = 0 and β → 0 as printed, ω = 0 when balanced.
-- Without the quantisation or without the reconstruction loss: for l ≤ d both leave the closed forms
-  W = Procrustes(X Bᵀ) and sign(βZ + ΣWX), half the projections of Eq. 17. So there is one row for
-  both; as printed it is α, β and λ doubled, when balanced ω doubled.
+- Without the similarity loss: λ = 0 and β → 0 in the preset paper, ω = 0 in balanced.
+- Without the quantisation loss or without the reconstruction loss: for l ≤ d both leave the closed
+  forms W = Procrustes(X Bᵀ) and sign(βZ + ΣWX), with half the projections of Eq. 17. One row stands
+  for both: α, β and λ doubled in the preset paper, ω doubled in balanced.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from .pool import map_sets
 
 Values = dict[str, Any]
 Preset = Literal["paper", "balanced"]
-Part = Literal["components", "levers", "sweeps"]
+Part = Literal["components", "options", "sweeps"]
 
 
 def _on_and_off(option: str, on: Any, off: Any) -> tuple[Values, Values]:
-    """A method option at two values, the rest of the preset as it is."""
+    """Options that set one method option to two values."""
     return {"method": {option: on}}, {"method": {option: off}}
 
 
 _BALANCED, _PRINTED = MethodConfig(), build_config({}, "paper").method
 FULL: Values = {}
 
-# Table 3: what is left out of the objective, by preset.
+# Table 3: terms removed from the objective, by preset.
 COMPONENTS: dict[Preset, dict[str, Values]] = {
     "paper": {
         "full": FULL,
@@ -65,8 +65,8 @@ COMPONENTS: dict[Preset, dict[str, Values]] = {
     },
 }
 
-# Our own options: the preset balanced with the option on, and with it off.
-LEVERS: dict[str, tuple[Values, Values]] = {
+# Options that the paper does not have: the preset balanced with the option on, and off.
+ON_OFF: dict[str, tuple[Values, Values]] = {
     "graph (ω; off: 0)": (FULL, {"method": {"omega": 0.0}}),
     "rebase (off: S = 1)": _on_and_off("rebase", True, False),
     "modality weights (mutual; off: equal)": _on_and_off("weights", "mutual", "equal"),
@@ -76,7 +76,7 @@ LEVERS: dict[str, tuple[Values, Values]] = {
     "spread directions (off: 0)": _on_and_off("directions", _BALANCED.directions, 0),
 }
 
-# Figure 5: parameter, then values; the paper's own values are not printed, only its defaults.
+# Figure 5: parameters and their values. The paper prints its defaults, not the values it swept.
 SWEEPS: dict[Preset, dict[str, tuple[float, ...]]] = {
     "paper": {
         "alpha": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2),
@@ -95,70 +95,70 @@ SWEEPS: dict[Preset, dict[str, tuple[float, ...]]] = {
 
 @dataclass(frozen=True)
 class Options:
-    """Leave out or vary one thing at a time."""
+    """Train with one loss term or option changed at a time, and with swept parameters."""
 
     stores: Annotated[list[Path], tyro.conf.Positional]
-    """Feature stores, or .npz files that are ingested first."""
+    """Feature stores, or .npz files to ingest first."""
     out: Path
     """Folder for tables and plots."""
     bits: list[int] = field(default_factory=lambda: [32])
     """Code lengths, multiples of 8."""
     seeds: int = 3
-    """Seeds 0 … n - 1, the same for every variant."""
-    parts: list[Part] = field(default_factory=lambda: ["components", "levers", "sweeps"])
-    """Table 3, our options, Figure 5."""
+    """Number of seeds, from 0. Every variant runs with the same ones."""
+    parts: list[Part] = field(default_factory=lambda: ["components", "options", "sweeps"])
+    """Loss terms (Table 3), options on and off, parameter sweeps (Figure 5)."""
     presets: list[Preset] = field(default_factory=lambda: ["paper", "balanced"])
     """Presets of Table 3 and Figure 5."""
     workers: int = 1
-    """Worker processes of the cluster."""
+    """Worker processes of the local cluster."""
     scheduler: str | None = None
-    """Address of a running Dask scheduler instead."""
+    """Address of a running Dask scheduler. Default: a local cluster."""
     jobs: int = 1
-    """Sets worked on at once, in processes of their own."""
+    """Data sets that run in parallel, in one process each."""
 
 
-def swept(parameter: str, value: float) -> Values:
-    """The options that set one swept parameter."""
+def sweep_values(parameter: str, value: float) -> Values:
+    """Options that set one swept parameter."""
     if parameter == "k":
         return {"graph": {"k": int(value)}}
     return {"method": {parameter: value}}
 
 
 def variants(options: Options) -> list[tuple[Preset, Values]]:
-    """Every (preset, options) that the chosen parts need, each once."""
-    wanted: list[tuple[Preset, Values]] = [(preset, FULL) for preset in options.presets]
+    """Every distinct (preset, options) of the chosen parts."""
+    pairs: list[tuple[Preset, Values]] = [(preset, FULL) for preset in options.presets]
     if "components" in options.parts:
-        wanted += [(p, values) for p in options.presets for values in COMPONENTS[p].values()]
-    if "levers" in options.parts:
-        wanted += [("balanced", values) for pair in LEVERS.values() for values in pair]
+        pairs += [(p, values) for p in options.presets for values in COMPONENTS[p].values()]
+    if "options" in options.parts:
+        pairs += [("balanced", values) for pair in ON_OFF.values() for values in pair]
     if "sweeps" in options.parts:
         for preset in options.presets:
-            wanted += [
-                (preset, swept(name, value))
+            pairs += [
+                (preset, sweep_values(name, value))
                 for name, points in SWEEPS[preset].items()
                 for value in points
             ]
-    return list({run_key(preset, values): (preset, values) for preset, values in wanted}.values())
+    return list({run_key(preset, values): (preset, values) for preset, values in pairs}.values())
 
 
 def run_key(preset: str, values: Mapping[str, Any]) -> str:
-    """What tells runs apart: the method in full, so that a default written out is the default."""
+    """Key of a run: its resolved method and graph options, so that explicit defaults are equal."""
     config = build_config(dict(values), preset)
     return json.dumps([preset, vars(config.method), vars(config.graph)])
 
 
 def run_all(options: Options) -> list[dict[str, Any]]:
-    """Run every variant, save after each set, and return every record."""
+    """Run every variant, save after each data set, and return all records."""
     records: list[dict[str, Any]] = []
     options.out.mkdir(parents=True, exist_ok=True)
-    for found in map_sets(partial(_run_set, options), options.stores, options.jobs):
-        records += found
+    for set_records in map_sets(partial(_run_set, options), options.stores, options.jobs):
+        records += set_records
         save(options, records)
     return records
 
 
 def _run_set(options: Options, source: Path) -> list[dict[str, Any]]:
-    """Every variant, width and seed of one set."""
+    """Records of every code length, variant and seed on one data set."""
     records = []
     with open_engine(options.workers, options.scheduler) as engine:
         task = RetrievalTask.load(open_source(source, engine.scratch))
@@ -166,7 +166,7 @@ def _run_set(options: Options, source: Path) -> list[dict[str, Any]]:
             for preset, values in variants(options):
                 for seed in range(options.seeds):
                     records.append(_run(engine, task, preset, values, bits, seed))
-            print(f"{task.name}, {bits} bits: {len(records)} runs so far", flush=True)
+            print(f"{task.name}: bits={bits} runs={len(records)}", flush=True)
     return records
 
 
@@ -177,31 +177,31 @@ def save(options: Options, records: list[dict[str, Any]]) -> None:
     if "sweeps" in options.parts:
         for preset in options.presets:
             keys = {
-                name: {value: run_key(preset, swept(name, value)) for value in points}
+                name: {value: run_key(preset, sweep_values(name, value)) for value in points}
                 for name, points in SWEEPS[preset].items()
             }
             plot_sweeps(records, preset, keys, run_key(preset, FULL), options.out)
 
 
 def report(options: Options, records: list[dict[str, Any]]) -> str:
-    """The tables of the chosen parts."""
+    """Markdown tables of the chosen parts."""
     components: dict[str, dict[str, str]] = {
         preset: {name: run_key(preset, values) for name, values in COMPONENTS[preset].items()}
         for preset in options.presets
         if "components" in options.parts
     }
-    levers = {
+    on_off = {
         name: (run_key("balanced", on), run_key("balanced", off))
-        for name, (on, off) in LEVERS.items()
-        if "levers" in options.parts
+        for name, (on, off) in ON_OFF.items()
+        if "options" in options.parts
     }
-    return markdown(records, components, levers)
+    return markdown(records, components, on_off)
 
 
 def _run(
     engine: Engine, task: RetrievalTask, preset: Preset, values: Values, bits: int, seed: int
 ) -> dict[str, Any]:
-    """One run; a refused one gives a record that says why."""
+    """Record of one run; a refused run's record holds the error."""
     record = {"set": task.name, "bits": bits, "seed": seed, "preset": preset, "values": values}
     record |= {"key": run_key(preset, values)}
     record |= {"directions": [f"{g} → {h}" for g, h in task.directions]}
@@ -213,7 +213,7 @@ def _run(
 
 
 def main() -> None:
-    """Run, save and print the tables."""
+    """Train all variants, save and print the tables."""
     options = tyro.cli(Options)
     try:
         records = run_all(options)

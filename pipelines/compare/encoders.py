@@ -1,4 +1,4 @@
-"""Common out-of-sample encoders, fitted to a method's own training codes."""
+"""Common out-of-sample encoders (ridge, anchors), fitted to a method's training codes."""
 
 from __future__ import annotations
 
@@ -22,38 +22,44 @@ from .baselines.ridge_encoder import ridge_encoder
 from .data import RetrievalTask
 from .scoring import Measures, score_codes, score_model
 
-# The engine's own default, for every method alike.
+# The engine's default, for every method.
 RIDGE = MethodConfig().ridge
 
 
 @dataclass(frozen=True)
-class _Modality:
-    """What an anchor encoder needs of one modality, whatever the codes.
+class _AnchorStatistics:
+    """The part of an anchor encoder that depends on one modality, but not on codes.
 
     Attributes
     ----------
-    anchors : (m, d) features, and bandwidth : δ² of their similarities.
-    near : by side, similarities (rows, m) to the anchors.
-    gram : (d, d), X'X. sums : over the training rows.
+    anchors : array (m, d)
+        Features of the anchors.
+    bandwidth : float
+        δ² of the Gaussian similarities.
+    near : dict
+        Similarities (rows, m) to the anchors, by side.
+    gram : array (d, d)
+        XᵀX of the training rows.
+    sums : AnchorSums
+        Sums over the training rows.
     """
 
     anchors: FloatArray
     bandwidth: float
-
     near: dict[str, FloatArray]
     gram: FloatArray
     sums: AnchorSums
 
 
 class CommonEncoders:
-    """The ridge encoder and SRCH's anchor encoder on one task."""
+    """The ridge encoder and SRCH's anchor encoder for one task."""
 
     def __init__(self, task: RetrievalTask) -> None:
         self._task = task
-        self._prepared: dict[str, _Modality] = {}
+        self._cache: dict[str, _AnchorStatistics] = {}
 
     def scores(self, train_codes: CodeArray) -> dict[str, Measures]:
-        """Scores by encoder, both fitted to training codes (n, l)."""
+        """Fit both encoders to training codes (n, l) and return the MAP of each."""
         ridge = ridge_encoder(self._task.train, train_codes, RIDGE)
         return {
             "ridge": score_model(self._task, ridge),
@@ -61,23 +67,23 @@ class CommonEncoders:
         }
 
     def anchor_codes(self, train_codes: CodeArray) -> dict[str, dict[str, Packed]]:
-        """Packed codes by side and modality from the anchor encoder of ``train_codes`` (n, l)."""
-        coded: dict[str, dict[str, Packed]] = {side: {} for side in self._task.features}
+        """Fit the anchor encoder to ``train_codes`` (n, l); packed codes by side and modality."""
+        codes: dict[str, dict[str, Packed]] = {side: {} for side in self._task.features}
         for g, X in self._task.train.items():
-            known = self._prepare(g)
-            targets = anchor_targets(X, known.anchors, known.bandwidth, train_codes)
+            statistics = self._statistics(g)
+            targets = anchor_targets(X, statistics.anchors, statistics.bandwidth, train_codes)
             cross = product_sum(X, train_codes)
             linear, on_anchors, offset = anchor_encoder(
-                known.sums, targets, known.gram, cross, len(X), RIDGE
+                statistics.sums, targets, statistics.gram, cross, len(X), RIDGE
             )
-            for side, near in known.near.items():
+            for side, near in statistics.near.items():
                 scores = self._task.features[side][g] @ linear.T + near @ on_anchors.T + offset
-                coded[side][g] = pack_codes(sign_codes(scores))
-        return coded
+                codes[side][g] = pack_codes(sign_codes(scores))
+        return codes
 
-    def _prepare(self, g: str) -> _Modality:
-        """Everything about a modality that does not depend on the codes, worked out once."""
-        if g not in self._prepared:
+    def _statistics(self, g: str) -> _AnchorStatistics:
+        """Statistics of a modality, computed on first use."""
+        if g not in self._cache:
             X = self._task.train[g]
             anchors = X[self._task.anchors]
             width = anchor_bandwidth(anchors)
@@ -86,5 +92,5 @@ class CommonEncoders:
                 for side, blocks in self._task.features.items()
             }
             sums = anchor_sums(X, anchors, width)
-            self._prepared[g] = _Modality(anchors, width, near, product_sum(X, X), sums)
-        return self._prepared[g]
+            self._cache[g] = _AnchorStatistics(anchors, width, near, product_sum(X, X), sums)
+        return self._cache[g]

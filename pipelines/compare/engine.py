@@ -1,4 +1,4 @@
-"""SRCH through the real engine: one run a call, on a cluster that all runs share."""
+"""Train SRCH with srch_dist: one run per call, on a cluster that all runs share."""
 
 from __future__ import annotations
 
@@ -23,34 +23,44 @@ from .scoring import Measures, score_codes
 
 @dataclass(frozen=True)
 class Engine:
-    """Where runs are computed and where their directories are put for as long as they are read.
+    """A cluster, and a folder for temporary runs.
 
     Attributes
     ----------
-    scheduler : address of a Dask scheduler. scratch : folder for runs and ingested stores.
+    scheduler : str
+        Address of a Dask scheduler.
+    scratch : Path
+        Folder for run directories and ingested stores.
     """
 
     scheduler: str
     scratch: Path
 
     def train(self, task: RetrievalTask, values: Mapping[str, Any]) -> EngineRun:
-        """Train and evaluate with ``values``, options nested as in a YAML file.
+        """Train and evaluate once, then delete the run directory.
+
+        Parameters
+        ----------
+        task : RetrievalTask
+        values : mapping
+            Options of the run, nested as in a YAML file.
 
         Raises
         ------
-        SrchError : refused by the engine, for example because the codes collapsed.
+        SrchError
+            The engine refused the run, for example because the codes collapsed.
         """
         folder = Path(tempfile.mkdtemp(dir=self.scratch)) / "run"
         try:
-            places = {"data": task.store.path, "out": str(folder), "scheduler": self.scheduler}
-            alone = {"evaluate": True, "baseline": False, "report": False}
-            config = srch_dist.build_config({**values, **places, **alone})
+            paths = {"data": task.store.path, "out": str(folder), "scheduler": self.scheduler}
+            outputs = {"evaluate": True, "baseline": False, "report": False}
+            config = srch_dist.build_config({**values, **paths, **outputs})
             trained = srch_dist.train_model(config)
             assert trained.evaluation is not None, "a task has queries"
-            evaluated = trained.evaluation["map"]
+            maps = trained.evaluation["map"]
             model = srch_dist.load_model(folder)
             scores = score_codes(task, _encode(task, model))
-            scores["map"] = [evaluated[f"{g}_to_{h}"] for g, h in task.directions]
+            scores["map"] = [maps[f"{g}_to_{h}"] for g, h in task.directions]
             summary = trained.run.summary()
             codes = unpack_codes(arrays.read_rows(trained.run.codes))
             return EngineRun(scores, codes, summary, config.method.encoder)
@@ -60,13 +70,18 @@ class Engine:
 
 @dataclass(frozen=True)
 class EngineRun:
-    """What is kept of a run.
+    """Results of a run.
 
     Attributes
     ----------
-    scores : MAP of both directions, ``map`` as evaluated by the engine, ``unseen`` as in
-        `score_codes`. codes : learned codes (n, l). summary : stages and sizes, as in ``run.json``.
-    encoder : the option method.encoder.
+    scores : dict
+        MAP of both directions: ``map`` from the engine's evaluation, ``unseen`` from `score_codes`.
+    codes : array (n, l)
+        Learned codes, -1 and +1.
+    summary : mapping
+        Stages and sizes, as in ``run.json``.
+    encoder : str
+        The option method.encoder.
     """
 
     scores: Measures
@@ -76,19 +91,19 @@ class EngineRun:
 
     @property
     def fit_seconds(self) -> float:
-        """Seconds from features to model, without evaluation."""
+        """Training seconds, from features to model; without evaluation."""
         return float(sum(self.summary["seconds"].values()))
 
     @property
     def peak_bytes(self) -> int:
-        """Largest resident memory of a worker so far, interpreter and libraries included."""
+        """Peak resident memory of a worker since it started, interpreter and libraries included."""
         memory = self.summary["peak_memory"]
         return int(memory.get("worker", memory["client"]))
 
 
 @contextmanager
 def open_engine(workers: int, scheduler: str | None = None) -> Iterator[Engine]:
-    """An engine on ``scheduler``, or on a local cluster of its own."""
+    """Open an engine on the cluster of ``scheduler``, or on a local cluster by default."""
     with tempfile.TemporaryDirectory(prefix="compare-") as name:
         scratch = Path(name)
         if scheduler is not None:
@@ -105,7 +120,7 @@ def open_engine(workers: int, scheduler: str | None = None) -> Iterator[Engine]:
 
 
 def _encode(task: RetrievalTask, model: srch_dist.Model) -> dict[str, dict[str, Any]]:
-    """Packed codes by side and modality from features as they are stored."""
+    """Packed codes by side and modality, encoded from the stored features."""
     return {
         side: {
             g: srch_dist.encode_rows(model, g, task.store.read_selected(g, rows))

@@ -1,8 +1,8 @@
-"""The published grid of each baseline's own parameters.
+"""Parameter grid of each baseline; the first point is the default.
 
-A baseline is shown with its best TEST score over its grid: an upper bound on what tuning would
-give, so that the comparison leans towards the baselines. The first point is the default. SRCH has
-no grid: its presets are shown as they are.
+The table shows a baseline at its best TEST score over the grid. That is an upper bound on what
+tuning can reach, so the comparison favours the baselines. SRCH has no grid: the table shows its
+presets unchanged.
 """
 
 from __future__ import annotations
@@ -92,15 +92,15 @@ GRIDS: tuple[tuple[Method, ...], ...] = (
     + (CcaProductQuantiser(width=16, symmetric=True),),
 )
 
-# By name of the row, the options of a run of the engine.
+# Options of an SRCH run, by table row.
 SRCH: dict[str, dict[str, Any]] = {
     "SRCH balanced": {"preset": "balanced"},
     "SRCH paper": {"preset": "paper"},
 }
-# Methods in which the seed plays no part; the others are rerun with every seed.
+# Methods that ignore the seed. All others run with every seed.
 DETERMINISTIC = frozenset({FloatCca.name, FloatRidge.name})
 
 
 def method_names() -> list[str]:
-    """Every row of the table, SRCH first."""
+    """Names of all table rows, SRCH first."""
     return [*SRCH, *(grid[0].name for grid in GRIDS)]

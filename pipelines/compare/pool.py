@@ -1,4 +1,4 @@
-"""Work on several data sets at once, in processes of their own."""
+"""Process several data sets in parallel."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Result = TypeVar("Result")
 
 
 def map_sets(work: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:
-    """``work`` of each item, in their order; in this process where ``jobs`` is 1."""
+    """Yield ``work(item)`` in order, from ``jobs`` processes, or from this process if 1."""
     if jobs == 1:
         yield from map(work, items)
         return
-    # Forked workers of a process that has threads may hang; a spawned one starts clean.
+    # A forked process may hang if its parent has threads; a spawned one does not.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, spawn) as pool:
         yield from pool.map(work, items)

@@ -1,8 +1,8 @@
-"""Published figures of methods that cannot be run here: UGACH and UCH need GPUs and raw data.
+"""Published MAP of UGACH and UCH, which need GPUs and raw data and are not run here.
 
-Table 1 of the paper (SRCH, IJCAI 2020), MAP by code length, on VGG-16 fc7 and universal sentence
-encoder features. The values of UCH are those of its own paper (so marked there); "not reported" is
-left out. They are not comparable with figures on other features of the same sets.
+Source: Table 1 of the paper (SRCH, IJCAI 2020), on VGG-16 fc7 and universal sentence encoder
+features. Table 1 marks the UCH values as copied from the UCH paper. Cells "not reported" are
+omitted. The values are not comparable with results on other features of the same data sets.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FIGURES = {
 
 
 def published_records() -> list[dict[str, object]]:
-    """One record a method, set and length, with MAP (image to text, text to image)."""
+    """One record per method, data set and code length, with MAP of both directions."""
     return [
         {"method": method, "set": name, "bits": bits, "map": list(pair), "source": "paper, Table 1"}
         for (method, name), values in _FIGURES.items()

@@ -1,10 +1,10 @@
-"""Every method on any paired features, as one table.
+"""Compare SRCH with every baseline on paired features, in one table.
 
     python -m pipelines.compare.run STORE [STORE ...] --bits 16 32 64 128 --seeds 5 --out FOLDER
 
-STORE is a feature store, or an .npz that is ingested first; it needs labels and a split. Results
-go to ``results.json`` (every single fit) and ``results.md`` (the table), renewed after each set.
-What is finished of a set lies in ``parts/``: with ``--resume`` it is not run again.
+STORE is a feature store, or an .npz to ingest first, with labels and a split. Results are
+``results.json`` (all fits) and ``results.md`` (tables), rewritten after each data set. Finished
+methods are cached in ``parts/``; ``--resume`` reuses them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from .data import RetrievalTask, open_source
 from .encoders import CommonEncoders
 from .engine import Engine, open_engine
 from .grids import DETERMINISTIC, GRIDS, SRCH, method_names
-from .parts import Parts, Record, source_digest
 from .pool import map_sets
 from .published import published_records
+from .result_cache import Record, ResultCache, source_digest
 from .scoring import Measures, score_model
 from .table import ENCODERS, best_points, markdown
 
@@ -42,28 +42,28 @@ class Options:
     """Compare SRCH with every baseline."""
 
     stores: Annotated[list[Path], tyro.conf.Positional]
-    """Feature stores, or .npz files that are ingested first."""
+    """Feature stores, or .npz files to ingest first."""
     out: Path
     """Folder for results.json and results.md."""
     bits: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
     """Code lengths, multiples of 8."""
     seeds: int = 5
-    """Seeds 0 … n - 1; grids are searched with seed 0."""
+    """Number of seeds, from 0. Grids are searched with seed 0."""
     methods: list[str] | None = None
-    """Rows of the table by name; all when absent."""
+    """Names of the methods (table rows). Default: all."""
     workers: int = 1
-    """Worker processes of the cluster that SRCH runs on."""
+    """Worker processes of the local cluster that trains SRCH."""
     scheduler: str | None = None
-    """Address of a running Dask scheduler instead."""
+    """Address of a running Dask scheduler. Default: a local cluster."""
     jobs: int = 1
-    """Sets worked on at once, in processes of their own."""
+    """Data sets that run in parallel, in one process each."""
     resume: bool = False
-    """Take what is finished from the folder's parts/, where data, options and code agree."""
+    """Reuse finished methods in parts/ of the folder if data, options and code are the same."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """One data set at one code length."""
+    """Runs the methods on one data set at one code length."""
 
     task: RetrievalTask
     encoders: CommonEncoders
@@ -71,7 +71,7 @@ class Bench:
     bits: int
 
     def run_srch(self, name: str, seeds: int) -> list[Record]:
-        """A preset of SRCH with every seed; a refused run gives a record that says why."""
+        """Records of an SRCH preset with every seed; a refused run's record holds the error."""
         records = []
         for seed in range(seeds):
             base = self._base(name, SRCH[name], seed) | {"best_for": list(ENCODERS)}
@@ -88,9 +88,9 @@ class Bench:
         return records
 
     def run_grid(self, grid: tuple[Method, ...], seeds: int) -> list[Record]:
-        """A baseline's grid with seed 0, then its best points with the other seeds.
+        """Records of a baseline's grid with seed 0, and of its best points with the other seeds.
 
-        The best point is chosen for each encoder by the test MAP, mean of both directions.
+        The best point of each encoder has the highest test MAP, mean of both directions.
         """
         records = [self._run_point(method, 0, ENCODERS) for method in grid]
         best = best_points(records)
@@ -100,12 +100,12 @@ class Bench:
                 continue
             record["peak_bytes"] = _peak_bytes(partial(self._fit, method, 0))
             for seed in range(1, 1 if method.name in DETERMINISTIC else seeds):
-                again = self._run_point(method, seed, tuple(record["best_for"]))
-                records.append(again | {"best_for": record["best_for"]})
+                rerun = self._run_point(method, seed, tuple(record["best_for"]))
+                records.append(rerun | {"best_for": record["best_for"]})
         return records
 
     def _run_point(self, method: Method, seed: int, encoders: tuple[str, ...]) -> Record:
-        """Fit one point and score it with ``encoders``; what cannot be fitted says why."""
+        """Fit one point and score it with ``encoders``; a failed fit's record holds the error."""
         base = self._base(method.name, asdict(method), seed)  # type: ignore[call-overload]
         base["supervised"] = method.supervised
         start = time.perf_counter()
@@ -144,38 +144,41 @@ class Bench:
 
 
 def run_all(options: Options) -> list[Record]:
-    """Run every combination, save after each set, and return every record."""
-    wanted = _chosen_methods(options)
+    """Run every combination, save after each data set, and return all records."""
+    methods = _chosen_methods(options)
     names = [source.stem for source in options.stores]
-    if len(set(names)) < len(names) or options.jobs < 1:
-        raise ConfigError("stores need names of their own, and jobs have to be at least 1")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"stores have equal names: {', '.join(sorted(names))}. Rename one.")
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs is {options.jobs}. It must be at least 1.")
     (options.out / "parts").mkdir(parents=True, exist_ok=True)
     records: list[Record] = []
-    for found in map_sets(partial(_run_set, options, wanted), options.stores, options.jobs):
-        records += found
+    for set_records in map_sets(partial(_run_set, options, methods), options.stores, options.jobs):
+        records += set_records
         _save(options, records)
     return records
 
 
-def _run_set(options: Options, wanted: list[str], source: Path) -> list[Record]:
-    """Every width and method of one set; each method is kept in ``parts/`` when it is done."""
+def _run_set(options: Options, methods: list[str], source: Path) -> list[Record]:
+    """Records of every code length and method on one data set, cached by method in ``parts/``."""
     records: list[Record] = []
     with open_engine(options.workers, options.scheduler) as engine:
         task = RetrievalTask.load(open_source(source, engine.scratch))
         bench = Bench(task, CommonEncoders(task), engine, 0)
-        asked = {name: _asked(task, name, options.seeds) for name in wanted}
+        inputs = {name: _inputs(task, name, options.seeds) for name in methods}
         for bits in options.bits:
-            parts = Parts(options.out / "parts" / f"{task.name}-{bits}.json")
+            cache = ResultCache(options.out / "parts" / f"{task.name}-{bits}.json")
             if not options.resume:
-                parts.forget()
+                cache.clear()
             jobs = _jobs(replace(bench, bits=bits), options.seeds)
-            for name in wanted:
-                records += parts.take(name, asked[name], partial(_timed, jobs[name], name, bits))
+            for name in methods:
+                compute = partial(_timed, jobs[name], name, bits)
+                records += cache.get_or_compute(name, inputs[name], compute)
     return records
 
 
-def _asked(task: RetrievalTask, name: str, seeds: int) -> Record:
-    """What a finished method has to agree with: data, seeds, options and code."""
+def _inputs(task: RetrievalTask, name: str, seeds: int) -> Record:
+    """Everything that the records of a method depend on: data, seeds, options and code."""
     if name in SRCH:
         options, code = repr(build_config(dict(SRCH[name])).method), Path(srch_dist.__file__)
     else:
@@ -200,7 +203,7 @@ def _timed(work: Callable[[], list[Record]], name: str, bits: int) -> list[Recor
     start = time.perf_counter()
     records = work()
     seconds = time.perf_counter() - start
-    print(f"{records[0]['set']}, {bits} bits, {name}: {seconds:.0f} s", flush=True)
+    print(f"{records[0]['set']}: bits={bits} method={name!r} seconds={seconds:.0f}", flush=True)
     return records
 
 
@@ -208,14 +211,16 @@ def _chosen_methods(options: Options) -> list[str]:
     names = method_names()
     unknown = set(options.methods or []) - set(names)
     if unknown:
-        raise ConfigError(f"unknown methods {sorted(unknown)}; known: {', '.join(names)}")
-    if any(bits < 8 or bits % 8 for bits in options.bits) or options.seeds < 1:
-        raise ConfigError("bits have to be positive multiples of 8, and seeds at least 1")
+        raise ConfigError(f"unknown methods {sorted(unknown)}. Known methods: {', '.join(names)}.")
+    if any(bits < 8 or bits % 8 for bits in options.bits):
+        raise ConfigError(f"--bits is {options.bits}. Each must be a positive multiple of 8.")
+    if options.seeds < 1:
+        raise ConfigError(f"--seeds is {options.seeds}. It must be at least 1.")
     return [name for name in names if options.methods is None or name in options.methods]
 
 
 def _peak_bytes(work: Callable[[], object]) -> int | None:
-    """Most that Python and NumPy hold at once during ``work``, beyond what was there before."""
+    """Peak memory that Python and NumPy allocate during ``work``, in bytes (tracemalloc)."""
     tracemalloc.start()
     try:
         work()
@@ -231,7 +236,7 @@ def _save(options: Options, records: list[Record]) -> None:
 
 
 def main() -> None:
-    """Run, save and print the table."""
+    """Run the comparison, save and print the tables."""
     options = tyro.cli(Options)
     try:
         records = run_all(options)

@@ -1,4 +1,4 @@
-"""Mean average precision of codes and of real distances, expected over random order among ties."""
+"""Mean average precision of codes and of real-valued distances, in expectation over ties."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from srch_dist.kernels.types import Packed
 from .baselines.protocol import CodeModel, DistanceModel, FloatArray
 from .data import RetrievalTask
 
-# Distances held at once.
+# Distances per tile of queries.
 _ENTRIES = 1 << 22
 
 PackedCodes = Mapping[str, Mapping[str, Packed]]
@@ -40,12 +40,19 @@ def score_model(task: RetrievalTask, model: CodeModel | DistanceModel) -> Measur
 
 
 def score_codes(task: RetrievalTask, codes: PackedCodes) -> Measures:
-    """MAP of packed codes by side and modality, in both directions.
+    """MAP of packed codes in both directions; queries without a relevant row do not count.
+
+    Parameters
+    ----------
+    task : RetrievalTask
+    codes : mapping
+        Packed codes (rows, bits/8) by side and modality.
 
     Returns
     -------
-    ``map`` with the training rows as the database, ``unseen`` with the queries as the database,
-    each query without its own pair. Queries to which nothing is relevant are left out.
+    dict
+        ``map``: the training rows are the database. ``unseen``: the queries are the database, and
+        each query's own pair is excluded.
     """
     bits = 8 * next(iter(codes["train"].values())).shape[1]
 
@@ -62,23 +69,23 @@ def score_codes(task: RetrievalTask, codes: PackedCodes) -> Measures:
 
 
 def real_average_precision(distances: FloatArray, relevant: NDArray[np.bool_]) -> FloatArray:
-    """Average precision (q,) for real distances and relevance (q, n); equal distances are ties."""
+    """Average precision (q,) of distances (q, n) and relevance (q, n); equal distances are ties."""
     q, n = distances.shape
     order = np.argsort(distances, axis=1)
     steps = np.diff(np.take_along_axis(distances, order, axis=1), axis=1) != 0
     block = np.zeros((q, n), dtype=np.int64)
     np.cumsum(steps, axis=1, out=block[:, 1:])
     items = retrieval_metrics.distance_counts(block, None, n - 1)
-    found = retrieval_metrics.distance_counts(
+    hits = retrieval_metrics.distance_counts(
         block, np.take_along_axis(relevant, order, axis=1), n - 1
     )
-    return retrieval_metrics.average_precision(items, found)
+    return retrieval_metrics.average_precision(items, hits)
 
 
 def _measure(
     task: RetrievalTask, distances: Distances, precision: Callable[..., FloatArray]
 ) -> Measures:
-    """Both directions against both databases, a tile of queries at a time."""
+    """MAP of both directions against both databases, a tile of queries at a time."""
     measures: Measures = {}
     for side, name in (("train", "map"), ("queries", "unseen")):
         step = max(1, _ENTRIES // len(task.rows[side]))
@@ -87,17 +94,17 @@ def _measure(
             values = []
             for start in range(0, len(task.rows["queries"]), step):
                 tile = slice(start, start + step)
-                found, relevant = distances(side, g, h, tile), task.relevant[side][tile]
+                d, relevant = distances(side, g, h, tile), task.relevant[side][tile]
                 if side == "queries":
-                    found, relevant = _without_own(found, start), _without_own(relevant, start)
-                values.append(precision(found, relevant))
+                    d, relevant = _without_diagonal(d, start), _without_diagonal(relevant, start)
+                values.append(precision(d, relevant))
             measures[name].append(float(np.nanmean(np.concatenate(values))))
     return measures
 
 
-def _without_own(values: NDArray[Any], start: int) -> NDArray[Any]:
+def _without_diagonal(values: NDArray[Any], start: int) -> NDArray[Any]:
     """Rows start, start + 1, … of a square matrix (q, q) without their diagonal entries."""
     rows, columns = values.shape
-    others = np.arange(columns) != start + np.arange(rows)[:, None]
-    kept: NDArray[Any] = values[others].reshape(rows, columns - 1)
-    return kept
+    off_diagonal = np.arange(columns) != start + np.arange(rows)[:, None]
+    result: NDArray[Any] = values[off_diagonal].reshape(rows, columns - 1)
+    return result

@@ -1,4 +1,4 @@
-"""The records of `run` as Markdown: one row a set, width and method."""
+"""Markdown tables of the records of `run`: one row per data set, code length and method."""
 
 from __future__ import annotations
 
@@ -16,57 +16,59 @@ _HEADS = {"own": "own encoder", "ridge": "ridge encoder", "anchors": "anchor enc
 _MEASURES = {"map": "MAP", "unseen": "unseen"}
 
 _NOTE = """\
-MAP {directions}, mean ± standard deviation over seeds; expectation over random order among ties.
-Baselines are flattered: each is shown, a column of encoder at a time, with the point of its grid
-that has the best TEST MAP (mean of both directions, seed 0), and that point alone is rerun with the
-other seeds. SRCH is shown with its presets as they are. The ridge encoder and the anchor encoder,
-two values of SRCH's option method.encoder, are fitted to each method's own training codes.
-"MAP": the database are the training rows. "unseen": the database are the queries themselves,
-each without its own pair, since an encoder may recall the rows that it was fitted to.
-Seconds: median of a fit, with the encoder for SRCH and without scoring. Memory: of baselines, the
-most that Python and NumPy hold during a fit beyond what was there (tracemalloc; without workspaces
-inside LAPACK and faiss); of SRCH, the largest resident memory of a worker up to then (ru_maxrss;
-interpreter and libraries, about 200 MB, included). So the two kinds do not compare."""
+MAP {directions}, mean ± standard deviation over seeds, in expectation over random order among ties.
+
+- **The selection favours the baselines.** Each encoder column shows a baseline at the grid point
+  with the best TEST MAP (mean of both directions, seed 0). Only that point runs with the other
+  seeds. SRCH runs with its unchanged presets.
+- **Encoders.** The ridge encoder and the anchor encoder are two values of SRCH's option
+  method.encoder. They are fitted to each method's training codes.
+- **Databases.** "MAP": the training rows are the database. "unseen": the queries are the database,
+  without each query's own pair, since an encoder may remember the rows that it was fitted to.
+- **Seconds.** Median of a fit, without scoring. For SRCH the fit includes the encoder.
+- **MB.** For baselines: the peak that Python and NumPy allocate during a fit (tracemalloc), without
+  workspaces inside LAPACK and faiss. For SRCH: the peak resident memory of a worker so far
+  (ru_maxrss), about 200 MB of interpreter and libraries included. Do not compare the two."""
 
 
 _SHORT_NOTE = """\
-Means over seeds; in bold the best without labels of each row, † uses labels, ‡ compares real
-values (the width of the code is then that of the row, not of the method)."""
+Means over seeds. Bold: best method without labels in a row. †: uses labels. ‡: compares real
+values; the bits of the row do not apply to it."""
 
 
 def best_points(records: Sequence[Record]) -> dict[str, Record]:
-    """By encoder the record with the highest MAP, mean of both directions."""
+    """The record with the highest MAP, mean of both directions, by encoder."""
     best: dict[str, Record] = {}
     for name in ENCODERS:
         scored = [record for record in records if name in record.get("scores", {})]
         if scored:
             best[name] = max(scored, key=lambda r: float(np.mean(r["scores"][name]["map"])))
     if not best and records:
-        best["own"] = records[0]  # failed everywhere: one record stays to say so
+        best["own"] = records[0]  # every point failed: keep one record to report the error
     return best
 
 
 def shown_scores(records: Iterable[Record], encoder: str, measure: str) -> np.ndarray | None:
-    """Scores (seeds, 2) of the point shown for an encoder; None where there is none."""
-    found = [
+    """Scores (seeds, 2) of the grid point shown for an encoder; None without scores."""
+    scores = [
         record["scores"][encoder][measure]
         for record in records
         if encoder in record["best_for"] and encoder in record.get("scores", {})
     ]
-    return np.array(found) if found else None
+    return np.array(scores) if scores else None
 
 
 def markdown(records: Sequence[Record]) -> str:
-    """The table, what it says of SRCH in short, and the published figures."""
+    """The full table, a summary per encoder, SRCH against the best others, published figures."""
     if not records:
         return "No results.\n"
     directions = " / ".join(records[0]["directions"])
     parts = ["# Comparison", "", _NOTE.format(directions=directions), "", *_table(records)]
     for encoder in ENCODERS:
-        heading = f"## In short: MAP, mean of both directions, {_HEADS[encoder]}"
-        parts += ["", heading, "", _SHORT_NOTE, "", *_in_short(records, encoder)]
-    parts += ["", "## SRCH balanced against the best of the others", "", *_summary(records)]
-    parts += ["", "## Published, not run here", "", *_published()]
+        heading = f"## Summary: MAP, mean of both directions, {_HEADS[encoder]}"
+        parts += ["", heading, "", _SHORT_NOTE, "", *_summary(records, encoder)]
+    parts += ["", "## SRCH balanced against the best other methods", "", *_against_best(records)]
+    parts += ["", "## Published results, not reproduced here", "", *_published()]
     return "\n".join(parts) + "\n"
 
 
@@ -77,38 +79,38 @@ def _table(records: Sequence[Record]) -> list[str]:
     for name, bits in _keys(records):
         here = [r for r in records if (r["set"], r["bits"]) == (name, bits)]
         for method in dict.fromkeys(r["method"] for r in here):
-            mine = [r for r in here if r["method"] == method and r.get("best_for")]
-            cells = [_spread(shown_scores(mine, e, m)) for e, m in columns]
-            if errors := [r["error"] for r in mine if "error" in r]:
-                cells[0] += f" {len(errors)} of {len(mine)} refused: {errors[0]}"
-            lines.append(row([name, bits, method, *cells, *_costs(mine)]))
+            shown = [r for r in here if r["method"] == method and r.get("best_for")]
+            cells = [_spread(shown_scores(shown, e, m)) for e, m in columns]
+            if errors := [r["error"] for r in shown if "error" in r]:
+                cells[0] += f" {len(errors)} of {len(shown)} refused: {errors[0]}"
+            lines.append(row([name, bits, method, *cells, *_costs(shown)]))
     return lines
 
 
-def _in_short(records: Sequence[Record], encoder: str) -> list[str]:
-    """A row a set and width, a column a method, the mean of both directions in each cell."""
+def _summary(records: Sequence[Record], encoder: str) -> list[str]:
+    """One row per data set and code length, one column per method: mean of both directions."""
     methods = {r["method"]: r for r in records}
     marks = {name: " †" * r["supervised"] + " ‡" * r["real"] for name, r in methods.items()}
     means = {(r["set"], r["bits"]): _method_means(records, r, encoder) for r in records}
-    shown = [name for name in methods if any(name in found for found in means.values())]
+    shown = [name for name in methods if any(name in values for values in means.values())]
     lines = header(["set", "bits", *(name + marks[name] for name in shown)])
-    for (name, bits), found in means.items():
-        best = max((v for m, v in found.items() if not methods[m]["supervised"]), default=0.0)
-        cells = {m: f"**{v:.3f}**" if v == best else f"{v:.3f}" for m, v in found.items()}
+    for (name, bits), values in means.items():
+        best = max((v for m, v in values.items() if not methods[m]["supervised"]), default=0.0)
+        cells = {m: f"**{v:.3f}**" if v == best else f"{v:.3f}" for m, v in values.items()}
         lines.append(row([name, bits, *(cells.get(m, "") for m in shown)]))
     return lines
 
 
 def _method_means(records: Sequence[Record], like: Record, encoder: str) -> dict[str, float]:
-    """By method the mean MAP over seeds and directions, on the set and width of ``like``."""
+    """Mean MAP over seeds and directions by method, on the data set and code length of ``like``."""
     here = [r for r in records if (r["set"], r["bits"]) == (like["set"], like["bits"])]
-    found = {}
+    means = {}
     for method in dict.fromkeys(r["method"] for r in here):
-        mine = [r for r in here if r["method"] == method and r.get("best_for")]
-        scores = shown_scores(mine, encoder, "map")
+        shown = [r for r in here if r["method"] == method and r.get("best_for")]
+        scores = shown_scores(shown, encoder, "map")
         if scores is not None:
-            found[method] = float(scores.mean())
-    return found
+            means[method] = float(scores.mean())
+    return means
 
 
 def _costs(records: list[Record]) -> tuple[str, str]:
@@ -121,36 +123,36 @@ def _costs(records: list[Record]) -> tuple[str, str]:
     )
 
 
-def _summary(records: Sequence[Record]) -> list[str]:
-    """Mean of both directions: SRCH, then the best unsupervised binary and real-valued others."""
+def _against_best(records: Sequence[Record]) -> list[str]:
+    """Mean of both directions: SRCH, and the best unsupervised binary and real-valued methods."""
     heads = ["SRCH", "best binary, own encoder", "best binary, any encoder", "best real-valued"]
     lines = header(["set", "bits", *heads, "SRCH over float CCA"])
     for name, bits in _keys(records):
         here = [r for r in records if (r["set"], r["bits"]) == (name, bits)]
-        ours = _best([r for r in here if r["method"] == "SRCH balanced"], ("own",))
-        if ours is None:
+        srch = _best([r for r in here if r["method"] == "SRCH balanced"], ("own",))
+        if srch is None:
             continue
         others = [r for r in here if not r["supervised"] and not r["method"].startswith("SRCH")]
         binary, real = ([r for r in others if r["real"] is kind] for kind in (False, True))
         cca = _best([r for r in real if r["method"] == "float CCA"], ("own",))
-        found = [_best(binary, ("own",)), _best(binary, ENCODERS), _best(real, ("own",))]
-        gain = f"{ours[0] / cca[0] - 1:+.0%}" if cca else ""
-        cells = [f"{f[0]:.3f} {f[1]}" if f else "" for f in found]
-        lines.append(row([name, bits, f"{ours[0]:.3f}", *cells, gain]))
+        best = [_best(binary, ("own",)), _best(binary, ENCODERS), _best(real, ("own",))]
+        gain = f"{srch[0] / cca[0] - 1:+.0%}" if cca else ""
+        cells = [f"{b[0]:.3f} {b[1]}" if b else "" for b in best]
+        lines.append(row([name, bits, f"{srch[0]:.3f}", *cells, gain]))
     return lines
 
 
 def _best(records: list[Record], encoders: Sequence[str]) -> tuple[float, str] | None:
-    """The highest mean MAP and the method that has it."""
-    found = []
+    """The highest mean MAP, and the method and encoder that reach it."""
+    means = []
     for method in dict.fromkeys(r["method"] for r in records):
-        mine = [r for r in records if r["method"] == method and r.get("best_for")]
+        shown = [r for r in records if r["method"] == method and r.get("best_for")]
         for encoder in encoders:
-            scores = shown_scores(mine, encoder, "map")
+            scores = shown_scores(shown, encoder, "map")
             if scores is not None:
                 label = method if encoder == "own" else f"{method}, {_HEADS[encoder]}"
-                found.append((float(scores.mean()), label))
-    return max(found, default=None)
+                means.append((float(scores.mean()), label))
+    return max(means, default=None)
 
 
 def _published() -> list[str]:
@@ -167,7 +169,7 @@ def _keys(records: Sequence[Record]) -> list[tuple[str, int]]:
 
 
 def _spread(scores: np.ndarray | None) -> str:
-    """Mean and, over several seeds, standard deviation, both directions."""
+    """Mean of both directions; with the standard deviation if there are several seeds."""
     if scores is None:
         return ""
     if len(scores) == 1:

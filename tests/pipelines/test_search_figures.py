@@ -1,4 +1,4 @@
-"""The command that measures search: what it compares finds the same, at every size of batch."""
+"""The search benchmark: every variant returns the same distances, at every batch size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_side_finds_what_faiss_finds(tmp_path):
+def test_every_variant_finds_the_same_as_faiss(tmp_path):
     options = ["--rows", 3000, "--bits", 32, "--queries", 1, 7, "--repeats", 1, "--ivf"]
     options += ["--clusters", 40, "--dims", 16, "--out", tmp_path / "figures.json"]
     done = subprocess.run(
@@ -29,5 +29,5 @@ def test_every_side_finds_what_faiss_finds(tmp_path):
         assert set(batch["cpu_against_faiss"]) == {"zarr", "npy", "memory"}
         assert min(batch["seconds"].values()) > 0
     recall = figures["ivf"]["recall"]
-    assert list(recall.values())[-1] == 1.0  # all lists looked at
+    assert list(recall.values())[-1] == 1.0  # all lists probed
     assert sorted(recall.values()) == list(recall.values())

@@ -1,4 +1,4 @@
-"""Baselines that unsupervised cross-modal hashing is compared with, one module a method."""
+"""Baselines of cross-modal hashing, one module per method."""
 
 from .acq import AlternatingCoQuantisation as AlternatingCoQuantisation
 from .cca import CcaSign as CcaSign

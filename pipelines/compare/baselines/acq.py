@@ -2,19 +2,19 @@
 
 G. Irie, H. Arai and Y. Taniguchi, "Alternating co-quantization for cross-modal hashing", ICCV 2015.
 
-The abstract says what the method does: on top of CCA it seeks by turns a binary quantiser of each
+According to the abstract, ACQ alternates on top of CCA: it finds a binary quantiser of each
 modality with the help of the other modality's data, for a small quantisation error. Here, for
-canonical variates V_g (n, r) of unit mean square, minimise over B_g in {-1, +1} and R_g, R_g R_gᵀ =
-I,
+canonical variates V_g (n, r) of unit mean square, minimise over B_g in {-1, +1} and R_g with R_g
+R_gᵀ = I
 
     Σ_g ‖B_g - V_g R_g‖² + η (‖B_X - V_Y R_Y‖² + ‖B_Y - V_X R_X‖²).
 
-B_X = sign(V_X R_X + η V_Y R_Y) and the same for Y; R_g is the polar factor of V_gᵀ(B_g + η B_h).
-Each is exact, so the objective never rises. With η = 1 both modalities have one code and it is
-ITQ with a rotation each; with small η each modality keeps its own code.
+B_X = sign(V_X R_X + η V_Y R_Y), and the same for Y. R_g is the polar factor of V_gᵀ(B_g + η B_h).
+Each step is exact, so the objective never rises. With η = 1 both modalities have one code: ITQ with
+one rotation per modality. With small η each modality has its own code.
 
-Uncertain: the original text was not at hand. That the help takes the form of these cross terms is
-a reconstruction, with η as its free weight. Beyond r = min(width, d_g) bits, R_g is a frame (r, l).
+Uncertain: the paper was not available. The cross terms are a reconstruction, and η is their free
+weight. Beyond r = min(width, d_g) bits, R_g is a frame (r, l).
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ class CoQuantiser:
     R: tuple[FloatArray, FloatArray]
 
     def codes(self, coupling: float) -> tuple[CodeArray, CodeArray]:
-        """The best B_X and B_Y (n, l) for the frames."""
+        """Optimal B_X and B_Y (n, l) for the frames; ``coupling`` is η."""
         x, y = (V @ R for V, R in zip(self.V, self.R, strict=True))
         return signs(x + coupling * y), signs(y + coupling * x)
 
     def objective(self, codes: tuple[CodeArray, CodeArray], coupling: float) -> float:
-        """The quantisation errors within and, weighted by ``coupling``, across modalities."""
+        """Quantisation errors within modalities, plus η times those across modalities."""
         x, y = (V @ R for V, R in zip(self.V, self.R, strict=True))
         within = np.sum((codes[0] - x) ** 2) + np.sum((codes[1] - y) ** 2)
         across = np.sum((codes[0] - y) ** 2) + np.sum((codes[1] - x) ** 2)
         return float(within + coupling * across)
 
     def rotated(self, codes: tuple[CodeArray, CodeArray], coupling: float) -> CoQuantiser:
-        """The quantiser with the best frames for the codes."""
-        own_and_other = (codes, codes[::-1])
+        """The quantiser with the optimal frames for the codes."""
+        pairs = (codes, codes[::-1])
         R_x, R_y = (
             polar_factor(V.T @ (own + coupling * other))
-            for V, (own, other) in zip(self.V, own_and_other, strict=True)
+            for V, (own, other) in zip(self.V, pairs, strict=True)
         )
         return CoQuantiser(self.V, (R_x, R_y))
 
@@ -65,11 +65,13 @@ class AlternatingCoQuantisation:
     Parameters
     ----------
     coupling : float
-        η above.
+        η of the module docstring.
     width : int, optional
-        Canonical directions used; all of min(bits, d_g) by default.
-    ridge, iterations
-        Of the covariances, as a share of the mean eigenvalue; of the alternation.
+        Number of canonical directions. Default: min(bits, d_g).
+    ridge : float
+        Added to the covariances, as a share of their mean eigenvalue.
+    iterations : int
+        Alternations.
     """
 
     coupling: float = 1.0

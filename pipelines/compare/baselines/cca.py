@@ -1,8 +1,8 @@
-"""Canonical correlation analysis: signs of its variates, and the real-valued reference.
+"""Canonical correlation analysis: sign codes of its variates, and a real-valued reference.
 
 H. Hotelling, "Relations between two sets of variates", Biometrika 28, 1936. As a hashing baseline:
-Y. Gong, S. Lazebnik, A. Gordo and F. Perronnin, "Iterative quantization", IEEE TPAMI 35(12), 2013,
-whose scaling of the directions by a power of the canonical correlations is used (power 1).
+Y. Gong, S. Lazebnik, A. Gordo and F. Perronnin, "Iterative quantization", IEEE TPAMI 35(12), 2013.
+As there, directions are scaled by a power of their canonical correlations, here by power 1.
 
 Maximise tr(W_Xᵀ C_XY W_Y) subject to W_Xᵀ (C_XX + γ_X I) W_X = W_Yᵀ (C_YY + γ_Y I) W_Y = I, with
 γ_g = ridge · trace(C_gg)/d_g.
@@ -36,19 +36,20 @@ class CanonicalDirections:
     correlations: FloatArray
 
     def scaled(self) -> dict[str, FloatArray]:
-        """Directions (d_g, r) times their correlations, so that weak ones weigh less."""
+        """Directions (d_g, r) times their correlations, so that weak directions count less."""
         return {name: W * self.correlations for name, W in self.directions.items()}
 
 
 def canonical_directions(features: Features, width: int, ridge: float) -> CanonicalDirections:
-    """The min(width, d_X, d_Y) leading directions of regularised CCA.
+    """The r = min(width, d_X, d_Y) leading directions of regularised CCA.
 
     Parameters
     ----------
-    features : mapping of two modality names to arrays (n, d_g), centred
+    features : mapping of two modality names to centred arrays (n, d_g)
     width : int
+        Largest number of directions.
     ridge : float
-        Share of the mean eigenvalue added to each scatter matrix.
+        Added to each scatter matrix, as a share of its mean eigenvalue.
     """
     first, second = two_modalities(features)
     X, Y = features[first], features[second]
@@ -69,8 +70,8 @@ def canonical_directions(features: Features, width: int, ridge: float) -> Canoni
 class CcaSign:
     """Signs of the canonical variates.
 
-    With more bits than the narrower modality has dimensions, its r directions (scaled by their
-    correlations) are spread over the code by a random frame (r, l), the same for both modalities.
+    Beyond r = min(d_g) bits, one random frame (r, l) for both modalities spreads the r directions,
+    scaled by their correlations, over the code.
     """
 
     ridge: float = 0.1
@@ -91,7 +92,7 @@ class CcaSign:
 
 @dataclass(frozen=True)
 class CosineModel:
-    """Real embeddings X W_g, compared by cosine.
+    """Real-valued embeddings X W_g, compared by cosine.
 
     Parameters
     ----------
@@ -108,16 +109,16 @@ class CosineModel:
     def distances(
         self, query_modality: str, Q: FloatArray, database_modality: str, X: FloatArray
     ) -> FloatArray:
-        """Minus the cosine, (q, m)."""
+        """Negative cosine, (q, m)."""
         return np.asarray(-self.embed(query_modality, Q) @ self.embed(database_modality, X).T)
 
 
 @dataclass(frozen=True)
 class FloatCca:
-    """The canonical embedding itself, scaled by the correlations: no bits are spent or saved.
+    """The real-valued canonical embedding, scaled by the correlations.
 
-    ``bits`` is ignored: the width is a parameter, so that the best of several can be shown as what
-    real values reach. A row takes 4 · width bytes in float32.
+    It ignores ``bits``: the width is a parameter, so that the table can show the best of several
+    widths. A row needs 4 · width bytes in float32.
     """
 
     width: int = 32

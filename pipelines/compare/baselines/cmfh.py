@@ -3,17 +3,17 @@
 G. Ding, Y. Guo and J. Zhou, "Collective matrix factorization hashing for multimodal data",
 CVPR 2014.
 
-Minimise over U_g (l, d_g), P_g (d_g, l) and the shared V (n, l)
+Minimise alternately over U_g (l, d_g), P_g (d_g, l) and the shared V (n, l)
 
-    Σ_g λ_g ‖X_g - V U_g‖² + μ Σ_g ‖V - X_g P_g‖² + γ (‖V‖² + Σ_g ‖U_g‖² + Σ_g ‖P_g‖²)
+    Σ_g λ_g ‖X_g - V U_g‖² + μ Σ_g ‖V - X_g P_g‖² + γ (‖V‖² + Σ_g ‖U_g‖² + Σ_g ‖P_g‖²).
 
-by turns; each of the three has a closed form and the objective never rises. Training codes are
-sign(V), codes out of sample sign(X_g P_g). Any number of modalities and any number of bits.
+Each of the three steps has a closed form, so the objective never rises. Training codes are sign(V),
+codes out of sample sign(X_g P_g). Any number of modalities and bits is possible.
 
-Differs: λ_g = 1/G for all (the source has λ and 1 - λ, and uses 1/2). Features are of unit norm
-here, so that γ is on another scale than in the source; the grid spans it. The source subtracts the
-mean of V before the sign; V is a linear map of centred features plus a random start that dies
-out, and its columns' means are close to 0, so the sign is taken at 0.
+Differences: λ_g = 1/G for all modalities; the paper has λ and 1 - λ, and uses 1/2. Features have
+unit norm, so γ has another scale than in the paper; the grid covers it. The paper subtracts the
+mean of V before taking the sign. Here V is a linear map of centred features plus a random start
+that decays, so its column means are close to 0 and the threshold is 0.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ class CollectiveMatrixFactorisation:
     Parameters
     ----------
     mu, gamma : float
-        Weights of the encoders' fit and of the norms.
-    iterations, tolerance
-        Stop after so many alternations, or at a smaller relative decrease of the objective.
+        Weights μ of the encoders' fit and γ of the norms.
+    iterations : int
+        Largest number of alternations.
+    tolerance : float
+        Stop when the relative decrease of the objective is not above this.
     """
 
     mu: float = 100.0
@@ -56,7 +58,7 @@ class CollectiveMatrixFactorisation:
     supervised: ClassVar[bool] = False
 
     def objective(self, features: Features, factors: Factors) -> float:
-        """The value that each update decreases."""
+        """Value of the objective; no update increases it."""
         total = self.gamma * np.sum(factors.V**2)
         for g, X in features.items():
             U, P = factors.U[g], factors.P[g]
@@ -71,7 +73,7 @@ class CollectiveMatrixFactorisation:
         return np.asarray(linalg.solve(gram, V.T @ X, assume_a="pos"))
 
     def encoder_map(self, X: FloatArray) -> FloatArray:
-        """Matrix (d_g, n) that takes V to the P_g minimising the objective; worked out once."""
+        """Matrix (d_g, n) that maps V to the optimal P_g; it does not change between iterations."""
         gram = X.T @ X + self.gamma / self.mu * np.eye(X.shape[1])
         return np.asarray(linalg.solve(gram, X.T, assume_a="pos"))
 
@@ -89,7 +91,7 @@ class CollectiveMatrixFactorisation:
         return np.asarray(linalg.solve(gram, target.T, assume_a="pos").T)
 
     def fitted(self, features: Features, maps: dict[str, FloatArray], V: FloatArray) -> Factors:
-        """V with the U and P that are best for it; ``maps`` as from `encoder_map`."""
+        """V with its optimal U and P; ``maps`` are those of `encoder_map` by modality."""
         U = {g: self.update_u(X, V, len(features)) for g, X in features.items()}
         return Factors(V, U, {g: E @ V for g, E in maps.items()})
 

@@ -3,18 +3,19 @@
 S. Kumar and R. Udupa, "Learning hash functions for cross-view similarity search", IJCAI 2011.
 
 With similarities W_ij >= 0 of the training objects, minimise the W-weighted Hamming distances
-within and across the two views. Signs relaxed, for projections A_g this is
+within and across the two views. With relaxed signs and projections A_g the problem is
 
-    Σ_g tr(A_gᵀ X_gᵀ (2L + D) X_g A_g) - 2 tr(A_1ᵀ X_1ᵀ W X_2 A_2)
+    minimise    Σ_g tr(A_gᵀ X_gᵀ (2L + D) X_g A_g) - 2 tr(A_1ᵀ X_1ᵀ W X_2 A_2)
     subject to  Σ_g A_gᵀ X_gᵀ X_g A_g = I,
 
-D the diagonal of W's row sums, L = D - W: a generalised symmetric eigenproblem in the stacked A,
-smallest values first. With W = I (only the pairing is known) it is CCA.
+with the diagonal D of W's row sums and L = D - W. It is a generalised symmetric eigenproblem in
+the stacked A; the smallest eigenvalues come first. With W = I, where only the pairing counts, it
+is CCA.
 
-Uncertain: the original was not at hand; the objective is written from its published description,
-so no equation numbers are given. Which W its experiments used is not known here. W = (1 - ω) I +
-ω A/k, with A the mean of the two views' 0/1 kNN graphs, includes W = I at ω = 0. A ridge is added
-to X_gᵀX_g on both sides, which makes ω = 0 exactly the regularised CCA of `cca`.
+Uncertain: the paper was not available. The objective follows its published description, hence
+without equation numbers. The W of its experiments is unknown. Here W = (1 - ω) I + ω A/k, with A
+the mean of the 0/1 kNN graphs of both views; ω = 0 gives W = I. A ridge is added to X_gᵀX_g on
+both sides, so that ω = 0 is exactly the regularised CCA of `cca`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .protocol import Features, FloatArray, LinearCodes, linear_codes_from, two_
 
 
 def similarity_matrix(features: Features, neighbours: int, weight: float) -> sparse.csr_array:
-    """W = (1 - weight) I + weight · A / k, (n, n), A the mean of the modalities' kNN graphs."""
+    """W = (1 - weight) I + weight · A / k, (n, n), with A the mean kNN graph of the modalities."""
     n = next(iter(features.values())).shape[0]
     pairing = sparse.csr_array(sparse.eye_array(n))
     if weight == 0:
@@ -44,7 +45,7 @@ def similarity_matrix(features: Features, neighbours: int, weight: float) -> spa
 def eigenproblem(
     X: FloatArray, Y: FloatArray, W: sparse.csr_array, ridge: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Matrices M and C, both (d_X + d_Y, d_X + d_Y), of M a = μ C a."""
+    """Matrices M and C of M a = μ C a, both (d_X + d_Y, d_X + d_Y)."""
     within = 2 * laplacian(W) + sparse.diags_array(np.asarray(W.sum(axis=1)).ravel())
     cross = -X.T @ (W @ Y)
     blocks = []
@@ -61,15 +62,15 @@ def eigenproblem(
 class CrossViewHashing:
     """CVH.
 
-    Beyond min(d_g) bits its directions, scaled by how far the views agree along them, are spread
-    over the code by a random frame.
+    Beyond min(d_g) bits, a random frame spreads the directions over the code. They are scaled by
+    the agreement of both views along them.
 
     Parameters
     ----------
     weight : float
-        ω, the share of the neighbour graphs in W.
+        ω, the weight of the neighbour graphs in W.
     neighbours : int
-        k of the graphs; unused at ω = 0.
+        k of the graphs; without effect at ω = 0.
     ridge : float
         Added to the scatter matrices, as a share of their mean eigenvalue.
     """

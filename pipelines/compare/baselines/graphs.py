@@ -1,4 +1,4 @@
-"""Nearest-neighbour graphs of one modality, for the methods that use one."""
+"""Neighbour graph of one modality, and its Laplacian."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .protocol import FloatArray
 
 
 def neighbour_graph(X: FloatArray, neighbours: int) -> sparse.csr_array:
-    """Symmetric 0/1 adjacency (n, n): an edge where either row is among the other's k nearest.
+    """Symmetric 0/1 adjacency (n, n): an edge if either row is among the other's k nearest.
 
-    No self edges. ``neighbours`` is cut to n - 1.
+    It has no self edges. k is ``neighbours``, at most n - 1.
     """
     k = min(neighbours, X.shape[0] - 1)
     directed = sparse.csr_array(kneighbors_graph(X, k, include_self=False, n_jobs=1))

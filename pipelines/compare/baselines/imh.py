@@ -3,22 +3,24 @@
 J. Song, Y. Yang, Y. Yang, Z. Huang and H. T. Shen, "Inter-media hashing for large-scale retrieval
 from heterogeneous data sources", SIGMOD 2013.
 
-For real codes F_g (n, l), the Laplacians L_g of the modalities' kNN graphs and linear encoders W_g,
+For real codes F_g (n, l), Laplacians L_g of the modalities' kNN graphs and linear encoders W_g,
+minimise
 
     Σ_g [ ‖X_g W_g - F_g‖² + β_g ‖W_g‖² + λ tr(F_gᵀ L_g F_g) ] + μ ‖F_X - F_Y‖²,   F_XᵀF_X = I.
 
-W_g = (X_gᵀX_g + β_g I)⁻¹ X_gᵀ F_g leaves tr(F_gᵀ Q_g F_g), Q_g = I - X_g(X_gᵀX_g + β_g I)⁻¹X_gᵀ +
-λL_g. Then F_Y = (I + Q_Y/μ)⁻¹ F_X, and F_X holds the eigenvectors of the smallest eigenvalues of
-C = Q_X + (I + Q_Y/μ)⁻¹ Q_Y. Codes are thresholded at the training medians of X_g W_g.
+The optimal W_g = (X_gᵀX_g + β_g I)⁻¹ X_gᵀ F_g gives tr(F_gᵀ Q_g F_g) with
+Q_g = I - X_g(X_gᵀX_g + β_g I)⁻¹X_gᵀ + λL_g. Then F_Y = (I + Q_Y/μ)⁻¹ F_X, and F_X consists of the
+eigenvectors of the smallest eigenvalues of C = Q_X + (I + Q_Y/μ)⁻¹ Q_Y. The thresholds of the codes
+are the training medians of X_g W_g.
 
-μ is meant to be huge, as the two rows of a pair shall have one code; this form of C does not lose
-its digits then. Dense in n: n² memory, n³ time. X_g W_g has rank d_g only, so that beyond
-min(d_g) bits the first min(d_g) columns of F_g, scaled by how far the encoders agree along them,
-are spread over the code by a random frame.
+μ should be huge, since both rows of a pair should have one code. This form of C stays accurate
+then. The matrices are dense: n² memory, n³ time. X_g W_g has rank d_g. Beyond min(d_g) bits, a
+random frame therefore spreads the first min(d_g) columns of F_g over the code, scaled by the
+agreement of the encoders along them.
 
-Uncertain: the original text was not at hand; objective, elimination and medians follow a public
-implementation's structure, 0/1 edge weights and no local scaling are assumed. β_g is a share of
-the mean eigenvalue of X_gᵀX_g, which is another scale than the source's.
+Uncertain: the paper was not available. Objective, elimination and medians follow the structure of a
+public implementation; 0/1 edge weights and no local scaling are assumptions. β_g is a share of the
+mean eigenvalue of X_gᵀX_g, another scale than in the paper.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from .protocol import Features, FloatArray, LinearCodes, signs, two_modalities
 
 
 def fitting_form(X: FloatArray, neighbours: int, smoothness: float, ridge: float) -> FloatArray:
-    """Q (n, n) of one modality, the encoder eliminated."""
+    """Q_g (n, n) of one modality, after elimination of the encoder."""
     n = X.shape[0]
     hat = X @ linalg.solve(regularised_gram(X, ridge), X.T, assume_a="pos")
     graph = laplacian(neighbour_graph(X, neighbours)).toarray()
@@ -45,7 +47,7 @@ def fitting_form(X: FloatArray, neighbours: int, smoothness: float, ridge: float
 def joint_codes(
     Q_x: FloatArray, Q_y: FloatArray, bits: int, coupling: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Real codes F_X and F_Y (n, l) minimising the objective."""
+    """Real codes F_X and F_Y (n, l) that minimise the objective; ``coupling`` is μ."""
     damping = np.eye(Q_y.shape[0]) + Q_y / coupling
     C = Q_x + linalg.solve(damping, Q_y, assume_a="pos")
     _, F_x = linalg.eigh((C + C.T) / 2, subset_by_index=[0, bits - 1])
@@ -59,7 +61,7 @@ class InterMediaHashing:
     Parameters
     ----------
     smoothness : float
-        λ, of the graphs.
+        λ, the weight of the graphs.
     ridge : float
         β_g as a share of the mean eigenvalue of X_gᵀX_g.
     neighbours : int

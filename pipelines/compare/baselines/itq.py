@@ -3,11 +3,11 @@
 Y. Gong, S. Lazebnik, A. Gordo and F. Perronnin, "Iterative quantization: a Procrustean approach to
 learning binary codes for large-scale image retrieval", IEEE TPAMI 35(12), 2013.
 
-Minimise ‖B - V R‖² over B in {-1, +1} and R with R Rᵀ = I, by turns: B = sign(V R), then R the
+Minimise ‖B - V R‖² alternately over B in {-1, +1} and R with R Rᵀ = I: B = sign(V R), then R is the
 polar factor of Vᵀ B. V (2n, r) stacks the canonical variates of both modalities.
 
-Differs from the source: V holds the training rows of both modalities, so that one rotation serves
-both, where the source rotates the image variates alone.
+Difference: V has the training rows of both modalities, so that both share one rotation. The paper
+rotates the image variates only.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def quantisation_error(V: FloatArray, R: FloatArray) -> float:
 def itq_frame(V: FloatArray, start: FloatArray, iterations: int) -> FloatArray:
     """Frame (r, l) with R Rᵀ = I after ``iterations`` alternations from ``start``.
 
-    With l > r, ‖V R‖ is still that of V, so that the polar factor remains the exact minimiser and
-    the error still never rises.
+    For l > r, ‖V R‖ = ‖V‖ still holds. The polar factor therefore remains the exact minimiser, and
+    the error never rises.
     """
     R = start
     for _ in range(iterations):
@@ -47,12 +47,14 @@ class CcaItq:
     Parameters
     ----------
     width : int, optional
-        Canonical directions used; all of min(bits, d_g) by default.
+        Number of canonical directions. Default: min(bits, d_g).
     extend : bool
-        Where the width r is below ``bits``: False gives codes of r bits (what the published method
-        can do), True learns a frame (r, bits) and so fills the code.
-    ridge, iterations
-        Of the covariances, as a share of the mean eigenvalue; of the alternation.
+        If the width r is below ``bits``: False gives codes of r bits, as the published method does.
+        True learns a frame (r, bits) and fills the code.
+    ridge : float
+        Added to the covariances, as a share of their mean eigenvalue.
+    iterations : int
+        Alternations.
     """
 
     width: int | None = None
@@ -77,7 +79,7 @@ class CcaItq:
 
 @dataclass(frozen=True)
 class CcaItqExtended(CcaItq):
-    """CCA-ITQ from few directions to all bits: not published, and stronger than what is."""
+    """CCA-ITQ that fills all bits from few directions; not published, and stronger."""
 
     extend: bool = True
     name: ClassVar[str] = "CCA-ITQ, extended"

@@ -1,4 +1,4 @@
-"""Matrix steps that several methods share."""
+"""Matrix computations shared by several methods."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def polar_factor(M: FloatArray) -> FloatArray:
 
 
 def random_frame(rows: int, columns: int, rng: np.random.Generator) -> FloatArray:
-    """Random (rows, columns) matrix with orthonormal rows, or columns where those are fewer.
+    """Random (rows, columns) matrix with orthonormal rows, or columns if those are fewer.
 
-    With rows < columns it spreads a narrow embedding over a longer code and keeps inner products:
-    F Fᵀ = I. With rows = columns it is a random rotation.
+    With rows < columns it spreads a narrow embedding over a longer code and preserves inner
+    products: F Fᵀ = I. With rows = columns it is a random rotation.
     """
     return polar_factor(rng.standard_normal((rows, columns)))
 
 
 def ridge_amount(X: FloatArray, ridge: float) -> float:
-    """The multiple of the identity to add to XᵀX: ``ridge`` times its mean eigenvalue."""
+    """The multiple of the identity that is added to XᵀX: ``ridge`` times its mean eigenvalue."""
     return float(ridge * np.sum(X * X) / X.shape[1])
 
 
@@ -50,10 +50,10 @@ def unit_rows(X: FloatArray) -> FloatArray:
 
 
 def column_agreement(U: FloatArray, V: FloatArray) -> FloatArray:
-    """How far paired columns agree, (r,): 2 u·v / (‖u‖² + ‖v‖²), at least 0.
+    """Agreement of paired columns, (r,): 2 u·v / (‖u‖² + ‖v‖²), at least 0.
 
-    For canonical variates it is their correlation. Directions are scaled by it before a frame
-    spreads them over a longer code, so that the weak ones do not drown the strong ones.
+    For canonical variates it is the correlation. It scales directions before a frame spreads them
+    over a longer code, so that weak directions do not dominate strong ones.
     """
     scale = np.sum(U * U, axis=0) + np.sum(V * V, axis=0)
     return np.asarray(np.maximum(2 * np.sum(U * V, axis=0) / np.maximum(scale, 1e-300), 0.0))

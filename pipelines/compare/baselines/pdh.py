@@ -3,19 +3,19 @@
 M. Rastegari, J. Choi, S. Fakhraei, H. Daumé III and L. Davis, "Predictable dual-view hashing",
 ICML 2013.
 
-Each bit of one view is to be predicted with a large margin from the other view. For hyperplanes
-W_g (d_g, l) and bits Y_g in {-1, +1}, (n, l):
+Each bit of one view should be predicted with a large margin from the other view. For hyperplanes
+W_g (d_g, l), bits Y_g in {-1, +1}, (n, l), and the other view h, minimise
 
-    Σ_g ‖Y_gᵀY_g / n - I‖² + Σ_g ‖W_g‖² + C Σ_g Σ hinge(1 - Y_h ∘ (X_g W_g)),   Y_g = sign(X_g W_g),
+    Σ_g ‖Y_gᵀY_g / n - I‖² + Σ_g ‖W_g‖² + C Σ_g Σ hinge(1 - Y_h ∘ (X_g W_g)),   Y_g = sign(X_g W_g).
 
-h the other view. Block coordinate descent from the bits of CCA: the hyperplanes of a view are SVMs
-trained on the bits of the other; the bits of a view are the signs of its margins after the nearest
-matrix with orthonormal columns is taken, which is what keeps them uncorrelated.
+Block coordinate descent starts from the bits of CCA. The hyperplanes of a view are SVMs trained on
+the bits of the other view. The bits of a view are the signs of the matrix with orthonormal columns
+nearest to its margins, which makes the bits uncorrelated.
 
-Uncertain: the original text was not at hand. How it relaxes the correlation term is not known
-here; the polar factor of the margins is a stand-in (``decorrelate``); l <= n for its sake.
-The SVMs use the squared hinge without an intercept (the features are centred), so that all l are
-solved at once; C is per row. Beyond min(d_g) bits CCA's start is spread by a random frame.
+Uncertain: the paper was not available. How it relaxes the correlation term is unknown; the polar
+factor of the margins is a stand-in (``decorrelate``) and requires l <= n. The SVMs use the squared
+hinge without an intercept, since features are centred; all l are solved at once, and C is per row.
+Beyond min(d_g) bits, a random frame spreads CCA's start.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .protocol import CodeArray, Features, FloatArray, LinearCodes, signs, two_m
 
 
 def svm_objective(X: FloatArray, Y: CodeArray, W: FloatArray, C: float) -> FloatArray:
-    """½‖w‖² + C Σ max(0, 1 - y·xw)² of every column, (l,)."""
+    """½‖w‖² + C Σ max(0, 1 - y·xw)² of each column, (l,)."""
     slack = np.maximum(0.0, 1.0 - Y * (X @ W))
     return np.asarray(0.5 * np.sum(W**2, axis=0) + C * np.sum(slack**2, axis=0))
 
@@ -41,17 +41,19 @@ def linear_svms(
 ) -> FloatArray:
     """Hyperplanes (d, l) of l linear SVMs with squared hinge and no intercept.
 
-    Accelerated gradient descent on all columns at once, restarted where a step goes uphill.
+    Accelerated gradient descent on all columns at once; it restarts when a step goes uphill.
 
     Parameters
     ----------
     X : array (n, d)
     Y : array (n, l) of -1 and +1
-        Targets, one SVM a column.
+        Targets, one SVM per column.
     C : float
-        Weight of a row's squared hinge.
+        Weight of the squared hinge of a row.
     tolerance : float
-        Stop when every column's gradient is below this share of its first.
+        Stop when the gradient norm of every column is at most this share of its first one.
+    iterations : int
+        Largest number of steps.
     """
     curvature = 1.0 + 2.0 * C * np.linalg.norm(X.T @ X, 2)
     W = np.zeros((X.shape[1], Y.shape[1]))
@@ -73,7 +75,7 @@ def linear_svms(
 
 
 def uncorrelated_bits(margins: FloatArray) -> CodeArray:
-    """Signs (n, l) of the matrix with orthonormal columns that is nearest to the margins."""
+    """Signs (n, l) of the matrix with orthonormal columns nearest to the margins (n, l)."""
     return signs(polar_factor(margins))
 
 
@@ -84,11 +86,11 @@ class PredictableDualView:
     Parameters
     ----------
     C : float
-        Weight of the hinges.
+        Weight of the hinge loss.
     rounds : int
         Passes over both views.
     decorrelate : bool
-        Whether a view's bits are made uncorrelated before the other view learns them.
+        Decorrelate the bits of a view before the other view learns them.
     """
 
     C: float = 1.0

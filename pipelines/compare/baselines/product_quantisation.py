@@ -1,15 +1,15 @@
-"""Product quantisation of the canonical embedding: what real values reach at equal bytes.
+"""Product quantisation (PQ) of the canonical embedding: real-valued retrieval at equal bytes.
 
 H. Jégou, M. Douze and C. Schmid, "Product quantization for nearest neighbor search", IEEE TPAMI
 33(1), 2011; implementation: faiss ``IndexPQ``.
 
-The CCA embedding of both modalities (scaled by the correlations, unit length) is turned by a
-random rotation, so that every sub-quantiser has its share of the strong directions, and coded with
-bits/8 bytes a row, 256 centroids each, trained on the stacked training rows. Squared distances
-are asymmetric (query as it is, database coded) or symmetric (both coded).
+A random rotation is applied to the CCA embedding of both modalities (scaled by the correlations,
+unit length), so that the strong directions are spread over all sub-quantisers. A row has bits/8
+bytes with 256 centroids each, trained on the stacked training rows. Squared distances are
+asymmetric (only the database is coded) or symmetric (queries are coded, too).
 
-The width is rounded up to a multiple of the number of bytes by the rotation (a frame), also where
-d_g is smaller than that; fewer than 256 stacked training rows are refused by faiss.
+The rotation, a frame, pads the width to a multiple of the number of bytes, even beyond d_g. faiss
+refuses fewer than 256 stacked training rows.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ class PqModel:
     Parameters
     ----------
     embedding : CosineModel
-        Gives unit-length rows of the quantiser's width.
+        Produces unit-length rows of the quantiser's width.
     quantiser : faiss.ProductQuantizer
     symmetric : bool
+        Code the queries, too.
     """
 
     embedding: CosineModel
@@ -53,7 +54,7 @@ class PqModel:
         """Squared distances (q, m) to the coded rows of ``X``; equal codes have equal distances."""
         queries = self.embedding.embed(query_modality, Q)
         if self.symmetric:
-            # faiss gives decode another signature at import than its stubs have.
+            # faiss replaces decode at import; its stubs have the original signature.
             quantiser: Any = self.quantiser
             queries = quantiser.decode(self.encode_bytes(query_modality, Q))
         codes = self.encode_bytes(database_modality, X)
@@ -73,11 +74,11 @@ class CcaProductQuantiser:
     Parameters
     ----------
     width : int
-        Canonical directions used, at most d_g.
+        Number of canonical directions, at most d_g.
     symmetric : bool
-        Code the queries too.
+        Code the queries, too.
     ridge : float
-        Of the covariances, as a share of the mean eigenvalue.
+        Added to the covariances, as a share of their mean eigenvalue.
     """
 
     width: int = 32
@@ -97,17 +98,19 @@ class CcaProductQuantiser:
             If ``bits`` is not a positive multiple of 8.
         """
         if bits < 8 or bits % 8:
-            raise ValueError(f"product quantisation spends whole bytes, found {bits} bits")
+            raise ValueError(
+                f"product quantisation needs whole bytes, got {bits} bits. Pass a multiple of 8."
+            )
         directions = canonical_directions(features, self.width, self.ridge).scaled()
         r = next(iter(directions.values())).shape[1]
-        pieces = bits // 8
-        padded = -(-r // pieces) * pieces
-        turn = random_frame(r, padded, np.random.default_rng(seed))
-        embedding = CosineModel({g: W @ turn for g, W in directions.items()})
+        subspaces = bits // 8
+        padded = -(-r // subspaces) * subspaces
+        rotation = random_frame(r, padded, np.random.default_rng(seed))
+        embedding = CosineModel({g: W @ rotation for g, W in directions.items()})
         rows = np.vstack([embedding.embed(g, X) for g, X in features.items()])
-        quantiser = faiss.ProductQuantizer(padded, pieces, 8)
+        quantiser = faiss.ProductQuantizer(padded, subspaces, 8)
         quantiser.cp.seed = seed
-        # The development sets have fewer rows a centroid than faiss likes; it would only warn.
+        # Suppresses a warning: small data sets have fewer rows per centroid than faiss recommends.
         quantiser.cp.min_points_per_centroid = 1
         quantiser.train(rows.astype(np.float32))
         return PqModel(embedding, quantiser, self.symmetric)

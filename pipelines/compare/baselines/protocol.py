@@ -1,7 +1,7 @@
-"""What every baseline offers, and the two kinds of model that a fit returns.
+"""Interface of every baseline, and the two kinds of model that a fit returns.
 
-Samples are rows. The caller centres each modality with its training mean and scales every row to
-unit length, the same for all methods; no method does it again.
+Samples are rows. The caller centres each modality with its training mean and normalises every row
+to unit length; methods do not repeat it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Features = Mapping[str, FloatArray]
 
 @runtime_checkable
 class CodeModel(Protocol):
-    """A model whose output is compared by Hamming distance."""
+    """A model that encodes; its codes are compared by Hamming distance."""
 
     @property
     def train_codes(self) -> CodeArray | None:
-        """Codes (n, l) of the training rows, one a row for all modalities, or None."""
+        """Codes (n, l) of the training rows, common to all modalities, or None."""
 
     def encode(self, modality: str, X: FloatArray) -> CodeArray:
         """Codes (m, l) with entries -1 and +1 of the rows of ``X`` (m, d_g)."""
@@ -32,16 +32,16 @@ class CodeModel(Protocol):
 
 @runtime_checkable
 class DistanceModel(Protocol):
-    """A model that is ranked by real distances: the references that are not binary."""
+    """A real-valued model that ranks by its own distances."""
 
     def distances(
         self, query_modality: str, Q: FloatArray, database_modality: str, X: FloatArray
     ) -> FloatArray:
-        """Distances (q, m) from the rows of ``Q`` (q, d_g) to those of ``X`` (m, d_h)."""
+        """Distances (q, m) from the rows of ``Q`` (q, d_g) to the rows of ``X`` (m, d_h)."""
 
 
 class Method(Protocol):
-    """A baseline: a frozen dataclass of its own parameters, with ``fit``."""
+    """A baseline: a frozen dataclass of its parameters, with ``fit``."""
 
     name: ClassVar[str]
     supervised: ClassVar[bool]
@@ -56,24 +56,24 @@ class Method(Protocol):
         features : mapping of modality name to array (n, d_g)
             Row i of every array belongs to the same object.
         bits : int
-            Code length l, or for real-valued references the budget that the comparison asks for.
+            Code length l; for real-valued references the bits of the table row.
         seed : int
             The only source of randomness.
         labels : array (n, c), optional
-            Multi-hot; read by methods with ``supervised`` set, ignored by the others.
+            Multi-hot; used by methods with ``supervised`` set, ignored by the others.
         """
 
 
 @dataclass(frozen=True)
 class LinearCodes:
-    """Codes sign(X W_g - t_g), the encoder of nearly every method here.
+    """Linear encoder sign(X W_g - t_g), which most methods use.
 
     Parameters
     ----------
     projections : mapping of modality name to array (d_g, l)
     train_codes : array (n, l) of -1 and +1, or None
     thresholds : mapping of modality name to array (l,), optional
-        Zero where absent.
+        Default: zero.
     """
 
     projections: Mapping[str, FloatArray]
@@ -94,9 +94,9 @@ def signs(values: FloatArray) -> CodeArray:
 
 
 def linear_codes_from(features: Features, projections: Mapping[str, FloatArray]) -> LinearCodes:
-    """Linear codes whose common training codes are the sign of the summed projections.
+    """Linear codes whose common training codes are the signs of the summed projections.
 
-    For methods that code each modality on its own and so have no common code of a training row.
+    For methods that encode each modality separately and define no common code of a training row.
     """
     total = sum((features[name] @ W for name, W in projections.items()), start=np.zeros(1))
     return LinearCodes(projections, train_codes=signs(np.asarray(total)))
@@ -108,18 +108,18 @@ def two_modalities(features: Features) -> tuple[str, str]:
     Raises
     ------
     ValueError
-        If there are not exactly two, or their rows do not pair up.
+        There are not exactly two modalities, or their row counts differ.
     """
     if len(features) != 2:
         raise ValueError(
-            f"this method is defined for 2 modalities, found {len(features)} ({list(features)}): "
-            "pass a pair"
+            f"this method needs exactly 2 modalities, got {len(features)} ({list(features)}). "
+            "Pass a pair."
         )
     first, second = features
     rows = (features[first].shape[0], features[second].shape[0])
     if rows[0] != rows[1]:
         raise ValueError(
-            f"training rows must be paired, found {rows[0]} of {first!r} and {rows[1]} of "
-            f"{second!r}: pass the rows that both modalities have"
+            f"training rows must be paired, got {rows[0]} of {first!r} and {rows[1]} of "
+            f"{second!r}. Pass the rows that both modalities have."
         )
     return first, second

@@ -1,7 +1,7 @@
-"""The common out-of-sample encoder: ridge regression of the training codes on the features.
+"""Common out-of-sample encoder: ridge regression of the training codes on the features.
 
-Put on top of a method's own training codes it separates what the codes are worth from what the
-method's encoder loses: sign(X (XᵀX + γI)⁻¹ XᵀB), γ = ridge · trace(XᵀX)/d.
+sign(X (XᵀX + γI)⁻¹ XᵀB) with γ = ridge · trace(XᵀX)/d. Fitted to a method's training codes, it
+separates the quality of the codes from the quality of the method's encoder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .protocol import CodeArray, Features, LinearCodes
 
 
 def ridge_encoder(features: Features, train_codes: CodeArray, ridge: float = 0.1) -> LinearCodes:
-    """Linear codes fitted to ``train_codes`` (n, l) from every modality (n, d_g)."""
+    """Fit linear codes of every modality (n, d_g) to ``train_codes`` (n, l)."""
     B = train_codes.astype(np.float64)
     projections = {name: ridge_regression(X, B, ridge) for name, X in features.items()}
     return LinearCodes(projections, train_codes)

@@ -1,7 +1,7 @@
 """Real-valued reference: ridge regression from one modality into the other, ranked by cosine.
 
-Minimise ‖Y - X W‖² + γ‖W‖², γ = ridge · trace(XᵀX)/d. Rows of the source modality are mapped by W,
-those of the target modality are compared as they are. A row takes 4 · d_target bytes in float32.
+Minimise ‖Y - X W‖² + γ‖W‖², γ = ridge · trace(XᵀX)/d. W maps rows of the source modality; rows of
+the target modality are compared unchanged. A row needs 4 · d_target bytes in float32.
 """
 
 from __future__ import annotations

@@ -1,22 +1,22 @@
-"""Semantic correlation maximisation (SCM). SUPERVISED: it reads the training labels.
+"""Semantic correlation maximisation (SCM). SUPERVISED: it uses the training labels.
 
 D. Zhang and W.-J. Li, "Large-scale supervised multimodal hashing with semantic correlation
 maximization", AAAI 2014.
 
-Similarities S = 2 L̃ L̃ᵀ - 1 1ᵀ (n, n), L̃ the label rows scaled to unit length, are to be
-reproduced by the codes: minimise ‖sign(X W_X) sign(Y W_Y)ᵀ - l S‖². S is never formed, since XᵀSY =
-2 (XᵀL̃)(YᵀL̃)ᵀ - (Xᵀ1)(Yᵀ1)ᵀ.
+The codes should reproduce the similarities S = 2 L̃ L̃ᵀ - 1 1ᵀ (n, n), with L̃ the label rows of
+unit length: minimise ‖sign(X W_X) sign(Y W_Y)ᵀ - l S‖². S is never formed, since XᵀSY = 2
+(XᵀL̃)(YᵀL̃)ᵀ - (Xᵀ1)(Yᵀ1)ᵀ.
 
-- ``orthogonal`` (SCM-orth): signs relaxed, with W_gᵀX_gᵀX_gW_g = n I: the leading singular pairs of
-  XᵀSY in whitened features, a CCA of the semantic correlation.
-- otherwise (SCM-seq): one bit at a time, each the leading pair of Xᵀ R_t Y, with the residual
+- ``orthogonal`` (SCM-orth): relaxed signs with W_gᵀX_gᵀX_gW_g = n I. The solution is the leading
+  singular pairs of XᵀSY in whitened features, a CCA of the semantic correlation.
+- otherwise (SCM-seq): one bit at a time. Each is the leading pair of Xᵀ R_t Y, with the residual
   R_{t+1} = R_t - sign(Xw_x) sign(Yw_y)ᵀ, R_1 = l S.
 
-SCM-seq gives any number of bits. SCM-orth has min(d_g) directions; beyond them they are spread
-over the code by a random frame. Most of its later directions carry nothing: XᵀSY has rank c + 1.
+SCM-seq has no limit of bits. SCM-orth has min(d_g) directions; for more bits a random frame spreads
+them over the code. XᵀSY has rank c + 1, so its later directions carry no information.
 
-Differs: a ridge is added to X_gᵀX_g (the source adds a small constant), and a sequential bit is the
-plain leading pair.
+Differences: a ridge is added to X_gᵀX_g (the paper adds a small constant), and a sequential bit is
+the plain leading pair.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def semantic_covariance(X: FloatArray, Y: FloatArray, labels: FloatArray) -> Flo
 def whitened(
     features: Features, ridge: float
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-    """Features (n, d_g) with regularised scatter n I, and the maps (d_g, d_g) giving them."""
+    """Whitened features (n, d_g), with regularised scatter n I, and their maps (d_g, d_g)."""
     maps = {}
     for g, X in features.items():
         factor = linalg.cholesky(regularised_gram(X, ridge), lower=True)
@@ -66,12 +66,12 @@ def orthogonal_pairs(covariance: FloatArray, bits: int, seed: int) -> Pair:
 def sequential_pairs(
     X: FloatArray, Y: FloatArray, covariance: FloatArray, bits: int, seed: int
 ) -> Pair:
-    """Projections (d_X, l), (d_Y, l) of whitened features, a bit at a time from the residual."""
-    first_guess = np.random.default_rng(seed).standard_normal(min(covariance.shape))
+    """Projections (d_X, l), (d_Y, l) of whitened features: one bit at a time from the residual."""
+    start = np.random.default_rng(seed).standard_normal(min(covariance.shape))
     residual = bits * covariance
     columns = []
     for _ in range(bits):
-        u, _, vt = svds(residual, k=1, v0=first_guess)
+        u, _, vt = svds(residual, k=1, v0=start)
         columns.append((u[:, 0], vt[0]))
         code_x, code_y = signs(X @ u[:, 0]), signs(Y @ vt[0])
         residual = residual - np.outer(X.T @ code_x, Y.T @ code_y)
@@ -95,10 +95,10 @@ class SemanticCorrelation:
         Raises
         ------
         ValueError
-            Without labels.
+            There are no labels.
         """
         if labels is None:
-            raise ValueError("SCM is supervised, found no labels: pass the training labels (n, c)")
+            raise ValueError("SCM is supervised, got no labels. Pass the training labels (n, c).")
         first, second = two_modalities(features)
         white, maps = whitened(features, self.ridge)
         X, Y = white[first], white[second]

@@ -1,4 +1,4 @@
-"""Small data for the comparison, and an engine that works in this process."""
+"""Small data for the comparison, and an engine that runs in the test process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.paired_data import clustered_pair, latent_pair
 
 @pytest.fixture
 def clusters() -> tuple[dict[str, FloatArray], FloatArray]:
-    """160 rows of 4 well separated classes, 12 and 9 dimensions."""
+    """160 rows in 4 well separated classes, 12 and 9 dimensions."""
     return clustered_pair(160, (12, 9), 4, noise=0.4, seed=3)
 
 
@@ -29,7 +29,7 @@ def latent() -> dict[str, FloatArray]:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory):
-    """An .npz of 160 pairs of 4 noisy classes, 12 and 9 dimensions, every fifth one a query."""
+    """An .npz of 160 pairs in 4 noisy classes, 12 and 9 dimensions; every fifth is a query."""
     features, labels = clustered_pair(160, (12, 9), 4, noise=1.5, seed=3)
     path = tmp_path_factory.mktemp("data") / "pairs.npz"
     shifted = {g: (X + 2.0).astype(np.float32) for g, X in features.items()}
@@ -51,7 +51,7 @@ def _no_cluster(*_arguments):
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """Runs of the engine need no cluster; the name of a scheduler is not looked at."""
+    """Run the engine without a cluster; the address of the scheduler is ignored."""
     monkeypatch.setattr("srch_dist.train.runner.connect", _no_cluster)
     return "in this process"
 

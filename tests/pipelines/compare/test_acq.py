@@ -9,7 +9,7 @@ from tests.helpers.paired_data import random_orthonormal
 
 @pytest.fixture(params=[4, 9])
 def quantiser(request):
-    """As many bits as variates, and more."""
+    """As many bits as variates (4), and more (9)."""
     rng = np.random.default_rng(0)
     V_x = rng.standard_normal((60, 4))
     V_y = V_x + 0.5 * rng.standard_normal((60, 4))
@@ -39,7 +39,7 @@ def test_no_single_bit_is_better_flipped(quantiser):
             assert quantiser.objective((flipped[0], flipped[1]), 0.4) >= best
 
 
-def test_frames_are_the_best_for_their_codes(quantiser):
+def test_frames_are_optimal_for_their_codes(quantiser):
     rng = np.random.default_rng(1)
     codes = quantiser.codes(0.4)
     turned = quantiser.rotated(codes, 0.4)
@@ -50,12 +50,12 @@ def test_frames_are_the_best_for_their_codes(quantiser):
         assert other.objective(codes, 0.4) >= best
 
 
-def test_full_coupling_gives_both_modalities_one_code(quantiser):
+def test_full_coupling_gives_both_modalities_the_same_code(quantiser):
     x, y = quantiser.codes(1.0)
     np.testing.assert_array_equal(x, y)
 
 
-def test_weak_coupling_leaves_each_modality_its_own_code(quantiser):
+def test_weak_coupling_gives_each_modality_its_own_code(quantiser):
     x, y = quantiser.codes(1e-9)
     np.testing.assert_array_equal(x, np.where(quantiser.V[0] @ quantiser.R[0] >= 0, 1, -1))
     assert (x != y).any()

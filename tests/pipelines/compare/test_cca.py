@@ -38,12 +38,12 @@ def test_directions_are_orthonormal_and_paired_in_the_regularised_scatter(latent
     np.testing.assert_allclose(cross, np.diag(cca.correlations), atol=1e-10)
 
 
-def test_width_ends_at_the_narrower_modality(latent):
+def test_width_is_limited_by_the_narrower_modality(latent):
     assert canonical_directions(latent, 50, 0.1).correlations.shape == (7,)
 
 
 def test_longer_sign_codes_keep_the_order_of_the_scaled_embedding(latent):
-    """A frame is a random-hyperplane code of the embedding: Hamming distance follows the angle."""
+    """A random frame gives random-hyperplane codes: the Hamming distance follows the angle."""
     model = CcaSign().fit(latent, 4096, 0)
     embedding = CosineModel(dict(canonical_directions(latent, 7, 0.1).scaled()))
     X, Y = latent["image"][:40], latent["text"][:40]

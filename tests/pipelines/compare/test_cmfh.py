@@ -21,7 +21,7 @@ def factors(clusters):
 
 
 def slope(features, factors, change, direction):
-    """Central difference of the objective along ``direction`` of the factor that change sets."""
+    """Central difference of the objective along ``direction``; ``change`` selects the factor."""
     step = 1e-4
     ahead, behind = (
         METHOD.objective(features, change(factors, s * direction)) for s in (step, -step)
@@ -35,7 +35,7 @@ def random_slopes(features, factors, change, shape):
     return [slope(features, factors, change, direction) for direction in directions]
 
 
-def test_v_step_leaves_no_gradient(clusters, factors):
+def test_v_step_has_zero_gradient(clusters, factors):
     features, _ = clusters
 
     def change(f, d):
@@ -49,7 +49,7 @@ def test_v_step_leaves_no_gradient(clusters, factors):
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_u_step_leaves_no_gradient(clusters, factors, modality):
+def test_u_step_has_zero_gradient(clusters, factors, modality):
     features, _ = clusters
 
     def change(f, d):
@@ -61,7 +61,7 @@ def test_u_step_leaves_no_gradient(clusters, factors, modality):
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_p_step_leaves_no_gradient(clusters, factors, modality):
+def test_p_step_has_zero_gradient(clusters, factors, modality):
     features, _ = clusters
 
     def change(f, d):

@@ -1,4 +1,4 @@
-"""The comparison's command: the same features for all, the engine's own scores, honest tables."""
+"""The comparison command: equal features for every method, the engine's scores, correct tables."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pipelines.compare.baselines import CcaItq, FloatCca, SemanticCorrelation
 from pipelines.compare.data import RetrievalTask
 from pipelines.compare.encoders import CommonEncoders
 from pipelines.compare.grids import GRIDS, method_names
-from pipelines.compare.parts import Parts, source_digest
 from pipelines.compare.published import published_records
+from pipelines.compare.result_cache import ResultCache, source_digest
 from pipelines.compare.run import Bench, Options, run_all
 from pipelines.compare.scoring import score_codes, score_model
 from pipelines.compare.table import best_points, markdown
@@ -41,12 +41,12 @@ def test_features_are_centred_by_the_training_rows_and_of_unit_length(task, sour
 
 
 def test_codes_score_as_in_the_engine(task, engine):
-    """`score_codes` of what the engine's model encodes is what the engine's evaluation says."""
+    """`score_codes` of the common anchor encoder equals the engine's evaluation."""
     run = engine.train(task, OPTIONS | {"method": {"encoder": "anchors"}})
     anchors = CommonEncoders(task).anchor_codes(run.codes)
-    again = score_codes(task, anchors)
-    np.testing.assert_allclose(again["map"], run.scores["map"], atol=1e-12)
-    np.testing.assert_allclose(again["unseen"], run.scores["unseen"], atol=1e-12)
+    scores = score_codes(task, anchors)
+    np.testing.assert_allclose(scores["map"], run.scores["map"], atol=1e-12)
+    np.testing.assert_allclose(scores["unseen"], run.scores["unseen"], atol=1e-12)
 
 
 def test_the_common_ridge_encoder_is_the_engines(task, engine):
@@ -56,7 +56,7 @@ def test_the_common_ridge_encoder_is_the_engines(task, engine):
 
 
 def test_unseen_ranks_the_other_queries_alone(task):
-    """Brute force over the query split, in one order of the database without ties broken."""
+    """Brute force over the query split, averaged over 300 random orders among ties."""
     rng = np.random.default_rng(0)
     codes = {
         side: {g: rng.integers(0, 2, (len(rows), 8)) * 2 - 1 for g in ("image", "text")}
@@ -78,7 +78,7 @@ def test_unseen_ranks_the_other_queries_alone(task):
 
 
 def test_a_random_database_order_is_not_rewarded(task):
-    """Real-valued and binary paths agree where distances are the same."""
+    """Binary and real-valued scoring agree on equal distances."""
     model = CcaItq().fit(task.train, 8, 0)
 
     class AsDistances:
@@ -111,14 +111,14 @@ def test_deterministic_methods_run_once_and_have_no_training_codes(bench):
     assert [(r["seed"], list(r["scores"]), r["real"]) for r in records] == [(0, ["own"], True)]
 
 
-def test_supervised_methods_are_given_labels_and_marked(bench):
+def test_supervised_methods_receive_labels_and_are_marked(bench):
     (record,) = bench.run_grid((SemanticCorrelation(),), 1)
     assert record["supervised"]
     assert min(record["scores"]["own"]["map"]) > 0.5
     assert record["peak_bytes"] > 10_000
 
 
-def test_a_method_that_cannot_be_fitted_leaves_a_row_that_says_so(bench):
+def test_a_failed_fit_is_reported_in_the_table(bench):
     class Refusing(CcaItq):
         def fit(self, *_):
             raise ValueError("too few rows")
@@ -127,7 +127,7 @@ def test_a_method_that_cannot_be_fitted_leaves_a_row_that_says_so(bench):
     assert "1 of 1 refused: too few rows" in markdown(records)
 
 
-def test_the_command_writes_one_table_with_every_method_asked_for(source, in_process, tmp_path):
+def test_the_command_writes_one_table_with_every_chosen_method(source, in_process, tmp_path):
     methods = ["SRCH balanced", "SRCH paper", "CCA-ITQ", "float CCA"]
     options = Options([source], tmp_path, [16], 2, methods, scheduler=in_process)
     records = run_all(options)
@@ -146,7 +146,9 @@ def test_the_command_writes_one_table_with_every_method_asked_for(source, in_pro
     assert "| Wiki | 16 | UGACH" in text
 
 
-def test_a_finished_part_is_kept_only_where_data_and_options_agree(source, in_process, tmp_path):
+def test_cached_results_count_only_for_equal_data_seeds_options_and_code(
+    source, in_process, tmp_path
+):
     def run(seeds=1, resume=True, data=source):
         options = Options([data], tmp_path / "out", [16], seeds, ["CCA-ITQ"], 1, in_process)
         return run_all(replace(options, resume=resume))
@@ -154,30 +156,30 @@ def test_a_finished_part_is_kept_only_where_data_and_options_agree(source, in_pr
     first = run()
     part = tmp_path / "out" / "parts" / f"{source.stem}-16.json"
     saved = json.loads(part.read_text("utf-8"))
-    kept = saved["CCA-ITQ"]
-    kept["records"][0]["marked"] = True
+    cached = saved["CCA-ITQ"]
+    cached["records"][0]["marked"] = True
     part.write_text(json.dumps(saved), "utf-8")
     assert "marked" in run()[0]
     assert "marked" not in run(resume=False)[0]
     for change in ("seeds", "data", "options", "code"):
-        other = {**kept, "asked": {**kept["asked"], change: 0}}
+        other = {**cached, "asked": {**cached["asked"], change: 0}}
         part.write_text(json.dumps({**saved, "CCA-ITQ": other}), "utf-8")
         assert "marked" not in run()[0]
     part.write_text('{"asked"', "utf-8")
     assert [r["scores"] for r in run()] == [r["scores"] for r in first]
 
 
-def test_another_method_leaves_finished_ones_alone(tmp_path):
-    parts = Parts(tmp_path / "part.json")
-    assert parts.take("a", {"seeds": 1}, lambda: [{"map": 1}]) == [{"map": 1}]
-    assert parts.take("b", {"seeds": 1}, lambda: [{"map": 2}]) == [{"map": 2}]
-    assert parts.take("a", {"seeds": 1}, lambda: [{"map": 3}]) == [{"map": 1}]
-    assert parts.take("a", {"seeds": 2}, lambda: [{"map": 3}]) == [{"map": 3}]
-    assert parts.take("b", {"seeds": 1}, lambda: [{"map": 4}]) == [{"map": 2}]
+def test_caching_a_method_keeps_the_others(tmp_path):
+    cache = ResultCache(tmp_path / "part.json")
+    assert cache.get_or_compute("a", {"seeds": 1}, lambda: [{"map": 1}]) == [{"map": 1}]
+    assert cache.get_or_compute("b", {"seeds": 1}, lambda: [{"map": 2}]) == [{"map": 2}]
+    assert cache.get_or_compute("a", {"seeds": 1}, lambda: [{"map": 3}]) == [{"map": 1}]
+    assert cache.get_or_compute("a", {"seeds": 2}, lambda: [{"map": 3}]) == [{"map": 3}]
+    assert cache.get_or_compute("b", {"seeds": 1}, lambda: [{"map": 4}]) == [{"map": 2}]
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.py", "x = 2\n"), ("b.py", "x = 1\n")])
-def test_the_digest_follows_names_and_contents_of_sources(tmp_path, name, text):
+def test_the_digest_depends_on_names_and_contents_of_sources(tmp_path, name, text):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     (tmp_path / "one" / "a.py").write_text("x = 1\n", "utf-8")
@@ -185,13 +187,13 @@ def test_the_digest_follows_names_and_contents_of_sources(tmp_path, name, text):
     assert source_digest(tmp_path / "one") != source_digest(tmp_path / "two")
 
 
-def test_sets_of_one_name_are_refused(source, tmp_path):
-    with pytest.raises(ConfigError, match="names of their own"):
+def test_stores_with_equal_names_are_refused(source, tmp_path):
+    with pytest.raises(ConfigError, match=r"stores have equal names: pairs, pairs\. Rename"):
         run_all(Options([source, source], tmp_path))
 
 
 def test_unknown_methods_are_refused_with_the_known_ones(source, tmp_path):
-    with pytest.raises(ConfigError, match=r"\['ITQ'\]; known: SRCH balanced, .*CCA-ITQ"):
+    with pytest.raises(ConfigError, match=r"\['ITQ'\]\. Known methods: SRCH balanced, .*CCA-ITQ"):
         run_all(Options([source], tmp_path, methods=["ITQ"]))
 
 
@@ -204,7 +206,7 @@ def test_data_without_labels_or_split_is_refused(source, tmp_path, name):
         RetrievalTask.load(store)
 
 
-def test_class_names_serve_as_labels(source, task, tmp_path):
+def test_labels_may_be_class_names(source, task, tmp_path):
     with np.load(source) as data:
         arrays = {key: data[key] for key in data}
     arrays["labels"] = np.array(["a", "b", "c", "d"])[arrays["labels"].argmax(axis=1)]
@@ -215,7 +217,7 @@ def test_class_names_serve_as_labels(source, task, tmp_path):
         np.testing.assert_array_equal(named.relevant[side], relevant)
 
 
-def test_grids_have_one_method_each_and_few_distinct_points():
+def test_each_grid_has_one_method_and_at_most_eight_distinct_points():
     names = [{method.name for method in grid} for grid in GRIDS]
     assert all(len(grid_names) == 1 for grid_names in names)
     assert len(set.union(*names)) == len(GRIDS)

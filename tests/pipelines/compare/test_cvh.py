@@ -8,7 +8,7 @@ from pipelines.compare.baselines.cca import CcaSign
 from pipelines.compare.baselines.cvh import CrossViewHashing, eigenproblem, similarity_matrix
 
 
-def test_without_neighbours_the_codes_are_those_of_cca(latent):
+def test_codes_without_neighbour_weight_equal_those_of_cca(latent):
     ours = CrossViewHashing(weight=0.0).fit(latent, 6, 0)
     cca = CcaSign().fit(latent, 6, 0)
     for name, X in latent.items():

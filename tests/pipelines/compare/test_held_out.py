@@ -1,4 +1,4 @@
-"""Held-out sets: rows stay paired, with their labels."""
+"""Held-out data sets: rows and labels stay paired."""
 
 import zipfile
 
@@ -27,11 +27,11 @@ def test_views_are_paired_with_the_digit_as_label(tmp_path):
 
 def test_views_of_different_rows_are_refused(tmp_path):
     path = wheel(tmp_path / "a.whl", {"pix": [0, 1], "zer": [1, 0]})
-    with pytest.raises(SystemExit, match="not of the same digits"):
+    with pytest.raises(SystemExit, match="views pix and zer have different digits"):
         Views(path, tmp_path).arrays()
 
 
-def test_drawn_rows_stay_together(tmp_path):
+def test_sampled_rows_stay_paired(tmp_path):
     n = np.arange(50)
     np.savez(tmp_path / "a.npz", image=n[:, None], text=-n[:, None], labels=n[:, None] * 2)
     made = Rows(tmp_path / "a.npz", tmp_path, count=20).arrays()
@@ -41,5 +41,5 @@ def test_drawn_rows_stay_together(tmp_path):
     np.testing.assert_array_equal(made["labels"][:, 0], 2 * rows)
 
 
-def test_a_fifth_are_queries():
+def test_a_fifth_of_the_rows_are_queries():
     assert (draw_split(52) == 1).sum() == 10

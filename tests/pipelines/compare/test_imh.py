@@ -31,7 +31,7 @@ def objective(forms, F_x, F_y, coupling):
 
 @pytest.mark.parametrize("coupling", [0.5, 20.0])
 def test_codes_reach_the_minimum_over_the_stacked_variables(forms, coupling):
-    """The Schur complement of the stacked quadratic form gives the minimum independently."""
+    """The Schur complement of the stacked quadratic form gives the minimum in another way."""
     eye = np.eye(60)
     top, bottom = forms[0] + coupling * eye, forms[1] + coupling * eye
     schur = top - coupling**2 * np.linalg.inv(bottom)
@@ -52,7 +52,7 @@ def test_no_random_codes_are_better(forms):
         assert objective(forms, F_x, F_y + 0.01 * rng.standard_normal((60, 4)), 2.0) > best
 
 
-def test_huge_coupling_gives_both_modalities_one_code(forms):
+def test_huge_coupling_gives_both_modalities_the_same_code(forms):
     F_x, F_y = joint_codes(*forms, 4, 1e9)
     np.testing.assert_allclose(F_x, F_y, atol=1e-6)
     values = np.linalg.eigvalsh(forms[0] + forms[1])

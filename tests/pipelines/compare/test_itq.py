@@ -35,7 +35,7 @@ def test_frame_keeps_inner_products(embedding, bits):
     np.testing.assert_allclose(R @ R.T, np.eye(5), atol=1e-12)
 
 
-def test_rotation_is_the_best_one_for_its_codes(embedding):
+def test_rotation_is_optimal_for_its_codes(embedding):
     rng = np.random.default_rng(2)
     start = random_frame(5, 5, rng)
     B = signs(embedding @ start)
@@ -52,12 +52,12 @@ def test_one_rotation_serves_both_modalities(latent):
     np.testing.assert_allclose(rotations[0].T @ rotations[0], np.eye(5), atol=1e-8)
 
 
-def test_published_method_stops_at_the_narrower_modality_and_the_extended_one_does_not(latent):
+def test_only_the_extended_method_has_more_bits_than_the_narrower_modality(latent):
     assert CcaItq().fit(latent, 16, 0).encode("text", latent["text"]).shape == (300, 7)
     assert CcaItqExtended().fit(latent, 16, 0).encode("text", latent["text"]).shape == (300, 16)
 
 
-def test_extension_changes_nothing_where_the_embedding_fills_the_code(latent):
+def test_the_extended_method_is_equal_if_the_embedding_fills_the_code(latent):
     first, second = (method.fit(latent, 6, 0) for method in (CcaItq(), CcaItqExtended()))
     np.testing.assert_array_equal(first.train_codes, second.train_codes)
 
@@ -68,8 +68,8 @@ def test_a_width_beyond_the_bits_does_not_lengthen_the_code(latent):
 
 
 @pytest.mark.parametrize(("bits", "known"), [(16, (0.437, 0.449)), (32, (0.385, 0.399))])
-def test_default_point_reaches_the_figures_known_for_the_shipped_emoji(bits, known, tmp_path):
-    """Means of three seeds of a reference written on its own."""
+def test_default_point_reaches_the_known_map_of_the_shipped_emoji(bits, known, tmp_path):
+    """``known`` are means over three seeds of an independent implementation."""
     with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
         task = RetrievalTask.load(ingest_source(source, tmp_path / "emoji.zarr"))
     runs = [score_model(task, CcaItq().fit(task.train, bits, seed))["map"] for seed in range(3)]

@@ -55,7 +55,7 @@ def test_ridge_encoder_is_the_sign_of_the_ridge_prediction():
     np.testing.assert_array_equal(ridge_encoder({"a": X}, B).encode("a", Q), expected)
 
 
-def test_column_agreement_of_equally_long_columns_is_their_correlation():
+def test_column_agreement_of_columns_of_equal_norm_is_their_correlation():
     rng = np.random.default_rng(7)
     U, V = (Z / np.linalg.norm(Z, axis=0) for Z in rng.standard_normal((2, 50, 3)))
     V[:, 0] += 2 * U[:, 0]
@@ -70,7 +70,7 @@ def test_unit_rows_leaves_zero_rows():
     np.testing.assert_allclose(rows, [[0.6, 0.8], [0.0, 0.0]])
 
 
-def test_neighbour_graph_joins_either_direction_and_nothing_else():
+def test_neighbour_graph_is_the_union_of_both_directions():
     X = np.random.default_rng(5).standard_normal((25, 3))
     squared = np.sum((X[:, None] - X) ** 2, axis=2) + 1e9 * np.eye(25)
     near = np.zeros((25, 25), dtype=bool)

@@ -7,7 +7,7 @@ from pipelines.compare.baselines.lsh import RandomHyperplanes
 
 
 @pytest.mark.parametrize("angle", [0.2, 1.0, 2.5])
-def test_bits_differ_with_the_share_of_the_angle(angle):
+def test_the_share_of_differing_bits_is_the_angle_over_pi(angle):
     x = np.array([[1.0, 0.0, 0.0]])
     y = np.array([[np.cos(angle), np.sin(angle), 0.0]])
     model = RandomHyperplanes().fit({"a": x, "b": y}, 40000, 0)

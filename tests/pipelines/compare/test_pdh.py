@@ -14,7 +14,7 @@ from pipelines.compare.baselines.protocol import signs
 
 
 @pytest.mark.parametrize("C", [0.05, 1.0, 20.0])
-def test_hyperplanes_are_those_of_scikit_learn(latent, C):
+def test_hyperplanes_agree_with_scikit_learn(latent, C):
     rng = np.random.default_rng(0)
     X = latent["image"]
     Y = signs(X @ rng.standard_normal((10, 4)) + rng.standard_normal((300, 4)))
@@ -34,7 +34,7 @@ def test_default_tolerance_is_close_to_the_minimum(clusters):
     assert gap.max() < 1.001
 
 
-def test_svm_objective_is_that_of_each_column_alone(latent):
+def test_svm_objective_is_separate_for_each_column(latent):
     rng = np.random.default_rng(2)
     X, W = latent["image"], rng.standard_normal((10, 2))
     Y = signs(rng.standard_normal((300, 2)))
@@ -44,7 +44,7 @@ def test_svm_objective_is_that_of_each_column_alone(latent):
     assert svm_objective(X, Y, W, 0.7)[1] == pytest.approx(second)
 
 
-def test_bits_lose_their_correlation():
+def test_bits_are_decorrelated():
     rng = np.random.default_rng(3)
     common = rng.standard_normal((500, 1))
     margins = common + 0.4 * rng.standard_normal((500, 6))
@@ -56,7 +56,7 @@ def test_bits_lose_their_correlation():
 
 
 def test_views_learn_to_predict_each_other(latent):
-    """On held-out rows the views agree more often than after no training on the other's bits."""
+    """On held-out rows, more than 80 % of the bits of both views agree."""
     train = {name: X[:200] for name, X in latent.items()}
     model = PredictableDualView(C=0.1, decorrelate=False).fit(train, 6, 0)
     x, y = (model.encode(name, X[200:]) for name, X in latent.items())

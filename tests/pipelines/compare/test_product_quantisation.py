@@ -13,7 +13,7 @@ def model(latent):
     return CcaProductQuantiser(width=5).fit(latent, 16, 0)
 
 
-def test_distances_are_those_of_a_faiss_index(latent, model):
+def test_distances_agree_with_a_faiss_index(latent, model):
     index = faiss.IndexPQ(model.quantiser.d, 2, 8)
     index.pq = model.quantiser
     index.is_trained = True
@@ -35,7 +35,7 @@ def test_symmetric_distances_are_between_decoded_rows(latent):
 
 
 @pytest.mark.parametrize("bits", [16, 64])
-def test_a_row_takes_an_eighth_of_the_bits_in_bytes(latent, bits):
+def test_a_row_has_one_byte_per_eight_bits(latent, bits):
     model = CcaProductQuantiser(width=5).fit(latent, bits, 0)
     codes = model.encode_bytes("image", latent["image"][:3])
     assert codes.shape == (3, bits // 8)
@@ -64,6 +64,6 @@ def test_more_bytes_approach_the_real_distances(latent):
 
 
 @pytest.mark.parametrize("bits", [0, 12])
-def test_part_bytes_are_refused(latent, bits):
+def test_fractions_of_bytes_are_refused(latent, bits):
     with pytest.raises(ValueError, match=f"{bits} bits"):
         CcaProductQuantiser().fit(latent, bits, 0)

@@ -1,4 +1,4 @@
-"""What holds for every baseline alike."""
+"""Properties of every baseline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def hamming(left, right):
 
 
 def output(model, modality, X):
-    """Codes, or distances to a fixed other side, to compare two fits by."""
+    """Codes, or distances to 20 fixed rows, for the comparison of two fits."""
     if isinstance(model, CodeModel):
         return model.encode(modality, X)
     return model.distances(modality, X, modality, X[:20])
@@ -37,7 +37,7 @@ def test_signs_of_zero_are_positive():
 
 def test_two_modalities_refuses_a_third():
     X = np.zeros((3, 2))
-    with pytest.raises(ValueError, match="found 3"):
+    with pytest.raises(ValueError, match="got 3"):
         two_modalities({"a": X, "b": X, "c": X})
 
 
@@ -48,8 +48,8 @@ def test_two_modalities_refuses_unpaired_rows():
 
 @parametrize_methods
 @pytest.mark.parametrize("bits", [8, 16])
-def test_codes_are_signs_of_the_asked_length(method: Method, bits, clusters):
-    """8 bits are fewer than either modality's dimensions, 16 more."""
+def test_codes_are_signs_of_the_requested_length(method: Method, bits, clusters):
+    """8 bits are fewer than the dimensions of either modality, 16 are more."""
     features, labels = clusters
     model = method.fit(features, bits, 0, labels)
     if not isinstance(model, CodeModel):
@@ -69,15 +69,15 @@ def test_codes_are_signs_of_the_asked_length(method: Method, bits, clusters):
 
 
 @parametrize_methods
-def test_a_fit_depends_on_nothing_but_data_and_seed(method: Method, clusters):
+def test_a_fit_depends_on_data_and_seed_only(method: Method, clusters):
     features, labels = clusters
-    first, again = (method.fit(features, 16, 7, labels) for _ in range(2))
+    first, second = (method.fit(features, 16, 7, labels) for _ in range(2))
     for name, X in features.items():
-        np.testing.assert_array_equal(output(first, name, X), output(again, name, X))
+        np.testing.assert_array_equal(output(first, name, X), output(second, name, X))
 
 
 @parametrize_methods
-def test_methods_called_deterministic_do_not_see_the_seed(method: Method, clusters):
+def test_methods_listed_as_deterministic_ignore_the_seed(method: Method, clusters):
     features, labels = clusters
     X = features["image"]
     one, other = (output(method.fit(features, 16, seed, labels), "image", X) for seed in (0, 1))
@@ -99,7 +99,7 @@ def test_only_supervised_methods_read_labels(method: Method, clusters):
 
 @parametrize_methods
 def test_classes_are_found_across_modalities(method: Method, clusters):
-    """Half of the rows train and serve as database, the other half are queries."""
+    """Half of the rows are for training and the database, the other half are queries."""
     features, labels = clusters
     train = {name: X[:80] for name, X in features.items()}
     if method.name.startswith("CCA + PQ"):
@@ -119,7 +119,7 @@ def test_classes_are_found_across_modalities(method: Method, clusters):
 
 
 @parametrize_methods
-def test_training_codes_serve_a_common_ridge_encoder(method: Method, clusters):
+def test_a_common_ridge_encoder_fits_the_training_codes(method: Method, clusters):
     features, labels = clusters
     model = method.fit(features, 16, 0, labels)
     if not isinstance(model, CodeModel) or model.train_codes is None:

@@ -28,7 +28,7 @@ def test_whitening_gives_the_regularised_scatter_of_n_identities(latent):
 
 @pytest.mark.parametrize("bits", [4, 8, 15])
 def test_objective_never_rises(white, bits):
-    """8 bits are between the two widths, 15 above both."""
+    """8 bits are between the dimensions of the modalities, 15 above both."""
     X, Y = white
     P_x, P_y = start(white, bits, 0)
     codes = (signs(X @ P_x), signs(Y @ P_y))
@@ -47,7 +47,7 @@ def test_objective_never_rises(white, bits):
 
 
 @pytest.mark.parametrize("bits", [4, 15])
-def test_projection_is_the_best_with_its_constraint(white, bits):
+def test_projection_is_optimal_under_its_constraint(white, bits):
     rng = np.random.default_rng(0)
     X, Y = white
     P_x, P_y = start(white, bits, 0)
@@ -62,7 +62,7 @@ def test_projection_is_the_best_with_its_constraint(white, bits):
 
 
 def test_linear_objective_differs_from_the_squared_errors_by_a_constant(latent):
-    """The squared errors with their ridge terms, at random projections that keep the constraint."""
+    """Squared errors with ridge terms, at random projections that satisfy the constraint."""
     rng = np.random.default_rng(1)
     X, Y = latent.values()
     maps = [whitening(Z, 0.1) for Z in (X, Y)]
@@ -79,8 +79,8 @@ def test_linear_objective_differs_from_the_squared_errors_by_a_constant(latent):
     np.testing.assert_allclose(gaps, gaps[0], rtol=1e-9)
 
 
-def test_without_quantisation_the_span_is_that_of_cca(latent):
-    """ν = 0 leaves the maximal correlation under the constraint: the leading singular pairs."""
+def test_without_quantisation_the_projections_span_those_of_cca(latent):
+    """ν = 0 maximises the correlation under the constraint: the leading singular pairs."""
     model = QuantisedCorrelation(weight=0.0).fit(latent, 3, 0)
     white = [X @ whitening(X, 0.1) for X in latent.values()]
     values = np.linalg.svd(white[0].T @ white[1], compute_uv=False)

@@ -1,4 +1,4 @@
-"""MAP of real distances, whose ties are broken at random in expectation."""
+"""MAP of real-valued distances, in expectation over random order among ties."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def test_ties_are_the_mean_over_all_their_orders():
     ]
     expected = np.mean([average_precision(relevant[list(order)]) for order in orders])
     shuffled = np.random.default_rng(0).permutation(7)
-    found = real_average_precision(
+    precision = real_average_precision(
         distance[None, shuffled].astype(float), relevant[None, shuffled] > 0
     )
-    assert found[0] == pytest.approx(expected)
+    assert precision[0] == pytest.approx(expected)
 
 
 def test_distinct_distances_agree_with_scikit_learn():

@@ -1,4 +1,4 @@
-"""Each recipe ingests, trains and evaluates on a small made file of its layout."""
+"""Each recipe ingests, trains and evaluates a small synthetic file of its layout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from srch_dist import ingest_source, load_config, train_model
 
 RECIPES = Path(__file__).parents[3] / "pipelines"
-# Dimensions of image and text (those of deep features cut by 32) and classes; several a row or one.
+# Dimensions of image and text (deep features divided by 32), classes, and most classes per row.
 LAYOUTS = {
     "wiki": (128, 10, 10, 1),
     "mirflickr": (128, 16, 24, 3),
@@ -21,7 +21,7 @@ LAYOUTS = {
 
 
 def make_file(path, image, text, classes, most):
-    """250 pairs with up to ``most`` classes each, float16 features, rows of splits 0, 1 and 2."""
+    """Write 250 pairs with up to ``most`` classes each, float16, with splits 0, 1 and 2."""
     rng = np.random.default_rng(0)
     n = 250
     labels = np.zeros((n, classes), dtype=np.uint8)
@@ -38,7 +38,7 @@ def make_file(path, image, text, classes, most):
     return labels[split == 0], labels[split == 1]
 
 
-def test_there_is_a_layout_for_each_recipe():
+def test_each_recipe_has_a_layout():
     assert {path.stem for path in RECIPES.glob("*.yaml")} == set(LAYOUTS)
 
 

@@ -23,14 +23,14 @@ def labelled(latent):
 
 
 def similarity(labels):
-    """S from the cosines of the label rows, entry by entry as defined."""
+    """S from the cosines of the label rows, by its definition."""
     unit = labels / np.linalg.norm(labels, axis=1, keepdims=True)
     return 2 * unit @ unit.T - 1
 
 
 def test_covariance_equals_the_one_with_the_full_similarity_matrix(labelled):
     features, labels = labelled
-    # A shift makes the term of the ones visible, which centred features hide.
+    # Shifted features test the term (Xᵀ1)(Yᵀ1)ᵀ, which is zero for centred ones.
     X, Y = features["image"] + 0.3, features["text"] - 0.2
     np.testing.assert_allclose(
         semantic_covariance(X, Y, labels), X.T @ similarity(labels) @ Y, atol=1e-8
