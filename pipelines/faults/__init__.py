@@ -1,1 +1,1 @@
-"""Faults on purpose: armed by a file, done inside real workers and clients at a named moment."""
+"""Fault injection: files arm faults, real workers and clients trigger them at named moments."""

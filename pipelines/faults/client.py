@@ -1,4 +1,4 @@
-"""`python -m pipelines.faults.client COMMAND …`: a command of the package, with faults armed."""
+"""Run a command of srch_dist with faults: `python -m pipelines.faults.client COMMAND …`."""
 
 from __future__ import annotations
 

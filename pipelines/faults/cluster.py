@@ -1,4 +1,4 @@
-"""A scheduler and workers as processes of their own, as on several machines."""
+"""Start a Dask scheduler and workers as separate processes, as on several machines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipelines.faults.moments import FOLDER
 
-# A hung worker and a cluster without workers are given up sooner than in earnest.
+# Shorter timeouts than in production, for hung workers and for a cluster without workers.
 PATIENCE = {
     "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "30s",
     "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "15s",
@@ -30,7 +30,15 @@ class Processes:
 
     Attributes
     ----------
-    address : of its scheduler. faults : folder that arms faults in its workers.
+    address : str
+        Address of the scheduler.
+    faults : Path
+        Folder of the faults armed for its workers.
+    environment : dict
+        Environment variables of every process.
+    scheduler : subprocess.Popen
+    workers : list of subprocess.Popen
+        Nannies, one per worker.
     """
 
     address: str
@@ -40,7 +48,7 @@ class Processes:
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def add_worker(self, scratch: Path, options: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-        """Start a worker under a nanny, which starts it again where it dies."""
+        """Start a worker under a nanny, which restarts it if it dies."""
         command = [
             *(sys.executable, "-m", "distributed.cli.dask_worker", self.address),
             *("--nthreads", "1", "--local-directory", str(scratch), "--no-dashboard"),
@@ -59,13 +67,13 @@ class Processes:
         _kill(self.scheduler)
 
     def kill_workers(self) -> None:
-        """Kill the workers with their nannies, so that none comes back."""
+        """Kill the workers and their nannies, so that none restarts."""
         for worker in self.workers:
             _kill(worker)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and what it has started."""
+    """Kill a process and its children."""
     for number in (signal.SIGCONT, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -78,7 +86,18 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 def separate_cluster(
     folder: Path, workers: int = 2, options: Sequence[str] = (), memory_limit: str = "1GiB"
 ) -> Iterator[Processes]:
-    """A scheduler and ``workers`` on loopback; ``options`` are given to both (as for TLS)."""
+    """Start a scheduler and workers on loopback; kill them at the end.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder for logs, faults and worker scratch.
+    workers : int
+    options : sequence of str
+        Further options of scheduler and workers, e.g. for TLS.
+    memory_limit : str
+        Memory limit per worker.
+    """
     faults = folder / "faults"
     faults.mkdir(parents=True)
     root = Path(__file__).resolve().parents[2]
@@ -125,7 +144,7 @@ def _await_text(file: Path, text: str) -> None:
     end = time.monotonic() + _START_SECONDS
     while text not in file.read_text(errors="replace"):
         if time.monotonic() > end:
-            raise TimeoutError(f"no {text!r} in {file} after {_START_SECONDS} s")
+            raise TimeoutError(f"{file}: no {text!r} within {_START_SECONDS} s")
         time.sleep(0.1)
 
 
@@ -136,4 +155,4 @@ def _await_port(port: int) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.1)
-    raise TimeoutError(f"no scheduler on port {port} after {_START_SECONDS} s")
+    raise TimeoutError(f"no scheduler listens on port {port} after {_START_SECONDS} s")

@@ -1,7 +1,6 @@
-"""Hosts of a network on one machine: a namespace each, and one for the bridge between them.
+"""Simulate several hosts on one machine: one network namespace each, and one for their bridge.
 
-For this it takes Linux and root. Links can be cut and restored, and a host be killed with all that
-runs on it.
+Needs Linux and root. Links can be cut and restored, and all processes of a host killed.
 """
 
 from __future__ import annotations
@@ -15,18 +14,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Network:
-    """Hosts 1 … n, with addresses 10.77.0.1 …; see `network`."""
+    """Hosts 1 … n with addresses 10.77.0.1 …; see `network`.
+
+    Attributes
+    ----------
+    name : str
+        Prefix of the namespaces.
+    """
 
     name: str
 
     def address(self, host: int) -> str:
-        """A host's address."""
+        """IP address of a host."""
         return f"10.77.0.{host}"
 
     def start(
         self, host: int, command: Sequence[str], environment: dict[str, str], log: str
     ) -> subprocess.Popen[bytes]:
-        """Start a process on a host."""
+        """Start ``command`` on a host, with its output appended to the file ``log``."""
         with open(log, "ab") as file:  # noqa: PTH123
             return subprocess.Popen(
                 ["ip", "netns", "exec", self.host(host), *command],
@@ -37,64 +42,72 @@ class Network:
             )
 
     def cut(self, host: int) -> None:
-        """Drop everything that goes to or comes from a host, without a word to either side."""
+        """Cut the link of a host: packets are dropped silently in both directions."""
         _ip("-n", self.host(0), "link", "set", f"v{host}", "down")
 
     def restore(self, host: int) -> None:
-        """Take back `cut`."""
+        """Restore the link that `cut` cut."""
         _ip("-n", self.host(0), "link", "set", f"v{host}", "up")
 
     def kill(self, host: int) -> None:
-        """Kill everything that runs on a host."""
-        found = subprocess.run(
+        """Kill every process on a host."""
+        listing = subprocess.run(
             ["ip", "netns", "pids", self.host(host)], capture_output=True, text=True, check=True
         )
-        for process in found.stdout.split():
+        for process in listing.stdout.split():
             try:
                 os.kill(int(process), 9)
             except ProcessLookupError:
                 continue
 
     def host(self, host: int) -> str:
-        """The namespace of a host; that of the bridge is 0."""
+        """Name of a host's namespace; host 0 is the bridge."""
         return f"{self.name}-{host}"
 
 
 @contextmanager
 def network(name: str, hosts: int) -> Iterator[Network]:
-    """A network of ``hosts``; ``name`` tells it from others.
+    """Create a network, and remove it with all its processes at the end.
+
+    Parameters
+    ----------
+    name : str
+        Prefix of the namespaces, unique on the machine.
+    hosts : int
+        Number of hosts.
 
     Raises
     ------
-    PermissionError : namespaces may not be made here.
+    PermissionError
+        This machine does not permit network namespaces.
     """
-    made = Network(name)
+    created = Network(name)
     try:
         try:
-            _ip("netns", "add", made.host(0))
-            _ip("-n", made.host(0), "link", "add", "br0", "type", "bridge")
-            _ip("-n", made.host(0), "link", "set", "br0", "up")
+            _ip("netns", "add", created.host(0))
+            _ip("-n", created.host(0), "link", "add", "br0", "type", "bridge")
+            _ip("-n", created.host(0), "link", "set", "br0", "up")
             for host in range(1, hosts + 1):
-                _add(made, host)
+                _add(created, host)
         except (subprocess.CalledProcessError, FileNotFoundError) as error:
-            said = getattr(error, "stderr", None) or str(error)
-            raise PermissionError(f"no network namespaces here: {said.strip()}") from None
-        yield made
+            reason = getattr(error, "stderr", None) or str(error)
+            raise PermissionError(f"cannot create network namespaces: {reason.strip()}") from None
+        yield created
     finally:
         for host in range(hosts + 1):
-            if os.path.exists(f"/run/netns/{made.host(host)}"):  # noqa: PTH110
-                made.kill(host)
-                _ip("netns", "del", made.host(host))
+            if os.path.exists(f"/run/netns/{created.host(host)}"):  # noqa: PTH110
+                created.kill(host)
+                _ip("netns", "del", created.host(host))
 
 
-def _add(made: Network, host: int) -> None:
-    own, bridge, link = made.host(host), made.host(0), f"v{host}"
-    _ip("netns", "add", own)
-    _ip("-n", bridge, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", own)
+def _add(created: Network, host: int) -> None:
+    space, bridge, link = created.host(host), created.host(0), f"v{host}"
+    _ip("netns", "add", space)
+    _ip("-n", bridge, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", space)
     _ip("-n", bridge, "link", "set", link, "master", "br0", "up")
-    _ip("-n", own, "addr", "add", f"{made.address(host)}/24", "dev", "eth0")
-    _ip("-n", own, "link", "set", "eth0", "up")
-    _ip("-n", own, "link", "set", "lo", "up")
+    _ip("-n", space, "addr", "add", f"{created.address(host)}/24", "dev", "eth0")
+    _ip("-n", space, "link", "set", "eth0", "up")
+    _ip("-n", space, "link", "set", "lo", "up")
 
 
 def _ip(*arguments: str) -> None:

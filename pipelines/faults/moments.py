@@ -1,10 +1,10 @@
-"""Faults at moments: functions of the package are wrapped, and what is armed happens in them.
+"""Inject faults at named moments of a run: wrapped functions of srch_dist trigger armed faults.
 
-Only processes that import this arm anything: a worker by Dask's ``--preload
-pipelines.faults.moments``, a client by ``python -m pipelines.faults.client``. The package itself
-knows nothing of it. A fault is a file ``armed-*.json`` in the folder that the variable
-SRCH_DIST_FAULTS names, with the function it happens ``at``, what to ``do``, and whether it is
-done ``once``; who claims the file does it.
+Faults happen only in processes that import this module: workers by Dask's ``--preload
+pipelines.faults.moments``, clients by ``python -m pipelines.faults.client``. srch_dist has no code
+for it. An armed fault is a file ``armed-*.json`` in the folder named by the variable
+SRCH_DIST_FAULTS. It states the moment (``at``), the action (``do``), the call from which it is due
+(``call``) and whether it happens only ``once``: then the process that renames the file executes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Any
 
 FOLDER = "SRCH_DIST_FAULTS"
 
-# The moments of a run, by phase: where a function may have moved to, all places are named.
+# Functions at which faults can happen, by moment. Several places are alternatives: the first that
+# exists is wrapped.
 WORKER_MOMENTS = {
     "means": ["srch_dist.algorithm.features.normalise:_partition_sums"],
     "set aside": ["srch_dist.algorithm.features.normalise:_spill_partition"],
@@ -54,9 +55,25 @@ CLIENT_MOMENTS = {
 
 
 def arm(folder: Path, at: str, do: str, call: int = 1, once: bool = True) -> Path:
-    """Let ``do`` happen in the ``call``-th call of a moment, or in every one from then on.
+    """Arm a fault.
 
-    Returns the file that says so; it is gone, or renamed, when the fault has happened.
+    Parameters
+    ----------
+    folder : Path
+        Folder that SRCH_DIST_FAULTS names in the processes concerned.
+    at : str
+        Moment; a key of `WORKER_MOMENTS` or `CLIENT_MOMENTS`.
+    do : str
+        Action; a key of `_ACTIONS`.
+    call : int
+        Call of the moment, counted from 1 per process, from which the fault is due.
+    once : bool
+        Trigger in one call only; otherwise in every call from then on.
+
+    Returns
+    -------
+    Path
+        File of the fault. A fault with ``once`` renames it when it happens.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"armed-{uuid.uuid4().hex}.json"
@@ -67,24 +84,30 @@ def arm(folder: Path, at: str, do: str, call: int = 1, once: bool = True) -> Pat
 
 
 def happened(folder: Path) -> int:
-    """How many armed faults have been done."""
+    """Number of faults with ``once`` that have happened."""
     return len(list(folder.glob("done-*")))
 
 
 def disarm(folder: Path) -> None:
-    """Forget every fault."""
+    """Remove all faults."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def wrap(moments: dict[str, list[str]]) -> None:
-    """Wrap the functions of the moments in this process."""
+    """Wrap the functions of all moments in this process.
+
+    Raises
+    ------
+    LookupError
+        A function does not exist.
+    """
     for name, places in moments.items():
         if not any(_wrap(name, place) for place in places):
-            raise LookupError(f"no function of the moment {name!r} is at {' or '.join(places)}")
+            raise LookupError(f"moment {name!r}: no function at {' or '.join(places)}")
 
 
 def dask_setup(_worker: Any) -> None:
-    """What Dask calls in a worker that preloads this module."""
+    """Hook that Dask calls in a worker that preloads this module."""
     wrap(WORKER_MOMENTS)
 
 
@@ -100,27 +123,28 @@ def _wrap(name: str, place: str) -> bool:
     function = owner.__dict__.get(last) if path else getattr(owner, last, None)
     if function is None:
         return False
-    setattr(owner, last, _watched(name, function))
+    setattr(owner, last, _with_faults(name, function))
     return True
 
 
-def _watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _with_faults(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, preceded in each call by the faults that are due at moment ``name``."""
     calls = [0]
 
     @functools.wraps(function)
-    def watched(*arguments: Any, **options: Any) -> Any:
+    def wrapped(*arguments: Any, **options: Any) -> Any:
         calls[0] += 1
         for path in Path(os.environ[FOLDER]).glob("armed-*.json"):
-            _consider(path, name, calls[0])
+            _trigger_if_due(path, name, calls[0])
         return function(*arguments, **options)
 
-    return watched
+    return wrapped
 
 
-def _consider(path: Path, name: str, calls: int) -> None:
+def _trigger_if_due(path: Path, name: str, calls: int) -> None:
     try:
         fault = json.loads(path.read_text())
-    except FileNotFoundError:  # another process was faster
+    except FileNotFoundError:  # another process claimed it
         return
     if fault["at"] != name or calls < fault["call"]:
         return
@@ -129,41 +153,42 @@ def _consider(path: Path, name: str, calls: int) -> None:
             path.rename(path.with_name(f"done-{path.name}"))
         except FileNotFoundError:
             return
-    _DEEDS[fault["do"]]()
+    _ACTIONS[fault["do"]]()
 
 
 def _fill_memory() -> None:
-    hoard = []
-    while True:  # the nanny looks at it a few times a second
-        hoard.append(b"x" * (32 << 20))
+    blocks = []
+    while True:  # slow enough for the nanny, which measures a few times per second
+        blocks.append(b"x" * (32 << 20))
         time.sleep(0.01)
 
 
 def _signal(number: int) -> Callable[[], None]:
-    def deed() -> None:
+    def send() -> None:
         os.kill(os.getpid(), number)
-        time.sleep(60)  # until it is delivered; a handler may raise here
+        time.sleep(60)  # wait for delivery; a handler may raise here
 
-    return deed
+    return send
 
 
 def _hang() -> None:
-    """Stand still while the process answers as ever."""
+    """Block the task while heartbeats continue."""
     time.sleep(3600)
 
 
 def _hold() -> None:
-    """Stand still until a file ``go`` is in the folder of the faults."""
+    """Block until the folder of the faults has a file ``go``."""
     while not (Path(os.environ[FOLDER]) / "go").exists():
         time.sleep(0.05)
 
 
 def _exhaust() -> None:
+    """Exit as the kernel's out-of-memory killer makes a process exit."""
     print("out of memory", file=sys.stderr)
     os._exit(137)
 
 
-_DEEDS: dict[str, Callable[[], None]] = {
+_ACTIONS: dict[str, Callable[[], None]] = {
     "kill": _signal(signal.SIGKILL),
     "terminate": _signal(signal.SIGTERM),
     "interrupt": _signal(signal.SIGINT),

@@ -1,9 +1,11 @@
-"""`python -m pipelines.faults.soak`: many runs of the emoji job under random faults.
+"""Soak test: train the emoji set many times under random faults.
 
-Every run has to end with the codes of an undisturbed one, or with a refusal that names its cause.
-A run that ends with 75, or is killed itself, is typed again with ``--resume``, under new faults.
-The faults of run n follow from the seed and n alone. Each run is a line of ``log.jsonl``; runs that
-have theirs are not made again. ``soak.json`` sums them up.
+    python -m pipelines.faults.soak --out FOLDER
+
+A run passes if it ends with the codes of an undisturbed run, or with an error that names its cause.
+A run that exits with 75 or is killed is resumed with ``--resume`` under new faults. The faults of
+run n depend on the seed and n only. ``log.jsonl`` has one line per run. Runs in it are not
+repeated. ``soak.json`` summarises them.
 """
 
 from __future__ import annotations
@@ -29,38 +31,38 @@ import zarr
 
 from pipelines.faults.moments import CLIENT_MOMENTS, FOLDER, WORKER_MOMENTS, arm, disarm
 
-_WORKER_DEEDS = ("kill", "terminate", "exhaust", "stop", "hang")
-_CLIENT_DEEDS = ("kill", "interrupt", "terminate")
-# Moments that a run has once.
-_ONCE = {"model", "finish"}
-_TRIES, _SECONDS = 12, 1800
-# A stopped worker, and a task that hangs, are given up sooner than in earnest.
-_PATIENCE = {
+_WORKER_ACTIONS = ("kill", "terminate", "exhaust", "stop", "hang")
+_CLIENT_ACTIONS = ("kill", "interrupt", "terminate")
+# Moments that happen once per run.
+_SINGLE_CALL = {"model", "finish"}
+_MAX_ATTEMPTS, _TIMEOUT_SECONDS = 12, 1800
+# Shorter timeouts than in production, for stopped workers and hung tasks.
+_TIMEOUTS = {
     "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "30s",
     "DASK_SRCH_DIST__TASK_TIMEOUT": "60s",
 }
-_GOOD = {"same codes", "refused"}
+_PASSED = {"same codes", "refused"}
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Runs of the emoji job under random faults."""
+    """Train the emoji set many times under random faults."""
 
     out: Path
-    """Folder of the runs and of log.jsonl; removed runs leave their line."""
+    """Folder of the runs and of log.jsonl. Passed runs are deleted; their lines remain."""
     runs: int = 50
-    """How many."""
+    """Number of runs."""
     seed: int = 0
-    """Of the faults."""
+    """Seed of the faults."""
     workers: int = 2
     """Worker processes of each run."""
     iterations: int = 5
-    """Of each run."""
+    """Iterations of each run."""
 
 
 def main(options: Options) -> int:
-    """Run them; the exit code says whether every one ended as it should."""
+    """Run the soak test; the exit code is 0 if every run passed."""
     options.out.mkdir(parents=True, exist_ok=True)
     clean = options.out / "clean"
     if not (clean / "codes.zarr").exists():
@@ -79,15 +81,16 @@ def main(options: Options) -> int:
         records.append(record)
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        print(f"run {number}: {record['outcome']} after {len(record['tries'])} tries", flush=True)
+        attempts = len(record["tries"])
+        print(f"run {number}: outcome={record['outcome']!r} attempts={attempts}", flush=True)
     summary = summarise(records)
     (options.out / "soak.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({name: summary[name] for name in ("runs", "tries", "outcomes", "faults")}))
-    return 0 if set(summary["outcomes"]) <= _GOOD else 1
+    return 0 if set(summary["outcomes"]) <= _PASSED else 1
 
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What came of the runs of a log: outcomes, tries, exit codes and faults, counted."""
+    """Summary of the runs in a log: counts of outcomes, attempts, exit codes and faults."""
     tries = [one for record in records for one in record["tries"]]
     refusals = [r["tries"][-1]["last"] for r in records if r["outcome"] == "refused"]
     return {
@@ -104,46 +107,48 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _soak_once(number: int, options: Options, expected: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """One run to its end; see the module."""
-    draw = random.Random(f"{options.seed}-{number}")
+    """Train once under faults, resume until the run ends, and return its record."""
+    rng = random.Random(f"{options.seed}-{number}")
     out, faults = options.out / f"run-{number:03d}", options.out / f"faults-{number:03d}"
     tries: list[dict[str, Any]] = []
     outcome = "never ended"
     start = time.monotonic()
-    for attempt in range(_TRIES):
-        armed = _arm_some(draw, faults, attempt)
+    for attempt in range(_MAX_ATTEMPTS):
+        armed = _arm_random(rng, faults, attempt)
         code, errors = _command(out, options, faults)
-        done = {"faults": armed, "happened": _happened(faults), "code": code, "last": _last(errors)}
-        tries.append(done)
+        record = {"faults": armed, "happened": _happened(faults), "code": code}
+        tries.append({**record, "last": _last_line(errors)})
         disarm(faults)
         if code not in (75, -signal.SIGKILL):
             outcome = _outcome(code, errors, out, expected)
             break
-    if outcome in _GOOD:
+    if outcome in _PASSED:
         shutil.rmtree(out, ignore_errors=True)
     seconds = round(time.monotonic() - start, 1)
-    named = {"run": number, "seed": options.seed, "outcome": outcome}
-    return {**named, "seconds": seconds, "tries": tries}
+    return {
+        **{"run": number, "seed": options.seed, "outcome": outcome},
+        **{"seconds": seconds, "tries": tries},
+    }
 
 
-def _arm_some(draw: random.Random, faults: Path, attempt: int) -> list[str]:
-    """Some faults for one try: fewer at each, so that a run comes to its end."""
+def _arm_random(rng: random.Random, faults: Path, attempt: int) -> list[str]:
+    """Arm random faults for one attempt; later attempts have fewer, so that a run can finish."""
     armed = []
-    for _ in range(max(0, draw.randint(0, 3) - attempt // 3)):
-        client = draw.random() < 0.4
+    for _ in range(max(0, rng.randint(0, 3) - attempt // 3)):
+        client = rng.random() < 0.4
         moments = [m for m in CLIENT_MOMENTS if not m.startswith("ingest")]
-        at = draw.choice(moments if client else [m for m in WORKER_MOMENTS if m != "encode"])
-        do = draw.choice(_CLIENT_DEEDS if client else _WORKER_DEEDS)
-        call = 1 if at in _ONCE else draw.randint(1, 3)
+        at = rng.choice(moments if client else [m for m in WORKER_MOMENTS if m != "encode"])
+        do = rng.choice(_CLIENT_ACTIONS if client else _WORKER_ACTIONS)
+        call = 1 if at in _SINGLE_CALL else rng.randint(1, 3)
         arm(faults, at, do, call)
         armed.append(f"{do} at {at} {call}")
     return armed
 
 
 def _happened(faults: Path) -> list[str]:
-    """The faults that were done."""
-    found = (json.loads(path.read_text(encoding="utf-8")) for path in faults.glob("done-*"))
-    return sorted(f"{one['do']} at {one['at']}" for one in found)
+    """The faults that happened."""
+    records = (json.loads(path.read_text(encoding="utf-8")) for path in faults.glob("done-*"))
+    return sorted(f"{fault['do']} at {fault['at']}" for fault in records)
 
 
 def _outcome(code: int | None, errors: str, out: Path, expected: np.ndarray[Any, Any]) -> str:
@@ -151,17 +156,17 @@ def _outcome(code: int | None, errors: str, out: Path, expected: np.ndarray[Any,
         return "hung"
     if code == 0:
         return "same codes" if np.array_equal(_codes(out), expected) else "other codes"
-    named = any(line.startswith("error: ") for line in errors.splitlines())
-    return "refused" if named and "Traceback" not in errors else "failed"
+    has_error_line = any(line.startswith("error: ") for line in errors.splitlines())
+    return "refused" if has_error_line and "Traceback" not in errors else "failed"
 
 
 def _command(out: Path, options: Options, faults: Path) -> tuple[int | None, str]:
-    """Exit code, None where it had to be ended, and what was written to stderr."""
+    """Train or resume. Returns the exit code, None after a timeout, and stderr."""
     faults.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
         **{"PYTHONPATH": str(_ROOT), FOLDER: str(faults), "OMP_NUM_THREADS": "1"},
-        **{"DASK_DISTRIBUTED__WORKER__PRELOAD": '["pipelines.faults.moments"]', **_PATIENCE},
+        **{"DASK_DISTRIBUTED__WORKER__PRELOAD": '["pipelines.faults.moments"]', **_TIMEOUTS},
     }
     errors = options.out / "stderr.txt"
     with errors.open("wb") as file:
@@ -178,15 +183,15 @@ def _command(out: Path, options: Options, faults: Path) -> tuple[int | None, str
             stdout=subprocess.DEVNULL,
             stderr=file,
             start_new_session=True,
-            # What is started in the background ignores SIGINT, and so would its children.
+            # Background processes ignore SIGINT, and their children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         try:
-            code = process.wait(_SECONDS)
+            code = process.wait(_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            # Workers that were stopped outlive a client that was killed.
+            # Stopped workers outlive a killed client.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -197,7 +202,7 @@ def _codes(out: Path) -> np.ndarray[Any, Any]:
     return np.asarray(zarr.open_array(str(out / "codes.zarr"), mode="r")[:])
 
 
-def _last(text: str) -> str:
+def _last_line(text: str) -> str:
     return text.strip().splitlines()[-1] if text.strip() else ""
 
 

@@ -1,1 +1,1 @@
-"""The effect of every option, measured on the shipped emoji set, and the page about them."""
+"""Measure the effect of every option on the shipped emoji set, and write docs/options.md."""

@@ -1,4 +1,4 @@
-"""What is tried of each option, and what there is to say of those that are not tried."""
+"""Values to measure for each option, and the reason for each option that is not measured."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Options that a value is tried beside: neighbours by cluster, on data far too small for it.
+# Partitioned search, which the small emoji set would not use by default.
 _PARTITIONED = {"graph.method": "partitioned", "graph.cluster_rows": 300}
 
 
 @dataclass(frozen=True)
 class Case:
-    """Values of one option that are tried.
+    """Values of one option to measure.
 
     Attributes
     ----------
-    values : tried one by one. beside : other options of these runs, and of the one that they are
-        held against; by name, as ``graph.k``.
+    option : str
+        Name, e.g. ``graph.k``.
+    values : tuple
+        Values, measured one at a time.
+    beside : mapping
+        Other options by name, both for these runs and for the base run they are compared with.
     """
 
     option: str
@@ -75,7 +79,7 @@ CASES = (
     Case("memory_limit", ("1GiB",)),
 )
 
-# Rows of the ablation in README.md, which has five sets, that are about an option.
+# Row of the README's ablation table (five data sets) for each option that has one.
 ABLATION = {
     "method.omega": "graph (ω; off: 0)",
     "method.rebase": "rebase (off: S = 1)",
@@ -87,22 +91,23 @@ ABLATION = {
 }
 
 NOT_TRIED = {
-    "data": "where the data are",
-    "out": "where the results go",
-    "work": "where the work is done when the results go to an object store",
-    "resume": "none: a run that goes on ends with the codes of one that was never interrupted "
+    "data": "input location",
+    "out": "output location",
+    "work": "location of the run directory if the results go to an object store",
+    "resume": "no effect on codes: a resumed run ends with the codes of an uninterrupted run "
     "(`tests/faults`)",
-    "queries": "rows held out are not trained on; for data without a split, which the emoji have",
-    "evaluate": "none on the codes; scores are made after them",
-    "baseline": "none on the codes: another method, scored beside them",
-    "report": "none on the codes: a page about them",
-    "scheduler": "none on the codes: workers, wherever they are, do not change them",
-    "workers_min": "when work begins, not what comes out",
-    "workers_wait": "how long is waited before the command gives up",
-    "keep_work": "none on the codes; `work/` stays on the disk",
-    "features.max_zero_share": "none but for data that it refuses",
-    "solver.max_iterations": "none but for a Z-step that it ends with an error",
-    "tls.ca": "who may connect",
-    "tls.cert": "who may connect",
-    "tls.key": "who may connect",
+    "queries": "held-out rows are not trained on; applies to data without a split, which the "
+    "emoji set has",
+    "evaluate": "no effect on codes: evaluation follows training",
+    "baseline": "no effect on codes: scores another method",
+    "report": "no effect on codes: writes a page",
+    "scheduler": "no effect on codes: the same on every cluster",
+    "workers_min": "no effect on codes: when work starts",
+    "workers_wait": "no effect on codes: how long the command waits",
+    "keep_work": "no effect on codes: keeps `work/` on disk",
+    "features.max_zero_share": "no effect on codes, unless it refuses the data",
+    "solver.max_iterations": "no effect on codes, unless the Z-step reaches it and fails",
+    "tls.ca": "no effect on codes: which processes may connect",
+    "tls.cert": "no effect on codes: which processes may connect",
+    "tls.key": "no effect on codes: which processes may connect",
 }

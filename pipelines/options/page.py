@@ -1,7 +1,9 @@
-"""`python -m pipelines.options.page`: writes docs/options.md, of the options and what was measured.
+"""Write docs/options.md: every option, its default, its help text and its measured effect.
 
-Names, defaults and descriptions are those of `srch_dist.config.loading`, effects those that
-`pipelines.options.run` found.
+    python -m pipelines.options.page
+
+Names, defaults and help texts come from `srch_dist.config`, effects from the results of
+`pipelines.options.run`.
 """
 
 from __future__ import annotations
@@ -22,20 +24,25 @@ README = Path(__file__).parents[2] / "README.md"
 PAGE = README.parent / "docs" / "options.md"
 _HEAD = """# Options
 
-Every option of `python -m srch_dist.train`, for a file (`--config run.yaml`) as for the command
-line (`--method.lam 5`, or nested in YAML). Written by `python -m pipelines.options.page`.
+This page lists every option of `python -m srch_dist.train`. Set an option on the command line
+(`--method.lam 5`) or in a file (`--config run.yaml`, nested: `method: {{lam: 5}}`).
 
-The last column is what a value did on the shipped emoji set (1,525 pairs, 32 bits, preset
-`balanced`, number of seeds: {seeds}): the change of MAP over both directions from {base:.3f}, and
-the share of bits of the learned codes that came out otherwise. Another seed alone makes this:
-{seed}. The set is small and of one kind: take directions from it, and no difference that a seed
-makes too. `python -m pipelines.options.run` measures it anew, `python -m srch_dist.sweep` yours.
+The column "effect" shows what a value changed on the shipped emoji set: 1,525 pairs, 32 bits,
+preset `balanced`, number of seeds: {seeds}. It has two figures: the change of MAP (mean of both
+directions) from {base:.3f}, and the share of bits of the learned codes that differ.
+
+Another seed alone gives: {seed}.
+The set is small and has one kind of data. Trust the sign of a change only if the change is larger
+than that of another seed.
+
+`python -m pipelines.options.run` repeats these measurements. `python -m srch_dist.sweep` measures
+options on your data. `python -m pipelines.options.page` generates this page.
 """
-_COLUMNS = ("option", "default", "what it does", "effect")
+_COLUMNS = ("option", "default", "description", "effect")
 
 
 def option_names(kind: Any = TrainConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Name of every option, and its description."""
+    """Name and help text of every option."""
     texts = option_texts(kind)
     for item in dataclasses.fields(kind):
         section = item.default_factory
@@ -46,7 +53,7 @@ def option_names(kind: Any = TrainConfig, prefix: str = "") -> Iterator[tuple[st
 
 
 def page(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The page, of the results of `pipelines.options.run`."""
+    """The page as Markdown, for the results of `pipelines.options.run` by option."""
     (seed,) = results["seed"]
     head = _HEAD.format(seeds=seed["seeds"], base=seed["map_base"], seed=_effect(seed))
     sections: dict[str, list[str]] = {}
@@ -61,7 +68,7 @@ def page(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def _default(name: str) -> str:
-    """The default and, where it is another, that of the preset of the paper."""
+    """The default, and the value in the preset paper if it differs."""
     balanced, paper = (_value(build_config({}, preset), name) for preset in ("balanced", "paper"))
     if name == "preset" or balanced == paper:
         return _shown(balanced)
@@ -82,40 +89,40 @@ def _effects(name: str, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> s
     if name in NOT_TRIED:
         return NOT_TRIED[name]
     if name not in results:
-        found = [f"not measured yet (`python -m pipelines.options.run --only {name}`)"]
+        effects = [f"not measured yet (`python -m pipelines.options.run --only {name}`)"]
     else:
-        found = [f"{_shown(record['value'])}: {_effect(record)}" for record in results[name]]
+        effects = [f"{_shown(record['value'])}: {_effect(record)}" for record in results[name]]
         beside = results[name][0]["beside"]
         if beside:
-            given = ", ".join(f"{option} {value}" for option, value in beside.items())
-            found[-1] += f" (beside {given})"
-    return "; ".join([*found, *_ablation(name)])
+            settings = ", ".join(f"{option} {value}" for option, value in beside.items())
+            effects[-1] += f" (with {settings})"
+    return "; ".join([*effects, *_ablation(name)])
 
 
 def _ablation(name: str) -> list[str]:
-    """What the README's ablation has of an option: the mean of its five sets."""
+    """Mean gain of an option over the five data sets of the README's ablation table."""
     label = ABLATION.get(name)
     rows = (line.strip("| ").split(" | ") for line in README.read_text("utf-8").splitlines())
     means = [row[-1] for row in rows if label is not None and row[0] == label]
-    return [f"on against off, five sets, 64 bits: {mean} MAP" for mean in means]
+    return [f"on instead of off, five data sets, 64 bits: {mean} MAP" for mean in means]
 
 
 def _effect(record: Mapping[str, Any]) -> str:
-    """What a value did, in words."""
+    """The effect of one value as text."""
     if "error" in record:
-        return f"ends with “{record['error'].partition(':')[0]}”"
+        return f"fails with “{record['error'].partition(':')[0]}”"
     if record["differing_bits"] == 0:
-        parts = ["the same codes"]
+        parts = ["same codes"]
     else:
         parts = [f"{record['map'] - record['map_base']:+z.3f} MAP".replace("-", "−")]
         if record["differing_bits"] is not None:
             parts.append(f"{record['differing_bits']:.1%} of bits".replace("%", " %"))
-    for key, text, least in (
-        ("graph_recall", "{:.3f} recall of the graph instead of {:.3f}", 0.0005),
+    for key, text, threshold in (
+        ("graph_recall", "graph recall {:.3f} instead of {:.3f}", 0.0005),
         ("iterations", "{:g} iterations instead of {:g}", 1),
         ("cg_iterations", "{:.0f} CG iterations instead of {:.0f}", 20),
     ):
-        if abs(record[key] - record[f"{key}_base"]) >= least:
+        if abs(record[key] - record[f"{key}_base"]) >= threshold:
             parts.append(text.format(record[key], record[f"{key}_base"]))
     return ", ".join(parts)
 

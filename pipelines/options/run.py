@@ -1,8 +1,10 @@
-"""`python -m pipelines.options.run`: train the emoji set with each option changed, one by one.
+"""Measure the effect of options: train the emoji set with one option changed at a time.
 
-A value is held against the default beside it, seed by seed: what it does to MAP, to the recall of
-the partner, to the number of iterations, and how many bits of the codes differ. Results are kept
-case by case in a file, so that the command goes on where it was stopped.
+    python -m pipelines.options.run [--only OPTION ...]
+
+Each value is compared with its base run, seed by seed: MAP, recall of the paired row, graph recall,
+iterations, and share of differing code bits. Results are saved after each case, so that a repeated
+command continues with the missing options.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ from srch_dist.train.runner import Trained, train_model
 from srch_dist.train.setup import SharedResources
 
 RESULTS = Path(__file__).with_name("results.json")
-# Of the cluster rather than of the run: these are tried with a cluster of their own.
-_OF_THE_CLUSTER = ("workers", "memory_limit")
+# Options of the cluster, not of the run: their cases start a local cluster.
+_CLUSTER_OPTIONS = ("workers", "memory_limit")
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,16 @@ class _Options:
     """Measure the effect of options on the shipped emoji set."""
 
     only: tuple[str, ...] = ()
-    """Options to measure; all that are not in the file yet when absent."""
+    """Options to measure. Default: all that the file does not have yet."""
     seeds: int = 3
-    """Runs of each value, with seeds from 0 on."""
+    """Runs of each value, with seeds from 0."""
     out: Path = RESULTS
-    """File of the results."""
+    """JSON file of the results."""
 
 
 @dataclass(frozen=True)
-class _Figures:
-    """What one run came to: scores, mean over directions, and codes; an error in their place."""
+class _Outcome:
+    """Result of one run: scores (means over directions) and codes, or an error."""
 
     scores: Mapping[str, float]
     codes: NDArray[np.uint8] | None
@@ -58,34 +60,48 @@ class _Figures:
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by section, as `build_config` takes them, from those by name."""
-    found: dict[str, Any] = {}
+    """Convert options by dotted name (``graph.k``) to the nested form of `build_config`."""
+    result: dict[str, Any] = {}
     for name, value in values.items():
         section, _, option = name.rpartition(".")
-        (found.setdefault(section, {}) if section else found)[option] = value
-    return found
+        (result.setdefault(section, {}) if section else result)[option] = value
+    return result
 
 
 def measure_case(
-    case: Case, seeds: int, data: str, cluster: Cluster, bases: dict[str, list[_Figures]]
+    case: Case, seeds: int, data: str, cluster: Cluster, bases: dict[str, list[_Outcome]]
 ) -> list[dict[str, Any]]:
-    """A record for each value of a case: means over seeds, and differences from its base.
+    """Measure every value of a case.
 
-    ``bases`` keeps the runs that values are held against, for cases that have the same.
+    Parameters
+    ----------
+    case : Case
+    seeds : int
+        Runs per value.
+    data : str
+        Feature store.
+    cluster : Cluster
+    bases : dict
+        Cache of the base runs; cases with the same ``beside`` share them.
+
+    Returns
+    -------
+    list of dict
+        One record per value: means over seeds, also of the base, and the share of differing bits.
     """
     key, records = json.dumps(case.beside, sort_keys=True), []
     if key not in bases:
         bases[key] = [_train({**case.beside, "seed": seed}, data, cluster) for seed in range(seeds)]
     base = bases[key]
     for value in case.values:
-        tried = {**case.beside, case.option: value}
-        runs = [_train({"seed": seed, **tried}, data, cluster) for seed in range(seeds)]
+        options = {**case.beside, case.option: value}
+        runs = [_train({"seed": seed, **options}, data, cluster) for seed in range(seeds)]
         record = {"value": value, "beside": dict(case.beside), "seeds": seeds}
         records.append(record | _compare(base, runs))
     return records
 
 
-def _compare(base: list[_Figures], runs: list[_Figures]) -> dict[str, Any]:
+def _compare(base: list[_Outcome], runs: list[_Outcome]) -> dict[str, Any]:
     if errors := [run.error for run in runs if run.error]:
         return {"error": errors[0]}
     record: dict[str, Any] = {
@@ -102,41 +118,41 @@ def _compare(base: list[_Figures], runs: list[_Figures]) -> dict[str, Any]:
     return record
 
 
-def _train(options: Mapping[str, Any], data: str, cluster: Cluster) -> _Figures:
+def _train(options: Mapping[str, Any], data: str, cluster: Cluster) -> _Outcome:
     with tempfile.TemporaryDirectory() as folder:
         config = build_config(nested({"data": data, "out": f"{folder}/run", **options}))
-        own = any(name in options for name in _OF_THE_CLUSTER)
+        local = any(name in options for name in _CLUSTER_OPTIONS)
         try:
-            trained = train_model(config, shared=None if own else SharedResources(cluster))
+            trained = train_model(config, shared=None if local else SharedResources(cluster))
         except TrainingError as error:
-            return _Figures({}, None, str(error))
-        return _figures(trained, config)
+            return _Outcome({}, None, str(error))
+        return _outcome(trained, config)
 
 
-def _figures(trained: Trained, config: TrainConfig) -> _Figures:
-    summary, found = trained.run.summary(), trained.evaluation
-    if found is None:
-        raise RuntimeError(f"{config.data} has no queries")
+def _outcome(trained: Trained, config: TrainConfig) -> _Outcome:
+    summary, evaluation = trained.run.summary(), trained.evaluation
+    if evaluation is None:
+        raise RuntimeError(f"{config.data} has no queries. Pass data with a split.")
     history = trained.run.history()
     graphs = summary["graph"]["modalities"].values()
     scores = {
-        "map": fmean(found["map"].values()),
-        "pair_recall_10": fmean(pair["10"] for pair in found["pair_recall"].values()),
+        "map": fmean(evaluation["map"].values()),
+        "pair_recall_10": fmean(pair["10"] for pair in evaluation["pair_recall"].values()),
         "graph_recall": fmean(graph["recall"] for graph in graphs),
         "iterations": summary["iterations"],
         "cg_iterations": sum(record["cg_iterations"] for record in history),
     }
-    return _Figures(scores, arrays.read_rows(trained.run.codes))
+    return _Outcome(scores, arrays.read_rows(trained.run.codes))
 
 
 def main() -> None:
-    """Measure with options from the command line."""
+    """Run the command."""
     options = tyro.cli(_Options, prog="python -m pipelines.options.run")
     results: dict[str, Any] = {}
-    bases: dict[str, list[_Figures]] = {}
+    bases: dict[str, list[_Outcome]] = {}
     if options.out.exists():
         results = json.loads(options.out.read_text(encoding="utf-8"))
-    # In this process, whose tasks are those of workers: the set is small.
+    # Tasks run in this process: the data set is small.
     cluster = Cluster(1, 2 << 30)
     with tempfile.TemporaryDirectory() as folder, dask.config.set(scheduler="synchronous"):
         data = shipped_store(Path(folder)).path

@@ -1,10 +1,10 @@
-"""Mean average precision of SRCH on several data sets, widths, presets and seeds, as one table.
+"""Measure MAP of SRCH over data sets, code lengths, presets and seeds, as one table.
 
     python pipelines/quality/run.py DATA [DATA ...] --bits 16 32 64 --presets balanced paper \
         --seeds 5 --out quality.json
 
-DATA are .npz files as `srch_dist.ingest` reads them, with labels and a split. Every figure comes
-from ingest, train and evaluate on one local cluster.
+DATA are .npz files that `srch_dist.ingest` reads, with labels and a split. Each figure comes from
+ingest, train and evaluate on one local cluster.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ import srch_dist
 
 @dataclass(frozen=True)
 class Options:
-    """Measure MAP over data sets, widths, presets and seeds."""
+    """Measure MAP over data sets, code lengths, presets and seeds."""
 
     data: Annotated[list[Path], tyro.conf.Positional]
     """Feature files (.npz)."""
     bits: list[int] = field(default_factory=lambda: [16, 32, 64])
-    """Widths."""
+    """Code lengths."""
     presets: list[str] = field(default_factory=lambda: ["balanced", "paper"])
     """Presets."""
     seeds: int = 5
-    """Seeds 0 … n - 1."""
+    """Number of seeds, from 0."""
     config: str = "{}"
-    """More options of a run, as JSON (nested as in a YAML file)."""
+    """Further options of the runs as JSON, nested as in a YAML file."""
     out: Path | None = None
-    """File for every single result."""
+    """JSON file for the results of all runs. Default: none."""
 
 
 def measure(store: Path, folder: Path, scheduler: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Train and evaluate once; the run itself is not kept."""
+    """Train and evaluate once; return scores and seconds."""
     started = time.perf_counter()
     config = srch_dist.build_config(
         {
@@ -65,8 +65,8 @@ def measure(store: Path, folder: Path, scheduler: str, values: dict[str, Any]) -
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
-    """Mean and spread over seeds by data, width and preset, each direction."""
-    print("| data | bits | preset | MAP | spread | seconds |")
+    """Print mean and standard deviation of MAP over seeds, by data, bits, preset, direction."""
+    print("| data | bits | preset | MAP, mean | MAP, std | seconds |")
     print("|---|---|---|---|---|---|")
 
     def key(result: dict[str, Any]) -> tuple[Any, ...]:
@@ -82,7 +82,7 @@ def print_table(results: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Run every combination."""
+    """Run every combination and print the table."""
     options = tyro.cli(Options)
     results = []
     with (

@@ -1,1 +1,1 @@
-"""Benchmarks of search and of encoding single queries."""
+"""Benchmark of Hamming search and of encoding single queries."""

@@ -1,7 +1,9 @@
-"""`python -m pipelines.search.run`: search against plain faiss, and a query against the clock.
+"""Benchmark search of srch_dist against plain faiss, and the encoding of a single query.
 
-Random codes in clusters are written as `srch_dist.encode` writes them. Timings alternate between
-the two sides and the best of each is taken, so that other work on the machine hits both.
+    python -m pipelines.search.run --rows 1000000 --repeats 25
+
+Clustered random codes are stored as `srch_dist.encode` stores codes. Variants alternate, so that
+other load affects all of them, and the fastest time of each counts.
 """
 
 from __future__ import annotations
@@ -27,35 +29,35 @@ from srch_dist.search.hamming import search_codes, search_index
 from srch_dist.storage import arrays
 from srch_dist.storage.code_store import CodeStore, open_codes
 
-_FLIPPED = 0.15  # share of bits in which a code differs from the centre of its cluster
+_FLIPPED = 0.15  # share of bits in which a code differs from its cluster centre
 
 
 @dataclass(frozen=True)
 class _Options:
-    """Measure search over codes on disk against IndexBinaryFlat, an inverted file, and a query."""
+    """Time search over stored codes against faiss IndexBinaryFlat, and encoding of a query."""
 
     rows: int = 10_000_000
-    """Codes to search in."""
+    """Codes in the database."""
     bits: int = 64
-    """Bits a code."""
+    """Bits per code."""
     queries: tuple[int, ...] = (1, 16, 64, 256)
-    """Queries searched at once, one number a batch that is measured."""
+    """Batch sizes: queries searched at once."""
     top: int = 10
-    """Rows to find for each query."""
+    """Results per query."""
     clusters: int = 20_000
-    """Clusters that the codes are drawn around."""
+    """Clusters of the random codes."""
     repeats: int = 3
-    """Times that each side is measured."""
+    """Measurements of each variant. The fastest counts."""
     ivf: bool = False
-    """Build an inverted file too, and state its recall and speed."""
+    """Build an inverted file, too, and measure its recall and time."""
     dims: int = 768
-    """Dimensions of the single queries."""
+    """Dimensions of the single query."""
     out: Path | None = None
-    """JSON file for the figures; printed alone when absent."""
+    """JSON file for the figures. Default: print only."""
 
 
 def write_codes(path: Path, rows: int, bits: int, clusters: int, seed: int = 0) -> CodeStore:
-    """Codes around random centres, as a Zarr array of 4 MiB chunks."""
+    """Write random codes around cluster centres as a Zarr array with chunks of 4 MiB."""
     rng = np.random.default_rng(seed)
     width, chunk = bits // 8, max(1, (4 << 20) * 8 // bits)
     centres = rng.integers(0, 256, (clusters, width), dtype=np.uint8)
@@ -71,60 +73,61 @@ def write_codes(path: Path, rows: int, bits: int, clusters: int, seed: int = 0) 
 def measure_exact(
     codes: CodeStore, mapped: CodeStore, options: _Options
 ) -> dict[str, dict[str, Any]]:
-    """Seconds of IndexBinaryFlat, and of search over codes on disk and in memory, a batch."""
-    held = codes.hold()
-    values = held.read(0, held.rows)
+    """Times by batch size: faiss, and search over Zarr, memory-mapped .npy and memory."""
+    in_memory = codes.hold()
+    values = in_memory.read(0, in_memory.rows)
     flat = faiss.IndexBinaryFlat(codes.bits)
     flat.add(values)
     batches = {}
     for count in options.queries:
         queries = np.ascontiguousarray(values[:: max(1, codes.rows // count)][:count])
-        sides: dict[str, Callable[[], NDArray[Any]]] = {
+        variants: dict[str, Callable[[], NDArray[Any]]] = {
             "faiss": lambda queries=queries: flat.search(queries, options.top)[0],
             **{
-                name: lambda queries=queries, where=where: (
-                    search_codes(where, queries, options.top).distances
+                name: lambda queries=queries, store=store: (
+                    search_codes(store, queries, options.top).distances
                 )
-                for name, where in (("zarr", codes), ("npy", mapped), ("memory", held))
+                for name, store in (("zarr", codes), ("npy", mapped), ("memory", in_memory))
             },
         }
-        batches[str(count)] = _compare(sides, count, options.repeats)
+        batches[str(count)] = _compare(variants, count, options.repeats)
     return batches
 
 
 def _compare(
-    sides: dict[str, Callable[[], NDArray[Any]]], queries: int, repeats: int
+    variants: dict[str, Callable[[], NDArray[Any]]], queries: int, repeats: int
 ) -> dict[str, Any]:
-    seconds, cpu = _alternate(sides, repeats)
-    others = [name for name in sides if name != "faiss"]
+    """Times of every variant for a batch, and their ratios to faiss."""
+    seconds, cpu = _alternate(variants, repeats)
+    others = [name for name in variants if name != "faiss"]
     return {
         "seconds": seconds,
         "cpu_seconds": cpu,
         "queries_a_second": {name: queries / value for name, value in seconds.items()},
         "throughput_against_faiss": {name: seconds["faiss"] / seconds[name] for name in others},
         "cpu_against_faiss": {name: cpu["faiss"] / cpu[name] for name in others},
-        "same_distances": all(bool((sides[n]() == sides["faiss"]()).all()) for n in others),
+        "same_distances": all(bool((variants[n]() == variants["faiss"]()).all()) for n in others),
     }
 
 
 def measure_ivf(codes: CodeStore, folder: Path, options: _Options) -> dict[str, Any]:
-    """Recall of an inverted file by lists looked at, and its seconds a batch."""
+    """Recall and seconds of an inverted file, by number of probed lists."""
     started = time.perf_counter()
     path = export_codes(codes, folder / "ivf", "faiss-ivf", progress=on_console())
     built = time.perf_counter() - started
     record = json.loads((folder / "ivf.json").read_text(encoding="utf-8"))
     queries = codes.read(0, max(options.queries))
     probes = [int(key) for key in record["recall"]]
-    sides = {
+    variants = {
         str(count): (lambda count=count: search_index(path, queries, 1, count).rows)
         for count in probes
     }
-    seconds, _ = _alternate(sides, 1)
+    seconds, _ = _alternate(variants, 1)
     return {**record, "build_seconds": built, "seconds": seconds}
 
 
 def measure_query(options: _Options) -> dict[str, float]:
-    """Seconds to encode one query with 1,000 anchors: the fastest and the median of many."""
+    """Fastest and median seconds to encode one query with 1,000 anchors, over 1,000 repeats."""
     rng = np.random.default_rng(0)
     d, l = options.dims, options.bits  # noqa: E741
     near = Anchors(
@@ -142,22 +145,22 @@ def measure_query(options: _Options) -> dict[str, float]:
 
 
 def _alternate(
-    sides: dict[str, Callable[[], NDArray[Any]]], repeats: int
+    variants: dict[str, Callable[[], NDArray[Any]]], repeats: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Least wall-clock and processor seconds of each side, measured in turns."""
-    seconds = dict.fromkeys(sides, np.inf)
-    cpu = dict.fromkeys(sides, np.inf)
+    """Fastest wall-clock and CPU seconds by variant; variants alternate."""
+    seconds = dict.fromkeys(variants, np.inf)
+    cpu = dict.fromkeys(variants, np.inf)
     for _ in range(repeats):
-        for name, work in sides.items():
-            wall, spent = time.perf_counter(), time.process_time()
+        for name, work in variants.items():
+            wall_start, cpu_start = time.perf_counter(), time.process_time()
             work()
-            cpu[name] = min(cpu[name], time.process_time() - spent)
-            seconds[name] = min(seconds[name], time.perf_counter() - wall)
+            cpu[name] = min(cpu[name], time.process_time() - cpu_start)
+            seconds[name] = min(seconds[name], time.perf_counter() - wall_start)
     return seconds, cpu
 
 
 def main() -> None:
-    """Measure with options from the command line."""
+    """Run the command."""
     options = tyro.cli(_Options, prog="python -m pipelines.search.run")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
