@@ -1,6 +1,6 @@
-"""Exit code 0 where the scheduler or worker of this container answers, else 1.
+"""Health check of a container: exit code 0 if its scheduler or worker answers, else 1.
 
-HEALTH_PORT is the port of its dashboard, 8787 (the scheduler's) when absent.
+HEALTH_PORT is the port of the dashboard. The default is 8787, the scheduler's.
 """
 
 import os
@@ -12,7 +12,7 @@ _SECONDS = 5
 
 
 def main() -> None:
-    """Ask ``/health``."""
+    """Request ``/health`` and exit."""
     port = int(os.environ.get("HEALTH_PORT", "8787"))
     try:
         with urlopen(f"http://127.0.0.1:{port}/health", timeout=_SECONDS) as answer:

@@ -1,15 +1,15 @@
 #!/bin/sh
-# A run on machines that are reached by ssh, this one with scheduler and command:
+# Train on machines reached by ssh. Scheduler and command run on this machine:
 #   HOSTS="node1 node2" WORKERS=8 MEMORY=16GiB ./train-by-ssh.sh --config run.yaml
-# The environment that python is in, this folder and the paths in run.yaml are of a file system that
-# all machines share. Whoever reaches the scheduler's port can run code: use a closed network, or
+# All machines must share the file system of the Python environment, of this folder and of the paths
+# in run.yaml. Anyone who reaches the scheduler's port can run code. Use a closed network, or
 # certificates (tls:// in Dask's configuration).
 set -eu
 
 file=$PWD/scheduler-$$.json
 python=$(command -v python)
 started=
-# Workers first: they take leave of a scheduler that is still there.
+# Stop workers first, so that they can deregister from the scheduler.
 stop() {
     rm -f "$file"
     kill $started 2>/dev/null || true
@@ -23,7 +23,7 @@ trap 'exit 75' INT TERM
 scheduler=$!
 count=0
 for host in $HOSTS; do
-    # Workers end by themselves once the scheduler has.
+    # Workers exit when the scheduler exits.
     ssh -n "$host" "cd '$PWD' && exec env MALLOC_TRIM_THRESHOLD_=67108864 \
         MALLOC_MMAP_THRESHOLD_=33554432 '$python' -m dask worker --scheduler-file '$file' \
         --no-dashboard --nworkers $WORKERS --nthreads 1 --memory-limit $MEMORY \

@@ -1,6 +1,6 @@
-"""The containers of the TLS overlay as processes: their exact commands, variables and mounts.
+"""The containers of the TLS overlay run as processes, with their commands, variables and mounts.
 
-Each runs on a host of its own, where all but its volumes is read-only, as the manifests have it.
+Each process runs on its own host, read-only except for its volumes, as in the manifests.
 """
 
 import os
@@ -25,13 +25,13 @@ from tests.helpers.hosts import hosts
 from tests.helpers.manifests import ROOT, build, one, process
 from tests.helpers.processes import SECONDS, processes
 
-# The image's own, as far as a test can have them.
+# Variables of the image that a test can set, too.
 IMAGE = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
 GIB = 1 << 30
 
 
 class Pods:
-    """Pods of the overlay on hosts of their own."""
+    """Starts pods of the overlay, each on its own host."""
 
     def __init__(self, folder: Path, network, started) -> None:
         self.folder, self.network, self.started = folder, network, started
@@ -39,37 +39,37 @@ class Pods:
         self.volumes = {name: folder / name for name in ("work", "run", "tls")}
 
     def start(self, name: str, host: str) -> subprocess.Popen:
-        """What container ``name`` runs, on ``host``, which is also the name of its pod."""
-        found = process(self.documents, name, host)
-        args = list(found.args)
-        if name == "worker":  # there is less memory here than there
+        """Start the process of container ``name`` on ``host``, which is also the pod's name."""
+        container = process(self.documents, name, host)
+        args = list(container.args)
+        if name == "worker":  # the test machine has less memory than a pod
             args[args.index("--memory-limit") + 1] = str(2 * GIB)
-        return self.started.start(host, [*self.program(args)], *self.surroundings(found, host))
+        return self.started.start(host, [*self.program(args)], *self.environment(container, host))
 
     def run(self, name: str, host: str, command: list[str]) -> subprocess.CompletedProcess:
-        """A command in a container that runs on ``host``, as probes and hooks are run."""
-        found = process(self.documents, name, host)
-        env, prefix = self.surroundings(found, host)
+        """Run a command in a container on ``host``, as a probe or hook does."""
+        env, prefix = self.environment(process(self.documents, name, host), host)
         return subprocess.run(
             [*prefix, *self.program(command)],
             env={**os.environ, **env}, capture_output=True, text=True, timeout=SECONDS, check=False,
         )  # fmt: skip
 
     def program(self, args: list[str]) -> list[str]:
-        """The command with the programs of this environment, and the files of deploy/."""
+        """The command with the programs of the test environment and the files of deploy/."""
         first = {"python": [sys.executable], "dask": [sys.executable, "-m", "dask"]}[args[0]]
         return [*first, *(a.replace("/opt/", f"{ROOT}/deploy/") for a in args[1:])]
 
-    def surroundings(self, found, host: str) -> tuple[dict[str, str], list[str]]:
-        own = self.folder / f"{host}-own"
+    def environment(self, container, host: str) -> tuple[dict[str, str], list[str]]:
+        """Variables of a container, and the command prefix that sets up its mounts."""
+        local = self.folder / f"{host}-own"
         mounts = {}
-        for place, volume in found.mounts.items():
-            source = self.volumes.get(volume, own / volume)
+        for path, volume in container.mounts.items():
+            source = self.volumes.get(volume, local / volume)
             source.mkdir(parents=True, exist_ok=True)
-            if place != "/tmp":
-                mounts[place] = source
-        tmp = own / "tmp"
-        env = {**IMAGE, **found.env, "TMPDIR": str(tmp), "HOME": str(tmp)}
+            if path != "/tmp":
+                mounts[path] = source
+        tmp = local / "tmp"
+        env = {**IMAGE, **container.env, "TMPDIR": str(tmp), "HOME": str(tmp)}
         return {**env, "NUMBA_CACHE_DIR": str(tmp)}, self.network.prefix(host, mounts, tmp)
 
 
@@ -77,28 +77,28 @@ class Pods:
 def pods(tmp_path):
     names = ("srch-dist-scheduler", "worker-1", "worker-2", "train")
     with hosts(tmp_path, *names) as network, processes(tmp_path) as started:
-        made = Pods(tmp_path, network, started)
-        for folder in made.volumes.values():
+        overlay = Pods(tmp_path, network, started)
+        for folder in overlay.volumes.values():
             folder.mkdir()
-        _certificates(made.volumes["tls"])
+        _write_certificates(overlay.volumes["tls"])
         with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
-            ingest_source(source, made.volumes["work"] / "features.zarr")
+            ingest_source(source, overlay.volumes["work"] / "features.zarr")
         settings = yaml.safe_load(
-            one(made.documents, "ConfigMap", "srch-dist-run")["data"]["run.yaml"]
+            one(overlay.documents, "ConfigMap", "srch-dist-run")["data"]["run.yaml"]
         )
-        # Two workers do here; what comes out does not depend on it.
+        # Two workers are enough here; codes do not depend on their number.
         settings |= {"workers_min": 2}
-        (made.volumes["run"] / "run.yaml").write_text(yaml.safe_dump(settings))
-        yield made
+        (overlay.volumes["run"] / "run.yaml").write_text(yaml.safe_dump(settings))
+        yield overlay
 
 
-def _certificates(folder: Path) -> None:
-    """A secret's files as cert-manager makes them."""
+def _write_certificates(folder: Path) -> None:
+    """Write the files of the secret as cert-manager writes them."""
     authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
-    own = authority.issue_cert("srch-dist-scheduler", key_type=trustme.KeyType.ECDSA)
+    certificate = authority.issue_cert("srch-dist-scheduler", key_type=trustme.KeyType.ECDSA)
     authority.cert_pem.write_to_path(folder / "ca.crt")
-    own.private_key_pem.write_to_path(folder / "tls.key")
-    for blob in own.cert_chain_pems:
+    certificate.private_key_pem.write_to_path(folder / "tls.key")
+    for blob in certificate.cert_chain_pems:
         blob.write_to_path(folder / "tls.crt", append=True)
 
 
@@ -112,7 +112,7 @@ def _iterations(run: RunDirectory) -> int:
     return len(run.history()) if (run.path / "history.jsonl").exists() else 0
 
 
-def test_the_containers_train_the_same_codes_though_a_worker_is_killed_and_one_retired(pods):
+def test_containers_train_the_same_codes_when_workers_are_killed_and_retired(pods):
     started = pods.started
     pods.start("scheduler", "srch-dist-scheduler")
     started.await_text("srch-dist-scheduler", "tls://10.77.0.1:8786")
@@ -121,7 +121,7 @@ def test_the_containers_train_the_same_codes_though_a_worker_is_killed_and_one_r
         started.await_text(host, "Registered to:")
     for name, host in (("scheduler", "srch-dist-scheduler"), ("worker", "worker-1")):
         assert pods.run(name, host, ["python", "/opt/health.py"]).returncode == 0
-    # Read-only, but for the volumes.
+    # Everything except the volumes is read-only.
     probe = ["python", "-c", "open('/etc/srch-dist-probe', 'w')"]
     assert "Read-only file system" in pods.run("worker", "worker-1", probe).stderr
 
@@ -130,10 +130,10 @@ def test_the_containers_train_the_same_codes_though_a_worker_is_killed_and_one_r
     started.await_true(lambda: _iterations(run) >= 1, "iteration")
     started.kill("worker-2")
     started.running["worker-2"].wait(SECONDS)
-    # As the ReplicaSet makes another.
+    # The ReplicaSet would start a replacement.
     pods.start("worker", "worker-2")
     started.await_text("worker-2", "Registered to:", times=2)
-    assert started.running["train"].poll() is None, "the run was over before the worker came back"
+    assert started.running["train"].poll() is None, "the run ended before the worker restarted"
     hook = process(pods.documents, "worker", "").container["lifecycle"]["preStop"]["exec"]
     done = pods.run("worker", "worker-1", hook["command"])
     assert (done.returncode, done.stderr) == (0, "")
@@ -146,9 +146,9 @@ def test_the_containers_train_the_same_codes_though_a_worker_is_killed_and_one_r
 
 
 @pytest.mark.skipif(
-    "resume" not in TrainConfig.__dataclass_fields__, reason="runs are not resumed yet"
+    "resume" not in TrainConfig.__dataclass_fields__, reason="runs cannot be resumed yet"
 )
-def test_a_killed_job_is_replaced_and_goes_on(pods):
+def test_a_killed_job_is_replaced_and_resumes(pods):
     started = pods.started
     pods.start("scheduler", "srch-dist-scheduler")
     for host in ("worker-1", "worker-2"):

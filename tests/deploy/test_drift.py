@@ -1,7 +1,7 @@
-"""Manifests against the program: commands, ports, paths, variables and options cannot drift apart.
+"""Manifests agree with the program: commands, ports, paths, variables and options.
 
-Commands are parsed by the command-line interfaces that they are for, the run's options by the class
-that holds them, and variables are looked up in Dask's own configuration.
+The programs' own parsers read the commands and the options of the run. Variables are looked up in
+Dask's configuration.
 """
 
 import re
@@ -26,14 +26,14 @@ DASK_COMMANDS = {
     ("dask", "scheduler"): "distributed.cli.dask_scheduler",
     ("dask", "worker"): "distributed.cli.dask_worker",
 }
-# Read by something else than Dask: the allocator, a file of deploy/, or the operator's own rule.
+# Variables that Dask does not read: for the allocator, for files of deploy/, or of the operator.
 OTHER_VARIABLES = {*("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MEMORY_LIMIT")} | {
     *("HEALTH_PORT", "DASK_WORKER_NAME")
 }
 
 
 def options(args: list[str]) -> dict:
-    """The options of a `dask …` command, by the command's own parser; raises click.UsageError."""
+    """Options of a `dask …` command, by its own parser. Raises click.UsageError."""
     command = import_module(DASK_COMMANDS[tuple(args[:2])]).main
     return command.make_context("dask", list(args[2:])).params
 
@@ -46,10 +46,10 @@ def ports(container: dict) -> dict[str, int]:
 def test_the_schedulers_command_ports_probes_and_service_agree(folder):
     documents = build(folder)
     scheduler = process(documents, "scheduler", "pod-1")
-    given = options(scheduler.args)
+    parsed = options(scheduler.args)
     opened = ports(scheduler.container)
-    assert given["port"] == str(opened["tcp-comm"])
-    assert given["dashboard_address"] == f":{opened['http-dashboard']}"
+    assert parsed["port"] == str(opened["tcp-comm"])
+    assert parsed["dashboard_address"] == f":{opened['http-dashboard']}"
     service = one(documents, "Service", "srch-dist-scheduler")["spec"]
     assert {p["port"]: p["targetPort"] for p in service["ports"]} == {
         8786: "tcp-comm",
@@ -72,18 +72,18 @@ def service_name(documents) -> str:
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_workers_command_ports_paths_and_memory_agree(folder):
     worker = process(build(folder), "worker", "pod-1")
-    given = options(worker.args)
+    parsed = options(worker.args)
     opened = ports(worker.container)
-    assert given["worker_port"] == str(opened["tcp-worker"])
-    assert given["nanny_port"] == str(opened["tcp-nanny"])
-    assert given["dashboard_address"] == f":{opened['http-dashboard']}"
+    assert parsed["worker_port"] == str(opened["tcp-worker"])
+    assert parsed["nanny_port"] == str(opened["tcp-nanny"])
+    assert parsed["dashboard_address"] == f":{opened['http-dashboard']}"
     assert worker.env["HEALTH_PORT"] == str(opened["http-dashboard"])
-    assert given["nthreads"] == 1
-    assert given["nanny"]
-    assert given["memory_limit"] == str(16 << 30)
+    assert parsed["nthreads"] == 1
+    assert parsed["nanny"]
+    assert parsed["memory_limit"] == str(16 << 30)
     assert worker.container["resources"]["limits"]["memory"] == "16Gi"
-    assert given["name"] == "pod-1"
-    scratch = worker.mounts[given["local_directory"]]
+    assert parsed["name"] == "pod-1"
+    scratch = worker.mounts[parsed["local_directory"]]
     (volume,) = [v for v in worker.pod["volumes"] if v["name"] == scratch]
     size, disk = volume["emptyDir"]["sizeLimit"], worker.container["resources"]["limits"]
     assert int(size.removesuffix("Gi")) < int(disk["ephemeral-storage"].removesuffix("Gi"))
@@ -91,7 +91,7 @@ def test_the_workers_command_ports_paths_and_memory_agree(folder):
 
 @pytest.mark.parametrize("name", ["scheduler", "worker"])
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_probes_ask_a_page_that_is_there_at_a_port_that_is_open(folder, name):
+def test_probes_request_an_existing_page_at_an_open_port(folder, name):
     container = process(build(folder), name, "pod-1").container
     assert "distributed.http.health" in dask.config.get(f"distributed.{name}.http.routes")
     pages = [route[0] for route in import_module("distributed.http.health").routes]
@@ -101,37 +101,37 @@ def test_probes_ask_a_page_that_is_there_at_a_port_that_is_open(folder, name):
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_the_jobs_command_and_options_are_understood(folder, tmp_path):
+def test_the_jobs_command_and_options_are_valid(folder, tmp_path):
     documents = build(folder)
     job = process(documents, "train", "pod-1")
     assert job.args[:3] == ["python", "-m", "srch_dist.train"]
-    place = Path(job.args[job.args.index("--config") + 1])
-    (volume,) = [v for v in job.pod["volumes"] if v["name"] == job.mounts[str(place.parent)]]
-    text = one(documents, "ConfigMap", volume["configMap"]["name"])["data"][place.name]
-    (tmp_path / place.name).write_text(text)
-    given = [str(tmp_path / place.name) if a == str(place) else a for a in job.args[3:]]
-    config = parse_training(given)
-    assert config == load_config(tmp_path / place.name)
-    # What is read and written is on the volume that job and workers share.
+    path = Path(job.args[job.args.index("--config") + 1])
+    (volume,) = [v for v in job.pod["volumes"] if v["name"] == job.mounts[str(path.parent)]]
+    text = one(documents, "ConfigMap", volume["configMap"]["name"])["data"][path.name]
+    local = tmp_path / path.name
+    local.write_text(text)
+    config = parse_training([str(local) if a == str(path) else a for a in job.args[3:]])
+    assert config == load_config(local)
+    # Data and run directory are on the volume that job and workers share.
     worker = process(documents, "worker", "pod-1")
-    for path in (config.data, config.out):
-        (mount,) = [m for m in job.mounts if m != "/" and path.startswith(f"{m}/")]
-        for other in (worker, job):
-            assert other.mounts[mount] == "work"
-            (volume,) = [v for v in other.pod["volumes"] if v["name"] == "work"]
+    for used in (config.data, config.out):
+        (mount,) = [m for m in job.mounts if m != "/" and used.startswith(f"{m}/")]
+        for role in (worker, job):
+            assert role.mounts[mount] == "work"
+            (volume,) = [v for v in role.pod["volumes"] if v["name"] == "work"]
             assert volume["persistentVolumeClaim"]["claimName"] == "srch-dist"
     replicas = one(documents, "Deployment", "srch-dist-worker")["spec"].get("replicas", 4)
     assert config.workers_min <= replicas
 
 
-def test_a_run_that_is_tried_again_goes_on_where_it_was():
+def test_a_retried_run_resumes():
     names = TrainConfig.__dataclass_fields__
     settings = yaml.safe_load((KUBERNETES / "settings" / "run.yaml").read_text())
     assert settings.get("resume", False) == ("resume" in names)
 
 
 @pytest.mark.parametrize("folder", ["overlays/s3", "overlays/production"])
-def test_what_is_copied_is_what_the_run_reads_and_writes(folder, tmp_path):
+def test_containers_copy_the_data_and_results_of_the_run(folder, tmp_path):
     documents = build(folder)
     (tmp_path / "run.yaml").write_text((KUBERNETES / "settings" / "run.yaml").read_text())
     config = load_config(tmp_path / "run.yaml")
@@ -142,7 +142,7 @@ def test_what_is_copied_is_what_the_run_reads_and_writes(folder, tmp_path):
 
 
 def _known_variables() -> set[str]:
-    """Variables that Dask reads, as far as its defaults have them."""
+    """Variables that Dask reads, from its default configuration."""
     known = {"DASK_SCHEDULER_ADDRESS"}
 
     def walk(value, path):
@@ -158,7 +158,7 @@ def _known_variables() -> set[str]:
 
 @pytest.mark.parametrize("name", ["scheduler", "worker", "train"])
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_variable_is_one_that_something_reads(folder, name):
+def test_every_variable_is_known(folder, name):
     env = process(build(folder), name, "pod-1").env
     for variable in set(env) - OTHER_VARIABLES:
         assert variable in _known_variables(), variable
@@ -168,17 +168,17 @@ def test_every_variable_is_one_that_something_reads(folder, name):
     assert scheduler["allowed_failures"] > dask.config.get("distributed.scheduler.allowed-failures")
 
 
-def test_workers_keep_freed_memory_as_those_of_a_local_cluster_do():
+def test_workers_have_the_allocator_settings_of_a_local_cluster():
     env = process(build("overlays/pvc"), "worker", "pod-1").env
-    ours = {name.rsplit(".", 1)[1]: str(value) for name, value in cluster.ALLOCATOR.items()}
-    assert ours.items() <= env.items()
+    local = {name.rsplit(".", 1)[1]: str(value) for name, value in cluster.ALLOCATOR.items()}
+    assert local.items() <= env.items()
 
 
 @pytest.mark.parametrize("name", ["scheduler", "worker", "train"])
-def test_with_tls_every_process_has_its_certificate_where_it_looks(name):
+def test_with_tls_every_process_has_its_certificate_at_the_configured_path(name):
     for folder in ("overlays/tls", "overlays/production"):
-        found = process(build(folder), name, "pod-1")
-        read = dask.config.collect_env(found.env)
+        container = process(build(folder), name, "pod-1")
+        read = dask.config.collect_env(container.env)
         merged = dask.config.merge(dask.config.config, read)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(dask.config, "global_config", merged)
@@ -188,24 +188,24 @@ def test_with_tls_every_process_has_its_certificate_where_it_looks(name):
         assert security.require_encryption is True
         files = {used["ca_file"], used["cert"], used["key"]}
         assert files == {"/srv/tls/ca.crt", "/srv/tls/tls.crt", "/srv/tls/tls.key"}
-        assert found.mounts["/srv/tls"] == "tls"
-        (volume,) = [v for v in found.pod["volumes"] if v["name"] == "tls"]
+        assert container.mounts["/srv/tls"] == "tls"
+        (volume,) = [v for v in container.pod["volumes"] if v["name"] == "tls"]
         assert volume["secret"]["secretName"] == "srch-dist-tls"
 
 
-def test_the_certificate_of_the_example_is_for_the_secret_and_name_that_are_used():
+def test_the_example_certificate_has_the_secret_and_host_name_of_the_manifests():
     path = KUBERNETES / "components" / "tls" / "cert-manager.yaml"
     documents = list(yaml.safe_load_all(path.read_text()))
     (certificate,) = [d for d in documents if d["metadata"]["name"] == "srch-dist"]
     assert certificate["spec"]["secretName"] == "srch-dist-tls"
     assert service_name(build("overlays/tls")) in certificate["spec"]["dnsNames"]
     issuers = {d["metadata"]["name"] for d in documents if d["kind"] == "Issuer"}
-    for found in documents:
-        if found["kind"] == "Certificate":
-            assert found["spec"]["issuerRef"]["name"] in issuers
+    for document in documents:
+        if document["kind"] == "Certificate":
+            assert document["spec"]["issuerRef"]["name"] in issuers
 
 
-def test_what_runs_before_a_worker_stops_is_in_the_image():
+def test_the_image_contains_the_pre_stop_script():
     worker = process(build("overlays/pvc"), "worker", "pod-1")
     command = worker.container["lifecycle"]["preStop"]["exec"]["command"]
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -215,7 +215,7 @@ def test_what_runs_before_a_worker_stops_is_in_the_image():
     assert float(command[command.index("--seconds") + 1]) < grace
 
 
-def test_drift_is_noticed(tmp_path):
+def test_drift_is_detected(tmp_path):
     worker = process(build("overlays/pvc"), "worker", "pod-1")
     with pytest.raises(click.UsageError):
         options([*worker.args, "--memory-limits", "1GiB"])

@@ -1,4 +1,4 @@
-"""The image: its Dockerfile is clean, its lock file has every dependency pinned and hashed."""
+"""The image: the Dockerfile passes hadolint, the lock file pins and hashes every dependency."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ def hadolint(path: Path) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_dockerfile_has_no_complaint():
+def test_the_dockerfile_passes_hadolint():
     done = hadolint(DOCKERFILE)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -39,7 +39,7 @@ def test_the_dockerfile_has_no_complaint():
         ("USER 10001:10001", "DL3002"),
     ],
 )
-def test_complaints_are_made(tmp_path, line, rule):
+def test_hadolint_reports_broken_rules(tmp_path, line, rule):
     worse = {"DL3006": "FROM python", "DL3008": "install -y tini", "DL3002": "USER root"}[rule]
     text = DOCKERFILE.read_text()
     assert line in text
@@ -49,14 +49,14 @@ def test_complaints_are_made(tmp_path, line, rule):
     assert rule in done.stdout
 
 
-def test_the_user_is_a_number_and_that_of_the_pods():
+def test_the_user_is_numeric_and_equals_that_of_the_pods():
     (user,) = re.findall(r"^USER (\d+):\1$", DOCKERFILE.read_text(), re.M)
     for document in build("overlays/production"):
         for pod in pod_specs(document):
             assert str(pod["securityContext"]["runAsUser"]) == user
 
 
-def test_arguments_of_pods_are_given_to_the_entry_point_and_do_not_replace_it():
+def test_pods_pass_arguments_to_the_entry_point_and_do_not_replace_it():
     (entry,) = re.findall(r"^ENTRYPOINT (.*)$", DOCKERFILE.read_text(), re.M)
     assert entry == '["/usr/bin/tini", "--"]'
     for document in build("overlays/production"):
@@ -66,7 +66,7 @@ def test_arguments_of_pods_are_given_to_the_entry_point_and_do_not_replace_it():
 
 
 def locked() -> dict[str, str]:
-    """Versions by name; every entry has to be pinned, with hashes."""
+    """Versions by package name; checks that every entry is pinned and hashed."""
     entries = re.split(r"\n(?=[a-z0-9])", "\n" + LOCK.read_text())[1:]
     versions = {}
     for entry in entries:
@@ -76,7 +76,7 @@ def locked() -> dict[str, str]:
     return versions
 
 
-def test_the_lock_file_has_every_dependency_in_a_version_that_is_allowed():
+def test_the_lock_file_has_an_allowed_version_of_every_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     needed = [*project["dependencies"], *extras["image"], *extras["report"], *extras["s3"]]
@@ -86,7 +86,7 @@ def test_the_lock_file_has_every_dependency_in_a_version_that_is_allowed():
     assert len(versions) > 30
 
 
-def test_what_the_dockerfile_copies_is_there_and_sent_to_the_builder():
+def test_files_that_the_dockerfile_copies_exist_and_are_sent_to_the_builder():
     ignored = DOCKERFILE.with_name("Dockerfile.dockerignore").read_text().splitlines()
     sources = [
         source
@@ -99,7 +99,7 @@ def test_what_the_dockerfile_copies_is_there_and_sent_to_the_builder():
         assert f"!{source}" in ignored, source
 
 
-def test_the_health_command_fails_where_nothing_answers():
+def test_the_health_command_fails_without_an_answer():
     done = subprocess.run(
         [sys.executable, ROOT / "deploy" / "health.py"],
         env={"HEALTH_PORT": "9", "PATH": ""},

@@ -1,4 +1,4 @@
-"""Every overlay builds, is valid for the oldest and newest Kubernetes, and keeps the rules."""
+"""Every overlay builds, is valid for the oldest and newest Kubernetes, and follows the rules."""
 
 import copy
 import functools
@@ -21,7 +21,7 @@ from tests.helpers.manifests import (
 )
 
 BUILDS = [*(f"overlays/{name}" for name in OVERLAYS), *(f"operator/{name}" for name in OPERATOR)]
-OF_THE_OPERATOR = "kubernetes.dask.org/v1"
+OPERATOR_API = "kubernetes.dask.org/v1"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -33,8 +33,8 @@ def _schemas_are_read_once():
 
 
 def plain(folder: str) -> list[dict]:
-    """The documents that Kubernetes itself knows."""
-    return [found for found in build(folder) if found["apiVersion"] != OF_THE_OPERATOR]
+    """The documents that Kubernetes knows without the operator."""
+    return [found for found in build(folder) if found["apiVersion"] != OPERATOR_API]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -46,12 +46,12 @@ def test_every_document_is_valid(folder, version):
         check(document, version)
 
 
-def test_a_misspelt_field_fails_wherever_it_stands():
-    seen = set()
+def test_a_misspelt_field_fails_anywhere():
+    checked = set()
     for document in plain("overlays/production"):
         for path, _ in _sections(document):
             if (document["kind"], *path) == ("Service", "spec", "selector"):
-                continue  # labels, with names of one's own
+                continue  # labels have arbitrary names
             broken = copy.deepcopy(document)
             section = broken
             for step in path:
@@ -59,8 +59,8 @@ def test_a_misspelt_field_fails_wherever_it_stands():
             section["misspelt"] = "x"
             with pytest.raises(kubernetes_validate.ValidationError, match="misspelt"):
                 check(broken, VERSIONS[0])
-            seen.add((document["kind"], *(step for step in path if isinstance(step, str))))
-    assert len(seen) > 100
+            checked.add((document["kind"], *(step for step in path if isinstance(step, str))))
+    assert len(checked) > 100
 
 
 def test_a_kind_without_a_schema_fails():
@@ -68,7 +68,7 @@ def test_a_kind_without_a_schema_fails():
         check({"apiVersion": "apps/v1", "kind": "Deplyoment", "metadata": {"name": "x"}}, "1.31")
 
 
-def test_an_overlay_that_patches_what_is_not_there_does_not_build(tmp_path):
+def test_an_overlay_with_an_unknown_field_does_not_build(tmp_path):
     text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [x.yaml]\n"
     (tmp_path / "x.yaml").write_text((KUBERNETES / "job" / "job.yaml").read_text())
     (tmp_path / "kustomization.yaml").write_text(text)
@@ -78,7 +78,7 @@ def test_an_overlay_that_patches_what_is_not_there_does_not_build(tmp_path):
 
 
 @pytest.mark.parametrize("folder", BUILDS)
-def test_everything_is_in_one_namespace_that_holds_pods_to_the_restricted_standard(folder):
+def test_everything_is_in_one_namespace_with_the_restricted_pod_security_standard(folder):
     for document in build(folder):
         if document["kind"] == "Namespace":
             labels = document["metadata"]["labels"]
@@ -88,7 +88,7 @@ def test_everything_is_in_one_namespace_that_holds_pods_to_the_restricted_standa
 
 
 @pytest.mark.parametrize("folder", BUILDS)
-def test_containers_have_no_rights_and_all_that_they_may_use_is_reserved(folder):
+def test_containers_have_no_privileges_and_requests_equal_limits(folder):
     found = [pair for document in build(folder) for pair in containers(document)]
     assert len(found) >= 3
     for pod, container in found:
@@ -108,7 +108,7 @@ def test_containers_have_no_rights_and_all_that_they_may_use_is_reserved(folder)
 
 
 @pytest.mark.parametrize("folder", BUILDS)
-def test_volumes_that_are_mounted_are_there_and_the_other_way_round(folder):
+def test_containers_mount_every_volume_and_no_other(folder):
     for document in build(folder):
         for pod in pod_specs(document):
             mounted = {
@@ -120,7 +120,7 @@ def test_volumes_that_are_mounted_are_there_and_the_other_way_round(folder):
 
 
 @pytest.mark.parametrize("folder", BUILDS)
-def test_what_documents_name_is_among_them(folder):
+def test_referenced_objects_exist(folder):
     documents = build(folder)
     names = {(found["kind"], found["metadata"]["name"]) for found in documents}
     text = yaml.safe_dump([d for d in documents if d["kind"] not in ("ConfigMap", "Namespace")])
@@ -140,14 +140,15 @@ def test_what_documents_name_is_among_them(folder):
 
 def _matches(selector: dict, labels: dict) -> bool:
     exact = selector.get("matchLabels", {})
-    among = selector.get("matchExpressions", [])
+    expressions = selector.get("matchExpressions", [])
     return all(labels.get(key) == value for key, value in exact.items()) and all(
-        item["operator"] == "In" and labels.get(item["key"]) in item["values"] for item in among
+        item["operator"] == "In" and labels.get(item["key"]) in item["values"]
+        for item in expressions
     )
 
 
 def _labels(folder: str) -> dict[str, dict]:
-    """Labels of the pods by the name of their first container that is ours."""
+    """Labels of the pods by role: scheduler, worker, train."""
     found = {}
     for document in build(folder):
         for owner in _owners(document):
@@ -159,7 +160,7 @@ def _labels(folder: str) -> dict[str, dict]:
 
 
 def _owners(value):
-    """Mappings that hold a pod's metadata beside its specification."""
+    """Mappings that have the metadata and the specification of a pod."""
     if isinstance(value, dict):
         if "metadata" in value and any(True for _ in pod_specs({"spec": value.get("spec")})):
             inner = value["spec"]
@@ -174,17 +175,17 @@ def _owners(value):
 
 
 @pytest.mark.parametrize("folder", BUILDS)
-def test_only_workers_and_job_reach_the_scheduler_and_nobody_its_dashboard(folder):
+def test_only_workers_and_job_reach_the_scheduler_and_no_pod_its_dashboard(folder):
     labels = _labels(folder)
     assert set(labels) == {"scheduler", "worker", "train"}
     stranger = {"app.kubernetes.io/name": "other", "app.kubernetes.io/component": "worker"}
     policies = [found["spec"] for found in build(folder) if found["kind"] == "NetworkPolicy"]
-    # Whatever no policy lets in is kept out, and that of all of our pods.
-    closed = [p for p in policies if set(p["policyTypes"]) == {"Ingress", "Egress"}]
-    assert all(_matches(closed[0]["podSelector"], found) for found in labels.values())
-    assert "ingress" not in closed[0]
+    # The default policy selects all pods and denies ingress that no other policy allows.
+    default = next(p for p in policies if set(p["policyTypes"]) == {"Ingress", "Egress"})
+    assert all(_matches(default["podSelector"], found) for found in labels.values())
+    assert "ingress" not in default
 
-    def let_in(target: dict, source: dict) -> set[int]:
+    def open_ports(target: dict, source: dict) -> set[int]:
         return {
             port["port"]
             for policy in policies
@@ -196,14 +197,14 @@ def test_only_workers_and_job_reach_the_scheduler_and_nobody_its_dashboard(folde
         }
 
     for role in ("worker", "train"):
-        assert let_in(labels["scheduler"], labels[role]) == {8786}
+        assert open_ports(labels["scheduler"], labels[role]) == {8786}
     for role in ("scheduler", "worker", "train"):
-        assert let_in(labels["worker"], labels[role]) == {8788, 8789}
-        assert let_in(labels["train"], labels[role]) == set()
-        assert let_in(labels[role], stranger) == set()
+        assert open_ports(labels["worker"], labels[role]) == {8788, 8789}
+        assert open_ports(labels["train"], labels[role]) == set()
+        assert open_ports(labels[role], stranger) == set()
 
 
-def test_the_parts_that_cannot_be_lost_are_kept_off_spot_nodes_and_from_drains():
+def test_scheduler_and_job_avoid_spot_nodes_and_block_drains():
     documents = build("overlays/production")
     for document in documents:
         for pod in pod_specs(document):
@@ -222,23 +223,23 @@ def test_the_parts_that_cannot_be_lost_are_kept_off_spot_nodes_and_from_drains()
     assert budgets["worker"]["maxUnavailable"] == "25%"
 
 
-def test_an_evicted_job_is_replaced_and_a_refusal_is_not_tried_again():
+def test_an_evicted_job_is_replaced_and_exit_code_2_is_not_retried():
     (job,) = [found for found in build("overlays/production") if found["kind"] == "Job"]
     assert job["spec"]["podReplacementPolicy"] == "Failed"
     ignored, failed = job["spec"]["podFailurePolicy"]["rules"]
     assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert failed["onExitCodes"] == {"containerName": "train", "operator": "In", "values": [2]}
-    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"  # policies need it
+    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"  # required by the policy
 
 
-def test_data_are_fetched_before_training_and_codes_go_up_after_it():
+def test_data_are_downloaded_before_training_and_codes_uploaded_after_it():
     (job,) = [found for found in build("overlays/production") if found["kind"] == "Job"]
     pod = job["spec"]["template"]["spec"]
     assert [container["name"] for container in pod["initContainers"]] == ["fetch", "train"]
     assert [container["name"] for container in pod["containers"]] == ["upload"]
 
 
-def test_where_workers_are_scaled_no_number_of_them_is_written_down():
+def test_autoscaled_workers_have_no_fixed_number():
     for folder in ("overlays/autoscaling", "overlays/production"):
         documents = build(folder)
         (scaler,) = [found for found in documents if found["kind"] == "HorizontalPodAutoscaler"]

@@ -1,4 +1,4 @@
-"""The containers that copy from and to an object store, against a server that answers as S3."""
+"""The containers that copy from and to an object store, with moto as the S3 server."""
 
 import os
 import subprocess
@@ -40,19 +40,19 @@ def bucket(endpoint):
         aws_access_key_id="someone",
         aws_secret_access_key="something",
     )
-    made = store.Bucket("my-bucket")
-    made.create(CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-    return made
+    created = store.Bucket("my-bucket")
+    created.create(CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    return created
 
 
 def run(name: str, volume: Path, endpoint: str) -> subprocess.CompletedProcess:
-    """A container of the production overlay, its volume elsewhere."""
-    found = process(build("overlays/production"), name, "pod-1")
-    args = [argument.replace("/srv/work", str(volume)) for argument in found.args]
-    assert args != found.args
+    """Run a container of the production overlay, with the folder ``volume`` as its volume."""
+    container = process(build("overlays/production"), name, "pod-1")
+    args = [argument.replace("/srv/work", str(volume)) for argument in container.args]
+    assert args != container.args
     return subprocess.run(
         [Path(sys.executable).with_name(args[0]), *args[1:]],
-        env={**os.environ, **KEYS, **found.env, "S3_ENDPOINT_URL": endpoint},
+        env={**os.environ, **KEYS, **container.env, "S3_ENDPOINT_URL": endpoint},
         capture_output=True,
         text=True,
         timeout=120,
@@ -60,7 +60,7 @@ def run(name: str, volume: Path, endpoint: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_features_come_from_the_bucket_whole_and_only_once(tmp_path, bucket, endpoint):
+def test_features_are_downloaded_completely_and_only_once(tmp_path, bucket, endpoint):
     with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
         store = ingest_source(source, tmp_path / "features.zarr")
     for path in Path(store.path).rglob("*"):
@@ -72,47 +72,47 @@ def test_features_come_from_the_bucket_whole_and_only_once(tmp_path, bucket, end
     assert fetched.checksums == store.checksums
     for name in store.modalities:
         np.testing.assert_array_equal(fetched.read(name), store.read(name))
-    # A pod that takes the place of another finds all there.
+    # A replacement pod downloads nothing.
     assert run("fetch", tmp_path / "volume", endpoint).stdout == ""
 
 
 def test_the_program_reads_the_bucket_with_the_same_settings(
     tmp_path, bucket, endpoint, monkeypatch
 ):
-    """What the containers copy with is what the program needs, without a copy."""
+    """The variables of the copying containers are enough for srch_dist to read the bucket."""
     with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
         store = ingest_source(source, tmp_path / "features.zarr")
-    found = process(build("overlays/s3"), "fetch", "pod-1").env
-    assert found["DATA_URL"].startswith(f"s3://{bucket.name}/")
-    assert found["RUN_URL"].startswith(f"s3://{bucket.name}/")
+    env = process(build("overlays/s3"), "fetch", "pod-1").env
+    assert env["DATA_URL"].startswith(f"s3://{bucket.name}/")
+    assert env["RUN_URL"].startswith(f"s3://{bucket.name}/")
     for name in ENDPOINTS:
         monkeypatch.delenv(name, raising=False)
-    for name, value in {**found, **KEYS, "S3_ENDPOINT_URL": endpoint}.items():
+    for name, value in {**env, **KEYS, "S3_ENDPOINT_URL": endpoint}.items():
         monkeypatch.setenv(name, value)
     with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
         written = ingest_source(source, f"s3://{bucket.name}/direct.zarr")
     assert written.checksums == store.checksums
-    # Empty is Amazon's own.
+    # An empty endpoint means Amazon S3.
     monkeypatch.setenv("S3_ENDPOINT_URL", "")
     assert s3.endpoint() is None
 
 
-def test_codes_go_to_the_bucket_and_checkpoints_do_not(tmp_path, bucket, endpoint):
+def test_codes_are_uploaded_and_checkpoints_are_not(tmp_path, bucket, endpoint):
     folder = tmp_path / "runs" / "first"
     for name in ("codes.zarr/c/0/0", "codes.zarr/zarr.json", "model.npz", "checkpoints/0007/z/c/0"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
     done = run("upload", tmp_path, endpoint)
     assert done.returncode == 0, done.stderr
-    there = {o.key: o.get()["Body"].read().decode() for o in bucket.objects.filter(Prefix="runs/")}
+    stored = {o.key: o.get()["Body"].read().decode() for o in bucket.objects.filter(Prefix="runs/")}
     expected = ["codes.zarr/c/0/0", "codes.zarr/zarr.json", "model.npz"]
-    assert there == {f"runs/first/{name}": name for name in expected}
+    assert stored == {f"runs/first/{name}": name for name in expected}
 
 
-def test_codes_of_all_rows_come_from_what_the_job_left_in_the_bucket(
+def test_all_rows_can_be_encoded_with_the_model_that_the_job_uploaded(
     tmp_path, bucket, endpoint, monkeypatch
 ):
-    """The page's last command: model and features from the bucket, codes to it."""
+    """The encode command of deploy/README.md: model and features from the bucket, codes to it."""
     for name, value in {**KEYS, "AWS_REGION": "eu-central-1", "S3_ENDPOINT_URL": endpoint}.items():
         monkeypatch.setenv(name, value)
     features = f"s3://{bucket.name}/paired.zarr"
@@ -122,15 +122,15 @@ def test_codes_of_all_rows_come_from_what_the_job_left_in_the_bucket(
     bucket.objects.filter(Prefix="runs/").delete()
     done = run("upload", tmp_path, endpoint)
     assert done.returncode == 0, done.stderr
-    there = encode_store(
+    remote = encode_store(
         f"s3://{bucket.name}/runs/first", features, "image", f"s3://{bucket.name}/codes.zarr"
     )
-    here = encode_store(trained.run.path, features, "image", tmp_path / "codes.zarr")
-    assert str(there) == f"s3://{bucket.name}/codes.zarr"
-    np.testing.assert_array_equal(arrays.read_rows(there), arrays.read_rows(here))
+    local = encode_store(trained.run.path, features, "image", tmp_path / "codes.zarr")
+    assert str(remote) == f"s3://{bucket.name}/codes.zarr"
+    np.testing.assert_array_equal(arrays.read_rows(remote), arrays.read_rows(local))
 
 
-def test_what_cannot_be_copied_is_a_failure_of_the_container(tmp_path, bucket, endpoint):
+def test_a_failed_copy_fails_the_container(tmp_path, bucket, endpoint):
     (tmp_path / "runs").mkdir()
     assert run("upload", tmp_path, endpoint).returncode != 0
     bucket.objects.filter(Prefix="features.zarr/").delete()

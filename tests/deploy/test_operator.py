@@ -1,6 +1,6 @@
-"""The operator's resources: against its CRDs made strict, and what its own functions make of them.
+"""The operator's resources are valid by its strict CRDs, and the objects it builds are valid, too.
 
-The CRDs drop fields that they do not know without a word, so a typing error would go unnoticed.
+The CRDs drop unknown fields silently, so a typing error would have no effect otherwise.
 """
 
 import copy
@@ -16,21 +16,21 @@ from tests.helpers.manifests import OPERATOR, VERSIONS, _sections, build, check,
 CRDS = resources.files("dask_kubernetes") / "operator/deployment/helm/dask-kubernetes-operator/crds"
 
 
-def made_strict(schema):
-    """A CRD's schema under which unknown fields are errors."""
+def strict_schema(schema):
+    """The schema of a CRD, with unknown fields as errors."""
     if not isinstance(schema, dict):
         return schema
     strict = dict(schema)
     if isinstance(schema.get("properties"), dict):
         strict["properties"] = {
-            name: made_strict(inner) for name, inner in schema["properties"].items()
+            name: strict_schema(inner) for name, inner in schema["properties"].items()
         }
         if not schema.get("x-kubernetes-preserve-unknown-fields"):
             strict["additionalProperties"] = False
     elif isinstance(schema.get("additionalProperties"), dict):
-        strict["additionalProperties"] = made_strict(schema["additionalProperties"])
+        strict["additionalProperties"] = strict_schema(schema["additionalProperties"])
     if "items" in schema:
-        strict["items"] = made_strict(schema["items"])
+        strict["items"] = strict_schema(schema["items"])
     return strict
 
 
@@ -40,20 +40,20 @@ def schemas():
     for path in CRDS.iterdir():
         for crd in yaml.safe_load_all(path.read_text()):
             version = crd["spec"]["versions"][0]
-            schema = made_strict(version["schema"]["openAPIV3Schema"])
+            schema = strict_schema(version["schema"]["openAPIV3Schema"])
             schema["properties"] |= {"apiVersion": {}, "kind": {}, "metadata": {}}
             name = f"{crd['spec']['group']}/{version['name']}"
             found[name, crd["spec"]["names"]["kind"]] = jsonschema.Draft202012Validator(schema)
     return found
 
 
-def of_the_operator(name: str) -> list[dict]:
+def operator_documents(name: str) -> list[dict]:
     return [d for d in build(f"operator/{name}") if d["apiVersion"] == "kubernetes.dask.org/v1"]
 
 
 @pytest.mark.parametrize("name", OPERATOR)
-def test_the_resources_are_valid_under_the_operators_own_definitions(schemas, name):
-    found = of_the_operator(name)
+def test_the_resources_are_valid_by_the_operators_definitions(schemas, name):
+    found = operator_documents(name)
     kinds = {document["kind"] for document in found}
     assert kinds == ({"DaskJob"} if name == "job" else {"DaskCluster", "DaskAutoscaler"})
     for document in found:
@@ -61,9 +61,9 @@ def test_the_resources_are_valid_under_the_operators_own_definitions(schemas, na
 
 
 @pytest.mark.parametrize("name", OPERATOR)
-def test_a_misspelt_field_fails_wherever_it_stands(schemas, name):
-    seen = 0
-    for document in of_the_operator(name):
+def test_a_misspelt_field_fails_anywhere(schemas, name):
+    checked = 0
+    for document in operator_documents(name):
         schema = schemas[document["apiVersion"], document["kind"]]
         for path, _ in _sections(document["spec"]):
             if path[-1:] in (("metadata",), ("selector",)):
@@ -76,12 +76,12 @@ def test_a_misspelt_field_fails_wherever_it_stands(schemas, name):
             errors = list(schema.iter_errors(broken))
             assert errors, path
             assert "misspelt" in str(errors[0].message)
-            seen += 1
-    assert seen > 30
+            checked += 1
+    assert checked > 30
 
 
 def rendered(cluster: dict, name: str) -> list[dict]:
-    """The objects that the operator makes of a cluster's specification."""
+    """The objects that the operator builds from the specification of a cluster."""
     scheduler, worker = cluster["scheduler"], cluster["worker"]
     return [
         controller.build_scheduler_deployment_spec(
@@ -96,7 +96,7 @@ def rendered(cluster: dict, name: str) -> list[dict]:
 
 
 def clusters():
-    """Each cluster specification, with the name that its cluster gets."""
+    """Both cluster specifications, each with the name of its cluster."""
     cluster = one(build("operator/cluster"), "DaskCluster", "srch-dist")
     job = one(build("operator/job"), "DaskJob", "srch-dist")
     yield cluster["spec"], cluster["metadata"]["name"]
@@ -104,7 +104,7 @@ def clusters():
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_the_operator_makes_of_them_is_valid(version):
+def test_the_objects_that_the_operator_builds_are_valid(version):
     for spec, name in clusters():
         deployment, service, worker = rendered(spec, name)
         for document in (deployment, service, worker):
@@ -121,45 +121,42 @@ def test_what_the_operator_makes_of_them_is_valid(version):
     check(pod, version)
 
 
-def test_both_ways_run_the_same_scheduler_and_workers():
+def test_cluster_and_job_have_the_same_scheduler_and_workers():
     (cluster, _), (job, _) = clusters()
     assert cluster == job
 
 
-def test_the_operators_pods_are_those_of_base():
+def test_the_operators_pods_equal_those_of_base():
     base = build("overlays/pvc")
     for name in ("scheduler", "worker", "train"):
-        ours = process(base, name, "pod-1")
-        for way in OPERATOR:
-            documents = build(f"operator/{way}")
-            theirs = process(documents, name, "pod-1") if name != "worker" else _worker(documents)
-            assert theirs.args == ours.args
-            assert theirs.env == ours.env
-            assert theirs.mounts == ours.mounts
+        expected = process(base, name, "pod-1")
+        for kind in OPERATOR:
+            documents = build(f"operator/{kind}")
+            actual = process(documents, name, "pod-1") if name != "worker" else _worker(documents)
+            assert actual.args == expected.args
+            assert actual.env == expected.env
+            assert actual.mounts == expected.mounts
             for field in ("resources", "securityContext", "lifecycle", "livenessProbe", "ports"):
-                assert theirs.container.get(field) == ours.container.get(field)
+                assert actual.container.get(field) == expected.container.get(field)
 
 
 def _worker(documents):
-    """A worker with the variables that the operator puts in."""
+    """The worker process, with the variables that the operator adds."""
     spec = next(d for d in documents if d["kind"].startswith("Dask") and "Auto" not in d["kind"])[
         "spec"
     ]
     worker = spec["worker"] if "worker" in spec else spec["cluster"]["spec"]["worker"]
-    made = controller.build_worker_deployment_spec(
+    deployment = controller.build_worker_deployment_spec(
         "srch-dist-default", "srch-dist", "srch-dist", "0a1b2c", worker["spec"], {}, {}
     )
-    made["spec"]["template"]["spec"]["containers"][0]["env"].remove(
-        {"name": "DASK_WORKER_NAME", "value": made["metadata"]["name"]}
-    )
-    made["spec"]["template"]["spec"]["containers"][0]["env"].append(
-        {"name": "DASK_WORKER_NAME", "value": "pod-1"}
-    )
+    env = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    env.remove({"name": "DASK_WORKER_NAME", "value": deployment["metadata"]["name"]})
+    env.append({"name": "DASK_WORKER_NAME", "value": "pod-1"})
     configs = [d for d in documents if d["kind"] == "ConfigMap"]
-    return process([*configs, made], "worker", "pod-1")
+    return process([*configs, deployment], "worker", "pod-1")
 
 
-def test_the_address_that_the_operator_puts_in_does_not_replace_ours():
+def test_the_operator_does_not_replace_the_scheduler_address():
     for spec, name in clusters():
         _, _, worker = rendered(spec, name)
         env = worker["spec"]["template"]["spec"]["containers"][0]["env"]
@@ -167,7 +164,7 @@ def test_the_address_that_the_operator_puts_in_does_not_replace_ours():
         assert address["valueFrom"]["configMapKeyRef"]["name"].startswith("srch-dist-cluster")
 
 
-def test_no_pod_of_a_deployment_has_a_restart_policy_that_is_not_valid_there():
+def test_pods_of_deployments_have_a_valid_restart_policy():
     for spec, _ in clusters():
         for role in ("scheduler", "worker"):
             assert spec[role]["spec"].get("restartPolicy", "Always") == "Always"

@@ -1,4 +1,4 @@
-"""The scripts for SSH and SLURM word for word; `ssh` and `srun` start plain processes here."""
+"""The unchanged scripts for SSH and SLURM; `ssh` and `srun` are stubs that start processes."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from tests.helpers.processes import SECONDS
 from tests.helpers.runs import make_pairs, make_store, train_here
 
 SCRIPTS = ROOT / "deploy" / "other-clusters"
-# Of `srun`, options have a value after = or none; as many processes as tasks.
+# Starts one process per task. Options of `srun` have their value after = or none.
 SRUN = """#!/bin/bash
 tasks=1
 while [[ $1 == --* ]]; do
