@@ -1,7 +1,7 @@
-"""The fault matrix: data, the undisturbed run that everything is compared with, and its table.
+"""The fault matrix: data, an undisturbed run for comparison, and the table of results.
 
-Each cell is a test with the marker ``fault(what, outcome)``; the outcome is ``survived`` (the same
-codes as the undisturbed run) or ``refused`` (the right message, exit code and time).
+Each cell is a test with the marker ``fault(what, outcome)``. The outcome is ``survived`` (same
+codes as the undisturbed run) or ``refused`` (correct message and exit code, in time).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def pytest_runtest_makereport(item):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """The table: faults tried, survived, refused properly."""
+    """Print the table: faults tried, survived and refused as expected."""
     found = config.stash[_TABLE]
     if found:
         terminalreporter.section("faults")
@@ -58,14 +58,14 @@ def clean(store, tmp_path_factory) -> Clean:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory) -> Processes:
-    """A scheduler and two workers, shared by the faults that they come through."""
+    """A scheduler and two workers, shared by all faults that they survive."""
     with separate_cluster(tmp_path_factory.mktemp("cluster")) as processes:
         yield processes
 
 
 @pytest.fixture
 def faults(cluster) -> Path:
-    """Where faults of the shared cluster are armed."""
+    """Folder in which faults of the shared cluster are armed."""
     yield cluster.faults
     for path in cluster.faults.iterdir():
         path.unlink()

@@ -1,4 +1,4 @@
-"""The command itself is killed, stopped or loses its scheduler; then its own line is typed."""
+"""The client is killed, interrupted or loses its scheduler; then the run resumes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAINING = [("stage", 3), ("column group", 2), ("commit", 2), ("model", 1), ("fi
 
 
 def start(store, cluster, tmp_path, *more):
-    """The command on a cluster that runs already, with the faults armed for the client."""
+    """Run the command on a running cluster, with faults armed for the client."""
     return command(
         "train",
         *options(store, tmp_path / "run"),
@@ -80,7 +80,7 @@ def test_interrupted_client_says_how_to_go_on(store, clean, cluster, tmp_path, d
 
 
 def held(store, doomed, tmp_path, moment, call):
-    """A command that stands still at a moment, and what lets it go on."""
+    """Start a command that blocks at a moment; return it and the file that unblocks it."""
     faults = tmp_path / "armed"
     arm(faults, moment, "hold", call)
     arguments = [*options(store, tmp_path / "run"), "--scheduler", doomed.address]

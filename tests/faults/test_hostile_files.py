@@ -1,6 +1,6 @@
-"""Damaged and hostile files: no error that is not the project's own, no hang, bounded memory.
+"""Damaged and hostile files: only errors of the project, no hang, bounded memory.
 
-A few hundred damaged inputs a parser here; SRCH_DIST_FUZZ=10000 for the long run.
+Each parser reads 200 damaged inputs. Set SRCH_DIST_FUZZ=10000 for a long run.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from tests.helpers.source_files import WRITERS
 from tests.helpers.source_files import make_pairs as make_source_pairs
 
 EXAMPLES = int(os.environ.get("SRCH_DIST_FUZZ", "200"))
-# The largest input here has some 100 KiB.
+# The largest input has about 100 KiB.
 MOST_BYTES = 64 << 20
 
 
 @contextmanager
 def little_memory():
-    """Fails where what runs inside takes more than MOST_BYTES at once."""
+    """Assert that the block allocates at most MOST_BYTES at once."""
     tracemalloc.start()
     try:
         yield
         assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
     finally:
-        tracemalloc.stop()  # else it would go on in other tests
+        tracemalloc.stop()  # otherwise other tests would be traced, too
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """One good file of each kind, from a small run that was made to keep everything."""
+    """One valid file of each kind, from a small run with keep_work."""
     path = tmp_path_factory.mktemp("good")
     pairs = make_pairs(titles=np.array(["owl"] * 90))
     np.savez(path / "pairs.npz", **pairs)
@@ -77,7 +77,7 @@ def folder(tmp_path_factory):
 
 
 def begin_store(path: Path) -> FeatureWriter:
-    """A store that is begun, or gone on with where it was."""
+    """Start an unfinished store, or resume it."""
     specs = {g: ((90, 12), np.dtype(np.float32)) for g in ("image", "text")}
     return FeatureWriter(path / "begun", specs, ("image", "text"), 40, "same")
 
@@ -112,7 +112,7 @@ def read_stage(path: Path) -> None:
     StageLog(path / "run" / "work" / "stages", recorded["config"]).find("spilled")
 
 
-# By kind: the file that is damaged (below the folder), and what reads it.
+# By kind: the file to damage (relative to the folder), and the function that reads it.
 PARSERS = {
     "config": ("run/config.yaml", lambda root: load_config(root / "run" / "config.yaml")),
     "npy source": ("npy/image.npy", lambda root: read_source(root / "npy")),
@@ -163,7 +163,7 @@ NUMBERS = ["0", "-1", "1e999", "NaN", "9" * 30, "9" * 5000, "null", "[]", "{}", 
 
 @st.composite
 def damaged(draw, content: bytes) -> bytes:
-    """The content with a few bytes changed, cut, repeated, or a number in it replaced."""
+    """The content with 1 to 4 changes: bytes flipped, set, cut, dropped, repeated, or a number."""
     raw = bytearray(content)
     for _ in range(draw(st.integers(1, 4))):
         kind = draw(st.sampled_from(["flip", "set", "cut", "drop", "repeat", "number"]))
@@ -191,7 +191,7 @@ def damaged(draw, content: bytes) -> bytes:
 
 @pytest.fixture
 def impatient_reader(monkeypatch):
-    """Call it, and what is read apart has five seconds, and little memory."""
+    """A function that limits the sandbox to five seconds and 1 GiB."""
 
     def limit():
         monkeypatch.setattr(sandbox, "ANSWER_SECONDS", 5)
@@ -216,7 +216,7 @@ def test_damaged_file_is_read_or_refused_and_nothing_else(folder, tmp_path, impa
         max_examples=EXAMPLES,
         deadline=None,
         database=None,
-        # The same inputs every time, but in the long run.
+        # The same inputs in every run, except in a long run.
         derandomize=EXAMPLES == 200,
         suppress_health_check=list(HealthCheck),
     )
@@ -278,7 +278,7 @@ def test_hostile_store_is_refused_in_little_memory(folder, tmp_path, file, keys,
 
 
 def write_bomb(path: Path, shape: tuple[int, ...], data_bytes: int) -> None:
-    """An .npz of two arrays, the first of which claims a shape and unfolds into zeros."""
+    """Write an .npz of two arrays; the first claims ``shape`` and decompresses into zeros."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
     text = header.ljust(117) + "\n"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:

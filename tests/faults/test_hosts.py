@@ -1,4 +1,4 @@
-"""Several hosts: a link is cut and restored under a supervisor, and a host is killed."""
+"""Several hosts with supervised workers: one link is cut and restored, one host is killed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pipelines.faults.moments import FOLDER, arm
 from tests.helpers.faults import LIMIT, await_fault, options
 
 ROOT = Path(__file__).resolve().parents[2]
-# The least silence after which Dask gives a connection up.
+# The shortest timeout that Dask accepts for a silent connection.
 TIMEOUTS = {**PATIENCE, "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s"}
-# Starts a worker again when it has closed itself, as a service manager or Kubernetes would.
+# Restarts a worker that has closed itself, as a service manager or Kubernetes would.
 SUPERVISED = 'while true; do "$@"; sleep 1; done'
 
 
@@ -59,7 +59,7 @@ def _train_while_hosts_fail(hosts, store, tmp_path, faults, environment):
     command = [*python, "pipelines.faults.client", "train", *options(store, tmp_path / "run")]
     command += ["--scheduler", address]
     client = hosts.start(5, command, environment, str(tmp_path / "client.log"))
-    await_fault(faults)  # the first iteration is about to be committed
+    await_fault(faults)  # the client blocks before it commits the first iteration
     hosts.cut(2)
     hosts.kill(3)
     (faults / "go").touch()

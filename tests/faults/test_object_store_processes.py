@@ -1,4 +1,4 @@
-"""Stores at s3:// under a scheduler, workers and commands that are processes of their own."""
+"""Stores at s3:// with scheduler, workers and commands in separate processes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Stores at s3://: what is wrong is said at once, what passes is waited for, nothing is half done.
+"""Stores at s3://: permanent errors fail at once, temporary ones are retried, writes are atomic.
 
-The server is moto in a process of its own, behind a front that is killed, restarted and made to
-throttle; see `s3_server`.
+The server is moto in a separate process, behind a proxy that tests kill, restart and throttle; see
+`s3_server`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from tests.helpers.runs import make_pairs, train_here
 from tests.helpers.s3 import BUCKET, s3_server
 
 DATA = f"s3://{BUCKET}/pairs.zarr"
-# Seconds within which what is wrong for good is said, on a loaded machine.
+# Seconds within which a permanent error must be reported, on a busy machine.
 SOON = 20
 
 
 @pytest.fixture(scope="module")
 def server(store, tmp_path_factory):
-    """A server that has the store of the undisturbed run at DATA."""
+    """A server with the store of the undisturbed run at DATA."""
     with s3_server(tmp_path_factory.mktemp("s3")) as running, pytest.MonkeyPatch.context() as patch:
         running.use(patch)
         source = Path(store.path).parent / "pairs.npz"
@@ -76,7 +76,7 @@ def test_store_is_the_one_on_disk(store):
 
 @pytest.fixture(scope="module")
 def published(server, clean, tmp_path_factory):
-    """A run on the store at DATA with its results at s3://."""
+    """A run on the store at DATA, with its results at s3://."""
     work = tmp_path_factory.mktemp("work") / "run"
     with pytest.MonkeyPatch.context() as patch:
         server.use(patch)
@@ -100,7 +100,7 @@ def test_results_are_those_of_a_run_on_disk(published, server, store, clean):
 def test_page_is_there_and_is_written_again_from_there(published, server, tmp_path, capsys):
     stored = server.objects("runs/first/")["runs/first/report.html"].decode()
     write_report([published, "--out", str(tmp_path / "page.html")])
-    # The run was in a folder of another name when it wrote its own.
+    # The run wrote its page in a local folder with another name.
     again = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert again == stored.replace("Run run", "Run first")
     assert "Final codes" in again
@@ -254,7 +254,7 @@ def test_server_that_does_not_come_back_ends_the_command(server, s3_environment,
     server.front.wait()
     server.front.stdout.close()
     server.start()
-    # What it left does not pretend to be codes, and is not in the way.
+    # The leftover objects are not readable as codes, and do not block a new command.
     with pytest.raises(StorageError, match="does not exist"):
         open_codes(place("codes/lost.zarr"))
     (key,) = [key for key in server.objects("codes/") if key.endswith(".lock")]
@@ -264,7 +264,7 @@ def test_server_that_does_not_come_back_ends_the_command(server, s3_environment,
 
 
 def fail_at(patch, name: str, call: int) -> None:
-    """Let the ``call``-th call of an operation of S3Path fail, as where the process ends there."""
+    """Let the ``call``-th call of an S3Path operation fail, as if the process ended there."""
     real, calls = getattr(S3Path, name), []
 
     def watched(*arguments):
@@ -322,7 +322,7 @@ def test_throttling_without_end_is_an_error(server, s3_environment):
     with pytest.raises(StorageError, match=r"asks to slow down, and still did .*\(SlowDown\)"):
         found.read("image")
     assert time.monotonic() - start < SOON
-    # At growing distances, and not as fast as it can.
+    # Retries are spaced at growing intervals.
     assert 3 <= len(server.answers()) - before < 60
 
 
@@ -364,7 +364,7 @@ def test_of_those_that_begin_at_once_one_holds_the_place():
 
 
 def left_lock(server, name: str, **changes) -> tuple[str, lease.Holder]:
-    """The lock of a run that was killed."""
+    """Store the lock that a killed run leaves behind; return its key and holder."""
     holder = dataclasses.replace(lease.Holder.here(), **changes)
     key = f".{name}.lock"
     server.client().put_object(Bucket=BUCKET, Key=key, Body=holder.dump(3))
@@ -405,7 +405,7 @@ def test_writer_whose_lock_was_taken_over_writes_nothing_more(server, s3_environ
     with hold_place(locate(place("lost"))) as check:
         check()
         key, _ = left_lock(server, "lost", token="other")
-        time.sleep(2)  # many beats
+        time.sleep(2)  # many heartbeats
         with pytest.raises(StorageError, match="taken over by another run"):
             check()
     assert lease.Holder.parse(server.objects(key)[key]).token == "other"
@@ -424,7 +424,7 @@ DAMAGE = {
 
 @pytest.fixture
 def damaged(server):
-    """A function that damages a chunk of a store of its own; it is whole again afterwards."""
+    """A function that damages one chunk of a separate copy of the store, made for each test."""
     client, whole = server.client(), server.objects("pairs.zarr/")
     objects = {key.replace("pairs.zarr", "damaged.zarr"): one for key, one in whole.items()}
     for key, content in objects.items():

@@ -1,4 +1,4 @@
-"""The README's table of faults is the matrix that is here."""
+"""The README's table of faults agrees with the tests of this folder."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def test_readme_has_the_table_of_all_cells(request):
 
 
 def _chosen(config: pytest.Config) -> bool:
-    """Whether cells were left out by name, mark or number."""
+    """Whether the command line selects cells by keyword, marker or node id."""
     options = config.option
     return bool(options.keyword or options.markexpr) or any("::" in name for name in config.args)

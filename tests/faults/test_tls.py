@@ -1,4 +1,4 @@
-"""Encrypted clusters: who has a certificate of their authority is let in, and nobody else."""
+"""Encrypted clusters accept only clients with a certificate of their authority."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def authority(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encrypted(tmp_path_factory, authority):
-    """A cluster that speaks TLS alone."""
+    """A cluster that accepts TLS connections only."""
     own = files(authority, "worker")
     options = ["--tls-ca-file", own.ca, "--tls-cert", own.cert, "--tls-key", own.key]
     with separate_cluster(tmp_path_factory.mktemp("tls-cluster"), 1, options) as processes:
@@ -84,7 +84,7 @@ def test_local_cluster_listens_on_loopback_alone():
 
 
 def _listeners() -> set[str]:
-    """Addresses, as the kernel writes them, that this process listens at."""
+    """Addresses on which this process listens, in the kernel's notation."""
     links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     sockets = {str(link.readlink()) for link in links}
     own = set()

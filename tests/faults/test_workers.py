@@ -1,4 +1,4 @@
-"""Workers that die, hang or run out of memory while real work is going on."""
+"""Workers die, hang or run out of memory during training and encoding."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_hung_worker(store, clean, cluster, faults, tmp_path):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """A task of more than 15 s hangs; importing what tasks need takes some of them."""
+    """Tasks time out after 15 s; imports in a new worker take part of that."""
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 1.0)
     with dask.config.set({watchdog.TASK_TIMEOUT: "15s"}):
         yield
@@ -102,7 +102,7 @@ def test_task_that_hangs_everywhere_is_given_up(store, clean, cluster, faults, t
         train(store, tmp_path / "run", cluster)
     assert time.monotonic() - start < LIMIT
     armed.unlink()
-    with distributed.Client(cluster.address) as client:  # some hang still
+    with distributed.Client(cluster.address) as client:  # some workers still hang
         client.restart_workers(list(client.scheduler_info(n_workers=-1)["workers"]), timeout=LIMIT)
     train(store, tmp_path / "run", cluster, resume=True)
     clean.assert_same(tmp_path / "run")

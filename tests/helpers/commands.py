@@ -1,4 +1,4 @@
-"""Commands run as a user runs them, in processes of their own."""
+"""Run commands of srch_dist as a user does, in a separate process."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-LIMIT = 120  # seconds, on a loaded machine
+LIMIT = 120  # seconds; enough on a busy machine
 
 
 def run_command(name: str, *arguments, folder: Path, **variables) -> subprocess.CompletedProcess:
-    """`python -m srch_dist.NAME …` in ``folder``, with pipes."""
+    """Run `python -m srch_dist.NAME …` in ``folder`` and capture its output."""
     return subprocess.run(
         [sys.executable, "-m", f"srch_dist.{name}", *map(str, arguments)],
         cwd=folder,

@@ -1,4 +1,4 @@
-"""What the cells of the fault matrix share: options, commands, and what has to come out."""
+"""Shared by the cells of the fault matrix: options, commands, and expected results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.train.runner import train_model
 
 ROWS = 300
-# Seconds within which a fault has to be over on a loaded machine.
+# Seconds within which a fault must be handled, on a busy machine.
 LIMIT = 300
 OPTIONS = {
     "partition_rows": 100,
@@ -33,13 +33,13 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Clean:
-    """What an undisturbed run ends with."""
+    """Codes and model of an undisturbed run."""
 
     codes: np.ndarray
     model: dict[str, np.ndarray]
 
     def assert_same(self, out: Path) -> None:
-        """The run at ``out`` is finished, and ended with the same codes and model."""
+        """Assert that the run at ``out`` finished with the same codes and model."""
         np.testing.assert_array_equal(codes_of(out), self.codes)
         with np.load(out / "model.npz") as found:
             for name, values in self.model.items():
@@ -54,7 +54,7 @@ def codes_of(path: Path) -> np.ndarray:
 
 
 def begin(name: str, *arguments, faults: Path, cwd: Path) -> subprocess.Popen:
-    """Start a command as a process of its own, with the faults armed in ``faults``."""
+    """Start a command in a process that triggers the faults armed in the folder ``faults``."""
     faults.mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, "-m", "pipelines.faults.client", name, *map(str, arguments)],
@@ -69,13 +69,13 @@ def begin(name: str, *arguments, faults: Path, cwd: Path) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A test run started in the background ignores SIGINT, and its children would too.
+        # A test run in the background ignores SIGINT, and its children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
 def end(process: subprocess.Popen) -> subprocess.CompletedProcess:
-    """Wait for a command and take what it said."""
+    """Wait for a command and return its output."""
     try:
         output, errors = process.communicate(timeout=LIMIT)
     finally:
@@ -85,7 +85,7 @@ def end(process: subprocess.Popen) -> subprocess.CompletedProcess:
 
 
 def command(name: str, *arguments, faults: Path, cwd: Path) -> subprocess.CompletedProcess:
-    """A command from beginning to end; no fault is armed any more then."""
+    """Run a command to its end, then remove all faults."""
     try:
         return end(begin(name, *arguments, faults=faults, cwd=cwd))
     finally:
@@ -93,7 +93,7 @@ def command(name: str, *arguments, faults: Path, cwd: Path) -> subprocess.Comple
 
 
 def options(store: FeatureStore, out: Path) -> list[str]:
-    """OPTIONS on the command line."""
+    """Command-line arguments for OPTIONS, the data and the run directory."""
     found = ["--data", store.path, "--out", str(out), "--bits", "16", "--graph.k", "5"]
     for name, value in OPTIONS.items():
         section = value if isinstance(value, dict) else {name: value}
@@ -107,7 +107,7 @@ def options(store: FeatureStore, out: Path) -> list[str]:
 
 
 def await_fault(faults: Path) -> None:
-    """Wait until a fault that was armed has happened."""
+    """Wait until an armed fault has happened."""
     limit = time.monotonic() + LIMIT
     while not happened(faults):
         assert time.monotonic() < limit
@@ -115,7 +115,7 @@ def await_fault(faults: Path) -> None:
 
 
 def message(done: subprocess.CompletedProcess) -> str:
-    """The one line that says what was wrong, having checked that it is one."""
+    """The error line of a command; asserts that there is exactly one and no traceback."""
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
@@ -123,7 +123,7 @@ def message(done: subprocess.CompletedProcess) -> str:
 
 
 def table(cells: Iterable[tuple[str, str]]) -> list[str]:
-    """Faults with what came of them, counted, as a table of Markdown with a line for all."""
+    """Markdown table of (fault, outcome) cells: counts by fault and outcome, and their total."""
     counts: dict[str, Counter[str]] = {}
     for fault, outcome in cells:
         counts.setdefault(fault, Counter())[outcome] += 1

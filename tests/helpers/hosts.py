@@ -1,4 +1,4 @@
-"""Hosts on one machine: network namespaces with mounts of their own, ended with the test."""
+"""Simulated hosts on one machine: network namespaces with their own mounts, removed at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _ip(*arguments: str) -> None:
 
 
 class Hosts:
-    """Hosts with names, one network, and nothing else in it."""
+    """Named hosts in one isolated network."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -29,7 +29,7 @@ class Hosts:
         self.names: list[str] = []
 
     def add(self, name: str) -> None:
-        """A host; it can be reached by its name from those that are started later."""
+        """Add a host. Processes that start later resolve its name."""
         number = len(self.names) + 1
         if not self.names:
             _ip("netns", "add", self.mark)
@@ -44,14 +44,20 @@ class Hosts:
         _ip("-n", space, "addr", "add", f"{_NET}.{number}/24", "dev", "eth0")
         for device in ("eth0", "lo"):
             _ip("-n", space, "link", "set", device, "up")
-        # Nothing is there; but a host's own address is that of the way to everywhere else.
+        # The route leads nowhere; Dask takes a host's address from its default route.
         _ip("-n", space, "route", "add", "default", "dev", "eth0")
 
     def prefix(self, name: str, mounts: Mapping[str, Path], writable: Path) -> list[str]:
-        """What a command has to stand behind to run on a host.
+        """Command prefix that runs a command on a host.
 
-        ``mounts`` are folders by the place below /srv where they are seen; but for them and
-        ``writable`` everything is read-only.
+        Parameters
+        ----------
+        name : str
+            Host.
+        mounts : mapping
+            Folders by their mount point below /srv.
+        writable : Path
+            Working folder. Everything except it and the mounts is read-only.
         """
         table = self.folder / "hosts"
         lines = [f"{_NET}.{place} {host}" for place, host in enumerate(self.names, 1)]
@@ -78,7 +84,7 @@ class Hosts:
 
 @contextmanager
 def hosts(folder: Path, *names: str) -> Iterator[Hosts]:
-    """Hosts of these names; skips, with its reason, where they may not be made."""
+    """Create hosts; skip the test, with the reason, if the machine does not permit it."""
     if shutil.which("ip") is None:
         pytest.skip("the command ip (of iproute2) is not installed")
     made = Hosts(folder)

@@ -1,4 +1,4 @@
-"""A page as a parser of HTML sees it."""
+"""Parse an HTML page for assertions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _VOID = {"meta", "link", "img"}
 
 
 class HtmlPage(HTMLParser):
-    """Tags with their attributes, text, ids of sections, and tables as rows of cells."""
+    """Tags with attributes, text, section ids, and tables as rows of cells."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class HtmlPage(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
     def having(self, name: str) -> list[str]:
-        """Values of an attribute, of all tags that have it."""
+        """Values of an attribute over all tags that have it."""
         return [value or "" for _, attributes in self.tags for key, value in attributes.items()
                 if key == name]  # fmt: skip
 

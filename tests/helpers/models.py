@@ -1,4 +1,4 @@
-"""Models made at random, and codes computed from a model file with NumPy alone."""
+"""Random models, and codes computed from a model file with NumPy only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from srch_dist.encode.model import Anchors, Model
 
 
 def numpy_bits(model_file: Path, modality: str, rows: np.ndarray) -> np.ndarray:
-    """Signs of scores as 0/1 (n, l), from the model file alone."""
+    """Bits (n, l), True where a score is at least 0, computed from the model file only."""
     with np.load(model_file, allow_pickle=False) as file:
         members = dict(file)
     mean, encoder = members[f"mean/{modality}"], members[f"encoder/{modality}"]

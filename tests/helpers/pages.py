@@ -1,4 +1,4 @@
-"""Data with titles that try to be more than text."""
+"""Data whose titles contain markup and other hostile text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.helpers.runs import ROWS
 
-# What a browser must not take for anything but text, and what matplotlib would set as formulas.
+# A browser must render these as text. matplotlib would typeset some as formulas.
 HOSTILE = (
     "<script>document.title = 'taken'</script>",
     '"><img src=x onerror="document.title=\'taken\'">',
@@ -18,7 +18,7 @@ HOSTILE = (
 
 
 def show_arrays(rows: int = ROWS) -> dict[str, np.ndarray]:
-    """Titles, which are hostile by turns, and pictures of one colour each."""
+    """Titles from HOSTILE in rotation, and thumbnails of one colour each."""
     titles = np.array([f"{HOSTILE[row % len(HOSTILE)]} {row}" for row in range(rows)])
     pixels = np.random.default_rng(0).integers(0, 256, (rows, 1, 1, 3), dtype=np.uint8)
     return {"titles": titles, "thumbnails": np.repeat(np.repeat(pixels, 6, axis=1), 6, axis=2)}

@@ -1,4 +1,4 @@
-"""Small paired data with known structure, and random matrices to compare a minimum with."""
+"""Small paired data with known structure, and random orthonormal matrices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipelines.compare.baselines.protocol import FloatArray
 def clustered_pair(
     n: int, dims: tuple[int, int], classes: int, noise: float, seed: int
 ) -> tuple[dict[str, FloatArray], FloatArray]:
-    """Two views (n, d_g) of class centres plus noise, centred and unit-norm, and labels (n, c)."""
+    """Two views (n, d_g) of class centres plus noise, centred, unit-norm, and labels (n, c)."""
     rng = np.random.default_rng(seed)
     owner = np.arange(n) % classes
     features = {}
@@ -22,7 +22,7 @@ def clustered_pair(
 
 
 def latent_pair(n: int, dims: tuple[int, int], latent: int, seed: int) -> dict[str, FloatArray]:
-    """Two centred views (n, d_g) with shared latent factors of falling strength, plus noise."""
+    """Two centred views (n, d_g) of shared latent factors with decreasing strength, plus noise."""
     rng = np.random.default_rng(seed)
     shared = rng.standard_normal((n, latent)) / np.sqrt(np.arange(1, latent + 1))
     views = {}
@@ -33,7 +33,7 @@ def latent_pair(n: int, dims: tuple[int, int], latent: int, seed: int) -> dict[s
 
 
 def random_orthonormal(rows: int, columns: int, rng: np.random.Generator) -> FloatArray:
-    """Orthonormal columns, or rows where those are fewer, by QR and not by the package's SVD."""
+    """Random orthonormal columns, or rows if those are fewer, by QR; srch_dist uses an SVD."""
     if rows >= columns:
         return np.linalg.qr(rng.standard_normal((rows, columns)))[0]
     return np.linalg.qr(rng.standard_normal((columns, rows)))[0].T

@@ -1,4 +1,4 @@
-"""Scheduler and workers as processes of their own, ended with the test."""
+"""Start separate processes, such as scheduler and workers, and end them with the test."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-SECONDS = 300  # for anything to happen, on a loaded machine
+SECONDS = 300  # timeout of every wait, on a busy machine
 
 
 class Processes:
-    """Processes started in ``folder``, each with a log that is shown when waiting fails."""
+    """Processes in ``folder``, each with a log. A failed wait prints all logs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -28,7 +28,7 @@ class Processes:
         variables: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
     ) -> subprocess.Popen:
-        """Start ``command`` after ``prefix``; what it prints goes to its log."""
+        """Start ``prefix`` and ``command``; the log file gets the output."""
         env = {**os.environ, "OMP_NUM_THREADS": "1", **(variables or {})}
         with self.log(name).open("ab") as log:
             self.running[name] = subprocess.Popen(
@@ -49,7 +49,7 @@ class Processes:
         return self.log(name).read_text(errors="replace")
 
     def await_text(self, name: str, text: str, times: int = 1) -> None:
-        """Wait until the log of ``name`` has ``text`` so many times."""
+        """Wait until the log of ``name`` contains ``text`` at least ``times`` times."""
         self.await_true(lambda: self.text(name).count(text) >= times, f"{text!r} of {name}")
 
     def await_true(self, check, what: str) -> None:
@@ -61,11 +61,11 @@ class Processes:
             time.sleep(0.1)
 
     def wait(self, name: str) -> int:
-        """Exit code of a process that is about to end."""
+        """Wait for a process to end; return its exit code."""
         return self.running[name].wait(SECONDS)
 
     def kill(self, name: str, sign: int = signal.SIGKILL) -> None:
-        """Signal a process and all that it started."""
+        """Signal a process and its children."""
         os.killpg(self.running[name].pid, sign)
 
     def end(self) -> None:
@@ -88,5 +88,5 @@ def processes(folder: Path) -> Iterator[Processes]:
 
 
 def dask(*arguments: object) -> list[str]:
-    """`dask …` of this environment."""
+    """Command line of `dask …` in the test environment."""
     return [sys.executable, "-m", "dask", *map(str, arguments)]

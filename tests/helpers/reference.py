@@ -1,7 +1,7 @@
-"""Algorithm 1 of the paper, dense and slow, written from its equations.
+"""Dense reference of Algorithm 1, written from the paper's equations.
 
 It shares no code with `srch_dist`. Samples are rows: features (n, d_g), W_g (l, d_g), Z and
-B (n, l); edges are pairs i < j; S and C_g are (edges of modality g,) in the order of `edges_of`.
+B (n, l). Edges are pairs i < j. S and C_g are (edges of modality g,) in the order of `edges_of`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-# Scores this close to zero may get either sign: the stored Z is float32, C is float32.
+# Codes may differ where a score is this close to zero: srch_dist stores Z and C as float32.
 SCORE_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of the method; ``alpha`` None takes the median."""
+    """Options of the method; with ``alpha`` None, α follows the median edge length."""
 
     k: int = 10
     symmetry: Literal["union", "mutual"] = "union"
@@ -43,7 +43,7 @@ PAPER = Options(printed=True, alpha=1e-4, beta=1e-3, drop=0.0, stop="objective",
 
 @dataclass
 class Trained:
-    """The end of a run: W is one more W-step, ``scores`` are those of the last B-step."""
+    """Result of a run: ``w`` is from one more W-step, ``scores`` are from the last B-step."""
 
     codes: np.ndarray
     scores: np.ndarray
@@ -56,7 +56,7 @@ class Trained:
 
 
 def paired_features(seed, n, dims, classes=5, noise=0.6):
-    """Modalities that see the same noisy class centres through different random maps."""
+    """Modalities that map the same noisy class centres through different random matrices."""
     rng = np.random.default_rng(seed)
     latent = rng.normal(size=(classes, 6))[rng.integers(0, classes, n)]
     latent = latent + noise * rng.normal(size=latent.shape)
@@ -79,14 +79,14 @@ def squared_distances(x):
 
 
 def nearest(x, k):
-    """The k nearest rows (n, k) of each row, itself left out, ties to the lower row."""
+    """The k nearest other rows (n, k) of each row; ties go to the lower row number."""
     distances = squared_distances(x)
     np.fill_diagonal(distances, np.inf)
     return np.argsort(distances, axis=1, kind="stable")[:, :k]
 
 
 def adjacency(neighbours, symmetry="union"):
-    """Eq. 1, undirected, as a boolean (n, n)."""
+    """Eq. 1, made undirected, as a boolean (n, n)."""
     n = len(neighbours)
     directed = np.zeros((n, n), dtype=bool)
     directed[np.arange(n)[:, None], neighbours] = True
@@ -94,7 +94,7 @@ def adjacency(neighbours, symmetry="union"):
 
 
 def mutual_trust(neighbours):
-    """Weights of the modalities by the cube of their share of mutual edges, .65 at most."""
+    """Modality weights, proportional to the cube of the share of mutual edges, capped at 0.65."""
     shares = []
     for rows in neighbours:
         directed = np.zeros((len(rows), len(rows)), dtype=bool)
@@ -105,7 +105,7 @@ def mutual_trust(neighbours):
 
 
 def edges_of(graph):
-    """Both ends (edges,), (edges,) of each undirected edge, once."""
+    """Both ends (edges,), (edges,) of each undirected edge, once, in row order."""
     return np.nonzero(np.triu(graph, 1))
 
 
@@ -131,7 +131,7 @@ def edge_lengths(graph, z):
 
 
 def lower_median(values):
-    """The lower median of the values, the smallest positive one where that is zero."""
+    """Lower median of the values; if it is zero, the smallest positive value."""
     values = np.sort(values)
     middle = values[(len(values) - 1) // 2]
     if middle > 0:
@@ -147,14 +147,14 @@ def w_step(x, b):
 
 
 def without_weak_edges(h, least):
-    """H without the edges of a weight below ``least``."""
+    """H without the edges whose weight is below ``least``."""
     weights = np.diag(np.diag(h)) - h
     kept = np.where(weights >= least, weights, 0.0)
     return np.diag(kept.sum(axis=1)) - kept
 
 
 def z_step(h, b, beta, lam, drop=0.0):
-    """Eq. 14 by a dense solve, with β as it stands there; in float32 as it is stored."""
+    """Eq. 14 by a dense solve, with β as printed; rounded to float32, as srch_dist stores it."""
     if drop and lam:
         h = without_weak_edges(h, drop * beta / lam)
     z = np.linalg.solve(beta * np.eye(len(b)) + lam * h, beta * b)
@@ -162,7 +162,7 @@ def z_step(h, b, beta, lam, drop=0.0):
 
 
 def s_step(graphs, z, options):
-    """α and S of Eq. 15, along each modality's edges."""
+    """α and S of Eq. 15, along the edges of each modality."""
     lengths = {g: edge_lengths(graph, z) for g, graph in graphs.items()}
     if not options.rebase:
         return np.inf, {g: np.ones(len(d)) for g, d in lengths.items()}
@@ -175,7 +175,7 @@ def s_step(graphs, z, options):
 
 
 def scores(x, w, z, options, trust=None):
-    """What Eq. 17 takes the sign of."""
+    """The argument of the sign in Eq. 17, (n, l)."""
     trust = trust or dict.fromkeys(x, 1.0)
     if options.printed:
         return options.beta * len(x) / 2 * z + sum(2 * x[g] @ w[g].T for g in x)
@@ -200,7 +200,7 @@ def sign(values):
 
 
 def objective(x, w, z, s, b, graphs, alpha, options, trust=None):
-    """Eq. 9 by its terms, each as it is printed but for the weights of the modalities' graphs."""
+    """The terms of Eq. 9 as printed, except for the weights of the modalities' graphs."""
     trust = trust or dict.fromkeys(x, 1.0)
     c = {g: trust[g] * edge_weights(graph) for g, graph in graphs.items()}
     lengths = {g: edge_lengths(graph, z) for g, graph in graphs.items()}
@@ -221,7 +221,7 @@ def ridge_encoder(x, b, ridge):
 
 
 def anchor_map(x, rows):
-    """[x, s (k - mean k)]: Gaussian similarities to ``rows`` of x, with three times x's trace."""
+    """[x, s (k - mean k)], k the Gaussian similarities to ``rows`` of x, at 3 times x's trace."""
     squared = squared_distances(x[rows])
     width = np.median(np.sort(squared, axis=1)[:, 10])
     difference = x[:, None, :] - x[rows][None, :, :]
@@ -231,7 +231,7 @@ def anchor_map(x, rows):
 
 
 def encoded(x, b, encoder, ridge, rows):
-    """Scores of the training rows by an encoder fitted to codes b."""
+    """Scores of the training rows by an encoder that is fitted to codes b."""
     if encoder == "projection":
         return x @ w_step(x, b).T
     mapped = anchor_map(x, rows) if encoder == "anchors" else x
@@ -239,10 +239,10 @@ def encoded(x, b, encoder, ridge, rows):
 
 
 def condensed(scores_by_modality, b, rows, trust, count, start):
-    """What the signs of the final codes are taken of, (n, bits).
+    """Scores (n, bits) whose signs are the final codes.
 
-    The ``count`` leading directions of scores and codes ``b`` (n, l) in equal parts, spread by a
-    frame that begins as ``start`` (l, bits) and is learned on ``rows``.
+    They are the ``count`` leading directions of scores and codes ``b`` (n, l) in equal parts. A
+    frame spreads them over the bits; it starts as ``start`` (l, bits) and is learned on ``rows``.
     """
     told = sum(trust[g] * t / rms(t) for g, t in scores_by_modality.items())
     told, learned = told - told.mean(axis=0), b - b.mean(axis=0)
@@ -261,7 +261,7 @@ def polar(matrix):
 
 
 def full_laplacian(graphs, s, trust=None):
-    """H = Σ_g H_g with the weights C_g S², times those of the modalities."""
+    """H = Σ_g H_g with edge weights C_g S², times the modality weights."""
     trust = trust or dict.fromkeys(graphs, 1.0)
     return sum(
         laplacian(graph, trust[g] * edge_weights(graph) * s[g] ** 2) for g, graph in graphs.items()
@@ -269,7 +269,7 @@ def full_laplacian(graphs, s, trust=None):
 
 
 def unit_weights(graphs):
-    """S = 1 on every edge."""
+    """S = 1 for every edge."""
     return {g: np.ones(len(edges_of(graph)[0])) for g, graph in graphs.items()}
 
 

@@ -1,4 +1,4 @@
-"""Whole runs in this process: data, stores, and training without a cluster."""
+"""Complete runs in the test process: data, stores, and training without a cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ ROWS, DIMS = 90, {"image": 20, "text": 12}
 
 
 def make_pairs(rows: int = ROWS, seed: int = 0, **others) -> dict[str, np.ndarray]:
-    """Noisy views of four classes, labels, split; ``others`` are added, or left out if None."""
+    """Noisy views of four classes, with labels and split.
+
+    ``others`` add or replace arrays by name; None removes one.
+    """
     rng = np.random.default_rng(seed)
     hidden = rng.normal(size=(rows, 10))
     hidden[np.arange(rows), np.arange(rows) % 4] += 2
@@ -34,7 +37,7 @@ def make_pairs(rows: int = ROWS, seed: int = 0, **others) -> dict[str, np.ndarra
 
 
 def make_store(folder: Path, rows_per_chunk: int | None = None, **arrays) -> FeatureStore:
-    """Ingest arrays in ``folder``."""
+    """Ingest arrays into a feature store in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "pairs.npz", **arrays)
     return ingest_source(folder / "pairs.npz", folder / "pairs.zarr", rows_per_chunk=rows_per_chunk)
@@ -49,13 +52,13 @@ def no_cluster(
     _demands=None,
     _tls=None,
 ):
-    """Stands in for `connect`: the same facts for the plan, tasks in this process."""
+    """Replacement for `connect`: equal cluster facts for the plan, tasks in the test process."""
     with dask.config.set(scheduler="synchronous"):
         yield Cluster(workers or 2, dask.utils.parse_bytes(memory_limit))
 
 
 def train_here(data: str | Path, out: Path, preset: str | None = None, **options) -> Trained:
-    """`train_model` without a cluster, and without a baseline and a page unless asked for."""
+    """`train_model` without a cluster; by default also without baseline and page."""
     quick = {"bits": 16, "graph": {"k": 5}, "baseline": False, "report": False}
     values = {**quick, "data": str(data), "out": str(out), **options}
     with pytest.MonkeyPatch.context() as patch:

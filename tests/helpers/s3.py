@@ -1,4 +1,4 @@
-"""An S3 server for tests: moto in a process of its own that checks credentials, and its front."""
+"""An S3 server for tests: moto in a separate process, which checks credentials, behind a proxy."""
 
 import json
 import re
@@ -26,8 +26,16 @@ class Server:
 
     Attributes
     ----------
-    full, reader : access key and secret that may do everything, or read alone.
-    folder : scripts the front; see `s3_front`.
+    backend : str
+        URL of moto.
+    folder : Path
+        Files in it script the proxy; see `s3_front`.
+    full, reader : tuple of str
+        Access key and secret with all rights, and with read access only.
+    port : int
+        Port of the proxy.
+    front : subprocess.Popen
+        Process of the proxy.
     """
 
     backend: str
@@ -42,7 +50,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start the front, at the port that it had before."""
+        """Start the proxy, on the same port as before."""
         self.front = subprocess.Popen(
             [
                 *(sys.executable, Path(__file__).with_name("s3_front.py")),
@@ -54,13 +62,13 @@ class Server:
         self.port = int(self.front.stdout.readline())
 
     def kill(self) -> None:
-        """End the front as kill -9 does; what is stored stays."""
+        """Kill the proxy with SIGKILL; stored objects remain."""
         self.front.kill()
         self.front.wait()
         self.front.stdout.close()
 
     def restart_when_dead(self, seconds: float) -> threading.Thread:
-        """Start the front again some time after it has died."""
+        """Restart the proxy ``seconds`` after it has died."""
 
         def restart():
             self.front.wait(120)
@@ -76,11 +84,11 @@ class Server:
         (self.folder / name).write_text(str(count))
 
     def answers(self) -> list[str]:
-        """Status codes of all requests so far."""
+        """Status codes of all responses so far."""
         return [line.split()[-1] for line in (self.folder / "log").read_text().splitlines()]
 
     def environment(self, keys: tuple[str, str] | None = None) -> dict[str, str]:
-        """Variables that a process reaches the server by."""
+        """Variables with which a process reaches the server."""
         key, secret = keys or self.full
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
@@ -91,14 +99,14 @@ class Server:
         }
 
     def use(self, patch, keys: tuple[str, str] | None = None, **changes: str) -> None:
-        """Let the process of the test reach the server."""
+        """Set the variables in the test process; ``changes`` override them."""
         for name in _VARIABLES:
             patch.delenv(name, raising=False)
         for name, value in {**self.environment(keys), **changes}.items():
             patch.setenv(name, value)
 
     def client(self):
-        """boto3's client, past the front."""
+        """A boto3 client that bypasses the proxy."""
         return _boto("s3", self.backend, *self.full)
 
     def objects(self, prefix: str = "") -> dict[str, bytes]:
@@ -112,7 +120,7 @@ class Server:
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[Server]:
-    """A server with a bucket and two users; all of it ends with the context."""
+    """Start a server with a bucket and two users; stop it at the end of the context."""
     program = Path(sys.executable).with_name("moto_server")
     command = [program, "-H", "127.0.0.1", "-p", "0"]
     moto = subprocess.Popen(
@@ -126,7 +134,7 @@ def s3_server(folder: Path) -> Iterator[Server]:
         _boto("s3", url, "root", "root").create_bucket(Bucket=BUCKET)
         server.full = _make_user(url, "full", ["s3:*"])
         server.reader = _make_user(url, "reader", ["s3:Get*", "s3:List*"])
-        # From now on moto checks keys, signatures and rights.
+        # From this request on, moto checks keys, signatures and rights.
         reset = urllib.request.Request(f"{url}/moto-api/reset-auth", b"0", method="POST")
         reset.add_header("Content-Type", "text/plain")
         urllib.request.urlopen(reset).close()

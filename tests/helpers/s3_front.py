@@ -1,9 +1,9 @@
-"""A front of an S3 server, as a process that can be killed while what is stored stays.
+"""Proxy of an S3 server that can be killed while the stored objects remain.
 
-`python s3_front.py BACKEND PORT FOLDER` passes requests on to 127.0.0.1:BACKEND and prints the
-port that it listens at. Files in FOLDER script it: ``throttle`` holds how many requests are
-answered with 503 SlowDown, ``die`` after how many more the process ends in the middle of one;
-``log`` gets a line for each request.
+`python s3_front.py BACKEND PORT FOLDER` forwards requests to 127.0.0.1:BACKEND and prints the port
+that it listens on. Files in FOLDER script it. ``throttle``: number of requests to answer with 503
+SlowDown. ``die``: number of requests after which the process exits during the last one. ``log``:
+one line per request, written by the proxy.
 """
 
 import http.client
@@ -56,7 +56,7 @@ class Front(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def count_down(self, name, last=False):
-        """Whether a scripted fault is due: for each of the requests, or at the last of them."""
+        """Whether a scripted fault is due: in each of the next requests, or in the last of them."""
         path = self.folder / name
         with self.lock:
             if not path.exists():

@@ -1,4 +1,4 @@
-"""Files of every format that is ingested, each written by the format's own library."""
+"""Write files of every format that ingest reads, each with the library of the format."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_npy(path, pairs):
 
 
 def write_columns(path, pairs):
-    """As `write_npy`, column-major and big-endian."""
+    """Like `write_npy`, but column-major and big-endian."""
     path.mkdir()
     for name, values in pairs.items():
         swapped = values.astype(values.dtype.newbyteorder(">"))
