@@ -61,8 +61,8 @@ def measure(options: Options) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``seconds``: median by variant. ``share``: seconds of the slower floor over those of the
-        pass. ``share, features kept``: products over the pass with features cached in workers.
+        ``seconds``: median by variant. ``share``: slower floor over pass. ``share, features
+        kept``: products over pass, with features cached in the workers.
     """
     dims = {"image": options.dims, "text": options.dims}
     config = build_config({"bits": options.bits, "precision": "float32", "cache": "off"})

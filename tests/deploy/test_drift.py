@@ -65,7 +65,7 @@ def test_the_schedulers_command_ports_probes_and_service_agree(folder):
 
 
 def service_name(documents) -> str:
-    (service,) = [found for found in documents if found["kind"] == "Service"]
+    (service,) = [document for document in documents if document["kind"] == "Service"]
     return service["metadata"]["name"]
 
 

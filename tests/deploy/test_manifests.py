@@ -34,15 +34,15 @@ def _schemas_are_read_once():
 
 def plain(folder: str) -> list[dict]:
     """The documents that Kubernetes knows without the operator."""
-    return [found for found in build(folder) if found["apiVersion"] != OPERATOR_API]
+    return [document for document in build(folder) if document["apiVersion"] != OPERATOR_API]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("folder", BUILDS)
 def test_every_document_is_valid(folder, version):
-    found = plain(folder)
-    assert len(found) >= 8
-    for document in found:
+    documents = plain(folder)
+    assert len(documents) >= 8
+    for document in documents:
         check(document, version)
 
 
@@ -89,9 +89,9 @@ def test_everything_is_in_one_namespace_with_the_restricted_pod_security_standar
 
 @pytest.mark.parametrize("folder", BUILDS)
 def test_containers_have_no_privileges_and_requests_equal_limits(folder):
-    found = [pair for document in build(folder) for pair in containers(document)]
-    assert len(found) >= 3
-    for pod, container in found:
+    pairs = [pair for document in build(folder) for pair in containers(document)]
+    assert len(pairs) >= 3
+    for pod, container in pairs:
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] >= 10000
@@ -122,7 +122,7 @@ def test_containers_mount_every_volume_and_no_other(folder):
 @pytest.mark.parametrize("folder", BUILDS)
 def test_referenced_objects_exist(folder):
     documents = build(folder)
-    names = {(found["kind"], found["metadata"]["name"]) for found in documents}
+    names = {(document["kind"], document["metadata"]["name"]) for document in documents}
     text = yaml.safe_dump([d for d in documents if d["kind"] not in ("ConfigMap", "Namespace")])
     for pod, container in [pair for document in documents for pair in containers(document)]:
         assert ("ServiceAccount", pod["serviceAccountName"]) in names
@@ -149,14 +149,14 @@ def _matches(selector: dict, labels: dict) -> bool:
 
 def _labels(folder: str) -> dict[str, dict]:
     """Labels of the pods by role: scheduler, worker, train."""
-    found = {}
+    labels = {}
     for document in build(folder):
         for owner in _owners(document):
             pod = owner.get("template", owner)
             names = [container["name"] for _, container in containers(pod)]
             (name,) = {"scheduler", "worker", "train"} & set(names)
-            found[name] = pod["metadata"]["labels"]
-    return found
+            labels[name] = pod["metadata"]["labels"]
+    return labels
 
 
 def _owners(value):
@@ -179,10 +179,11 @@ def test_only_workers_and_job_reach_the_scheduler_and_no_pod_its_dashboard(folde
     labels = _labels(folder)
     assert set(labels) == {"scheduler", "worker", "train"}
     stranger = {"app.kubernetes.io/name": "other", "app.kubernetes.io/component": "worker"}
-    policies = [found["spec"] for found in build(folder) if found["kind"] == "NetworkPolicy"]
+    documents = build(folder)
+    policies = [d["spec"] for d in documents if d["kind"] == "NetworkPolicy"]
     # The default policy selects all pods and denies ingress that no other policy allows.
     default = next(p for p in policies if set(p["policyTypes"]) == {"Ingress", "Egress"})
-    assert all(_matches(default["podSelector"], found) for found in labels.values())
+    assert all(_matches(default["podSelector"], each) for each in labels.values())
     assert "ingress" not in default
 
     def open_ports(target: dict, source: dict) -> set[int]:
@@ -215,16 +216,16 @@ def test_scheduler_and_job_avoid_spot_nodes_and_block_drains():
             assert operators == ({"In"} if names == {"worker"} else {"NotIn", "DoesNotExist"})
             assert ("tolerations" in pod) == (names == {"worker"})
     budgets = {
-        found["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]: found["spec"]
-        for found in documents
-        if found["kind"] == "PodDisruptionBudget"
+        document["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]: document["spec"]
+        for document in documents
+        if document["kind"] == "PodDisruptionBudget"
     }
     assert budgets["scheduler"]["minAvailable"] == budgets["train"]["minAvailable"] == 1
     assert budgets["worker"]["maxUnavailable"] == "25%"
 
 
 def test_an_evicted_job_is_replaced_and_exit_code_2_is_not_retried():
-    (job,) = [found for found in build("overlays/production") if found["kind"] == "Job"]
+    (job,) = [document for document in build("overlays/production") if document["kind"] == "Job"]
     assert job["spec"]["podReplacementPolicy"] == "Failed"
     ignored, failed = job["spec"]["podFailurePolicy"]["rules"]
     assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
@@ -233,7 +234,7 @@ def test_an_evicted_job_is_replaced_and_exit_code_2_is_not_retried():
 
 
 def test_data_are_downloaded_before_training_and_codes_uploaded_after_it():
-    (job,) = [found for found in build("overlays/production") if found["kind"] == "Job"]
+    (job,) = [document for document in build("overlays/production") if document["kind"] == "Job"]
     pod = job["spec"]["template"]["spec"]
     assert [container["name"] for container in pod["initContainers"]] == ["fetch", "train"]
     assert [container["name"] for container in pod["containers"]] == ["upload"]
@@ -242,11 +243,11 @@ def test_data_are_downloaded_before_training_and_codes_uploaded_after_it():
 def test_autoscaled_workers_have_no_fixed_number():
     for folder in ("overlays/autoscaling", "overlays/production"):
         documents = build(folder)
-        (scaler,) = [found for found in documents if found["kind"] == "HorizontalPodAutoscaler"]
+        (scaler,) = [d for d in documents if d["kind"] == "HorizontalPodAutoscaler"]
         target = scaler["spec"]["scaleTargetRef"]
         (workers,) = [
-            found
-            for found in documents
-            if found["kind"] == target["kind"] and found["metadata"]["name"] == target["name"]
+            document
+            for document in documents
+            if document["kind"] == target["kind"] and document["metadata"]["name"] == target["name"]
         ]
         assert "replicas" not in workers["spec"]

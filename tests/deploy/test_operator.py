@@ -36,15 +36,16 @@ def strict_schema(schema):
 
 @pytest.fixture(scope="module")
 def schemas():
-    found = {}
+    validators = {}
     for path in CRDS.iterdir():
         for crd in yaml.safe_load_all(path.read_text()):
             version = crd["spec"]["versions"][0]
             schema = strict_schema(version["schema"]["openAPIV3Schema"])
             schema["properties"] |= {"apiVersion": {}, "kind": {}, "metadata": {}}
             name = f"{crd['spec']['group']}/{version['name']}"
-            found[name, crd["spec"]["names"]["kind"]] = jsonschema.Draft202012Validator(schema)
-    return found
+            kind = crd["spec"]["names"]["kind"]
+            validators[name, kind] = jsonschema.Draft202012Validator(schema)
+    return validators
 
 
 def operator_documents(name: str) -> list[dict]:
@@ -53,10 +54,10 @@ def operator_documents(name: str) -> list[dict]:
 
 @pytest.mark.parametrize("name", OPERATOR)
 def test_the_resources_are_valid_by_the_operators_definitions(schemas, name):
-    found = operator_documents(name)
-    kinds = {document["kind"] for document in found}
+    documents = operator_documents(name)
+    kinds = {document["kind"] for document in documents}
     assert kinds == ({"DaskJob"} if name == "job" else {"DaskCluster", "DaskAutoscaler"})
-    for document in found:
+    for document in documents:
         schemas[document["apiVersion"], document["kind"]].validate(document)
 
 

@@ -78,7 +78,7 @@ def test_hung_worker(store, clean, cluster, faults, tmp_path):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Tasks time out after 15 s; imports in a new worker take part of that."""
+    """Tasks time out after 15 s, of which imports in a new worker use a part."""
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 1.0)
     with dask.config.set({watchdog.TASK_TIMEOUT: "15s"}):
         yield

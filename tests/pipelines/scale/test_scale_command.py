@@ -30,9 +30,9 @@ def results(tmp_path_factory):
 
 
 def test_every_size_has_engine_and_reference(results):
-    _, found = results
-    assert [record["data"] for record in found["records"]] == [str(size) for size in SIZES]
-    for record, size in zip(found["records"], SIZES, strict=True):
+    _, output = results
+    assert [record["data"] for record in output["records"]] == [str(size) for size in SIZES]
+    for record, size in zip(output["records"], SIZES, strict=True):
         engine, reference = record["engine"], record["reference"]
         assert engine["rows"] == size
         assert engine["bits"] == 16
@@ -45,8 +45,8 @@ def test_every_size_has_engine_and_reference(results):
 
 def test_reference_and_engine_agree(results):
     """Both implementations take the same CG iterations; MAP differs by bits near zero only."""
-    _, found = results
-    for record in found["records"]:
+    _, output = results
+    for record in output["records"]:
         engine, reference = record["engine"], record["reference"]
         assert engine["cg_iterations"] == pytest.approx(reference["cg_iterations"], abs=1)
         for pair, value in engine["map"].items():
@@ -54,8 +54,8 @@ def test_reference_and_engine_agree(results):
 
 
 def test_every_figure_is_there_and_finite(results):
-    _, found = results
-    names = {row["what"] for row in found["figures"]}
+    _, output = results
+    names = {row["what"] for row in output["figures"]}
     for part in (
         "lowest recall@10", "graph time", "worker memory above idle", "client memory above idle",
         "CG iterations, maximum", "CG iteration time / floor", "B-step: slower floor",
@@ -63,28 +63,28 @@ def test_every_figure_is_there_and_finite(results):
         "plan / measured, disk", "time for 4 × rows", "worker memory, ratio",
     ):  # fmt: skip
         assert any(name.startswith(part) or part in name for name in names), part
-    assert all(math.isfinite(row["measured"]) for row in found["figures"])
+    assert all(math.isfinite(row["measured"]) for row in output["figures"])
 
 
 def test_plan_is_not_below_the_measured_memory_and_disk(results):
-    _, found = results
-    for row in found["figures"]:
+    _, output = results
+    for row in output["figures"]:
         if row["what"] in ("plan / measured, worker MiB", "plan / measured, disk MiB"):
             assert row["measured"] >= 1
 
 
 def test_tables_and_plots_are_written(results):
-    folder, found = results
+    folder, output = results
     text = (folder / "results.md").read_text(encoding="utf-8")
-    assert text == markdown(found["records"], found["figures"])
+    assert text == markdown(output["records"], output["figures"])
     assert text.count("| engine |") == text.count("| reference |") == len(SIZES)
     for name in ("growth", "stages", "cg"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_figures_follow_from_the_records(results):
-    _, found = results
-    assert found["figures"] == figures(found["records"])
+    _, output = results
+    assert output["figures"] == figures(output["records"])
 
 
 def test_medians_are_taken_of_numbers_at_every_depth():
