@@ -40,14 +40,12 @@ from srch_dist.ingest.sources.formats import open_source
 from srch_dist.kernels.features import invalid_rows
 from srch_dist.kernels.types import Array
 from srch_dist.runtime.progress import Progress, ProgressStage, silent
-from srch_dist.storage.feature_store import FeatureStore, FeatureWriter
+from srch_dist.storage.feature_store import CHUNK_BYTES, FeatureStore, FeatureWriter
 from srch_dist.storage.locations import Location, check_access, local_path, locate
 from srch_dist.storage.locks.object_lock import hold_place
 
 # A file or folder, several of them, or arrays by name.
 SourceLike = str | Path | Sequence[str | Path] | Mapping[str, Any]
-# Bytes of a chunk of the widest array, unless the rows per chunk are given.
-_CHUNK_BYTES = 32 << 20
 _MAX_ATTRIBUTE_VALUES = 100_000
 # Rows that an error message lists before it says "…".
 _LISTED = 5
@@ -287,7 +285,7 @@ def _read_attributes(label: str, source: Source, arrays: Specs, schema: Schema) 
 def _default_chunk(specs: Specs, rows: int) -> int:
     """Rows per chunk such that a chunk of the widest array has about 32 MiB."""
     widest = max(1, *(math.prod(shape[1:]) * dtype.itemsize for shape, dtype in specs.values()))
-    return max(1, min(rows, _CHUNK_BYTES // widest))
+    return max(1, min(rows, CHUNK_BYTES // widest))
 
 
 def _fingerprint(paths: Sequence[Path], specs: Specs, rows_per_chunk: int) -> str:

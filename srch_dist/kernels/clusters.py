@@ -10,7 +10,7 @@ from srch_dist.kernels.permutations import inverse_permutation
 from srch_dist.kernels.types import Array, IntArray, Matrix
 
 # float64 distances at once (16 MiB).
-_TILE_VALUES = 1 << 21
+TILE_VALUES = 1 << 21
 # Distances are rounded to this grid, relative to their scale, so that equal distances stay equal in
 # every block.
 _GRID = 2.0**-40
@@ -18,6 +18,8 @@ _GRID = 2.0**-40
 _SMALL_SHARE = 0.25
 # Width of the random projection that rows are assigned by. Narrower features are not projected.
 PROJECTED = 256
+# Centres examined per cluster that a row may be searched in: a packed cluster has several centres.
+CENTRES_PER_CLUSTER = 4
 # Sampled rows per cluster, and in all at least. Sizes of clusters are estimated from the sample.
 _ROWS_PER_CLUSTER, _MIN_SAMPLE = 64, 1 << 14
 # Rows of a block of the sample. Independent of partitions, since sums in k-means depend on it.
@@ -71,7 +73,7 @@ def nearest_centres(points: Array, centres: Matrix, count: int) -> IntArray:
     """
     norms = np.einsum("ij,ij->i", centres, centres)
     result = np.empty((len(points), count), dtype=np.int64)
-    step = max(1, _TILE_VALUES // len(centres))
+    step = max(1, TILE_VALUES // len(centres))
     for start in range(0, len(points), step):
         tile = points[start : start + step].astype(np.float64)
         scale = np.einsum("ij,ij->i", tile, tile) + norms.max() + np.finfo(np.float64).tiny

@@ -17,6 +17,7 @@ from srch_dist.kernels.multigrid.aggregation import coarse_unknowns
 from srch_dist.kernels.multigrid.subdomains import SUBDOMAIN_ROWS
 from srch_dist.plan.rates import Rates
 from srch_dist.plan.run_plan import Plan
+from srch_dist.runtime.tasks import FAN_IN
 
 # Sorts of all edges that building aggregates takes: a matching a level, each of fewer nodes.
 _MATCHINGS = 3
@@ -272,9 +273,9 @@ class _Shape:
 
 
 def _tree(parts: int) -> int:
-    """Tasks that add up ``parts`` results, eight at a time."""
+    """Tasks of `tasks.add_up` for ``parts`` results: a tree with `FAN_IN` inputs a task."""
     tasks = 0
     while parts > 1:
-        parts = -(-parts // 8)
+        parts = -(-parts // FAN_IN)
         tasks += parts
     return tasks

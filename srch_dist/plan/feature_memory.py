@@ -11,17 +11,19 @@ from srch_dist.kernels.features import TILE_ROWS
 from srch_dist.kernels.rbf import TILE
 from srch_dist.plan.memory_model import (
     CENTRE_TILES_BYTES,
-    MIB,
     MemoryModel,
     chosen_bytes,
     imported_bytes,
 )
 from srch_dist.plan.problem import ProblemSize
+from srch_dist.plan.run_plan import STORE_ORDER_BYTES
+from srch_dist.runtime.tasks import FAN_IN
+from srch_dist.storage.feature_store import CHUNK_BYTES
 
-# Chunks of a feature store made by `srch_dist.ingest`; the widest type that a store may have.
-_STORED_CHUNK_BYTES, _STORED_ITEMSIZE = 32 * MIB, 8
-# Final codes that a task brings into the order of the store; see `condensing.restore_codes`.
-_RESTORED_BYTES = 32 * MIB
+# Bytes of the widest floating-point type that a feature store may have.
+_STORED_ITEMSIZE = 8
+# Partial sums that one task of a sum holds: its inputs and their total.
+_ADDED = FAN_IN + 1
 
 
 def feature_bytes(sizes: ProblemSize) -> int:
@@ -31,7 +33,7 @@ def feature_bytes(sizes: ProblemSize) -> int:
     clusters = order_clusters(sizes.rows, sizes.config.graph.order_rows)
     sampled = min(1.0, sample_size(clusters) / sizes.rows) if clusters > 1 else 0.0
     raw = p * widest * _STORED_ITEMSIZE
-    chunks = min(2 * _STORED_CHUNK_BYTES, sizes.rows * widest * _STORED_ITEMSIZE)
+    chunks = min(2 * CHUNK_BYTES, sizes.rows * widest * _STORED_ITEMSIZE)
     sums = MemoryModel()
     sums.allocate(int(sampled * p * sizes.total) * _STORED_ITEMSIZE)  # rows that are set aside
     sums.allocate(raw)  # a modality's rows as stored
@@ -59,8 +61,7 @@ def feature_bytes(sizes: ProblemSize) -> int:
     prepare.transient(8 * widest**2)  # the product of a tile
     prepare.allocate(8 * sizes.total * bits)  # X B'
     prepare.transient(8 * p * bits + 8 * widest * bits)  # float64 codes, the product of a tile
-    # Adding partial sums holds eight of them and a total.
-    adding = 9 * 8 * (sizes.total**2 + sizes.total * bits)
+    adding = _ADDED * 8 * (sizes.total**2 + sizes.total * bits)
     # Where one file is cut for each partition, from its clusters and counts of these.
     bounds = 6 * 8 * (parts + clusters) + 8 * p
     # Rows from all files, sorted, encoded with their checksum, and as the chunk's bytes.
@@ -86,7 +87,7 @@ def code_bytes(sizes: ProblemSize) -> int:
     # A tile: scores, codes and differences in float64, products of both kinds.
     task.transient(TILE_ROWS * bits * 8 * 6 + 8 * widest * bits * 2)
     task.transient(3 * p * bits // 8)  # codes, encoded and as the chunk's bytes
-    adding = 9 * 8 * (sizes.total * bits + bits**2)
+    adding = _ADDED * 8 * (sizes.total * bits + bits**2)
     return max(task.peak, adding)
 
 
@@ -114,11 +115,11 @@ def model_bytes(sizes: ProblemSize) -> int:
         spread.allocate(tile * bits * 8 * (3 * count + 5))
         products = 8 * ((count + 1) * bits) ** 2 + 8 * (sizes.total + count * anchors) * bits
         spread.allocate(3 * products)
-        spread.transient(6 * products)  # adding up holds eight and a total
+        spread.transient((_ADDED - 3) * products)  # a task of their sum holds more of them
     # The order of all rows and which are wanted; codes as read and as written.
-    restored = max(sizes.partition * bits // 8, _RESTORED_BYTES)
+    restored = max(sizes.partition * bits // 8, STORE_ORDER_BYTES)
     restore = sizes.rows * (8 + 3) + restored * (3 + 2 * 64 // bits)
-    return max(fit.peak, 9 * sums, spread.peak, restore, chosen_bytes(sizes))
+    return max(fit.peak, _ADDED * sums, spread.peak, restore, chosen_bytes(sizes))
 
 
 def client_bytes(sizes: ProblemSize) -> int:

@@ -7,10 +7,16 @@ releasing them where the task does; the peak is what the plan reckons with.
 from __future__ import annotations
 
 from srch_dist.config.derived import vector_dtype
-from srch_dist.kernels.clusters import PROJECTED, routing_clusters, sample_size
+from srch_dist.kernels.clusters import CENTRES_PER_CLUSTER, PROJECTED, routing_clusters, sample_size
 from srch_dist.kernels.graph.adjacency import CONNECTED_EDGES
 from srch_dist.kernels.graph.block import TILE_ROWS
-from srch_dist.kernels.graph.neighbours import REFINE_VALUES
+from srch_dist.kernels.graph.neighbours import (
+    QUERY_TILE,
+    REFINE_VALUES,
+    ROW_TILE,
+    SPARE_CLUSTER,
+    SPARE_WHOLE,
+)
 from srch_dist.kernels.graph.rebase import DISTANCE_EDGES, TERM_EDGES
 from srch_dist.kernels.multigrid.aggregation import coarse_unknowns
 from srch_dist.kernels.multigrid.coarsening import TILE_EDGES
@@ -27,12 +33,11 @@ from srch_dist.plan.problem import ProblemSize
 # What compiling NN-descent adds to a worker for as long as it lives.
 COMPILED_BYTES = 430 * MIB
 # A neighbour in an index: its number, distance and flag, and candidates of both kinds; once the
-# index is gone, its number and its part of the results. Neighbours that an index of all rows, or of
-# a cluster's, keeps beyond those wanted.
-_NEIGHBOUR_BYTES, _REFINED_BYTES, _SPARE_WHOLE, _SPARE_CLUSTER = 48, 26, 10, 7
-# Rows of a tile of the exact search, and bytes a row: distances to 1024 others, float32, their
+# index is gone, its number and its part of the results.
+_NEIGHBOUR_BYTES, _REFINED_BYTES = 48, 26
+# Bytes a row of a tile of the exact search: distances to the queries of a tile in float32, their
 # partition, and what is compared.
-_SEARCH_TILE, _SEARCH_TILE_BYTES = 4096, 1024 * 4 * 6
+_SEARCH_TILE_BYTES = QUERY_TILE * 4 * 6
 # An edge of a tile of the system: its weight, length, S, owner and value, in several forms.
 _SYSTEM_TILE_BYTES = 64
 # A row while rows are aggregated: its pieces of a hierarchy, and what becomes of them, over all
@@ -62,14 +67,14 @@ def neighbour_bytes(sizes: ProblemSize) -> int:
         task = MemoryModel()
         task.allocate(8 * sizes.rows)  # the order of the rows
         if method == "pynndescent":
-            task.allocate(_index_bytes(sizes, g, sizes.rows, _SPARE_WHOLE))
+            task.allocate(_index_bytes(sizes, g, sizes.rows, SPARE_WHOLE))
         elif method == "partitioned":
             task.allocate(_partitioned_bytes(sizes, g))
         else:
             task.allocate(
                 2 * p * sizes.dims[g] * sizes.itemsize
             )  # Tiles of distances in several forms, and of rows in float32.
-            task.allocate(min(p, _SEARCH_TILE) * (_SEARCH_TILE_BYTES + 2 * sizes.dims[g] * 4))
+            task.allocate(min(p, ROW_TILE) * (_SEARCH_TILE_BYTES + 2 * sizes.dims[g] * 4))
             task.allocate(2 * p * k * 16)  # neighbours so far, and merged
         peak = max(peak, task.peak)
     return peak
@@ -77,7 +82,7 @@ def neighbour_bytes(sizes: ProblemSize) -> int:
 
 def whole_index_row(k: int) -> int:
     """Bytes that an index of all rows takes for each of them, beside its features."""
-    return _NEIGHBOUR_BYTES * (k + 1 + _SPARE_WHOLE)
+    return _NEIGHBOUR_BYTES * (k + 1 + SPARE_WHOLE)
 
 
 def _index_bytes(sizes: ProblemSize, modality: str, rows: int, spare: int) -> int:
@@ -101,11 +106,12 @@ def _partitioned_bytes(sizes: ProblemSize, modality: str) -> int:
     points = min(sizes.rows, sample_size(routing_clusters(sizes.rows, graph.cluster_rows)))
     # The sampled points in parts and as one, or counted; a partition's rows in both widths.
     sample = points * (3 * width * 4 + 100) + 2 * p * (dims + width) * 8
-    route = block + p * (dims + width) * 8 + p * most * 5 * 8 + CENTRE_TILES_BYTES
+    routed = p * most * (CENTRES_PER_CLUSTER + 1) * 8
+    route = block + p * (dims + width) * 8 + routed + CENTRE_TILES_BYTES
     spill = block * (1 + most) + p * most * 6 * 8
     # A cluster's rows, one file's while they are gathered, and what is found.
     rows = min(sizes.rows, graph.cluster_rows * most)
-    search = _index_bytes(sizes, modality, rows, _SPARE_CLUSTER) + block
+    search = _index_bytes(sizes, modality, rows, SPARE_CLUSTER) + block
     merge = p * most * graph.k * 16 * 4
     refine = 2 * block + p * graph.k**2 * 8 * 8 if graph.refine else 0
     return max(sample, route, spill, search, merge, refine)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from srch_dist.config.options import TrainConfig
-from srch_dist.kernels.clusters import order_clusters
+from srch_dist.kernels.clusters import TILE_VALUES, order_clusters
 from srch_dist.plan.problem import ProblemSize
 
 MIB = 1 << 20
-# Tiles of distances to centres of clusters, in several forms.
-CENTRE_TILES_BYTES = 80 * MIB
+# `nearest_centres` holds five arrays of the size of a tile of float64 distances.
+CENTRE_TILES_BYTES = 5 * 8 * TILE_VALUES
 # What importing k-means adds to every process.
 _K_MEANS_BYTES = 120 * MIB
 

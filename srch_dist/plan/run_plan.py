@@ -22,6 +22,8 @@ _PARTITIONS_A_TASK, _TASKS_A_WORKER = 8, 4
 
 # Rows of a task of a pass after the loop, at least (whole tiles), and such tasks, at most.
 _ENCODED_ROWS, _ENCODED_TASKS = 8 * TILE, 256
+# Bytes of packed codes that one task writes in store order.
+STORE_ORDER_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ T = TypeVar("T")
 # Seconds between two looks at the tasks of a stage.
 _POLL_SECONDS = 0.05
 # Partial results that one task of a tree adds.
-_FAN_IN = 8
+FAN_IN = 8
 
 
 def task(function: Callable[..., Any], *arguments: Any) -> Delayed:
@@ -98,7 +98,7 @@ def add_up(parts: Sequence[Delayed]) -> Delayed:
     """The sum of partial results as a tree of tasks."""
     while len(parts) > 1:
         parts = [
-            task(_total, *parts[start : start + _FAN_IN]) for start in range(0, len(parts), _FAN_IN)
+            task(_total, *parts[start : start + FAN_IN]) for start in range(0, len(parts), FAN_IN)
         ]
     return parts[0]
 

@@ -25,6 +25,8 @@ from srch_dist.storage.locations import Location, check_access, locate, writing
 from srch_dist.storage.s3 import reason
 
 FORMAT = 1
+# Target size of a chunk of the widest array. The memory model counts the chunks that a task reads.
+CHUNK_BYTES = 32 << 20
 _KEY = "srch_dist"
 _JOURNAL = ".unfinished.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")

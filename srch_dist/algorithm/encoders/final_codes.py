@@ -29,7 +29,7 @@ from srch_dist.kernels.rbf import TILE
 from srch_dist.kernels.sampling import Stream
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Array, Matrix, Packed
-from srch_dist.plan.run_plan import Plan
+from srch_dist.plan.run_plan import STORE_ORDER_BYTES, Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
@@ -37,8 +37,6 @@ from srch_dist.storage.run.directory import RunDirectory
 
 # Weight of the random bits beside a bit of the loop, at the start of the frame.
 _LEAST_START = 1e-3
-# Bytes of packed codes that one task writes in store order.
-_CODE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ def write_store_order(job: Job, source: Path, stage: ProgressStage) -> CodeMomen
 
 def store_order_rows(plan: Plan, bits: int) -> int:
     """Rows whose codes one task of `write_store_order` writes."""
-    return max(plan.partition_rows, _CODE_BYTES // (bits // 8))
+    return max(plan.partition_rows, STORE_ORDER_BYTES // (bits // 8))
 
 
 def _learn_frame(job: Job, loop_codes: Path, directions: Directions) -> Matrix:

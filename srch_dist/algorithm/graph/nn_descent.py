@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from srch_dist.algorithm.graph.exact import write_neighbours
 from srch_dist.kernels.graph.neighbours import (
+    SPARE_WHOLE,
     Neighbours,
     candidate_distances,
     keep_nearest_columns,
@@ -27,10 +28,6 @@ Features = NDArray[np.floating]
 
 # A process that has imported this keeps what a search compiled, and the compiler.
 COMPILED = "pynndescent"
-# Neighbours beyond k that one index of all rows keeps: they raise recall@k (on icons151k, where
-# most titles have duplicates, from .954 at 5 to .968 at 10), and leave a choice among ties, which
-# float64 distances and row numbers then settle.
-_SPARE = 10
 # Neighbours of a row that NN-descent compares with each other a round.
 _CANDIDATES = 35
 # Share of the variance that NN-descent sees, where that takes half of the dimensions or fewer;
@@ -48,7 +45,7 @@ def search_whole(
     The index is compiled on first use in a process, which takes some 20 s.
     """
     read = partial(arrays.read_rows, run.features(modality))
-    found = descend(read, arrays.read_rows(run.order), k, _SPARE, seed)
+    found = descend(read, arrays.read_rows(run.order), k, SPARE_WHOLE, seed)
     for start, stop in pairwise(starts):
         part = Neighbours(found.distances[start:stop], found.rows[start:stop])
         write_neighbours(run, modality, start, part)

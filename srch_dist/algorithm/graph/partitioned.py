@@ -24,7 +24,12 @@ from srch_dist.algorithm.graph.routing import coverage, find_clusters, route_row
 from srch_dist.algorithm.job import Job
 from srch_dist.config.options import GraphConfig
 from srch_dist.errors import TrainingError
-from srch_dist.kernels.graph.neighbours import Neighbours, keep_nearest_columns, merge_exact
+from srch_dist.kernels.graph.neighbours import (
+    SPARE_CLUSTER,
+    Neighbours,
+    keep_nearest_columns,
+    merge_exact,
+)
 from srch_dist.kernels.sampling import hash_rows
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
@@ -37,9 +42,6 @@ from srch_dist.storage.scratch import gather_spill, read_spill, write_spill
 # Rows up to which a cluster is searched exactly: NN-descent is faster from some 10,000 rows on,
 # and its compilation takes 20 s.
 _EXACT_ROWS = 4096
-# Neighbours beyond k that the index of a cluster keeps. Fewer than for one index of all rows: a
-# pair that two clusters share is looked for twice.
-_SPARE = 7
 # Recall that the search inside clusters may lose of what the routing makes possible.
 _SEARCH_LOSS = 0.01
 
@@ -222,7 +224,7 @@ def search_rows(
     if len(numbers) <= max(k + 1, _EXACT_ROWS):
         features, empty = read(), Neighbours.empty(len(numbers), k)
         return merge_exact(empty, features, numbers, features, numbers)
-    return descend(read, numbers, k, _SPARE, seed)
+    return descend(read, numbers, k, SPARE_CLUSTER, seed)
 
 
 def _gather_features(

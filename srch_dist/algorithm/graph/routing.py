@@ -11,6 +11,7 @@ from srch_dist.algorithm.features.kmeans import find_centres, sample_for_cluster
 from srch_dist.algorithm.graph.recall import Sample
 from srch_dist.algorithm.job import Job
 from srch_dist.kernels.clusters import (
+    CENTRES_PER_CLUSTER,
     PROJECTED,
     distinct_groups,
     gaussian_projection,
@@ -25,8 +26,6 @@ from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-# Centres looked at for each cluster that a row may be searched in: a packed cluster has several.
-_CENTRES_A_CLUSTER = 4
 # Times that a cluster above the limit is halved.
 _SPLIT_ROUNDS = 8
 
@@ -160,7 +159,7 @@ def _route_partition(
     seed: int,
 ) -> None:
     points = _points(arrays.read_rows(run.features(modality), *span), seed)
-    count = min(len(clusters.centres), most * _CENTRES_A_CLUSTER)
+    count = min(len(clusters.centres), most * CENTRES_PER_CLUSTER)
     nearest = nearest_centres(points, clusters.centres, count)
     routes = distinct_groups(clusters.group[nearest], most)
     arrays.write_rows(run.routes(modality), span[0], routes)

@@ -108,7 +108,7 @@ def test_codes_and_rows_of_a_run_are_in_the_order_of_the_store(trained):
 
 def test_codes_are_restored_in_tasks_of_any_size(trained, tmp_path, monkeypatch):
     store, ordered, _ = trained
-    monkeypatch.setattr("srch_dist.algorithm.encoders.final_codes._CODE_BYTES", 2)
+    monkeypatch.setattr("srch_dist.algorithm.encoders.final_codes.STORE_ORDER_BYTES", 2)
     graph = {"k": 5, "order_rows": 8}
     again = train_here(store.path, tmp_path / "a", graph=graph, partition_rows=13).run
     codes = zarr.open_array(again.codes, mode="r")

@@ -98,8 +98,8 @@ def test_any_tile_size_gives_identical_neighbours(query_tile, row_tile, refined)
     points = with_duplicates(np.float64)
     expected = search(points, 5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "_QUERY_TILE", query_tile)
-        patch.setattr(neighbours, "_ROW_TILE", row_tile)
+        patch.setattr(neighbours, "QUERY_TILE", query_tile)
+        patch.setattr(neighbours, "ROW_TILE", row_tile)
         patch.setattr(neighbours, "REFINE_VALUES", refined)
         assert_same(search(points, 5, cuts=(31,)), expected)
 
