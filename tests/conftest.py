@@ -12,11 +12,11 @@ from srch_dist.algorithm.job import Job
 from srch_dist.cli.progress import on_console
 from srch_dist.config.loading import build_config
 from srch_dist.ingest.pipeline import ingest_source
-from srch_dist.plan.planner import make_plan
 from srch_dist.runtime.progress import silent
 from srch_dist.storage import arrays
 from srch_dist.storage.run.open import create_run
 from srch_dist.train.rows import choose_rows
+from tests.helpers.plans import make_plan
 from tests.helpers.prepared import PLAIN, PreparedRun, read_codes
 
 

@@ -71,7 +71,7 @@ def measure(options: Options) -> dict[str, Any]:
         connect(None, options.workers, options.memory_limit) as cluster,
     ):
         run = RunDirectory(Path(folder))
-        plan = draft_plan(options.rows, dims, config, cluster.workers, cluster.memory_limit)
+        plan = draft_plan(options.rows, dims, config, cluster)
         _write(run, plan, dims, options.bits)
         rng = np.random.default_rng(0)
         rule = CodeRule(

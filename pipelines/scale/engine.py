@@ -73,8 +73,7 @@ def measure(options: Options) -> dict[str, Any]:
             }
         )
         rows = int(np.count_nonzero(store.read("split") == 0))
-        arguments = (rows, store.modalities, config, cluster.workers, cluster.memory_limit)
-        plan = draft_plan(*arguments)
+        plan = draft_plan(rows, store.modalities, config, cluster)
         idle = _peaks(client)
         uses_nn_descent = {"pynndescent", "partitioned"} & set(plan.methods.values())
         compile_seconds = _compile(client) if uses_nn_descent else 0.0
@@ -85,7 +84,7 @@ def measure(options: Options) -> dict[str, Any]:
         assert trained.evaluation is not None, f"{store.path} has no queries"
         rates = measure_cluster(cluster)
         one_block_per_worker = dataclasses.replace(config, blocks=cluster.workers)
-        floor_plan = draft_plan(rows, store.modalities, one_block_per_worker, *arguments[3:])
+        floor_plan = draft_plan(rows, store.modalities, one_block_per_worker, cluster)
         floor = cg_iteration_seconds(trained.run, floor_plan, config.loop_bits)
         return {
             "rows": rows,

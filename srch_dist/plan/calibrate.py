@@ -1,7 +1,7 @@
-"""Rates of this machine for `srch_dist.plan.cost_model`: short runs of the package's own kernels.
+"""Measure the rates of this machine: short runs of the package's own kernels.
 
-Everything is measured in the workers of a local cluster, in all of them at once, since they share
-memory bandwidth and disk as they would in a run.
+All workers of a local cluster measure at once, because they share memory bandwidth and disk in a
+training run too.
 """
 
 from __future__ import annotations
@@ -27,37 +27,56 @@ from srch_dist.runtime.progress import Progress
 from srch_dist.storage import arrays
 from srch_dist.storage.scratch import spill_runs
 
+# Timed repetitions of a measurement, after one that is not timed.
 _REPEATS = 3
-_ROWS, _DIMS, _BITS, _K = 8192, 512, 64, 10
-# Rows of the sparse product and of the vectors: beyond what a processor's cache holds.
+# Shape of the feature block that is measured: rows and dimensions.
+_ROWS = 8192
+_DIMS = 512
+# Bits of the codes and neighbours per row.
+_BITS = 64
+_K = 10
+# Rows of the sparse product and of the vectors: more than fit a processor's cache.
 _LONG_ROWS = 65_536
-# Share of the columns of the sparse product that lie within so many rows of their own.
-_NEAR_SHARE, _NEAR_ROWS = 0.75, 4096
+# Share of the sparse matrix's entries within `_NEAR_ROWS` rows of the diagonal, and that distance.
+_NEAR_SHARE = 0.75
+_NEAR_ROWS = 4096
+# Chunks of `_ROWS` rows of the array that is written and read.
+_CHUNKS = 4
+# Dimensions of the search measurement: few, so that the products need little of the time.
+_SEARCH_DIMS = 16
+# Tasks of the graph that measures the scheduler.
 _TASKS = 1000
 
 
 def calibrate(
     workers: int | None = None, memory_limit: str = "2GiB", progress: Progress | None = None
 ) -> Rates:
-    """Measure the rates that can be measured in some seconds; the others keep their defaults."""
+    """Measure the calibrated rates in a local cluster; the other rates keep their defaults.
+
+    Parameters
+    ----------
+    workers : worker processes; by default one per core.
+    memory_limit : of one worker.
+    progress : of starting the cluster.
+    """
     with start_local(workers, memory_limit, progress) as cluster:
         return measure_cluster(cluster)
 
 
 def measure_cluster(cluster: Cluster) -> Rates:
-    """Rates of the connected cluster, whose workers are on this machine."""
+    """Measure the rates of the connected cluster: means over its workers, on this machine."""
     with tempfile.TemporaryDirectory(prefix="srch-dist-") as folder:
         names = [f"{folder}/{number}" for number in range(cluster.workers)]
-        found = tasks.run_all([tasks.task(measure_worker, name) for name in names])
+        measured = tasks.run_all([tasks.task(measure_worker, name) for name in names])
         task = _task_seconds()
     rates: dict[str, Any] = {
-        name: float(np.mean([one[name] for one in found])) for name in found[0]
+        name: float(np.mean([worker[name] for worker in measured])) for name in measured[0]
     }
     return dataclasses.replace(Rates(), task=task, **rates)
 
 
 def measure_worker(folder: str) -> dict[str, float]:
-    """Rates of this process by the name of their field in `Rates`; writes below ``folder``."""
+    """Measure the rates of this process, by field of `Rates`; writes below ``folder``."""
     rng = np.random.default_rng(0)
     block = rng.standard_normal((_ROWS, _DIMS), dtype=np.float32)
     return {
@@ -69,23 +88,23 @@ def measure_worker(folder: str) -> dict[str, float]:
 
 
 def _storage_rates(folder: Path, block: np.ndarray[Any, Any]) -> dict[str, float]:
-    path, count = folder / "array", 4
-    arrays.create_array(path, (count * _ROWS, _DIMS), _ROWS, block.dtype)
-    starts = range(0, count * _ROWS, _ROWS)
+    path = folder / "array"
+    arrays.create_array(path, (_CHUNKS * _ROWS, _DIMS), _ROWS, block.dtype)
+    starts = range(0, _CHUNKS * _ROWS, _ROWS)
     written = _seconds(lambda: [arrays.write_rows(path, start, block) for start in starts], 2)
     read = _seconds(lambda: [arrays.read_rows(path, start, start + _ROWS) for start in starts])
     file = spill_runs(folder / "runs", {"block": block.dtype}, [{"block": block.ravel()}])["block"]
     runs = [slice(low, low + _LONG_ROWS) for low in range(0, block.size, _LONG_ROWS)]
     scanned = _seconds(lambda: [file[run] for run in runs])
     return {
-        "write": count * block.nbytes / written,
-        "read": count * block.nbytes / read,
+        "write": _CHUNKS * block.nbytes / written,
+        "read": _CHUNKS * block.nbytes / read,
         "scan": block.nbytes / scanned,
     }
 
 
 def _dense_rates(block: np.ndarray[Any, Any]) -> dict[str, float]:
-    """The two products of the B-step, and what precedes it once."""
+    """The two products of the B-step, and normalisation."""
     weights = np.ascontiguousarray(block[:_BITS].T)
     signs = np.sign(block[:, :_BITS])
     seconds = _seconds(lambda: (block @ weights, block.T @ signs))
@@ -100,8 +119,8 @@ def _dense_rates(block: np.ndarray[Any, Any]) -> dict[str, float]:
 
 
 def _search_rate(block: np.ndarray[Any, Any]) -> dict[str, float]:
-    """Exact search in few dimensions, so that the product takes little of the time."""
-    narrow = np.ascontiguousarray(block[:, :16])
+    """Exact search in `_SEARCH_DIMS` dimensions."""
+    narrow = np.ascontiguousarray(block[:, :_SEARCH_DIMS])
     queries = narrow[: _ROWS // 4]
     rows = np.arange(len(queries))
     empty = Neighbours.empty(len(queries), _K)
@@ -110,6 +129,7 @@ def _search_rate(block: np.ndarray[Any, Any]) -> dict[str, float]:
 
 
 def _graph_rates(rng: np.random.Generator) -> dict[str, float]:
+    """Merging of edges, the sparse product, and the vector updates of conjugate gradients."""
     n, ends = _LONG_ROWS, _LONG_ROWS * _K
     keys = rng.integers(0, n * n, size=(2, ends))
 
@@ -117,7 +137,7 @@ def _graph_rates(rng: np.random.Generator) -> dict[str, float]:
         outgoing, incoming = np.sort(keys[0]), np.sort(keys[1])
         adjacency.build_adjacency([adjacency.symmetrise(outgoing, incoming, False)], n, n)
 
-    # As rows ordered by cluster have them: most near, the others anywhere.
+    # As in the row order: most neighbours are near, the others anywhere.
     owners = np.repeat(np.arange(n), 2 * _K)
     near = (owners + rng.integers(-_NEAR_ROWS, _NEAR_ROWS, size=2 * ends)) % n
     far = rng.integers(0, n, size=2 * ends)
@@ -142,7 +162,7 @@ def _graph_rates(rng: np.random.Generator) -> dict[str, float]:
 
 
 def _task_seconds() -> float:
-    """Seconds a task of a graph of trivial ones, which the scheduler alone limits."""
+    """Seconds per task of a graph of trivial tasks, which the scheduler alone limits."""
 
     def run() -> None:
         parts = [tasks.task(abs, number) for number in range(_TASKS)]
@@ -156,11 +176,11 @@ def _count(*parts: int) -> int:
 
 
 def _seconds(work: Callable[[], object], repeats: int = _REPEATS) -> float:
-    """Median wall-clock seconds of ``work``, after one that is not counted."""
+    """Median wall-clock seconds of ``work``, after one call that is not timed."""
     work()
-    spent = []
+    seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
         work()
-        spent.append(time.perf_counter() - started)
-    return float(np.median(spent))
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))

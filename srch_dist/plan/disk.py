@@ -1,4 +1,4 @@
-"""Bytes of disk that a run takes, from shapes and options alone."""
+"""Disk model: bytes of a run directory by array, from shapes and options."""
 
 from __future__ import annotations
 
@@ -11,42 +11,32 @@ from srch_dist.kernels.clusters import (
 )
 from srch_dist.plan.problem import ProblemSize
 
-# Options, plan, history, metadata of arrays and headers of records: not of the rows.
-_HEADERS_BYTES = 256 << 10
+# Options, plan, history, array metadata and record headers of a run, whatever its rows.
+_METADATA_BYTES = 256 << 10
+# Checkpoints on disk at once: the last two, and the one being written.
+_CHECKPOINTS = 3
 
 
 def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
-    """The run directory at its largest, by array; see `storage.run`."""
-    # The last chunk of an array is as large as the others.
-    n = sizes.parts * sizes.partition
+    """Bytes by array when the run directory is largest; see `storage.run` for the arrays.
+
+    The last chunk of an array is as large as the others, so the rows of whole partitions count.
+    """
+    n = sizes.partitions * sizes.partition_rows
     graph, count = sizes.config.graph, len(sizes.dims)
-    bits, loop_bits = sizes.config.bits, sizes.config.loop_bits
-    edges = int(sizes.rows * sizes.edges_a_row)
+    edges = int(sizes.rows * sizes.mean_degree)
     routed = [sizes.dims[g] for g, method in sizes.methods.items() if method == "partitioned"]
-    loop = {
-        # The last two, and the one that is being written.
-        "checkpoints": 3 * n * (loop_bits * 4 + loop_bits // 8),
-        "codes and rows": n * (bits // 8 + 8),
-        "sums and model": _model_bytes(sizes),
-    }
-    if sizes.spilled:
-        # What a block has of each edge, its value in the system, lengths of two iterations, and
-        # their sums over some columns, which are written anew where others are added.
-        sums, times = sizes.length_sums
-        lengths = 2 * 4 + 8 * sums * min(times, 2)
-        loop["graph in the loop"] = edges * (4 + 8 + 1 + 1 + 8 + lengths)
-    if sizes.config.method.directions:
-        loop["codes in training order"] = n * bits // 8
+    loop = _loop_bytes(sizes, n, edges)
     later = {
         "degrees": n * count * 4,
-        "edges": n * 8 + edges * (8 + count * (1 + 4)),  # indptr; indices, members, weights
+        "edges": n * 8 + edges * (8 + count * (1 + 4)),  # indptr; indices, flags, weights
         **loop,
     }
-    # What units of the graph record of its components, two numbers an edge at most.
-    records = 2 * 8 * edges
-    # A second copy of the features while they are put in order; those sent to clusters, with what
-    # is found there.
-    ordering = n * (sizes.total * sizes.itemsize + 3 * 8)
+    # Connected components: per edge at most two row numbers in the records of the graph's tasks.
+    components = 2 * 8 * edges
+    # Shuffle into the row order: a second copy of the features, with three numbers per row.
+    ordering = n * (sizes.total_dims * sizes.itemsize + 3 * 8)
+    # Per row and cluster: features, position, number and level; neighbours as found.
     search = n * graph.overlap_max * (max(routed, default=0) * sizes.itemsize + 17 + 16 * graph.k)
     neighbours = n * graph.k * count * (8 + 8)  # row numbers and distances
     shuffle = max(ordering - neighbours, search if routed else 0)
@@ -55,13 +45,32 @@ def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
         "order and routes": n * 8 * (1 + graph.overlap_max * len(routed)) + _points_bytes(sizes),
         "neighbours": neighbours,
         **later,
-        # Scratch files are gone before these are written, and count where they are more.
-        "scratch": max(0, shuffle - sum(later.values()), records - sum(loop.values())),
+        # Scratch files are removed before these arrays are written, so only the excess counts.
+        "scratch": max(0, shuffle - sum(later.values()), components - sum(loop.values())),
     }
 
 
+def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
+    """Arrays that the loop and the model stage write; ``n`` rows are whole partitions."""
+    bits, loop_bits = sizes.config.bits, sizes.config.loop_bits
+    loop = {
+        "checkpoints": _CHECKPOINTS * n * (loop_bits * 4 + loop_bits // 8),
+        "codes and rows": n * (bits // 8 + 8),
+        "sums and model": _model_bytes(sizes),
+    }
+    if sizes.spilled:
+        # Per edge: column, weight, multiplicity and flag; value in the system; edge lengths of two
+        # iterations. A partial sum of lengths is written again by each pass that adds to it.
+        sums, passes = sizes.length_sums
+        lengths = 2 * 4 + 8 * sums * min(passes, 2)
+        loop["graph in the loop"] = edges * (4 + 8 + 1 + 1 + 8 + lengths)
+    if sizes.config.method.directions:
+        loop["codes in training order"] = n * bits // 8
+    return loop
+
+
 def _model_bytes(sizes: ProblemSize) -> int:
-    """Gram matrices, the sample, both models, and the sums that the last one is fitted to."""
+    """Gram matrices, the sample, the models, and the sums that the last one is fitted to."""
     method, widths = sizes.config.method, list(sizes.dims.values())
     loop_bits, bits = sizes.config.loop_bits, sizes.config.bits
     m = min(method.anchors, sizes.rows)
@@ -69,24 +78,24 @@ def _model_bytes(sizes: ProblemSize) -> int:
     anchors = len(widths) * m if method.encoder == "anchors" else 0
 
     def model(width: int) -> int:
-        fitted = m * sizes.total if anchors else 0
-        return (2 * width + 1) * sizes.total + fitted + anchors * width
+        fitted = m * sizes.total_dims if anchors else 0
+        return (2 * width + 1) * sizes.total_dims + fitted + anchors * width
 
-    values = grams + (loop_bits + 1) * sizes.total + model(bits)
+    values = grams + (loop_bits + 1) * sizes.total_dims + model(bits)
     if method.directions:
-        values += model(loop_bits) + (sizes.total + anchors) * bits
-    # Each value as float64; a header each for the arrays.
-    return 8 * values + m * (sizes.total * sizes.itemsize + 8) + _HEADERS_BYTES
+        values += model(loop_bits) + (sizes.total_dims + anchors) * bits
+    sample = m * (sizes.total_dims * sizes.itemsize + 8)
+    return 8 * values + sample + _METADATA_BYTES
 
 
 def _points_bytes(sizes: ProblemSize) -> int:
-    """Sampled rows as they are clustered, in whole chunks, for the order and for each routing."""
-    graph, rows, size = sizes.config.graph, sizes.rows, 0
-    ordered = order_clusters(rows, graph.order_rows)
-    if ordered > 1:
-        size += -(-min(rows, sample_size(ordered)) // SAMPLE_CHUNK) * PROJECTED
+    """Projected sample rows (float32) that k-means clusters, for the order and each routing."""
+    graph, rows, values = sizes.config.graph, sizes.rows, 0
+    clusters = order_clusters(rows, graph.order_rows)
+    if clusters > 1:
+        values += -(-min(rows, sample_size(clusters)) // SAMPLE_CHUNK) * PROJECTED
     sampled = min(rows, sample_size(routing_clusters(rows, graph.cluster_rows)))
     for g, method in sizes.methods.items():
         if method == "partitioned":
-            size += -(-sampled // SAMPLE_CHUNK) * min(sizes.dims[g], PROJECTED)
-    return size * SAMPLE_CHUNK * 4
+            values += -(-sampled // SAMPLE_CHUNK) * min(sizes.dims[g], PROJECTED)
+    return values * SAMPLE_CHUNK * 4

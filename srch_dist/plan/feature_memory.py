@@ -1,7 +1,8 @@
-"""Bytes of memory of the passes over the features, and of the client.
+"""Memory model of the passes over the features, of the model stage, and of the client.
 
-Each function walks through one task and adds bytes in the order in which the task allocates them,
-releasing them where the task does; the peak is what the plan reckons with.
+Each function adds up one task's bytes in the order in which the task allocates and frees them. Item
+sizes are written out: 8 bytes a float64 or int64 value, 4 a float32 value, 1 a code of ±1, 1/8 a
+packed bit.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from srch_dist.kernels.rbf import TILE
 from srch_dist.plan.memory_model import (
     CENTRE_TILES_BYTES,
     MemoryModel,
-    chosen_bytes,
-    imported_bytes,
+    k_means_bytes,
+    sampling_bytes,
 )
 from srch_dist.plan.problem import ProblemSize
 from srch_dist.plan.run_plan import STORE_ORDER_BYTES
@@ -27,115 +28,157 @@ _ADDED = FAN_IN + 1
 
 
 def feature_bytes(sizes: ProblemSize) -> int:
-    """Memory of a task of the first passes: raw rows, normalised rows, Gram matrices, shuffle."""
-    p, bits = sizes.partition, sizes.config.loop_bits
-    widest, parts = max(sizes.dims.values()), sizes.parts
+    """Memory of the feature stage: column sums, normalisation, Gram matrices, shuffle."""
+    p, parts, item = sizes.partition_rows, sizes.partitions, sizes.itemsize
     clusters = order_clusters(sizes.rows, sizes.config.graph.order_rows)
-    sampled = min(1.0, sample_size(clusters) / sizes.rows) if clusters > 1 else 0.0
-    raw = p * widest * _STORED_ITEMSIZE
-    chunks = min(2 * CHUNK_BYTES, sizes.rows * widest * _STORED_ITEMSIZE)
-    sums = MemoryModel()
-    sums.allocate(int(sampled * p * sizes.total) * _STORED_ITEMSIZE)  # rows that are set aside
-    sums.allocate(raw)  # a modality's rows as stored
-    # While they are read: chunks of the store, decoded and checked, and the rows picked from them.
-    sums.transient(raw + chunks)
-    sums.transient(2 * p * widest * 8)  # float64 of them and its magnitudes, for their range
-    prepare, before = MemoryModel(), 0
-    for dims in sizes.dims.values():
-        stored = prepare.allocate(p * dims * _STORED_ITEMSIZE)  # rows as stored
-        prepare.transient(stored + chunks)  # as above
-        prepare.free(before)
-        wide = prepare.allocate(p * dims * 8)  # float64, centred and scaled in place
-        normalised = prepare.allocate(p * dims * sizes.itemsize)  # kept until the products are done
-        prepare.free(wide)
-        prepare.transient(normalised)  # its magnitudes, for their range
-        before = stored
-    prepare.free(before)
-    prepare.allocate(p * bits)  # first codes
-    prepare.transient(3 * p * bits)  # and the bits that they are unpacked from
-    if clusters > 1:
-        # The projections of the modalities, beside each other and one in float64.
-        prepare.transient(p * (widest + 2 * PROJECTED * len(sizes.dims)) * 8 + CENTRE_TILES_BYTES)
-    prepare.transient(p * (sizes.total * sizes.itemsize + 4 * 8))  # a copy sorted by cluster
-    prepare.allocate(8 * sizes.total**2)  # Gram matrices, (d_g, d_h) of each pair, at most
-    prepare.transient(8 * widest**2)  # the product of a tile
-    prepare.allocate(8 * sizes.total * bits)  # X B'
-    prepare.transient(8 * p * bits + 8 * widest * bits)  # float64 codes, the product of a tile
-    adding = _ADDED * 8 * (sizes.total**2 + sizes.total * bits)
-    # Where one file is cut for each partition, from its clusters and counts of these.
+    sums = _column_sums(sizes, clusters)
+    spill = _normalise_and_spill(sizes, clusters)
+    adding = _ADDED * 8 * (sizes.total_dims**2 + sizes.total_dims * sizes.config.loop_bits)
+    # Where each scratch file is cut: six numbers per partition and cluster, and one file's rows.
     bounds = 6 * 8 * (parts + clusters) + 8 * p
-    # Rows from all files, sorted, encoded with their checksum, and as the chunk's bytes.
-    gather = 3 * p * widest * sizes.itemsize + 6 * 8 * p
-    return max(sums.peak, prepare.peak, adding, bounds, gather)
+    # Rows of all scratch files, sorted, and encoded as a chunk with its checksum.
+    gather = 3 * p * sizes.widest * item + 6 * 8 * p
+    return max(sums, spill, adding, bounds, gather)
 
 
-def code_bytes(sizes: ProblemSize) -> int:
-    """Memory of a task of the B-step: a partition, the next one being read, and the sums.
+def _stored_chunks(sizes: ProblemSize) -> int:
+    """Chunks of the feature store while rows are read: encoded, and decoded."""
+    return min(2 * CHUNK_BYTES, sizes.rows * sizes.widest * _STORED_ITEMSIZE)
 
-    Graph and Z stay where the Z-step left them; see `kept_bytes`.
+
+def _column_sums(sizes: ProblemSize, clusters: int) -> int:
+    """A task that adds up the columns and copies the sampled rows."""
+    p, widest = sizes.partition_rows, sizes.widest
+    sampled = min(1.0, sample_size(clusters) / sizes.rows) if clusters > 1 else 0.0
+    memory = MemoryModel()
+    memory.allocate(int(sampled * p * sizes.total_dims) * _STORED_ITEMSIZE)  # sampled rows
+    rows = memory.allocate(p * widest * _STORED_ITEMSIZE)  # a modality's rows as stored
+    memory.transient(rows + _stored_chunks(sizes))  # while they are picked from chunks
+    memory.transient(2 * p * widest * 8)  # as float64, and magnitudes, to check their range
+    return memory.peak
+
+
+def _normalise_and_spill(sizes: ProblemSize, clusters: int) -> int:
+    """A task that normalises a partition, multiplies it, and writes it sorted by cluster."""
+    p, bits, widest = sizes.partition_rows, sizes.config.loop_bits, sizes.widest
+    total = sizes.total_dims
+    memory, previous = MemoryModel(), 0
+    for dims in sizes.dims.values():
+        stored = memory.allocate(p * dims * _STORED_ITEMSIZE)  # rows as stored
+        memory.transient(stored + _stored_chunks(sizes))  # while they are picked from chunks
+        memory.free(previous)
+        wide = memory.allocate(p * dims * 8)  # float64, centred and scaled in place
+        normalised = memory.allocate(p * dims * sizes.itemsize)
+        memory.free(wide)
+        memory.transient(normalised)  # magnitudes, to check their range
+        previous = stored
+    memory.free(previous)
+    memory.allocate(p * bits)  # first codes
+    memory.transient(3 * p * bits)  # the random bits that they are made of
+    if clusters > 1:
+        # One modality in float64; the projections of all modalities, as a list and stacked.
+        memory.transient(p * (widest + 2 * PROJECTED * len(sizes.dims)) * 8 + CENTRE_TILES_BYTES)
+    memory.transient(p * (total * sizes.itemsize + 4 * 8))  # copy sorted by cluster
+    memory.allocate(8 * total**2)  # Gram matrices: at most (d_g, d_h) of every pair
+    memory.transient(8 * widest**2)  # product of a tile
+    memory.allocate(8 * total * bits)  # X B'
+    memory.transient(8 * p * bits + 8 * widest * bits)  # codes in float64, product of a tile
+    return memory.peak
+
+
+def b_step_bytes(sizes: ProblemSize) -> int:
+    """Memory of a task of the B-step: a partition, the next one read ahead, and the sums.
+
+    `persisted_bytes` of the graph and Z come on top.
     """
-    p, bits, dtype = sizes.partition, sizes.config.loop_bits, sizes.itemsize
-    widest = max(sizes.dims.values())
-    inputs = p * (sizes.total * dtype + bits * 4 + bits // 8)  # X, Z, codes before: whole chunks
-    task = MemoryModel()
-    task.allocate(inputs)
-    if not sizes.cached:
-        task.allocate(inputs)  # of the next partition
-    task.allocate(8 * (sizes.total * bits + bits**2))  # sums
-    task.allocate(sizes.total * bits * dtype)  # projections
-    task.allocate(2 * p * bits // 8)  # codes, and the bits that changed
+    p, bits, item = sizes.partition_rows, sizes.config.loop_bits, sizes.itemsize
+    total = sizes.total_dims
+    inputs = p * (total * item + bits * 4 + bits // 8)  # X, Z, previous codes: whole chunks
+    memory = MemoryModel()
+    memory.allocate(inputs)
+    if not sizes.cached_partitions:
+        memory.allocate(inputs)  # the next partition
+    sums = 8 * (total * bits + bits**2)
+    memory.allocate(sums)
+    memory.allocate(total * bits * item)  # projections W
+    memory.allocate(2 * p * bits // 8)  # packed codes, and the bits that changed
     # A tile: scores, codes and differences in float64, products of both kinds.
-    task.transient(TILE_ROWS * bits * 8 * 6 + 8 * widest * bits * 2)
-    task.transient(3 * p * bits // 8)  # codes, encoded and as the chunk's bytes
-    adding = _ADDED * 8 * (sizes.total * bits + bits**2)
-    return max(task.peak, adding)
+    memory.transient(TILE_ROWS * bits * 8 * 6 + 8 * sizes.widest * bits * 2)
+    memory.transient(3 * p * bits // 8)  # codes, encoded as a chunk with its checksum
+    return max(memory.peak, _ADDED * sums)
 
 
 def model_bytes(sizes: ProblemSize) -> int:
-    """Memory of a task of the passes after the loop: encoders, final codes, their order."""
-    method, bits = sizes.config.method, max(sizes.config.bits, sizes.config.loop_bits)
-    item, widest, count = sizes.itemsize, max(sizes.dims.values()), len(sizes.dims)
-    step = min(-(-sizes.partition // TILE) * TILE, sizes.rows)
-    tile = min(TILE, sizes.rows)
-    anchors = min(method.anchors, sizes.rows) if method.encoder == "anchors" else 0
-    near = tile * anchors * item  # similarities to the anchors
-    sums = anchors * (anchors + widest + bits) * 8
-    fit = MemoryModel()
-    fit.allocate(2 * step * widest * item + step * bits * 2)  # rows and the next, codes
-    fit.allocate(2 * anchors * widest * item)  # anchors, as read
-    fit.allocate(2 * near)  # and distances, or what they are sums of
-    fit.allocate(3 * sums)  # of the tile, so far, and both together
-    spread = MemoryModel()
-    if method.directions:
-        # The model as read and in the precision of the features; features and the next.
-        spread.allocate(2 * 8 * (sizes.total * (anchors + bits) + count * anchors * bits))
-        spread.allocate(2 * step * sizes.total * item + step * bits)
-        spread.allocate((count + 1) * near)
-        # Scores of each modality, beside each other and mixed; codes as numbers.
-        spread.allocate(tile * bits * 8 * (3 * count + 5))
-        products = 8 * ((count + 1) * bits) ** 2 + 8 * (sizes.total + count * anchors) * bits
-        spread.allocate(3 * products)
-        spread.transient((_ADDED - 3) * products)  # a task of their sum holds more of them
-    # The order of all rows and which are wanted; codes as read and as written.
-    restored = max(sizes.partition * bits // 8, STORE_ORDER_BYTES)
+    """Memory of a task of the model stage: encoders, final codes, their order in the store."""
+    bits = max(sizes.config.bits, sizes.config.loop_bits)
+    # Row order and the rows wanted, of all rows; codes as read and as written.
+    restored = max(sizes.partition_rows * bits // 8, STORE_ORDER_BYTES)
     restore = sizes.rows * (8 + 3) + restored * (3 + 2 * 64 // bits)
-    return max(fit.peak, _ADDED * sums, spread.peak, restore, chosen_bytes(sizes))
+    fit, spread = _fit_encoders(sizes, bits), _spread_codes(sizes, bits)
+    return max(fit, spread, restore, sampling_bytes(sizes))
+
+
+def _anchors(sizes: ProblemSize) -> int:
+    """Anchor rows of an encoder; 0 for an encoder without anchors."""
+    method = sizes.config.method
+    return min(method.anchors, sizes.rows) if method.encoder == "anchors" else 0
+
+
+def _pass_rows(sizes: ProblemSize) -> int:
+    """Rows that a pass after the loop reads at once: whole tiles, at least a partition."""
+    return min(-(-sizes.partition_rows // TILE) * TILE, sizes.rows)
+
+
+def _similarity_bytes(sizes: ProblemSize) -> int:
+    """Similarities of a tile's rows to the anchors."""
+    return min(TILE, sizes.rows) * _anchors(sizes) * sizes.itemsize
+
+
+def _fit_encoders(sizes: ProblemSize, bits: int) -> int:
+    """A task that adds up K'K, X'K and K'B of the anchors."""
+    item, widest, anchors = sizes.itemsize, sizes.widest, _anchors(sizes)
+    rows = _pass_rows(sizes)
+    sums = anchors * (anchors + widest + bits) * 8
+    memory = MemoryModel()
+    memory.allocate(2 * rows * widest * item + rows * bits * 2)  # rows and the next ones, codes
+    memory.allocate(2 * anchors * widest * item)  # anchors, as read and in use
+    memory.allocate(2 * _similarity_bytes(sizes))  # similarities, and distances
+    memory.allocate(3 * sums)  # of the tile, so far, and their total
+    return max(memory.peak, _ADDED * sums)
+
+
+def _spread_codes(sizes: ProblemSize, bits: int) -> int:
+    """A task that adds up products of scores and codes; 0 if codes have no directions."""
+    if not sizes.config.method.directions:
+        return 0
+    item, anchors, count, total = sizes.itemsize, _anchors(sizes), len(sizes.dims), sizes.total_dims
+    rows, tile = _pass_rows(sizes), min(TILE, sizes.rows)
+    memory = MemoryModel()
+    # The model, as read and in the precision of the features.
+    memory.allocate(2 * 8 * (total * (anchors + bits) + count * anchors * bits))
+    memory.allocate(2 * rows * total * item + rows * bits)  # rows and the next ones, codes
+    memory.allocate((count + 1) * _similarity_bytes(sizes))
+    # Scores of each modality, joined and mixed, and codes as numbers.
+    memory.allocate(tile * bits * 8 * (3 * count + 5))
+    products = 8 * ((count + 1) * bits) ** 2 + 8 * (total + count * anchors) * bits
+    memory.allocate(3 * products)  # of the tile, so far, and their total
+    memory.transient((_ADDED - 3) * products)  # a task of their sum holds more of them
+    return memory.peak
 
 
 def client_bytes(sizes: ProblemSize) -> int:
-    """Memory of the client, beyond its idle size: a few numbers a row, and matrices of d and l."""
-    method, bits = sizes.config.method, max(sizes.config.bits, sizes.config.loop_bits)
-    task = MemoryModel()
-    task.allocate(imported_bytes(sizes.rows, sizes.methods, sizes.config))
-    task.allocate(
-        5 * 8 * sizes.rows
-    )  # row numbers, their hashes, and the order while one is chosen
-    task.free(4 * 8 * sizes.rows)
-    task.allocate(8 * sizes.total**2)  # Gram matrices
-    task.transient(4 * 8 * sizes.total * bits)  # X B', W and the factors of the SVD
-    if method.encoder == "anchors":
-        m = min(method.anchors, sizes.rows)
-        task.allocate(8 * m * sum(m + 2 * d for d in sizes.dims.values()))  # anchors and their sums
-        # The system of an encoder, with its penalty, and factored.
-        task.transient(3 * 8 * (m + max(sizes.dims.values())) ** 2)
-    return task.peak
+    """Memory of the client above its idle size: some numbers per row, matrices of d and l."""
+    total, bits = sizes.total_dims, max(sizes.config.bits, sizes.config.loop_bits)
+    memory = MemoryModel()
+    memory.allocate(k_means_bytes(sizes.rows, sizes.methods, sizes.config))
+    # Row numbers, hashes and order while rows are chosen; the chosen row numbers stay.
+    memory.allocate(5 * 8 * sizes.rows)
+    memory.free(4 * 8 * sizes.rows)
+    memory.allocate(8 * total**2)  # Gram matrices
+    memory.transient(4 * 8 * total * bits)  # X B', W, and the factors of the SVD
+    m = _anchors(sizes)
+    if m:
+        memory.allocate(8 * m * sum(m + 2 * d for d in sizes.dims.values()))  # anchors, their sums
+        # The linear system of one encoder: itself, with its penalty, and factored.
+        memory.transient(3 * 8 * (m + sizes.widest) ** 2)
+    return memory.peak

@@ -1,47 +1,53 @@
-"""How rows are cut: partitions, runs whose edges are written together, blocks of the Z-step."""
+"""How rows are cut: partitions, runs of partitions for the edges, blocks and column groups."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-from srch_dist.config.options import GraphConfig, TrainConfig
+from srch_dist.config.options import GraphConfig
 from srch_dist.errors import ConfigError
 from srch_dist.kernels.tiling import even_splits
-from srch_dist.plan.graph_memory import (
-    graph_bytes,
-    length_bytes,
-    solve_bytes,
-    system_file_bytes,
-    whole_index_row,
-)
+from srch_dist.plan.graph_memory import edge_bytes, s_step_bytes, system_file_bytes, z_step_bytes
 from srch_dist.plan.memory_model import MIB
 from srch_dist.plan.problem import ProblemSize
+from srch_dist.plan.search_memory import whole_index_row
 
+# Size of a partition of all modalities together.
 _PARTITION_BYTES = 32 * MIB
-# Exact search up to this many multiplications (some 10 s on two cores): below it, the start-up
-# of NN-descent (compilation, about 22 s a process) costs more than it saves.
+# Exact search up to so many multiplications, n² d: about 10 s on 2 cores. Below that, compiling
+# NN-descent (about 22 s a process) costs more than it saves.
 _EXACT_PRODUCTS = 5e11
-# One index of all rows up to this size, so that it fits a worker of 2 GiB; beyond, one a cluster.
+# One index of all rows up to this size, which fits a worker of 2 GiB; one per cluster above.
 _INDEX_BYTES = 600 * MIB
-# Narrower groups of columns read the graph more often than they save memory.
+# Columns of a column group, at least: narrower groups read the graph more often but save little.
 _LEAST_COLUMNS = 8
-# Fewer rows are solved sooner by one worker than shared.
+# Fewer rows are solved faster by one worker than by several.
 _SHARED_ROWS = 1 << 15
+
+# First partition of each block with the number of partitions, and the sizes with these blocks.
+_Cut = tuple[tuple[int, ...], ProblemSize]
 
 
 def default_partition(width: int) -> int:
-    """Rows of a partition of about 32 MiB, a multiple of 1024 where it is that large."""
+    """Rows of a partition of about 32 MiB, for rows of ``width`` bytes.
+
+    A multiple of 1024 rows if it has as many.
+    """
     rows = max(1, _PARTITION_BYTES // width)
     return rows // 1024 * 1024 if rows >= 1024 else rows
 
 
 def search_method(graph: GraphConfig, rows: int, dims: int) -> str:
-    """How the neighbours of ``rows`` rows of ``dims`` dimensions are searched.
+    """Choose the neighbour search of ``rows`` rows of ``dims`` dimensions.
+
+    "auto" is "exact" for n² d ≤ 5e11, "pynndescent" for an index of at most 600 MiB, else
+    "partitioned".
 
     Raises
     ------
-    ConfigError : clusters that are too small for k.
+    ConfigError : clusters are too small for k.
     """
     method = graph.method
     if method == "auto":
@@ -52,107 +58,135 @@ def search_method(graph: GraphConfig, rows: int, dims: int) -> str:
             method = "pynndescent" if whole else "partitioned"
     if method == "partitioned" and graph.cluster_rows < 4 * (graph.k + 1):
         raise ConfigError(
-            f"graph.cluster_rows is {graph.cluster_rows}, but with graph.k = {graph.k} clusters "
-            f"have to be of {4 * (graph.k + 1)} rows at least; raise it"
+            f"graph.cluster_rows is {graph.cluster_rows}, but clusters need "
+            f"{4 * (graph.k + 1)} rows at least with graph.k = {graph.k}. Raise graph.cluster_rows."
         )
     return method
 
 
-def cut_edges(
-    starts: tuple[int, ...], sizes: ProblemSize, workers: int, usable: int
-) -> tuple[int, ...]:
-    """First partition of each run of rows whose edges one task writes, and their number.
+def cut_edges(starts: tuple[int, ...], sizes: ProblemSize, allowed: int) -> tuple[int, ...]:
+    """Cut the partitions into runs whose edges one task writes.
 
-    As few runs a worker as fit: each reads all neighbours.
+    Each task reads all neighbours, so there are as few runs as fit: one per worker, or a multiple.
+
+    Parameters
+    ----------
+    starts : first row of each partition, then n.
+    sizes : of the run.
+    allowed : allowed memory of a worker, in bytes.
+
+    Returns
+    -------
+    First partition of each run, then the number of partitions.
     """
     partitions = len(starts) - 1
-    runs = min(workers, partitions)
+    runs = min(sizes.workers, partitions)
     while (
         runs < partitions
-        and graph_bytes(sizes, _longest(starts, even_splits(partitions, runs))) > usable
+        and edge_bytes(sizes, _most_rows(starts, even_splits(partitions, runs))) > allowed
     ):
-        runs = min(runs + workers, partitions)
+        runs = min(runs + sizes.workers, partitions)
     return even_splits(partitions, runs)
 
 
-def cut_solve(
-    starts: tuple[int, ...],
-    sizes: ProblemSize,
-    config: TrainConfig,
-    workers: int,
-    usable: int,
-    spare: int,
-) -> tuple[tuple[int, ...], ProblemSize]:
-    """Blocks of the Z-step, and ``sizes`` with their rows, columns a group, and where edges are.
+def cut_solve(starts: tuple[int, ...], sizes: ProblemSize, allowed: int, headroom: int) -> _Cut:
+    """Cut the Z-step into blocks of partitions and groups of columns.
 
-    One block, whose groups of columns workers share among them, the widest that fit: columns have
-    nothing in common, while most rows of a block have a neighbour in another. That holds with the
-    graph on disk too, where there are groups for all workers, and the ``spare`` bytes of a worker
-    that no stage is given keep the file at hand. Then the fewest blocks with all columns, then the
-    widest groups of as many blocks as workers (more would not help). Where none of these fits, the
-    graph goes to disk anyway.
+    The first of these that fits the allowed memory is taken:
+
+    1. One block in memory, the widest column groups. Workers share the columns: these are solved
+       independently, while most rows of a block have neighbours in other blocks.
+    2. One block on disk, if every worker has columns and the page cache can hold the file that
+       each product reads.
+    3. The fewest blocks with all columns; then as many blocks as workers, which is the most that
+       helps, with the widest column groups.
+    4. One block on disk, or as many as workers, however large the file is.
+
+    Parameters
+    ----------
+    starts : first row of each partition, then n.
+    sizes : of the run; ``config.spill`` "on" leaves out what is in memory.
+    allowed : allowed memory of a worker, in bytes.
+    headroom : bytes of a worker's limit that no stage may use.
+
+    Returns
+    -------
+    First partition of each block, then the number of partitions; and ``sizes`` with the blocks,
+    their rows, the columns of the Z- and S-step, and where the graph is.
     """
-    partitions = len(starts) - 1
+    candidates = list(_cuts(starts, sizes, allowed + headroom))
+    cuts, chosen = next((c for c in candidates if _fits(c[1], allowed)), candidates[-1])
+    return cuts, _with_length_columns(chosen, allowed)
 
-    def of(blocks: int, columns: int, spilled: bool) -> tuple[tuple[int, ...], ProblemSize]:
-        cuts = even_splits(partitions, min(blocks, partitions))
-        count = len(cuts) - 1
-        rows = _longest(starts, cuts) * -(-count // workers)
-        width = min(config.columns or columns, config.loop_bits)
-        return cuts, replace(sizes, resident=rows, blocks=count, columns=width, spilled=spilled)
 
-    def fits(found: tuple[tuple[int, ...], ProblemSize]) -> bool:
-        return max(solve_bytes(found[1]), length_bytes(found[1])) <= usable
+def _fits(sizes: ProblemSize, allowed: int) -> bool:
+    return max(z_step_bytes(sizes), s_step_bytes(sizes)) <= allowed
 
-    def at_hand(found: ProblemSize) -> bool:
-        return solve_bytes(found) + system_file_bytes(found) <= usable + spare
 
-    bits = config.loop_bits
-    shared = bits if sizes.rows < _SHARED_ROWS else _columns_a_worker(bits, workers)
+def _cuts(starts: tuple[int, ...], sizes: ProblemSize, cached: int) -> Iterator[_Cut]:
+    """The cuts that `cut_solve` tries, in order; ``cached`` bytes hold a solve and its file."""
+    config, workers, bits = sizes.config, sizes.workers, sizes.config.loop_bits
     counts = [config.blocks] if config.blocks else range(1, workers + 1)
-    alone = [(1, width) for width in _widths(shared)] if 1 in counts else []
-    widest = [(blocks, bits) for blocks in counts if blocks > 1]
-    most = [(counts[-1], width) for width in _widths(bits)]
-    # From files only where every worker has columns of its own, or one is enough.
-    busy = 1 if sizes.rows < _SHARED_ROWS else workers
-    filed = [one for one in alone if len(range(0, bits, config.columns or one[1])) >= busy]
-    near = [found for found in (of(*one, True) for one in filed) if at_hand(found[1])]
+    few_rows = sizes.rows < _SHARED_ROWS
+    widest = bits if few_rows else _columns_a_worker(bits, workers)
+    one_block = [(1, width) for width in _widths(widest)] if 1 in counts else []
+    all_columns = [(blocks, bits) for blocks in counts if blocks > 1]
+    most_blocks = [(counts[-1], width) for width in _widths(bits)]
+    # A file is worth while only if no worker is without columns.
+    busy = 1 if few_rows else workers
+    shared = [one for one in one_block if len(range(0, bits, config.columns or one[1])) >= busy]
+    in_cache = [
+        cut
+        for cut in (_cut(starts, sizes, *one, True) for one in shared)
+        if z_step_bytes(cut[1]) + system_file_bytes(cut[1]) <= cached
+    ]
     if config.spill == "on":
-        tries = near
+        yield from in_cache
     else:
-        tries = [of(*one, False) for one in alone]
-        tries += [*near, *(of(*one, False) for one in (*widest, *most))]
-    tries += [of(*one, True) for one in (*filed, *most)]
-    cuts, chosen = next((found for found in tries if fits(found)), tries[-1])
-    return cuts, _with_lengths(chosen, usable)
+        yield from (_cut(starts, sizes, *one, False) for one in one_block)
+        yield from in_cache
+        yield from (_cut(starts, sizes, *one, False) for one in (*all_columns, *most_blocks))
+    yield from (_cut(starts, sizes, *one, True) for one in (*shared, *most_blocks))
 
 
-def _with_lengths(sizes: ProblemSize, usable: int) -> ProblemSize:
-    """``sizes`` with the columns that edge lengths are worked out of at a time.
+def _cut(
+    starts: tuple[int, ...], sizes: ProblemSize, blocks: int, columns: int, spilled: bool
+) -> _Cut:
+    """Cut the partitions into at most ``blocks`` even blocks; ``config.columns`` overrides."""
+    partitions = len(starts) - 1
+    cuts = even_splits(partitions, min(blocks, partitions))
+    count = len(cuts) - 1
+    rows = _most_rows(starts, cuts) * -(-count // sizes.workers)
+    width = min(sizes.config.columns or columns, sizes.config.loop_bits)
+    return cuts, replace(sizes, resident_rows=rows, blocks=count, columns=width, spilled=spilled)
 
-    Groups of a solve, as many as fit up to the share of one of those at once: the fewer times, the
-    less often are the lengths so far read and written.
+
+def _with_length_columns(sizes: ProblemSize, allowed: int) -> ProblemSize:
+    """``sizes`` with the columns per S-step pass: as many as fit.
+
+    Each further pass reads and rewrites the partial edge lengths. A pass has whole column groups of
+    the Z-step, at most the share of one worker.
     """
     bits = sizes.config.loop_bits
     count = -(-len(range(0, bits, sizes.columns)) // sizes.groups_at_once)
-    widths = [sizes.columns * -(-count // times) for times in range(1, count + 1)]
+    widths = [sizes.columns * -(-count // passes) for passes in range(1, count + 1)]
     tries = [replace(sizes, length_columns=min(bits, width)) for width in widths]
-    return next((found for found in tries if length_bytes(found) <= usable), tries[-1])
+    return next((one for one in tries if s_step_bytes(one) <= allowed), tries[-1])
 
 
 def _columns_a_worker(bits: int, workers: int) -> int:
-    """Columns of a group where every worker has one, of `_LEAST_COLUMNS` or a multiple."""
+    """Columns of a group if every worker has one: `_LEAST_COLUMNS` or a multiple."""
     return min(bits, -(-bits // (workers * _LEAST_COLUMNS)) * _LEAST_COLUMNS)
 
 
 def _widths(widest: int) -> list[int]:
-    """Columns of a group, from the widest on: halves, down to `_LEAST_COLUMNS`."""
+    """Columns of a group to try: the widest, then halves down to `_LEAST_COLUMNS`."""
     widths = [widest]
     while widths[-1] > _LEAST_COLUMNS:
         widths.append(max(_LEAST_COLUMNS, widths[-1] // 2))
     return widths
 
 
-def _longest(starts: tuple[int, ...], cuts: tuple[int, ...]) -> int:
-    """Rows of the longest run."""
+def _most_rows(starts: tuple[int, ...], cuts: tuple[int, ...]) -> int:
+    """Rows of the longest of the runs of partitions that begin at ``cuts``."""
     return max(starts[stop] - starts[start] for start, stop in pairwise(cuts))

@@ -1,7 +1,6 @@
-"""Partitions, blocks and passes, worked out from shapes and options before any work.
+"""Make the plan of a run from shapes and options, and refuse one that does not fit.
 
-The plan decides how work is cut, never what is computed: codes do not depend on it. Its bytes are
-those of `srch_dist.plan.feature_memory`; time and traffic are in `srch_dist.plan.cost_model`.
+The plan decides how work is cut, never what is computed: codes do not depend on it.
 """
 
 from __future__ import annotations
@@ -15,79 +14,62 @@ import numpy as np
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import PlanError
 from srch_dist.kernels.clusters import routing_clusters
-from srch_dist.plan import feature_memory
 from srch_dist.plan.disk import disk_bytes
-from srch_dist.plan.graph_memory import (
-    COMPILED_BYTES,
-    graph_bytes,
-    kept_bytes,
-    length_bytes,
-    neighbour_bytes,
-    solve_bytes,
+from srch_dist.plan.feature_memory import b_step_bytes, client_bytes, feature_bytes, model_bytes
+from srch_dist.plan.graph_memory import edge_bytes, persisted_bytes, s_step_bytes, z_step_bytes
+from srch_dist.plan.memory_model import (
+    ALLOWED_SHARE,
+    MIB,
+    allowed_bytes,
+    cache_bytes,
+    headroom_bytes,
+    reserved_bytes,
 )
-from srch_dist.plan.memory_model import MIB, cache_bytes, imported_bytes
 from srch_dist.plan.partitioning import cut_edges, cut_solve, default_partition, search_method
 from srch_dist.plan.problem import ProblemSize
-from srch_dist.plan.run_plan import _USABLE, Plan, StageMemory
+from srch_dist.plan.run_plan import Plan, StageMemory
+from srch_dist.plan.search_memory import COMPILED_BYTES, neighbour_bytes
+from srch_dist.runtime.cluster import Cluster
 
-# Up to this many feature values (512 MiB) training is done in float64.
+# Training is in float64 up to so many feature values: 512 MiB of them.
 _DOUBLE_VALUES = 1 << 26
-# Resident memory of an idle worker with its imports, and what its allocator keeps of what was
-# freed (see `cluster.ALLOCATOR`).
-_IDLE_BYTES = (220 + 80) * MIB
-# Features are kept in memory only where a worker stays below this share: Dask starts to spill at
-# 0.6, and partitions are not spread quite evenly.
+# Share of the memory limit that a worker with cached features may use. Dask spills above 0.6, and
+# partitions are not spread evenly.
 _CACHE_SHARE = 0.45
-
-
-def make_plan(
-    rows: int, dims: Mapping[str, int], config: TrainConfig, workers: int, memory_limit: int
-) -> Plan:
-    """Cut n rows of features for workers of ``memory_limit`` bytes each; see `draft_plan`.
-
-    Raises
-    ------
-    PlanError : a stage that cannot fit, with both numbers.
-    """
-    plan = draft_plan(rows, dims, config, workers, memory_limit)
-    check_memory(plan)
-    return plan
 
 
 def draft_plan(
     rows: int,
     dims: Mapping[str, int],
     config: TrainConfig,
-    workers: int,
-    memory_limit: int,
-    restarts: bool = True,
+    cluster: Cluster,
     degree: float | None = None,
 ) -> Plan:
-    """`make_plan` without its refusal, to be shown before it is judged.
+    """Plan a run, whether or not it fits; `check_memory` and `check_disk` refuse a plan.
 
-    ``restarts`` says whether the workers are started anew once neighbours are found, and so
-    lose what compiling NN-descent took; ``degree`` is the number of ends of edges a row where they
-    have been counted.
+    Parameters
+    ----------
+    rows : n, rows to train on.
+    dims : d_g, dimensions by modality.
+    config : options of the run.
+    cluster : its workers. If they can restart, they free the compiled code of NN-descent after the
+        neighbour search.
+    degree : mean number of directed edges per row, once counted.
+
+    Raises
+    ------
+    ConfigError : clusters of a partitioned search are too small for k.
     """
-    values = rows * sum(dims.values())
-    double = config.precision == "float64" or (
-        config.precision == "auto" and values <= _DOUBLE_VALUES
-    )
-    dtype: np.dtype[Any] = np.dtype(np.float64) if double else np.dtype(np.float32)
-    size = config.partition_rows or default_partition(sum(dims.values()) * dtype.itemsize)
-    starts = (*range(0, rows, size), rows)
-    methods = {g: search_method(config.graph, rows, d) for g, d in dims.items()}
-    idle = _IDLE_BYTES + imported_bytes(rows, methods, config)
-    usable = int(memory_limit * _USABLE) - idle
-    sizes = ProblemSize(
-        rows, min(size, rows), rows, 0, dims, dtype.itemsize, methods, 0, config, workers=workers
-    )
-    later = usable - compiled_bytes(methods, restarts)
-    runs = cut_edges(starts, sizes, workers, later)
+    dtype = _feature_dtype(rows, dims, config)
+    sizes = _problem_size(rows, dims, config, dtype.itemsize, cluster.workers)
+    starts = (*range(0, rows, sizes.partition_rows), rows)
+    limit, reserved = cluster.memory_limit, reserved_bytes(rows, sizes.methods, config)
+    compiled = _compiled_bytes(sizes.methods, cluster)
+    allowed = allowed_bytes(limit, reserved) - compiled
+    runs = cut_edges(starts, sizes, allowed)
     sizes = replace(sizes, degree=degree)
-    spare = int(memory_limit * (1 - _USABLE))
-    cuts, sizes = cut_solve(starts, sizes, config, workers, later, spare)
-    sizes = replace(sizes, cached=_cached_partitions(sizes, workers, memory_limit, idle))
+    cuts, sizes = cut_solve(starts, sizes, allowed, headroom_bytes(limit))
+    sizes = replace(sizes, cached_partitions=_cached_partitions(sizes, limit, reserved))
     plan = Plan(
         starts=starts,
         run_starts=runs,
@@ -96,90 +78,118 @@ def draft_plan(
         length_columns=sizes.length_columns,
         spilled=sizes.spilled,
         dtype=dtype,
-        methods=methods,
+        methods=sizes.methods,
         stages=(),
-        client_bytes=feature_memory.client_bytes(sizes),
+        client_bytes=client_bytes(sizes),
         disk=disk_bytes(sizes),
-        cached=sizes.cached > 0,
-        workers=workers,
-        memory_limit=memory_limit,
-        idle_bytes=idle,
+        cached=sizes.cached_partitions > 0,
+        workers=cluster.workers,
+        memory_limit=limit,
+        reserved_bytes=reserved,
         degree=degree,
     )
-    return replace(plan, stages=_stages(plan, sizes, restarts))
-
-
-def compiled_bytes(methods: Mapping[str, str], restarts: bool) -> int:
-    """What a worker holds of NN-descent once its neighbours are found; see `draft_plan`."""
-    descends = {"pynndescent", "partitioned"} & set(methods.values())
-    return COMPILED_BYTES if descends and not restarts else 0
+    return replace(plan, stages=_stages(plan, sizes, compiled))
 
 
 def check_memory(plan: Plan) -> None:
-    """Refuse a plan whose fullest stage does not fit a worker.
+    """Refuse a plan with a stage whose projected memory exceeds the allowed memory.
 
     Raises
     ------
-    PlanError : with the stage and both numbers.
+    PlanError : names the stage and both numbers.
     """
-    worst, usable = plan.fullest, plan.usable_bytes
-    if worst.worker_bytes > usable:
+    worst, allowed = plan.fullest, plan.allowed_bytes
+    if worst.projected_bytes > allowed:
         raise PlanError(
-            f"the {worst.name} stage needs {worst.worker_bytes / MIB:.0f} MiB in a worker, but "
-            f"of its {plan.memory_limit / MIB:.0f} MiB only {max(usable, 0) / MIB:.0f} MiB are "
-            "usable; give workers more memory (--memory-limit), or use more of them"
+            f"the {worst.name} stage needs {worst.projected_bytes / MIB:.0f} MiB in a worker, but "
+            f"only {max(allowed, 0) / MIB:.0f} MiB are allowed: {ALLOWED_SHARE:.0%} of its "
+            f"{plan.memory_limit / MIB:.0f} MiB limit, minus {plan.reserved_bytes / MIB:.0f} MiB "
+            "of an idle worker. Give workers more memory (--memory-limit), or use more of them."
         )
 
 
 def check_disk(plan: Plan, folder: str, free: int, stored: int = 0) -> None:
-    """Refuse a plan whose arrays do not fit the ``free`` bytes of the disk of ``folder``.
+    """Refuse a plan whose arrays do not fit a disk.
 
-    ``stored`` bytes of them are there already, of an earlier try or a run that is shared.
+    Parameters
+    ----------
+    plan : of the run.
+    folder : of the run, for the message.
+    free : free bytes of its disk.
+    stored : bytes of the run that are on disk already, from an interrupted run or a reused one.
 
     Raises
     ------
-    PlanError : with both numbers and the largest array.
+    PlanError : names both numbers and the largest array.
     """
     if plan.disk_bytes > free + stored:
         largest = max(plan.disk, key=lambda name: plan.disk[name])
+        beside = f" beside {stored / MIB:.0f} MiB of this run" if stored >= MIB else ""
         raise PlanError(
             f"the run needs {plan.disk_bytes / MIB:.0f} MiB of disk, most of it for {largest} "
-            f"({plan.disk[largest] / MIB:.0f} MiB), but {folder} has {free / MIB:.0f} MiB free"
-            f"{f' beside {stored / MIB:.0f} MiB that are there' if stored >= MIB else ''}; free "
-            "some, or name a run directory on another disk (--out)"
+            f"({plan.disk[largest] / MIB:.0f} MiB), but {folder} has {free / MIB:.0f} MiB "
+            f"free{beside}. Free disk space, or name a run directory on another disk (--out)."
         )
 
 
-def _cached_partitions(sizes: ProblemSize, workers: int, memory_limit: int, idle: int) -> int:
-    """Partitions of X that each worker keeps in memory: all of its share, or none."""
+def _feature_dtype(rows: int, dims: Mapping[str, int], config: TrainConfig) -> np.dtype[Any]:
+    """Type of features and scores in training; "auto" is float64 up to 2²⁶ feature values."""
+    few = rows * sum(dims.values()) <= _DOUBLE_VALUES
+    double = config.precision == "float64" or (config.precision == "auto" and few)
+    return np.dtype(np.float64) if double else np.dtype(np.float32)
+
+
+def _problem_size(
+    rows: int, dims: Mapping[str, int], config: TrainConfig, itemsize: int, workers: int
+) -> ProblemSize:
+    """The size of a run before its graph is cut: one block of all rows."""
+    size = config.partition_rows or default_partition(sum(dims.values()) * itemsize)
+    return ProblemSize(
+        rows=rows,
+        partition_rows=min(size, rows),
+        dims=dims,
+        itemsize=itemsize,
+        methods={g: search_method(config.graph, rows, d) for g, d in dims.items()},
+        config=config,
+        workers=workers,
+        resident_rows=rows,
+    )
+
+
+def _compiled_bytes(methods: Mapping[str, str], cluster: Cluster) -> int:
+    """Compiled code of NN-descent in a worker after the search; 0 if workers restart."""
+    descends = {"pynndescent", "partitioned"} & set(methods.values())
+    return COMPILED_BYTES if descends and not cluster.restarts else 0
+
+
+def _cached_partitions(sizes: ProblemSize, memory_limit: int, reserved: int) -> int:
+    """Partitions of X that each worker caches: its whole share, or none."""
     if sizes.config.cache == "off":
         return 0
-    share = replace(sizes, cached=-(-sizes.parts // workers))
-    steps = max(solve_bytes(sizes), length_bytes(sizes), feature_memory.code_bytes(share))
-    whole = idle + cache_bytes(share) + steps
-    return share.cached if whole <= _CACHE_SHARE * memory_limit else 0
+    cached = replace(sizes, cached_partitions=-(-sizes.partitions // sizes.workers))
+    steps = max(z_step_bytes(sizes), s_step_bytes(sizes), b_step_bytes(cached))
+    needed = reserved + cache_bytes(cached) + steps
+    return cached.cached_partitions if needed <= _CACHE_SHARE * memory_limit else 0
 
 
-def _stages(plan: Plan, sizes: ProblemSize, restarts: bool) -> tuple[StageMemory, ...]:
-    """Every stage with its memory and tasks."""
+def _stages(plan: Plan, sizes: ProblemSize, compiled: int) -> tuple[StageMemory, ...]:
+    """Memory and tasks of every stage; ``compiled`` bytes stay in a worker after the search."""
     partitions, blocks = len(plan.partitions), len(plan.blocks)
     clusters = routing_clusters(sizes.rows, sizes.config.graph.cluster_rows)
     widths = {"exact": partitions, "pynndescent": 1, "partitioned": max(partitions, clusters)}
     searches = sum(widths[method] for method in plan.methods.values())
-    longest = max(plan.starts[run.stop] - plan.starts[run.start] for run in plan.runs)
-    kept = kept_bytes(sizes)
+    run_rows = max(plan.starts[run.stop] - plan.starts[run.start] for run in plan.runs)
     solves = len(plan.column_groups(sizes.config.loop_bits)) if blocks == 1 else blocks
     before = (
-        ("features", feature_memory.feature_bytes(sizes), partitions),
+        ("features", feature_bytes(sizes), partitions),
         ("neighbours", neighbour_bytes(sizes), searches),
     )
     after = (
-        ("graph", graph_bytes(sizes, longest), len(plan.runs)),
-        ("Z-step", solve_bytes(sizes) + cache_bytes(sizes), solves),
-        ("S-step", length_bytes(sizes), blocks),
-        ("B-step", feature_memory.code_bytes(sizes) + kept, len(plan.passes)),
-        ("model", feature_memory.model_bytes(sizes), partitions),
+        ("graph", edge_bytes(sizes, run_rows), len(plan.runs)),
+        ("Z-step", z_step_bytes(sizes) + cache_bytes(sizes), solves),
+        ("S-step", s_step_bytes(sizes), blocks),
+        ("B-step", b_step_bytes(sizes) + persisted_bytes(sizes), len(plan.passes)),
+        ("model", model_bytes(sizes), partitions),
     )
-    held = compiled_bytes(plan.methods, restarts)
-    later = ((name, held + size, tasks) for name, size, tasks in after)
+    later = ((name, compiled + size, tasks) for name, size, tasks in after)
     return tuple(StageMemory(*stage, min(stage[2], plan.workers)) for stage in (*before, *later))

@@ -1,4 +1,4 @@
-"""The problem size that all memory formulas depend on."""
+"""`ProblemSize`: the shapes, options and cuts that the formulas of a plan depend on."""
 
 from __future__ import annotations
 
@@ -10,54 +10,69 @@ from srch_dist.config.options import TrainConfig
 
 @dataclass(frozen=True)
 class ProblemSize:
-    """What the formulas depend on.
+    """Shapes, options and cuts of a run.
+
+    A directed edge is one entry of the joint graph's CSR matrix; an undirected edge is two.
 
     Attributes
     ----------
-    rows : n. partition : rows of a partition. resident : rows of the fullest worker's blocks.
-    columns : columns of Z that are solved at a time. length_columns : those that edge lengths are
-        worked out of at a time, at least as many. spilled : whether the graph is on disk then.
-    dims : d_g by modality. itemsize : bytes of a feature value in training.
-    methods : neighbour search by modality. cached : partitions of X kept by each worker.
-    degree : ends of edges a row as counted; None before they are. workers : of the cluster.
-    blocks : of the Z-step, over all workers.
+    rows : n, rows to train on.
+    partition_rows : rows of a partition; the last one may be shorter.
+    dims : d_g, dimensions by modality.
+    itemsize : bytes of a feature value in training.
+    methods : neighbour search by modality: "exact", "pynndescent" or "partitioned".
+    config : options of the run.
+    workers : worker processes.
+    degree : mean number of directed edges per row, once counted; None before.
+    blocks : Z-step blocks, over all workers.
+    resident_rows : rows of the blocks of one worker, the worker with most rows.
+    columns : columns of Z that one solve has.
+    length_columns : columns of Z that one pass of the S-step has, at least ``columns``; 0 until
+        chosen, which means ``columns``.
+    spilled : whether the loop reads the graph from scratch files.
+    cached_partitions : partitions of X that each worker keeps in memory; 0 for none.
     """
 
     rows: int
-    partition: int
-    resident: int
-    columns: int
+    partition_rows: int
     dims: Mapping[str, int]
     itemsize: int
     methods: Mapping[str, str]
-    cached: int
     config: TrainConfig
-    spilled: bool = False
-    degree: float | None = None
     workers: int = 1
+    degree: float | None = None
     blocks: int = 1
+    resident_rows: int = 0
+    columns: int = 0
     length_columns: int = 0
+    spilled: bool = False
+    cached_partitions: int = 0
 
     @property
-    def total(self) -> int:
+    def total_dims(self) -> int:
         """Σ d_g."""
         return sum(self.dims.values())
 
     @property
-    def parts(self) -> int:
-        """Partitions."""
-        return -(-self.rows // self.partition)
+    def widest(self) -> int:
+        """Largest d_g."""
+        return max(self.dims.values())
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions."""
+        return -(-self.rows // self.partition_rows)
 
     @property
     def groups_at_once(self) -> int:
-        """Groups of columns that are worked on at the same time; see `Plan.groups_at_once`."""
-        return self.workers if self.blocks == 1 else 1
+        """Groups of columns that are solved at the same time."""
+        return groups_at_once(self.blocks, self.workers)
 
     @property
     def length_sums(self) -> tuple[int, int]:
-        """Sums of edge lengths over some columns that there are at once, and how often they grow.
+        """Partial sums of edge lengths held at once, and the passes that add to each.
 
-        Of one block the workers have one each; of several there is one of each block.
+        One block: one sum per worker. Several blocks: one sum per block.
         """
         columns = self.length_columns or self.columns
         groups = len(range(0, self.config.loop_bits, max(1, columns)))
@@ -65,15 +80,20 @@ class ProblemSize:
         return sums, -(-groups // sums)
 
     @property
-    def edges_a_row(self) -> float:
-        """Ends of edges a row, on average: before they are counted the most there can be.
-
-        That is 2 k for each modality's union graph.
-        """
-        return self.most_edges_a_row if self.degree is None else self.degree
+    def mean_degree(self) -> float:
+        """Mean number of directed edges per row: as counted, else `degree_bound`."""
+        return self.degree_bound if self.degree is None else self.degree
 
     @property
-    def most_edges_a_row(self) -> int:
-        """Ends of edges a row, on average, at most."""
-        both = 1 if self.config.graph.symmetry == "mutual" else 2
-        return both * self.config.graph.k * len(self.dims)
+    def degree_bound(self) -> int:
+        """Upper bound of the mean degree: Σ_g 2 k for union graphs, Σ_g k for mutual graphs."""
+        directions = 1 if self.config.graph.symmetry == "mutual" else 2
+        return directions * self.config.graph.k * len(self.dims)
+
+
+def groups_at_once(blocks: int, workers: int) -> int:
+    """Groups of columns that are solved at the same time, each in a worker of its own.
+
+    Several blocks occupy all workers with one group.
+    """
+    return workers if blocks == 1 else 1

@@ -1,4 +1,4 @@
-"""What a worker does in a second: what seconds of a plan are reckoned with."""
+"""Rates of a machine, from which the cost model computes seconds."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rates:
-    """What one worker (one thread) does in a second, and what is taken as known of the data.
+    """What one worker of one thread does per second, and assumptions about the data.
 
-    The defaults are rounded figures of two cores of a small cloud machine: those that
-    ``--calibrate`` measures are of its run there, the others as their lines say.
+    Defaults are rounded and were measured on 2 cores of a small cloud machine, with
+    ``--calibrate`` or as the text of the rate says.
     """
 
     read: float = 1.5e9
-    """Bytes of Zarr chunks read and checked. Calibrated from the page cache: cold is slower."""
+    """Bytes of Zarr chunks read and verified. Calibrated, from the page cache: a disk is slower."""
     write: float = 3.0e8
     """Bytes of Zarr chunks written. Calibrated."""
     gemm: float = 8.0e10
-    """Operations (a multiplication and an addition are two) of float32 products. Calibrated."""
+    """Operations of float32 matrix products; multiply and add count as two. Calibrated."""
     normalise: float = 5.0e7
-    """Values summed for the mean, centred and scaled. Calibrated."""
+    """Feature values summed for the mean, centred and scaled. Calibrated."""
     pairs: float = 5.0e7
-    """Distances that exact search sifts, beside its products. Calibrated."""
+    """Distances that exact search compares, without their products. Calibrated."""
     edges: float = 8.0e6
     """Directed edges sorted and merged. Calibrated."""
     sparse: float = 1.0e9
-    """Multiplications of a CSR by a dense matrix, most of its columns near its rows. Calibrated."""
+    """Multiplications of a CSR by a dense matrix, most columns near the diagonal. Calibrated."""
     scan: float = 3.0e9
-    """Bytes of scratch files read in runs. Calibrated from the page cache."""
+    """Bytes of scratch files read in sequence. Calibrated, from the page cache."""
     similar: float = 5.0e8
-    """Similarities to anchors, beside their products. From runs of `pipelines/scale`."""
+    """Similarities to anchors, without their products. Measured by pipelines/scale."""
     stream: float = 5.0e9
     """Bytes that vector updates read and write in memory. Calibrated."""
     task: float = 2.0e-3
-    """Seconds of the scheduler a task; it has one thread for all workers. Calibrated."""
+    """Seconds of the scheduler per task; one thread serves all workers. Calibrated."""
     descent: float = 8.0e6
-    """Row values (rows × dimensions) of an NN-descent index. From runs of `pipelines/scale`."""
+    """Feature values that NN-descent indexes. Measured by pipelines/scale."""
     compile: float = 25.0
-    """Seconds to compile NN-descent in a worker. From the same runs."""
+    """Seconds to compile NN-descent in a worker. Measured by pipelines/scale."""
     network: float = 1.25e9
-    """Bytes between two workers: 10 Gbit/s, by assumption."""
+    """Bytes between two workers. Assumed: 10 Gbit/s."""
     crossing: float = 0.5
-    """Share of a row's edges that may leave its block; 1 for rows in no order. By assumption."""
+    """Share of a row's edges that may leave its block; 1 if the row order is random. Assumed."""
     union: float = 1.5
-    """Ends of edges a row over k, in a modality's graph of edges found from either end (2 at
-    most). From the same runs; counted ones come before it."""
+    """Directed edges per row over k in a modality's union graph, at most 2; used until edges are
+    counted. Measured by pipelines/scale."""
     cg_iterations: int = 7
-    """Conjugate-gradient iterations a Z-step: generated pairs take 5 to 7 on the mean."""
+    """Conjugate-gradient iterations per Z-step; generated pairs need 5 to 7 on average."""

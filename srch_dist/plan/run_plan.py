@@ -10,57 +10,62 @@ from typing import Any
 import numpy as np
 
 from srch_dist.kernels.rbf import TILE
+from srch_dist.plan.memory_model import allowed_bytes
+from srch_dist.plan.problem import groups_at_once
 
-# A worker spills and pauses as it nears its limit; tasks are planned to stay below this share.
-_USABLE = 0.8
-
-
-# A task of a pass takes several partitions, so that it can read ahead, but not so many that
-# workers run out of tasks at unequal times.
-_PARTITIONS_A_TASK, _TASKS_A_WORKER = 8, 4
-
-
-# Rows of a task of a pass after the loop, at least (whole tiles), and such tasks, at most.
-_ENCODED_ROWS, _ENCODED_TASKS = 8 * TILE, 256
+# Partitions of one task of a pass, at most: several, so that it reads the next one ahead.
+_PARTITIONS_A_TASK = 8
+# Tasks of a pass per worker, at least, so that workers finish at about the same time.
+_TASKS_A_WORKER = 4
+# Rows of one task of a pass after the loop, at least: whole tiles.
+_ENCODED_ROWS = 8 * TILE
+# Tasks of a pass after the loop, at most.
+_ENCODED_TASKS = 256
 # Bytes of packed codes that one task writes in store order.
 STORE_ORDER_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
 class StageMemory:
-    """One stage of a run.
+    """Memory and tasks of one stage.
 
     Attributes
     ----------
-    name : as shown. worker_bytes : the fullest worker at its fullest, beyond its idle size.
-    tasks : tasks of its widest graph. at_once : how many of them run at the same time.
+    name : of the stage, as the plan shows and saves it.
+    projected_bytes : projected memory of the worker that needs most.
+    tasks : tasks of the stage's widest graph.
+    at_once : tasks that run at the same time.
     """
 
     name: str
-    worker_bytes: int
+    projected_bytes: int
     tasks: int
     at_once: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run is cut.
+    """How a run is cut, and what memory and disk it needs.
 
     Attributes
     ----------
-    starts : first row of each partition, and n at the end.
-    block_starts : first partition of each Z-step block, and the number of partitions at the end.
-    run_starts : first partition of each run whose edges one task writes, and as above.
-    columns : columns of Z that a solve takes. length_columns : those that the S-step takes, which
-        needs less for each. spilled : whether what there is of each edge is in scratch files in
-        the loop.
-    dtype : arithmetic of features and vectors. methods : neighbour search by modality.
-    stages : memory and tasks by stage. client_bytes : the client's, beyond its idle size.
-    disk : bytes of the run directory at its largest, by array.
+    starts : first row of each partition, then n.
+    run_starts : first partition of each run of partitions whose edges one task writes, then the
+        number of partitions.
+    block_starts : first partition of each Z-step block, then the number of partitions.
+    columns : columns of Z that one solve has.
+    length_columns : columns of Z that one pass of the S-step has. It needs less memory for each.
+    spilled : whether the loop reads the graph from scratch files.
+    dtype : of features and scores in training.
+    methods : neighbour search by modality: "exact", "pynndescent" or "partitioned".
+    stages : memory and tasks by stage, in the order of the run.
+    client_bytes : projected memory of the client, above its idle size.
+    disk : bytes by array when the run directory is largest.
     cached : whether the workers keep the features in memory.
-    workers, memory_limit : what it was made for; the limit is in bytes, of one worker.
-    idle_bytes : what a worker holds of imports and freed memory, beside its stages.
-    degree : ends of edges a row as counted; None before they are.
+    workers : worker processes that the work is cut for.
+    memory_limit : bytes of one worker.
+    reserved_bytes : reserved memory of one worker.
+    degree : mean number of directed edges per row, once counted; None before.
     """
 
     starts: tuple[int, ...]
@@ -77,12 +82,12 @@ class Plan:
     cached: bool
     workers: int
     memory_limit: int
-    idle_bytes: int
+    reserved_bytes: int
     degree: float | None
 
     @property
     def rows(self) -> int:
-        """N."""
+        """n, rows to train on."""
         return self.starts[-1]
 
     @property
@@ -92,7 +97,7 @@ class Plan:
 
     @property
     def partition_rows(self) -> int:
-        """Rows of a whole partition: the chunk of every array of the run."""
+        """Rows of a partition: the chunk length of every array of the run."""
         return self.starts[1]
 
     def span(self, partition: int) -> tuple[int, int]:
@@ -101,16 +106,16 @@ class Plan:
 
     @property
     def runs(self) -> list[range]:
-        """The partitions of each run whose edges one task writes."""
+        """Partitions of each run whose edges one task writes."""
         return [range(low, high) for low, high in pairwise(self.run_starts)]
 
     @property
     def blocks(self) -> range:
-        """Numbers of the blocks."""
+        """Numbers of the Z-step blocks."""
         return range(len(self.block_starts) - 1)
 
     def block_partitions(self, block: int) -> range:
-        """The partitions of a block."""
+        """Partitions of a block."""
         return range(self.block_starts[block], self.block_starts[block + 1])
 
     def block_span(self, block: int) -> tuple[int, int]:
@@ -119,21 +124,21 @@ class Plan:
         return self.starts[low], self.starts[high]
 
     def column_groups(self, bits: int) -> list[slice]:
-        """The columns (of ``bits``) that are solved together, group by group."""
+        """Groups of the ``bits`` columns of Z that are solved together."""
         return _groups(bits, self.columns)
 
     def length_groups(self, bits: int) -> list[slice]:
-        """The columns (of ``bits``) that the S-step takes together, group by group."""
+        """Groups of the ``bits`` columns of Z that the S-step reads together."""
         return _groups(bits, self.length_columns)
 
     @property
     def groups_at_once(self) -> int:
         """Groups of columns that are solved at the same time, each in a worker of its own."""
-        return self.workers if len(self.blocks) == 1 else 1
+        return groups_at_once(len(self.blocks), self.workers)
 
     @property
     def passes(self) -> list[range]:
-        """The partitions of each task of a pass over X."""
+        """Partitions of each task of a pass over X."""
         count = len(self.partitions)
         if self.cached:
             return [range(p, p + 1) for p in self.partitions]
@@ -145,8 +150,8 @@ class Plan:
     def encoded_spans(self) -> list[tuple[int, int]]:
         """First row and end of each task of a pass after the loop.
 
-        They follow from the number of rows alone, so that sums over tiles of rows round in one way
-        for every partitioning.
+        They depend on the number of rows alone: sums over tiles of rows round the same way with
+        every partitioning.
         """
         size = max(_ENCODED_ROWS, -(-self.rows // (_ENCODED_TASKS * TILE)) * TILE)
         ends = [*range(0, self.rows, size), self.rows]
@@ -154,18 +159,18 @@ class Plan:
 
     @property
     def disk_bytes(self) -> int:
-        """The run directory at its largest."""
+        """Bytes of the run directory when it is largest."""
         return sum(self.disk.values())
 
     @property
     def fullest(self) -> StageMemory:
-        """The stage that takes most of a worker."""
-        return max(self.stages, key=lambda stage: stage.worker_bytes)
+        """The stage with the largest projected memory."""
+        return max(self.stages, key=lambda stage: stage.projected_bytes)
 
     @property
-    def usable_bytes(self) -> int:
-        """What a worker has for a stage; not positive where its imports take all."""
-        return int(self.memory_limit * _USABLE) - self.idle_bytes
+    def allowed_bytes(self) -> int:
+        """Allowed memory of one worker; see `memory_model.allowed_bytes`."""
+        return allowed_bytes(self.memory_limit, self.reserved_bytes)
 
 
 def _groups(bits: int, width: int) -> list[slice]:

@@ -187,8 +187,7 @@ def _train_all(sweep: _Sweep, combinations: Sequence[Combination], config: Train
 def _check_plan(combination: Combination, store: FeatureStore, cluster: Cluster) -> None:
     config = combination.config
     rows, _ = choose_rows(store, config)
-    memory, restarts = cluster.memory_limit, cluster.restarts
-    plan = draft_plan(len(rows), store.modalities, config, cluster.workers, memory, restarts)
+    plan = draft_plan(len(rows), store.modalities, config, cluster)
     try:
         check_memory(plan)
     except PlanError as error:

@@ -70,8 +70,9 @@ def verify_committed(job: Job) -> None:
 def memory_advice(plan: Plan) -> str:
     """What to do when workers are killed: the memory that the plan expects, and the remedy."""
     worst = plan.fullest
+    expected = plan.reserved_bytes + worst.projected_bytes
     return (
-        f"the plan expects {(plan.idle_bytes + worst.worker_bytes) / 2**20:.0f} MiB at most in a "
+        f"the plan expects {expected / 2**20:.0f} MiB at most in a "
         f"worker (in the {worst.name} stage) of the {plan.memory_limit / 2**20:.0f} MiB that it "
         "may use. Give workers more memory (--memory-limit), or use fewer workers if the machine "
         "has less memory than all of them together; then continue with --resume"

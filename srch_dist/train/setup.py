@@ -137,13 +137,5 @@ def _draft(
     cluster: Cluster,
     degree: float | None = None,
 ) -> tuple[Plan, Forecast]:
-    plan = draft_plan(
-        rows,
-        store.modalities,
-        config,
-        cluster.workers,
-        cluster.memory_limit,
-        cluster.restarts,
-        degree,
-    )
+    plan = draft_plan(rows, store.modalities, config, cluster, degree)
     return plan, forecast(plan, dict(store.modalities), config, Rates())

@@ -10,10 +10,10 @@ import pytest
 
 from srch_dist.algorithm.job import Job
 from srch_dist.config.loading import build_config
-from srch_dist.plan.planner import make_plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.cluster import connect
 from srch_dist.storage.run.directory import RunDirectory
+from tests.helpers.plans import make_plan
 
 REFUSAL = "a Job cannot be pickled, because it belongs to the client"
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srch_dist import build_config, ingest_source, load_model, train_model
-from srch_dist.plan.planner import make_plan
 from tests.helpers import reference
+from tests.helpers.plans import make_plan
 from tests.helpers.prepared import PLAIN, read_array
 
 N = 120

@@ -188,7 +188,7 @@ class TestTrain:
 
     def test_memory_that_cannot_hold_the_plan(self, refused):
         message = refused(train, "--data", stored(), "--out", "run", "--memory-limit", "300MiB")
-        assert re.search(r"needs \d+ MiB .* its 300 MiB only 0 MiB are usable", message)
+        assert re.search(r"needs \d+ MiB .*only 0 MiB are allowed: 80% of its 300 MiB", message)
 
     @pytest.mark.parametrize("limit", ["much", "", "-1GiB", "0"])
     def test_memory_that_is_no_size(self, limit):

@@ -13,10 +13,11 @@ from srch_dist.errors import ConfigError, PlanError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.plan import __main__ as plan
 from srch_dist.plan import calibrate
-from srch_dist.plan.planner import check_disk, make_plan
+from srch_dist.plan.planner import check_disk
 from srch_dist.plan.rates import Rates
 from srch_dist.storage.run.open import open_run
 from srch_dist.train.runner import train_model
+from tests.helpers.plans import make_plan
 
 SMALL = ["--pairs", "50_000", "--dims", "image=64,text=48", "--workers", "3"]
 
@@ -26,12 +27,12 @@ def planned(capsys, *arguments):
     return capsys.readouterr().out
 
 
-def test_table_names_every_stage_and_what_the_run_takes(capsys):
+def test_table_names_every_stage_and_the_totals_of_the_run(capsys):
     out = planned(capsys)
     assert "50,000 rows" in out
     for name in ("features", "neighbours", "graph", "Z-step", "S-step", "B-step"):
         assert name in out
-    for total in ("usable a worker", "client", "disk", "network an iteration", "tasks", "time"):
+    for total in ("allowed per worker", "client", "disk", "network per iteration", "tasks", "time"):
         assert total in out
 
 
@@ -42,7 +43,7 @@ def test_json_holds_the_plan_its_costs_and_rates(capsys):
     assert record["disk"] == dict(expected.disk)
     assert record["disk_bytes"] == sum(record["disk"].values())
     assert [stage["worker_bytes"] for stage in record["stages"]] == [
-        stage.worker_bytes for stage in expected.stages
+        stage.projected_bytes for stage in expected.stages
     ]
     assert record["rates"]["read"] == 7e8
     assert record["seconds"] > 0
@@ -69,7 +70,7 @@ def test_plan_that_does_not_fit_is_shown_and_refused_with_its_numbers(capsys, js
     assert ended.value.code == 2
     shown = capsys.readouterr()
     assert "stage needs" in shown.err
-    assert "MiB are usable" in shown.err
+    assert "MiB are allowed" in shown.err
     if json_too:
         assert json.loads(shown.out)["fits"] is False
     else:
@@ -94,7 +95,7 @@ def test_disk_too_small_is_refused_with_both_numbers_and_the_largest_array():
     needed = found.disk_bytes
     check_disk(found, "runs/a", needed)
     check_disk(found, "runs/a", needed - (5 << 20), 5 << 20)
-    with pytest.raises(PlanError, match=r"MiB free beside 5 MiB that are there; free some"):
+    with pytest.raises(PlanError, match=r"MiB free beside 5 MiB of this run\. Free disk space"):
         check_disk(found, "runs/a", needed - (6 << 20), 5 << 20)
     with pytest.raises(PlanError) as refusal:
         check_disk(found, "runs/a", needed - 1)

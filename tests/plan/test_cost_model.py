@@ -9,9 +9,9 @@ import pytest
 
 from srch_dist.config.loading import build_config
 from srch_dist.plan.cost_model import forecast
-from srch_dist.plan.planner import make_plan
 from srch_dist.plan.rates import Rates
 from srch_dist.runtime import tasks
+from tests.helpers.plans import make_plan
 
 DIMS = {"image": 64, "text": 32}
 
@@ -49,7 +49,7 @@ def test_rows_fetched_in_an_exchange_are_those_of_a_random_graph():
 def test_nothing_crosses_the_network_on_one_worker_with_one_block():
     _, found = costs(workers=1)
     assert [cost.network_bytes for cost in found.stages if cost.name != "B-step"] == [0] * 6
-    # What is left are the projections on their way to the worker.
+    # Only the projections are sent to the worker.
     assert stage(found, "B-step").network_bytes == 8 * 96 * 64
 
 
@@ -69,7 +69,7 @@ def test_features_in_memory_are_not_read_again():
     assert stage(kept, "B-step").seconds < 0.5 * stage(read, "B-step").seconds
 
 
-def test_more_workers_take_less_time_until_the_scheduler_is_what_takes_it():
+def test_more_workers_need_less_time_until_the_scheduler_is_the_limit():
     options = {"graph": {"method": "exact"}, "cache": "off", "partition_rows": 1_000}
     seconds = [
         costs(100_000, w, Rates(task=0.0), blocks=w, **options)[1].seconds for w in (1, 2, 8)

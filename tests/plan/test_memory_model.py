@@ -1,9 +1,10 @@
-"""Planned bytes against the bytes that each stage of a real run takes."""
+"""Projected memory and disk against what each stage of a real run allocates and writes."""
 
 from __future__ import annotations
 
 import tracemalloc
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,20 +24,20 @@ from srch_dist.algorithm.w_step import w_step
 from srch_dist.algorithm.z_step import z_step
 from srch_dist.config.loading import build_config
 from srch_dist.ingest.pipeline import ingest_source
-from srch_dist.plan import feature_memory
-from srch_dist.plan.graph_memory import neighbour_bytes
+from srch_dist.plan.feature_memory import b_step_bytes, feature_bytes
 from srch_dist.plan.memory_model import MemoryModel
-from srch_dist.plan.planner import make_plan
 from srch_dist.plan.problem import ProblemSize
+from srch_dist.plan.search_memory import neighbour_bytes
 from srch_dist.storage import arrays
 from srch_dist.storage.run.open import create_run
+from tests.helpers.plans import make_plan
 
 ROWS, DIMS, BITS = 9_000, {"image": 320, "text": 256}, 64
 MIB = 1 << 20
 
 
 class Peaks(dict):
-    """Most bytes allocated at once, by stage, beyond what Python held before."""
+    """Peak of allocated bytes by stage, above what Python held before."""
 
     @contextmanager
     def of(self, name):
@@ -46,7 +47,7 @@ class Peaks(dict):
 
 
 def planned_and_measured(folder, **options):
-    """Bytes of each stage as planned and as measured, on one worker."""
+    """Bytes of each stage as projected and as measured, on one worker."""
     rng = np.random.default_rng(3)
     data = {g: rng.standard_normal((ROWS, d), dtype=np.float32) for g, d in DIMS.items()}
     np.savez(folder / "data.npz", **data)
@@ -80,15 +81,16 @@ def planned_and_measured(folder, **options):
             fit_final_model(job, store, learned, statistics, alike)
     finally:
         tracemalloc.stop()
-    found = {stage.name: stage.worker_bytes for stage in plan.stages}
-    found["neighbours and graph"] = max(found.pop("neighbours"), found.pop("graph"))
+    projected = {stage.name: stage.projected_bytes for stage in plan.stages}
+    search, edges = projected.pop("neighbours"), projected.pop("graph")
+    projected["neighbours and graph"] = max(search, edges)
     disk = sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())
-    return plan, found, peaks, disk
+    return plan, projected, peaks, disk
 
 
 @pytest.fixture(scope="module", params=["kept features", "read features"])
 def compared(request, tmp_path_factory):
-    """Partitions that do not divide n; several a task where the features are read."""
+    """Partitions that do not divide n; several per task if the features are read."""
     cache = "auto" if request.param == "kept features" else "off"
     folder = tmp_path_factory.mktemp("peaks")
     return planned_and_measured(folder, partition_rows=1_400, cache=cache)
@@ -103,14 +105,14 @@ def test_partitions_do_not_divide_the_rows(compared):
 @pytest.mark.parametrize(
     "stage", ["features", "neighbours and graph", "Z-step", "S-step", "B-step", "model"]
 )
-def test_every_stage_stays_below_its_planned_bytes_and_within_a_factor_of_them(compared, stage):
-    _, planned, measured, _ = compared
-    assert measured[stage] <= planned[stage]
-    assert planned[stage] <= 2.5 * measured[stage]
+def test_every_stage_stays_below_its_projected_bytes_and_within_a_factor_of_them(compared, stage):
+    _, projected, measured, _ = compared
+    assert measured[stage] <= projected[stage]
+    assert projected[stage] <= 2.5 * measured[stage]
 
 
 def test_planned_disk_holds_the_run_and_little_more(compared):
-    """Before the third checkpoint, and with fewer edges than the most there can be."""
+    """Without the third checkpoint, and with fewer edges than the bound of the degree."""
     plan, _, _, disk = compared
     assert disk <= plan.disk_bytes
     checkpoints = plan.disk["checkpoints"]
@@ -125,13 +127,13 @@ def test_disk_of_the_features_is_their_size():
         assert plan.disk["checkpoints"] == 3 * rows * (4 * 64 + 8)
 
 
-def test_tally_remembers_the_most_that_was_held():
-    tally = MemoryModel()
-    tally.hold(5)
-    tally.release(tally.hold(10))
-    tally.transient(7)
-    tally.hold(1)
-    assert (tally.held, tally.peak) == (6, 15)
+def test_memory_model_remembers_its_peak():
+    memory = MemoryModel()
+    memory.allocate(5)
+    memory.free(memory.allocate(10))
+    memory.transient(7)
+    memory.allocate(1)
+    assert (memory.current, memory.peak) == (6, 15)
 
 
 def test_client_needs_a_few_numbers_a_row_and_matrices_of_the_dimensions():
@@ -147,12 +149,15 @@ def test_client_needs_a_few_numbers_a_row_and_matrices_of_the_dimensions():
 
 def test_bytes_are_those_of_the_widest_modality_and_grow_with_the_partition():
     sizes = ProblemSize(
-        10_000, 1_000, 10_000, 64, {"a": 100, "b": 10}, 4, {"a": "exact", "b": "exact"}, 0,
-        build_config({}),
-    )  # fmt: skip
-    wider = ProblemSize(
-        10_000, 2_000, 10_000, 64, {"a": 100, "b": 10}, 4, {"a": "exact", "b": "exact"}, 0,
-        build_config({}),
-    )  # fmt: skip
-    for formula in (feature_memory.feature_bytes, neighbour_bytes, feature_memory.code_bytes):
-        assert formula(wider) > formula(sizes) > 1_000 * 110 * 4
+        rows=10_000,
+        partition_rows=1_000,
+        dims={"a": 100, "b": 10},
+        itemsize=4,
+        methods={"a": "exact", "b": "exact"},
+        config=build_config({}),
+        resident_rows=10_000,
+        columns=64,
+    )
+    longer = replace(sizes, partition_rows=2_000)
+    for formula in (feature_bytes, neighbour_bytes, b_step_bytes):
+        assert formula(longer) > formula(sizes) > 1_000 * 110 * 4

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from srch_dist.config.loading import build_config
 from srch_dist.errors import PlanError
-from srch_dist.plan.planner import make_plan
+from tests.helpers.plans import make_plan
 
 DIMS = {"image": 1280, "text": 384}
 GIB = 1 << 30
@@ -95,7 +95,9 @@ def test_plan_that_does_not_fit_is_refused_with_stage_and_both_numbers():
     with pytest.raises(PlanError) as refusal:
         plan(5_000_000, workers=2, memory=GIB, bits=64)
     text = str(refusal.value)
-    found = re.search(r"the (\S+) stage needs (\d+) MiB .*of its 1024 MiB only (\d+) MiB", text)
+    found = re.search(
+        r"the (\S+) stage needs (\d+) MiB .*only (\d+) MiB are allowed: 80% of its 1024 MiB", text
+    )
     assert found
     assert found[1] in {"features", "neighbours", "graph", "Z-step", "S-step", "B-step"}
     assert int(found[2]) > int(found[3])
@@ -105,7 +107,7 @@ def test_plan_that_does_not_fit_is_refused_with_stage_and_both_numbers():
 
 @pytest.mark.parametrize("memory", [1, 64 << 20, 200 << 20])
 def test_worker_smaller_than_its_own_imports_is_refused(memory):
-    with pytest.raises(PlanError, match="only 0 MiB are usable"):
+    with pytest.raises(PlanError, match="only 0 MiB are allowed"):
         plan(100, {"a": 8, "b": 8}, memory=memory)
 
 
@@ -115,18 +117,18 @@ def test_needs_grow_with_rows_bits_and_neighbours_and_shrink_with_workers():
     def solve(rows, workers, **options):
         options = {"graph": {"method": "exact"}, "blocks": workers, **options}
         found = plan(rows, dims, workers, 64 * GIB, partition_rows=1000, **options)
-        return {stage.name: stage.worker_bytes for stage in found.stages}["Z-step"]
+        return {stage.name: stage.projected_bytes for stage in found.stages}["Z-step"]
 
     base = solve(100_000, 2)
     assert solve(200_000, 2) > 1.9 * base
-    # A zone is aggregated in one task, however many workers there are.
+    # One task aggregates a zone, with any number of workers.
     alone = {"solver": {"coarse": "off"}}
     assert solve(100_000, 4, **alone) < 0.6 * solve(100_000, 2, **alone)
     assert solve(100_000, 2, method={"loop_bits": 128}) > base
     assert solve(100_000, 2, graph={"method": "exact", "k": 40}) > base
 
 
-def test_columns_are_solved_in_groups_only_where_memory_asks_for_it():
+def test_columns_are_solved_in_groups_only_if_memory_is_short():
     dims, options = {"a": 64, "b": 64}, {"bits": 64, "graph": {"method": "exact"}}
     wide = plan(1_500_000, dims, 1, 16 * GIB, **options)
     narrow = plan(1_500_000, dims, 1, 4 * GIB, **options)
@@ -138,7 +140,7 @@ def test_columns_are_solved_in_groups_only_where_memory_asks_for_it():
 
 
 @pytest.mark.parametrize(("workers", "columns"), [(1, 64), (2, 32), (3, 24), (8, 8), (50, 8)])
-def test_workers_share_the_columns_where_one_block_fits(workers, columns):
+def test_workers_share_the_columns_if_one_block_fits(workers, columns):
     options = {"bits": 64, "graph": {"method": "exact"}}
     found = plan(300_000, {"a": 64, "b": 64}, workers, 32 * GIB, **options)
     groups = len(found.column_groups(64))
@@ -147,7 +149,7 @@ def test_workers_share_the_columns_where_one_block_fits(workers, columns):
     assert solve.at_once == min(groups, workers)
 
 
-def test_edge_lengths_take_several_groups_of_a_solve_where_they_fit():
+def test_a_pass_of_the_s_step_has_several_groups_of_a_solve_if_they_fit():
     dims, options = {"a": 64, "b": 64}, {"bits": 64, "graph": {"method": "exact"}, "columns": 8}
     for workers, blocks, memory, widest in ((1, 1, 32, 64), (2, 1, 32, 32), (2, 2, 2, 32)):
         found = plan(4_000_000, dims, workers, memory * GIB, spill="on", blocks=blocks, **options)
@@ -158,7 +160,7 @@ def test_edge_lengths_take_several_groups_of_a_solve_where_they_fit():
 
 
 @pytest.mark.parametrize(("workers", "blocks"), [(2, 1), (8, 1), (16, 16)])
-def test_one_block_is_read_from_files_where_every_worker_has_columns(workers, blocks):
+def test_one_block_is_read_from_files_if_every_worker_has_columns(workers, blocks):
     options = {"bits": 64, "graph": {"method": "exact"}, "spill": "on"}
     found = plan(4_000_000, {"a": 64, "b": 64}, workers, 4 * GIB, **options)
     assert found.spilled
@@ -169,7 +171,7 @@ def test_several_blocks_on_one_worker_need_their_halos_and_new_vectors():
     def solve(blocks):
         options = {"bits": 64, "graph": {"method": "exact"}, "solver": {"coarse": "off"}}
         found = plan(300_000, {"a": 64, "b": 64}, 1, 64 * GIB, blocks=blocks, **options)
-        return {stage.name: stage.worker_bytes for stage in found.stages}["Z-step"]
+        return {stage.name: stage.projected_bytes for stage in found.stages}["Z-step"]
 
     vectors = 300_000 * 64 * 4
     assert solve(2) - solve(1) > 6 * vectors

@@ -251,7 +251,7 @@ def test_run_that_fails_in_the_loop_is_not_a_finished_one(store, tmp_path):
 
 
 def test_plan_that_does_not_fit_is_refused_and_leaves_nothing(store, tmp_path):
-    with pytest.raises(PlanError, match=r"needs \d+ MiB .* \d+ MiB are usable"):
+    with pytest.raises(PlanError, match=r"needs \d+ MiB .* \d+ MiB are allowed"):
         train_here(store.path, tmp_path / "a", memory_limit="300MiB")
     assert not (tmp_path / "a").exists()
 

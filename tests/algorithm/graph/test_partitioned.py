@@ -206,7 +206,7 @@ def test_clusters_smaller_than_the_neighbours_are_refused():
 
 
 def plan_of(config):
-    from srch_dist.plan.planner import make_plan
+    from tests.helpers.plans import make_plan
 
     return make_plan(N, {"a": 12, "b": 9}, config, 1, 4 << 30)
 
