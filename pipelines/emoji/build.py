@@ -30,7 +30,7 @@ from PIL import Image
 
 PACKAGE = "emoji-datasource-google"
 VERSION = "16.0.0"
-DEFAULT_OUT = Path(__file__).resolve().parents[2] / "srch_dist" / "data" / "emoji.npz"
+DEFAULT_OUT = Path(__file__).resolve().parents[2] / "srch_dist" / "ingest" / "data" / "emoji.npz"
 
 SPLIT_SEED = 0
 QUERY_SHARE = 0.2

@@ -18,5 +18,5 @@ def shipped_store(folder: Path) -> FeatureStore:
     with suppress(StorageError):  # it does not exist, or a killed run left it unfinished
         return open_store(path)
     arrays.remove(path)
-    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
+    with resources.as_file(resources.files("srch_dist.ingest") / "data" / "emoji.npz") as source:
         return ingest_source(source, path)

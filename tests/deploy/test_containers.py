@@ -81,7 +81,9 @@ def pods(tmp_path):
         for folder in overlay.volumes.values():
             folder.mkdir()
         _write_certificates(overlay.volumes["tls"])
-        with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
+        with resources.as_file(
+            resources.files("srch_dist.ingest") / "data" / "emoji.npz"
+        ) as source:
             ingest_source(source, overlay.volumes["work"] / "features.zarr")
         settings = yaml.safe_load(
             one(overlay.documents, "ConfigMap", "srch-dist-run")["data"]["run.yaml"]

@@ -61,7 +61,7 @@ def run(name: str, volume: Path, endpoint: str) -> subprocess.CompletedProcess:
 
 
 def test_features_are_downloaded_completely_and_only_once(tmp_path, bucket, endpoint):
-    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
+    with resources.as_file(resources.files("srch_dist.ingest") / "data" / "emoji.npz") as source:
         store = ingest_source(source, tmp_path / "features.zarr")
     for path in Path(store.path).rglob("*"):
         if path.is_file():
@@ -80,7 +80,7 @@ def test_the_program_reads_the_bucket_with_the_same_settings(
     tmp_path, bucket, endpoint, monkeypatch
 ):
     """The variables of the copying containers are enough for srch_dist to read the bucket."""
-    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
+    with resources.as_file(resources.files("srch_dist.ingest") / "data" / "emoji.npz") as source:
         store = ingest_source(source, tmp_path / "features.zarr")
     env = process(build("overlays/s3"), "fetch", "pod-1").env
     assert env["DATA_URL"].startswith(f"s3://{bucket.name}/")
@@ -89,7 +89,7 @@ def test_the_program_reads_the_bucket_with_the_same_settings(
         monkeypatch.delenv(name, raising=False)
     for name, value in {**env, **KEYS, "S3_ENDPOINT_URL": endpoint}.items():
         monkeypatch.setenv(name, value)
-    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
+    with resources.as_file(resources.files("srch_dist.ingest") / "data" / "emoji.npz") as source:
         written = ingest_source(source, f"s3://{bucket.name}/direct.zarr")
     assert written.checksums == store.checksums
     # An empty endpoint means Amazon S3.

@@ -20,7 +20,7 @@ SHARD = 700
 
 @pytest.fixture(scope="module")
 def emoji():
-    with np.load(Path(srch_dist.__file__).parent / "data" / "emoji.npz") as file:
+    with np.load(Path(srch_dist.__file__).parent / "ingest" / "data" / "emoji.npz") as file:
         return dict(file)
 
 

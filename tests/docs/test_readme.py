@@ -58,7 +58,7 @@ def test_first_line_shows_codes_learned_from_real_pairs(tmp_path):
         assert found
         assert float(found[1]) > 0.5
     with np.load(
-        Path(importlib.import_module("srch_dist").__path__[0]) / "data" / "emoji.npz"
+        Path(importlib.import_module("srch_dist").__path__[0]) / "ingest" / "data" / "emoji.npz"
     ) as emoji:
         characters = set(emoji["characters"])
     examples = table.split("text → image, nearest codes first:")[1]

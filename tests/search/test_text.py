@@ -23,7 +23,7 @@ def trained(tmp_path_factory) -> Trained:
     from tests.helpers.runs import train_here
 
     folder = tmp_path_factory.mktemp("emoji")
-    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
+    with resources.as_file(resources.files("srch_dist.ingest") / "data" / "emoji.npz") as source:
         store = ingest_source(source, folder / "emoji.zarr")
     trained = train_here(store.path, folder / "run", bits=64, graph={"k": 10}, evaluate=False)
     encode_store(trained.run.path, store.path, "image", folder / "codes.zarr")

@@ -15,7 +15,7 @@ from tests.helpers.runs import train_here
 BITS = 32
 # Means of five seeds, image → text and text → image (README).
 PAPER, BALANCED = (0.453, 0.442), (0.589, 0.586)
-DATA = Path(str(resources.files("srch_dist"))) / "data"
+DATA = Path(str(resources.files("srch_dist.ingest"))) / "data"
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ def test_a_width_beyond_the_bits_does_not_lengthen_the_code(latent):
 @pytest.mark.parametrize(("bits", "known"), [(16, (0.437, 0.449)), (32, (0.385, 0.399))])
 def test_default_point_reaches_the_known_map_of_the_shipped_emoji(bits, known, tmp_path):
     """``known`` are means over three seeds of an independent implementation."""
-    with resources.as_file(resources.files("srch_dist") / "data" / "emoji.npz") as source:
+    with resources.as_file(resources.files("srch_dist.ingest") / "data" / "emoji.npz") as source:
         task = RetrievalTask.load(ingest_source(source, tmp_path / "emoji.zarr"))
     runs = [score_model(task, CcaItq().fit(task.train, bits, seed))["map"] for seed in range(3)]
     np.testing.assert_allclose(np.mean(runs, axis=0), known, atol=0.015)
