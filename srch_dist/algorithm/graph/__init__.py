@@ -1,4 +1,4 @@
-"""Set: the kNN graph of each modality, from normalised features to weighted edges in Zarr."""
+"""The set step: the kNN graph of each modality, from features to weighted edges (Eqs. 1, 6)."""
 
 from srch_dist.algorithm.graph.build import (
     GraphReport,

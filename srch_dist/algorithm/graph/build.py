@@ -23,11 +23,11 @@ from srch_dist.runtime.resumable import Work, run_units, unit_tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-# Starts the workers anew that have imported the module that it is called with.
+# Restarts the workers that have imported the module named by its argument.
 Restart = Callable[[str], None]
-# Largest degree that is told apart, in units of k.
+# Last bin of the degree histogram, in units of k; it counts all larger degrees too.
 _DEGREES_SHOWN = 8
-# What is written of the edges of a partition before their weights are known.
+# Arrays of a partition's edges that are written before the weights.
 _EDGE_KINDS = ("indptr", "indices", "members")
 
 
@@ -37,12 +37,16 @@ class ModalityReport:
 
     Attributes
     ----------
-    method : how neighbours were searched. recall : recall@k on sampled rows.
-    clusters : sets of rows searched on their own. overlap : clusters that a row was searched in.
-    edges : distinct undirected edges. mean_degree : their ends a row.
-    isolated : rows without an edge. duplicates : rows with a neighbour at distance zero.
-    mutual : share of the directed edges whose reverse is one too.
-    degrees : rows by degree, 0 to 8 k - 1, then those with 8 k and more.
+    method : search method: exact, pynndescent or partitioned.
+    recall : recall@k on sampled rows.
+    clusters : clusters that are searched independently.
+    overlap : clusters in which each row is searched.
+    edges : distinct undirected edges.
+    mean_degree : mean number of edges of a row.
+    isolated : rows without an edge.
+    duplicates : rows with a neighbour at distance zero.
+    mutual : share of the directed edges whose reverse is an edge too.
+    degrees : (8 k + 1,) rows by degree; the last bin counts degrees of 8 k and more.
     """
 
     method: str
@@ -59,7 +63,7 @@ class ModalityReport:
 
 @dataclass(frozen=True)
 class GraphReport:
-    """The graphs of all modalities, and the components of their union."""
+    """The graphs of all modalities, and the number of connected components of their union."""
 
     modalities: Mapping[str, ModalityReport]
     components: int
@@ -67,9 +71,10 @@ class GraphReport:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Sums over rows, (modalities,) each, and edges that connect (see `component_stars`).
+    """Sums over rows by modality (modalities,), and a spanning forest of the components.
 
-    ``histogram`` is (modalities, 8 k + 1); see `ModalityReport`.
+    ``histogram`` is (modalities, 8 k + 1), see `ModalityReport`. ``stars`` is (edges, 2), see
+    `component_stars`.
     """
 
     degrees: NDArray[np.int64]
@@ -92,7 +97,16 @@ class _Counts:
 
 
 def set_graph(job: Job, restart: Restart | None = None) -> GraphReport:
-    """Build the weighted graph of a run from its normalised features."""
+    """Set the graph: neighbours, edges (Eq. 1) and weights C (Eq. 6) of every modality.
+
+    Parameters
+    ----------
+    restart : restarts workers that hold compiled code; None keeps them.
+
+    Raises
+    ------
+    TrainingError : partitioned search finds fewer than k neighbours for a row.
+    """
     searched = _search(job)
     release_compiler_memory(restart)
     with job.progress.stage("edges", 2 * len(job.plan.runs)) as stage:
@@ -101,16 +115,16 @@ def set_graph(job: Job, restart: Restart | None = None) -> GraphReport:
 
 
 def release_compiler_memory(restart: Restart | None) -> None:
-    """Have workers started anew that hold what compiling NN-descent took.
+    """Restart workers that imported pynndescent, to free about 430 MiB of compiled code.
 
-    ``restart`` does so to those that have imported a module, where that may be done.
+    Without ``restart`` nothing happens.
     """
     if restart is not None:
         restart(nn_descent.COMPILED)
 
 
 def _search(job: Job) -> dict[str, SearchResult]:
-    """Search the neighbours of all modalities, as far as they are not there."""
+    """Search the neighbours of the modalities that have no committed result."""
     run, plan, k, stages = job.run, job.plan, job.config.graph.k, job.stages
     for g in job.modalities:
         for kind, dtype in (("rows", np.int64), ("distances", np.float64)):
@@ -132,7 +146,7 @@ def _search(job: Job) -> dict[str, SearchResult]:
 
 
 def verify_graph(job: Job) -> list[Delayed]:
-    """Tasks that hold the edges of `set_graph` against their checksums."""
+    """Tasks that verify the checksums of the edges of `set_graph`."""
     return [
         tasks.task(arrays.verify_rows, job.run.edges(p, kind), 0, None, int(found[p]))
         for kind, found in job.stages.read("edges").arrays.items()
@@ -141,7 +155,7 @@ def verify_graph(job: Job) -> list[Delayed]:
 
 
 def _search_whole(job: Job, samples: Mapping[str, Delayed]) -> dict[str, SearchResult]:
-    """Search the modalities that are searched exactly or with one index, all at once."""
+    """Search the modalities with exact search or with one index, all in one task graph."""
     whole = [g for g in samples if job.plan.methods[g] != "partitioned"]
     searches = [
         task
@@ -172,7 +186,7 @@ def _write_edges(job: Job, stage: ProgressStage) -> _Counts:
     works: list[Work] = [
         (_write_run, run, modalities, plan, some, config.graph.k, mutual) for some in plan.runs
     ]
-    # Another memory limit may make other runs, which are other units.
+    # The name has the runs: a resumed run with another memory limit has other units of work.
     runs = f"{len(plan.runs)}.{plan.runs[0].stop}"
     found = unit_tasks(stages, f"connected.{runs}", works)
     total = tasks.task(_without_stars, tasks.add_up([tasks.task(_counts, part) for part in found]))
@@ -196,9 +210,10 @@ def _write_run(
     k: int,
     mutual: bool,
 ) -> dict[str, NDArray[Any]]:
-    """Write the edges of a run of rows; reads every row's neighbours, one partition at a time.
+    """Write the edges of consecutive partitions.
 
-    Returns the fields of its `_Counts`, and the checksums of its partitions by kind.
+    Reads the neighbours of all rows, one partition at a time. Returns the fields of `_Counts`, and
+    the checksums of the partitions by kind.
     """
     start, stop = plan.starts[partitions.start], plan.starts[partitions.stop]
     order = arrays.read_rows(run.order)
@@ -232,7 +247,7 @@ def _write_run(
 
 
 def _degree_histogram(degrees: NDArray[np.int32], last: int) -> NDArray[np.int64]:
-    """Rows by degree (modalities, last + 1), of degrees (n, modalities)."""
+    """Histogram (modalities, last + 1) of degrees (n, modalities)."""
     columns = np.minimum(degrees, last).T
     return np.stack([np.bincount(column, minlength=last + 1) for column in columns])
 
@@ -253,9 +268,9 @@ def _directed_keys(
     stop: int,
     position: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sorted keys (row - start) * n + neighbour of the edges out of, and into, a run of rows.
+    """Sorted keys (row - start) * n + neighbour of the edges out of, and into, consecutive rows.
 
-    ``position`` (n,) gives the place in training order of each neighbour's number.
+    ``position`` (n,) is the place of each row number in training order.
     """
     n = plan.rows
     outgoing: list[NDArray[Any]] = []
@@ -275,9 +290,9 @@ def _directed_keys(
 def _write_weights(
     run: RunDirectory, plan: Plan, partitions: range, mean: NDArray[Any]
 ) -> dict[str, NDArray[Any]]:
-    """Write the weights of a run of rows, which reads the degrees of all rows once.
+    """Write the weights of consecutive partitions and return their checksums.
 
-    Returns the checksums of its partitions.
+    Reads the degrees of all rows once.
     """
     degrees = arrays.read_rows(run.degrees)
     checksums = []
@@ -291,7 +306,7 @@ def _write_weights(
 
 
 def _without_stars(counts: _Counts) -> _Counts:
-    """Replace the stars, up to n rows, by their number, which is all that the client needs."""
+    """Replace the stars (up to n rows) by their number: the client needs no more."""
     number = np.array([[len(counts.stars), 0]])
     return replace(counts, stars=number)
 

@@ -1,4 +1,4 @@
-"""Exact neighbours out of core: blocked matrix products over pairs of partitions."""
+"""Exact neighbour search out of core: matrix products over pairs of partitions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from srch_dist.storage.run.directory import RunDirectory
 
 
 def search_works(run: RunDirectory, modality: str, plan: Plan, k: int) -> list[Work]:
-    """One unit a partition: finds and writes the k nearest rows of each of its rows."""
+    """One unit of work per partition: find and write the k nearest neighbours of its rows."""
     return [(_search_partition, run, modality, plan.starts, p, k) for p in plan.partitions]
 
 
 def nearest_to_rows(
     run: RunDirectory, modality: str, plan: Plan, positions: Delayed, k: int
 ) -> Delayed:
-    """The k nearest (over all partitions) of the rows at ``positions`` (m,), as a task."""
+    """A task for the exact k nearest neighbours of the rows at ``positions`` (m,)."""
     queries = tasks.task(arrays.read_selected, run.features(modality), positions)
     numbers = tasks.task(arrays.read_selected, run.order, positions)
     parts = [
@@ -33,7 +33,7 @@ def nearest_to_rows(
 
 
 def write_neighbours(run: RunDirectory, modality: str, start: int, found: Neighbours) -> None:
-    """Write the neighbours of a run of rows from ``start``."""
+    """Write the neighbours of consecutive rows, the first of them at ``start``."""
     arrays.write_rows(run.neighbours(modality, "rows"), start, found.rows)
     arrays.write_rows(run.neighbours(modality, "distances"), start, found.distances)
 

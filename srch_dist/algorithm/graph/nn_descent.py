@@ -1,4 +1,8 @@
-"""Approximate neighbours with pynndescent among rows that fit in memory, and one index of all."""
+"""Approximate neighbour search with NN-descent (pynndescent), on rows that fit in memory.
+
+Reference: W. Dong, M. Charikar and K. Li, "Efficient k-nearest neighbor graph construction for
+generic similarity measures", WWW 2011.
+"""
 
 from __future__ import annotations
 
@@ -26,23 +30,23 @@ from srch_dist.storage.run.directory import RunDirectory
 
 Features = NDArray[np.floating]
 
-# A process that has imported this keeps what a search compiled, and the compiler.
+# A process that imported this module keeps the compiler and the compiled code, about 430 MiB.
 COMPILED = "pynndescent"
-# Neighbours of a row that NN-descent compares with each other a round.
+# Neighbours of a row that NN-descent compares with each other in one round.
 _CANDIDATES = 35
-# Share of the variance that NN-descent sees, where that takes half of the dimensions or fewer;
-# the candidates' distances are then worked out in all dimensions.
+# Share of the variance that the principal components keep. NN-descent works on the components if
+# they are at most half of the dimensions; distances of candidates use all dimensions.
 _VARIANCE = 0.9
-# Rows whose candidates are refined at once.
+# Rows of one block of the refinement.
 _REFINED_ROWS = 1 << 13
 
 
 def search_whole(
     run: RunDirectory, modality: str, starts: tuple[int, ...], k: int, seed: int
 ) -> None:
-    """Find and write the k nearest rows of every row, in one process.
+    """Find and write the k nearest neighbours of every row, in one process.
 
-    The index is compiled on first use in a process, which takes some 20 s.
+    The first search of a process compiles for about 20 s.
     """
     read = partial(arrays.read_rows, run.features(modality))
     found = descend(read, arrays.read_rows(run.order), k, SPARE_WHOLE, seed)
@@ -54,11 +58,16 @@ def search_whole(
 def descend(
     read: Callable[[], Features], numbers: NDArray[np.int64], k: int, spare: int, seed: int
 ) -> Neighbours:
-    """The k nearest of each of the rows that ``read`` returns (n, d), numbered ``numbers`` (n,).
+    """Search the k nearest neighbours of every row among the others.
 
-    By NN-descent with k + ``spare`` neighbours a row among the leading principal components, then
-    float64 distances in all dimensions; rows that it finds too few neighbours of are searched
-    exactly. There are more than k rows. They are read twice, so as not to be held beside the index.
+    NN-descent finds k + 1 + ``spare`` candidates in the leading principal components. Float64
+    distances in all dimensions choose k of them. Rows with fewer candidates are searched exactly.
+
+    Parameters
+    ----------
+    read : returns the rows (n, d), n > k. It is called twice, since the index and the rows
+        together would need more memory.
+    numbers : (n,) row numbers. Ties of distance go to the smaller number.
     """
     candidates = _candidates(read, k + 1 + spare, seed)
     features = read()
@@ -72,12 +81,12 @@ def descend(
 
 
 def _candidates(read: Callable[[], Features], count: int, seed: int) -> NDArray[np.int32]:
-    """Rows (n, count) near to each row, itself among them; -1 where fewer were found."""
-    import pynndescent  # importing it starts Numba, which only this search needs
+    """Candidates (n, count) of each row, the row itself included; -1 for a missing one."""
+    import pynndescent  # the import starts Numba, which no other search needs
 
     points = _reduced(read())
     with warnings.catch_warnings():
-        # It warns of rows with missing neighbours, which the caller completes.
+        # It warns of rows with missing neighbours; the caller completes them.
         warnings.simplefilter("ignore")
         index = pynndescent.NNDescent(
             points,
@@ -93,8 +102,8 @@ def _candidates(read: Callable[[], Features], count: int, seed: int) -> NDArray[
 
 
 def _reduced(features: Features) -> NDArray[np.float32]:
-    """The rows (n, d) in the dimensions that NN-descent sees."""
-    # Sums of several threads would round as the threads are counted.
+    """Project rows (n, d) on their principal components, float32."""
+    # With several threads, rounding depends on their number.
     with threadpool_limits(1):
         subspace = principal_subspace(features, _VARIANCE)
         if 2 * subspace.shape[1] > features.shape[1]:
@@ -110,7 +119,7 @@ def _reduced(features: Features) -> NDArray[np.float32]:
 def _refine(
     features: Features, numbers: NDArray[np.int64], candidates: NDArray[Any], k: int
 ) -> Neighbours:
-    """The k nearest among the ``candidates`` (n, c) of each row; -1 where fewer were found."""
+    """The k nearest of the ``candidates`` (n, c) of each row; -1 for a missing one."""
     parts = []
     for start in range(0, len(features), _REFINED_ROWS):
         near = candidates[start : start + _REFINED_ROWS]

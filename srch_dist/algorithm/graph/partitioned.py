@@ -1,7 +1,9 @@
-"""Neighbours out of core: rows are sent to a few coarse clusters each, searched there, merged.
+"""Partitioned neighbour search, out of core: route rows to coarse clusters, search, merge.
 
-Three shuffles of bounded tasks: each partition sets its rows aside by cluster, each cluster is
-searched as one set and sets its results aside by partition, each partition merges its results.
+Three passes of bounded tasks. Each partition writes its rows to scratch files by cluster. Each
+cluster is searched on its own, and its results go to scratch files by partition. Each partition
+merges its results. The design is that of partitioned index construction in DiskANN (Subramanya et
+al., NeurIPS 2019).
 """
 
 from __future__ import annotations
@@ -39,16 +41,16 @@ from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.scratch import gather_spill, read_spill, write_spill
 
-# Rows up to which a cluster is searched exactly: NN-descent is faster from some 10,000 rows on,
-# and its compilation takes 20 s.
+# Clusters of at most this many rows are searched exactly: NN-descent is faster from about 10,000
+# rows on, and compiles for 20 s.
 _EXACT_ROWS = 4096
-# Recall that the search inside clusters may lose of what the routing makes possible.
+# Recall that the search inside clusters may lose, beside what the routing loses.
 _SEARCH_LOSS = 0.01
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """How one modality was searched; see `ModalityReport`."""
+    """Outcome of the search in one modality; see `ModalityReport`."""
 
     recall: float
     clusters: int
@@ -56,10 +58,15 @@ class SearchResult:
 
 
 def search_partitioned(job: Job, modality: str, sample: Delayed) -> SearchResult:
-    """Find and write the k nearest rows of every row among those it shares a cluster with.
+    """Find and write the k nearest neighbours of every row among the rows of its clusters.
 
-    The overlap is first chosen by which neighbours of the sampled rows can be found at all; where
-    the recall still falls short, one cluster more is searched, up to ``graph.overlap_max``.
+    The first overlap follows from the coverage of the sampled rows' true neighbours. If the recall
+    is below ``graph.recall_target``, every row is searched in one more cluster, up to
+    ``graph.overlap_max``.
+
+    Raises
+    ------
+    TrainingError : a row shares its clusters with fewer than k others.
     """
     options, parts, progress = job.config.graph, len(job.plan.partitions), job.progress
     routing = _route(job, modality, sample)
@@ -89,7 +96,7 @@ def search_partitioned(job: Job, modality: str, sample: Delayed) -> SearchResult
 
 
 def _route(job: Job, modality: str, sample: Delayed) -> Mapping[str, Any]:
-    """Send the rows to clusters; the number of ``clusters``, and ``shares`` as of `coverage`."""
+    """Route the rows to clusters; return ``clusters`` (a number) and ``shares`` (`coverage`)."""
     stages, most = job.stages, job.config.graph.overlap_max
     if (record := stages.find(f"routed.{modality}")) is None:
         clusters = find_clusters(job, modality)
@@ -102,11 +109,13 @@ def _route(job: Job, modality: str, sample: Delayed) -> Mapping[str, Any]:
 
 
 def choose_overlap(shares: NDArray[np.float64], options: GraphConfig) -> int:
-    """The least overlap that puts enough true neighbours of the sampled rows beside them.
+    """The smallest overlap whose coverage allows ``graph.recall_target``.
 
-    ``shares`` (overlap_max,) is the `coverage` at overlap 1, 2, ….
+    Parameters
+    ----------
+    shares : (overlap_max,) `coverage` at overlap 1, 2, ….
     """
-    if options.refine:  # which finds neighbours in other clusters too
+    if options.refine:  # refinement finds neighbours in other clusters too
         return options.overlap
     enough = np.flatnonzero(shares >= min(1.0, options.recall_target + _SEARCH_LOSS))
     least = int(enough[0]) + 1 if len(enough) else options.overlap_max
@@ -114,7 +123,7 @@ def choose_overlap(shares: NDArray[np.float64], options: GraphConfig) -> int:
 
 
 def _search(job: Job, modality: str, clusters: int, overlap: int, stage: ProgressStage) -> None:
-    """One search with the first ``overlap`` clusters of each row, as ``run.routes`` says."""
+    """Search every row in the first ``overlap`` clusters of its route."""
     run, plan, config = job.run, job.plan, job.config
     k, most = config.graph.k, config.graph.cluster_rows * config.graph.overlap_max
     stages, name = job.stages, f"{modality}.{overlap}"
@@ -144,7 +153,7 @@ def _spill_partition(
     clusters: int,
     overlap: int,
 ) -> None:
-    """Set a partition's rows aside, once for each of their clusters, sorted by cluster."""
+    """Write the rows of a partition to a scratch file, once per cluster, sorted by cluster."""
     routes = arrays.read_rows(run.routes(modality), *span)[:, :overlap]
     rows, level = np.nonzero(routes >= 0)
     cluster = routes[rows, level]
@@ -165,7 +174,7 @@ def _spill_partition(
 def _search_cluster(
     run: RunDirectory, plan: Plan, cluster: int, k: int, most: int, seed: int
 ) -> None:
-    """Search one cluster and set the results aside, sorted by position."""
+    """Search one cluster and write the results to a scratch file, sorted by position."""
     folders = [run.scratch("routed", p) for p in plan.partitions]
     spans = [read_spill(folder, "ends", cluster, cluster + 2).tolist() for folder in folders]
 
@@ -194,11 +203,15 @@ def _search_cluster(
 def search_sets(
     numbers: NDArray[np.int64], levels: NDArray[np.integer], most: int
 ) -> list[NDArray[np.bool_]]:
-    """Which rows of a cluster are searched together: sets of at most ``most`` rows.
+    """Choose the rows of a cluster that are searched together: sets of at most ``most`` rows.
 
-    Rows that are nearest to this cluster (level 0) are all kept; others fill what is left, those
-    of a lower level first. Where the former alone are too many (rows that are all the same
-    cannot be clustered), they are split by hash of their ``numbers``.
+    All rows at home in the cluster (level 0) are searched. The remaining places go to rows of other
+    clusters, lower levels first. Too many rows at home are split by hash of their ``numbers``;
+    equal rows cannot be split into clusters.
+
+    Returns
+    -------
+    One mask (rows of the cluster,) per set.
     """
     home = levels == 0
     keys = hash_rows(0, numbers)
@@ -220,7 +233,7 @@ def search_sets(
 def search_rows(
     read: Callable[[], NDArray[np.floating]], numbers: NDArray[np.int64], k: int, seed: int
 ) -> Neighbours:
-    """The k nearest of each of the rows that ``read`` returns (n, d), numbered ``numbers`` (n,)."""
+    """Search the k nearest neighbours among the rows (n, d) of ``read``; few rows exactly."""
     if len(numbers) <= max(k + 1, _EXACT_ROWS):
         features, empty = read(), Neighbours.empty(len(numbers), k)
         return merge_exact(empty, features, numbers, features, numbers)
@@ -230,10 +243,10 @@ def search_rows(
 def _gather_features(
     folders: list[Path], spans: list[list[int]], members: NDArray[np.bool_]
 ) -> NDArray[np.floating]:
-    """Features of the ``members`` of a cluster, which lies in runs of rows of the folders."""
+    """Read the features of the ``members`` of a cluster from the partitions' scratch files."""
     cuts = np.cumsum([stop - start for start, stop in spans])[:-1]
     sample = read_spill(folders[0], "features", 0, 0)
-    # Filled in place: a list of parts and their concatenation would be twice as much.
+    # Filled in place: a list of parts and their concatenation would need twice the memory.
     features = np.empty((int(members.sum()), sample.shape[1]), dtype=sample.dtype)
     place = 0
     for folder, span, mine in zip(folders, spans, np.split(members, cuts), strict=True):
@@ -253,9 +266,9 @@ def _merge_partition(
     clusters: int,
     shape: tuple[int, int],
 ) -> None:
-    """Merge the neighbours that the clusters found for a partition's rows.
+    """Merge the neighbours that all clusters found for the rows of a partition.
 
-    ``shape`` is (overlap, k): lists of neighbours a row, and neighbours a list.
+    ``shape`` is (overlap, k): lists of neighbours per row, and neighbours per list.
     """
     (low, high), (overlap, k) = span, shape
     lists = np.zeros(high - low, dtype=np.int64)

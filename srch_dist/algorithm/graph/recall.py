@@ -1,4 +1,4 @@
-"""Recall@k of a neighbour search, against exact search on sampled rows."""
+"""Recall@k of a neighbour search, measured against exact search on sampled rows."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-# A neighbour counts as found when it is no farther than this times the exact k-th distance.
+# A found neighbour counts as true up to this multiple of the exact k-th distance: ties.
 _TOLERANCE = 1 + 1e-5
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Sampled rows, as positions (m,) in training order, and their exact neighbours (m, k)."""
+    """Sampled rows: positions (m,) in training order, and exact neighbours (m, k)."""
 
     positions: NDArray[np.int64]
     exact: Neighbours
 
 
 def sample_task(job: Job, modality: str) -> Delayed:
-    """The `Sample` of a modality as a task: at most ``graph.recall_rows`` rows."""
+    """A task for the `Sample` of a modality, of at most ``graph.recall_rows`` rows."""
     config = job.config
     positions = tasks.task(_choose, job.run, config.graph.recall_rows, config.seed)
     exact = nearest_to_rows(job.run, modality, job.plan, positions, config.graph.k)
@@ -37,12 +37,12 @@ def sample_task(job: Job, modality: str) -> Delayed:
 
 
 def recall_task(run: RunDirectory, modality: str, sample: Delayed) -> Delayed:
-    """Share of found neighbours among the k nearest, mean over sampled rows, as a task."""
+    """A task for recall@k: share of the k neighbours that are true ones, mean over the sample."""
     return tasks.task(_recall, run, modality, sample)
 
 
 def sample_rows(rows: NDArray[np.int64], sample: int, seed: int) -> NDArray[np.int64]:
-    """Positions, ascending, of at most ``sample`` of ``rows`` (n,), by hash of the row number."""
+    """Draw at most ``sample`` of ``rows`` (n,) by hash; return ascending positions."""
     return smallest_hashes(rows, sample, seed, Stream.GRAPH_RECALL)
 
 

@@ -1,4 +1,4 @@
-"""One look at the neighbours of each row's neighbours, whichever clusters they were found in."""
+"""Refine neighbours: compare every row with the neighbours of its neighbours, across clusters."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from srch_dist.storage.scratch import read_spill, write_spill
 
 
 def refine_neighbours(job: Job, modality: str, overlap: int, stage: ProgressStage) -> None:
-    """Replace each row's neighbours by the nearest among them and their neighbours.
+    """Replace the neighbours of each row by the k nearest of them and of their neighbours.
 
-    Every partition reads the partitions that its candidates lie in, one at a time. The stage
-    advances by one a partition twice. ``overlap`` tells one search from the next.
+    Every partition reads the partitions of its candidates, one at a time. ``overlap`` names the
+    units of work, since a search with a larger overlap refines again. The stage advances twice per
+    partition.
     """
     run, plan, stages, name = job.run, job.plan, job.stages, f"{modality}.{overlap}"
     works: list[Work] = [(_refine_partition, run, modality, plan, p) for p in plan.partitions]
     run_units(stages, f"refined.{name}", works, stage)
-    # Only now, since the others look at a partition's neighbours as they were.
+    # After all partitions: the tasks above read the neighbours before refinement.
     works = [(_copy_partition, run, modality, plan.span(p)[0], p) for p in plan.partitions]
     run_units(stages, f"copied.{name}", works, stage)
     arrays.remove(run.scratch("refined"))
@@ -35,20 +36,21 @@ def refine_neighbours(job: Job, modality: str, overlap: int, stage: ProgressStag
 def second_neighbours(
     own: NDArray[np.int64], rows: NDArray[np.int64], lists: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Neighbours of neighbours that are neither neighbours already nor the row itself.
+    """Neighbours of neighbours, without the row itself and its known neighbours.
 
     Parameters
     ----------
-    own : (n,), numbers of the rows. rows : (n, k), numbers of their neighbours.
-    lists : (n, k, k), numbers of those rows' neighbours.
+    own : (n,) row numbers.
+    rows : (n, k) numbers of their neighbours.
+    lists : (n, k, k) numbers of the neighbours of these.
 
     Returns
     -------
-    Pairs of a row's place 0 … n - 1 and a candidate's number, each once.
+    Pairs of a place 0 … n - 1 and a candidate's number, each pair once.
     """
     n, k = rows.shape
     known = np.concatenate([own[:, None], rows, lists.reshape(n, k * k)], axis=1)
-    # Stable, so of equal numbers one that is known already comes first.
+    # Stable: of equal numbers, a known one comes first.
     order = np.argsort(known, axis=1, kind="stable")
     sorted_numbers = np.take_along_axis(known, order, axis=1)
     fresh = order > k

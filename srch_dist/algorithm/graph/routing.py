@@ -1,4 +1,4 @@
-"""Coarse clusters of one modality, and the clusters that each row is searched in."""
+"""Route rows to coarse clusters: k-means centres of a sample, split and packed to a size."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-# Times that a cluster above the limit is halved.
+# Rounds in which clusters above the limit are halved.
 _SPLIT_ROUNDS = 8
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """Coarse clusters: centres (c, w) and the cluster (c,) that each of them belongs to."""
+    """Coarse clusters: centres (c, w), and the cluster (c,) of each centre."""
 
     centres: NDArray[np.float64]
     group: NDArray[np.int64]
@@ -44,9 +44,9 @@ class Clusters:
 
 
 def find_clusters(job: Job, modality: str) -> Clusters:
-    """Cluster a sample of the rows; clusters are split and packed towards ``graph.cluster_rows``.
+    """Cluster a sample of the rows; split and pack the clusters towards ``graph.cluster_rows``.
 
-    Sizes are estimated from the sample.
+    The sample estimates the sizes.
     """
     run, plan, seed, limit = job.run, job.plan, job.config.seed, job.config.graph.cluster_rows
     wanted = routing_clusters(plan.rows, limit)
@@ -64,8 +64,11 @@ def split_centres(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Split clusters of more than ``limit`` of the ``points`` (m, w) along their widest direction.
 
-    Returns the new centres (c, w) and their sizes (c,). Points that are all the same cannot be
-    split.
+    Equal points cannot be split.
+
+    Returns
+    -------
+    Centres (c, w) and sizes (c,), empty clusters removed.
     """
     for _ in range(_SPLIT_ROUNDS):
         nearest = nearest_centres(points, centres, 1)[:, 0]
@@ -86,7 +89,7 @@ def split_centres(
 
 
 def route_rows(job: Job, modality: str, clusters: Clusters, stage: ProgressStage) -> None:
-    """Write the ``graph.overlap_max`` nearest clusters of every row, nearest first."""
+    """Write the route of every row: its ``graph.overlap_max`` nearest clusters, nearest first."""
     run, plan, config, most = job.run, job.plan, job.config, job.config.graph.overlap_max
     arrays.remove(run.routes(modality))
     arrays.create_array(run.routes(modality), (plan.rows, most), plan.partition_rows, np.int64)
@@ -99,9 +102,9 @@ def route_rows(job: Job, modality: str, clusters: Clusters, stage: ProgressStage
 
 
 def coverage(run: RunDirectory, modality: str, sample: Sample, most: int) -> NDArray[np.float64]:
-    """Share of true neighbours that share a cluster with their row, at overlap 1 … ``most``.
+    """Share of the true neighbours that are in a cluster with their row, at overlap 1 … ``most``.
 
-    No search inside the clusters can find others.
+    It bounds the recall of a search inside clusters.
     """
     order = arrays.read_rows(run.order)
     position = inverse_permutation(order)
@@ -118,7 +121,7 @@ def coverage(run: RunDirectory, modality: str, sample: Sample, most: int) -> NDA
 def _shape_clusters(
     run: RunDirectory, name: str, centres: NDArray[np.float64], share: float
 ) -> Clusters:
-    """Split and pack clusters towards a ``share`` of the sampled rows."""
+    """Split and pack clusters towards a size of ``share`` of the sampled rows."""
     points = arrays.read_rows(run.points(name))
     limit = share * len(points)
     centres, sizes = split_centres(points, centres, limit)
@@ -128,7 +131,7 @@ def _shape_clusters(
 def _sample_points(
     run: RunDirectory, modality: str, plan: Plan, wanted: int, seed: int
 ) -> NDArray[np.float32]:
-    """The sampled rows (m, w) in training order, as they are clustered."""
+    """The sampled rows (m, w) in training order, projected for clustering."""
     parts = []
     rows = arrays.read_rows(run.rows)
     for p in plan.partitions:
@@ -142,7 +145,7 @@ def _sample_points(
 
 
 def _points(block: NDArray[np.floating], seed: int) -> NDArray[np.float64]:
-    """Features (n, d), on a random projection where they are wide."""
+    """Features (n, d), on a random projection if d is above `PROJECTED`."""
     wide = block.astype(np.float64)
     if block.shape[1] <= PROJECTED:
         return wide
@@ -166,7 +169,7 @@ def _route_partition(
 
 
 def _halve(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Means of the two halves of ``points`` along their widest direction; None if all are one."""
+    """Means of the two halves of ``points`` along their widest direction; None if all are equal."""
     wide = points.astype(np.float64)
     own = wide - wide.mean(axis=0)
     direction = np.linalg.eigh(own.T @ own)[1][:, -1]
