@@ -327,7 +327,7 @@ def test_unfinished_ingest_of_another_source_or_layout_does_not_resume(ingest, t
     if change == "source":
         np.savez(tmp_path / "source.npz", **make_pairs(image=np.zeros((ROWS, 6))))
     names = ["picture=image", "text"] if change == "modalities" else None
-    with pytest.raises(StorageError, match="already there"):
+    with pytest.raises(StorageError, match="already exists"):
         ingest_source(
             tmp_path / "source.npz",
             tmp_path / "store.zarr",
