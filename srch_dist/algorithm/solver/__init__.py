@@ -1,1 +1,1 @@
-"""The Z-step's linear system over blocks: graph blocks, halo exchange, conjugate gradients."""
+"""The linear system of the Z-step (Eq. 14) over row blocks: assembly, halos and CG."""

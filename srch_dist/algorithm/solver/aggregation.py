@@ -1,7 +1,8 @@
-"""Aggregates of all rows: inside zones first, then what is left of these together.
+"""Distributed aggregation: each subdomain on its own, then the remaining nodes of all together.
 
-Zones are fixed runs of row numbers that no plan changes. Where a block ends inside a zone, the
-edges of the zone's rows go to one task, and its pieces come back.
+Subdomains are fixed ranges of row numbers that do not depend on the plan. If a block ends inside a
+subdomain, one task gets the edges of the whole subdomain, and each block gets its part of the
+hierarchy back. The kernels are in `srch_dist.kernels.multigrid`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import scipy.sparse
 from dask.delayed import Delayed
 
 from srch_dist.algorithm.solver.block_graph import BlockGraph
-from srch_dist.kernels.graph.block import GraphBlock, index_type, local_columns
+from srch_dist.kernels.graph.block import index_type, local_columns
 from srch_dist.kernels.graph.laplacian import SystemBlock
 from srch_dist.kernels.multigrid.aggregation import Nodes, build_hierarchy, row_nodes
 from srch_dist.kernels.multigrid.preconditioner import SplitHierarchy, split_hierarchy
@@ -37,24 +38,28 @@ from srch_dist.runtime import tasks
 
 @dataclass(frozen=True)
 class RowRange:
-    """The rows ``low`` … ``high`` - 1 of a block in a zone, the zone's piece number ``piece``."""
+    """The rows ``low`` … ``high`` - 1 of a block in a subdomain: part ``part`` of the subdomain."""
 
     block: int
-    zone: int
-    piece: int
+    subdomain: int
+    part: int
     low: int
     high: int
 
 
 @dataclass(frozen=True)
 class Hierarchies:
-    """Handles of a `SplitHierarchy` a zone and of that above, with the first slot of each.
+    """Handles of the hierarchies, and the first slot of each.
 
-    There are none of ``zones`` where all rows are one.
-    ``starts`` ends with the number of all slots; the last ``unknowns`` are coarse unknowns.
+    Attributes
+    ----------
+    subdomains : a `SplitHierarchy` per subdomain; empty if all rows are one subdomain.
+    above : the `SplitHierarchy` of the nodes that remain of all subdomains.
+    starts : first slot of each hierarchy, then the number of all slots.
+    unknowns : the last slots, which are the coarse unknowns.
     """
 
-    zones: Sequence[Delayed]
+    subdomains: Sequence[Delayed]
     above: Delayed
     starts: Sequence[int]
     unknowns: int
@@ -66,14 +71,16 @@ class Hierarchies:
 
 
 @dataclass(frozen=True)
-class _ZonePart(Sized):
-    """The rows of one block in a zone.
+class _SubdomainPart(Sized):
+    """The rows of one block in a subdomain.
 
     Attributes
     ----------
-    diagonal : (rows,). counts : (rows,) edges of each row.
+    diagonal : (rows,) diagonal of the system.
+    counts : (rows,) edges of each row.
     columns, values : (edges,) row numbers and λCS².
-    outer : row numbers (m,) outside the zone among the columns, ascending. ends : their diagonal.
+    outer : (m,) row numbers among the columns that lie outside the subdomain, ascending.
+    ends : (m,) diagonal of these rows.
     """
 
     diagonal: Array
@@ -84,33 +91,44 @@ class _ZonePart(Sized):
     ends: Array
 
 
-def zone_runs(plan: Plan) -> list[RowRange]:
-    """Where blocks and zones meet, in the order of the rows."""
-    runs: list[RowRange] = []
-    for z, zone in enumerate(subdomain_spans(plan.rows)):
-        pieces = 0
+def subdomain_ranges(plan: Plan) -> list[RowRange]:
+    """Intersections of blocks and subdomains, in the order of the rows."""
+    ranges: list[RowRange] = []
+    for number, span in enumerate(subdomain_spans(plan.rows)):
+        parts = 0
         for b in plan.blocks:
-            low, high = _overlap(plan.block_span(b), zone)
+            low, high = _overlap(plan.block_span(b), span)
             if low < high:
-                runs.append(RowRange(b, z, pieces, low, high))
-                pieces += 1
-    return runs
+                ranges.append(RowRange(b, number, parts, low, high))
+                parts += 1
+    return ranges
 
 
 def build_aggregates(
-    graph: BlockGraph, systems: Sequence[Delayed], runs: Sequence[RowRange], beta: float, quota: int
+    graph: BlockGraph,
+    systems: Sequence[Delayed],
+    ranges: Sequence[RowRange],
+    beta: float,
+    quota: int,
 ) -> Hierarchies:
-    """Aggregate the rows of the systems βI + λH; ``quota`` is the most coarse unknowns."""
+    """Aggregate the rows of the systems βI + λH.
+
+    Parameters
+    ----------
+    systems : a `SystemBlock` per block.
+    ranges : see `subdomain_ranges`.
+    quota : largest number of coarse unknowns.
+    """
     spans = subdomain_spans(graph.plan.rows)
-    diagonals = [tasks.task(_diagonal, system) for system in systems]
-    outer = [tasks.task(_outer_rows, block) for block in graph.blocks]
+    diagonals = [tasks.field(system, "diagonal") for system in systems]
+    outer = [tasks.field(block, "halo") for block in graph.blocks]
     halos = graph.exchange(diagonals)
 
     def parts(number: int) -> list[Delayed]:
-        # Taken out anew for either use: they are the edges of the whole graph.
+        # New tasks for each use: if kept, they would hold the edges of the whole graph.
         return [
             tasks.task(
-                _zone_part,
+                _subdomain_part,
                 graph.plan.block_span(r.block)[0],
                 outer[r.block],
                 systems[r.block],
@@ -118,79 +136,75 @@ def build_aggregates(
                 r,
                 spans[number],
             )
-            for r in runs
-            if r.zone == number
+            for r in ranges
+            if r.subdomain == number
         ]
 
     if len(spans) == 1:
-        above = tasks.task(_aggregate_all, runs, quota, beta, *parts(0))
-        return _known([], above)
-    splits, left = [], []
+        above = tasks.task(_aggregate_all, ranges, quota, beta, *parts(0))
+        return _persist_hierarchies([], above)
+    splits, remaining = [], []
     for number, span in enumerate(spans):
-        ends = tuple((r.low - span[0], r.high - span[0]) for r in runs if r.zone == number)
+        ends = tuple((r.low - span[0], r.high - span[0]) for r in ranges if r.subdomain == number)
         with graph.place(number):
-            split, zone = tasks.task_pair(_reduce, span, ends, beta, *parts(number))
+            split, aggregates = tasks.task_pair(_reduce, span, ends, beta, *parts(number))
         splits.append(split)
-        left.append(zone)
-    numbering = tasks.task(_number, *[tasks.task(_labels, zone) for zone in left])
+        remaining.append(aggregates)
+    numbering = tasks.task(_number, *[tasks.task(_labels, one) for one in remaining])
     if graph.plan.rows > JOINT_ROWS:
-        nodes = [tasks.task(uncoupled_aggregates, zone, numbering) for zone in left]
+        nodes = [tasks.task(uncoupled_aggregates, one, numbering) for one in remaining]
     else:
         nodes = []
-        for k, zone in enumerate(left):
+        for k, one in enumerate(remaining):
             with graph.place(k):
-                found = tasks.task(_contract, spans[k], k, beta, zone, numbering, *parts(k))
+                found = tasks.task(_contract, spans[k], k, beta, one, numbering, *parts(k))
             nodes.append(found)
     members = [tasks.task(_members, split) for split in splits]
-    # Joined in a task of its own: what is joined is in memory once when the rest is aggregated.
-    joined, starts = tasks.task(_joined, *nodes), tasks.task(_starts, numbering)
-    above = tasks.task(_aggregate_rest, runs, quota, joined, starts, *members)
-    return _known(splits, above)
+    # Joined in a task of its own, so that the parts are freed before the next task aggregates.
+    joined, starts = tasks.task(_joined, *nodes), tasks.field(numbering, "starts")
+    above = tasks.task(_aggregate_rest, ranges, quota, joined, starts, *members)
+    return _persist_hierarchies(splits, above)
 
 
-def _known(splits: Sequence[Delayed], above: Delayed) -> Hierarchies:
-    """Keep hierarchies of zones and that above on the workers, and count their slots."""
-    *zones, above = tasks.persist([*splits, above])
+def _persist_hierarchies(splits: Sequence[Delayed], above: Delayed) -> Hierarchies:
+    """Keep all hierarchies on the workers, and count their slots."""
+    *subdomains, above = tasks.persist([*splits, above])
     *widths, unknowns = tasks.run_all(
-        [*(tasks.task(_width, split) for split in (*zones, above)), tasks.task(_top, above)]
+        [
+            *(tasks.task(_width, split) for split in (*subdomains, above)),
+            tasks.field(above, "unknowns"),
+        ]
     )
-    return Hierarchies(zones, above, np.cumsum([0, *widths]).tolist(), unknowns)
+    return Hierarchies(subdomains, above, np.cumsum([0, *widths]).tolist(), unknowns)
 
 
-def _overlap(span: tuple[int, int], zone: tuple[int, int]) -> tuple[int, int]:
-    return max(span[0], zone[0]), min(span[1], zone[1])
+def _overlap(first: tuple[int, int], second: tuple[int, int]) -> tuple[int, int]:
+    return max(first[0], second[0]), min(first[1], second[1])
 
 
-def _diagonal(system: SystemBlock) -> Array:
-    return system.diagonal
-
-
-def _outer_rows(block: GraphBlock) -> IntArray:
-    return block.halo
-
-
-def _zone_part(
+def _subdomain_part(
     first: int,
     outer: IntArray,
     system: SystemBlock,
     halo: Array,
-    run: RowRange,
-    zone: tuple[int, int],
-) -> _ZonePart:
-    """The rows of ``run`` in a block that begins with row ``first``.
+    rows: RowRange,
+    span: tuple[int, int],
+) -> _SubdomainPart:
+    """The part of a subdomain (row numbers ``span``) in a block.
 
-    ``outer`` (h,) are the row numbers of its halo, ``halo`` (h,) is their diagonal.
+    ``first`` is the first row of the block, ``outer`` (h,) the row numbers of its halo, and
+    ``halo`` (h,) the diagonal of these.
     """
-    own = slice(run.low - first, run.high - first)
+    own = slice(rows.low - first, rows.high - first)
     matrix = system.off_diagonal[own]
     numbers = np.concatenate([first + np.arange(len(system.diagonal)), outer])
-    kind = index_type(0, max(zone[1], int(numbers.max()) + 1))
-    outside = (numbers < zone[0]) | (numbers >= zone[1])
+    kind = index_type(0, max(span[1], int(numbers.max()) + 1))
+    outside = (numbers < span[0]) | (numbers >= span[1])
     reached = np.zeros(len(numbers), dtype=np.bool_)
     reached[matrix.indices] = True
     seen = np.flatnonzero(reached & outside)
     seen = seen[np.argsort(numbers[seen])]
-    return _ZonePart(
+    return _SubdomainPart(
         system.diagonal[own].astype(np.float64),
         np.diff(matrix.indptr),
         numbers.astype(kind)[matrix.indices],
@@ -201,39 +215,39 @@ def _zone_part(
 
 
 def _aggregate_all(
-    runs: Sequence[RowRange], quota: int, beta: float, *parts: _ZonePart
+    ranges: Sequence[RowRange], quota: int, beta: float, *parts: _SubdomainPart
 ) -> SplitHierarchy:
-    """The hierarchy of all rows where they are one zone, of which each block has one run."""
-    nodes, _ = _zone_nodes((0, runs[-1].high), beta, parts)
+    """The hierarchy of all rows if they are one subdomain; each block has one range of it."""
+    nodes, _ = _subdomain_nodes((0, ranges[-1].high), beta, parts)
     hierarchy = build_hierarchy(nodes, quota)
-    return split_hierarchy(hierarchy, [np.arange(run.low, run.high) for run in runs])
+    return split_hierarchy(hierarchy, [np.arange(r.low, r.high) for r in ranges])
 
 
 def _reduce(
-    zone: tuple[int, int], ends: tuple[tuple[int, int], ...], beta: float, *parts: _ZonePart
+    span: tuple[int, int], ends: tuple[tuple[int, int], ...], beta: float, *parts: _SubdomainPart
 ) -> tuple[SplitHierarchy, SubdomainAggregates]:
-    """The zone's hierarchy, cut at the ``ends`` of the parts' rows, and what is left."""
-    hierarchy, left = aggregate_subdomain(_zone_nodes(zone, beta, parts)[0])
-    return split_hierarchy(hierarchy, [np.arange(low, high) for low, high in ends]), left
+    """The hierarchy of a subdomain, split at the ``ends`` of the parts, and its aggregates."""
+    hierarchy, aggregates = aggregate_subdomain(_subdomain_nodes(span, beta, parts)[0])
+    return split_hierarchy(hierarchy, [np.arange(low, high) for low, high in ends]), aggregates
 
 
 def _contract(
     span: tuple[int, int],
     number: int,
     beta: float,
-    zone: SubdomainAggregates,
+    aggregates: SubdomainAggregates,
     numbering: AggregateNumbering,
-    *parts: _ZonePart,
+    *parts: _SubdomainPart,
 ) -> Nodes:
-    """The aggregates of a zone with the edges between all."""
-    return coarsen_subdomain(*_zone_nodes(span, beta, parts), zone, number, numbering)
+    """The aggregates of a subdomain as nodes, with their edges to the aggregates of all."""
+    return coarsen_subdomain(*_subdomain_nodes(span, beta, parts), aggregates, number, numbering)
 
 
-def _zone_nodes(
-    zone: tuple[int, int], beta: float, parts: Sequence[_ZonePart]
+def _subdomain_nodes(
+    span: tuple[int, int], beta: float, parts: Sequence[_SubdomainPart]
 ) -> tuple[Nodes, IntArray]:
-    """The rows of a zone as nodes, and the row numbers elsewhere that they have edges to."""
-    rows = zone[1] - zone[0]
+    """The rows of a subdomain as nodes, and the outer row numbers that they have edges to."""
+    rows = span[1] - span[0]
     diagonal, counts, columns, values, outer, far = (
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("diagonal", "counts", "columns", "values", "outer", "ends")
@@ -241,48 +255,47 @@ def _zone_nodes(
     outer, first = np.unique(outer, return_index=True)
     kind = index_type(len(columns), rows + len(outer))
     indptr = np.cumsum(np.concatenate([[0], counts])).astype(kind)
-    columns = local_columns(zone, outer, columns).astype(kind)
+    columns = local_columns(span, outer, columns).astype(kind)
     coupling = scipy.sparse.csr_array(
         (values.astype(np.float64), columns, indptr), shape=(rows, rows + len(outer))
     )
     return row_nodes(coupling, diagonal, beta, far[first]), outer
 
 
-def _labels(zone: SubdomainAggregates) -> tuple[Array, Array]:
-    return zone.labels, zone.diagonal
+def _labels(aggregates: SubdomainAggregates) -> tuple[Array, Array]:
+    return aggregates.labels, aggregates.diagonal
 
 
-def _number(*zones: tuple[Array, Array]) -> AggregateNumbering:
-    return number_aggregates(zones)
+def _number(*subdomains: tuple[Array, Array]) -> AggregateNumbering:
+    return number_aggregates(subdomains)
 
 
 def _members(split: SplitHierarchy) -> list[IntArray]:
-    return [piece.coarsest for piece in split.local]
+    return [part.coarsest for part in split.local]
 
 
-def _starts(numbering: AggregateNumbering) -> IntArray:
-    return numbering.starts
-
-
-def _joined(*zones: Nodes) -> Nodes:
-    return join_subdomains(zones)
+def _joined(*subdomains: Nodes) -> Nodes:
+    return join_subdomains(subdomains)
 
 
 def _aggregate_rest(
-    runs: Sequence[RowRange], quota: int, joined: Nodes, starts: IntArray, *members: list[IntArray]
+    ranges: Sequence[RowRange],
+    quota: int,
+    joined: Nodes,
+    starts: IntArray,
+    *members: list[IntArray],
 ) -> SplitHierarchy:
-    """Aggregate what is left of all zones, of which a zone's pieces see the ``members``."""
+    """Aggregate the joined nodes of all subdomains, and split the hierarchy by block.
+
+    ``members`` are, for each part of a subdomain, its nodes in the subdomain's numbering.
+    """
     seen: dict[int, list[IntArray]] = {}
-    for run in runs:
-        found = members[run.zone][run.piece] + starts[run.zone]
-        seen.setdefault(run.block, []).append(found)
+    for r in ranges:
+        found = members[r.subdomain][r.part] + starts[r.subdomain]
+        seen.setdefault(r.block, []).append(found)
     hierarchy = build_hierarchy(joined, quota)
     return split_hierarchy(hierarchy, [np.concatenate(seen[block]) for block in sorted(seen)])
 
 
 def _width(split: SplitHierarchy) -> int:
     return len(split.shared)
-
-
-def _top(split: SplitHierarchy) -> int:
-    return split.unknowns

@@ -1,4 +1,4 @@
-"""The system βI + λH of each block, in memory or in scratch files beside the graph's."""
+"""Assemble the system βI + λH (Eqs. 13 and 14) of each block, in memory or in scratch files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from srch_dist.storage.scratch import spill_runs
 
 @dataclass(frozen=True)
 class SystemPart(Sized):
-    """Some rows of a system: as of `SystemRows`, with columns and values in files."""
+    """Some rows of a system, as in `SystemRows`, with columns and values in scratch files."""
 
     diagonal: Array
     counts: Array
@@ -47,9 +47,13 @@ class SystemPart(Sized):
 def make_systems(
     graph: BlockGraph, lengths: Sequence[Any], alpha: float, rule: SystemRule
 ) -> list[Delayed]:
-    """βI + λH of each block, whose edges have the ``lengths``; see `make_system`.
+    """A task per block for its system βI + λH; see `make_system`.
 
-    Where the graph is on disk, in the folder "system".
+    If the graph is in scratch files, the systems are too, in the folder "system".
+
+    Parameters
+    ----------
+    lengths : squared lengths ‖z_i - z_j‖² of each block's edges, or None for S = 1.
     """
     folder = graph.scratch("system")
     systems = []
@@ -76,10 +80,13 @@ def make_system(
     rule: SystemRule,
     folder: Path | None,
 ) -> SystemBlock:
-    """The system of a block whose edges have the squared ``lengths`` (edges,).
+    """The system of one block.
 
-    ``lengths`` None or α infinite is S = 1. What is left of the edges goes to ``folder`` where
-    there is one, and is the same as in memory.
+    Parameters
+    ----------
+    lengths : (edges,) squared lengths ‖z_i - z_j‖²; None means S = 1.
+    alpha : weight of Eq. 7; infinite means S = 1.
+    folder : for scratch files; None keeps the system in memory. The values are the same.
     """
     if folder is None:
         return system_block(block, _semantic(lengths, alpha, rule), rule)
@@ -90,7 +97,7 @@ def make_system(
 def _semantic(
     lengths: EdgeValues | None, alpha: float, rule: SystemRule
 ) -> Callable[[slice], Array] | None:
-    """S of a run of edges; see `make_system`."""
+    """S of consecutive edges (Eq. 15); None for S = 1."""
     if lengths is None or np.isinf(alpha):
         return None
     known = lengths
@@ -105,7 +112,7 @@ def _write_part(
     rule: SystemRule,
     folder: Path,
 ) -> SystemPart:
-    """Some ``rows`` of the system of a block, in files of ``folder``."""
+    """Write some ``rows`` of the system of a block to scratch files in ``folder``."""
     semantic = _semantic(lengths, alpha, rule)
     diagonals: list[Array] = []
     counts: list[Array] = []
@@ -124,7 +131,7 @@ def _write_part(
 
 
 def _join_parts(block: GraphBlock, *parts: SystemPart) -> SystemBlock:
-    """The system of a block from its rows in order."""
+    """The system of a block from its parts, in the order of the rows."""
     matrix = StreamedRows(
         row_pointers([part.counts for part in parts], block.indptr.dtype),
         JoinedValues(tuple(part.columns for part in parts)),

@@ -1,4 +1,4 @@
-"""Graph blocks on the workers, and the rows that they need of each other."""
+"""Graph blocks on the workers, and the exchange of their halos."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.scratch import keep_runs
 
-# Rows that are gathered before they are merged into a block's halo.
+# Row numbers collected before they are merged into the halo of a block.
 _HALO_ROWS = 1 << 21
-# What a file holds of each edge; see `GraphBlock`.
+# Scratch files of the edges of a block and their types; see `GraphBlock`.
 _EDGE_TYPES = {
     "columns": np.int64,
     "weights": np.float64,
@@ -45,10 +45,10 @@ class BlockGraph:
 
     Attributes
     ----------
-    plan : where blocks begin and end.
-    blocks : a `GraphBlock` each, loaded from the run directory, so it can be loaded again.
-    requests : by (owner, taker) the local row numbers in block owner that block taker needs.
-    folder : of scratch files where the plan keeps the graph on disk, else None.
+    plan : the blocks' row ranges.
+    blocks : a `GraphBlock` per block, read from the run directory; a lost one is read again.
+    requests : by (owner, taker), the local rows of block ``owner`` in the halo of block ``taker``.
+    folder : folder of scratch files if the plan keeps the graph on disk, else None.
     """
 
     plan: Plan
@@ -58,29 +58,29 @@ class BlockGraph:
 
     @property
     def shares(self) -> int:
-        """Tasks that what is done to the edges of a block is cut into.
+        """Tasks into which work on the edges of a block is divided.
 
-        The only block, where it is on disk, is at hand for all workers.
+        All workers can read a single block on disk, so it has a share per worker.
         """
         return self.plan.workers if self.folder is not None and len(self.blocks) == 1 else 1
 
     def place(self, number: int) -> AbstractContextManager[Any]:
-        """Where the share ``number`` of a block is worked on, where there are several."""
+        """Place the tasks of share ``number`` on a worker, if a block has several shares."""
         return tasks.on_worker(number) if self.shares > 1 else nullcontext()
 
     def scratch(self, name: str) -> Path | None:
-        """A new folder for files of a step; None where the graph is in memory."""
+        """A new folder for scratch files of a step; None if the graph is in memory."""
         return self.folder and self.folder / f"{name}-{uuid.uuid4().hex}"
 
     def discard(self, name: str, kept: Path | None = None) -> None:
-        """Remove the folders that `scratch` named, but the one ``kept``."""
+        """Remove the folders of `scratch` with this name, except ``kept``."""
         if self.folder is not None:
             for folder in self.folder.glob(f"{name}-*"):
                 if folder != kept:
                     arrays.remove(folder)
 
     def exchange(self, values: Sequence[Delayed]) -> list[Delayed]:
-        """The halo (h, l) of each block, from one array (rows, l) a block."""
+        """The halo (h, l) of each block, from an array (rows, l) per block."""
         numbers = self.plan.blocks
         if len(numbers) == 1:
             return [tasks.task(_no_rows, values[0])]
@@ -89,7 +89,7 @@ class BlockGraph:
     def incoming(
         self, values: Sequence[Delayed], taker: int, pick: Callable[[Any, Array], Array]
     ) -> list[Delayed]:
-        """What ``pick`` takes of each other block for ``taker``; in order they are its halo."""
+        """The halo of ``taker``, block by block: what ``pick`` selects in each other block."""
         return [
             tasks.task(pick, values[owner], self.requests[owner, taker])
             for owner in self.plan.blocks
@@ -98,10 +98,14 @@ class BlockGraph:
 
 
 def load_graph(run: RunDirectory, plan: Plan, trust: NDArray[np.float64]) -> BlockGraph:
-    """Load every block onto a worker, once; ``trust`` (modalities,) weighs their graphs.
+    """Load every graph block onto a worker.
 
-    Where ``plan.spilled`` says so, what is there of each edge goes to scratch files of the run,
-    which a block that is lost with its worker writes again.
+    If ``plan.spilled``, the values of the edges go to scratch files. A block that is lost with its
+    worker writes them again.
+
+    Parameters
+    ----------
+    trust : (modalities,) weight of each modality's graph.
     """
     folder = run.scratch("solve") if plan.spilled else None
     blocks = [
@@ -134,7 +138,7 @@ def _load_block(
     trust: NDArray[np.float64],
     folder: Path | None,
 ) -> GraphBlock:
-    """The graph of the rows ``span``, with the values of its edges in memory or in ``folder``."""
+    """The graph of the rows ``span``; edge values are in memory, or in ``folder`` if given."""
     halo, found = np.empty(0, dtype=np.int64), []
     counts = [np.zeros(1, dtype=np.int64)]
     for p in partitions:
@@ -163,7 +167,7 @@ def _load_block(
 
 
 def _request(block: GraphBlock, span: tuple[int, int]) -> Array:
-    """The halo rows of ``block`` that lie in ``span``, counted from its start."""
+    """The halo rows of ``block`` inside ``span``, relative to its start."""
     low, high = np.searchsorted(block.halo, span)
     return block.halo[low:high] - span[0]
 
@@ -174,7 +178,7 @@ def pick_rows(values: Array, rows: Array) -> Array:
 
 
 def _join(*parts: Array) -> Array:
-    """Owners are ascending runs of rows, so their parts in order are the sorted halo."""
+    """Join the parts of a halo. Owners are in the order of the rows, so the result is sorted."""
     return np.concatenate(parts)
 
 

@@ -1,8 +1,9 @@
-"""Preconditioned conjugate gradients over blocks: several iterations in one task graph.
+"""Preconditioned conjugate gradients over row blocks, several iterations in one task graph.
 
-An iteration is five tasks a block (take its share of the scalars, update and precondition, pick
-what others need, multiply, sum) and one for all. What that one holds of aggregates that blocks
-share stays where it is: a block sends and gets the slots that it has a part in.
+The method is single-reduction CG; the kernels are in `srch_dist.kernels.multigrid`. An iteration
+has five tasks per block (receive scalars, update and precondition, pick halo rows, multiply, sum)
+and one task for all blocks. Coarse unknowns that blocks share stay in that task; each block sends
+and receives its own slots only.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from srch_dist.runtime import tasks
 
 # A function and its arguments.
 Call = tuple[Any, ...]
-# Of a group of columns β B and the first Z: the calls that make (rows, columns) of each block anew.
+# Right-hand side β B and first Z of a group of columns: per block, a call that makes the array.
+# Calls, not arrays, since a lost block must be made again.
 Sides = tuple[Sequence[Call], Sequence[Call]]
 
 
@@ -42,7 +44,7 @@ Sides = tuple[Sequence[Call], Sequence[Call]]
 class _Step(Sized):
     """A block's vectors and its preconditioned residual u (rows, l).
 
-    ``done`` says that every column is frozen: what is left of the graph has nothing to do.
+    ``done`` means that every column is frozen: the remaining tasks of the graph do nothing.
     """
 
     vectors: Vectors
@@ -52,7 +54,7 @@ class _Step(Sized):
 
 @dataclass(frozen=True)
 class _Scalars(Sized):
-    """What the blocks have in common at an iteration, beyond the rows of their halos."""
+    """State of an iteration that all blocks share: CG scalars and sums of the coarse space."""
 
     coefficients: Coefficients
     sums: SharedSums
@@ -60,7 +62,7 @@ class _Scalars(Sized):
 
 @dataclass(frozen=True)
 class _Share(Sized):
-    """What a block needs of `_Scalars`: the corrections (own, l) are those of its own slots."""
+    """The part of `_Scalars` for one block: CG scalars, and corrections (own, l) of its slots."""
 
     coefficients: Coefficients
     correction: Array
@@ -75,22 +77,23 @@ def solve(
 ) -> list[tuple[list[Delayed], Coefficients]]:
     """Solve (βI + λH) Z = βB (Eq. 14) for one or several groups of columns.
 
-    In one block each group is solved in a worker of its own, all at once: columns have nothing in
-    common, so nothing is exchanged. In several blocks it is one group after the other.
+    With one block, the groups are solved at the same time, one per worker: columns are independent,
+    so workers exchange nothing. With several blocks, groups are solved one after another.
 
     Parameters
     ----------
-    systems : a `SystemBlock` a block. preconditioner : of those systems.
-    sides : of each group, as of `Sides`.
+    systems : a `SystemBlock` per block.
+    preconditioner : preconditioner of these systems.
+    sides : right-hand side and first Z of each group.
 
     Returns
     -------
-    Of each group the solution, (rows, columns) a block on the workers, and the last coefficients:
-    residual by column and the number of iterations.
+    For each group: the solution, (rows, columns) per block on the workers, and the last
+    coefficients (residual of each column, number of iterations).
 
     Raises
     ------
-    TrainingError : a column is not below the tolerance after ``options.max_iterations``.
+    TrainingError : a column is above the tolerance after ``options.max_iterations``, or not finite.
     """
     if len(systems) == 1:
         solved = _solve_columns(systems[0], preconditioner, sides, options)
@@ -116,15 +119,15 @@ def _made(calls: Sequence[Call]) -> list[Delayed]:
 def _check(coefficients: Coefficients, options: SolverConfig) -> None:
     if not np.isfinite(coefficients.residual).all():
         raise TrainingError(
-            "the Z-step does not stay finite; bring method.lam and method.beta closer together"
+            "the Z-step diverged: its residual is not finite. Bring method.lam and method.beta "
+            "closer together."
         )
     if coefficients.active.any():
         worst = float(np.max(coefficients.residual))
         raise TrainingError(
-            f"the Z-step stands at a relative residual of {worst:.1e} after "
-            f"{coefficients.iterations} iterations, above solver.tolerance "
-            f"{options.tolerance:.1e}; raise solver.max_iterations, or lower method.lam / "
-            "method.beta"
+            f"the Z-step has a relative residual of {worst:.1e} after {coefficients.iterations} "
+            f"iterations, above solver.tolerance {options.tolerance:.1e}. Raise "
+            "solver.max_iterations, or lower method.lam / method.beta."
         )
 
 
@@ -140,7 +143,7 @@ def _solve_columns(
             pair = tasks.task_pair(
                 kernels.solve_single_block,
                 system,
-                preconditioner.cascades[0],
+                preconditioner.levels[0],
                 preconditioner.space,
                 _bound(right[0]),
                 _bound(start[0]),
@@ -161,36 +164,36 @@ def _solve_blocks(
     start: Sequence[Delayed],
     options: SolverConfig,
 ) -> tuple[list[Delayed], Coefficients]:
-    cascades, space = preconditioner.cascades, preconditioner.space
+    levels, space = preconditioner.levels, preconditioner.space
     vectors = _each(kernels.initial_vectors, systems, right, start, graph.exchange(start))
-    restricted = _each(_restrict_residual, cascades, vectors)
+    restricted = _each(_restrict_residual, levels, vectors)
     sums = tasks.task(_first_sums, space, *restricted)
-    steps = _each(_first_step, cascades, vectors, _shares(_correction, sums, preconditioner))
+    steps = _each(_first_step, levels, vectors, _shares(_correction, sums, preconditioner))
     products = _products(graph, systems, steps)
-    parts = _each(_block_parts, cascades, steps, products)
+    parts = _each(_block_parts, levels, steps, products)
     norms = _each(kernels.squared_norms, right)
     current = tasks.task(_first, options.tolerance, space, sums, *parts, *norms)
     done = 0
     while True:
         for _ in range(min(options.fused, options.max_iterations - done)):
             shares = _shares(_share, current, preconditioner)
-            steps = _each(_step, cascades, steps, products, shares)
+            steps = _each(_step, levels, steps, products, shares)
             products = _products(graph, systems, steps)
-            parts = _each(_block_parts, cascades, steps, products)
+            parts = _each(_block_parts, levels, steps, products)
             current = tasks.task(_next, options.tolerance, space, current, *parts)
         kept = tasks.persist([*steps, *products, current])
         blocks = len(systems)
         steps, products, current = kept[:blocks], kept[blocks:-1], kept[-1]
-        seen: Coefficients = tasks.run_one(tasks.task(_coefficients, current))
+        seen: Coefficients = tasks.run_one(tasks.field(current, "coefficients"))
         if not seen.active.any() or seen.iterations >= options.max_iterations:
-            return tasks.persist(_each(_solution, steps)), seen
+            return tasks.persist([tasks.field(step, "vectors.x") for step in steps]), seen
         done = seen.iterations
 
 
 def _products(
     graph: BlockGraph, systems: Sequence[Delayed], steps: Sequence[Delayed]
 ) -> list[Delayed]:
-    """The matrix times u, block by block."""
+    """Multiply the system with u, block by block, with the halo rows of u."""
     return [
         tasks.task(_product, system, step, *graph.incoming(steps, taker, _pick))
         for taker, (system, step) in enumerate(zip(systems, steps, strict=True))
@@ -198,7 +201,7 @@ def _products(
 
 
 def _shares(function: Any, common: Delayed, preconditioner: Preconditioner) -> list[Delayed]:
-    """What ``function`` takes for each block, of what all have in common and the block's slots."""
+    """Apply ``function`` to the shared state and the slots of each block."""
     space = preconditioner.space
     return [tasks.task(function, space, common, slots) for slots in preconditioner.slots]
 
@@ -207,8 +210,8 @@ def _each(function: Any, *columns: Sequence[Delayed]) -> list[Delayed]:
     return [tasks.task(function, *row) for row in zip(*columns, strict=True)]
 
 
-def _restrict_residual(cascade: MultilevelPreconditioner, vectors: Vectors) -> Array:
-    return cascade.restrict(vectors.r)
+def _restrict_residual(levels: MultilevelPreconditioner, vectors: Vectors) -> Array:
+    return levels.restrict(vectors.r)
 
 
 def _first_sums(space: SharedCoarseSpace, *restricted: Array) -> SharedSums:
@@ -225,12 +228,12 @@ def _share(space: SharedCoarseSpace, current: _Scalars, slots: Array) -> _Share:
     return _Share(current.coefficients, _correction(space, current.sums, slots))
 
 
-def _first_step(cascade: MultilevelPreconditioner, vectors: Vectors, correction: Array) -> _Step:
-    return _Step(vectors, cascade.precondition(vectors.r, correction))
+def _first_step(levels: MultilevelPreconditioner, vectors: Vectors, correction: Array) -> _Step:
+    return _Step(vectors, levels.precondition(vectors.r, correction))
 
 
 def _first(tolerance: float, space: SharedCoarseSpace, sums: SharedSums, *parts: Any) -> _Scalars:
-    """The first scalars, from the `BlockSums` of the blocks, then their squared norms."""
+    """The first scalars. ``parts`` are the `BlockSums` of all blocks, then their squared norms."""
     blocks = len(parts) // 2
     dots, shared = _total(space, parts[:blocks])
     squared = np.sum(parts[blocks:], axis=0)
@@ -249,16 +252,16 @@ def _next(
 
 
 def _total(space: SharedCoarseSpace, parts: Sequence[BlockSums]) -> tuple[Array, Array]:
-    """Dots (3, l) and shared sums (width, l) over all blocks, added in their order."""
+    """Dot products (3, l) and shared sums (width, l) over all blocks, added in block order."""
     dots: Array = np.sum([part.dots for part in parts], axis=0)
     return dots, space.add_up([part.shared for part in parts])
 
 
-def _step(cascade: MultilevelPreconditioner, step: _Step, product: Array, share: _Share) -> _Step:
+def _step(levels: MultilevelPreconditioner, step: _Step, product: Array, share: _Share) -> _Step:
     if not share.coefficients.active.any():
         return replace(step, done=True)
     vectors = kernels.advance(step.vectors, step.u, product, share.coefficients)
-    return _Step(vectors, cascade.precondition(vectors.r, share.correction))
+    return _Step(vectors, levels.precondition(vectors.r, share.correction))
 
 
 def _pick(step: _Step, rows: Array) -> Array:
@@ -267,19 +270,11 @@ def _pick(step: _Step, rows: Array) -> Array:
 
 
 def _product(system: SystemBlock, step: _Step, *halo: Array) -> Array:
-    # Once every column is frozen the coefficients no longer change, whatever the product is.
+    # With every column frozen, coefficients stay as they are, so any product will do.
     return step.u if step.done else system.apply(step.u, *halo)
 
 
-def _block_parts(cascade: MultilevelPreconditioner, step: _Step, product: Array) -> BlockSums:
-    if step.done:  # nobody looks at these
+def _block_parts(levels: MultilevelPreconditioner, step: _Step, product: Array) -> BlockSums:
+    if step.done:  # not used any more
         return BlockSums(np.empty((3, 0)), product[:0])
-    return kernels.block_sums(cascade, step.vectors, step.u, product)
-
-
-def _coefficients(scalars: _Scalars) -> Coefficients:
-    return scalars.coefficients
-
-
-def _solution(step: _Step) -> Array:
-    return step.vectors.x
+    return kernels.block_sums(levels, step.vectors, step.u, product)

@@ -1,4 +1,4 @@
-"""The preconditioner over all blocks: a cascade of aggregates a block, and the coarse matrix."""
+"""The distributed preconditioner: additive multilevel in each block, and a shared coarse space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from srch_dist.algorithm.solver.aggregation import (
     Hierarchies,
     RowRange,
     build_aggregates,
-    zone_runs,
+    subdomain_ranges,
 )
 from srch_dist.algorithm.solver.block_graph import BlockGraph
 from srch_dist.config.options import SolverConfig
@@ -40,9 +40,9 @@ _NO_SLOTS = np.empty(0, dtype=np.int64)
 
 @dataclass(frozen=True)
 class Preconditioner:
-    """Handles of each block's preconditioner and slots, and of the shared coarse space."""
+    """Handles: the preconditioner and the slots of each block, and the shared coarse space."""
 
-    cascades: Sequence[Delayed]
+    levels: Sequence[Delayed]
     slots: Sequence[Delayed]
     space: Delayed
 
@@ -50,68 +50,60 @@ class Preconditioner:
 def build_preconditioner(
     graph: BlockGraph, systems: Sequence[Delayed], beta: float, options: SolverConfig
 ) -> Preconditioner:
-    """Aggregate the rows of the systems βI + λH; plain Jacobi where ``options`` say so."""
+    """Build the preconditioner of βI + λH: aggregation, or Jacobi if ``solver.coarse`` is off."""
     plan = graph.plan
     quota = coarse_unknowns(plan.rows, options.coarse)
     if not quota:
-        cascades = tasks.persist([tasks.task(_plain, system) for system in systems])
-        space = tasks.as_task_input(empty_coarse_space(len(cascades)))
-        return Preconditioner(cascades, [tasks.as_task_input(_NO_SLOTS)] * len(cascades), space)
-    runs = zone_runs(plan)
-    found = build_aggregates(graph, systems, runs, beta, quota)
-    cascades = tasks.persist([_block_cascade(b, systems[b], runs, found) for b in plan.blocks])
-    slots = tasks.persist([tasks.task(_own_slots, cascade) for cascade in cascades])
-    labels = [tasks.task(row_unknowns, cascade, found.first_unknown) for cascade in cascades]
+        levels = tasks.persist([tasks.task(_plain, system) for system in systems])
+        space = tasks.as_task_input(empty_coarse_space(len(levels)))
+        return Preconditioner(levels, [tasks.as_task_input(_NO_SLOTS)] * len(levels), space)
+    ranges = subdomain_ranges(plan)
+    found = build_aggregates(graph, systems, ranges, beta, quota)
+    levels = tasks.persist([_block_levels(b, systems[b], ranges, found) for b in plan.blocks])
+    slots = tasks.persist([tasks.field(one, "own_slots") for one in levels])
+    labels = [tasks.task(row_unknowns, one, found.first_unknown) for one in levels]
     halos = graph.exchange(labels)
     parts = []
-    for run in runs:
-        b, first = run.block, plan.block_span(run.block)[0]
-        rows = slice(run.low - first, run.high - first)
-        with graph.place(run.zone):
+    for r in ranges:
+        b, first = r.block, plan.block_span(r.block)[0]
+        rows = slice(r.low - first, r.high - first)
+        with graph.place(r.subdomain):
             part = tasks.task(_coarse_part, rows, systems[b], labels[b], halos[b], found.unknowns)
         parts.append(part)
     coarse = tasks.add_up(parts)
-    shared = [tasks.task(_shared, split) for split in (*found.zones, found.above)]
+    shared = [tasks.field(split, "shared") for split in (*found.subdomains, found.above)]
     (space,) = tasks.persist([tasks.task(_space, coarse, len(slots), *slots, *shared)])
-    return Preconditioner(cascades, slots, space)
+    return Preconditioner(levels, slots, space)
 
 
-def _block_cascade(
-    block: int, system: Delayed, runs: Sequence[RowRange], found: Hierarchies
+def _block_levels(
+    block: int, system: Delayed, ranges: Sequence[RowRange], found: Hierarchies
 ) -> Delayed:
-    own = [run for run in runs if run.block == block] if found.zones else []
-    pieces = [tasks.task(_piece, found.zones[run.zone], run.piece) for run in own]
-    pieces.append(tasks.task(_piece, found.above, block))
-    offsets = tuple(found.starts[run.zone] for run in own)
-    return tasks.task(_join, system, (*offsets, found.starts[-2]), *pieces)
+    own = [r for r in ranges if r.block == block] if found.subdomains else []
+    parts = [tasks.task(_part, found.subdomains[r.subdomain], r.part) for r in own]
+    parts.append(tasks.task(_part, found.above, block))
+    offsets = tuple(found.starts[r.subdomain] for r in own)
+    return tasks.task(_join, system, (*offsets, found.starts[-2]), *parts)
 
 
 def _plain(system: SystemBlock) -> MultilevelPreconditioner:
     return jacobi_preconditioner(system.diagonal)
 
 
-def _own_slots(cascade: MultilevelPreconditioner) -> IntArray:
-    return cascade.own_slots
-
-
-def _shared(split: SplitHierarchy) -> Array:
-    return split.shared
-
-
-def _piece(split: SplitHierarchy, number: int) -> LocalHierarchy:
+def _part(split: SplitHierarchy, number: int) -> LocalHierarchy:
     return split.local[number]
 
 
 def _join(
-    system: SystemBlock, offsets: tuple[int, ...], *pieces: LocalHierarchy
+    system: SystemBlock, offsets: tuple[int, ...], *parts: LocalHierarchy
 ) -> MultilevelPreconditioner:
-    return assemble_preconditioner(system.diagonal, pieces[:-1], pieces[-1], offsets)
+    return assemble_preconditioner(system.diagonal, parts[:-1], parts[-1], offsets)
 
 
 def _coarse_part(
     rows: slice, system: SystemBlock, labels: IntArray, halo: IntArray, unknowns: int
 ) -> scipy.sparse.csr_array:
-    """What some ``rows`` of a block add to P'AP (m, m).
+    """The contribution of some ``rows`` of a block to the Galerkin coarse operator PᵀAP (m, m).
 
     ``labels`` (rows,) and ``halo`` (h,) are the coarse unknowns of the block's rows and its halo.
     """
@@ -132,5 +124,5 @@ def _coarse_part(
 
 
 def _space(coarse: scipy.sparse.csr_array, blocks: int, *parts: Array) -> SharedCoarseSpace:
-    """From the own slots of the blocks, then the inverse diagonals of the hierarchies."""
+    """The coarse space. ``parts`` are the slots of all blocks, then the inverse diagonals."""
     return build_coarse_space(np.concatenate(parts[blocks:]), coarse, parts[:blocks])

@@ -41,17 +41,17 @@ def applied(run):
     kind = np.dtype(np.float64)
     systems = [tasks.task(system_block, b, None, SystemRule(BETA, LAM, kind)) for b in graph.blocks]
     found = build_preconditioner(graph, systems, BETA, SolverConfig(coarse="on"))
-    *cascades, space = tasks.run_all([*found.cascades, found.space])
+    *levels, space = tasks.run_all([*found.levels, found.space])
     vectors = np.random.default_rng(5).normal(size=(N, 4))
     parts = [vectors[slice(*plan.block_span(b))] for b in plan.blocks]
-    sums = space.add_up([c.restrict(part) for c, part in zip(cascades, parts, strict=True)])
+    sums = space.add_up([c.restrict(part) for c, part in zip(levels, parts, strict=True)])
     coarse = space.solve(sums)
     result = [
-        cascade.precondition(part, space.correct(sums, coarse, slots))
-        for cascade, part, slots in zip(cascades, parts, space.slots, strict=True)
+        one.precondition(part, space.correct(sums, coarse, slots))
+        for one, part, slots in zip(levels, parts, space.slots, strict=True)
     ]
     first = len(space.smoother) - len(space.coarse_inverse)
-    labels = [row_unknowns(cascade, first) for cascade in cascades]
+    labels = [row_unknowns(one, first) for one in levels]
     return np.concatenate(result), np.concatenate(labels)
 
 
