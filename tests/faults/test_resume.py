@@ -1,4 +1,4 @@
-"""Runs that end early and are resumed, in this process: what is kept, redone and refused."""
+"""Runs that end early and are resumed, in the test process: what is kept, redone and refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OPTIONS = {
 
 
 class Killed(BaseException):
-    """Stands in for the end of the process: nothing of the project handles it."""
+    """Simulates the end of the process; no code of the project catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def assert_same(out: Path, clean) -> None:
 
 @pytest.fixture
 def kill_at(monkeypatch):
-    """A function that ends the next run at the n-th call of a method or function."""
+    """A function that ends the next run at the ``call``-th call of a method or function."""
 
     def arm(owner, name: str, call: int, after: bool = False):
         real, calls = getattr(owner, name), Counter()
@@ -89,7 +89,7 @@ def kill_at(monkeypatch):
     monkeypatch.undo()
 
 
-# Every commit of a run: stages, their units, column groups of Z, iterations, the end.
+# Commits of a run: stages, their units, column groups of Z, iterations, and the end.
 COMMITS = [
     *[(StageLog, "commit", call, call % 2 == 0) for call in range(1, 13)],
     *[(StageLog, "commit_unit", call, call % 2 == 0) for call in (2, 3, 8, 11, 13)],
@@ -116,7 +116,7 @@ def test_run_killed_at_a_commit_ends_with_the_same_codes(
 
 
 def test_what_was_committed_is_not_done_again(store, clean, tmp_path, kill_at, monkeypatch):
-    """Killed in the second Z-step after its first of two column groups."""
+    """The run is killed in the second Z-step, after the first of its two column groups."""
     kill_at(RunDirectory, "commit_column_group", 3, after=True)
     with pytest.raises(Killed):
         train_here(store.path, tmp_path / "run", **OPTIONS)
@@ -136,7 +136,7 @@ def test_what_was_committed_is_not_done_again(store, clean, tmp_path, kill_at, m
 
         monkeypatch.setattr(owner, name, counted)
     resume(store, tmp_path / "run")
-    # Of 3 iterations with two groups each, one and a half were over; the model has two stages.
+    # 3 of 6 column groups and 2 of 3 iterations remain; the model adds one commit.
     expected = {"commit_column_group": 3, "commit": 2 + 1}
     assert done["commit_column_group"] == expected["commit_column_group"]
     assert done["commit_unit"] == 0
@@ -189,7 +189,7 @@ def killed(store, tmp_path_factory):
 
 @pytest.fixture
 def interrupted(killed, tmp_path):
-    """A copy of it."""
+    """A copy of the killed run."""
     return shutil.copytree(killed, tmp_path / "run")
 
 
@@ -319,7 +319,7 @@ def test_checkpoints_are_pruned_and_disk_is_bounded(store, tmp_path, kill_at, mo
 
 
 def test_a_lost_task_never_needs_a_pruned_checkpoint(store, tmp_path, monkeypatch):
-    """What the loop keeps on the workers is read again from the last two checkpoints alone."""
+    """Lost Z on workers is read again from the last two checkpoints only."""
     seen = []
     real = loop.z_step
 
@@ -330,7 +330,7 @@ def test_a_lost_task_never_needs_a_pruned_checkpoint(store, tmp_path, monkeypatc
         return embedding
 
     monkeypatch.setattr(loop, "z_step", noted)
-    monkeypatch.setattr(tasks, "persist", list)  # keeps the graphs as they are, to be looked at
+    monkeypatch.setattr(tasks, "persist", list)  # keeps the task graphs, for inspection
     train_here(store.path, tmp_path / "run", **OPTIONS)
     assert len(seen) == 3
     assert all(key.startswith("read_rows") for keys in seen for key in keys), seen

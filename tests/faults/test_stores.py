@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or gone, and locks of runs that are alive or dead."""
+"""Disks that are full, read-only or missing, and locks of live and dead runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.helpers.runs import make_pairs, train_here
 
 @contextmanager
 def small_disk(folder: Path, *options: str):
-    """A file system of its own at ``folder``; the test is skipped where none may be mounted."""
+    """Mount a tmpfs at ``folder``; skip the test if the machine does not permit it."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
@@ -42,7 +42,7 @@ def small_disk(folder: Path, *options: str):
 
 
 def fill(folder: Path) -> Path:
-    """Take all the space that is left."""
+    """Fill the remaining space with a file ``ballast``."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file:
         for size in (1 << 20, 4096):
@@ -59,7 +59,7 @@ def fill(folder: Path) -> Path:
     ("owner", "name"), [(StageLog, "commit_unit"), (RunDirectory, "commit_column_group")]
 )
 def test_full_disk(store, clean, tmp_path, owner, name):
-    """Full from the set step on, or from the first commit of an iteration on."""
+    """The disk is full from the setup on, or from the first commit of an iteration on."""
     real = getattr(owner, name)
     with small_disk(tmp_path / "disk", "size=64m") as disk:
 
@@ -90,7 +90,7 @@ def test_disk_that_is_too_small_is_refused_before_any_work(store, tmp_path):
 
 @pytest.mark.fault("full disk during ingest, then space and the same line", "survived")
 def test_full_disk_during_ingest(tmp_path, monkeypatch):
-    """There was room before the first block; something else takes it before the third."""
+    """The disk has enough space at the start; another file fills it before the third block."""
     np.savez(tmp_path / "pairs.npz", **make_pairs())
     clean = ingest_source(tmp_path / "pairs.npz", tmp_path / "a.zarr", rows_per_chunk=20)
     real, calls = FeatureWriter.write, []
@@ -164,7 +164,7 @@ def test_lock_names_its_holder_and_ends_with_it(tmp_path):
 
 
 def left_lock(folder: Path, **changes) -> dict:
-    """The lock file that a run which was killed has left."""
+    """Write the lock file that a killed run leaves behind; return its content."""
     with hold_lock(folder):
         text = (folder / "lock.json").read_text()
     found = {**json.loads(text), **changes}
@@ -195,7 +195,7 @@ def test_lock_of_a_living_run_elsewhere_is_respected(tmp_path, monkeypatch, cut)
     monkeypatch.setattr(lease, "LEASE_SECONDS", 20.0)
     monkeypatch.setattr(lease, "LOOK_SECONDS", 0.1)
     found = left_lock(tmp_path, host="elsewhere")
-    if cut:  # as its first beat is being written
+    if cut:  # while the holder writes its first heartbeat
         (tmp_path / "lock.json").write_text('{"host": "el')
 
     def beat():
@@ -211,7 +211,7 @@ def test_lock_of_a_living_run_elsewhere_is_respected(tmp_path, monkeypatch, cut)
 
 @pytest.mark.fault("second run into the same directory", "refused")
 def test_run_that_is_just_being_begun_is_left_alone(store, tmp_path):
-    """Its `run.json` is made but not written: with a live lock that is no left-over."""
+    """`run.json` exists but is empty. With a live lock, it is not left over from a dead run."""
     out = tmp_path / "run"
     out.mkdir()
     with hold_lock(out):
@@ -227,7 +227,7 @@ def test_run_whose_lock_was_taken_over_writes_nothing_more(tmp_path, monkeypatch
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
     with hold_lock(tmp_path) as held:
         held.check()
-        held._put = lambda _: None  # another host does not see this process's kernel lock
+        held._put = lambda _: None  # as on another host, which does not see this kernel lock
         other = dataclasses.replace(held._holder, token="other")
         (tmp_path / "lock.json").write_text(json.dumps(vars(other)))
         limit = time.monotonic() + 30
