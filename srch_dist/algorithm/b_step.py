@@ -146,7 +146,7 @@ def rotation(
 
 
 def refuse_collapse(job: Job, number: int, sums: CodeSums) -> None:
-    """Raise TrainingError if the codes of iteration ``number`` no longer tell rows apart."""
+    """Raise TrainingError if the codes of iteration ``number`` hardly distinguish rows."""
     worth = effective_bits(sums.code_gram, sums.bit_sums, job.plan.rows)
     if worth < COLLAPSED:
         raise TrainingError(

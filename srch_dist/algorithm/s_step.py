@@ -81,7 +81,7 @@ def s_step(job: Job, graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> 
 
 
 def _lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any]:
-    """Squared edge lengths of each block, group after group: all groups at once would hold Z."""
+    """Squared edge lengths of each block, one group at a time: Z is never in memory as a whole."""
     distances: list[Any] = [None] * len(graph.blocks)
     for number, blocks in enumerate(groups, start=1):
         # Later steps and a resumed run read the lengths in float32.
@@ -204,10 +204,10 @@ def _count_lengths(
     block: GraphBlock, lengths: EdgeValues, share: tuple[int, int], limits: tuple[float, float]
 ) -> streaming_median.Counts:
     def count(part: slice) -> streaming_median.Counts:
-        once = block.counted_once[part]
-        values = lengths[part][once].astype(np.float64)
+        counted = block.counted_once[part]
+        values = lengths[part][counted].astype(np.float64)
         return streaming_median.count_values(
-            values, block.multiplicity[part][once].astype(np.int64), limits
+            values, block.multiplicity[part][counted].astype(np.int64), limits
         )
 
     first, *others = _edge_runs(len(lengths), share)

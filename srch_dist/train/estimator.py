@@ -174,7 +174,9 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         }
         twice = sorted(set(values) & set(parameters)) + (["graph.k"] if "k" in graph else [])
         if twice:
-            raise ConfigError(f"options holds {', '.join(twice)}, which the estimator sets itself")
+            raise ConfigError(
+                f"options holds {', '.join(twice)}, which are parameters of the estimator"
+            )
         # Without `out` the folder is removed, and a report page with it.
         page = {"report": self.out is not None}
         return build_config({**page, **values, **parameters, "graph": {**graph, "k": self.k}})
@@ -202,7 +204,7 @@ def _as_store(x: Any, y: Any, scratch: Path) -> FeatureStore:
             raise InputError("at least two modalities are needed: fit(X, y), or fit({name: array})")
         x = {"x": x, "y": y}
     elif y is not None:
-        raise InputError("y is a second modality; give all of them in the mapping")
+        raise InputError("y is a modality of its own; put it into the mapping")
     return ingest_source(x, scratch / "features.zarr", list(x))
 
 

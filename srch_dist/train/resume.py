@@ -62,7 +62,7 @@ def verify_committed(job: Job) -> None:
     work += verify_checkpoint(job)
     latest = job.run.latest()
     done = f"iteration {latest['iteration']}" if latest else "the stages before the loop"
-    job.progress.note(f"resuming after {done}; verifying what is stored")
+    job.progress.note(f"resuming after {done}; verifying the stored arrays")
     with job.progress.stage("verify", len(work)) as stage:
         tasks.run_all(work, stage)
 

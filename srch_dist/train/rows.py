@@ -47,7 +47,7 @@ def choose_rows(
             )
         if config.queries >= store.rows:
             raise InputError(
-                f"--queries {config.queries} of {store.rows} rows leaves none to train"
+                f"--queries {config.queries} of {store.rows} rows leaves none to train on"
             )
         queries = smallest_hashes(rows, config.queries, config.seed, Stream.HELD_OUT_QUERIES)
         rows = np.setdiff1d(rows, queries)

@@ -82,7 +82,7 @@ def train_model(
             raise ConfigError("work is for a run whose out is an s3:// URL; name the folder by out")
         return _train_in(out, store, config, progress, shared)
     if find_published(out, config) and store is not None:
-        progress.note(f"the results of this run are at {out} already")
+        progress.note(f"results: already at {out}")
         run = open_run(out)
         return Trained(run, store, run.summary()["reason"], None)
     folder = local_path(config.work or f"runs/{out.bucket}/{out.key}")
@@ -106,11 +106,11 @@ def prepare_run(
     config = check_config(config)
     if config.data is None or config.out is None:
         raise ConfigError("a run that others reuse needs data and out")
-    with hold_run(config.out, config) as held:
-        prepared = start_or_resume(open_store(config.data), held, config, shared, progress)
+    with hold_run(config.out, config) as locked:
+        prepared = start_or_resume(open_store(config.data), locked, config, shared, progress)
         with _explained_kills(prepared.job.plan):
             build_graph(prepared, StageProfiler())
-    return held.run
+    return locked.run
 
 
 def _train_in(
@@ -121,17 +121,17 @@ def _train_in(
     shared: SharedResources | None,
 ) -> Trained:
     """Train in a folder on disk; a new folder is removed if the run is refused."""
-    with hold_run(folder, config) as held:
-        run = held.run
+    with hold_run(folder, config) as locked:
+        run = locked.run
         with ExitStack() as stack:
             if shared is None:
-                with _discarded_on(held, BaseException):
+                with _discarded_on(locked, BaseException):
                     cluster = stack.enter_context(_connect(run, store, config, progress))
                 shared = SharedResources(cluster)
-            with _discarded_on(held, ConfigError, InputError, PlanError):
+            with _discarded_on(locked, ConfigError, InputError, PlanError):
                 store = store or shipped_store(run.path)
-                if not held.finished:
-                    prepared = start_or_resume(store, held, config, shared, progress)
+                if not locked.finished:
+                    prepared = start_or_resume(store, locked, config, shared, progress)
                     with _explained_kills(prepared.job.plan):
                         run_pipeline(prepared)
             if not config.keep_work:
@@ -162,13 +162,13 @@ def _connect(
 
 
 @contextmanager
-def _discarded_on(held: LockedRun, *errors: type[BaseException]) -> Iterator[None]:
+def _discarded_on(locked: LockedRun, *errors: type[BaseException]) -> Iterator[None]:
     """Remove a new run directory on one of ``errors``: it would block the next attempt."""
     try:
         yield
     except errors:
-        if held.new:
-            held.run.discard()
+        if locked.new:
+            locked.run.discard()
         raise
 
 

@@ -57,7 +57,7 @@ class PreparedRun:
 
 def start_or_resume(
     store: FeatureStore,
-    held: LockedRun,
+    locked: LockedRun,
     config: TrainConfig,
     shared: SharedResources,
     progress: Progress,
@@ -70,12 +70,12 @@ def start_or_resume(
     PlanError : the run does not fit in memory or on disk.
     StorageError : a stored array is damaged.
     """
-    run, base = held.run, shared.base
+    run, base = locked.run, shared.base
     rows, queries = choose_rows(store, config)
     dims = ", ".join(f"{g} {d}" for g, d in store.modalities.items())
     progress.note(
-        f"{len(rows)} pairs of {store.path}: {dims}; {config.bits} bits, preset {config.preset}; "
-        f"run {run.path}"
+        f"data: {len(rows)} pairs of {store.path}: {dims}; {config.bits} bits, preset "
+        f"{config.preset}; run {run.path}"
     )
     warn_unused_rows(store, rows, queries, config, progress)
     stages = run.stages(config)
@@ -93,14 +93,14 @@ def start_or_resume(
         stages.commit("rows", values, {})
     if base is not None:
         reuse_stages(base, run, config)
-    job = Job(run, plan, config, tuple(store.modalities), progress, held.lock.check)
+    job = Job(run, plan, config, tuple(store.modalities), progress, locked.lock.check)
     if record is not None:
         verify_committed(job)
     return PreparedRun(job, store, shared, len(queries))
 
 
 def replan(prepared: PreparedRun, degree: float) -> Job:
-    """Plan the loop and the model stage anew from the size of the graph, and save the plan.
+    """Plan the loop and the model stage again, from the size of the graph, and save the plan.
 
     ``degree`` is the mean number of edge ends a row, which replaces the upper bound of the first
     plan.

@@ -1,4 +1,4 @@
-"""Whole runs against the dense reference."""
+"""The loop of Algorithm 1 against the dense reference: codes, embedding, objective, history."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ SHAPES = {
 
 
 class Whole:
-    """A finished loop and the reference from the same random codes."""
+    """A finished loop, and the reference run from the same first codes."""
 
     def __init__(self, prepare, preset, dims, bits, method=None, symmetry="union", **cut):
         features = reference.paired_features(0, N, dims)
@@ -57,7 +57,7 @@ def whole(request, prepare, shape):
 
 
 def assert_same_codes(whole):
-    """Equal, save where the reference's score is zero within rounding."""
+    """Equal codes, except for bits whose score in the reference is zero up to rounding."""
     codes = whole.run.codes(whole.learned.iteration)
     assert whole.learned.iteration == len(whole.expected.terms)
     differing = codes != whole.expected.codes
@@ -71,7 +71,7 @@ def test_codes_equal_those_of_the_reference(whole):
 
 def test_embedding_equals_that_of_the_reference(whole):
     z = whole.run.embedding(whole.learned.iteration)
-    # Lengths are float32: an edge at the very threshold of `drop` may fall on either side of it.
+    # Lengths are float32, so an edge at the threshold of `drop` may be kept or dropped.
     np.testing.assert_allclose(z, whole.expected.z, atol=max(1e-5, whole.run.config.method.drop))
 
 
@@ -91,7 +91,7 @@ def test_history_holds_alpha_and_changed_bits_of_the_reference(whole):
 
 
 def test_history_holds_the_bits_and_residuals_of_every_iteration(whole):
-    """Of the last iteration, whose codes are kept; the others by their form."""
+    """Bits of the last iteration, whose codes are stored; residuals of every iteration."""
     codes = whole.run.codes(whole.learned.iteration).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         found = np.abs(np.nan_to_num(np.corrcoef(codes.T)))
@@ -108,7 +108,7 @@ def test_history_holds_the_bits_and_residuals_of_every_iteration(whole):
         assert record["cg_residuals"][-1] <= 1e-10
 
 
-def test_final_sums_are_those_of_the_final_codes(whole):
+def test_final_sums_equal_those_of_the_final_codes(whole):
     codes = whole.run.codes(whole.learned.iteration)
     for g, x in whole.run.features().items():
         np.testing.assert_allclose(whole.learned.cross_covariance[g], x.T @ codes, atol=1e-9)
@@ -118,7 +118,7 @@ def test_final_sums_are_those_of_the_final_codes(whole):
 
 
 def test_the_embedding_changes_the_codes(prepare):
-    """Else the runs above would say nothing of Z and S."""
+    """A guard: without an effect of Z and S the tests above would not test them."""
     with_graph = Whole(prepare, "balanced", (12, 9), 8)
     fixed = Whole(prepare, "balanced", (12, 9), 8, {"rebase": False})
     without = Whole(prepare, "balanced", (12, 9), 8, {"omega": 0.0})
@@ -138,7 +138,7 @@ def test_the_embedding_changes_the_codes(prepare):
     ],
     ids=lambda method: ", ".join(method),
 )
-def test_options_of_the_method_do_what_the_reference_does(prepare, method):
+def test_options_of_the_method_give_the_codes_of_the_reference(prepare, method):
     assert_same_codes(Whole(prepare, "balanced", (12, 9), 8, method, blocks=2, partition_rows=64))
 
 
@@ -160,8 +160,8 @@ def test_reason_for_stopping_is_recorded(prepare, preset, method, reason):
     assert whole.learned.reason.startswith(reason)
 
 
-def with_oddities():
-    """Duplicates, a far group of its own, and rows that a mutual graph leaves alone."""
+def features_with_components():
+    """Duplicates, a distant component, and rows that are isolated in a mutual graph."""
     features = reference.paired_features(4, N, (12, 9))
     for x in features.values():
         x[20:26] = x[20]
@@ -172,7 +172,7 @@ def with_oddities():
 
 @pytest.mark.parametrize("symmetry", ["union", "mutual"])
 def test_duplicates_isolated_rows_and_components_train_as_in_the_reference(prepare, symmetry):
-    features = with_oddities()
+    features = features_with_components()
     run = prepare(
         features,
         method={"forcing": 0.0},
@@ -192,7 +192,7 @@ def test_duplicates_isolated_rows_and_components_train_as_in_the_reference(prepa
 
 
 def test_objective_falls_over_z_s_and_b_steps_of_the_printed_preset(prepare):
-    """With l ≤ d and a fixed α; a W-step answers to Eq. 10 and may raise it."""
+    """With l ≤ d and a fixed α. The W-step maximises Eq. 10 and may raise Eq. 9."""
     options = reference.Options(**{**vars(reference.PAPER), "alpha": 0.05, "beta": 0.2, "lam": 1.0})
     method = {"alpha": options.alpha, "beta": options.beta, "lam": options.lam}
     features = reference.paired_features(0, N, (12, 9))
@@ -231,7 +231,7 @@ def test_objective_falls_over_z_s_and_b_steps_of_the_printed_preset(prepare):
     assert (np.array(falls[0]) > 1e-3).all()
 
 
-def test_no_other_embedding_and_no_other_bit_lowers_the_printed_objective(prepare):
+def test_no_flipped_bit_lowers_the_printed_objective(prepare):
     whole = Whole(prepare, "paper", (12, 9), 8, {"alpha": 0.05, "beta": 0.2, "lam": 1.0})
     options = reference.Options(**{**vars(reference.PAPER), "alpha": 0.05, "beta": 0.2, "lam": 1.0})
     x = whole.run.features()
@@ -291,7 +291,7 @@ def test_allowed_residual_follows_the_changed_bits(forcing, changed, allowed):
     assert allowed_residual(config, changed) == pytest.approx(allowed)
 
 
-def test_z_is_solved_as_far_as_the_codes_still_change(prepare):
+def test_tolerance_of_the_z_step_follows_the_changed_bits(prepare):
     features, histories = reference.paired_features(3, N, (12, 9)), []
     for forcing in (1.0, 0.0):
         method = {"iterations": 5, "threshold": 0.0, "forcing": forcing}
@@ -303,13 +303,13 @@ def test_z_is_solved_as_far_as_the_codes_still_change(prepare):
     for record, share in zip(forced, changed, strict=False):
         allowed = max(1e-7, min(0.1, share))
         assert record["cg_residual"] <= allowed
-        if allowed > 1e-7:  # and no further: the residual before the last update was above
+        if allowed > 1e-7:  # the solve stops at once: the residual before was above the bound
             assert record["cg_residuals"][-2] > allowed
     assert all(record["cg_residual"] <= 1e-7 for record in exact)
     assert forced[0]["cg_iterations"] < exact[0]["cg_iterations"]
 
 
-def test_sample_depends_on_row_numbers_alone(prepare):
+def test_sample_depends_on_the_row_numbers_only(prepare):
     features = reference.paired_features(3, N, (12, 9))
     method = {"rotate": True, "anchors": 20, "iterations": 1}
     samples = []
@@ -322,7 +322,7 @@ def test_sample_depends_on_row_numbers_alone(prepare):
 
 
 def test_collapsed_codes_end_the_run(prepare):
-    """A graph that outweighs everything gives every row one code; the run must not hide it."""
+    """A graph term that dominates gives every row the same code, which is an error."""
     features = reference.paired_features(0, N, (12, 9))
     method = {"lam": 1e6, "omega": 1e6, "center_z": False, "rebase": False}
     run = prepare(features, method=method, graph={"k": 20}, solver={"max_iterations": 100_000})

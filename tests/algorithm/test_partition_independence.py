@@ -1,4 +1,4 @@
-"""Partitions, blocks and workers cut the work; they never change the codes."""
+"""Codes do not depend on partitions, blocks, column groups or workers."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ FULL = {
 
 
 def features():
-    """Paired features with duplicated rows, so that ties are among the neighbours."""
+    """Paired features with duplicated rows, so that neighbours have ties."""
     made = reference.paired_features(0, N, (12, 9))
     for x in made.values():
         x[70:80] = x[10:20]
@@ -33,7 +33,7 @@ def features():
 
 @pytest.fixture(scope="module", params=["balanced", "paper"])
 def trained(request, prepare):
-    """A function that trains with given cuts, and the codes and history without any."""
+    """A function that trains with a partitioning, and the run, codes and history without one."""
 
     def train(**cut):
         run = prepare(features(), preset=request.param, method=METHOD, bits=16, **cut)
@@ -58,8 +58,8 @@ def test_partitions_blocks_and_workers_never_change_the_codes(
         assert record["changed_bits"] == expected["changed_bits"]
 
 
-def test_the_examples_above_really_change_something_else(trained):
-    """Another seed gives other codes, so equal codes above are no accident."""
+def test_another_seed_changes_the_codes(trained):
+    """A guard: equal codes above do not come from codes that never change."""
     train, (_, codes, _) = trained
     share = np.mean(train(seed=1)[1] != codes)
     assert share > 0.05
@@ -123,7 +123,7 @@ def test_worker_processes_give_the_codes_of_one_process(
 
 
 def assert_model_is_that_of(codes, model, encoder):
-    """W by one more W-step, the encoder by ridge regression, both from the final codes."""
+    """W from one more W-step and the encoder from ridge regression on the final codes."""
     for g, raw in features().items():
         x = reference.normalise(raw)
         np.testing.assert_allclose(model.means[g], raw.mean(axis=0), atol=1e-12)
@@ -133,8 +133,8 @@ def assert_model_is_that_of(codes, model, encoder):
             np.testing.assert_allclose(model.encoders[g], expected, rtol=1e-8, atol=1e-10)
 
 
-def test_equally_far_neighbours_stay_so_for_every_partitioning(prepare):
-    """Fractions whose sums round: a mean that followed the partitions would order the ties."""
+def test_tied_neighbours_stay_tied_for_every_partitioning(prepare):
+    """Sums of these fractions round: a mean that depended on the partitions would break ties."""
     rng = np.random.default_rng(0)
     features = {"m0": rng.poisson(0.2, (300, 40)) / 3.0, "m1": rng.normal(size=(300, 9))}
     found = []
@@ -160,7 +160,7 @@ def test_columns_solved_in_groups_never_change_the_codes(trained, columns, block
 
 @pytest.mark.parametrize("blocks", [2, 3])
 def test_aggregates_do_not_depend_on_the_blocks(prepare, blocks):
-    """Every aggregate and zone here is cut by the ends of blocks."""
+    """Block boundaries cut every aggregate and zone of these runs."""
     found = []
     for cut in ({}, {"blocks": blocks, "partition_rows": 17}):
         run = prepare(features(), method=METHOD, bits=16, solver={"coarse": "on"}, **cut)

@@ -1,4 +1,4 @@
-"""Each step of Algorithm 1, as a Dask graph over partitions and blocks, against the reference."""
+"""Each step of Algorithm 1, over partitions and blocks, against the dense reference."""
 
 import shutil
 from dataclasses import replace
@@ -22,7 +22,7 @@ CUTS = {"one block": {}, "three blocks": {"partition_rows": 20, "blocks": 3}}
 
 
 class State:
-    """A prepared run with its loaded graph, and the same data for the reference."""
+    """A prepared run with its loaded graph, and its dense data for the reference."""
 
     def __init__(self, prepare, dims, preset, method=None, tolerance=1e-10, n=N, **cut):
         raw = reference.paired_features(0, n, dims)
@@ -59,7 +59,7 @@ class State:
         return [tasks.as_task_input(values[slice(*span)].astype(np.float32)) for span in spans]
 
     def system(self, s=None):
-        """βI + λH and β for S, by modality; 1 when absent."""
+        """The dense βI + λH, and β, for S by modality; S = 1 by default."""
         beta = self.options.beta * len(self.x) / 2
         h = reference.full_laplacian(self.graphs, s or reference.unit_weights(self.graphs))
         return beta * np.eye(len(self.b)) + self.options.lam * h, beta
@@ -72,7 +72,7 @@ def cut(request):
 
 @pytest.fixture(scope="module")
 def three(prepare, cut):
-    """Three modalities, as printed, with a β whose embedding counts."""
+    """Three modalities with the printed scaling and a β at which Z changes the codes."""
     return State(prepare, (12, 9, 7), "paper", {"beta": 0.3, "alpha": 0.5}, **cut)
 
 
@@ -121,7 +121,7 @@ def test_z_step_weighs_rebased_edges_with_the_square_of_s(state):
     np.testing.assert_allclose(values_of(found.groups[0]), expected, atol=1e-6)
 
 
-def test_z_step_stores_the_embedding_and_knows_its_mean_and_spread(state):
+def test_z_step_stores_the_embedding_and_returns_its_mean_and_rms(state):
     found = state.z_step()
     z = values_of(found.groups[0])
     assert z.dtype == np.float32
@@ -131,10 +131,10 @@ def test_z_step_stores_the_embedding_and_knows_its_mean_and_spread(state):
     assert found.rms == pytest.approx(reference.rms(wide - wide.mean(axis=0)), rel=1e-6)
 
 
-def test_warm_start_takes_fewer_iterations_to_the_same_embedding(state, tmp_path):
+def test_warm_start_needs_fewer_iterations_for_the_same_embedding(state, tmp_path):
     cold = state.z_step()
     before = values_of(cold.groups[0])
-    # The step makes the checkpoint of its iteration anew; a run's last Z is in the one before.
+    # The step removes the Z of its own checkpoint; a run keeps the last Z in the one before.
     last = shutil.copytree(cold.path, tmp_path / "z")
     warm = state.z_step(warm=replace(cold, path=last))
     assert warm.cg_iterations < cold.cg_iterations
@@ -143,7 +143,7 @@ def test_warm_start_takes_fewer_iterations_to_the_same_embedding(state, tmp_path
 
 @pytest.mark.parametrize("preset", ["balanced", "paper"])
 def test_embedding_is_as_exact_as_the_tolerance(prepare, preset):
-    """With the default tolerance; what the vectors' precision loses must not show."""
+    """The default tolerance bounds the error, in spite of the precision of the vectors."""
     tolerance = build_config({}).solver.tolerance
     state = State(prepare, (12, 9), preset, tolerance=tolerance, n=400)
     found = state.z_step()
@@ -191,7 +191,7 @@ def test_an_embedding_that_is_constant_leaves_every_edge_at_one(balanced):
     np.testing.assert_allclose(values_of(balanced.z_step(rebased).groups[0]), z, atol=1e-6)
 
 
-def test_where_the_median_is_zero_the_smallest_positive_length_serves(balanced):
+def test_alpha_is_the_smallest_positive_length_if_the_median_is_zero(balanced):
     z = np.ones((N, BITS))
     z[5] = 2.0
     z[40, 0] = 1.5
@@ -270,7 +270,7 @@ def test_b_step_is_the_same_from_memory_and_from_reading_ahead(prepare):
 
 
 def rule_of(state, z):
-    """The B-step's rule for an embedding that is given as it is."""
+    """The rule of the B-step for a dense embedding ``z``."""
     run = state.run
     found = state.z_step()
     changed = type(found)(
@@ -295,7 +295,7 @@ def test_omega_scales_the_embedding(prepare):
         assert reference.rms(rule.z_scale * (z - rule.z_mean)) == pytest.approx(omega, rel=1e-9)
 
 
-def test_a_constant_embedding_is_not_blown_up(balanced):
+def test_a_constant_embedding_is_not_scaled_up(balanced):
     assert rule_of(balanced, np.full((N, BITS), 0.7)).z_scale == 0.0
     assert rule_of(balanced, np.zeros((N, BITS))).z_scale == 0.0
 

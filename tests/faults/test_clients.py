@@ -75,7 +75,7 @@ def test_interrupted_client_says_how_to_go_on(store, clean, cluster, tmp_path, d
     assert arguments[-1] == "--resume"
     done = command("train", *arguments, faults=tmp_path / "armed", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "resuming after iteration 1; verifying what is stored" in done.stderr
+    assert "resuming after iteration 1; verifying the stored arrays" in done.stderr
     clean.assert_same(tmp_path / "run")
 
 

@@ -1,4 +1,4 @@
-"""Sweeps: the codes of runs on their own, one graph for all, refusals before work, going on."""
+"""Sweeps: codes of single runs, one graph for all, refusals before any work, resume."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def made(monkeypatch):
-    """Counts, by name, of the stages that are made, in every run of a test."""
+    """How often the runs of a test build the graph, prepare features and learn codes."""
     counts = {"set_graph": 0, "prepare_features": 0, "learn_codes": 0}
 
     def counting(module, name):
@@ -68,7 +68,7 @@ def codes(run) -> np.ndarray:
     return zarr.open_array(run / "codes.zarr", mode="r")[:]
 
 
-def test_every_run_has_the_codes_of_one_on_its_own(store, tmp_path):
+def test_every_run_has_the_codes_of_a_single_run(store, tmp_path):
     rows = sweep(store.path, tmp_path / "s", ["bits=8,16", "graph.k=4,6", "method.beta=0.3,3"])
     assert len(rows) == 8
     for bits, k, beta in product((8, 16), (4, 6), (0.3, 3.0)):
@@ -88,7 +88,7 @@ def test_every_run_has_the_codes_of_one_on_its_own(store, tmp_path):
         assert row["effective_bits"] == alone.run.summary()["condensed"]["effective_bits"]
 
 
-def test_bits_of_the_loop_share_the_graph_and_not_the_first_codes(store, tmp_path, made):
+def test_runs_with_other_bits_share_the_graph_but_not_the_first_codes(store, tmp_path, made):
     rows = sweep(store.path, tmp_path / "s", ["bits=8,16", "method.lam=1,10"], "paper")
     assert made == {"set_graph": 1, "prepare_features": 2, "learn_codes": 4}
     for bits, lam in product((8, 16), (1.0, 10.0)):
@@ -104,7 +104,7 @@ def test_bits_of_the_loop_share_the_graph_and_not_the_first_codes(store, tmp_pat
     ]
 
 
-def test_each_graph_is_made_once_and_nothing_of_it_is_left(store, tmp_path, made):
+def test_each_graph_is_built_once_and_removed(store, tmp_path, made):
     sweep(store.path, tmp_path / "s", ["method.beta=0.3,1,3", "graph.k=4,6", "bits=8,16"])
     assert made == {"set_graph": 2, "prepare_features": 2, "learn_codes": 12}
     assert {path.name for path in (tmp_path / "s").iterdir()} == {
@@ -119,7 +119,7 @@ def test_each_graph_is_made_once_and_nothing_of_it_is_left(store, tmp_path, made
         assert not [path for path in run.rglob("*") if path.is_symlink()]
 
 
-def test_kept_work_serves_a_larger_grid_later(store, tmp_path, made):
+def test_a_larger_grid_reuses_kept_work(store, tmp_path, made):
     sweep(store.path, tmp_path / "s", ["bits=8"], keep_work=True)
     rows = sweep(store.path, tmp_path / "s", ["bits=8,16"], keep_work=True)
     assert made == {"set_graph": 1, "prepare_features": 1, "learn_codes": 2}
@@ -127,13 +127,13 @@ def test_kept_work_serves_a_larger_grid_later(store, tmp_path, made):
 
 
 @pytest.mark.parametrize("stop", ["graph", "loop", "between"])
-def test_an_interrupted_sweep_goes_on(store, tmp_path, monkeypatch, made, stop):
+def test_an_interrupted_sweep_resumes(store, tmp_path, monkeypatch, made, stop):
     grid = ["bits=8,16", "method.beta=0.3,3"]
     whole = sweep(store.path, tmp_path / "whole", grid, "paper")
     for name in made:
         made[name] = 0
     module, name, calls = {
-        "graph": (reuse, "_link", 3),  # in the midst of taking the graph over
+        "graph": (reuse, "_link", 3),  # while the links to the graph are made
         "loop": (pipeline, "fit_final_model", 2),
         "between": (runner, "_prepare", 2),
     }[stop]
@@ -184,7 +184,7 @@ def test_a_broken_grid_is_refused_before_any_work(store, tmp_path, grid, words):
     assert not (tmp_path / "s").exists()
 
 
-def test_a_combination_that_the_data_or_the_memory_do_not_carry_is_refused_early(
+def test_a_combination_that_does_not_fit_the_data_or_the_memory_is_refused_early(
     store, tmp_path, made
 ):
     with pytest.raises(InputError, match=r"graph\.k=80: .* rows to train on"):
@@ -206,7 +206,7 @@ def test_other_options_or_data_in_the_same_folder_are_refused(store, tmp_path):
         sweep(store.path, "s3://bucket/sweep", ["bits=8"])
 
 
-def test_a_combination_that_fails_is_a_row_and_the_others_go_on(store, tmp_path, monkeypatch):
+def test_a_combination_that_fails_is_a_row_with_an_error(store, tmp_path, monkeypatch):
     inner = pipeline.fit_final_model
 
     def failing(job, *arguments):
@@ -224,7 +224,7 @@ def test_a_combination_that_fails_is_a_row_and_the_others_go_on(store, tmp_path,
     assert "the codes collapsed" in text.get()
 
 
-def test_table_and_plot_say_the_same_as_the_runs(store, tmp_path):
+def test_table_and_plot_show_the_results_of_the_runs(store, tmp_path):
     rows = sweep(store.path, tmp_path / "s", ["bits=8,16", "method.alpha=median,0.1"])
     record = json.loads((tmp_path / "s" / "results.json").read_text())
     assert record == {"options": ["bits", "method.alpha"], "rows": rows}
@@ -256,7 +256,7 @@ def test_without_labels_and_without_queries_there_are_fewer_scores(tmp_path):
     assert not (tmp_path / "t" / "sweep.png").exists()
 
 
-def test_labels_do_not_change_what_is_learned(store, tmp_path):
+def test_labels_do_not_change_the_codes(store, tmp_path):
     sweep(store.path, tmp_path / "s", ["bits=8", "method.beta=0.3,3"])
     data = make_store(tmp_path / "data", 25, **make_pairs(labels=None))
     sweep(data.path, tmp_path / "t", ["bits=8", "method.beta=0.3,3"])
@@ -264,7 +264,7 @@ def test_labels_do_not_change_what_is_learned(store, tmp_path):
         np.testing.assert_array_equal(codes(run), codes(tmp_path / "t" / "runs" / run.name))
 
 
-def test_without_matplotlib_there_is_no_plot_and_a_line_says_so(store, tmp_path, monkeypatch):
+def test_without_matplotlib_a_log_line_replaces_the_plot(store, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     console = Console(width=200, file=(tmp_path / "log").open("w"))
     config = build_config({"data": str(store.path), **OPTIONS})
@@ -274,7 +274,7 @@ def test_without_matplotlib_there_is_no_plot_and_a_line_says_so(store, tmp_path,
     assert (tmp_path / "s" / "results.csv").exists()
 
 
-def test_values_are_those_of_the_configuration():
+def test_grid_values_have_the_types_of_the_configuration():
     grid = parse_grid(["method.alpha=median,1e-4", "method.rotate=off,true", "bits=8"])
     found = [dict(one.values) for one in combine(build_config({}), grid)]
     assert found[0] == {"method.alpha": "median", "method.rotate": False, "bits": 8}
@@ -283,7 +283,7 @@ def test_values_are_those_of_the_configuration():
     assert [one.config.solver.coarse for one in coarse] == ["off", "on"]
 
 
-def test_the_command_trains_on_workers_prints_a_table_and_goes_on(store, tmp_path):
+def test_the_command_trains_on_workers_prints_a_table_and_resumes(store, tmp_path):
     line = [sys.executable, "-m", "srch_dist", "sweep", store.path, "--out", "s"]
     line += ["--grid", "bits=8,16", "--grid", "graph.k=4,5", "--workers", "2"]
     line += ["--method.iterations", "3", "--memory-limit", "1GiB"]
@@ -306,7 +306,7 @@ def test_the_command_trains_on_workers_prints_a_table_and_goes_on(store, tmp_pat
     assert refused.stderr == "error: grid names bits twice; give all its values at once\n"
 
 
-def test_disk_of_what_is_shared_is_not_asked_for_again(store, tmp_path, monkeypatch):
+def test_reused_folders_do_not_count_as_needed_disk(store, tmp_path, monkeypatch):
     known = {}
 
     def check(_plan, folder, _free, stored):
@@ -317,7 +317,7 @@ def test_disk_of_what_is_shared_is_not_asked_for_again(store, tmp_path, monkeypa
     monkeypatch.setattr(setup, "check_disk", check)
     method = {**OPTIONS["method"], "directions": 0}
     sweep(store.path, tmp_path / "s", ["bits=8,16"], method=method)
-    # The graph of the first serves all; a run has the features of its own width besides.
+    # All runs reuse the first graph; a run with other bits also writes features of its own.
     first, run, second, other = known.values()
     assert first[0] < 10_000
     assert second[1] <= second[0] < second[1] + second[2]
@@ -325,7 +325,7 @@ def test_disk_of_what_is_shared_is_not_asked_for_again(store, tmp_path, monkeypa
     assert other[0] > second[0]
 
 
-def test_a_sweep_that_was_taken_over_leaves_what_is_prepared(store, tmp_path, monkeypatch):
+def test_a_sweep_that_lost_its_lock_keeps_the_base_runs(store, tmp_path, monkeypatch):
     checks = []
 
     class Lost:

@@ -1,4 +1,4 @@
-"""The estimator: scikit-learn's own checks where they make sense, and the codes of the engine."""
+"""`CrossModalHasher`: the applicable checks of scikit-learn, and the codes of `train_model`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPTIONS = {"bits": 16, "k": 5, "options": {"method": {"iterations": 3}}}
 
 @pytest.fixture
 def here(monkeypatch):
-    """Training in this process."""
+    """Train in this process."""
     monkeypatch.setattr("srch_dist.train.runner.connect", no_cluster)
 
 
@@ -56,7 +56,7 @@ def fitted():
         return CrossModalHasher(**OPTIONS).fit({"image": PAIRS["image"], "text": PAIRS["text"]})
 
 
-def test_codes_are_those_of_the_engine(fitted, tmp_path):
+def test_codes_equal_those_of_train_model(fitted, tmp_path):
     store = make_store(tmp_path, **PAIRS)
     trained = train_here(
         store.path, tmp_path / "run", "balanced", bits=16, graph={"k": 5}, method={"iterations": 3}
@@ -84,7 +84,7 @@ def test_numpy_dask_and_zarr_give_the_same_codes(fitted, tmp_path):
     assert fitted.encode(values[:0], "text").shape == (0, 2)
 
 
-def test_transform_is_the_codes_as_signs(fitted):
+def test_transform_returns_the_codes_as_signs(fitted):
     signs = fitted.transform(PAIRS["image"])
     assert (signs.shape, signs.dtype) == ((ROWS, 16), np.int8)
     assert set(np.unique(signs)) == {-1, 1}
@@ -96,7 +96,7 @@ def test_transform_is_the_codes_as_signs(fitted):
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("kind", ["dask", "zarr", "store"])
-def test_every_kind_of_input_is_fitted_alike(fitted, tmp_path, kind):
+def test_every_kind_of_input_gives_the_same_codes(fitted, tmp_path, kind):
     pairs = {g: PAIRS[g] for g in ("image", "text")}
     if kind == "dask":
         given = {g: da.from_array(values, chunks=(31, 4)) for g, values in pairs.items()}
@@ -114,7 +114,7 @@ def test_every_kind_of_input_is_fitted_alike(fitted, tmp_path, kind):
 
 
 @pytest.mark.usefixtures("here")
-def test_fit_takes_two_arrays_and_keeps_its_parameters(fitted):
+def test_fit_accepts_two_arrays_and_keeps_its_parameters(fitted):
     estimator = clone(fitted)
     before = estimator.get_params()
     assert estimator.fit(PAIRS["image"], PAIRS["text"]) is estimator
@@ -125,7 +125,7 @@ def test_fit_takes_two_arrays_and_keeps_its_parameters(fitted):
     np.testing.assert_array_equal(np.packbits(signs > 0, axis=1, bitorder="little"), fitted.codes_)
 
 
-def test_fitted_estimator_survives_pickling_and_encoding_leaves_it_alone(fitted):
+def test_fitted_estimator_can_be_pickled_and_encoding_does_not_change_it(fitted):
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(again.encode(PAIRS["image"]), fitted.encode(PAIRS["image"]))
     state = vars(fitted).copy()
@@ -134,7 +134,7 @@ def test_fitted_estimator_survives_pickling_and_encoding_leaves_it_alone(fitted)
 
 
 @pytest.mark.usefixtures("here")
-def test_run_directory_is_kept_where_one_is_named(fitted, tmp_path):
+def test_run_directory_is_kept_if_out_is_set(fitted, tmp_path):
     clone(fitted).set_params(out=str(tmp_path / "run")).fit(PAIRS["image"], PAIRS["text"])
     assert (tmp_path / "run" / "model.npz").is_file()
 

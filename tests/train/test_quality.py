@@ -1,4 +1,4 @@
-"""Codes of the shipped emoji against figures and against CCA, worked out here in plain NumPy."""
+"""Retrieval quality on the shipped emoji, against published figures and CCA in plain NumPy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def maps(store, tmp_path_factory):
 
 
 def mean_average_precision(distances, query_labels, database_labels) -> float:
-    """Expected over random order among equal distances, place by place."""
+    """Expectation over random order among equal distances, rank by rank."""
     relevant = query_labels @ database_labels.T > 0
     values = []
     for row, hit in zip(distances, relevant, strict=True):
@@ -61,7 +61,7 @@ def mean_average_precision(distances, query_labels, database_labels) -> float:
 
 @pytest.fixture(scope="module")
 def embedded(emoji):
-    """CCA: covariances plus 0.1 trace / d, directions scaled by the correlations."""
+    """CCA embedding: covariances plus 0.1 trace / d, directions scaled by the correlations."""
     train = emoji["split"] == 0
     x = {}
     for g in ("image", "text"):
@@ -94,12 +94,12 @@ def both_directions(emoji, distances) -> tuple[float, float]:
     )
 
 
-def test_balanced_is_near_its_figures(maps):
+def test_balanced_reaches_its_published_map(maps):
     assert maps["balanced"][0] > BALANCED[0] - 0.02
     assert maps["balanced"][1] > BALANCED[1] - 0.02
 
 
-def test_paper_is_within_003_of_its_figures(maps):
+def test_paper_is_within_003_of_its_published_map(maps):
     assert maps["paper"] == pytest.approx(PAPER, abs=0.03)
 
 
@@ -118,11 +118,11 @@ def test_balanced_beats_binary_codes_of_cca_with_itq(maps, emoji, embedded):
         return (BITS - codes[source][queries] @ codes[target][database].T) / 2
 
     itq = both_directions(emoji, hamming)
-    assert itq == pytest.approx((0.385, 0.399), abs=0.03)  # the baseline is what it should be
+    assert itq == pytest.approx((0.385, 0.399), abs=0.03)  # the baseline itself is right
     assert all(np.array(maps["balanced"]) > np.array(itq) + 0.15)
 
 
-def test_balanced_is_a_tenth_above_the_real_valued_embedding(maps, emoji, embedded):
+def test_balanced_is_ten_percent_above_the_real_valued_embedding(maps, emoji, embedded):
     best = np.zeros(2)
     for width in (8, 16, 32, 64):
         unit = {
@@ -138,7 +138,7 @@ def test_balanced_is_a_tenth_above_the_real_valued_embedding(maps, emoji, embedd
     assert all(np.array(maps["balanced"]) > 1.1 * best)
 
 
-def test_shipped_arrays_are_what_the_licence_note_says(emoji):
+def test_shipped_arrays_match_the_licence_note(emoji):
     note = (DATA / "LICENSE-emoji.md").read_text(encoding="utf-8")
     count = int(re.search(r"for ([\d,]+) emoji", note)[1].replace(",", ""))
     assert {name: values.shape for name, values in emoji.items()} == {

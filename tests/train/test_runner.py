@@ -1,7 +1,4 @@
-"""A training run from a store to a finished directory, in this process.
-
-`make_pairs`, `make_store` and `train_here` serve the other tests of whole runs too.
-"""
+"""`train_model` from a feature store to a finished run directory, in this process."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ def train_rows(store: FeatureStore) -> np.ndarray:
     return np.flatnonzero(store.read("split") == 0)
 
 
-def test_run_directory_holds_what_the_issue_lists(trained):
+def test_run_directory_has_the_documented_files(trained):
     names = {path.name for path in trained.run.path.iterdir()}
     assert names == {
         "run.json",
@@ -60,7 +57,7 @@ def test_resolved_options_are_recorded(trained, store):
     assert (config.method.alpha, config.method.encoder) == ("median", "anchors")
 
 
-def test_codes_and_rows_are_those_of_the_rows_trained_on(trained, store, tmp_path):
+def test_codes_and_rows_are_those_of_the_training_rows(trained, store, tmp_path):
     rows = train_rows(store)
     np.testing.assert_array_equal(
         zarr.open_array(trained.run.path / "rows.zarr", mode="r")[:], rows
@@ -78,7 +75,7 @@ def test_codes_and_rows_are_those_of_the_rows_trained_on(trained, store, tmp_pat
 
 
 @pytest.mark.parametrize("preset", ["balanced", "paper"])
-def test_history_has_a_line_of_every_iteration_with_all_terms(store, tmp_path, preset):
+def test_history_has_a_record_of_every_iteration_with_all_terms(store, tmp_path, preset):
     run = train_here(store.path, tmp_path / "a", preset, evaluate=False).run
     lines = [json.loads(x) for x in (run.path / "history.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == list(range(1, len(lines) + 1))
@@ -102,7 +99,7 @@ def test_history_has_a_line_of_every_iteration_with_all_terms(store, tmp_path, p
         assert line["peak_memory"]["client"] > 10 << 20
 
 
-def test_bit_balance_and_changed_bits_of_the_history_are_those_of_the_codes(trained):
+def test_bit_balance_and_changed_bits_of_the_history_equal_those_of_the_codes(trained):
     *_, last = trained.run.history()
     now, before = (
         np.unpackbits(
@@ -115,7 +112,7 @@ def test_bit_balance_and_changed_bits_of_the_history_are_those_of_the_codes(trai
     assert last["bit_balance"] == pytest.approx({"mean": means.mean(), "worst": means.max()})
 
 
-def test_only_the_last_two_checkpoints_are_kept_with_true_checksums(trained):
+def test_the_last_two_checkpoints_are_kept_and_their_checksums_match(trained):
     last = trained.run.summary()["iterations"]
     folders = sorted((trained.run.path / "checkpoints").iterdir())
     assert [folder.name for folder in folders] == [f"{last - 1:04d}", f"{last:04d}"]
@@ -131,7 +128,7 @@ def test_only_the_last_two_checkpoints_are_kept_with_true_checksums(trained):
             assert manifest["checksums"][kind] == expected
 
 
-def test_summary_tells_how_the_run_went(trained, store):
+def test_summary_describes_the_run(trained, store):
     summary = trained.run.summary()
     rows = train_rows(store)
     assert summary["reason"] == trained.reason
@@ -164,8 +161,8 @@ def test_model_holds_means_projections_encoder_and_versions(trained, store):
 
 
 @pytest.mark.parametrize("preset", ["balanced", "paper"])
-def test_encoder_follows_from_features_and_learned_codes(store, tmp_path, preset):
-    """Ridge regression of B on X where asked for, the W of a last W-step for `paper`."""
+def test_encoder_is_fitted_to_the_learned_codes(store, tmp_path, preset):
+    """Ridge regression of B on X if selected; the W of a last W-step for `paper`."""
     method = {"encoder": "ridge"} if preset == "balanced" else {}
     run = train_here(store.path, tmp_path / "a", preset, evaluate=False, method=method).run
     model, rows = load_model(run.path), train_rows(store)
@@ -175,7 +172,7 @@ def test_encoder_follows_from_features_and_learned_codes(store, tmp_path, preset
         x = store.read(g)[rows].astype(np.float64)
         x -= x.mean(axis=0)
         x /= np.linalg.norm(x, axis=1, keepdims=True)
-        # What Eq. 10 can reach at most is the nuclear norm; W itself need not be unique.
+        # The maximum of Eq. 10 is the nuclear norm; W itself need not be unique.
         reached = np.trace(model.projections[g] @ x.T @ b)
         assert reached == pytest.approx(np.linalg.norm(x.T @ b, "nuc"), rel=1e-10)
         penalty = 0.1 * np.trace(x.T @ x) / d * np.eye(d)
@@ -184,7 +181,7 @@ def test_encoder_follows_from_features_and_learned_codes(store, tmp_path, preset
         np.testing.assert_allclose(model.encoders[g], expected, atol=1e-8)
 
 
-def test_split_and_rows_choose_what_is_trained_on(store, tmp_path):
+def test_split_and_rows_select_the_training_rows(store, tmp_path):
     assert np.array_equal(choose_rows(store, build_config({}))[0], train_rows(store))
     rows, queries = choose_rows(store, build_config({"rows": "all"}))
     assert (len(rows), len(queries)) == (ROWS, 0)
@@ -228,14 +225,14 @@ def test_partitions_blocks_and_chunks_do_not_change_the_codes(tmp_path):
     np.testing.assert_array_equal(found[0], found[2])
 
 
-def test_work_is_kept_only_when_asked(store, tmp_path):
+def test_work_folder_is_kept_with_keep_work(store, tmp_path):
     run = train_here(store.path, tmp_path / "a", keep_work=True, evaluate=False).run
     features = zarr.open_array(run.features("image"), mode="r")[:]
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1)
     assert features.shape == (len(train_rows(store)), DIMS["image"])
 
 
-def test_evaluation_comes_with_training_where_there_are_queries(store, tmp_path):
+def test_training_evaluates_the_model_if_there_are_queries(store, tmp_path):
     trained = train_here(store.path, tmp_path / "a")
     assert trained.evaluation is not None
     assert trained.evaluation["queries"] == np.sum(store.read("split") == 1)
@@ -243,20 +240,20 @@ def test_evaluation_comes_with_training_where_there_are_queries(store, tmp_path)
     assert train_here(plain.path, tmp_path / "b").evaluation is None
 
 
-def test_run_that_fails_in_the_loop_is_not_a_finished_one(store, tmp_path):
+def test_run_that_fails_in_the_loop_is_not_marked_as_finished(store, tmp_path):
     with pytest.raises(SrchError, match=r"solver\.max_iterations"):
         train_here(store.path, tmp_path / "a", solver={"max_iterations": 1})
     with pytest.raises(StorageError, match=r"not finished|not a run directory"):
         open_run(tmp_path / "a")
 
 
-def test_plan_that_does_not_fit_is_refused_and_leaves_nothing(store, tmp_path):
+def test_plan_that_does_not_fit_is_refused_and_the_folder_removed(store, tmp_path):
     with pytest.raises(PlanError, match=r"needs \d+ MiB .* \d+ MiB are allowed"):
         train_here(store.path, tmp_path / "a", memory_limit="300MiB")
     assert not (tmp_path / "a").exists()
 
 
-def test_too_many_zero_rows_are_refused_and_leave_nothing(tmp_path):
+def test_too_many_zero_rows_are_refused_and_the_folder_removed(tmp_path):
     pairs = make_pairs(split=None)
     pairs["text"][:] = pairs["text"][0]
     store = make_store(tmp_path, **pairs)
@@ -280,8 +277,8 @@ def test_split_without_queries_is_trained_on_and_not_scored(tmp_path):
     assert open_run(tmp_path / "a").summary()["rows"] == ROWS
 
 
-def test_what_a_resumed_run_has_on_disk_is_not_asked_for_again(store, tmp_path, monkeypatch):
-    """A run may fill its disk: what is free beside it never has to hold it a second time."""
+def test_a_resumed_run_needs_disk_only_for_what_is_not_stored_yet(store, tmp_path, monkeypatch):
+    """A run may fill its disk: the free space never has to hold it a second time."""
     asked, stop = [], True
     learn, check = pipeline.learn_codes, setup.check_disk
 
@@ -303,4 +300,4 @@ def test_what_a_resumed_run_has_on_disk_is_not_asked_for_again(store, tmp_path, 
     stop = False
     train_here(store.path, tmp_path / "a", evaluate=False, resume=True)
     assert asked[0] < 10_000 < there
-    assert abs(asked[1] - there) < 1_000  # the lock has come
+    assert abs(asked[1] - there) < 1_000  # the lock file

@@ -110,8 +110,8 @@ def make_final_codes(
     if worth < COLLAPSED:
         raise TrainingError(
             f"the codes collapsed when they were spread from {len(directions.offset)} directions: "
-            f"{config.bits} bits are worth {worth:.2f} independent ones. The encoders tell almost "
-            "no rows apart: check the features, or set method.directions to 0"
+            f"{config.bits} bits are worth {worth:.2f} independent ones. The encoders hardly "
+            "distinguish rows: check the features, or set method.directions to 0"
         )
     return FinalCodes(
         total.cross_covariance, total.targets, len(directions.offset), directions.share, worth

@@ -115,10 +115,10 @@ def _order_centres(job: Job, clusters: int, means: Mapping[str, Matrix]) -> Matr
         centres: Matrix = np.zeros((1, 1))
         if clusters > 1:
             arguments = (job.run, job.plan, means, config)
-            found = find_centres(
+            unsorted = find_centres(
                 job.run, "order", clusters, config.seed, _sample_points, *arguments
             )
-            centres = found[np.argsort(bisection_order(found))]
+            centres = unsorted[np.argsort(bisection_order(unsorted))]
         record = stages.commit("order", {}, {"centres": centres})
     return record.arrays["centres"]
 

@@ -1,4 +1,4 @@
-"""Read normalised features in passes over rows: whole partitions, or tiles ahead of their use."""
+"""Read normalised features: partitions into worker memory, or tiles with read-ahead."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def load_features(job: Job) -> list[Delayed]:
 def read_tiles(
     run: RunDirectory, modalities: tuple[str, ...], span: tuple[int, int], partition_rows: int
 ) -> Iterator[tuple[int, dict[str, Array]]]:
-    """Read the rows of ``span`` in whole tiles, about ``partition_rows`` rows at a time, ahead.
+    """Read the rows of ``span`` in order, ahead of their use.
 
-    Yields the number of the first row, and features (rows, d_g) by modality.
+    Yields the number of the first row and the features (rows, d_g) by modality, in whole tiles of
+    about ``partition_rows`` rows.
     """
     step = -(-partition_rows // TILE) * TILE
     parts = [(low, min(low + step, span[1])) for low in range(span[0], span[1], step)]

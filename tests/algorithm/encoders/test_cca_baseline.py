@@ -1,4 +1,4 @@
-"""CCA-ITQ as a run fits it, against the comparison's own on all rows in memory."""
+"""The CCA-ITQ baseline of a run, against the in-memory CCA-ITQ of the comparison."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def fit(prepare):
 
 @pytest.mark.parametrize(("bits", "width"), [(8, 8), (16, 9)])
 def test_scores_are_the_canonical_variates_turned_by_one_rotation(fit, bits, width):
-    """W R R'W' = W W' whatever R is and however the signs of W are."""
+    """W R (W R)ᵀ = W Wᵀ for every rotation R and every choice of the signs of W."""
     run, model = fit(bits)
     expected = cca.canonical_directions(run.features(), bits, 0.1).scaled()
     rotations = []
@@ -53,8 +53,8 @@ def test_rotation_leaves_less_error_than_others_and_is_a_fixed_point(fit):
 
 
 @pytest.mark.parametrize("cut", [{"partition_rows": 47}, {"partition_rows": 20, "blocks": 2}])
-def test_partitions_do_not_change_it(fit, monkeypatch, cut):
-    """Neither with all rows in the sample of the rotation, nor with some."""
+def test_partitions_do_not_change_the_baseline(fit, monkeypatch, cut):
+    """With all rows in the sample of the rotation, and with some of them."""
     for rows in (1 << 14, 60):
         monkeypatch.setattr(cca_baseline, "_ROWS", rows)
         whole, parts = fit()[1], fit(**cut)[1]
@@ -62,7 +62,7 @@ def test_partitions_do_not_change_it(fit, monkeypatch, cut):
             np.testing.assert_allclose(parts.encoders[g], whole.encoders[g], atol=1e-9)
 
 
-def test_the_sample_is_as_large_as_said(fit, monkeypatch):
+def test_the_rotation_is_learned_on_the_bounded_sample(fit, monkeypatch):
     seen = []
 
     def rotation(embedding, start, _iterations):

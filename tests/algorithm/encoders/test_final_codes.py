@@ -1,4 +1,4 @@
-"""Final codes spread from the directions of the loop, against the dense reference."""
+"""PCA-ITQ final codes against the dense reference."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def features():
 
 @pytest.fixture(scope="module")
 def finish(prepare, features):
-    """A function that trains and finishes: the run, the loop's codes, the model, the record."""
+    """A function that trains; returns the run, the codes of the loop, the model and the figures."""
 
     def finished(
         bits=24,
@@ -53,7 +53,7 @@ def finish(prepare, features):
 
 @pytest.mark.parametrize("encoder", ["ridge", "anchors", "projection"])
 @pytest.mark.parametrize("bits", [8, 24])
-def test_final_codes_are_those_of_the_reference(finish, encoder, bits):
+def test_final_codes_equal_those_of_the_reference(finish, encoder, bits):
     run, loop, _, record = finish(bits, encoder, seed=4, partition_rows=47)
     x = run.features()
     rows = read_array(run.directory.sample("rows"))
@@ -86,7 +86,7 @@ def test_partitions_change_neither_codes_nor_model(finish, partition_rows):
 
 
 @pytest.mark.parametrize("directions", [0, 5])
-def test_figures_of_the_bits_are_those_of_the_stored_codes(finish, directions):
+def test_bit_means_and_correlations_equal_those_of_the_stored_codes(finish, directions):
     bits = 24 if directions else LOOP_BITS
     run, *_ = finish(bits=bits, directions=directions, partition_rows=47)
     found, codes = run.directory.bits(), final_codes(run).astype(np.float64)
@@ -104,7 +104,7 @@ def test_the_model_is_fitted_to_the_final_codes(finish):
     assert (model.bits, model.anchors) == (24, {})
 
 
-HARD = {
+ILL_CONDITIONED = {
     "float32": {"precision": "float32", "directions": 32, "loop_bits": 64},
     "float32, fewer dimensions than directions": {
         "precision": "float32",
@@ -117,9 +117,11 @@ HARD = {
 }
 
 
-@pytest.mark.parametrize("case", HARD)
-def test_what_rounding_could_settle_is_the_same_for_every_partitioning(finish, case):
-    found = [final_codes(finish(partition_rows=size, **HARD[case])[0]) for size in (N, 37, 64)]
+@pytest.mark.parametrize("case", ILL_CONDITIONED)
+def test_ill_conditioned_cases_do_not_depend_on_the_partitioning(finish, case):
+    found = [
+        final_codes(finish(partition_rows=size, **ILL_CONDITIONED[case])[0]) for size in (N, 37, 64)
+    ]
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
 

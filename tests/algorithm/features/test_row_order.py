@@ -1,4 +1,4 @@
-"""Rows are trained in the order of coarse clusters; what a user sees is in the store's order."""
+"""Row order: training runs in cluster order, results are in the order of the store."""
 
 import json
 
@@ -27,7 +27,7 @@ def features():
 
 @pytest.fixture(scope="module")
 def runs(prepare):
-    """The same data in cluster order, in small partitions, and as it is."""
+    """The same data in cluster order with small partitions, and in store order."""
     options = {"bits": 16, "method": {"iterations": 4}}
     ordered = prepare(features(), graph=ORDERED, partition_rows=77, blocks=2, **options)
     return ordered, prepare(features(), graph=PLAIN, **options)
@@ -37,7 +37,7 @@ def order_of(run):
     return read_array(run.directory.order)
 
 
-def test_order_is_a_permutation_that_brings_neighbours_together(runs):
+def test_order_is_a_permutation_that_places_neighbours_together(runs):
     ordered, plain = runs
     np.testing.assert_array_equal(np.sort(order_of(ordered)), np.arange(N))
     np.testing.assert_array_equal(order_of(plain), np.arange(N))
@@ -61,7 +61,7 @@ def test_features_and_first_codes_follow_the_order(runs):
 
 
 def test_graph_is_the_same_in_any_order(runs):
-    """Ties, of which there are many, go by the row's number and not by its place."""
+    """The data has many ties; they are broken by row number, not by position."""
     ordered, plain = runs
     order = order_of(ordered)
     np.testing.assert_array_equal(ordered.weights(), plain.weights()[:, order][:, :, order])
@@ -80,13 +80,13 @@ def test_learned_codes_are_the_same_in_any_order(runs):
     ("rows", "cluster_rows", "expected"),
     [(1525, 4096, 1), (60_000, 4096, 1), (151_000, 4096, 36), (10**8, 4096, 1024), (90, 5, 18)],
 )
-def test_clusters_of_the_order_follow_from_the_rows(rows, cluster_rows, expected):
+def test_number_of_clusters_follows_from_the_rows(rows, cluster_rows, expected):
     assert order_clusters(rows, cluster_rows) == expected
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Whole runs with held-out rows in cluster order and not, on one store."""
+    """Two runs on one store with held-out rows: in cluster order, and in store order."""
     folder = tmp_path_factory.mktemp("runs")
     store = make_store(folder, 30, **make_pairs(rows=240))
     found = {}
@@ -106,7 +106,7 @@ def test_codes_and_rows_of_a_run_are_in_the_order_of_the_store(trained):
     assert not np.array_equal(codes, read_array(ordered.checkpoint(last, "codes")))
 
 
-def test_codes_are_restored_in_tasks_of_any_size(trained, tmp_path, monkeypatch):
+def test_codes_are_written_in_store_order_by_tasks_of_any_size(trained, tmp_path, monkeypatch):
     store, ordered, _ = trained
     monkeypatch.setattr("srch_dist.algorithm.encoders.final_codes.STORE_ORDER_BYTES", 2)
     graph = {"k": 5, "order_rows": 8}
@@ -116,7 +116,7 @@ def test_codes_are_restored_in_tasks_of_any_size(trained, tmp_path, monkeypatch)
     np.testing.assert_array_equal(codes[:], zarr.open_array(ordered.codes, mode="r")[:])
 
 
-def test_evaluation_does_not_see_the_order(trained):
+def test_evaluation_does_not_depend_on_the_order(trained):
     store, ordered, plain = trained
     scores = [evaluate_model(run.path, store.path) for run in (ordered, plain)]
     assert json.dumps(scores[0]) == json.dumps(scores[1])
