@@ -1,12 +1,16 @@
 """srch-dist: out-of-core, distributed training of cross-modal hash codes.
 
-The public names are imported when they are first used: loading a model and encoding a row needs
-NumPy alone, and neither Dask nor Zarr.
+Public names are imported on first use. Loading a model and encoding rows therefore imports NumPy
+alone, without Dask or Zarr.
+
+The package logs to the logger ``srch_dist``: results of stages at INFO, advice at WARNING, begin
+and end of stages at DEBUG. It prints nothing unless the application configures `logging`.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from srch_dist.sweep.runner import sweep_options
     from srch_dist.train.estimator import CrossModalHasher
     from srch_dist.train.runner import Trained, train_model
+
+__version__ = "0.1.0"
 
 __all__ = [
     "CodeStore",
@@ -52,15 +58,20 @@ __all__ = [
     "write_page",
 ]
 
-_PLACES = {
-    **dict.fromkeys(("TrainConfig", "build_config", "load_config"), "config.loading"),
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+# The module of each public name, below this package.
+_MODULES = {
+    **dict.fromkeys(("build_config", "load_config"), "config.loading"),
     **dict.fromkeys(("CodeStore", "open_codes"), "storage.code_store"),
     **dict.fromkeys(("FeatureStore", "open_store"), "storage.feature_store"),
     **dict.fromkeys(("Model", "load_model"), "encode.model"),
     **dict.fromkeys(("QueryEncoder", "encode_rows"), "encode.scoring"),
     **dict.fromkeys(("Trained", "train_model"), "train.runner"),
+    "Anchors": "encode.model",  # part of a pickled Model, not for use
     "CrossModalHasher": "train.estimator",
     "SrchError": "errors",
+    "TrainConfig": "config.options",
     "encode_store": "encode.batch",
     "evaluate_model": "evaluate.retrieval",
     "export_codes": "export.formats",
@@ -72,10 +83,10 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'srch_dist' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"srch_dist.{_PLACES[name]}"), name)
+    return getattr(importlib.import_module(f"srch_dist.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "__version__"])

@@ -1,49 +1,65 @@
-"""`srch-dist COMMAND …` and `python -m srch_dist COMMAND …`: all commands by one name."""
+"""`srch-dist COMMAND …` and `python -m srch_dist COMMAND …`: every command under one name."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from srch_dist import __version__
 from srch_dist.cli.command import BAD_INPUT
 
-# What each command does, in the order of use.
+# In the order of use.
 COMMANDS = {
-    "ingest": "turn paired features into a feature store",
-    "plan": "what a training run would take",
+    "ingest": "convert paired features to a feature store",
+    "plan": "estimate memory, disk, network and time of a training run",
     "train": "learn codes from a feature store",
-    "sweep": "train with every combination of a grid of options",
-    "evaluate": "score a trained model",
-    "report": "a page about a run, or one that compares several",
-    "encode": "codes of every row of a store",
-    "search": "the nearest codes of queries",
-    "export": "codes and indexes for faiss, usearch, NumPy and Parquet",
-    "certificates": "TLS files for a cluster",
+    "sweep": "train every combination of a grid of options",
+    "evaluate": "measure the retrieval quality of a trained model",
+    "report": "write the HTML page of a run, or compare several runs",
+    "encode": "encode every row of a store with a trained model",
+    "search": "find the nearest codes of queries",
+    "export": "write codes and indexes for faiss, usearch, NumPy and Parquet",
+    "certificates": "make TLS certificates for a cluster",
 }
 
 
 def command_module(name: str) -> ModuleType:
-    """The module that is run as ``python -m srch_dist.NAME``."""
+    """The module that `python -m srch_dist.NAME` runs."""
     place = "srch_dist.certificates" if name == "certificates" else f"srch_dist.{name}.__main__"
     return importlib.import_module(place)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command that the first argument names with the others."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] in COMMANDS:
-        command_module(given[0]).main(given[1:])
-        return
-    wanted = given[:1] in (["-h"], ["--help"])
-    lines = ["usage: srch-dist COMMAND [OPTIONS]", ""]
-    lines += [f"  {name:12} {what}" for name, what in COMMANDS.items()]
+    """Run the command that the first argument names, with the remaining arguments."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    first = words[0] if words else None
+    if first in COMMANDS:
+        command_module(first).main(words[1:])
+    elif first == "--version":
+        print(f"srch-dist {__version__}")
+    elif first in ("-h", "--help"):
+        print(_usage())
+    else:
+        if first is not None:
+            print(f"error: {_unknown(first)}", file=sys.stderr)
+        print(_usage(), file=sys.stderr)
+        sys.exit(BAD_INPUT)
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"there is no command {name!r}.{hint}"
+
+
+def _usage() -> str:
+    lines = ["usage: srch-dist COMMAND [OPTIONS]", "       srch-dist --version", ""]
+    lines += [f"  {name:12} {summary}" for name, summary in COMMANDS.items()]
     lines += ["", "srch-dist COMMAND --help lists the options of a command."]
-    if given and not wanted:
-        print(f"error: there is no command {given[0]!r}", file=sys.stderr)
-    print("\n".join(lines), file=sys.stdout if wanted else sys.stderr)
-    sys.exit(0 if wanted else BAD_INPUT)
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

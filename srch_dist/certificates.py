@@ -1,7 +1,7 @@
-"""`python -m srch_dist.certificates`: an authority and certificates for a small cluster.
+"""`python -m srch_dist.certificates`: make TLS certificates for a small cluster.
 
-One authority, and of it a certificate with its key for each role. A certificate is the only thing
-that scheduler, workers and clients know each other by; whoever has one may run code on all.
+It makes one authority, and a certificate with a key for each role. Scheduler, workers and clients
+identify each other by certificate alone: whoever holds one can run code on all of them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from srch_dist.cli.command import output, parse, run_command
+from srch_dist.cli.command import print_line, run_command
 from srch_dist.errors import ConfigError, StorageError
+from srch_dist.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -27,37 +28,45 @@ ROLES = ("scheduler", "worker", "client")
 
 @dataclass(frozen=True)
 class _Options:
-    """Make certificates for the TLS connections of a cluster, in a new folder."""
+    """Make certificates for the TLS connections of a cluster, in a new folder.
+
+    Whoever holds one of the keys can run code on the whole cluster: keep the folder private.
+    """
 
     folder: tyro.conf.Positional[str]
-    """Where they go; it must not be there, or be empty."""
+    """Folder to write; it must be new or empty."""
     days: int = 365
-    """Days that they are valid."""
+    """Days of validity. Make a new set before they end: the authority's key is not kept."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make certificates with options from the command line."""
-    run_command(lambda: _make(arguments))
+    run_command("certificates", _Options, _make, arguments)
 
 
 def make_certificates(folder: str | Path, days: int = 365) -> Path:
-    """Write ``ca.pem``, and ``ROLE.pem`` with ``ROLE-key.pem`` of each role, to a new folder.
+    """Write ``ca.pem``, and ``ROLE.pem`` with ``ROLE-key.pem`` for each role, to a new folder.
 
-    The authority's own key is not kept: no further certificate can be made from it.
+    The authority's key is not kept, so nobody can make further certificates of this authority.
+
+    Parameters
+    ----------
+    folder : new or empty.
+    days : validity, at least 1.
 
     Raises
     ------
     StorageError : the folder is in use or cannot be written.
-    ConfigError : senseless days, or the package `cryptography` is not installed.
+    ConfigError : ``days`` is below 1, or the package `cryptography` is not installed.
     """
     path = Path(folder).absolute()
     if days < 1:
-        raise ConfigError(f"days is {days}, it has to be at least 1")
+        raise ConfigError(f"days is {days}; it must be at least 1")
     try:
         from cryptography.hazmat.primitives.asymmetric import ec
     except ImportError:
         raise ConfigError(
-            "certificates need the package cryptography; install it with: "
+            "certificates need the package cryptography. Install it with: "
             "pip install 'srch-dist[tls]'"
         ) from None
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -69,28 +78,22 @@ def make_certificates(folder: str | Path, days: int = 365) -> Path:
         _write(path / "ca.pem", _pem(authority), secret=False)
         for role in ROLES:
             key = ec.generate_private_key(ec.SECP256R1())
-            own = _certificate(f"srch-dist {role}", key, (authority, authority_key), days)
-            _write(path / f"{role}.pem", _pem(own), secret=False)
+            certificate = _certificate(f"srch-dist {role}", key, (authority, authority_key), days)
+            _write(path / f"{role}.pem", _pem(certificate), secret=False)
             _write(path / f"{role}-key.pem", _key_pem(key), secret=True)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
     return path
 
 
-def _make(arguments: Sequence[str] | None) -> None:
-    options = parse(_Options, "certificates", arguments)
+def _make(options: _Options, _progress: Progress) -> None:
     path = make_certificates(options.folder, options.days)
-    console = output()
     for role in ROLES:
         files = f"--tls-ca-file {path}/ca.pem --tls-cert {path}/{role}.pem"
-        line = f"{role}: {files} --tls-key {path}/{role}-key.pem"
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    console.print(
-        f"here: --tls.ca {path}/ca.pem --tls.cert {path}/client.pem "
-        f"--tls.key {path}/client-key.pem",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
+        print_line(f"{role}: {files} --tls-key {path}/{role}-key.pem")
+    print_line(
+        f"options of srch_dist: --tls.ca {path}/ca.pem --tls.cert {path}/client.pem "
+        f"--tls.key {path}/client-key.pem"
     )
 
 
@@ -100,20 +103,20 @@ def _certificate(
     authority: tuple[x509.Certificate, EllipticCurvePrivateKey] | None,
     days: int,
 ) -> x509.Certificate:
-    """A certificate for ``key``, signed by the ``authority``, or by itself as an authority."""
+    """A certificate for ``key``, signed by ``authority``; without one, a self-signed authority."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
-    own = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
-    issuer, signer = (own, key) if authority is None else (authority[0].subject, authority[1])
+    issuer, signer = (subject, key) if authority is None else (authority[0].subject, authority[1])
     builder = (
         x509.CertificateBuilder()
-        .subject_name(own)
+        .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        # Clocks of several machines differ a little.
+        # The clocks of the machines differ a little.
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)

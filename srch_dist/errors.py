@@ -1,4 +1,4 @@
-"""The project's exceptions: every refusal is a SrchError, whose message says what to do."""
+"""Exceptions of the package: each refusal is a `SrchError` whose message names the remedy."""
 
 from __future__ import annotations
 
@@ -7,57 +7,67 @@ from types import ModuleType
 
 
 class SrchError(Exception):
-    """A refusal or failure with a message for the user; commands print it and exit with 2."""
+    """A refusal or failure with a message for the user. Commands print it and exit with 2."""
 
 
 class ConfigError(SrchError):
-    """An option that is unknown, of the wrong type, or out of range."""
+    """An option is unknown, has the wrong type or is out of range."""
 
 
 class InputError(SrchError):
-    """Data that cannot be used: the message names the array, the rows and the remedy."""
+    """Data cannot be used. The message names the array, the rows and the remedy."""
 
 
 class TrainingError(SrchError):
-    """Training that does not end well with its options: codes that collapse, no convergence."""
+    """Training fails with these options: the codes collapse, or a solve does not converge."""
 
 
 class StorageError(SrchError):
-    """A store or run directory that is absent, unfinished, in use or damaged."""
+    """A store or run directory is missing, unfinished, in use or damaged."""
 
 
 class ClusterError(SrchError):
-    """A Dask cluster that does not answer, or has no workers."""
+    """A Dask cluster does not answer, has no workers, or has workers that cannot do the work."""
 
 
 class PlanError(SrchError):
-    """Work that does not fit the memory it was given; the message holds both numbers."""
+    """The planned work does not fit in memory or on disk. The message holds both numbers."""
 
 
 class ExtraError(SrchError):
-    """An optional package that is not installed; the message names the extra that brings it."""
+    """An optional package is not installed. The message names the extra that installs it."""
 
 
 class WorkersKilledError(ClusterError):
-    """A task whose workers were killed again and again, most often for lack of memory."""
+    """A task repeatedly lost its worker, most often because memory ran out."""
 
 
 class ClusterLostError(ClusterError):
-    """A cluster that went away in the middle of work; nothing is wrong with the work itself."""
+    """The cluster went away during the work. The work itself is sound and can resume."""
+
+
+# The public name, so that pickles survive moves of modules.
+SrchError.__module__ = "srch_dist"
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
-    """Import a module that comes with an extra of this package.
+    """Import an optional module.
+
+    Parameters
+    ----------
+    module : dotted name, such as ``matplotlib.figure``.
+    extra : the extra of this package that installs it.
+    purpose : what needs it, as the subject of the error message.
 
     Raises
     ------
-    ExtraError : it is not installed; the message says what it is for and how to get it.
+    ExtraError : the module cannot be imported.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.split(".")[0]
         raise ExtraError(
-            f"{purpose} needs {package}, which cannot be imported ({error}); install it with: "
+            f"{purpose} needs {package}, which cannot be imported ({error}). Install it with: "
             f"pip install 'srch-dist[{extra}]'"
         ) from None

@@ -1,1 +1,1 @@
-"""What the commands share: parsing, help, printed tables, progress displays."""
+"""Shared by the commands: parsing, help texts, exit codes, logs, tables, progress displays."""

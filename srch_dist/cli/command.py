@@ -1,4 +1,4 @@
-"""What the `python -m` entries share: parsing, and errors as one line with exit code 2."""
+"""How every command starts and ends: options, progress, and errors with their exit codes."""
 
 from __future__ import annotations
 
@@ -9,126 +9,189 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 import tyro
 from rich.console import Console
+from tyro.constructors import MISSING_NONPROP
 
 from srch_dist.cli.help_texts import REGISTRY
+from srch_dist.cli.logs import LogOptions, find_log_options, report_end, reporting
 from srch_dist.config.loading import build_config, check_config, load_config
 from srch_dist.config.options import TrainConfig
-from srch_dist.errors import ClusterLostError, SrchError
+from srch_dist.errors import ClusterLostError, ConfigError, SrchError
+from srch_dist.runtime.progress import TABLE_WIDTH, Progress
 
 T = TypeVar("T")
 
 BAD_INPUT = 2
-_QUIET = ("asyncio", "distributed", "distributed.client", "distributed.core", "tornado")
-# What is not given is absent; nobody has to read or write that as None.
-_CONFIG = (tyro.conf.DisallowNone,)
-# As of sysexits.h: not an error of the input, and worth another try.
+# EX_TEMPFAIL of sysexits.h: nothing is wrong with the input, and a retry can succeed.
 TRY_AGAIN = 75
+# Loggers that would report the same failure again, which the command reports once.
+_QUIET = ("asyncio", "distributed", "distributed.client", "distributed.core", "tornado")
+# Options without a value are left out; `None` is never written.
+_TYRO = (tyro.conf.DisallowNone,)
+# Marks a field whose own fields are options of the command, without a prefix.
+FLAT = tyro.conf.arg(name="")
 
 
-def parse(kind: Callable[..., T], command: str, arguments: Sequence[str] | None) -> T:
-    """Parse command-line arguments into a dataclass; bad ones end with exit code 2."""
-    return tyro.cli(kind, prog=program(command), args=arguments, config=_CONFIG, registry=REGISTRY)
+@dataclasses.dataclass(frozen=True)
+class TrainOptions(TrainConfig):  # noqa: D101 - the documentation is that of TrainConfig
+    __doc__ = TrainConfig.__doc__
+
+    config: str | None = None
+    """YAML file of options. It overrides the preset; the command line overrides it."""
 
 
-def program(command: str) -> str:
-    """What a command was called as, for its usage line."""
+def run_command(
+    command: str,
+    kind: type[T],
+    work: Callable[[T, Progress], None],
+    arguments: Sequence[str] | None,
+    out: str | None = None,
+) -> None:
+    """Parse options, run a command's work, and exit with its code if it fails.
+
+    Exit code 2: the command refuses. Exit code 75: a signal or a lost cluster interrupts it.
+
+    Parameters
+    ----------
+    command : name, as in `python -m srch_dist.NAME`.
+    kind : dataclass of its options.
+    work : called with the options and the progress display.
+    arguments : the command line; that of the process if None.
+    out : default output folder of a command that can resume; an interruption prints the command
+        line that resumes.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    options = find_log_options(arguments)
+    with reporting(options) as progress:
+        try:
+            work(parse(kind, command, arguments), progress)
+        except ClusterLostError as error:
+            report_end(options, f"error: {error}", exit_code=TRY_AGAIN)
+            _exit_interrupted(options, command, arguments, out)
+        except SrchError as error:
+            report_end(options, f"error: {error}", exit_code=BAD_INPUT)
+            sys.exit(BAD_INPUT)
+        except KeyboardInterrupt:
+            report_end(options, "interrupted", exit_code=TRY_AGAIN)
+            _exit_interrupted(options, command, arguments, out)
+
+
+def parse(kind: type[T], command: str, arguments: Sequence[str] | None) -> T:
+    """Parse a command line into a dataclass; wrong options exit with code 2.
+
+    Options of training come from the preset, then the YAML file, then the command line.
+    """
+    default = _training_defaults(kind, arguments) if issubclass(kind, TrainOptions) else None
+    if find_log_options(arguments).log_format == "plain":
+        return _parse(kind, command, arguments, default)
+    message = StringIO()
+    try:
+        with redirect_stderr(message):
+            return _parse(kind, command, arguments, default)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise ConfigError(_without_boxes(message.getvalue())) from None
+
+
+def parse_training(arguments: Sequence[str] | None) -> TrainConfig:
+    """The configuration that a command line of `srch_dist.train` stands for."""
+    return training_config(parse(TrainOptions, "train", arguments))
+
+
+def training_config(options: TrainOptions) -> TrainConfig:
+    """The checked configuration in the options of a command that trains."""
+    return check_config(TrainConfig(**_training_values(options)))
+
+
+def resume_line(command: str, arguments: Sequence[str] | None, out: str) -> str:
+    """The command line that resumes an interrupted run or sweep in the directory ``out``."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not any(word == "--out" or word.startswith("--out=") for word in words):
+        words += ["--out", out]
+    if command == "train" and "--resume" not in words:
+        words.append("--resume")
+    return shlex.join(["python", "-m", f"srch_dist.{command}", *words])
+
+
+def output() -> Console:
+    """Where results are printed; wide enough for a table if it is no terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=TABLE_WIDTH)
+
+
+def print_line(line: str) -> None:
+    """Print one line of a result as it is: not wrapped, brackets no markup."""
+    output().print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _parse(kind: type[T], command: str, arguments: Sequence[str] | None, default: T | None) -> T:
+    with_log = dataclasses.make_dataclass(
+        kind.__name__,
+        [("log", Annotated[LogOptions, FLAT], dataclasses.field(default_factory=LogOptions))],
+        bases=(kind,),
+        namespace={"__doc__": kind.__doc__},
+        frozen=True,
+    )
+    options = tyro.cli(
+        with_log,
+        prog=_program(command),
+        args=arguments,
+        default=MISSING_NONPROP if default is None else with_log(**vars(default)),
+        config=_TYRO,
+        registry=REGISTRY,
+    )
+    return cast(T, options)
+
+
+def _program(command: str) -> str:
+    """How the command was called, for its usage line."""
     if Path(sys.argv[0]).name == "srch-dist":
         return f"srch-dist {command}"
     return f"python -m srch_dist.{command}"
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainOptions(TrainConfig):  # noqa: D101 - it is that of the configuration
-    __doc__ = TrainConfig.__doc__
-
-    config: str | None = None
-    """YAML file of options; those on the command line override it."""
-
-
-Options = TypeVar("Options", bound=TrainOptions)
-
-
-def parse_training(arguments: Sequence[str] | None) -> TrainConfig:
-    """`TrainConfig` from the command line, over the YAML file of ``--config``, over a preset."""
-    return parse_options(TrainOptions, "train", arguments)[1]
-
-
-def parse_options(
-    kind: type[Options], command: str, arguments: Sequence[str] | None
-) -> tuple[Options, TrainConfig]:
-    """As `parse_training`, for a command with options beside those of training: all, and these."""
+def _training_defaults(kind: type[T], arguments: Sequence[str] | None) -> T:
+    """Options of a command that trains, from its YAML file over its preset."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--config")
-    first.add_argument("--preset")
+    first.add_argument("--config", nargs="?")
+    first.add_argument("--preset", nargs="?")
     known, _ = first.parse_known_args(arguments)
     if known.config is not None:
-        base = load_config(known.config, known.preset)
+        config = load_config(known.config, known.preset)
     else:
-        base = build_config({}, known.preset)
-    names = [item.name for item in dataclasses.fields(TrainConfig)]
-    default = kind(**{name: getattr(base, name) for name in names})
-    given = tyro.cli(
-        kind,
-        prog=program(command),
-        default=default,
-        args=arguments,
-        config=_CONFIG,
-        registry=REGISTRY,
-    )
-    return given, check_config(TrainConfig(**{name: getattr(given, name) for name in names}))
+        config = build_config({}, known.preset)
+    return kind(**_training_values(config))
 
 
-def run_command(work: Callable[[], None], go_on: Callable[[], str] = lambda: "") -> None:
-    """Run a command's work and exit: 2 with one line where it refuses.
-
-    Where it is interrupted, by SIGINT or SIGTERM or with its cluster, it exits with 75 and what
-    ``go_on`` says of how to go on from there.
-    """
-    signal.signal(signal.SIGTERM, _interrupt)
-    # What goes wrong is said once, by the command; these would add their own accounts of it.
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        work()
-    except ClusterLostError as error:
-        print(f"error: {error}", file=sys.stderr)
-        _exit_to_go_on(go_on())
-    except SrchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        _exit_to_go_on(go_on())
+def _training_values(config: TrainConfig) -> dict[str, Any]:
+    return {item.name: getattr(config, item.name) for item in dataclasses.fields(TrainConfig)}
 
 
-def resume_line(command: str, arguments: Sequence[str] | None, out: str) -> str:
-    """The line to type to go on with an interrupted run, or sweep, in the directory ``out``."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not any(one == "--out" or one.startswith("--out=") for one in given):
-        given += ["--out", out]
-    if command == "train" and "--resume" not in given:
-        given.append("--resume")
-    return shlex.join(["python", "-m", f"srch_dist.{command}", *given])
+def _without_boxes(text: str) -> str:
+    """The parser's message on one line, without the frame around it."""
+    words = "".join(" " if "─" <= sign <= "╿" else sign for sign in text).split()
+    return " ".join(words)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
-    # Whoever stops a machine sends it again and again; the way out is not to be interrupted too.
+    # A machine that shuts down repeats the signal; the way out must not be interrupted too.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def _exit_to_go_on(line: str) -> NoReturn:
-    if line:
-        print(f"what is finished is kept; go on with: {line}", file=sys.stderr)
+def _exit_interrupted(
+    options: LogOptions, command: str, arguments: Sequence[str] | None, out: str | None
+) -> NoReturn:
+    if out is not None:
+        line = resume_line(command, arguments, out)
+        report_end(options, f"resume: finished work is kept. Run: {line}", resume=line)
     sys.exit(TRY_AGAIN)
-
-
-def output() -> Console:
-    """Where results are printed; wide enough for a table where there is no terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)

@@ -1,4 +1,4 @@
-"""What a command prints when it is done: short tables and retrieved examples."""
+"""Results of a command on standard output: tables of scores, and example queries."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-_WIDTH = 26
+# Columns of a title, and results shown per example query: titles, or single characters.
+_TITLE_WIDTH = 26
 _TITLES, _CHARACTERS = 4, 8
 
 
 def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
-    """A row a direction: MAP, precision and recall of the true partner."""
-    title = f"{result['bits']} bits, {result['queries']} queries, database {result['database']}"
+    """Print a row per direction: MAP and precision if there are labels, recall of the partner.
+
+    Parameters
+    ----------
+    result : as `evaluate_model` returns it.
+    """
+    title = (
+        f"{result['bits']} bits, {result['queries']} queries, database of {result['database']} rows"
+    )
     table = Table(title=title, box=box.SIMPLE, title_justify="left")
     table.add_column("direction")
     labelled = "map" in result
@@ -41,14 +49,14 @@ def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
 
 
 def print_examples(console: Console, direction: str, examples: Sequence[Mapping[str, Any]]) -> None:
-    """Queries and what they found, as of `gather_examples`."""
+    """Print the queries and retrieved rows that `gather_examples` returns for a direction."""
     console.print(f"{direction.replace('_to_', ' → ')}, nearest codes first:", markup=False)
     for example in examples:
         query = _shorten(example["query"]["text"])
-        found = example["found"]
-        shown = found[: _CHARACTERS if found[0].get("glyph") else _TITLES]
+        results = example["found"]
+        shown = results[: _CHARACTERS if results[0].get("glyph") else _TITLES]
         console.print(
-            f"  {query}{' ' * (_WIDTH - cell_len(query))}  "
+            f"  {query}{' ' * (_TITLE_WIDTH - cell_len(query))}  "
             + "  ".join(_shorten(item["text"]) for item in shown),
             markup=False,
             highlight=False,
@@ -58,4 +66,4 @@ def print_examples(console: Console, direction: str, examples: Sequence[Mapping[
 
 
 def _shorten(text: str) -> str:
-    return text if cell_len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
+    return text if cell_len(text) <= _TITLE_WIDTH else text[: _TITLE_WIDTH - 1] + "…"

@@ -1,14 +1,16 @@
-"""Texts of options: what stands under each field of a dataclass, in lines as long as there is room.
+"""Help texts of options, from the docstring under each dataclass field, for the command line.
 
-tyro would keep the line breaks of the source.
+tyro alone would keep the line breaks of the source.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import docstring_parser
+import tyro
+from pydantic.fields import FieldInfo
 from tyro.constructors import (
     MISSING,
     MISSING_NONPROP,
@@ -19,32 +21,38 @@ from tyro.constructors import (
 )
 
 REGISTRY = ConstructorRegistry()
+# In place of "(default: None)": the text says what happens without the option.
+_OPTIONAL = tyro.conf.arg(help_behavior_hint="(optional)")
 
 
 def option_texts(kind: type[Any]) -> dict[str, str]:
-    """What each field of a dataclass, or of those that it is made of, says of itself."""
+    """Help text of each field of a dataclass: its docstring, or the description of its type."""
     texts = {}
-    for one in reversed(kind.__mro__):
-        if dataclasses.is_dataclass(one):
-            for item in docstring_parser.parse_from_object(one).params:
+    for base in reversed(kind.__mro__):
+        if dataclasses.is_dataclass(base):
+            for item in docstring_parser.parse_from_object(base).params:
                 texts[item.arg_name] = " ".join((item.description or "").split())
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        for extra in getattr(hint, "__metadata__", ()):
+            if isinstance(extra, FieldInfo) and extra.description:
+                texts[name] = extra.description
     return texts
 
 
 @REGISTRY.struct_rule
 def _described(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """A dataclass, with its texts."""
+    """Tell tyro the fields of a dataclass, with their help texts."""
     kind = info.type
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         return None
     hints, texts = get_type_hints(kind, include_extras=True), option_texts(kind)
-    return StructConstructorSpec(
-        instantiate=kind,
-        fields=tuple(
-            StructFieldSpec(item.name, hints[item.name], _default(info, item), texts.get(item.name))
-            for item in dataclasses.fields(kind)
-        ),
-    )
+    fields = []
+    for item in dataclasses.fields(kind):
+        hint, default = hints[item.name], _default(info, item)
+        if default is None:
+            hint = Annotated[hint, _OPTIONAL]
+        fields.append(StructFieldSpec(item.name, hint, default, texts.get(item.name)))
+    return StructConstructorSpec(instantiate=kind, fields=tuple(fields))
 
 
 def _default(info: StructTypeInfo, item: dataclasses.Field[Any]) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import StringIO
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -17,33 +18,44 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from srch_dist.runtime.progress import Progress, ProgressStage
-
-# A line at most this often from a stage that is under way, where there is no terminal.
-_SECONDS_BETWEEN_LINES = 10.0
+from srch_dist.runtime.progress import LogProgress, Progress, ProgressStage, log_record, table_lines
 
 
-# Columns of a table where there is no terminal.
-_TABLE_WIDTH = 120
+class _Display(LogProgress):
+    """Logs like `LogProgress`, and prints messages from ``level`` on."""
+
+    def __init__(self, console: Console, level: int) -> None:
+        self._console, self._level = console, level
+
+    def emit(self, level: int, message: str, **fields: Any) -> None:
+        log_record(level, message, **fields)
+        if level >= self._level:
+            self._print(f"warning: {message}" if level == logging.WARNING else message)
+
+    def _print(self, line: str) -> None:
+        raise NotImplementedError
 
 
-class _TerminalStage:
-    def __init__(self, bars: Bars, name: str, total: float) -> None:
-        self._bars = bars
+class _BarStage:
+    """Advances a stage and its bar."""
+
+    def __init__(self, bars: Bars, name: str, total: float, counted: ProgressStage) -> None:
+        self._bars, self._counted = bars, counted
         self._task = bars.add_task(name, total=total)
 
     def advance(self, steps: float = 1) -> None:
+        self._counted.advance(steps)
         self._bars.advance(self._task, steps)
 
     def close(self) -> None:
         self._bars.remove_task(self._task)
 
 
-class _Terminal:
-    """Live bars with time left, under the lines that stay."""
+class _Terminal(_Display):
+    """Live bars with the time left, below the messages."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, level: int) -> None:
+        super().__init__(console, level)
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -52,6 +64,7 @@ class _Terminal:
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            disable=level > logging.INFO,
         )
 
     @contextmanager
@@ -59,61 +72,59 @@ class _Terminal:
         outermost = not self._bars.live.is_started
         if outermost:
             self._bars.start()
-        stage = _TerminalStage(self._bars, name, total)
         try:
-            yield stage
+            with super().stage(name, total) as counted:
+                bar = _BarStage(self._bars, name, total, counted)
+                try:
+                    yield bar
+                finally:
+                    bar.close()
         finally:
-            stage.close()
             if outermost:
                 self._bars.stop()
 
-    def note(self, message: str) -> None:
-        self._console.print(message, highlight=False, markup=False)
+    def emit(self, level: int, message: str, **fields: Any) -> None:
+        if level == logging.INFO and "stage" in fields:
+            log_record(level, message, **fields)  # the bar shows it
+        else:
+            super().emit(level, message, **fields)
 
     def show(self, item: RenderableType) -> None:
-        self._console.print(item)
+        log_record(logging.INFO, "\n".join(table_lines(item)))
+        if self._level <= logging.INFO:
+            self._console.print(item)
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False)
 
 
-class _PlainStage:
-    def __init__(self, show: _Plain, name: str, total: float) -> None:
-        self._show, self._name, self._total = show, name, total
-        self._done = 0.0
-        self._started = self._last = time.monotonic()
-
-    def advance(self, steps: float = 1) -> None:
-        self._done += steps
-        now = time.monotonic()
-        if now - self._last >= _SECONDS_BETWEEN_LINES and 0 < self._done < self._total:
-            self._last = now
-            left = (now - self._started) * (self._total / self._done - 1)
-            self._show.note(f"{self._name}: {self._done:g} of {self._total:g}, {left:.0f} s left")
-
-
-class _Plain:
+class _Plain(_Display):
     """Plain lines, each with the seconds since the start."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, level: int) -> None:
+        super().__init__(console, level)
         self._started = time.monotonic()
 
-    @contextmanager
-    def stage(self, name: str, total: float) -> Iterator[ProgressStage]:
-        yield _PlainStage(self, name, total)
-
-    def note(self, message: str) -> None:
-        line = f"[{time.monotonic() - self._started:7.1f} s] {message}"
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
     def show(self, item: RenderableType) -> None:
-        page = Console(width=_TABLE_WIDTH, file=StringIO())
-        with page.capture() as text:
-            page.print(item)
-        for line in text.get().splitlines():
-            if line.strip():
-                self.note(line.rstrip())
+        lines = table_lines(item)
+        log_record(logging.INFO, "\n".join(lines))
+        if self._level <= logging.INFO:
+            for line in lines:
+                self._print(line)
+
+    def _print(self, line: str) -> None:
+        stamped = f"[{time.monotonic() - self._started:7.1f} s] {line}"
+        self._console.print(stamped, highlight=False, markup=False, soft_wrap=True)
 
 
-def on_console(console: Console | None = None) -> Progress:
-    """Progress for a command: bars where standard error is a terminal, else plain lines."""
+def on_console(console: Console | None = None, level: int = logging.INFO) -> Progress:
+    """Progress for a person: bars if the console is a terminal, plain lines otherwise.
+
+    Parameters
+    ----------
+    console : standard error by default.
+    level : lowest level of `logging` that is shown; bars are shown up to INFO.
+    """
     console = console or Console(stderr=True)
-    return _Terminal(console) if console.is_terminal else _Plain(console)
+    kind = _Terminal if console.is_terminal else _Plain
+    return kind(console, level)

@@ -1,1 +1,1 @@
-"""Options, presets, YAML files and fingerprints."""
+"""Options of a run: declarations, presets, YAML files and fingerprints."""

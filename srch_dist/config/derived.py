@@ -1,4 +1,4 @@
-"""Values that follow from options alone."""
+"""Values derived from options alone."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from srch_dist.config.options import TrainConfig
 
 
 def vector_dtype(config: TrainConfig) -> np.dtype[Any]:
-    """Arithmetic of the Z-step's vectors.
+    """Arithmetic of the Z-step's vectors: float32 if its rounding permits, else float64.
 
-    float32 halves memory and traffic, and serves where its rounding of λH against βI stays well
-    below the tolerance: for ``balanced`` it does, for the printed β = 1e-3 it does not (a residual
-    of 1e-4 was 2e-3 in truth). No partitioning changes a result in float32 either: products add
-    along a row in one order, and sums over rows are in float64.
+    float32 halves memory and traffic. It suffices while its rounding of λH against βI stays well
+    below the tolerance. That holds for ``balanced``, and fails for the printed β = 1e-3, where a
+    reported residual of 1e-4 was 2e-3 in float64. The choice does not break the independence of
+    the partitioning: products add along a row in one order, and sums over rows are in float64.
     """
     method, tolerance = config.method, config.solver.tolerance
     rounding = float(np.finfo(np.float32).eps) * (1 + method.lam * config.graph.k / method.beta)

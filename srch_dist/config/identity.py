@@ -1,4 +1,4 @@
-"""What identifies a configuration: its values, its fingerprint, what may change codes."""
+"""Identity of a configuration: plain values, fingerprint, and the options that change codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 
 from srch_dist.config.options import MethodConfig, SolverConfig, TrainConfig
 
-# Options that say where and how work is done, not what comes out.
+# Options that say where and how the work is done. They never change the codes.
 _WITHOUT_EFFECT = (
     "data",
     "out",
@@ -41,14 +41,24 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def dump_config(config: TrainConfig) -> str:
+    """YAML text from which `load_config` reads the same configuration."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
 def fingerprint(config: TrainConfig) -> str:
-    """SHA-256 of the options that can change the codes; not of places, sizes or workers."""
+    """SHA-256 (hex) of the options that can change the codes."""
     return hashlib.sha256(json.dumps(_with_effect(config), sort_keys=True).encode()).hexdigest()
 
 
-def differing_options(recorded: TrainConfig, asked: TrainConfig) -> list[str]:
-    """Options that can change the codes and differ, each with both values."""
-    before, now = effective_options(recorded), effective_options(asked)
+def effective_options(config: TrainConfig) -> dict[str, Any]:
+    """Values of the options that can change the codes, by dotted name such as ``method.beta``."""
+    return _flatten(_with_effect(config))
+
+
+def differing_options(recorded: TrainConfig, requested: TrainConfig) -> list[str]:
+    """A phrase with both values for each option that differs and can change the codes."""
+    before, now = effective_options(recorded), effective_options(requested)
     return [
         f"{key} is {now[key]!r}, the run has {value!r}"
         for key, value in before.items()
@@ -56,15 +66,10 @@ def differing_options(recorded: TrainConfig, asked: TrainConfig) -> list[str]:
     ]
 
 
-def effective_options(config: TrainConfig) -> dict[str, Any]:
-    """Values of the options that can change the codes, by name, as ``method.beta``."""
-    return _flat(_with_effect(config))
-
-
 def up_to_graph(config: TrainConfig) -> TrainConfig:
-    """The options that features, first codes and graph follow from; the others at one value each.
+    """The configuration with every option that acts after the graph at a fixed value.
 
-    Runs for which these are alike share what comes before the loop.
+    Features, first codes and graph of two runs are equal if these configurations are.
     """
     method = dataclasses.replace(MethodConfig(), directions=0)
     return dataclasses.replace(
@@ -80,16 +85,11 @@ def _with_effect(config: TrainConfig) -> dict[str, Any]:
     return {key: value for key, value in to_dict(config).items() if key not in _WITHOUT_EFFECT}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
+            flat.update(_flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def dump_config(config: TrainConfig) -> str:
-    """The YAML text that `load_config` reads back to the same configuration."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False)

@@ -1,7 +1,7 @@
-"""Every option of a run, once: the YAML file, the command line and the record of a run.
+"""Build a `TrainConfig` from a preset, a YAML file and given values; refuse wrong ones.
 
-`TrainConfig` holds what `srch_dist.train` accepts. A preset names a set of values for the
-method; a YAML file overrides the preset, and the command line overrides both.
+A preset names values of the method. A YAML file overrides the preset, and the command line
+overrides both.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from srch_dist.config.identity import to_dict
 from srch_dist.config.options import MethodConfig, TrainConfig
 from srch_dist.errors import ConfigError
 
-# Characters of a file of options.
-_LARGEST_FILE = 1 << 20
-
+# Characters of an options file. Real files have some thousands.
+_MAX_FILE_CHARACTERS = 1 << 20
 
 _PRESETS: dict[str, MethodConfig] = {
     "balanced": MethodConfig(),
@@ -44,33 +43,24 @@ _PRESETS: dict[str, MethodConfig] = {
 
 
 def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainConfig:
-    """Make a `TrainConfig` from nested values on top of a preset.
+    """Make a `TrainConfig` from nested values over a preset.
 
     Parameters
     ----------
-    values : nested mapping of option names, as in a YAML file. Whatever it leaves out comes
-        from the preset.
+    values : nested mapping of option names, as in a YAML file. The preset fills what is missing.
     preset : overrides ``values["preset"]``.
 
     Raises
     ------
-    ConfigError : an unknown name (with the nearest known one), a wrong type or range.
+    ConfigError : a name is unknown (the message suggests the nearest one), or a value has the wrong
+        type or is out of range.
     """
     name = preset if preset is not None else values.get("preset", "balanced")
     if not isinstance(name, str) or name not in _PRESETS:
         raise ConfigError(f"preset is {name!r}; known presets: {', '.join(_PRESETS)}")
     _refuse_unknown(values, TrainConfig, "")
     method = values.get("method") or {}
-    whole = {item.name for item in dataclasses.fields(MethodConfig)} <= set(method)
-    if whole and values.get("preset", name) != name:
-        raise ConfigError(
-            f"preset {name} was asked for, but all options of method are given, for preset "
-            f"{values['preset']}; leave one of the two out"
-        )
-    if method.get("directions") == 1:
-        raise ConfigError(
-            "method.directions is 1: every bit would be the same; 0 keeps the codes of the loop"
-        )
+    _refuse_conflicts(values, method, name)
     merged = {
         **{key: value for key, value in values.items() if value is not None},
         "preset": name,
@@ -87,15 +77,19 @@ def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainC
     if config.graph.overlap > config.graph.overlap_max:
         raise ConfigError(
             f"graph.overlap is {config.graph.overlap}, above graph.overlap_max "
-            f"{config.graph.overlap_max}; lower the one or raise the other"
+            f"{config.graph.overlap_max}. Lower graph.overlap or raise graph.overlap_max."
         )
     return config
 
 
 def check_config(config: TrainConfig) -> TrainConfig:
-    """Validate every value of a configuration made directly; raises ConfigError.
+    """Validate every value of a configuration that was made directly.
 
-    Where it names a preset and leaves the method at its default, the preset's method is meant.
+    A method at its default stands for the method of the named preset.
+
+    Raises
+    ------
+    ConfigError : as `build_config`.
     """
     values = to_dict(config)
     if config.method == MethodConfig():
@@ -103,63 +97,69 @@ def check_config(config: TrainConfig) -> TrainConfig:
     return build_config(values)
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Plain values without aliases, by which a few lines may stand for any number of values."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("it has an alias, which options do not need")
-        return super().compose_node(parent, index)
-
-
-# Only true and false are so by themselves: off is a choice of some options (solver.coarse), and
-# where an option is yes or no, its own type reads off and on.
-_BOOLEAN = "tag:yaml.org,2002:bool"
-_PlainLoader.yaml_implicit_resolvers = {
-    first: [one for one in known if one[0] != _BOOLEAN]
-    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_PlainLoader.add_implicit_resolver(
-    _BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-
-def parse_plain(text: str) -> Any:
-    """The value that a text of YAML stands for; raises what `yaml` does, and ValueError."""
-    return yaml.load(text, Loader=_PlainLoader)
-
-
 def load_config(path: str | Path, preset: str | None = None) -> TrainConfig:
     """Read a YAML file of options; see `build_config`."""
     try:
         with Path(path).open(encoding="utf-8") as file:
-            text = file.read(_LARGEST_FILE + 1)
-        if len(text) > _LARGEST_FILE:
-            raise ConfigError(f"{path} is no configuration: it is longer than {_LARGEST_FILE}")
+            text = file.read(_MAX_FILE_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from None
+        raise ConfigError(f"cannot read the options file {path}: {error}") from None
+    if len(text) > _MAX_FILE_CHARACTERS:
+        raise ConfigError(
+            f"{path} has more than {_MAX_FILE_CHARACTERS} characters; an options file is shorter. "
+            "Name another file."
+        )
     return parse_config(text, str(path), preset)
 
 
 def parse_config(text: str, path: str, preset: str | None = None) -> TrainConfig:
-    """The options in YAML text, which is from ``path``; see `build_config`."""
+    """Parse the options in YAML ``text``; ``path`` names it in errors. See `build_config`."""
     try:
         values = parse_plain(text)
-    # Numbers and dates that Python cannot hold come as ValueError.
+    # Python raises ValueError for numbers and dates that it cannot hold.
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}, expected option: value lines")
+        raise ConfigError(
+            f"{path} holds a {type(values).__name__}, expected a mapping. Write lines such as "
+            "'bits: 32'."
+        )
     try:
         return build_config(values, preset)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
+def parse_plain(text: str) -> Any:
+    """The value of a YAML text; raises `yaml.YAMLError` and ValueError."""
+    return yaml.load(text, Loader=_PlainLoader)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Loads plain values, and refuses aliases, which can expand without limit."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("it has an alias; write the value out")
+        return super().compose_node(parent, index)
+
+
+# YAML 1.1 reads on and off as booleans too, but off is a choice of options such as solver.coarse.
+# Options of type bool still accept on and off: pydantic converts the text.
+_BOOLEAN = "tag:yaml.org,2002:bool"
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [resolver for resolver in resolvers if resolver[0] != _BOOLEAN]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_PlainLoader.add_implicit_resolver(
+    _BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
 def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], prefix: str) -> None:
-    """Raise on the first key that ``kind`` has no field for, naming the nearest one."""
+    """Refuse the first key that is no field of ``kind``, and suggest the nearest name."""
     known = {item.name: item for item in dataclasses.fields(kind)}
     for key, value in values.items():
         if key not in known:
@@ -168,5 +168,22 @@ def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], prefix: str) -> 
         section: Any = known[key].default_factory
         if isinstance(section, type) and value is not None:
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{prefix}{key} is {value!r}, expected a section of options")
+                raise ConfigError(
+                    f"{prefix}{key} is {value!r}, expected a section. Write its options below it."
+                )
             _refuse_unknown(value, section, f"{prefix}{key}.")
+
+
+def _refuse_conflicts(values: Mapping[str, Any], method: Mapping[str, Any], preset: str) -> None:
+    """Refuse a preset that all options of the method override, and codes of equal bits."""
+    complete = {item.name for item in dataclasses.fields(MethodConfig)} <= set(method)
+    if complete and values.get("preset", preset) != preset:
+        raise ConfigError(
+            f"preset {preset} would have no effect: the file holds every option of method, for "
+            f"preset {values['preset']}. Remove the section method or the option preset."
+        )
+    if method.get("directions") == 1:
+        raise ConfigError(
+            "method.directions is 1, so every bit would be the same. Use at least 2, or 0 to keep "
+            "the codes of the loop."
+        )

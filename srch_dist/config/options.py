@@ -1,4 +1,8 @@
-"""Every option of a run: name, type, default and help text, declared once."""
+"""Every option of a run: name, type, range, default and help text, declared once.
+
+The docstring under a field is its help text on the command line and in docs/options.md. The order
+of the fields is the order of `config.yaml`.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +12,46 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 Preset = Literal["balanced", "paper"]
-
-
 PositiveInt = Annotated[int, Field(ge=1)]
-
-
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+# Options of every command that uses a cluster. Their texts stand here because `ClusterOptions` and
+# `TrainConfig` both have them: the fields of a base class would come first in `config.yaml`.
+Scheduler = Annotated[
+    str | None,
+    Field(
+        description="Running Dask cluster: scheduler address (tcp:// or tls://) or scheduler file. "
+        "By default the variable DASK_SCHEDULER_ADDRESS, and without it a local cluster."
+    ),
+]
+Workers = Annotated[
+    PositiveInt | None,
+    Field(
+        description="Local cluster: worker processes of one thread each; by default one per core."
+    ),
+]
+MemoryLimit = Annotated[
+    str,
+    Field(
+        description="Local cluster: memory per worker; raise it if a plan is refused or a worker "
+        "is killed."
+    ),
+]
 
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """How features are normalised before anything else (the same for queries later)."""
+    """Normalisation of features before training; queries get the same later."""
 
     center: bool = True
-    """Subtract the mean of the training rows."""
+    """Subtract the mean of the training rows; turn off only for features that are centred."""
     unit_norm: bool = True
-    """Scale each row to unit length, after centring."""
+    """Scale each row to unit length after centring; turn off only if lengths carry meaning."""
     max_zero_share: Share = 0.05
-    """Refuse the data when more than this share of the rows is zero after centring."""
+    """Refuse data with a larger share of rows that are zero after centring, because such rows have
+    no meaningful neighbours; raise it only if you expect them."""
 
 
 @dataclass(frozen=True)
@@ -39,166 +59,194 @@ class GraphConfig:
     """The kNN graph of each modality (the paper's "set", Eqs. 1 and 6)."""
 
     k: PositiveInt = 10
-    """Neighbours a row."""
+    """Neighbours per row; memory, disk and time of the graph grow with it."""
     method: Literal["auto", "exact", "pynndescent", "partitioned"] = "auto"
-    """How neighbours are searched: exactly, with one index, or with one a cluster of rows; auto
-    decides by rows and dimensions alone."""
+    """Neighbour search: exact, one approximate index (pynndescent), or an index per cluster of
+    rows (partitioned). auto chooses by rows and dimensions alone."""
     symmetry: Literal["union", "mutual"] = "union"
-    """Keep an edge found from either end, or only from both."""
+    """Keep an edge found from either end (union) or only from both (mutual). mutual can leave rows
+    without edges."""
     recall_rows: PositiveInt = 500
-    """Rows sampled to measure recall@k against exact search."""
+    """Rows sampled to measure recall@k against exact search; raise it for a smaller error."""
     recall_target: Share = 0.95
-    """Partitioned search: the recall below which rows are searched in one cluster more."""
+    """Partitioned search: repeat the search with overlap + 1 while recall@k is lower."""
     cluster_rows: PositiveInt = 50_000
-    """Partitioned search: rows of a cluster; a search holds at most overlap_max times as many."""
+    """Partitioned search: rows per cluster. A task holds up to overlap_max times as many; lower it
+    if that does not fit in memory."""
     overlap: PositiveInt = 2
-    """Partitioned search: clusters that a row is searched in, at first."""
+    """Partitioned search: clusters that each row is searched in at first; recall_target raises
+    it."""
     overlap_max: PositiveInt = 4
-    """Partitioned search: clusters that a row is searched in, at most."""
+    """Partitioned search: upper limit of overlap; raise it if recall stays below recall_target."""
     refine: bool = False
-    """Partitioned search: look at the neighbours of each row's neighbours once more."""
+    """Partitioned search: also compare each row with its neighbours' neighbours, once; turn on if
+    recall stays low at overlap_max."""
     order_rows: PositiveInt = 4096
-    """Rows of a cluster of the row order; data of fewer than 16 clusters keep their order."""
+    """Rows per cluster of the row order, which stores neighbouring rows together. Data with fewer
+    than 16 clusters keep their order."""
 
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """Algorithm 1: the weights of Eq. 9 and how its terms are put together."""
+    """Algorithm 1: weights of Eq. 9, stopping rule, final codes and encoder."""
 
     scaling: Literal["balanced", "printed"] = "balanced"
-    """B-step: both terms of Eq. 17 brought to one scale (balanced), or as printed."""
+    """B-step: bring both terms of Eq. 17 to one scale (balanced), or use them as printed. As
+    printed, the graph has almost no effect."""
     alpha: Positive | Literal["median"] = "median"
-    """Weight of Eq. 7; median sets half of the edges above S = 1/2 at every rebase."""
+    """Weight of Eq. 7. median sets it at every rebase so that half of the edges have S > 1/2."""
     beta: Annotated[float, Field(ge=1e-12, allow_inf_nan=False)] = 1.0
-    """Weight of Eq. 5, which ties the embedding Z to the codes B."""
+    """Weight of Eq. 5, which ties the embedding Z to the codes B; raise it for fewer CG
+    iterations."""
     lam: NotNegative = 10.0
-    """The paper's lambda: weight of Eq. 4, which pulls neighbours together."""
+    """The paper's lambda: weight of Eq. 4, which pulls neighbours together; 0 ignores the graph."""
     omega: NotNegative = 1.0
-    """Weight of the embedding against the projections (balanced scaling); 0 turns it off."""
+    """Weight of the embedding against the projections (balanced scaling only); 0 leaves the
+    embedding out of the codes."""
     center_z: bool = True
-    """Subtract the mean of the embedding before the B-step (balanced scaling)."""
+    """Subtract the mean of the embedding before the B-step (balanced scaling only); off lets the
+    constant vector dominate the codes."""
     weights: Literal["equal", "mutual"] = "mutual"
-    """Weight of each modality: all alike, or by its share of mutual neighbours."""
+    """Weight of each modality: by its share of mutual neighbours (mutual), or all equal. Use equal
+    if you trust all modalities alike."""
     rotate: bool = True
-    """Turn the scores towards the corners of the cube before their signs are taken."""
+    """Rotate the scores towards the corners of the cube before taking signs, so that bits repeat
+    each other less."""
     rebase: bool = True
     """Re-weight the edges by Eq. 15 after each Z-step; off keeps S = 1."""
     drop: Annotated[float, Field(ge=0, lt=1)] = 1e-4
-    """Z-step: edges of which lambda C S^2 is below this share of beta are left out; 0 keeps all."""
+    """Z-step: leave out edges with lambda C S^2 below this share of beta, to save time; 0 keeps
+    all."""
     forcing: Share = 1.0
-    """Z-step: the relative residual that is allowed, over the share of bits that the iteration
-    before changed; between solver.tolerance, which 0 takes always, and 0.1."""
+    """Inexact Z-step: stop CG at forcing × (share of bits changed last), clamped to
+    [solver.tolerance, 0.1]; 0 always solves to solver.tolerance."""
     iterations: PositiveInt = 20
-    """Most outer iterations."""
+    """Maximum number of outer iterations; raise it if the loop ends before its threshold."""
     stop: Literal["changed_bits", "objective"] = "changed_bits"
-    """What has to fall below the threshold: share of changed bits, or relative change of Eq. 9."""
+    """Stopping rule: the share of changed bits, or the relative change of Eq. 9, falls below
+    threshold. With alpha median, Eq. 9 is not one fixed function."""
     threshold: NotNegative = 1e-3
-    """The threshold of the stopping rule."""
+    """Threshold of the stopping rule; lower it for more iterations, 0 runs all of them."""
     directions: Annotated[int, Field(ge=0)] = 24
-    """Leading directions of codes and encoded rows together that the final codes are spread from
-    once the loop has ended; 0 keeps the codes of the loop."""
+    """Leading directions of codes and encoded rows together, from which the final codes are made
+    after the loop; 0 keeps the codes of the loop."""
     loop_bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64
-    """Bits that the loop learns where the codes are spread from directions."""
+    """Bits that the loop learns if directions is not 0; memory and time of the loop grow with
+    it."""
     encoder: Literal["ridge", "anchors", "projection"] = "anchors"
-    """Codes of new rows: ridge regression of B on the features, or on them and their similarities
-    to anchor rows, or Eq. 18, sign(W X)."""
+    """Encoder of new rows: ridge regression of B on the features (ridge), on features and
+    similarities to anchor rows (anchors), or Eq. 18, sign(W X) (projection)."""
     anchors: Annotated[int, Field(ge=2)] = 1000
-    """Training rows that serve as anchors, and from which the rotation is worked out."""
+    """Training rows sampled as anchors and to learn the rotation; encoding time grows with it."""
     ridge: Positive = 0.1
-    """Ridge penalty, in units of the mean eigenvalue of X'X."""
+    """Ridge penalty of the encoder, in units of the mean eigenvalue of X'X; raise it for few or
+    noisy rows."""
 
 
 @dataclass(frozen=True)
 class SolverConfig:
-    """Conjugate gradients for the Z-step (Eq. 14)."""
+    """Conjugate gradients (CG) for the Z-step (Eq. 14)."""
 
     tolerance: Annotated[float, Field(ge=1e-12, le=0.1)] = 1e-4
-    """Relative residual that is asked of a column of Z at most; while more bits change than that,
-    method.forcing lets it end earlier."""
+    """Relative residual at which a column of Z is solved; method.forcing allows more while many
+    bits change."""
     max_iterations: PositiveInt = 1000
-    """Most iterations a Z-step; reaching it is an error, never a worse answer."""
+    """Maximum number of CG iterations of a Z-step; reaching it is an error, never a worse
+    result."""
     coarse: Literal["auto", "on", "off"] = "auto"
-    """Precondition with aggregates of strongly coupled rows; auto does from 16,384 rows on, below
-    which building them costs more than the iterations that they save."""
+    """Multilevel preconditioner from aggregates of strongly coupled rows. auto turns it on from
+    16,384 rows, below which its setup costs more than it saves."""
     warm: bool = True
-    """Start from the Z of the iteration before; otherwise every Z-step starts from zero."""
+    """Start CG from the Z of the previous iteration; off starts from zero and needs more
+    iterations."""
     fused: PositiveInt = 10
-    """Iterations in one task graph, between two looks at the residual."""
+    """CG iterations per task graph, between two checks of the residual; raise it if the scheduler
+    is slow."""
 
 
 @dataclass(frozen=True)
 class TlsConfig:
-    """Certificates of the connections between scheduler, workers and client; all three or none."""
+    """TLS between scheduler, workers and client: name all three files or none."""
 
     ca: str | None = None
-    """File of the authority's certificate; who has none of its certificates is refused."""
+    """PEM file of the authority's certificate; peers without a certificate of it are refused."""
     cert: str | None = None
-    """File of this side's certificate."""
+    """PEM file of this side's certificate."""
     key: str | None = None
-    """File of its key."""
+    """PEM file of this side's private key."""
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """The Dask cluster that does the work: a running one, or a local one for this command."""
+
+    scheduler: Scheduler = None
+    workers: Workers = None
+    memory_limit: MemoryLimit = "2GiB"
+    tls: TlsConfig = field(default_factory=TlsConfig)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Train cross-modal hash codes (SRCH) from a feature store.
 
-    Without --data, the emoji pairs that come with the package are used. Options come from the
-    preset, then from the YAML file named by --config, then from the command line.
+    Without --data, train on the emoji pairs that the package ships. Options come from the preset,
+    then from the YAML file of --config, then from the command line.
     """
 
     data: str | None = None
-    """Feature store made by srch_dist.ingest, a path or s3:// URL; the shipped emoji pairs when
-    absent."""
+    """Feature store made by srch_dist.ingest, a path or s3:// URL; by default the shipped emoji
+    pairs."""
     out: str | None = None
-    """Run directory; a new folder under runs/ when absent. With an s3:// URL the results go there
-    when the run is finished."""
+    """Run directory; by default a new folder under runs/. With an s3:// URL, the results are
+    uploaded there when the run has finished."""
     work: str | None = None
-    """Run directory of a run whose results go to an s3:// URL: a folder that this command and all
-    workers share; runs/BUCKET/KEY when absent."""
+    """With an s3:// URL as out: run directory on a disk that this command and all workers share;
+    by default runs/BUCKET/KEY."""
     resume: bool = False
-    """Go on with the run in the run directory from what it has committed; starts where none is."""
+    """Resume the run in the run directory from its last commit; start one if there is none."""
     bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 32
-    """Bits a code, a multiple of 8."""
+    """Bits per code, a multiple of 8; more bits usually rank better and need more space."""
     preset: Preset = "balanced"
-    """balanced: the scale-free reading, whose graph counts; paper: equations as printed."""
+    """balanced: terms at one scale, so that the graph has an effect. paper: equations and constants
+    as printed."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the first codes, of samples and of held-out queries."""
     rows: Literal["train", "all"] = "train"
-    """Rows trained on: split 0 (all where the store has no split), or all."""
+    """Rows to train on: split 0 (train; all rows if the store has no split), or all rows."""
     queries: Annotated[int, Field(ge=0)] = 0
-    """Rows held out as queries by seed, for a store without a split."""
+    """Rows to hold out as queries, chosen by seed; only for a store without a split."""
     evaluate: bool = True
-    """Score the model on the store's queries when training is done."""
+    """Score the model on the store's queries after training."""
     baseline: bool = True
-    """Score CCA-ITQ beside it, where there are labels and two modalities."""
+    """Score CCA-ITQ too, if the store has labels and exactly two modalities."""
     report: bool = True
-    """Write report.html, a page about the run, when training is done (extra report)."""
-    scheduler: str | None = None
-    """Running Dask cluster: address of its scheduler (tcp:// or tls://) or scheduler file; the
-    variable DASK_SCHEDULER_ADDRESS when absent; without either a local cluster is started."""
+    """Write report.html, a page about the run, after training; needs the extra report."""
+    scheduler: Scheduler = None
     workers_min: PositiveInt = 1
-    """Running cluster: workers to wait for before work begins; more may come and go later."""
+    """Running cluster: workers to wait for before work begins; others may join and leave later."""
     workers_wait: NotNegative = 60.0
-    """Running cluster: seconds to wait at most for the scheduler, and then for the workers."""
-    workers: PositiveInt | None = None
-    """Worker processes of the local cluster; one a core when absent."""
-    memory_limit: str = "2GiB"
-    """Memory a worker of the local cluster."""
+    """Running cluster: seconds to wait for the scheduler, then for the workers; raise it if they
+    start slowly."""
+    workers: Workers = None
+    memory_limit: MemoryLimit = "2GiB"
     partition_rows: PositiveInt | None = None
-    """Rows a partition; derived from bytes when absent. Never changes the codes."""
+    """Rows per partition; by default derived from bytes. Never changes the codes."""
     blocks: PositiveInt | None = None
-    """Blocks of the Z-step; derived from memory when absent. Never changes the codes."""
+    """Blocks of the Z-step; by default as few as memory allows. Never changes the codes."""
     columns: PositiveInt | None = None
-    """Columns of Z solved at a time; derived from memory when absent. Never changes the codes."""
+    """Columns of Z solved together; by default as many as memory allows. Never changes the
+    codes."""
     cache: Literal["auto", "off"] = "auto"
-    """Whether workers keep the features in memory where the plan says that all fit."""
+    """Keep features in worker memory when the plan says they fit (auto), or read them in every
+    iteration (off). Never changes the codes."""
     spill: Literal["auto", "on"] = "auto"
-    """Whether the graph is read from scratch files in the loop: where it does not fit the workers,
-    or always. Never changes the codes."""
+    """Read the graph from scratch files in the loop if it does not fit in worker memory (auto), or
+    always (on). Never changes the codes."""
     precision: Literal["auto", "float32", "float64"] = "auto"
-    """Arithmetic of training; auto takes float64 up to 2**26 feature values, else float32."""
+    """Arithmetic of training; auto uses float64 up to 2**26 feature values, else float32."""
     keep_work: bool = False
-    """Keep normalised features and graph in the run directory when training is done."""
+    """Keep normalised features and graph in the run directory after training; they are large."""
     features: FeatureConfig = field(default_factory=FeatureConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
@@ -207,5 +255,5 @@ class TrainConfig:
 
     @property
     def loop_bits(self) -> int:
-        """Bits that Algorithm 1 learns: those asked for, or those that they are spread from."""
+        """Bits that Algorithm 1 learns: ``method.loop_bits`` if ``method.directions``, or bits."""
         return self.method.loop_bits if self.method.directions else self.bits

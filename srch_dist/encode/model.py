@@ -63,6 +63,10 @@ class Model:
     metadata: Mapping[str, Any]
 
 
+# The public names, so that pickles survive moves of modules.
+Anchors.__module__ = Model.__module__ = "srch_dist"
+
+
 def save_model(path: Path, model: Model) -> None:
     """Write the model file atomically."""
     header = {

@@ -100,3 +100,7 @@ class QueryEncoder:
         """Packed code (l / 8,), uint8 in little bit order, of raw features (d_g,)."""
         code: Packed = pack_codes(sign_codes(self.scores(row))[None])[0]
         return code
+
+
+# The public name, so that pickles survive moves of modules.
+QueryEncoder.__module__ = "srch_dist"

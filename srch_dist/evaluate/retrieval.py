@@ -110,8 +110,8 @@ def evaluate_model(
     if _same_store(run, store):
         trained_on = len(np.intersect1d(arrays.read_rows(run.rows), split.queries))
         if trained_on:
-            progress.note(
-                f"warning: the run was trained on {trained_on} of the {len(split.queries)} queries"
+            progress.warn(
+                f"the run was trained on {trained_on} of the {len(split.queries)} queries"
             )
     return {
         "queries": len(split.queries),

@@ -1,42 +1,43 @@
-"""`python -m srch_dist.export`: codes and indexes for other tools."""
+"""`python -m srch_dist.export`: write codes and indexes for other tools."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from srch_dist.cli.command import output, parse, run_command
-from srch_dist.cli.progress import on_console
+from srch_dist.cli.command import print_line, run_command
 from srch_dist.export.formats import Format, export_codes
+from srch_dist.runtime.progress import Progress
 from srch_dist.storage.code_store import open_codes
 from srch_dist.storage.feature_store import open_store
 
 
 @dataclass(frozen=True)
 class _Options:
-    """Write codes as other tools read them; bit j of a code is bit j % 8 of byte j // 8."""
+    """Write codes in the format of another tool; bit j of a code is bit j % 8 of byte j // 8."""
 
     codes: str
-    """Codes made by srch_dist.encode, or exported to .npy."""
+    """Codes to export: made by srch_dist.encode, or a packed .npy."""
     format: Format
-    """A faiss binary index (flat or inverted file), a usearch index, packed .npy, or Parquet."""
+    """faiss (exact) or faiss-ivf (inverted file, faster on many rows): binary indexes; usearch: an
+    index; npy: packed codes; parquet: rows with ids and titles."""
     out: str
     """File to write."""
     data: str | None = None
-    """Feature store that was encoded; its ids and titles go into Parquet."""
+    """Feature store of the codes; parquet then holds its ids and titles."""
     lists: int | None = None
-    """Lists of faiss-ivf; about 4 times the root of the rows when absent."""
+    """faiss-ivf: number of lists; by default about 4 × sqrt(rows). Export measures the recall for
+    several numbers of probes."""
     seed: int = 0
-    """Seed of the rows that the lists are learned from and recall is measured on."""
+    """faiss-ivf: seed of the rows that train the lists and of those that measure recall."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Export with options from the command line."""
-    run_command(lambda: _export(arguments))
+    run_command("export", _Options, _export, arguments)
 
 
-def _export(arguments: Sequence[str] | None) -> None:
-    options = parse(_Options, "export", arguments)
+def _export(options: _Options, progress: Progress) -> None:
     store = None if options.data is None else open_store(options.data)
     path = export_codes(
         open_codes(options.codes),
@@ -45,9 +46,9 @@ def _export(arguments: Sequence[str] | None) -> None:
         store,
         options.lists,
         options.seed,
-        on_console(),
+        progress,
     )
-    output().print(f"{options.format}: {path}", soft_wrap=True, highlight=False, markup=False)
+    print_line(f"{options.format}: {path}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m srch_dist.plan`: plan a training run before its data or its cluster exist."""
+"""`python -m srch_dist.plan`: estimate what a training run needs, from shapes and options."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from srch_dist.cli.command import output, parse, run_command
-from srch_dist.cli.progress import on_console
+from srch_dist.cli.command import output, run_command
 from srch_dist.config.loading import build_config, check_config, load_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, PlanError
@@ -18,6 +17,7 @@ from srch_dist.plan.planner import check_memory, draft_plan
 from srch_dist.plan.rates import Rates
 from srch_dist.plan.table import plan_record, plan_table
 from srch_dist.runtime.cluster import Cluster, parse_bytes
+from srch_dist.runtime.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -25,32 +25,34 @@ class _Options:
     """Plan a training run: memory, disk, network, tasks and time. Reads and trains nothing."""
 
     pairs: int
-    """Rows to train on; underscores are allowed, as in 100_000_000."""
+    """Rows to train on, as 100000000 or 100_000_000."""
     dims: str
     """Dimensions of each modality, for example image=768,text=768."""
     bits: int | None = None
-    """Bits per code; by default those of the configuration."""
+    """Bits per code; by default from --config, else 32."""
     workers: int | None = None
-    """Worker processes of one thread each; by default one per core of this machine."""
+    """Worker processes of one thread each; by default from --config, else one per core of this
+    machine."""
     memory_limit: str | None = None
-    """Memory limit per worker; by default that of the configuration."""
+    """Memory per worker; by default from --config, else 2GiB."""
     config: str | None = None
-    """YAML file of options, as for srch_dist.train."""
+    """YAML file of options, as for srch_dist.train; --bits, --workers and --memory-limit override
+    it."""
     json: bool = False
     """Print JSON instead of tables."""
     calibrate: bool = False
-    """Measure the rates of this machine first, in about 15 s; they replace --rates."""
+    """Measure the rates of this machine first (about 15 s on 2 cores) and use them instead of
+    --rates."""
     rates: Rates = field(default_factory=Rates)
-    """Rates from which seconds are computed."""
+    """Rates of a worker, for the estimated seconds."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Plan with options from the command line."""
-    run_command(lambda: _plan(arguments))
+    run_command("plan", _Options, _plan, arguments)
 
 
-def _plan(arguments: Sequence[str] | None) -> None:
-    options = parse(_Options, "plan", arguments)
+def _plan(options: _Options, progress: Progress) -> None:
     config = _configuration(options)
     dims = parse_dims(options.dims)
     workers = config.workers or os.cpu_count() or 1
@@ -59,9 +61,9 @@ def _plan(arguments: Sequence[str] | None) -> None:
     if options.pairs <= config.graph.k:
         raise ConfigError(
             f"pairs is {options.pairs}, but each row needs graph.k = {config.graph.k} neighbours "
-            "besides itself. Plan for more rows."
+            "besides itself. Plan for more rows or lower graph.k."
         )
-    rates = calibrate(progress=on_console()) if options.calibrate else options.rates
+    rates = calibrate(progress=progress) if options.calibrate else options.rates
     plan = draft_plan(options.pairs, dims, config, cluster)
     costs = forecast(plan, dims, config, rates)
     refusal: PlanError | None = None
@@ -79,7 +81,7 @@ def _plan(arguments: Sequence[str] | None) -> None:
 
 
 def _configuration(options: _Options) -> TrainConfig:
-    """The configuration of the file, else the default, overridden by the command line."""
+    """The configuration of the file, or the default one, with the options of the command line."""
     base = load_config(options.config) if options.config else build_config({})
     overrides = {
         name: getattr(options, name)
@@ -94,17 +96,20 @@ def parse_dims(text: str) -> dict[str, int]:
 
     Raises
     ------
-    ConfigError : another form, a name twice, or fewer than two modalities.
+    ConfigError : the form is another, a name repeats, or there are fewer than two modalities.
     """
     dims: dict[str, int] = {}
     for part in text.split(","):
         name, _, number = part.partition("=")
         name = name.strip()
         if not name or name in dims or not number.strip().isdigit() or int(number) < 1:
-            raise ConfigError(f"dims is {text!r}. Write it as, for example, image=768,text=768.")
+            raise ConfigError(f"dims is {text!r}. Write for example image=768,text=768.")
         dims[name] = int(number)
     if len(dims) < 2:
-        raise ConfigError(f"dims is {text!r}: one modality. Name at least two.")
+        raise ConfigError(
+            f"dims is {text!r}, one modality; at least two are needed. Write for example "
+            "image=768,text=768."
+        )
     return dims
 
 

@@ -1,4 +1,4 @@
-"""`python -m srch_dist.report`: the page of a run, or one that compares several."""
+"""`python -m srch_dist.report`: write the HTML page of a run, or compare several runs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import tyro
 
-from srch_dist.cli.command import output, parse, run_command
+from srch_dist.cli.command import print_line, run_command
 from srch_dist.errors import ConfigError, StorageError
 from srch_dist.report import write_page
+from srch_dist.runtime.progress import Progress
 from srch_dist.storage.locations import locate
 from srch_dist.storage.run.open import open_run
 
@@ -19,31 +20,31 @@ from srch_dist.storage.run.open import open_run
 class _Options:
     """Write the page of a finished run, or one page that compares several runs.
 
-    The page is one HTML file that needs nothing else: no network, no server.
+    The page is one HTML file. It needs no network and no server.
     """
 
     runs: tyro.conf.Positional[tuple[str, ...]]
     """Run directories: one for its own page, several to compare them."""
     out: str | None = None
-    """File to write; report.html in the run directory, or comparison.html here."""
+    """File to write; by default report.html in the run directory, or comparison.html in the current
+    folder."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write a page with options from the command line."""
-    run_command(lambda: _report(arguments))
+    run_command("report", _Options, _report, arguments)
 
 
-def _report(arguments: Sequence[str] | None) -> None:
-    options = parse(_Options, "report", arguments)
+def _report(options: _Options, _progress: Progress) -> None:
     if not options.runs:
-        raise ConfigError("name a run directory, or several to compare them")
+        raise ConfigError("the command names no run. Name a run directory, or several to compare.")
     runs = [open_run(path) for path in options.runs]
     default = runs[0].page if len(runs) == 1 else locate("comparison.html")
     out = default if options.out is None else locate(options.out)
     if isinstance(out, Path) and not out.parent.is_dir():
-        raise StorageError(f"cannot write {out}: its folder does not exist")
+        raise StorageError(f"cannot write {out}: its folder does not exist. Create it.")
     write_page([run.path for run in runs], out)
-    output().print(f"page: {out}", soft_wrap=True, highlight=False, markup=False)
+    print_line(f"page: {out}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import dask
 import dask.utils
 import distributed
 
-from srch_dist.config.options import TlsConfig
+from srch_dist.config.options import ClusterOptions, TlsConfig, TrainConfig
 from srch_dist.errors import ClusterError, ConfigError
 from srch_dist.runtime.preflight import check_readable, check_shared, check_workers
 from srch_dist.runtime.progress import Progress, silent
@@ -142,6 +142,31 @@ def connect(
         for folder in demands.writes:
             check_shared(client, folder)
         yield _describe(client, progress)
+
+
+def connect_for(
+    options: ClusterOptions | TrainConfig,
+    progress: Progress,
+    reads: tuple[Location, ...] = (),
+    writes: tuple[Location, ...] = (),
+) -> AbstractContextManager[Cluster]:
+    """`connect` as a command's options say.
+
+    Parameters
+    ----------
+    reads : stores that every worker must be able to read.
+    writes : folders that every worker must share with this process.
+
+    Raises
+    ------
+    ConfigError : some of the three TLS files are named, but not all.
+    """
+    if isinstance(options, TrainConfig):
+        needs = ClusterRequirements(options.workers_min, options.workers_wait, reads, writes)
+    else:
+        needs = ClusterRequirements(reads=reads, writes=writes)
+    tls = tls_files(options.tls)
+    return connect(options.scheduler, options.workers, options.memory_limit, progress, needs, tls)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`python -m srch_dist.search`: the nearest codes of queries."""
+"""`python -m srch_dist.search`: find the nearest codes of queries."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from srch_dist.cli.command import output, parse, run_command
-from srch_dist.cli.progress import on_console
+from srch_dist.cli.command import output, run_command
 from srch_dist.encode.model import load_model
 from srch_dist.errors import ConfigError, InputError
+from srch_dist.runtime.progress import Progress
 from srch_dist.search.hamming import (
     SearchResult,
     rerank,
@@ -27,85 +27,95 @@ from srch_dist.storage.code_store import CodeStore, open_codes
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.run.open import open_run
 
-# Candidates that are ranked again for each row asked for.
+# Candidates that --rerank ranks for each row of the result.
 _CANDIDATES = 10
+# Side arrays of the store that the table shows.
+_SHOWN = ("ids", "titles", "characters")
 
 
 @dataclass(frozen=True)
 class _Options:
-    """Find the nearest codes in Hamming distance, exactly, in one pass over codes on disk."""
+    """Find the nearest codes by Hamming distance, exactly, in one pass over codes on disk."""
 
     model: str
-    """Run directory of a finished run."""
+    """Run directory of a finished run, a path or s3:// URL."""
     codes: str
-    """Codes to search in, made by srch_dist.encode or exported to .npy."""
+    """Codes to search in: made by srch_dist.encode, or exported to .npy, which is faster for few
+    queries."""
     query: str | None = None
-    """Rows of the codes to take as queries, as 3,17."""
+    """Row numbers to use as queries, as 3,17; with --modality and --data by their features, else
+    by their codes."""
     query_file: str | None = None
-    """File .npy with features (rows, dimensions) to take as queries, of the modality given."""
+    """File .npy with features (rows, dimensions) of --modality to use as queries."""
     text: str | None = None
-    """Text to search for: for the shipped emoji set, with the extra text installed."""
+    """Text to use as query; only for the shipped emoji pairs, and needs the extra text."""
     modality: str | None = None
-    """What the features of a query file are of; rows asked for are then taken by these features in
-    the store, and not by their codes."""
+    """Modality of the query features; needed with --query-file."""
     data: str | None = None
-    """Feature store that was encoded: its titles are shown, and rows may be of another modality."""
+    """Feature store of the codes: the table shows its titles, and --query reads its features."""
     top: int = 10
-    """Rows to find for each query."""
+    """Rows to return per query."""
     rerank: bool = False
-    """Rank ten times as many candidates again by the queries' real-valued bits."""
+    """Re-rank ten times as many candidates by the real-valued bits of the query; better order,
+    more time. Needs query features."""
     index: str | None = None
-    """Index made by srch_dist.export to search in, in place of all the codes."""
+    """faiss index made by srch_dist.export, searched instead of the codes; worth it from about
+    10 M rows."""
     probes: int | None = None
-    """Lists of an inverted index that are looked at; one in 32 when absent."""
+    """Lists of an inverted index to search per query, by default 1 in 32; raise it for higher
+    recall."""
     json: bool = False
     """Print JSON instead of tables."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Search with options from the command line."""
-    run_command(lambda: _search(arguments))
+    run_command("search", _Options, _search, arguments)
 
 
-def _search(arguments: Sequence[str] | None) -> None:
-    options = parse(_Options, "search", arguments)
+def _search(options: _Options, progress: Progress) -> None:
     model = load_model(open_run(options.model).path)
     codes = open_codes(options.codes)
     if codes.bits != model.bits:
         raise InputError(
-            f"{codes.path} holds codes of {codes.bits} bits, the model makes {model.bits}"
+            f"{codes.path} holds codes of {codes.bits} bits, but the model makes {model.bits}. "
+            "Name the model that made the codes."
         )
     store = None if options.data is None else open_store(options.data)
     if store is not None and store.rows != codes.rows:
         raise InputError(
-            f"{store.path} has {store.rows} rows, {codes.path} {codes.rows}; give the store that "
-            "was encoded"
+            f"{store.path} has {store.rows} rows, {codes.path} {codes.rows}. Name the store that "
+            "was encoded."
         )
     if options.probes is not None and (options.index is None or options.probes < 1):
-        raise ConfigError(f"probes is {options.probes}; it needs --index and is at least 1")
+        raise ConfigError(f"probes is {options.probes}. It needs --index and must be at least 1.")
     request = QueryRequest(options.query, options.query_file, options.text, options.modality)
     queries = read_queries(request, model, codes, store)
-    found = _find(options, codes, queries)
+    found = _find(options, codes, queries, progress)
     if options.json:
         print(json.dumps(_record(queries, found), ensure_ascii=False))
     else:
         _print(queries, found, store)
 
 
-def _find(options: _Options, codes: CodeStore, queries: Queries) -> SearchResult:
-    progress = on_console()
+def _find(
+    options: _Options, codes: CodeStore, queries: Queries, progress: Progress
+) -> SearchResult:
     if options.rerank and queries.scores is None:
         raise ConfigError(
-            "--rerank needs real-valued bits, which codes do not have; give features with "
-            "--query-file, or --data and --modality with --query"
+            "--rerank needs real-valued bits, and codes have none. Name features with "
+            "--query-file, or with --query, --data and --modality."
         )
     wanted = min(codes.rows, options.top * _CANDIDATES) if options.rerank else options.top
     if options.index is not None:
         found = search_index(options.index, queries.codes, wanted, options.probes)
         recall = stated_recall(options.index, options.probes)
-        progress.note(f"{options.index}: {recall or 'exact, or of a recall that is not known'}")
+        progress.note(f"index: {options.index}, {recall or 'exact, or of unknown recall'}")
         if found.rows.max() >= codes.rows:
-            raise InputError(f"{options.index} holds more rows than {codes.path}")
+            raise InputError(
+                f"{options.index} holds more rows than {codes.path}. Name the index that was "
+                "exported from these codes."
+            )
     else:
         found = search_codes(codes, queries.codes, wanted, progress)
     if options.rerank and queries.scores is not None:
@@ -127,8 +137,7 @@ def _record(queries: Queries, found: SearchResult) -> list[dict[str, Any]]:
 
 
 def _print(queries: Queries, found: SearchResult, store: FeatureStore | None) -> None:
-    beside = () if store is None else ("ids", "titles", "characters")
-    shown = [name for name in beside if store is not None and name in store.side]
+    shown = [name for name in _SHOWN if store is not None and name in store.side]
     console = output()
     for place, name in enumerate(queries.names):
         table = Table(title=escape(name), box=box.SIMPLE, title_justify="left")

@@ -72,6 +72,10 @@ class CodeStore:
         yield from read_ahead(read, range(0, self.rows, step))
 
 
+# The public name, so that pickles survive moves of modules.
+CodeStore.__module__ = "srch_dist"
+
+
 def open_codes(path: str | Location) -> CodeStore:
     """Open codes that `encode_store` or an export to .npy wrote.
 

@@ -71,6 +71,10 @@ class FeatureStore:
             raise InputError(f"{self.path} has no array {name!r}; it has {known}")
 
 
+# The public name, so that pickles survive moves of modules.
+FeatureStore.__module__ = "srch_dist"
+
+
 class FeatureWriter:
     """Writes a feature store, which nothing opens before `finish`.
 

@@ -1,4 +1,4 @@
-"""`python -m srch_dist.sweep`: train with every combination of a grid of options."""
+"""`python -m srch_dist.sweep`: train every combination of a grid of options."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from srch_dist.cli.command import TrainOptions, output, parse_options, resume_line, run_command
-from srch_dist.cli.progress import on_console
+from srch_dist.cli.command import TrainOptions, output, print_line, run_command, training_config
+from srch_dist.runtime.progress import Progress
 from srch_dist.sweep.grid import parse_grid
 from srch_dist.sweep.results import results_table
 from srch_dist.sweep.runner import sweep_options
@@ -18,37 +18,41 @@ from srch_dist.train.runner import default_folder
 
 @dataclass(frozen=True)
 class _Options(TrainOptions):
-    """Train with every combination of a grid of options; those with the same graph share it.
+    """Train every combination of a grid of options; combinations with the same graph share it.
 
-    Options of training are those of srch_dist.train, and hold for all runs. The same line again
-    goes on with what is not done.
+    The other options are those of srch_dist.train and hold for every run. Repeat the same command
+    to resume an interrupted sweep.
     """
 
     data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
-    """Feature store made by srch_dist.ingest; the shipped emoji pairs when absent."""
+    """Feature store made by srch_dist.ingest; by default the shipped emoji pairs."""
     out: str | None = None
-    """Folder of the sweep: runs, results.csv, results.json, sweep.png; a new one under runs/ when
-    absent."""
+    """Folder for the runs, results.csv, results.json and sweep.png; by default a new folder under
+    runs/."""
     work: tyro.conf.Suppress[str | None] = None
     resume: tyro.conf.Suppress[bool] = False
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """An option and its values, as bits=16,32,64 or method.beta=0.3,1,3; may be given again for
-    other options."""
+    """An option and its values, as bits=16,32,64 or method.beta=0.3,1,3. Repeat it for more
+    options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Sweep with options from the command line."""
+    # Named here, so that the line that resumes an interrupted sweep can name it.
     out = default_folder()
-    run_command(lambda: _sweep(arguments, out), lambda: resume_line("sweep", arguments, out))
+
+    def sweep(options: _Options, progress: Progress) -> None:
+        _sweep(options, out, progress)
+
+    run_command("sweep", _Options, sweep, arguments, out)
 
 
-def _sweep(arguments: Sequence[str] | None, out: str) -> None:
-    options, config = parse_options(_Options, "sweep", arguments)
+def _sweep(options: _Options, out: str, progress: Progress) -> None:
+    config = training_config(options)
     grid, folder = parse_grid(options.grid), config.out or out
-    rows = sweep_options(config, grid, folder, on_console())
-    console = output()
-    console.print(results_table(list(grid), rows))
-    console.print(f"sweep: {folder}", soft_wrap=True, highlight=False, markup=False)
+    rows = sweep_options(config, grid, folder, progress)
+    output().print(results_table(list(grid), rows))
+    print_line(f"sweep: {folder}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Grids of options: what a sweep trains with, checked as a whole before any work."""
+"""Grid of options of a sweep: parsed, and validated as a whole before any work."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Combination:
 
     Attributes
     ----------
-    values : of the options of the grid, by name as ``method.beta``, as the configuration has them.
-    config : all options.
+    values : values of the grid's options, by dotted name such as ``method.beta``, as validated.
+    config : the whole configuration.
     """
 
     values: Mapping[str, Any]
@@ -33,16 +33,16 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """The values as one word, as ``bits=16,graph.k=10``; a name for a folder."""
+        """The values in one word, such as ``bits=16,graph.k=10``: the name of the run directory."""
         return ",".join(f"{option}={value}" for option, value in self.values.items())
 
 
 def parse_grid(items: Sequence[str]) -> dict[str, list[Any]]:
-    """Values by option from texts such as ``bits=16,32,64``.
+    """Parse texts such as ``bits=16,32,64`` into values by option.
 
     Raises
     ------
-    ConfigError : not of that form, or an option named twice.
+    ConfigError : the form is another, or an option repeats.
     """
     grid: dict[str, list[Any]] = {}
     for item in items:
@@ -50,41 +50,41 @@ def parse_grid(items: Sequence[str]) -> dict[str, list[Any]]:
         option = option.strip()
         values = [_scalar(part.strip()) for part in text.split(",")]
         if not option or None in values:
-            raise ConfigError(f"grid is {item!r}; write an option and values, as bits=16,32,64")
+            raise ConfigError(
+                f"grid is {item!r}. Write an option and its values, such as bits=16,32,64."
+            )
         if option in grid:
-            raise ConfigError(f"grid names {option} twice; give all its values at once")
+            raise ConfigError(f"grid names {option} twice. Write all its values in one --grid.")
         grid[option] = values
     return grid
 
 
 def combine(base: TrainConfig, grid: Grid) -> list[Combination]:
-    """Every combination of the grid's values, over the other options of ``base``.
+    """Every combination of the grid's values, with the other options from ``base``.
 
     Raises
     ------
-    ConfigError : no option, one that is unknown or does not change codes, a value out of range,
-        or two values that mean the same.
+    ConfigError : the grid is empty, an option is unknown or never changes codes, a value is out of
+        range, or two values are equal.
     """
     if not grid:
-        raise ConfigError("a sweep needs --grid, as --grid bits=16,32,64")
+        raise ConfigError("a sweep needs --grid. Add for example --grid bits=16,32,64.")
     known = sorted(set(effective_options(base)) - {"preset"})
     for option in grid:
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.0)[0]
             raise ConfigError(
-                f"grid names {option}, which is no option that changes codes by itself; did you "
-                f"mean {near}?"
+                f"grid names {option}, which is no option that changes codes; did you mean {near}?"
             )
-    found = [_combination(base, dict(zip(grid, values, strict=True))) for values in _points(grid)]
-    names = [one.name for one in found]
+    combinations = [
+        _combination(base, dict(zip(grid, values, strict=True)))
+        for values in product(*grid.values())
+    ]
+    names = [one.name for one in combinations]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"the grid holds {name} twice")
-    return found
-
-
-def _points(grid: Grid) -> product[tuple[Any, ...]]:
-    return product(*grid.values())
+            raise ConfigError(f"the grid holds {name} twice. Remove one of the equal values.")
+    return combinations
 
 
 def _combination(base: TrainConfig, values: Mapping[str, Any]) -> Combination:
@@ -95,14 +95,14 @@ def _combination(base: TrainConfig, values: Mapping[str, Any]) -> Combination:
     try:
         config = build_config(nested)
     except ConfigError as error:
-        asked = ", ".join(f"{option}={value}" for option, value in values.items())
-        raise ConfigError(f"the grid's {asked}: {error}") from None
+        point = ", ".join(f"{option}={value}" for option, value in values.items())
+        raise ConfigError(f"the grid's {point}: {error}") from None
     resolved = effective_options(config)
     return Combination({option: resolved[option] for option in values}, config)
 
 
 def _scalar(text: str) -> Any:
-    """A value as in a file of options; None for nothing, and for what is no plain value."""
+    """A number, text or boolean as in an options file; None for anything else."""
     try:
         value = parse_plain(text)
     except (yaml.YAMLError, ValueError):

@@ -1,4 +1,4 @@
-"""The results of a sweep: a row a run, as a table, as JSON and CSV, and as a plot."""
+"""Results of a sweep, a row per run: terminal table, JSON, CSV and plot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srch_dist.errors import ExtraError, require
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.atomic_files import write_json, write_text
 
-# Values of the options of a grid, then what came of them; None for what there is not.
+# Values of the grid's options, then scores and measures; None for those that are missing.
 Row = dict[str, Any]
 
 _SCORES = {
@@ -30,18 +30,26 @@ _MEASURES = {
     "iterations": "iterations",
     "seconds": "seconds",
 }
-# What is plotted: the first of these that there is.
+# The plot shows the first of these scores that any run has.
 _PLOTTED = ("map", "pair_recall_10")
-# Lines that a plot tells apart.
-_MOST_LINES = 12
+# A legend with more lines is unreadable.
+_MAX_LEGEND_LINES = 12
 
 
 def make_row(values: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
-    """A row of the table: ``values`` of the options, and means over directions of the scores.
+    """Make a row of the table from the record of a run.
 
-    ``pair_recall_10`` is the share of queries whose true partner is among the ten nearest;
-    ``effective_bits`` are those of the codes; ``seconds`` are those of the loop and the model,
-    without features and graph, which are shared.
+    Parameters
+    ----------
+    values : values of the grid's options.
+    record : ``summary``, ``last`` line of the history and ``evaluation`` (or None); or ``error``.
+
+    Returns
+    -------
+    The values; means over directions of the scores, where ``pair_recall_10`` is the share of
+    queries whose true partner is among the ten nearest; ``effective_bits`` of the codes;
+    ``iterations``; and ``seconds`` of loop and model. Features and graph are shared and not
+    counted.
     """
     row: Row = dict(values)
     row |= dict.fromkeys((*_SCORES, *_MEASURES, "error"))
@@ -51,10 +59,10 @@ def make_row(values: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
     if scores is not None:
         row |= _scores(scores)
     summary = record["summary"]
-    seconds, spread = summary["seconds"], summary["condensed"]
+    seconds, final_codes = summary["seconds"], summary["condensed"]
     return row | {
-        # Codes that are spread from directions are others than those of the last iteration.
-        "effective_bits": (spread or record["last"])["effective_bits"],
+        # With method.directions 0, the codes of the last iteration are the final codes.
+        "effective_bits": (final_codes or record["last"])["effective_bits"],
         "iterations": summary["iterations"],
         "seconds": round(seconds["training"] + seconds["model"], 3),
     }
@@ -67,9 +75,9 @@ def _scores(scores: Mapping[str, Any]) -> Row:
         "pair_median_rank": fmean(one["median_rank"] for one in pair),
     }
     for name in ("map", "map_at_50"):
-        found = list(scores.get(name, {}).values())
-        if found and None not in found:
-            row[name] = fmean(found)
+        directions = list(scores.get(name, {}).values())
+        if directions and None not in directions:
+            row[name] = fmean(directions)
     for direction, value in scores.get("map", {}).items():
         row[f"map_{direction}"] = value
     return row
@@ -78,7 +86,7 @@ def _scores(scores: Mapping[str, Any]) -> Row:
 def write_results(
     folder: Path, options: Sequence[str], rows: Sequence[Row], progress: Progress
 ) -> None:
-    """Write ``results.json``, ``results.csv`` and, with the extra report, ``sweep.png``."""
+    """Write ``results.json``, ``results.csv`` and ``sweep.png``, which needs the extra report."""
     write_json(folder / "results.json", {"options": list(options), "rows": list(rows)})
     text = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -89,11 +97,11 @@ def write_results(
     try:
         plot_results(folder / "sweep.png", options, rows)
     except ExtraError as error:
-        progress.note(f"no plot: {error}")
+        progress.note(f"sweep.png: not drawn; {error}")
 
 
 def results_table(options: Sequence[str], rows: Sequence[Row]) -> Table:
-    """The rows for a person; columns that hold nothing are left out."""
+    """The rows as a terminal table, without empty columns."""
     headings = {**_SCORES, **_MEASURES, "error": "error"}
     shown = [name for name in headings if any(row[name] is not None for row in rows)]
     table = Table(box=box.SIMPLE)
@@ -112,11 +120,11 @@ def _cell(value: Any) -> str:
 
 
 def plot_results(path: Path, options: Sequence[str], rows: Sequence[Row]) -> None:
-    """A panel an option: the score over its values, a line for each setting of the others.
+    """Draw a panel per option: the score over its values, a line per setting of the others.
 
-    The score is MAP or, without labels, recall of the true partner; nothing is drawn without both.
+    The score is MAP or, without labels, recall of the true partner. Without both, write no file.
     """
-    figures = require("matplotlib.figure", "report", "a plot of the sweep")
+    figures = require("matplotlib.figure", "report", "the plot of a sweep")
     scored = [name for name in _PLOTTED if any(row[name] is not None for row in rows)]
     if not scored:
         return
@@ -143,5 +151,5 @@ def _plot_option(
     axes.set_xlabel(option)
     axes.set_ylabel(score)
     axes.grid(alpha=0.3)
-    if 1 < len(lines) <= _MOST_LINES:
+    if 1 < len(lines) <= _MAX_LEGEND_LINES:
         axes.legend(fontsize="x-small")

@@ -5,33 +5,36 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from srch_dist.cli.command import output, parse_training, resume_line, run_command
+from srch_dist.cli.command import TrainOptions, output, print_line, run_command, training_config
 from srch_dist.cli.console import print_evaluation, print_examples
-from srch_dist.cli.progress import on_console
+from srch_dist.runtime.progress import Progress
 from srch_dist.train.runner import default_folder, train_model
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train with options from the command line."""
-    # Chosen before the run, so that the command to resume an interrupted run can name the folder.
+    # Named here, so that the line that resumes an interrupted run can name it.
     out = default_folder()
-    run_command(lambda: _train(arguments, out), lambda: resume_line("train", arguments, out))
+
+    def train(options: TrainOptions, progress: Progress) -> None:
+        _train(options, out, progress)
+
+    run_command("train", TrainOptions, train, arguments, out)
 
 
-def _train(arguments: Sequence[str] | None, out: str) -> None:
-    config = parse_training(arguments)
+def _train(options: TrainOptions, out: str, progress: Progress) -> None:
+    config = training_config(options)
     config = dataclasses.replace(config, out=config.out or out)
-    trained = train_model(config, on_console())
-    console = output()
+    trained = train_model(config, progress)
     if trained.evaluation is not None:
-        print_evaluation(console, trained.evaluation)
+        print_evaluation(output(), trained.evaluation)
         for direction, examples in (trained.run.record("examples") or {}).items():
-            print_examples(console, direction, examples)
+            print_examples(output(), direction, examples)
     places = {"run": trained.run.path, "data": trained.store.path}
     if config.report and trained.run.page.exists():
         places["page"] = trained.run.page
     for name, place in places.items():
-        console.print(f"{name}: {place}", soft_wrap=True, highlight=False, markup=False)
+        print_line(f"{name}: {place}")
 
 
 if __name__ == "__main__":

@@ -190,6 +190,10 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"{modality} has shape {shape}, the model was fitted on (n, {dims})")
 
 
+# The public name, so that pickles survive moves of modules.
+CrossModalHasher.__module__ = "srch_dist"
+
+
 def _encode_block(block: NDArray[Any], model: Any, modality: str) -> Packed:
     return encode_rows(model, modality, block)
 

@@ -87,14 +87,14 @@ def warn_unused_rows(
         queries = np.flatnonzero(store.read("split") == 1)
     unused = store.rows - len(rows) - len(queries)
     if unused > 0 and config.rows == "train":
-        progress.note(f"warning: {unused} rows have a split other than 0 and 1 and are not used")
+        progress.warn(f"{unused} rows have a split other than 0 and 1 and are not used")
 
 
 def warn_narrow_modalities(store: FeatureStore, config: TrainConfig, progress: Progress) -> None:
     """Warn of modalities with fewer dimensions than the loop has bits."""
     for g, dims in store.modalities.items():
         if config.loop_bits > dims:
-            progress.note(
-                f"warning: {g} has {dims} dimensions, fewer than the loop's "
+            progress.warn(
+                f"{g} has {dims} dimensions, fewer than the loop's "
                 f"{config.loop_bits} bits; its projection has orthonormal columns instead of rows"
             )

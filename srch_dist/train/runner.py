@@ -51,6 +51,10 @@ class Trained:
     evaluation: dict[str, Any] | None
 
 
+# The public name, so that pickles survive moves of modules.
+Trained.__module__ = "srch_dist"
+
+
 def train_model(
     config: TrainConfig, progress: Progress | None = None, shared: SharedResources | None = None
 ) -> Trained:

@@ -24,7 +24,7 @@ from tests.helpers.runs import DIMS, ROWS, make_pairs, no_cluster
 def folder(tmp_path, monkeypatch):
     """Commands run here, without a cluster."""
     monkeypatch.chdir(tmp_path)
-    for name in ("train.runner", "encode.__main__", "evaluate.__main__"):
+    for name in ("train.runner", "runtime.cluster"):
         monkeypatch.setattr(f"srch_dist.{name}.connect", no_cluster)
     return tmp_path
 

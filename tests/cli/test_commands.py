@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import zarr
 
+import srch_dist
 from srch_dist import certificates
 from srch_dist.evaluate.retrieval import evaluate_model
 from srch_dist.storage.run.results import RunResults
@@ -98,7 +99,7 @@ def test_ingest_says_what_it_made(session):
     text = session.ingest.stdout
     assert re.search(rf"^{ROWS} pairs in \S*pairs\.zarr$", text, re.M)
     assert "image: 20 dimensions" in text
-    assert "beside them: labels, split, titles" in text
+    assert "side arrays: labels, split, titles" in text
 
 
 def test_train_reports_its_stages_as_plain_lines_on_standard_error(session):
@@ -305,7 +306,7 @@ def test_memory_that_cannot_hold_the_plan_is_refused_by_a_real_cluster(session):
     assert not (session.folder / "small").exists()
 
 
-def test_interrupted_training_ends_with_75_and_says_how_to_go_on(tmp_path):
+def test_interrupted_training_ends_with_75_and_prints_the_line_that_resumes(tmp_path):
     np.savez(tmp_path / "pairs.npz", **make_pairs(split=None))
     run_command("ingest", "pairs.npz", "pairs.zarr", folder=tmp_path)
     endless = ["--method.threshold", "0", "--method.iterations", "100000"]
@@ -334,7 +335,7 @@ def test_interrupted_training_ends_with_75_and_says_how_to_go_on(tmp_path):
     assert interrupted == "interrupted"
     given = " ".join([*TRAIN[3:], *("--out", "run", "--workers", "1"), *endless])
     assert line == (
-        f"what is finished is kept; go on with: python -m srch_dist.train {given} --resume"
+        f"resume: finished work is kept. Run: python -m srch_dist.train {given} --resume"
     )
     assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is False
 
@@ -373,7 +374,9 @@ def test_console_script_runs_every_command_by_name(session):
         assert re.search(rf"^  {name} +\w+ \w+", listed.stdout, re.M), name
     wrong = call("serch")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr.startswith("error: there is no command 'serch'")
+    assert wrong.stderr.startswith("error: there is no command 'serch'. Did you mean 'search'?\n")
+    version = call("--version")
+    assert (version.returncode, version.stdout) == (0, f"srch-dist {srch_dist.__version__}\n")
     assert re.search(r"usage: srch-dist search ", call("search", "--help").stdout)
     found = call("search", "--model", "run", "--codes", "codes.zarr", "--query", "3", "--json")
     assert json.loads(found.stdout)[0]["results"][0]["distance"] == 0

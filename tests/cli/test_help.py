@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from srch_dist.__main__ import COMMANDS, main
 from srch_dist.cli.help_texts import option_texts
+from srch_dist.cli.logs import LogOptions
 from srch_dist.config.options import TrainConfig
 from tests.helpers.commands import run_command
 
@@ -52,13 +55,42 @@ def test_every_option_of_training_is_there_with_its_text(name):
             assert f"{option.replace('_', '-')} " in text
 
 
-def test_the_list_of_commands_is_told_apart_from_a_wrong_one(capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["--help"])
-    assert end.value.code == 0
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_the_log_options(name):
+    text = " ".join(help_of(name).replace("│", " ").split())
+    for option, described in option_texts(LogOptions).items():
+        assert f"--{option.replace('_', '-')} " in text
+        assert described in text
+
+
+def test_help_lists_the_commands(capsys):
+    main(["--help"])
     shown = capsys.readouterr().out
     assert all(f"  {name} " in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("trian", "train"), ("sreach", "search"), ("plans", "plan"), ("xyz", None)]
+)
+def test_an_unknown_command_is_refused_with_the_nearest_name(wrong, near, capsys):
     with pytest.raises(SystemExit) as end:
-        main(["sreach"])
+        main([wrong])
     assert end.value.code == 2
-    assert "no command 'sreach'" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"error: there is no command '{wrong}'.")
+    hint = f"Did you mean '{near}'?"
+    assert (hint in shown.err) if near else ("Did you mean" not in shown.err)
+    assert all(f"  {name} " in shown.err for name in COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["-h"]])
+def test_no_command_is_imported_for_version_and_help(arguments):
+    program = (
+        "import sys; from srch_dist.__main__ import main; main(sys.argv[1:]); "
+        "print('distributed' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import get_type_hints
 
 import pytest
 
 from srch_dist.cli.command import parse_training
+from srch_dist.cli.help_texts import option_texts
 from srch_dist.config.identity import dump_config, to_dict
 from srch_dist.config.loading import build_config, check_config, load_config
-from srch_dist.config.options import TrainConfig
+from srch_dist.config.options import ClusterOptions, TrainConfig
 from srch_dist.errors import ConfigError
 
 
@@ -104,6 +106,17 @@ def test_off_and_on_are_what_the_option_takes_them_for(tmp_path):
     assert load_config(file) == config
 
 
+def test_options_of_the_cluster_are_those_of_training():
+    """Declared once: names, types, defaults and texts agree."""
+    training, hints = TrainConfig(), get_type_hints(TrainConfig, include_extras=True)
+    texts = option_texts(TrainConfig)
+    for name, hint in get_type_hints(ClusterOptions, include_extras=True).items():
+        assert hint == hints[name]
+        assert getattr(ClusterOptions(), name) == getattr(training, name)
+        assert option_texts(ClusterOptions).get(name) == texts.get(name)
+        assert texts.get(name) or name == "tls"
+
+
 def test_empty_file_is_the_default(tmp_path):
     (tmp_path / "c.yaml").write_text("# nothing\n")
     assert load_config(tmp_path / "c.yaml") == build_config({})
@@ -190,7 +203,7 @@ def test_unknown_preset_is_refused_with_the_known_ones(preset):
         (b"bits: [", "not valid YAML"),
         (b"- bits\n- 32\n", "holds a list"),
         (b"just text", "holds a str"),
-        (b"bits: \xff\xfe", "cannot read the configuration"),
+        (b"bits: \xff\xfe", "cannot read the options file"),
         (b"bits: 12", "multiple of 8"),
         (b"!!python/object/apply:os.getcwd []", "not valid YAML"),
     ],
@@ -221,7 +234,9 @@ def test_values_of_a_configuration_made_directly_are_checked():
 def test_resolved_file_of_one_preset_is_not_read_as_another(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(dump_config(build_config({})), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"preset paper was asked for, .* for preset balanced"):
+    with pytest.raises(
+        ConfigError, match=r"preset paper would have no effect: .* for preset balanced"
+    ):
         load_config(file, "paper")
 
 

@@ -106,7 +106,11 @@ def test_every_command_uses_options_that_the_parser_knows(line, monkeypatch, cap
         raise Parsed
 
     monkeypatch.setattr(module, work, stop)
-    for first in ("connect", *(("open_run", "open_store") if "s3://" in line else ())):
+    for first in (
+        "connect",
+        "connect_for",
+        *(("open_run", "open_store") if "s3://" in line else ()),
+    ):
         if hasattr(module, first):
             monkeypatch.setattr(module, first, stop)
     # Nothing answers there, so that no line looks for its bucket elsewhere.

@@ -69,9 +69,9 @@ def test_interrupted_client_says_how_to_go_on(store, clean, cluster, tmp_path, d
     assert done.returncode == 75
     assert "Traceback" not in done.stderr
     line = done.stderr.splitlines()[-1]
-    assert line.startswith("what is finished is kept; go on with: python -m srch_dist.train ")
+    assert line.startswith("resume: finished work is kept. Run: python -m srch_dist.train ")
     assert not (tmp_path / "run" / "lock.json").exists()
-    arguments = shlex.split(line.split("go on with: ")[1])[3:]
+    arguments = shlex.split(line.split(". Run: ")[1])[3:]
     assert arguments[-1] == "--resume"
     done = command("train", *arguments, faults=tmp_path / "armed", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -101,7 +101,7 @@ def test_killed_scheduler(store, clean, cluster, tmp_path):
     assert done.returncode == 75, done.stderr
     assert "error: the Dask scheduler " in done.stderr
     assert "Traceback" not in done.stderr
-    assert re.search(r"go on with: python -m srch_dist\.train .* --resume$", done.stderr.strip())
+    assert re.search(r"Run: python -m srch_dist\.train .* --resume$", done.stderr.strip())
     train(store, tmp_path / "run", cluster, resume=True)
     clean.assert_same(tmp_path / "run")
 

@@ -254,6 +254,8 @@ class Noted:
     def note(self, message: str) -> None:
         self.notes.append(message)
 
+    warn = note
+
     def show(self, item) -> None:
         """Tables are not looked at."""
 

@@ -15,9 +15,12 @@ import pytest
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from srch_dist.config.loading import build_config
-from srch_dist.errors import ClusterError
-from srch_dist.runtime.cluster import ClusterRequirements, connect
+from srch_dist.config.options import ClusterOptions, TlsConfig
+from srch_dist.errors import ClusterError, ConfigError
+from srch_dist.runtime import cluster as cluster_module
+from srch_dist.runtime.cluster import ClusterRequirements, Tls, connect, connect_for
 from srch_dist.runtime.preflight import PACKAGES, check_readable, check_shared, check_workers
+from srch_dist.runtime.progress import silent
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.train.runner import train_model
@@ -114,6 +117,29 @@ def test_the_variable_of_dask_names_the_scheduler_where_no_option_does(empty_sch
         assert "tcp://127.0.0.1:9 " in refusal(
             "tcp://127.0.0.1:9", demands=ClusterRequirements(1, 1)
         )
+
+
+def test_options_of_a_command_become_a_connection(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_module, "connect", lambda *arguments: arguments)
+    shown, reads, writes = silent(), (tmp_path / "data",), (tmp_path / "out",)
+    files = TlsConfig("ca.pem", "cert.pem", "key.pem")
+    where = {"scheduler": "tls://host:8786", "workers": 3, "memory_limit": "4GiB"}
+    options = ClusterOptions(**where, tls=files)
+    assert connect_for(options, shown, reads, writes) == (
+        *where.values(),
+        shown,
+        ClusterRequirements(1, 60.0, reads, writes),
+        Tls("ca.pem", "cert.pem", "key.pem"),
+    )
+    config = build_config({**where, "workers_min": 2, "workers_wait": 5})
+    assert connect_for(config, shown, reads) == (
+        *where.values(),
+        shown,
+        ClusterRequirements(2, 5.0, reads),
+        None,
+    )
+    with pytest.raises(ConfigError, match=r"tls\.ca, tls\.cert and tls\.key"):
+        connect_for(ClusterOptions(tls=TlsConfig(ca="ca.pem")), shown)
 
 
 def _own_mounts(folder) -> list[str]:

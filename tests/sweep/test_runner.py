@@ -269,7 +269,7 @@ def test_without_matplotlib_a_log_line_replaces_the_plot(store, tmp_path, monkey
     console = Console(width=200, file=(tmp_path / "log").open("w"))
     config = build_config({"data": str(store.path), **OPTIONS})
     runner.sweep_options(config, {"bits": [8]}, tmp_path / "s", on_console(console))
-    assert "no plot" in (tmp_path / "log").read_text()
+    assert "sweep.png: not drawn" in (tmp_path / "log").read_text()
     assert "srch-dist[report]" in (tmp_path / "log").read_text()
     assert (tmp_path / "s" / "results.csv").exists()
 
@@ -303,7 +303,7 @@ def test_the_command_trains_on_workers_prints_a_table_and_resumes(store, tmp_pat
     assert (again.stdout, again.stderr) == (done.stdout, "")
     refused = run("--grid", "bits=9")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == "error: grid names bits twice; give all its values at once\n"
+    assert refused.stderr == "error: grid names bits twice. Write all its values in one --grid.\n"
 
 
 def test_reused_folders_do_not_count_as_needed_disk(store, tmp_path, monkeypatch):

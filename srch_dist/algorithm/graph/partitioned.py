@@ -87,8 +87,8 @@ def search_partitioned(job: Job, modality: str, sample: Delayed) -> SearchResult
             f"{options.recall_target:g}; searching again with overlap {overlap}"
         )
     if recall < options.recall_target:
-        progress.note(
-            f"warning: graph {modality}: recall {recall:.3f} stays below graph.recall_target "
+        progress.warn(
+            f"graph {modality}: recall {recall:.3f} stays below graph.recall_target "
             f"{options.recall_target:g} at graph.overlap_max {options.overlap_max}; raise it, or "
             "graph.cluster_rows"
         )

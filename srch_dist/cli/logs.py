@@ -1,0 +1,124 @@
+"""Log options of every command, and how a command reports: plain text or JSON lines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+from srch_dist.cli.progress import on_console
+from srch_dist.runtime.progress import LOGGER, Progress, log_record, silent
+
+Format = Literal["plain", "json"]
+Level = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """What the command prints on standard error; never part of a run."""
+
+    log_format: Format = "plain"
+    """plain: bars on a terminal, else lines. json: one object per line, errors included, no bars;
+    use it where a program reads the log."""
+    log_level: Level = "info"
+    """Lowest level to show. debug adds begin and seconds of each stage; warning keeps advice and
+    errors; error keeps errors alone."""
+
+    @property
+    def level(self) -> int:
+        """The level as a number of `logging`."""
+        return logging.getLevelNamesMapping()[self.log_level.upper()]
+
+
+def find_log_options(arguments: Sequence[str] | None) -> LogOptions:
+    """The log options on a command line that is not parsed yet; the parser refuses wrong values.
+
+    They are needed first, because the parser's own errors are reported as they say.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--log-format", "--log_format", nargs="?")
+    parser.add_argument("--log-level", "--log_level", nargs="?")
+    known, _ = parser.parse_known_args(arguments)
+    return LogOptions(
+        known.log_format if known.log_format in get_args(Format) else "plain",
+        known.log_level if known.log_level in get_args(Level) else "info",
+    )
+
+
+@contextmanager
+def reporting(options: LogOptions) -> Iterator[Progress]:
+    """Progress of a command, in the format and from the level that the options name."""
+    if options.log_format == "json":
+        with _json_lines(options.level):
+            yield silent()
+    else:
+        yield on_console(level=options.level)
+
+
+def report_end(options: LogOptions, message: str, **fields: Any) -> None:
+    """Report why a command ends without its result."""
+    if options.log_format == "json":
+        log_record(logging.ERROR, message, **fields)
+    else:
+        print(message, file=sys.stderr)
+
+
+class _JsonFormatter(logging.Formatter):
+    """A record as one line of JSON: time, level, logger, topic, message, and its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        values = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "topic": getattr(record, "topic", None),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            values["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(values, default=str)
+
+
+@contextmanager
+def _json_lines(level: int) -> Iterator[None]:
+    """Every record as JSON on standard error: this package's, other packages', and warnings."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter())
+    level_before, propagate_before = LOGGER.level, LOGGER.propagate
+    # Dask prints through handlers of its own.
+    others = [
+        other
+        for logger in logging.root.manager.loggerDict.values()
+        if isinstance(logger, logging.Logger)
+        for other in logger.handlers
+        if isinstance(other, logging.StreamHandler) and other.stream is sys.stderr
+    ]
+    formatters = [other.formatter for other in others]
+    for other in others:
+        other.setFormatter(handler.formatter)
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(level)
+    LOGGER.propagate = False
+    logging.root.addHandler(handler)
+    logging.captureWarnings(True)
+    try:
+        yield
+    except Exception as error:
+        extra = {"topic": "error", "fields": {"exit_code": 1}}
+        LOGGER.critical(f"error: {type(error).__name__}: {error}", exc_info=True, extra=extra)
+        sys.exit(1)
+    finally:
+        logging.captureWarnings(False)
+        logging.root.removeHandler(handler)
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level_before)
+        LOGGER.propagate = propagate_before
+        for other, formatter in zip(others, formatters, strict=True):
+            other.setFormatter(formatter)
