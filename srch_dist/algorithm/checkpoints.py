@@ -106,7 +106,7 @@ def resume_z_and_s(
 
 
 def next_iteration(job: Job, state: LoopState) -> Iteration:
-    """The iteration that follows a state."""
+    """Return the number and the CG tolerance of the next iteration."""
     tolerance = allowed_residual(job.config, state.changed)
     return Iteration(state.iteration + 1, tolerance, state.resumed)
 
@@ -147,7 +147,7 @@ def commit_iteration(
 
 
 def verify_checkpoint(job: Job) -> list[Delayed]:
-    """Tasks that compare the arrays of the last committed iteration with their checksums."""
+    """Create tasks that compare the arrays of the last committed iteration with their checksums."""
     run, manifest = job.run, job.run.latest()
     if manifest is None:
         return []

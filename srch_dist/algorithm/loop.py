@@ -113,7 +113,7 @@ def stopping_reason(method: MethodConfig, before: float, record: Mapping[str, An
     Parameters
     ----------
     before : Eq. 9 after the previous iteration; infinite before the first, as in the paper.
-    record : of the iteration; see `iteration_record`.
+    record : record of the iteration; see `iteration_record`.
     """
     if method.stop == "changed_bits":
         changed = record["changed_bits"]

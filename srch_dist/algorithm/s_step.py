@@ -100,7 +100,7 @@ def _lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any
 
 
 def _lengths_of_one_block(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any]:
-    """Squared edge lengths of the only block: each worker sums over its own groups of columns."""
+    """Squared edge lengths if there is one block. Each worker sums over its own column groups."""
     block, count = graph.blocks[0], min(graph.plan.groups_at_once, len(groups))
     sums: list[Any] = [None] * count
     for first in range(0, len(groups), count):
@@ -188,7 +188,7 @@ def _add_lengths(folder: Path | None, *sums: EdgeValues) -> EdgeValues:
 def _map_edges(
     graph: BlockGraph, distances: Sequence[Delayed], function: Callable[..., Any], *arguments: Any
 ) -> list[list[Delayed]]:
-    """Tasks of ``function`` over the edges of each block, one a share of the block's edges."""
+    """Create tasks that call ``function`` on each share of the edges, listed by block."""
     mapped = []
     for block, lengths in zip(graph.blocks, distances, strict=True):
         parts = []

@@ -50,7 +50,7 @@ class Embedding:
     checksums : crc32 of each stored partition.
     mean : (l,) column means.
     rms : of all entries, after their column's mean is subtracted.
-    cg_iterations : of the slowest column.
+    cg_iterations : number of CG iterations of the slowest column.
     cg_residual : largest relative residual of a column at the end.
     cg_residuals : (cg_iterations + 1,) largest relative residual of a column before each update.
     cg_iteration_seconds : seconds of one iteration over all columns: the solve's seconds over its

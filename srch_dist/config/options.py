@@ -231,7 +231,7 @@ class TrainConfig:
     workers: Workers = None
     memory_limit: MemoryLimit = "2GiB"
     partition_rows: PositiveInt | None = None
-    """Rows per partition; by default derived from bytes. Never changes the codes."""
+    """Rows per partition; by default about 32 MiB of features. Never changes the codes."""
     blocks: PositiveInt | None = None
     """Blocks of the Z-step; by default as few as memory allows. Never changes the codes."""
     columns: PositiveInt | None = None

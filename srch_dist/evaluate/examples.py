@@ -37,8 +37,8 @@ class ExampleSample:
     ----------
     count : queries per direction.
     top : results per query.
-    seed : of the sampled queries, and of the sampled database if it has more than `EXAMPLE_ROWS`
-        rows.
+    seed : seed of the sampled queries. The database is sampled too if it has more than
+        `EXAMPLE_ROWS` rows.
     """
 
     count: int

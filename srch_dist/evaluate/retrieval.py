@@ -222,14 +222,17 @@ def _blocks(rows: IntArray, step: int) -> list[IntArray]:
 def _encode_blocks(
     store: FeatureStore, model: Delayed, blocks: Sequence[IntArray | _RowBitmap], labels: str | None
 ) -> list[Delayed]:
-    """A task for each block, of its codes in every modality and its labels."""
+    """Create one task per block: it encodes the rows in every modality and reads their labels."""
     return tasks.persist([tasks.task(_encode_block, store, model, rows, labels) for rows in blocks])
 
 
 def _read_blocks(
     run: RunResults, store: FeatureStore, step: int, labels: str | None
 ) -> list[Delayed]:
-    """A task for each block of the run's learned codes of split 0; none if the store differs."""
+    """Create one task per block: it reads the learned codes and labels of the database rows.
+
+    Returns an empty list if the run was trained on another store.
+    """
     rows = arrays.read_rows(run.rows)
     if not _same_store(run, store):
         return []

@@ -56,7 +56,7 @@ def export_codes(
         and codes.
     store : feature store that was encoded; adds ids and titles to Parquet.
     lists : number of lists of ``faiss-ivf``; about 4 √n if None.
-    seed : of the codes that the lists are trained on and of the queries that recall is measured on.
+    seed : seed of two samples: the codes that train the lists, and the queries that measure recall.
     progress : where progress is shown; nowhere if None.
 
     Returns

@@ -19,7 +19,7 @@ BOMB_RATIO = 200
 
 
 def refuse_bomb(path: Path, name: str, expanded: int, stored: int) -> None:
-    """Refuse an array of ``expanded`` bytes of which the file stores only ``stored`` bytes."""
+    """Refuse an array that expands more than `BOMB_RATIO`-fold, to more than `BOMB_BYTES`."""
     if expanded > BOMB_BYTES and expanded > BOMB_RATIO * max(1, stored):
         raise InputError(
             f"{path}: {name} would expand from {stored} bytes to {expanded}, more than "

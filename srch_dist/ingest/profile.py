@@ -83,7 +83,7 @@ def profile_table(
 
     Parameters
     ----------
-    rows : n.
+    rows : number of rows.
     profiles : profile of each modality.
     sources : name of each modality's array in the source.
     """

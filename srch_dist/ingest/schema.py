@@ -52,7 +52,7 @@ class Schema:
     modalities : paired features (n, d_g).
     side : other arrays of n rows.
     attributes : small arrays of other lengths.
-    rows : n.
+    rows : number n of rows.
     """
 
     modalities: Mapping[str, str]

@@ -29,8 +29,8 @@ def invalid_rows(block: Array) -> NDArray[np.int64]:
 def column_sums(block: Array) -> NDArray[np.float64]:
     """Column sums of a block in twice the precision of float64.
 
-    With `add_sums`, sums of any partitions round to the same float64 mean. A mean that differs in
-    its last bit would order rows at equal distances differently.
+    Add the sums of all partitions with `add_sums`: every partitioning then gives the same float64
+    mean. If the mean changed in its last bit, rows at equal distances would change their order.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def normalise(
     block : (n, d).
     mean : (d,) subtracted if ``center``.
     unit_norm : scale the rows to unit length.
-    dtype : of the result.
+    dtype : type of the result.
 
     Returns
     -------

@@ -56,8 +56,8 @@ def calibrate(
     Parameters
     ----------
     workers : worker processes; by default one per core.
-    memory_limit : of one worker.
-    progress : of starting the cluster.
+    memory_limit : memory limit of one worker.
+    progress : where the start of the cluster is shown.
     """
     with start_local(workers, memory_limit, progress) as cluster:
         return measure_cluster(cluster)

@@ -35,7 +35,7 @@ class StageCost:
 
     Attributes
     ----------
-    name : of the stage, as in the plan.
+    name : name of the stage, as in the plan.
     tasks : tasks of all its graphs.
     network_bytes : bytes sent between workers.
     seconds : wall-clock time.
@@ -55,8 +55,8 @@ class Forecast:
 
     Attributes
     ----------
-    stages : in the order of the run.
-    iterations : of the loop, at most.
+    stages : cost of each stage, in the order in which they run.
+    iterations : maximum number of iterations of the loop.
     """
 
     stages: tuple[StageCost, ...]
@@ -86,10 +86,10 @@ def forecast(plan: Plan, dims: dict[str, int], config: TrainConfig, rates: Rates
 
     Parameters
     ----------
-    plan : of the run.
+    plan : plan of the run.
     dims : d_g, dimensions by modality.
     config : options of the run.
-    rates : of one worker.
+    rates : rates of one worker.
     """
     costs = _Costs(plan, dims, config, rates)
     before = (costs.features(), costs.neighbours(), costs.graph())
@@ -99,7 +99,7 @@ def forecast(plan: Plan, dims: dict[str, int], config: TrainConfig, rates: Rates
 
 @dataclass(frozen=True)
 class _Costs:
-    """Cost formulas of one plan, a method a stage; seconds are those of one worker."""
+    """Cost formulas of one plan: one method per stage. Work is in seconds on a single worker."""
 
     plan: Plan
     dims: dict[str, int]
@@ -108,12 +108,12 @@ class _Costs:
 
     @property
     def total_dims(self) -> int:
-        """Σ d_g."""
+        """Sum of the dimensions d_g of all modalities."""
         return sum(self.dims.values())
 
     @property
     def edges(self) -> int:
-        """Directed edges: as counted, else ``rates.union`` × k per row and modality."""
+        """Number of directed edges; estimated from ``rates.union`` until they are counted."""
         if self.plan.degree is not None:
             return int(self.plan.degree * self.plan.rows)
         union = self.rates.union if self.config.graph.symmetry == "union" else 1.0
@@ -142,10 +142,10 @@ class _Costs:
         return int(parts * size * elsewhere)
 
     def cost(self, name: str, tasks: int, network: int, work: float, loop: bool) -> StageCost:
-        """A stage of ``work`` seconds of one worker, shared evenly by tasks that run at once.
+        """Estimate the cost of a stage that needs ``work`` seconds on a single worker.
 
-        seconds = max(work / tasks at once + network / bandwidth, tasks × seconds per task): the
-        scheduler works while the workers do.
+        seconds = max(work / concurrent tasks + network / bandwidth, tasks × seconds per task). The
+        scheduler and the workers work in parallel, so the slower of the two counts.
         """
         workers = next(stage.at_once for stage in self.plan.stages if stage.name == name)
         traffic = network / (self.rates.network * self.plan.workers)
@@ -273,10 +273,11 @@ class _Costs:
         return self.cost("B-step", 2 * parts + _sum_tasks(parts), network, work, True)
 
     def model(self) -> StageCost:
-        """Passes for encoders and final codes: mostly similarities to anchors.
+        """Cost of the encoders and the final codes; most of it is similarities to anchors.
 
-        One pass adds up the anchors' products. With directions, one more pass scores all rows, and
-        another one makes the codes and their products.
+        Anchors need one pass over X, which sums their Gram matrix and cross-covariances. If
+        ``method.directions`` is not 0, two more passes follow: one scores all rows, the other
+        computes the final codes and X_g Bᵀ.
         """
         n, r, method, count = self.plan.rows, self.rates, self.config.method, len(self.dims)
         bits = max(self.config.bits, self.config.loop_bits)
@@ -303,7 +304,7 @@ class _Costs:
 
 
 def _sum_tasks(parts: int) -> int:
-    """Tasks of `tasks.add_up` for ``parts`` results: a tree with `FAN_IN` inputs a task."""
+    """Number of tasks of `tasks.add_up` for ``parts`` results: a tree with fan-in `FAN_IN`."""
     tasks = 0
     while parts > 1:
         parts = -(-parts // FAN_IN)

@@ -51,7 +51,7 @@ def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
 
 
 def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
-    """Arrays that the loop and the model stage write; ``n`` rows are whole partitions."""
+    """Bytes by array of the loop and the model stage; ``n`` rows fill whole partitions."""
     bits, loop_bits = sizes.config.bits, sizes.config.loop_bits
     loop = {
         "checkpoints": _CHECKPOINTS * n * (loop_bits * 4 + loop_bits // 8),
@@ -70,7 +70,7 @@ def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
 
 
 def _model_bytes(sizes: ProblemSize) -> int:
-    """Gram matrices, the sample, the models, and the sums that the last one is fitted to."""
+    """Bytes of the Gram matrices, the sample, the models, and the sums that fit encoders."""
     method, widths = sizes.config.method, list(sizes.dims.values())
     loop_bits, bits = sizes.config.loop_bits, sizes.config.bits
     m = min(method.anchors, sizes.rows)
@@ -89,7 +89,7 @@ def _model_bytes(sizes: ProblemSize) -> int:
 
 
 def _points_bytes(sizes: ProblemSize) -> int:
-    """Projected sample rows (float32) that k-means clusters, for the order and each routing."""
+    """Bytes of the projected samples (float32) of k-means, for the row order and the routing."""
     graph, rows, values = sizes.config.graph, sizes.rows, 0
     clusters = order_clusters(rows, graph.order_rows)
     if clusters > 1:

@@ -34,7 +34,7 @@ def feature_bytes(sizes: ProblemSize) -> int:
     sums = _column_sums(sizes, clusters)
     spill = _normalise_and_spill(sizes, clusters)
     adding = _ADDED * 8 * (sizes.total_dims**2 + sizes.total_dims * sizes.config.loop_bits)
-    # Where each scratch file is cut: six numbers per partition and cluster, and one file's rows.
+    # Where each scratch file is split: six numbers per partition and cluster, and one file's rows.
     bounds = 6 * 8 * (parts + clusters) + 8 * p
     # Rows of all scratch files, sorted, and encoded as a chunk with its checksum.
     gather = 3 * p * sizes.widest * item + 6 * 8 * p
@@ -42,12 +42,12 @@ def feature_bytes(sizes: ProblemSize) -> int:
 
 
 def _stored_chunks(sizes: ProblemSize) -> int:
-    """Chunks of the feature store while rows are read: encoded, and decoded."""
+    """Memory of a chunk of the feature store while rows are read: encoded and decoded."""
     return min(2 * CHUNK_BYTES, sizes.rows * sizes.widest * _STORED_ITEMSIZE)
 
 
 def _column_sums(sizes: ProblemSize, clusters: int) -> int:
-    """A task that adds up the columns and copies the sampled rows."""
+    """Memory of a task that sums the columns and copies the sampled rows."""
     p, widest = sizes.partition_rows, sizes.widest
     sampled = min(1.0, sample_size(clusters) / sizes.rows) if clusters > 1 else 0.0
     memory = MemoryModel()
@@ -59,7 +59,7 @@ def _column_sums(sizes: ProblemSize, clusters: int) -> int:
 
 
 def _normalise_and_spill(sizes: ProblemSize, clusters: int) -> int:
-    """A task that normalises a partition, multiplies it, and writes it sorted by cluster."""
+    """Memory of a task that normalises a partition, sums its products, and spills it by cluster."""
     p, bits, widest = sizes.partition_rows, sizes.config.loop_bits, sizes.widest
     total = sizes.total_dims
     memory, previous = MemoryModel(), 0
@@ -130,12 +130,12 @@ def _pass_rows(sizes: ProblemSize) -> int:
 
 
 def _similarity_bytes(sizes: ProblemSize) -> int:
-    """Similarities of a tile's rows to the anchors."""
+    """Memory of the similarities of a tile's rows to the anchors."""
     return min(TILE, sizes.rows) * _anchors(sizes) * sizes.itemsize
 
 
 def _fit_encoders(sizes: ProblemSize, bits: int) -> int:
-    """A task that adds up K'K, X'K and K'B of the anchors."""
+    """Memory of a task that sums K'K, X'K and K'B of the anchors."""
     item, widest, anchors = sizes.itemsize, sizes.widest, _anchors(sizes)
     rows = _pass_rows(sizes)
     sums = anchors * (anchors + widest + bits) * 8
@@ -148,7 +148,7 @@ def _fit_encoders(sizes: ProblemSize, bits: int) -> int:
 
 
 def _spread_codes(sizes: ProblemSize, bits: int) -> int:
-    """A task that adds up products of scores and codes; 0 if codes have no directions."""
+    """Memory of a task that sums products of scores and codes; 0 if ``method.directions`` is 0."""
     if not sizes.config.method.directions:
         return 0
     item, anchors, count, total = sizes.itemsize, _anchors(sizes), len(sizes.dims), sizes.total_dims

@@ -1,4 +1,4 @@
-"""How rows are cut: partitions, runs of partitions for the edges, blocks and column groups."""
+"""How rows are split: partitions, runs of partitions for the edges, blocks and column groups."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def search_method(graph: GraphConfig, rows: int, dims: int) -> str:
 
 
 def cut_edges(starts: tuple[int, ...], sizes: ProblemSize, allowed: int) -> tuple[int, ...]:
-    """Cut the partitions into runs whose edges one task writes.
+    """Split the partitions into runs; one task writes the edges of a run.
 
     Each task reads all neighbours, so there are as few runs as fit: one per worker, or a multiple.
 
     Parameters
     ----------
     starts : first row of each partition, then n.
-    sizes : of the run.
+    sizes : sizes of the run.
     allowed : allowed memory of a worker, in bytes.
 
     Returns
@@ -90,9 +90,9 @@ def cut_edges(starts: tuple[int, ...], sizes: ProblemSize, allowed: int) -> tupl
 
 
 def cut_solve(starts: tuple[int, ...], sizes: ProblemSize, allowed: int, headroom: int) -> _Cut:
-    """Cut the Z-step into blocks of partitions and groups of columns.
+    """Split the Z-step into blocks of partitions and groups of columns.
 
-    The first of these that fits the allowed memory is taken:
+    The first of these that fits the allowed memory is chosen:
 
     1. One block in memory, the widest column groups. Workers share the columns: these are solved
        independently, while most rows of a block have neighbours in other blocks.
@@ -105,7 +105,8 @@ def cut_solve(starts: tuple[int, ...], sizes: ProblemSize, allowed: int, headroo
     Parameters
     ----------
     starts : first row of each partition, then n.
-    sizes : of the run; ``config.spill`` "on" leaves out what is in memory.
+    sizes : sizes of the run. If ``config.spill`` is "on", splits that keep the graph in memory are
+        left out.
     allowed : allowed memory of a worker, in bytes.
     headroom : bytes of a worker's limit that no stage may use.
 
@@ -124,7 +125,7 @@ def _fits(sizes: ProblemSize, allowed: int) -> bool:
 
 
 def _cuts(starts: tuple[int, ...], sizes: ProblemSize, cached: int) -> Iterator[_Cut]:
-    """The cuts that `cut_solve` tries, in order; ``cached`` bytes hold a solve and its file."""
+    """The splits that `cut_solve` tries, in order; ``cached`` bytes hold a solve and its file."""
     config, workers, bits = sizes.config, sizes.workers, sizes.config.loop_bits
     counts = [config.blocks] if config.blocks else range(1, workers + 1)
     few_rows = sizes.rows < _SHARED_ROWS

@@ -1,6 +1,6 @@
 """Make the plan of a run from shapes and options, and refuse one that does not fit.
 
-The plan decides how work is cut, never what is computed: codes do not depend on it.
+The plan decides how work is partitioned, never what is computed: codes do not depend on it.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def draft_plan(
 
     Parameters
     ----------
-    rows : n, rows to train on.
+    rows : number n of rows to train on.
     dims : d_g, dimensions by modality.
     config : options of the run.
     cluster : its workers. If they can restart, they free the compiled code of NN-descent after the
         neighbour search.
-    degree : mean number of directed edges per row, once counted.
+    degree : mean number of directed edges per row; None until the edges are counted.
 
     Raises
     ------
@@ -113,8 +113,8 @@ def check_disk(plan: Plan, folder: str, free: int, stored: int = 0) -> None:
 
     Parameters
     ----------
-    plan : of the run.
-    folder : of the run, for the message.
+    plan : plan of the run.
+    folder : folder of the run, for the message.
     free : free bytes of its disk.
     stored : bytes of the run that are on disk already, from an interrupted run or a reused one.
 
@@ -142,7 +142,7 @@ def _feature_dtype(rows: int, dims: Mapping[str, int], config: TrainConfig) -> n
 def _problem_size(
     rows: int, dims: Mapping[str, int], config: TrainConfig, itemsize: int, workers: int
 ) -> ProblemSize:
-    """The size of a run before its graph is cut: one block of all rows."""
+    """The size of a run before its graph is split into blocks: one block of all rows."""
     size = config.partition_rows or default_partition(sum(dims.values()) * itemsize)
     return ProblemSize(
         rows=rows,

@@ -1,4 +1,4 @@
-"""`ProblemSize`: the shapes, options and cuts that the formulas of a plan depend on."""
+"""`ProblemSize`: the shapes, options and partitioning that the formulas of a plan depend on."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from srch_dist.config.options import TrainConfig
 
 @dataclass(frozen=True)
 class ProblemSize:
-    """Shapes, options and cuts of a run.
+    """Shapes, options and partitioning of a run.
 
     A directed edge is one entry of the joint graph's CSR matrix; an undirected edge is two.
 
     Attributes
     ----------
-    rows : n, rows to train on.
+    rows : number n of rows to train on.
     partition_rows : rows of a partition; the last one may be shorter.
     dims : d_g, dimensions by modality.
     itemsize : bytes of a feature value in training.
     methods : neighbour search by modality: "exact", "pynndescent" or "partitioned".
     config : options of the run.
     workers : worker processes.
-    degree : mean number of directed edges per row, once counted; None before.
+    degree : mean number of directed edges per row; None until the edges are counted.
     blocks : Z-step blocks, over all workers.
-    resident_rows : rows of the blocks of one worker, the worker with most rows.
-    columns : columns of Z that one solve has.
-    length_columns : columns of Z that one pass of the S-step has, at least ``columns``; 0 until
-        chosen, which means ``columns``.
+    resident_rows : rows in the blocks of one worker; the maximum over the workers.
+    columns : number of columns of Z in one solve.
+    length_columns : number of columns of Z in one pass of the S-step, at least ``columns``. 0 means
+        ``columns``.
     spilled : whether the loop reads the graph from scratch files.
     cached_partitions : partitions of X that each worker keeps in memory; 0 for none.
     """
@@ -50,12 +50,12 @@ class ProblemSize:
 
     @property
     def total_dims(self) -> int:
-        """Σ d_g."""
+        """Sum of the dimensions d_g of all modalities."""
         return sum(self.dims.values())
 
     @property
     def widest(self) -> int:
-        """Largest d_g."""
+        """Largest dimension d_g of a modality."""
         return max(self.dims.values())
 
     @property
@@ -81,7 +81,7 @@ class ProblemSize:
 
     @property
     def mean_degree(self) -> float:
-        """Mean number of directed edges per row: as counted, else `degree_bound`."""
+        """Mean number of directed edges per row; `degree_bound` until the edges are counted."""
         return self.degree_bound if self.degree is None else self.degree
 
     @property

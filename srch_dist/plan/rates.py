@@ -14,7 +14,7 @@ class Rates:
     """
 
     read: float = 1.5e9
-    """Bytes of Zarr chunks read and verified. Calibrated, from the page cache: a disk is slower."""
+    """Bytes of Zarr chunks read and verified. Calibrated on cached files; a disk is slower."""
     write: float = 3.0e8
     """Bytes of Zarr chunks written. Calibrated."""
     gemm: float = 8.0e10
@@ -26,9 +26,10 @@ class Rates:
     edges: float = 8.0e6
     """Directed edges sorted and merged. Calibrated."""
     sparse: float = 1.0e9
-    """Multiplications of a CSR by a dense matrix, most columns near the diagonal. Calibrated."""
+    """Multiplications in the product of a CSR matrix and a dense matrix, with most entries near the
+    diagonal. Calibrated."""
     scan: float = 3.0e9
-    """Bytes of scratch files read in sequence. Calibrated, from the page cache."""
+    """Bytes of scratch files read in sequence. Calibrated on cached files; a disk is slower."""
     similar: float = 5.0e8
     """Similarities to anchors, without their products. Measured by pipelines/scale."""
     stream: float = 5.0e9

@@ -1,4 +1,4 @@
-"""`Plan`: how a run is cut into partitions, blocks, column groups and passes."""
+"""`Plan`: how a run is split into partitions, blocks, column groups and passes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StageMemory:
 
     Attributes
     ----------
-    name : of the stage, as the plan shows and saves it.
+    name : name of the stage, as the plan shows and saves it.
     projected_bytes : projected memory of the worker that needs most.
     tasks : tasks of the stage's widest graph.
     at_once : tasks that run at the same time.
@@ -45,7 +45,7 @@ class StageMemory:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run is cut, and what memory and disk it needs.
+    """How a run is partitioned, and how much memory and disk it needs.
 
     Attributes
     ----------
@@ -53,19 +53,20 @@ class Plan:
     run_starts : first partition of each run of partitions whose edges one task writes, then the
         number of partitions.
     block_starts : first partition of each Z-step block, then the number of partitions.
-    columns : columns of Z that one solve has.
-    length_columns : columns of Z that one pass of the S-step has. It needs less memory for each.
+    columns : number of columns of Z in one solve.
+    length_columns : number of columns of Z in one pass of the S-step, at least ``columns``, because
+        a column needs less memory there.
     spilled : whether the loop reads the graph from scratch files.
-    dtype : of features and scores in training.
+    dtype : type of features and scores in training.
     methods : neighbour search by modality: "exact", "pynndescent" or "partitioned".
     stages : memory and tasks by stage, in the order of the run.
     client_bytes : projected memory of the client, above its idle size.
     disk : bytes by array when the run directory is largest.
     cached : whether the workers keep the features in memory.
-    workers : worker processes that the work is cut for.
-    memory_limit : bytes of one worker.
-    reserved_bytes : reserved memory of one worker.
-    degree : mean number of directed edges per row, once counted; None before.
+    workers : number of worker processes that the work is partitioned for.
+    memory_limit : memory limit of one worker, in bytes.
+    reserved_bytes : reserved memory of one worker, in bytes.
+    degree : mean number of directed edges per row; None until the edges are counted.
     """
 
     starts: tuple[int, ...]

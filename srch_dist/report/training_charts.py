@@ -25,7 +25,10 @@ _TERMS = {
 
 
 def column(run: RunRecords, *keys: str) -> tuple[list[int], list[float]]:
-    """Iterations that recorded a value, and the values; ``keys`` are nested."""
+    """Read a value of every iteration that recorded it.
+
+    ``keys`` is the path of the value in a record. Returns the iterations, and the values.
+    """
     iterations, values = [], []
     for record in run.history:
         value: Any = record

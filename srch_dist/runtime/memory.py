@@ -33,7 +33,7 @@ def peak_memory(since: bool = False) -> dict[str, int]:
 
 
 def _take_peak() -> int:
-    """`peak_bytes`, and reset the peak."""
+    """Return `peak_bytes`, then reset the peak."""
     peak = peak_bytes()
     # Linux sets VmHWM to the present resident memory.
     with suppress(OSError):

@@ -60,11 +60,11 @@ def field(handle: Delayed, name: str) -> Delayed:
 
 
 def on_worker(number: int) -> AbstractContextManager[Any]:
-    """Place the tasks that are created in the context on the worker of this number.
+    """Run the tasks that are created in this context on worker ``number``.
 
-    If that worker is lost, they run on another. Without the placement, tasks that read the same
-    large value would queue on the worker that holds it: the scheduler lets another worker copy the
-    value only once it has measured how long such tasks take.
+    If that worker is lost, the tasks run on another one. Without this placement, tasks that read
+    the same large value would all queue on the worker that holds it. The scheduler copies the value
+    to other workers only after it has measured how long such tasks take.
     """
     client = current_client()
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"]) if client else []

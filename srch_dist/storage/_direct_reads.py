@@ -4,7 +4,7 @@ Zarr reads a chunk into bytes and copies them into its result. A chunk of this p
 uncompressed, so its bytes already are its values: reading them directly takes half of the time. The
 B-step reads all features once per iteration on the cores that also multiply.
 
-Chunks of any other kind, and damaged ones, are left to Zarr.
+Other chunks and damaged chunks are read by Zarr.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SUM_BYTES = 4
 def read_plain(path: Path, array: zarr.Array[Any], start: int, stop: int) -> Array | None:
     """Rows ``start`` to ``stop`` - 1 of ``array``, stored at ``path``.
 
-    Returns None if the chunks are of another kind, or if a checksum does not match.
+    Returns None if the array is not plain (see `_is_plain`), or if a checksum does not match.
     """
     stop = min(stop, array.shape[0])
     if start >= stop or not _is_plain(array):
@@ -51,7 +51,7 @@ def read_plain(path: Path, array: zarr.Array[Any], start: int, stop: int) -> Arr
 
 
 def _is_plain(array: zarr.Array[Any]) -> bool:
-    """Whether a chunk's file holds the numbers of whole rows as in memory, and a crc32c."""
+    """Whether each chunk file is the uncompressed values of whole rows, followed by a crc32c."""
     codecs: Sequence[Any] = getattr(array.metadata, "codecs", ())
     return (
         len(codecs) == 2

@@ -83,8 +83,8 @@ class FeatureWriter:
     specs : (shape, dtype) by name of every array, modalities first.
     modalities : names of the modalities.
     rows_per_chunk : rows per chunk of every array.
-    fingerprint : of the source and its options. With it the writer keeps a journal, and a writer
-        of the same fingerprint resumes where an earlier one stopped.
+    fingerprint : fingerprint of the source and its options. If given, the writer keeps a journal,
+        and a later writer with the same fingerprint resumes where this one stopped.
 
     Attributes
     ----------

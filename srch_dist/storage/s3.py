@@ -86,7 +86,7 @@ def reason(error: BaseException, url: str) -> str:
 
 
 def is_answer(error: BaseException) -> bool:
-    """Whether an error comes from an S3 request: the server's answer, or the lack of one."""
+    """Whether an error comes from an S3 request: an error response, or no response."""
     return isinstance(error, FileNotFoundError) or type(error).__module__.startswith("obstore")
 
 

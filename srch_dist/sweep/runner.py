@@ -195,7 +195,10 @@ def _check_plan(combination: Combination, store: FeatureStore, cluster: Cluster)
 
 
 def _groups_by_graph(combinations: Sequence[Combination]) -> Iterator[list[Combination]]:
-    """Group the combinations by graph; in a group, those with the same first codes are adjacent."""
+    """Group the combinations by graph. Within a group, sort by ``loop_bits``.
+
+    Combinations that share their first codes are then adjacent.
+    """
 
     def graph(combination: Combination) -> str:
         return fingerprint(dataclasses.replace(up_to_graph(combination.config), bits=8))

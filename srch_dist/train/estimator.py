@@ -43,7 +43,7 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     bits : bits a code, a multiple of 8.
     preset : ``balanced`` or ``paper``.
     k : neighbours a row.
-    seed : of the first codes and of samples.
+    seed : seed of the first codes and of samples.
     options : further options, nested as in a YAML file: ``{"method": {"lam": 5}}``.
     out : run directory to keep; by default nothing stays on disk.
     scheduler, workers, memory_limit : the cluster, as in `TrainConfig`.

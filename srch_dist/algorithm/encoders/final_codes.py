@@ -46,9 +46,9 @@ class FinalCodes:
     Attributes
     ----------
     cross_covariance : X_g Bᵀ as (d_g, l) float64, by modality.
-    targets : sums of the similarities to the anchors with B; empty without anchors.
+    targets : products of similarities and B, by modality; empty without anchors.
     directions : number r of directions.
-    share : of the variance of scores and codes that the directions keep, 0 to 1.
+    share : share of the variance of scores and codes that the directions keep, 0 to 1.
     effective_bits : independent bits that the codes are worth; see `effective_bits`.
     """
 

@@ -79,7 +79,7 @@ class Targets:
     Attributes
     ----------
     cross_covariance : X_g Bᵀ as (d_g, l) float64, by modality.
-    anchors : sums of the similarities to the anchors with B; empty without anchors.
+    anchors : products of similarities and B, by modality; empty without anchors.
     """
 
     cross_covariance: Mapping[str, Matrix]
@@ -89,7 +89,7 @@ class Targets:
 def prepare_anchors(
     job: Job, codes: Path, stage: ProgressStage
 ) -> tuple[dict[str, AnchorRows], dict[str, AnchorTargets]]:
-    """Read the sampled rows as anchors, and sum their similarities in one pass over X.
+    """Read the sampled rows as anchors. One pass over X sums the products of their similarities.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def prepare_anchors(
 
     Returns
     -------
-    Anchors, and sums of their similarities with the codes, by modality.
+    Anchors, and `AnchorTargets` (products of similarities and codes), by modality.
     """
     run, plan = job.run, job.plan
     anchors, targets = {}, {}

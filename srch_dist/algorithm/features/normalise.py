@@ -76,7 +76,7 @@ def prepare_features(job: Job, store: FeatureStore) -> Statistics:
 
 
 def verify_features(job: Job) -> list[Delayed]:
-    """Tasks that compare the arrays of `prepare_features` with their checksums."""
+    """Create tasks that compare the arrays of `prepare_features` with their checksums."""
     run, plan = job.run, job.plan
     paths = {"order": run.order, "codes": run.checkpoint(0, "codes")}
     recorded = dict(job.stages.read("features").arrays)

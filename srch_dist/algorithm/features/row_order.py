@@ -113,7 +113,7 @@ def _gather_partition(
     seed: int,
     bits: int,
 ) -> dict[str, NDArray[Any]]:
-    """Write a partition of the features, the row order and the first codes; their checksums."""
+    """Write a partition of the features, the row order and the first codes; return checksums."""
     folders = [run.scratch("order", p) for p in plan.partitions]
     spans = [read_spill(folder, "bounds", partition, partition + 2).tolist() for folder in folders]
 

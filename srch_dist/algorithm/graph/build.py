@@ -146,7 +146,7 @@ def _search(job: Job) -> dict[str, SearchResult]:
 
 
 def verify_graph(job: Job) -> list[Delayed]:
-    """Tasks that verify the checksums of the edges of `set_graph`."""
+    """Create tasks that verify the checksums of the edges of `set_graph`."""
     return [
         tasks.task(arrays.verify_rows, job.run.edges(p, kind), 0, None, int(found[p]))
         for kind, found in job.stages.read("edges").arrays.items()

@@ -22,7 +22,7 @@ def search_works(run: RunDirectory, modality: str, plan: Plan, k: int) -> list[W
 def nearest_to_rows(
     run: RunDirectory, modality: str, plan: Plan, positions: Delayed, k: int
 ) -> Delayed:
-    """A task for the exact k nearest neighbours of the rows at ``positions`` (m,)."""
+    """Create a task that finds the exact k nearest neighbours of the rows at ``positions``."""
     queries = tasks.task(arrays.read_selected, run.features(modality), positions)
     numbers = tasks.task(arrays.read_selected, run.order, positions)
     parts = [

@@ -29,7 +29,7 @@ class Sample:
 
 
 def sample_task(job: Job, modality: str) -> Delayed:
-    """A task for the `Sample` of a modality, of at most ``graph.recall_rows`` rows."""
+    """Create a task that returns the `Sample` of a modality: at most ``graph.recall_rows`` rows."""
     config = job.config
     positions = tasks.task(_choose, job.run, config.graph.recall_rows, config.seed)
     exact = nearest_to_rows(job.run, modality, job.plan, positions, config.graph.k)
@@ -37,7 +37,7 @@ def sample_task(job: Job, modality: str) -> Delayed:
 
 
 def recall_task(run: RunDirectory, modality: str, sample: Delayed) -> Delayed:
-    """A task for recall@k: share of the k neighbours that are true ones, mean over the sample."""
+    """Create a task that returns recall@k: the mean share of true neighbours in the sample."""
     return tasks.task(_recall, run, modality, sample)
 
 

@@ -239,14 +239,17 @@ def _contract(
     numbering: AggregateNumbering,
     *parts: _SubdomainPart,
 ) -> Nodes:
-    """The aggregates of a subdomain as nodes, with their edges to the aggregates of all."""
+    """Turn the aggregates of a subdomain into nodes, with edges to all aggregates."""
     return coarsen_subdomain(*_subdomain_nodes(span, beta, parts), aggregates, number, numbering)
 
 
 def _subdomain_nodes(
     span: tuple[int, int], beta: float, parts: Sequence[_SubdomainPart]
 ) -> tuple[Nodes, IntArray]:
-    """The rows of a subdomain as nodes, and the outer row numbers that they have edges to."""
+    """Join the parts of a subdomain: its rows as graph nodes, and their neighbours outside it.
+
+    Returns the nodes, and the row numbers (outer,) of the neighbours outside, ascending.
+    """
     rows = span[1] - span[0]
     diagonal, counts, columns, values, outer, far = (
         np.concatenate([getattr(part, name) for part in parts])

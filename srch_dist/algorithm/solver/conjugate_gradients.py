@@ -62,7 +62,7 @@ class _Scalars(Sized):
 
 @dataclass(frozen=True)
 class _Share(Sized):
-    """The part of `_Scalars` for one block: CG scalars, and corrections (own, l) of its slots."""
+    """What one block receives: the CG scalars, and the corrections (own, l) of its own slots."""
 
     coefficients: Coefficients
     correction: Array

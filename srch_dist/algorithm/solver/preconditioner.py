@@ -40,7 +40,14 @@ _NO_SLOTS = np.empty(0, dtype=np.int64)
 
 @dataclass(frozen=True)
 class Preconditioner:
-    """Handles: the preconditioner and the slots of each block, and the shared coarse space."""
+    """Handles of the distributed preconditioner.
+
+    Attributes
+    ----------
+    levels : a `MultilevelPreconditioner` per block.
+    slots : the slots that each block contributes to, (own,) per block.
+    space : the `SharedCoarseSpace`.
+    """
 
     levels: Sequence[Delayed]
     slots: Sequence[Delayed]

@@ -145,7 +145,7 @@ class _Walk:
         return self._number(raw[:4]), self._number(raw[4:])
 
     def matrix(self, stream: _Stream, left: int, depth: int = 0) -> None:
-        """Check the parts of an array element of ``left`` bytes: flags, shape, name, values."""
+        """Check an array element that is ``left`` bytes long: its flags, shape, name and values."""
         if depth > _MAX_DEPTH:
             raise InputError(f"{self._path}: cell arrays are nested more than {_MAX_DEPTH} deep")
         size, part, dense, nested = left, 0, False, True

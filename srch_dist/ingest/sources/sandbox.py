@@ -153,7 +153,7 @@ def serve(descriptor: int, seconds: int, most_bytes: int) -> None:
 
     Parameters
     ----------
-    descriptor : of the child's end of the socket pair.
+    descriptor : file descriptor of the child's end of the socket pair.
     seconds : deadline of one answer.
     most_bytes : address space above the size of the process at this point.
     """

@@ -55,7 +55,7 @@ class SystemRule:
     Attributes
     ----------
     beta, lam : β of Eq. 14 (Gβ/2 with G modalities) and λ.
-    dtype : of the values.
+    dtype : type of the values.
     drop : edges with λCS² below this share of β are left out, on the diagonal too, so that A stays
         βI plus a Laplacian. Z then changes by at most 2 · drop · (most edges of a row), relative
         to its largest column.

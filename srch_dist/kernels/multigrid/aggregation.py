@@ -163,7 +163,8 @@ def _coupled_first(
 ) -> tuple[IntArray, Vector, Nodes]:
     """Renumber the aggregates so that isolated ones come last.
 
-    Returns the new numbers (m,), the level's smoother (count,), and the coupled aggregates.
+    Returns the new aggregate number of each node (nodes,), the smoother of the level (count,), and
+    the coupled aggregates as the nodes of the next level.
     """
     smoother, coarse = _coarsen(nodes, aggregates, count)
     isolated = _coupling_sums(coarse) <= _ISOLATED * coarse.diagonal

@@ -86,7 +86,7 @@ class MultilevelPreconditioner(Sized):
         return np.concatenate([np.empty(0, dtype=np.int64), *self.slots])
 
     def restrict(self, values: Array) -> Array:
-        """Restrict ``values`` (rows, l) to the block's contribution (own, l) to its own slots."""
+        """Restrict ``values`` (rows, l) to the block's own slots: its contribution (own, l)."""
         return self._shared_entries(self._restrict_levels(values))
 
     def precondition(self, residual: Array, correction: Array) -> Array:
@@ -110,7 +110,7 @@ class MultilevelPreconditioner(Sized):
         return self._prolongate(levels, space.correct(sums, space.solve(sums), self.own_slots))
 
     def _restrict_levels(self, values: Array) -> list[Array]:
-        """``values`` restricted to each level, from level 0 on."""
+        """Restrict ``values`` to every level; the first entry is ``values`` itself (level 0)."""
         levels = [values]
         for restriction in self.restrictions:
             levels.append(restriction @ levels[-1])
@@ -143,13 +143,15 @@ class MultilevelPreconditioner(Sized):
 
 @dataclass(frozen=True)
 class SharedCoarseSpace(Sized):
-    """The corrections that follow from sums over all blocks.
+    """The part of the preconditioner that sums over all blocks.
+
+    A slot is an entry of the shared vector: a shared aggregate or a coarse unknown.
 
     Attributes
     ----------
     smoother : (width,) diagonal smoother of each slot. The last m slots are the coarse unknowns.
     coarse_inverse : (m, m) inverse of the Galerkin coarse operator A_c = P'AP.
-    slots : the own slots of each block.
+    slots : for each block, the slots (own,) that it contributes to.
     """
 
     smoother: Matrix
@@ -170,13 +172,13 @@ class SharedCoarseSpace(Sized):
         return corrections.astype(sums.dtype)
 
     def correct(self, sums: Array, coarse: Array, slots: IntArray) -> Array:
-        """Corrections of some slots.
+        """Compute the corrections of one block's slots.
 
         Parameters
         ----------
         sums : (width, l) from `add_up`.
         coarse : (m, l) from `solve`.
-        slots : (own,) of one block.
+        slots : (own,) the slots that one block contributes to.
 
         Returns
         -------
@@ -327,7 +329,7 @@ def _ancestors(hierarchy: Hierarchy, nodes: IntArray) -> list[IntArray]:
 def _local_hierarchy(
     hierarchy: Hierarchy, nodes: Sequence[IntArray], slots: Sequence[IntArray]
 ) -> LocalHierarchy:
-    """The local hierarchy of a block's ``nodes`` on each level, from level 0 on."""
+    """Extract the local hierarchy of a block from its ``nodes`` on each level, level 0 first."""
     parents = tuple(
         np.searchsorted(nodes[k + 1], parent[nodes[k]])
         for k, parent in enumerate(hierarchy.parents)

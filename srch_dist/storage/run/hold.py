@@ -74,7 +74,7 @@ def _is_truncated(path: Path) -> bool:
 
 
 def _resume(run: RunDirectory, config: TrainConfig) -> bool:
-    """Compare a run's options with ``config`` and clean up; whether the run is finished."""
+    """Compare a run's options with ``config`` and clean up. Return whether the run is finished."""
     head = read_head(run.path)
     recorded = run.path / "config.yaml"
     if not recorded.exists():  # killed before it was written, so the run holds nothing else

@@ -118,7 +118,7 @@ class RunPaths(ResultPaths[Path]):
         return self.work / "routes" / modality
 
     def points(self, space: str) -> Path:
-        """Array of sampled rows (m, w) that are clustered in a space."""
+        """Array of the sampled points (m, w) that k-means clusters; ``space`` names the sample."""
         return self.work / "points" / space
 
     def scratch(self, name: str, part: int | None = None) -> Path:

@@ -6,8 +6,8 @@ work/stages/NAME.npz         small arrays that later stages read
 work/stages/NAME/000012.npz  a finished unit of a stage, with its results
 ```
 
-A record is written in one step, after all data that it stands for. The worker that did a unit
-writes the unit's record, so the record survives the loss of the client.
+A record is written atomically, after the data that it describes. The worker that computes a unit
+also writes the unit's record, so no finished unit is lost if the client is lost.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class StageLog:
         return StageRecord(manifest["values"], unpack_npz(content, str(file)))
 
     def read(self, name: str) -> StageRecord:
-        """The record of a stage that must be finished; see `find`."""
+        """Read the record of a finished stage, as `find`; an unfinished stage is a StorageError."""
         record = self.find(name)
         if record is None:
             raise StorageError(
