@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from srch_dist.algorithm.features.normalise import prepare_features
-from srch_dist.algorithm.graph import set_graph
 from srch_dist.algorithm.job import Job
+from srch_dist.algorithm.neighbour_graph import set_graph
 from srch_dist.cli.progress import on_console
 from srch_dist.config.loading import build_config
 from srch_dist.ingest.pipeline import ingest_source

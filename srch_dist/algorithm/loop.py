@@ -6,7 +6,7 @@ writes samples as columns; the code stores X_g as (n, d_g) and W_g as (l, d_g), 
 ====  ======================================================  =================================
 line  computes                                                module
 ====  ======================================================  =================================
-1–2   kNN graphs ε_g (Eq. 1) and edge weights C_g (Eq. 6)     `srch_dist.algorithm.graph`
+1–2   kNN graphs ε_g (Eq. 1) and edge weights C_g (Eq. 6)     `srch_dist.algorithm.neighbour_graph`
 3     B random, S = 1                                         `srch_dist.algorithm.features`
 5     W_g = Q Uᵀ from X_g Bᵀ = U Σ Qᵀ (Eq. 11)                `srch_dist.algorithm.w_step`
 6     Z = β B (β I + λ H)⁻¹ (Eq. 14)                          `srch_dist.algorithm.z_step`

@@ -9,7 +9,8 @@ from typing import Any
 from srch_dist.algorithm.checkpoints import verify_checkpoint
 from srch_dist.algorithm.features.normalise import prepare_features, verify_features
 from srch_dist.algorithm.features.statistics import Statistics
-from srch_dist.algorithm.graph import (
+from srch_dist.algorithm.job import Job
+from srch_dist.algorithm.neighbour_graph import (
     GraphReport,
     ModalityReport,
     Restart,
@@ -17,7 +18,6 @@ from srch_dist.algorithm.graph import (
     set_graph,
     verify_graph,
 )
-from srch_dist.algorithm.job import Job
 from srch_dist.errors import InputError
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks

@@ -13,9 +13,9 @@ from srch_dist.algorithm.checkpoints import LoopState
 from srch_dist.algorithm.encoders.model_stage import fit_final_model
 from srch_dist.algorithm.features.sample import write_sample
 from srch_dist.algorithm.features.statistics import Statistics
-from srch_dist.algorithm.graph import GraphReport
 from srch_dist.algorithm.job import Job
 from srch_dist.algorithm.loop import learn_codes
+from srch_dist.algorithm.neighbour_graph import GraphReport
 from srch_dist.algorithm.solver.block_graph import BlockGraph, load_graph
 from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import Model

@@ -15,9 +15,9 @@ from srch_dist.algorithm.encoders.model_stage import fit_final_model
 from srch_dist.algorithm.features.normalise import prepare_features
 from srch_dist.algorithm.features.reader import load_features
 from srch_dist.algorithm.features.sample import write_sample
-from srch_dist.algorithm.graph import set_graph
 from srch_dist.algorithm.iteration import Iteration
 from srch_dist.algorithm.job import Job
+from srch_dist.algorithm.neighbour_graph import set_graph
 from srch_dist.algorithm.s_step import s_step
 from srch_dist.algorithm.solver.block_graph import load_graph
 from srch_dist.algorithm.w_step import w_step

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from srch_dist.algorithm.graph.exact import write_neighbours
 from srch_dist.algorithm.job import Job
+from srch_dist.algorithm.neighbour_graph.exact import write_neighbours
 from srch_dist.kernels.graph.neighbours import Neighbours, candidate_distances, keep_nearest
 from srch_dist.kernels.permutations import inverse_permutation
 from srch_dist.plan.run_plan import Plan

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srch_dist.algorithm.graph import partitioned
-from srch_dist.algorithm.graph.partitioned import choose_overlap, search_sets
+from srch_dist.algorithm.neighbour_graph import partitioned
+from srch_dist.algorithm.neighbour_graph.partitioned import choose_overlap, search_sets
 from srch_dist.config.loading import build_config
 from srch_dist.errors import ConfigError, SrchError
 from srch_dist.kernels.sampling import hash_rows

@@ -18,12 +18,12 @@ import numpy as np
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
-from srch_dist.algorithm.graph.exact import write_neighbours
-from srch_dist.algorithm.graph.nn_descent import descend
-from srch_dist.algorithm.graph.recall import recall_task
-from srch_dist.algorithm.graph.refinement import refine_neighbours
-from srch_dist.algorithm.graph.routing import coverage, find_clusters, route_rows
 from srch_dist.algorithm.job import Job
+from srch_dist.algorithm.neighbour_graph.exact import write_neighbours
+from srch_dist.algorithm.neighbour_graph.nn_descent import descend
+from srch_dist.algorithm.neighbour_graph.recall import recall_task
+from srch_dist.algorithm.neighbour_graph.refinement import refine_neighbours
+from srch_dist.algorithm.neighbour_graph.routing import coverage, find_clusters, route_rows
 from srch_dist.config.options import GraphConfig
 from srch_dist.errors import TrainingError
 from srch_dist.kernels.graph.neighbours import (

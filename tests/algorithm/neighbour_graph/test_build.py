@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
-from srch_dist.algorithm.graph import build, nn_descent
+from srch_dist.algorithm.neighbour_graph import build, nn_descent
 from srch_dist.runtime import workers
 from srch_dist.runtime.cluster import connect
 from srch_dist.train.resume import resume_graph

@@ -1,6 +1,6 @@
 """The set step: the kNN graph of each modality, from features to weighted edges (Eqs. 1, 6)."""
 
-from srch_dist.algorithm.graph.build import (
+from srch_dist.algorithm.neighbour_graph.build import (
     GraphReport,
     ModalityReport,
     Restart,

@@ -8,8 +8,8 @@ import numpy as np
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
-from srch_dist.algorithm.graph.exact import nearest_to_rows
 from srch_dist.algorithm.job import Job
+from srch_dist.algorithm.neighbour_graph.exact import nearest_to_rows
 from srch_dist.kernels.graph.neighbours import Neighbours
 from srch_dist.kernels.sampling import Stream, smallest_hashes
 from srch_dist.runtime import tasks

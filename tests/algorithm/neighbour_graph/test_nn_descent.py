@@ -5,7 +5,7 @@ import pytest
 import zarr
 from scipy.spatial.distance import cdist
 
-from srch_dist.algorithm.graph import nn_descent
+from srch_dist.algorithm.neighbour_graph import nn_descent
 from srch_dist.kernels.graph.neighbours import principal_subspace
 from tests.helpers import reference
 
@@ -68,7 +68,7 @@ def test_search_is_reproducible_and_does_not_depend_on_partitions(run, prepare):
 
 
 def test_clusters_are_searched_by_descent_too(run, prepare, monkeypatch):
-    monkeypatch.setattr("srch_dist.algorithm.graph.partitioned._EXACT_ROWS", 50)
+    monkeypatch.setattr("srch_dist.algorithm.neighbour_graph.partitioned._EXACT_ROWS", 50)
     graph = {"k": K, "method": "partitioned", "cluster_rows": 400}
     found_twice = []
     for size in (500, 333):

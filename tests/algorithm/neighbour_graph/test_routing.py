@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from srch_dist.algorithm.graph.recall import Sample
-from srch_dist.algorithm.graph.routing import coverage, split_centres
+from srch_dist.algorithm.neighbour_graph.recall import Sample
+from srch_dist.algorithm.neighbour_graph.routing import coverage, split_centres
 from srch_dist.kernels.clusters import nearest_centres
 from srch_dist.kernels.graph.neighbours import Neighbours
 from tests.helpers import reference

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.algorithm.features.kmeans import find_centres, sample_for_clusters
-from srch_dist.algorithm.graph.recall import Sample
 from srch_dist.algorithm.job import Job
+from srch_dist.algorithm.neighbour_graph.recall import Sample
 from srch_dist.kernels.clusters import (
     CENTRES_PER_CLUSTER,
     PROJECTED,

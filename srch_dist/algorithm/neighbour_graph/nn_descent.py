@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from srch_dist.algorithm.graph.exact import write_neighbours
+from srch_dist.algorithm.neighbour_graph.exact import write_neighbours
 from srch_dist.kernels.graph.neighbours import (
     SPARE_WHOLE,
     Neighbours,

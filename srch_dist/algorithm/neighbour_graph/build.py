@@ -10,10 +10,10 @@ import numpy as np
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
-from srch_dist.algorithm.graph import exact, nn_descent
-from srch_dist.algorithm.graph.partitioned import SearchResult, search_partitioned
-from srch_dist.algorithm.graph.recall import recall_task, sample_task
 from srch_dist.algorithm.job import Job
+from srch_dist.algorithm.neighbour_graph import exact, nn_descent
+from srch_dist.algorithm.neighbour_graph.partitioned import SearchResult, search_partitioned
+from srch_dist.algorithm.neighbour_graph.recall import recall_task, sample_task
 from srch_dist.kernels.graph import adjacency as kernels
 from srch_dist.kernels.permutations import inverse_permutation
 from srch_dist.plan.run_plan import Plan
