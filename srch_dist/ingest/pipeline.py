@@ -34,9 +34,11 @@ from srch_dist.ingest.schema import (
     UnequalRowsError,
     choose_schema,
 )
+from srch_dist.ingest.sources import reasons
 from srch_dist.ingest.sources.arrays import ArraySource
 from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.ingest.sources.formats import open_source
+from srch_dist.ingest.unreadable import refuse_unreadable
 from srch_dist.kernels.features import invalid_rows
 from srch_dist.kernels.types import Array
 from srch_dist.runtime.progress import Progress, ProgressStage, silent
@@ -138,11 +140,13 @@ def _prepare(
     opened, label, paths = _open(source)
     arrays = opened.specs()
     try:
+        refuse_unreadable(opened, modalities, side)
         schema = choose_schema(arrays, modalities, side)
     except UnequalRowsError as error:
         explanation = explain_unequal(opened, arrays, error.arrays)
         raise InputError(
-            f"{label}: {error}{explanation}. Give every modality the same rows in the same order."
+            f"{label}: {error}{explanation}{_joined(opened, error.arrays)}. "
+            "Give every modality the same rows in the same order."
         ) from None
     except InputError as error:
         raise InputError(f"{label}: {error}") from None
@@ -222,6 +226,15 @@ def _finalise(ingest: _Ingest, writer: FeatureWriter, hash_folder: Path) -> Feat
     return writer.finish(ingest.attributes, hashes)
 
 
+def _joined(source: Source, arrays: Sequence[str]) -> str:
+    """Which files were joined to these arrays, as the end of an error message."""
+    return "".join(
+        f"; {name} joins {', '.join(files[:_LISTED])}{', …' if len(files) > _LISTED else ''}"
+        for name in arrays
+        if (files := source.joined.get(name, ()))
+    )
+
+
 def _open(source: SourceLike) -> tuple[Source, str, list[Path] | None]:
     """The opened source, its name in messages, and its paths (None for arrays in memory)."""
     if isinstance(source, Mapping):
@@ -260,6 +273,8 @@ def _show_schema(
         progress.note(f"side {name}: array={array} dtype={kind}")
     for name, reason in source.skipped.items():
         progress.note(f"skipped {name}: {reason}")
+    for name, reason in source.unreadable.items():
+        progress.note(f"left out {name}: {reason}")
     paired = f"by position; {', '.join(ids)} agree" if len(ids) > 1 else "by position"
     progress.note(f"pairing: {paired}. Choose other arrays with --modalities and --side.")
 
@@ -301,6 +316,8 @@ def _check_block(label: str, name: str, block: Array, start: int, modality: bool
         _refuse_invalid_text(label, name, block, start)
     elif modality or name == "labels":
         _refuse_invalid_numbers(label, name, block, start)
+        if modality and start == 0:
+            reasons.refuse_bit_patterns(label, name, block)
 
 
 def _refuse_invalid_numbers(label: str, name: str, block: Array, start: int) -> None:

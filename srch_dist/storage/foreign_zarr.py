@@ -1,13 +1,12 @@
-"""Read Zarr arrays of other programs, format 2 or 3, without trusting them."""
+"""Zarr arrays that this project did not write, v2 or v3, opened for reading alone."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
@@ -16,12 +15,37 @@ from numpy.typing import NDArray
 from srch_dist.errors import InputError
 from srch_dist.storage import _text_codec  # noqa: F401  (patches the codec of text)
 from srch_dist.storage._text_codec import TEXT
+from srch_dist.storage.foreign_shards import missing_in_shard, sharding_of
 
-_KINDS = "fiubcUT"
 # Prefixes of Zarr 2 codecs that decode into Python objects; pickle runs code when it decodes.
 _UNSAFE = ("pickle", "msgpack", "json")
-# Chunk files below an array: c/0/1 or c.0.1 (format 3), 0.1 or 0/1 (format 2); c or 0 of a scalar.
-_CHUNK = re.compile(r"c|(c[./])?\d+([./]\d+)*")
+_AGAIN = "Write it again."
+# Digits of a chunk's coordinate; longer numbers are not read as numbers.
+_MOST_DIGITS = 18
+# What invalid metadata raise.
+_DAMAGE = (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError, OSError)
+
+
+class _DamagedError(ValueError):
+    """Metadata of a group or an array that cannot be read."""
+
+
+class ForeignArray(NamedTuple):
+    """An array of a Zarr group.
+
+    Attributes
+    ----------
+    shape, dtype : of the array; text of any kind is StringDType.
+    chunks : shape of what one file holds, a chunk or a shard.
+    stored : bytes of its files.
+    attributes : of the array.
+    """
+
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: np.dtype[Any]
+    stored: int
+    attributes: Mapping[str, Any]
 
 
 class ForeignZarr:
@@ -29,84 +53,145 @@ class ForeignZarr:
 
     Attributes
     ----------
-    arrays : (shape, chunk shape, dtype, stored bytes) by name.
-    left_out : reason by name, of arrays that are not read.
-
-    Raises
-    ------
-    InputError : metadata are damaged, or chunks were never written.
+    arrays : arrays that are stored whole.
+    incomplete : the other arrays, as (chunks missing, chunks wanted, fill value).
+    unreadable : reasons of those that cannot be opened, are damaged, or hold Python objects.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._places: dict[str, Path] = {}
-        self.arrays: dict[str, tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any], int]] = {}
-        self.left_out: dict[str, str] = {}
-        for place in _array_folders(path):
-            inner = place.relative_to(path).parts
+        self.arrays: dict[str, ForeignArray] = {}
+        self.incomplete: dict[str, tuple[int, int, Any]] = {}
+        self.unreadable: dict[str, str] = {}
+        try:
+            places = list(_array_folders(path))
+        except _DamagedError as error:
+            raise InputError(f"{path} {error}") from None
+        for place in places:
+            name = ".".join(place.relative_to(path).parts) or path.stem
             try:
-                self._add(".".join(inner) or path.stem, place)
-            except (TypeError, ValueError, KeyError, ArithmeticError, OSError) as error:
-                raise InputError(f"{place} has damaged metadata: {error}") from None
+                self._add(name, place)
+            except InputError as error:
+                self.unreadable[name] = str(error)
+            except _DAMAGE as error:
+                damage = "" if isinstance(error, _DamagedError) else "has damaged metadata: "
+                self.unreadable[name] = f"{damage}{error}. {_AGAIN}"
 
     def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``start`` to ``stop`` - 1 of an array; raises InputError if they are damaged."""
+        """Rows ``start`` to ``stop`` - 1 of an array, text in this machine's byte order."""
         array = _open(self._places[name])
         try:
-            return np.asarray(array[start:stop] if array.ndim else array[()])
-        except Exception as error:  # Zarr and its codecs raise many kinds
+            values = np.asarray(array[start:stop] if array.ndim else array[()])
+        except Exception as error:  # zarr and its codecs raise many kinds
             raise InputError(f"{self._path}: {name} cannot be read: {error}") from None
+        if values.dtype.kind == "U":  # NumPy converts no other byte order to StringDType
+            return values.astype(values.dtype.newbyteorder("="), copy=False)
+        return values
 
     def _add(self, name: str, place: Path) -> None:
-        reason = _unsafe(place)
-        if reason is not None:
-            self.left_out[name] = reason
-            return
+        metadata = _metadata(place, "zarr.json") or _metadata(place, ".zarray")
+        _refuse_objects(metadata)
         array = _open(place)
-        if array.dtype.kind not in _KINDS:
-            self.left_out[name] = f"it is {array.dtype}, neither numbers nor text"
-            return
-        files = [file for file in place.rglob("*") if file.is_file()]
-        stored = sum(file.stat().st_size for file in files)
         whole = array.shards or array.chunks
-        cuts = zip(array.shape, whole, strict=True)
-        wanted = math.prod(-(-rows // step) for rows, step in cuts)
-        # Counted by hand: Zarr would list every chunk that the shape claims.
-        written = sum(
-            _CHUNK.fullmatch(file.relative_to(place).as_posix()) is not None for file in files
-        )
-        if written < wanted:
-            raise InputError(
-                f"{self._path}: {wanted - written} chunks of {name} were never written and would "
-                f"read as {array.fill_value}; write them (write_empty_chunks=True keeps those of "
-                "one value)"
-            )
-        self._places[name] = place
+        sharding = sharding_of(metadata.get("codecs", []))
+        # zarr would list every chunk that there could be, however many the shape says.
+        grid = _counts(array.shape, whole)
+        chunk = whole if sharding is None else [int(step) for step in sharding["chunk_shape"]]
+        parse = _key_parser(metadata, grid)
+        found: set[tuple[int, ...]] = set()
+        stored = present = 0
+        for file in (file for file in place.rglob("*") if file.is_file()):
+            stored += file.stat().st_size
+            position = parse(file.relative_to(place).as_posix())
+            if position is None or position in found:
+                continue
+            found.add(position)
+            axes = zip(position, array.shape, whole, strict=True)
+            inside = [min(step, rows - at * step) for at, rows, step in axes]
+            present += math.prod(_counts(inside, chunk))
+            if sharding is not None:
+                present -= missing_in_shard(file, sharding, inside, whole)
+        wanted = math.prod(_counts(array.shape, chunk))
+        if present < wanted:
+            self.incomplete[name] = wanted - present, wanted, array.fill_value
         dtype = TEXT if array.dtype.kind in "UT" else array.dtype
-        self.arrays[name] = (array.shape, whole, dtype, stored)
+        self._places[name] = place
+        self.arrays[name] = ForeignArray(array.shape, whole, dtype, stored, dict(array.attrs))
 
 
 def _array_folders(path: Path) -> Iterator[Path]:
-    """Folders of arrays below ``path``, or ``path`` itself; links are not followed."""
-    if _metadata(path, "zarr.json").get("node_type") == "array" or (path / ".zarray").is_file():
+    """Folders below ``path`` (or itself) that hold an array; links are not followed."""
+    if (path / ".zarray").is_file() or _may_be_array(path):
         yield path
         return
     for child in sorted(path.iterdir()):
-        if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
-            yield from _array_folders(child)
+        if child.is_symlink() or not child.is_dir() or child.name.startswith("."):
+            continue
+        try:
+            yield from list(_array_folders(child))
+        except _DamagedError:
+            yield child  # opening it as an array says what is wrong
 
 
-def _unsafe(place: Path) -> str | None:
-    """Why an array of Zarr format 2 must not be read; None if it may be."""
-    metadata = _metadata(place, ".zarray")
+def _may_be_array(place: Path) -> bool:
+    """Whether a folder has the metadata of a Zarr v3 array, or of one that is damaged."""
+    metadata = _metadata(place, "zarr.json")
+    return bool(metadata) and metadata.get("node_type") != "group"
+
+
+def _counts(shape: Sequence[int], step: Sequence[int]) -> list[int]:
+    """Chunks along each axis."""
+    return [-(-rows // length) for rows, length in zip(shape, step, strict=True)]
+
+
+def _refuse_objects(metadata: Mapping[str, Any]) -> None:
+    """Refuse an array of Zarr v2 that is decoded to Python objects."""
     codecs = [metadata.get("compressor"), *(metadata.get("filters") or [])]
     names = [str(codec.get("id")) for codec in codecs if isinstance(codec, Mapping)]
     for name in names:
         if name.startswith(_UNSAFE):
-            return f"its codec {name} decodes into Python objects"
+            raise InputError(
+                f"has the codec {name}, which makes Python objects and may run code. Save it as "
+                "numbers or as text."
+            )
     if "O" in str(metadata.get("dtype")) and "vlen-utf8" not in names:
-        return "it holds Python objects"
-    return None
+        raise InputError("holds Python objects. Save it as numbers or as text.")
+
+
+def _key_parser(
+    metadata: Mapping[str, Any], grid: Sequence[int]
+) -> Callable[[str], tuple[int, ...] | None]:
+    """A function from the path of a file to its place in the grid; None for any other file.
+
+    A file outside the grid, as a larger array leaves behind, is no chunk of the array.
+    """
+    encoding = metadata.get("chunk_key_encoding")
+    if encoding is None:
+        prefix, separator = "", str(metadata.get("dimension_separator") or ".")
+    else:
+        default = encoding["name"] == "default"
+        prefix, separator = "c" if default else "", "/" if default else "."
+        separator = str((encoding.get("configuration") or {}).get("separator", separator))
+
+    def parse(key: str) -> tuple[int, ...] | None:
+        if not grid:
+            return () if key == (prefix or "0") else None
+        parts = key.split(separator)
+        if prefix and parts.pop(0) != prefix:
+            return None
+        if len(parts) != len(grid) or any(not _is_coordinate(part) for part in parts):
+            return None
+        position = tuple(map(int, parts))
+        return position if all(at < end for at, end in zip(position, grid, strict=True)) else None
+
+    return parse
+
+
+def _is_coordinate(part: str) -> bool:
+    """Whether a text is a number as Zarr writes it, without zeros in front."""
+    digits = part.isascii() and part.isdigit() and len(part) <= _MOST_DIGITS
+    return digits and (part == "0" or not part.startswith("0"))
 
 
 def _metadata(place: Path, name: str) -> dict[str, Any]:
@@ -115,14 +200,14 @@ def _metadata(place: Path, name: str) -> dict[str, Any]:
     try:
         values = json.loads((place / name).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read {place / name}: {error}") from None
+        raise _DamagedError(f"has damaged metadata in {place / name}: {error}") from None
     if not isinstance(values, dict):
-        raise InputError(f"{place / name} is not Zarr metadata")
+        raise _DamagedError(f"has damaged metadata in {place / name}: they are no object")
     return values
 
 
 def _open(place: Path) -> zarr.Array[Any]:
     try:
         return zarr.open_array(str(place), mode="r")
-    except Exception as error:  # Zarr raises many kinds over damaged metadata
-        raise InputError(f"cannot open the Zarr array {place}: {error}") from None
+    except Exception as error:  # zarr raises many kinds here, none of them for users
+        raise InputError(f"cannot be opened as a Zarr array, {place}: {error}. {_AGAIN}") from None

@@ -33,7 +33,7 @@ from srch_dist.storage.run.open import open_run
 from srch_dist.storage.run.stages import StageLog
 from tests.helpers.faults import OPTIONS
 from tests.helpers.runs import make_pairs, train_here
-from tests.helpers.source_files import WRITERS
+from tests.helpers.source_files import WRITERS, for_matlab
 from tests.helpers.source_files import make_pairs as make_source_pairs
 
 EXAMPLES = int(os.environ.get("SRCH_DIST_FUZZ", "200"))
@@ -66,6 +66,7 @@ def folder(tmp_path_factory):
         if name != "npy":
             write(path / name, make_source_pairs())
     np.savez_compressed(path / "packed.npz", **make_source_pairs())
+    scipy.io.savemat(path / "cells.mat", for_matlab(make_source_pairs()), oned_as="column")
     ingest_source(path / "pairs.npz", path / "store", rows_per_chunk=40)
     train_here(path / "store", path / "run", **{**OPTIONS, "keep_work": True})
     begun = begin_store(path)
@@ -123,6 +124,7 @@ PARSERS = {
             "mat": "pairs.mat",
             "compressed npz": "packed.npz",
             "compressed mat": "v5.mat",
+            "mat with cells": "cells.mat",
             "mat 7.3": "v73.mat",
             "HDF5": "a.h5",
             "Parquet": "a.parquet",

@@ -191,8 +191,6 @@ def test_many_invalid_rows_are_cut_short_in_the_message(ingest):
         ({"image": np.ones((ROWS, 0))}, "image has shape"),
         ({"image": np.ones((0, 3)), "text": np.ones((0, 4))}, "(no|0) rows"),
         ({"image": np.ones((ROWS, 4), np.longdouble)}, "image is float128"),
-        ({"mask": np.ones(ROWS, complex)}, "mask is complex128. Save it as numbers or as text"),
-        ({"mask": np.array([b"x"] * ROWS)}, "mask is .S1. Save it as numbers or as text"),
         ({"split": np.ones(ROWS)}, "split .* must be one integer per row"),
         ({"split": np.array(["train"] * ROWS)}, "split .* must be one integer per row"),
         ({"split": np.ones((ROWS, 2), int)}, "split .* must be one integer per row"),

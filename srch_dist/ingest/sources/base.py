@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,14 +14,32 @@ Specs = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 
 class Source(Protocol):
-    """Named arrays of a file or folder, streamed in blocks of rows."""
+    """Named arrays of a file or folder, streamed in blocks of rows.
+
+    Opening a source refuses a damaged file, but never because of one array.
+    """
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """Contents that no store can hold: their names, each with the reason."""
+        """What is neither numbers nor text: names, each with the reason."""
+
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """What looks like data but cannot be read whole or trusted.
+
+        Names, each with the reason, which ends with what to do.
+        """
+
+    @property
+    def side_only(self) -> Collection[str]:
+        """Unreadable arrays that are no modality unless an option names them."""
+
+    @property
+    def joined(self) -> Mapping[str, Sequence[str]]:
+        """For arrays in several files, the names of these files."""
 
     def specs(self) -> Specs:
-        """(shape, dtype) of every array by name, in the order of the source."""
+        """(shape, dtype) of every readable array by name, in the order of the source."""
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
         """Yield the array from row ``start``, in order, in blocks of ``rows`` rows.

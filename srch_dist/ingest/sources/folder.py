@@ -1,23 +1,30 @@
-"""Folders as a source: shards of arrays and tables, as clip-retrieval writes them."""
+"""Folders as a source: shards of arrays and tables, as clip-retrieval and Spark write them."""
 
 from __future__ import annotations
 
-import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from srch_dist.errors import InputError
-from srch_dist.ingest.sources.base import Source, Specs, rechunk
+from srch_dist.ingest.sources import reasons
+from srch_dist.ingest.sources.base import rechunk
+from srch_dist.ingest.sources.contents import ListedSource, may_be_modality, promoted
 from srch_dist.ingest.sources.formats import ENDINGS, TABLES, is_known, is_zarr, open_source
 from srch_dist.ingest.sources.npy import NpySource
 from srch_dist.ingest.sources.sandbox import SandboxedSource
+from srch_dist.ingest.sources.shards import Family, find_families, natural_order, split_name
 from srch_dist.kernels.types import Array
 
 # Items that an error message lists before it says "…".
 _LISTED = 5
+_ONE_SPLIT = (
+    "Ingest the files of one, or write them as one with a column split: 0 to train on, 1 for "
+    "queries."
+)
 
 
-class ShardedNpy:
+class ShardedNpy(ListedSource):
     """A `Source` of one array that several .npy files hold, one range of rows each.
 
     Attributes
@@ -26,58 +33,100 @@ class ShardedNpy:
     """
 
     def __init__(self, name: str, paths: Sequence[Path]) -> None:
+        super().__init__()
         self._name, self._shards = name, [NpySource(path) for path in paths]
-        self.skipped: Mapping[str, str] = {}
-        specs = [next(iter(shard.specs().values())) for shard in self._shards]
-        first_shape, first_dtype = specs[0]
-        for path, (shape, dtype) in zip(paths, specs, strict=True):
-            if not shape or shape[1:] != first_shape[1:] or dtype != first_dtype:
-                raise InputError(
-                    f"{path} has shape {shape} of {dtype}, but {paths[0]} has {first_shape} of "
-                    f"{first_dtype}. Shards of one array may differ only in their number of rows."
-                )
-        self.shard_rows = [shape[0] for shape, _ in specs]
-        self._spec = ((sum(self.shard_rows), *first_shape[1:]), first_dtype)
-
-    def specs(self) -> Specs:
-        """(shape, dtype) of the whole array."""
-        return {self._name: self._spec}
+        self.shard_rows: list[int] = []
+        with self.contents.describing(paths[0].parent, name):
+            self._describe(paths)
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
         """Yield the array from row ``start`` in blocks of ``rows`` rows."""
-        if name != self._name:
+        if name not in self.contents.specs:
             raise InputError(f"there is no array {name!r}")
         return rechunk(self._pieces(rows, start), rows)
 
+    def _describe(self, paths: Sequence[Path]) -> None:
+        for shard in self._shards:
+            for name, reason in shard.unreadable.items():
+                side_only = name in shard.side_only
+                self.contents.refuse(
+                    self._name, f"cannot be read: {shard.name} {reason}", side_only
+                )
+            for reason in shard.skipped.values():
+                self.contents.skipped[self._name] = f"{shard.name}.npy: {reason}"
+        if self.contents.unreadable or self.contents.skipped:
+            return
+        specs = [shard.specs()[shard.name] for shard in self._shards]
+        # A worker without work saves (0,) of float64; such a shard says nothing of the others.
+        filled = [at for at, (shape, _) in enumerate(specs) if not shape or shape[0]]
+        compared = filled or range(len(specs))
+        first_shape, first_dtype = specs[compared[0]]
+        dtype = promoted([specs[at][1] for at in compared])
+        for at in compared:
+            shape = specs[at][0]
+            if (not shape and len(specs) > 1) or shape[1:] != first_shape[1:] or dtype is None:
+                raise InputError(
+                    f"has unlike shards: {paths[at]} has shape {shape} of {specs[at][1]}, but "
+                    f"{paths[compared[0]]} has {first_shape} of {first_dtype}. Shards of one array "
+                    "may differ only in their number of rows. If these are several arrays, give "
+                    "them names that differ in more than a number."
+                )
+        assert dtype is not None
+        if not first_shape:
+            self.contents.add(self._name, first_shape, dtype)
+            return
+        for at, (shape, _) in enumerate(specs):
+            if at not in compared and shape[1:] != first_shape[1:]:
+                self.contents.skipped[paths[at].name] = f"an empty shard, {shape}"
+        self.shard_rows = [shape[0] for shape, _ in specs]
+        self.contents.add(self._name, (sum(self.shard_rows), *first_shape[1:]), dtype)
+        if len(paths) > 1:
+            self.contents.joined[self._name] = [path.name for path in paths]
+
     def _pieces(self, rows: int, start: int) -> Iterator[Array]:
+        shape, dtype = self.contents.specs[self._name]
+        if not shape:
+            yield from self._shards[0].blocks(self._shards[0].name, rows)
+            return
         first = 0
         for shard, count in zip(self._shards, self.shard_rows, strict=True):
-            if first + count > start:
-                yield from shard.blocks(shard.name, rows, max(0, start - first))
+            if count and first + count > start:
+                for block in shard.blocks(shard.name, rows, max(0, start - first)):
+                    yield block if block.dtype == dtype else reasons.converted(block, dtype)
             first += count
 
 
-class CompositeSource:
+class CompositeSource(ListedSource):
     """Several sources as one.
 
     A name that two sources share gets its source's label in front: ``image_embedding``.
     """
 
-    def __init__(self, parts: Mapping[str, Source], skipped: Mapping[str, str]) -> None:
-        self._members: dict[str, tuple[Source, str]] = {}
-        self.skipped = dict(skipped)
-        names = [name for part in parts.values() for name in part.specs()]
+    def __init__(self, parts: Mapping[str, ListedSource], skipped: Mapping[str, str]) -> None:
+        super().__init__()
+        self._members: dict[str, tuple[ListedSource, str]] = {}
+        contents = self.contents
+        contents.skipped |= skipped
+        _refuse_alike(parts)
+        names = [name for part in parts.values() for name in (*part.specs(), *part.unreadable)]
         for label, part in parts.items():
-            for name in part.specs():
+            for name in (*part.specs(), *part.unreadable):
                 full_name = name if names.count(name) == 1 else f"{label}_{name}"
                 if full_name in self._members:
                     raise InputError(f"two arrays are named {full_name}. Rename one of them.")
                 self._members[full_name] = part, name
-            self.skipped |= {f"{label}.{name}": reason for name, reason in part.skipped.items()}
-
-    def specs(self) -> Specs:
-        """(shape, dtype) of every array of every source."""
-        return {name: part.specs()[inner] for name, (part, inner) in self._members.items()}
+                if name in part.unreadable:
+                    reason, side_only = part.unreadable[name], name in part.side_only
+                    contents.refuse(full_name, reason, side_only)
+                else:
+                    contents.specs[full_name] = part.contents.specs[name]
+                if name in part.joined:
+                    contents.joined[full_name] = part.joined[name]
+            for name, reason in part.skipped.items():
+                contents.skipped[name if name == label else f"{label}.{name}"] = reason
+        contents.fold_sparse(
+            "matrix", lambda _: "scipy.sparse.csr_matrix((data, indices, indptr), shape).toarray()."
+        )
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
         """Yield the array from row ``start`` in blocks of ``rows`` rows."""
@@ -86,72 +135,166 @@ class CompositeSource:
 
 
 def open_files(paths: Sequence[Path]) -> CompositeSource:
-    """Open several files or folders as one source."""
-    parts: dict[str, Source] = {}
+    """Open several files or folders as one source; files may be shards of one array or table."""
+    groups: dict[str, Family] = {}
+    folders: dict[Path, list[Path]] = defaultdict(list)
     for path in paths:
-        if path.stem in parts:
-            raise InputError(f"two sources are named {path.stem}. Rename one of them.")
-        parts[path.stem] = open_source(path)
+        if is_known(path):
+            folders[path.parent].append(path)
+        else:
+            _add(groups, path.parent, Family(path.stem, [path], [""]))
+    parts: dict[str, ListedSource] = {}
+    for folder, files in folders.items():
+        for family in _families(folder, files, inner=False):
+            _add(groups, folder, family)
+    for name, family in groups.items():
+        parts[name] = _open_family(family)
+    _refuse_unpaired_shards(paths[0].parent, groups, parts)
     return CompositeSource(parts, {})
 
 
 def open_folder(path: Path) -> CompositeSource:
     """Open a folder of files, and of folders of shards.
 
-    Files whose names differ only in a number are shards, in the order of the numbers. If all files
+    Which files are shards, and in which order, is told by `shards.find_families`. If all files
     of an inner folder are shards of one array or table, the folder's name is the name of that array
     or table (``img_emb/img_emb_0.npy``).
     """
-    groups, skipped = _shard_groups(path)
+    groups: dict[str, Family] = {}
+    families, skipped = _families_of(path, inner=False)
+    for family in families:
+        _add(groups, path, family)
     for child in sorted(path.iterdir()):
         if not child.is_dir() or child.name.startswith("."):
             continue
         if is_zarr(child):
-            groups[child.stem] = [child]
+            groups[child.stem] = Family(child.stem, [child], [""])
             continue
-        inner_groups, inner_skipped = _shard_groups(child)
+        families, inner_skipped = _families_of(child, inner=True)
         skipped |= {f"{child.name}/{name}": reason for name, reason in inner_skipped.items()}
-        for name, files in inner_groups.items():
-            label = child.name if len(inner_groups) == 1 else name
-            if label in groups:
-                raise InputError(
-                    f"{path}: two groups of files are named {label}. Rename one of them."
-                )
-            groups[label] = files
+        for family in families:
+            label = child.name if len(families) == 1 else family.name
+            _add(groups, path, Family(label, family.files, family.numbers))
     if not groups:
         raise InputError(
             f"{path} has no file of a known format and no folder of such files; known endings: "
             f"{', '.join(ENDINGS)}"
         )
-    parts = {name: _open_group(name, files) for name, files in groups.items()}
+    parts = {name: _open_family(family) for name, family in groups.items()}
     _refuse_unpaired_shards(path, groups, parts)
     return CompositeSource(parts, skipped)
 
 
-def _shard_groups(folder: Path) -> tuple[dict[str, list[Path]], dict[str, str]]:
-    """Files of each array or table in shard order, and the skipped files with the reason."""
-    groups: dict[tuple[str, str], list[Path]] = {}
-    skipped = {}
-    for file in sorted(folder.iterdir(), key=_shard_order):
+def _add(groups: dict[str, Family], folder: Path, family: Family) -> None:
+    if family.name in groups:
+        raise InputError(
+            f"{folder}: two groups of files are named {family.name}. Rename one of them."
+        )
+    groups[family.name] = family
+
+
+def _families_of(folder: Path, inner: bool) -> tuple[list[Family], dict[str, str]]:
+    """Arrays and tables of a folder, and the skipped files with the reason."""
+    files, skipped = [], {}
+    for file in sorted(folder.iterdir()):
         if file.is_dir() or file.name.startswith((".", "_")):
             continue
         if is_known(file):
-            groups.setdefault((_shard_name(file), file.suffix.lower()), []).append(file)
+            files.append(file)
         else:
             skipped[file.name] = "unknown format"
-    named: dict[str, list[Path]] = {}
-    for (name, _), files in groups.items():
-        label = name if len(files) > 1 else files[0].stem
-        if label in named:
-            raise InputError(f"{folder}: {label} exists in two formats. Move one of them away.")
-        named[label] = files
-    return named, skipped
+    return _families(folder, files, inner), skipped
 
 
-def _open_group(name: str, files: Sequence[Path]) -> Source:
+def _families(folder: Path, files: Sequence[Path], inner: bool) -> list[Family]:
+    """Group the files of one folder into arrays and tables."""
+    by_suffix: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        by_suffix[file.suffix.lower()].append(file)
+    families: dict[str, Family] = {}
+    for suffix, members in by_suffix.items():
+        found = find_families(members)
+        for family in _join_tables(folder, found, inner) if suffix in TABLES else found:
+            if family.name in families:
+                raise InputError(
+                    f"{folder}: {family.name} exists in two formats. Move one of them away."
+                )
+            families[family.name] = family
+    return list(families.values())
+
+
+def _join_tables(folder: Path, families: Sequence[Family], inner: bool) -> list[Family]:
+    """Join tables of the same columns, whatever their files are called.
+
+    Two tables with one column of vectors each stay apart in an outer folder: image.parquet and
+    text.parquet are two modalities.
+    """
+    if len(families) < 2:
+        return list(families)
+    alike: dict[object, list[Family]] = defaultdict(list)
+    for family in families:
+        source = SandboxedSource(*family.files)
+        vectors = vectors_of(source)
+        columns = frozenset({*source.specs(), *source.unreadable, *source.skipped})
+        enough = len(vectors) > 1 or (inner and columns)
+        alike[(vectors or columns) if enough else family.name].append(family)
+    joined = []
+    for members in alike.values():
+        if len(members) == 1:
+            joined.append(members[0])
+            continue
+        _refuse_splits(folder, members)
+        files = [file for member in members for file in member.files]
+        files.sort(key=natural_order)
+        joined.append(Family(folder.name, files, [""] * len(files)))
+    return joined
+
+
+def _refuse_splits(folder: Path, families: Sequence[Family]) -> None:
+    """Refuse to join tables of which some are for training and others for evaluation."""
+    splits: dict[str, list[Path]] = defaultdict(list)
+    for family in families:
+        splits[split_name(family.name)] += family.files
+    if len(splits) > 1:
+        listing = ", ".join(
+            f"{split or 'none'} ({files[0].name}{' …' if len(files) > 1 else ''})"
+            for split, files in splits.items()
+        )
+        raise InputError(
+            f"{folder} holds tables of the same columns for several splits: {listing}. {_ONE_SPLIT}"
+        )
+
+
+def _refuse_alike(parts: Mapping[str, ListedSource]) -> None:
+    """Refuse parts with the same modalities: they divide one data set, and are not its pairs."""
+    alike: dict[frozenset[tuple[str, int]], list[str]] = defaultdict(list)
+    for label, part in parts.items():
+        vectors = vectors_of(part)
+        if len(vectors) > 1:
+            alike[vectors].append(label)
+    for vectors, labels in alike.items():
+        if len(labels) > 1:
+            names = ", ".join(sorted(name for name, _ in vectors))
+            raise InputError(
+                f"{', '.join(labels[:_LISTED])} hold the same arrays ({names}), so their rows are "
+                f"not pairs of each other. {_ONE_SPLIT}"
+            )
+
+
+def vectors_of(source: ListedSource) -> frozenset[tuple[str, int]]:
+    """Name and dimensions of the arrays that are modalities by default."""
+    return frozenset(
+        (name, shape[1])
+        for name, (shape, dtype) in source.specs().items()
+        if may_be_modality(shape, dtype)
+    )
+
+
+def _open_family(family: Family) -> ListedSource:
+    files = family.files
     suffix = files[0].suffix.lower()
-    if suffix == ".npy":
-        return ShardedNpy(name, files)
+    if suffix == ".npy" and files[0].is_file():
+        return ShardedNpy(family.name, files)
     if suffix in TABLES:
         return SandboxedSource(*files)
     if len(files) > 1:
@@ -164,15 +307,15 @@ def _open_group(name: str, files: Sequence[Path]) -> Source:
 
 
 def _refuse_unpaired_shards(
-    folder: Path, groups: Mapping[str, Sequence[Path]], parts: Mapping[str, Source]
+    folder: Path, groups: Mapping[str, Family], parts: Mapping[str, ListedSource]
 ) -> None:
     """Refuse shards of one number with unequal rows: from there on rows are not pairs."""
     rows: dict[str, dict[str, int]] = {}
     for name, part in parts.items():
         if isinstance(part, ShardedNpy | SandboxedSource) and part.shard_rows:
-            for file, count in zip(groups[name], part.shard_rows, strict=True):
-                if _shard_number(file):
-                    rows.setdefault(_shard_number(file), {})[name] = count
+            for number, count in zip(groups[name].numbers, part.shard_rows, strict=True):
+                if number:
+                    rows.setdefault(number, {})[name] = count
     unpaired = [
         f"shard {number}: " + ", ".join(f"{name} {count}" for name, count in counts.items())
         for number, counts in rows.items()
@@ -193,17 +336,3 @@ def _refuse_unpaired_shards(
             f"{folder}: {len(unpaired)} shards do not pair (rows by array): {listing}. Write them "
             "again: shards of one number need the same rows in every array."
         )
-
-
-def _shard_name(path: Path) -> str:
-    """The stem without its number and count: part-00000-of-00010 is a shard of part."""
-    return re.sub(r"[-_.]?\d+(-of-\d+)?$", "", path.stem) or "part"
-
-
-def _shard_number(path: Path) -> str:
-    match = re.search(r"(\d+)(-of-\d+)?$", path.stem)
-    return str(int(match[1])) if match else ""
-
-
-def _shard_order(path: Path) -> tuple[str, int, str]:
-    return _shard_name(path), int(_shard_number(path) or -1), path.name

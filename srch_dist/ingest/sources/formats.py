@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from srch_dist.errors import InputError
-from srch_dist.ingest.sources.base import Source
+from srch_dist.ingest.sources.contents import ListedSource
 
 
-def open_source(path: str | Path | Sequence[str | Path]) -> Source:
+def open_source(path: str | Path | Sequence[str | Path]) -> ListedSource:
     """Open a file or folder, or several as one source.
 
     Raises
@@ -26,7 +26,7 @@ def open_source(path: str | Path | Sequence[str | Path]) -> Source:
         raise InputError(f"cannot read {error.filename or paths[0]}: {error.strerror}") from None
 
 
-def open_in_process(path: Path, *shards: Path) -> Source:
+def open_in_process(path: Path, *shards: Path) -> ListedSource:
     """Open a file or folder, or the shards of a table, in this process and not in the sandbox."""
     if shards:
         return _open_tables([path, *shards])
@@ -55,7 +55,7 @@ def is_known(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in ENDINGS
 
 
-def _open_path(path: Path) -> Source:
+def _open_path(path: Path) -> ListedSource:
     if is_zarr(path) or (path.is_file() and path.suffix.lower() in _SANDBOXED):
         from srch_dist.ingest.sources.sandbox import SandboxedSource
 
@@ -63,55 +63,55 @@ def _open_path(path: Path) -> Source:
     return open_in_process(path)
 
 
-def _open_files(paths: Sequence[Path]) -> Source:
+def _open_files(paths: Sequence[Path]) -> ListedSource:
     from srch_dist.ingest.sources.folder import open_files
 
     return open_files(paths)
 
 
-def _open_folder(path: Path) -> Source:
+def _open_folder(path: Path) -> ListedSource:
     from srch_dist.ingest.sources.folder import open_folder
 
     return open_folder(path)
 
 
-def _open_npz(path: Path) -> Source:
+def _open_npz(path: Path) -> ListedSource:
     from srch_dist.ingest.sources.npz import NpzSource
 
     return NpzSource(path)
 
 
-def _open_npy(path: Path) -> Source:
+def _open_npy(path: Path) -> ListedSource:
     from srch_dist.ingest.sources.npy import NpySource
 
     return NpySource(path)
 
 
-def _open_mat(path: Path) -> Source:
+def _open_mat(path: Path) -> ListedSource:
     from srch_dist.ingest.sources.matlab import open_matlab
 
     return open_matlab(path)
 
 
-def _open_hdf5(path: Path) -> Source:
+def _open_hdf5(path: Path) -> ListedSource:
     from srch_dist.ingest.sources.hdf5 import Hdf5Source
 
     return Hdf5Source(path)
 
 
-def _open_tables(path: Path | Sequence[Path]) -> Source:
+def _open_tables(path: Path | Sequence[Path]) -> ListedSource:
     from srch_dist.ingest.sources.tables import TableSource
 
     return TableSource(path)
 
 
-def _open_zarr(path: Path) -> Source:
+def _open_zarr(path: Path) -> ListedSource:
     from srch_dist.ingest.sources.zarr_group import ZarrSource
 
     return ZarrSource(path)
 
 
-_READERS: dict[str, Callable[[Path], Source]] = {
+_READERS: dict[str, Callable[[Path], ListedSource]] = {
     ".npz": _open_npz,
     ".npy": _open_npy,
     ".mat": _open_mat,

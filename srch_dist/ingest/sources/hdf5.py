@@ -12,82 +12,143 @@ import numpy as np
 
 from srch_dist.errors import InputError, require
 from srch_dist.ingest import limits
-from srch_dist.ingest.sources.base import Specs
+from srch_dist.ingest.sources import reasons
+from srch_dist.ingest.sources.contents import TEXT, ListedSource
 from srch_dist.kernels.types import Array
 
-TEXT = np.dtypes.StringDType()
 _PURPOSE = "an HDF5 or MATLAB v7.3 file"
+# What h5py raises on a damaged file.
+_DAMAGE = (
+    *(OSError, RuntimeError, ValueError, KeyError, TypeError),
+    *(MemoryError, OverflowError, AttributeError, IndexError),
+)
 
 
-class Hdf5Source:
+class Hdf5Source(ListedSource):
     """A `Source` of the datasets of an HDF5 file, named ``group.name`` inside groups.
 
-    Nothing outside the file is opened: external links, raw files and virtual datasets are skipped.
-    A dataset with chunks that were never written is refused, because they would read as zeros.
+    Nothing outside the file is opened: external links, raw files and virtual datasets are not read.
+    A dataset with chunks that were never written is unreadable, because they would read as zeros.
     """
 
+    # How names of objects begin that are no data: targets of references in MATLAB's cell arrays.
+    _hidden: str | None = None
+
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
         self._keys: dict[str, str] = {}
-        self._specs: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
-        self.skipped: dict[str, str] = {}
+        self._fills: dict[str, list[float]] = {}
         with self._open() as file:
-            for key in _dataset_names(file):
-                self._describe(key, file[key])
-
-    def specs(self) -> Specs:
-        """(shape, dtype) of every readable dataset by name."""
-        return dict(self._specs)
+            for key, item in _members(file, self._hidden):
+                name = key.replace("/", ".")
+                with self.contents.describing(path, name):
+                    if isinstance(item, Exception):
+                        raise InputError(f"cannot be read: {item}. Write it again.")
+                    try:
+                        self._describe_member(name, key, item)
+                    except _DAMAGE as error:
+                        raise InputError(f"cannot be read: {error}. Write it again.") from None
+        self.contents.fold_sparse(
+            path.stem,
+            lambda _: "scipy.sparse.csr_matrix((data, indices, indptr), shape).toarray().",
+        )
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
         """Yield the dataset from row ``start`` in blocks of ``rows`` rows."""
-        shape, _ = self._specs[name]
+        shape, _ = self.contents.specs[name]
+        label = f"{self._path}: {name}"
         with self._open() as file:
             dataset = file[self._keys[name]]
             if not shape:
                 yield np.asarray(dataset[()])
             for first in range(start, shape[0] if shape else 0, rows):
-                yield self._read(dataset, name, first, min(first + rows, shape[0]))
+                block = self._read(dataset, name, first, min(first + rows, shape[0]))
+                reasons.refuse_fill(label, self._fills.get(name, []), block, first)
+                yield block
 
-    def _describe(self, key: str, dataset: Any) -> None:
-        name = key.replace("/", ".")
+    def _describe_member(self, name: str, key: str, item: Any) -> None:
+        h5py = require("h5py", "formats", _PURPOSE)
+        if isinstance(item, h5py.Dataset):
+            self._describe(name, key, item)
+        else:
+            line = (
+                "in MATLAB, full(X); in Python, scipy.sparse.csc_matrix((data, ir, jc)).toarray()."
+            )
+            self.contents.refuse(name, reasons.sparse(line))
+
+    def _describe(self, name: str, key: str, dataset: Any) -> None:
         h5py = require("h5py", "formats", _PURPOSE)
         dtype = dataset.dtype
-        if dataset.shape is None or dataset.is_virtual or dataset.external:
-            self.skipped[name] = "empty, virtual or stored outside the file"
+        if dataset.shape is None:
+            self.contents.skipped[name] = "empty"
         elif h5py.check_string_dtype(dtype) is not None:
             self._add(name, key, dataset, dataset.shape, TEXT)
-        elif dtype.hasobject or dtype.kind not in "fiubc":
-            self.skipped[name] = f"{dtype} is neither numbers nor text"
+        elif h5py.check_vlen_dtype(dtype) is not None:
+            numbers = h5py.check_vlen_dtype(dtype).kind in "fiub"
+            reason = "has lists of any length as rows. Save it as one array (rows, dimensions)."
+            self.contents.refuse(name, reason, side_only=not numbers)
+        elif dtype.hasobject:
+            self.contents.skipped[name] = f"{dtype} is neither numbers nor text"
+        elif dtype.subdtype is not None:
+            base, inner = dtype.subdtype
+            self._add(name, key, dataset, dataset.shape + inner, base)
         else:
             self._add(name, key, dataset, dataset.shape, dtype)
 
     def _add(
         self, name: str, key: str, dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> None:
+        """Add a dataset that reads as ``shape`` of ``dtype``."""
+        if not self.contents.add(name, shape, dtype):
+            return
+        self._keys[name] = key
         self._check_stored(name, dataset)
-        self._keys[name], self._specs[name] = key, (shape, dtype)
+        if dtype.kind in "fiu":
+            attributes = dict(dataset.attrs)
+            if (packed := reasons.packed(attributes)) is not None:
+                self.contents.refuse(name, packed, side_only=len(shape) != 2)
+            self._fills[name] = reasons.fill_values(attributes)
 
     def _check_stored(self, name: str, dataset: Any) -> None:
         """Refuse a dataset that is not all in the file, or has chunks too large for memory."""
+        if dataset.is_virtual or dataset.external:
+            raise InputError(
+                "is virtual or stored outside the file, and only the file is opened. Save it as a "
+                "dataset of its own: file.create_dataset(name, data=dataset[()])."
+            )
+        self._check_filters(dataset)
         size = math.prod(dataset.shape) * dataset.dtype.itemsize
         stored = int(dataset.id.get_storage_size())
         if dataset.chunks is not None:
             limits.refuse_chunk(self._path, name, dataset.chunks, dataset.dtype.itemsize)
             axes = zip(dataset.shape, dataset.chunks, strict=True)
-            expected = math.prod(-(-length // step) for length, step in axes)
-            incomplete = bool(size) and int(dataset.id.get_num_chunks()) != expected
-        else:
-            incomplete = stored < size
-        if incomplete:
+            wanted = math.prod(-(-length // step) for length, step in axes)
+            found = _chunks_in(dataset) if size else wanted
+            if found < wanted:
+                missing = reasons.missing_chunks(wanted - found, wanted, dataset.fillvalue)
+                raise InputError(f"{self._path}: {name} {missing}")
+        elif stored < size:
             raise InputError(
                 f"{self._path}: {name} {dataset.shape} of {dataset.dtype} has only {stored} bytes "
                 "in the file; the rest was never written and would read as zeros. Write all of it."
             )
         limits.refuse_bomb(self._path, name, size, stored)
 
+    def _check_filters(self, dataset: Any) -> None:
+        """Refuse a dataset whose compression this machine's HDF5 cannot undo."""
+        h5py = require("h5py", "formats", _PURPOSE)
+        properties = dataset.id.get_create_plist()
+        for position in range(properties.get_nfilters()):
+            code, _, _, label = properties.get_filter(position)
+            if not h5py.h5z.filter_avail(code):
+                raise InputError(
+                    f"has the unknown compression filter {label.decode(errors='replace') or code}. "
+                    "Save it with compression='gzip'."
+                )
+
     def _read(self, dataset: Any, name: str, first: int, stop: int) -> Array:
-        if self._specs[name][1] == TEXT:
+        if self.contents.specs[name][1] == TEXT:
             return np.array(dataset.asstr(errors="strict")[first:stop], TEXT)
         return np.asarray(dataset[first:stop])
 
@@ -99,10 +160,10 @@ class Hdf5Source:
                 yield file
         except InputError:
             raise
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{self._path} cannot be read as HDF5: {error}") from None
-        except (MemoryError, OverflowError, AttributeError) as error:
+        except (MemoryError, OverflowError, AttributeError, IndexError) as error:
             raise InputError(f"{self._path} is damaged: {error}") from None
+        except _DAMAGE as error:
+            raise InputError(f"{self._path} cannot be read as HDF5: {error}") from None
 
 
 class MatlabHdf5Source(Hdf5Source):
@@ -111,57 +172,87 @@ class MatlabHdf5Source(Hdf5Source):
     Axes are reversed back, vectors (n, 1) and (1, n) become (n,), and text is decoded.
     """
 
-    def _describe(self, key: str, dataset: Any) -> None:
-        if key.startswith("#"):  # targets of the references in cell arrays
-            return
+    _hidden = "#"
+
+    def _describe(self, name: str, key: str, dataset: Any) -> None:
         attribute = dataset.attrs.get("MATLAB_class", b"")
         matlab_class = attribute.decode() if isinstance(attribute, bytes) else str(attribute)
-        name = key.replace("/", ".")
         if dataset.shape is None or "MATLAB_empty" in dataset.attrs:
-            self.skipped[name] = "empty"
+            self.contents.skipped[name] = "empty"
             return
-        shape = vector_shape(dataset.shape[::-1])
+        reversed_shape = dataset.shape[::-1]
+        shape = vector_shape(reversed_shape)
         if matlab_class == "char":
-            self._add(name, key, dataset, dataset.shape[:0:-1], TEXT)
+            # Letters lie along MATLAB's second axis, however many axes there are.
+            self._add(name, key, dataset, reversed_shape[:1] + reversed_shape[2:], TEXT)
         elif matlab_class == "cell":
             texts = all(_is_text(dataset.file, reference) for reference in dataset[()].ravel())
             if texts and len(shape) == 1:
                 self._add(name, key, dataset, shape, TEXT)
             else:
-                self.skipped[name] = "a cell array of other values than text"
+                self.contents.skipped[name] = "a cell array of other values than a vector of texts"
         elif matlab_class == "logical":
             self._add(name, key, dataset, shape, np.dtype(bool))
         elif dataset.dtype.kind in "fiu":
             self._add(name, key, dataset, shape, dataset.dtype)
         else:
-            self.skipped[name] = (
+            self.contents.skipped[name] = (
                 f"class {matlab_class or dataset.dtype} is neither numbers nor text"
             )
 
     def _read(self, dataset: Any, name: str, first: int, stop: int) -> Array:
-        shape, dtype = self._specs[name]
-        if len(shape) == 1 and dtype != TEXT:
+        shape, dtype = self.contents.specs[name]
+        if dtype != TEXT and len(shape) == 1:
             flat = dataset[()].ravel()[first:stop]
             return np.asarray(flat, dtype)
         if dtype != TEXT:
             return np.ascontiguousarray(dataset[..., first:stop].T).astype(dtype, copy=False)
         if dataset.attrs["MATLAB_class"] == b"char":
-            return np.array([_decoded(row) for row in dataset[:, first:stop].T], TEXT)
+            letters = np.moveaxis(dataset[..., first:stop].T, 1, -1)
+            rows = letters.reshape(-1, letters.shape[-1])
+            return np.array([_decoded(row) for row in rows], TEXT).reshape(letters.shape[:-1])
         cells = dataset[()].ravel()[first:stop]
         return np.array([_cell_text(dataset.file[cell]) for cell in cells], TEXT)
 
 
-def _dataset_names(file: Any) -> list[str]:
-    """Datasets in the order of the file, each once; soft and external links are not followed."""
+def _members(file: Any, hidden: str | None) -> Iterator[tuple[str, Any]]:
+    """Yield (key, dataset) in the order of the file, and (key, group) of MATLAB's sparse matrices.
+
+    Each object comes once; soft and external links are not followed. What cannot be opened comes
+    with its exception.
+    """
     h5py = require("h5py", "formats", _PURPOSE)
-    names: list[str] = []
+    keys: list[str] = []
+    file.visit(keys.append)
+    sparse: set[str] = set()
+    for key in keys:
+        if (hidden and key.startswith(hidden)) or any(
+            key.startswith(f"{group}/") for group in sparse
+        ):
+            continue
+        try:
+            item = file[key]
+            is_sparse = isinstance(item, h5py.Group) and "MATLAB_sparse" in item.attrs
+        except _DAMAGE as error:
+            yield key, error
+            continue
+        if is_sparse:
+            sparse.add(key)
+        if is_sparse or isinstance(item, h5py.Dataset):
+            yield key, item
 
-    def append(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            names.append(name)
 
-    file.visititems(append)
-    return names
+def _chunks_in(dataset: Any) -> int:
+    """Chunks of the dataset's shape that are stored; those of an earlier, larger shape are not."""
+    offsets: set[tuple[int, ...]] = set()
+
+    def count(chunk: Any) -> None:
+        inside = zip(chunk.chunk_offset, dataset.shape, strict=True)
+        if chunk.size and all(offset < length for offset, length in inside):
+            offsets.add(tuple(chunk.chunk_offset))
+
+    dataset.id.chunk_iter(count)
+    return len(offsets)
 
 
 def vector_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

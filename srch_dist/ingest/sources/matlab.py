@@ -6,7 +6,6 @@ import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.io
@@ -14,9 +13,10 @@ from scipy.io.matlab import MatReadError
 
 from srch_dist.errors import InputError
 from srch_dist.ingest import limits
-from srch_dist.ingest.sources.base import Specs
-from srch_dist.ingest.sources.hdf5 import TEXT, Hdf5Source, MatlabHdf5Source, vector_shape
-from srch_dist.ingest.sources.matlab_validate import check_elements
+from srch_dist.ingest.sources import reasons
+from srch_dist.ingest.sources.contents import TEXT, ListedSource
+from srch_dist.ingest.sources.hdf5 import Hdf5Source, MatlabHdf5Source, vector_shape
+from srch_dist.ingest.sources.matlab_validate import StoredVariable, check_elements
 from srch_dist.kernels.types import Array
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -52,33 +52,32 @@ def open_matlab(path: Path) -> MatlabV5Source | Hdf5Source:
     return MatlabV5Source(path)
 
 
-class MatlabV5Source:
+class MatlabV5Source(ListedSource):
     """A `Source` of the variables of a .mat file of version 4 to 7.
 
-    SciPy reads only whole variables, so variables above 1 GiB are refused. Vectors (n, 1) and
-    (1, n) become (n,). Char matrices and cell vectors of text become text. Structs, sparse matrices
-    and other classes are skipped.
+    SciPy reads only whole variables, so variables above 1 GiB are unreadable. Vectors (n, 1) and
+    (1, n) become (n,). Char matrices and cell vectors of text become text. Structs and other
+    classes are skipped.
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
         self._loaded: tuple[str, Array] | None = None
-        self._specs: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
-        self.skipped: dict[str, str] = {}
         try:
-            check_elements(path)
-            for name, shape, kind in scipy.io.whosmat(path):
-                self._describe(name, shape, kind)
+            stored = check_elements(path)
+            variables = scipy.io.whosmat(path)
+            if len(stored) != len(variables):  # SciPy and the walk saw different variables
+                raise ValueError(f"{len(stored)} variables, expected {len(variables)}")
+            for (name, shape, kind), element in zip(variables, stored, strict=True):
+                with self.contents.describing(path, name):
+                    self._describe(name, shape, kind, element)
         except _DAMAGE as error:
             raise InputError(f"{path} is not a readable .mat file: {error}") from None
 
-    def specs(self) -> Specs:
-        """(shape, dtype) of every readable variable by name."""
-        return dict(self._specs)
-
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
         """Yield the variable from row ``start`` in blocks of ``rows`` rows."""
-        shape, dtype = self._specs[name]
+        shape, dtype = self.contents.specs[name]
         values = self._load(name)
         if values.shape != shape or values.dtype != dtype:
             raise InputError(
@@ -88,22 +87,35 @@ class MatlabV5Source:
         for first in range(start, shape[0], rows):
             yield np.ascontiguousarray(values[first : first + rows])
 
-    def _describe(self, name: str, shape: tuple[int, ...], kind: str) -> None:
+    def _describe(
+        self, name: str, shape: tuple[int, ...], kind: str, element: StoredVariable
+    ) -> None:
         if any(size < 0 for size in shape):
             raise InputError(f"{self._path}: {name} has a negative size in its shape {shape}")
-        if kind in _DTYPES:
-            dtype = np.dtype(_DTYPES[kind])
+        if element.sparse:
+            line = "in MATLAB, full(X); in Python, loadmat(...)[name].toarray()."
+            self.contents.refuse(name, reasons.sparse(line))
+        elif element.complex_values and kind in _DTYPES:
+            self.contents.skipped[name] = "complex numbers are neither numbers nor text"
+        elif kind in _DTYPES:
+            dtype = np.dtype(element.dtype or _DTYPES[kind])
             size = math.prod(shape) * dtype.itemsize
             if size > limits.MAX_BLOCK_BYTES:
                 raise InputError(
                     f"{self._path}: {name} has {size} bytes; at most {limits.MAX_BLOCK_BYTES} are "
                     "read from this version of the format. Save it with -v7.3."
                 )
-            self._specs[name] = (vector_shape(shape), dtype)
+            self.contents.add(name, vector_shape(shape), dtype)
+        elif kind == "char" and len(shape) > 1:  # SciPy leaves out the last axis
+            # MATLAB keeps the letters along the second axis, SciPy along the last.
+            raise InputError(
+                f"{self._path}: {name} is a char array of {len(shape) + 1} axes, and writers "
+                "differ in the axis of the letters. Save it as a cell array of text."
+            )
         elif kind in ("char", "cell") and (texts := _as_texts(self._variable(name))) is not None:
-            self._specs[name] = (texts.shape, TEXT)
+            self.contents.add(name, texts.shape, TEXT)
         else:
-            self.skipped[name] = f"class {kind} is neither numbers nor text"
+            self.contents.skipped[name] = f"class {kind} is neither numbers nor text"
 
     def _load(self, name: str) -> Array:
         """Load a variable, and keep it until another one is loaded."""

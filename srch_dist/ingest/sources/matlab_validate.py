@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import IO, Literal, NamedTuple, Protocol
 
 from srch_dist.errors import InputError
 from srch_dist.ingest import limits
@@ -22,14 +22,31 @@ _VALUE_TYPES = {*range(1, 8), 9, 12, 13, 16, 17, 18}
 # Classes of arrays that store every value: cells, text, numbers. Not structs and sparse matrices.
 _CELLS = 1
 _DENSE = {_CELLS, 4, *range(6, 16)}
-# Version 4: bytes per value by precision code, and the largest value of the type field.
-_ITEMSIZES, _LARGEST_TYPE = {0: 8, 1: 4, 2: 4, 3: 2, 4: 2, 5: 1}, 5000
+_SPARSE, _COMPLEX_FLAG = 5, 8
+# Version 4: dtype of the values by precision code, and the largest value of the type field.
+_PRECISIONS = {0: "f8", 1: "f4", 2: "i4", 3: "i2", 4: "u2", 5: "u1"}
+_LARGEST_TYPE = 5000
 # Cell arrays may contain cell arrays.
 _MAX_DEPTH = 32
 # Bytes decompressed at once to skip them.
 _STEP_BYTES = 1 << 20
 # A shape of 64 axes, the most that NumPy has.
 _MAX_SHAPE_BYTES = 256
+
+
+class StoredVariable(NamedTuple):
+    """What the head of a variable says that SciPy's listing leaves out.
+
+    Attributes
+    ----------
+    sparse : a sparse matrix; SciPy lists one of logical values as dense.
+    complex_values : numbers with imaginary parts.
+    dtype : of the stored values in version 4, which SciPy lists as double; None in later versions.
+    """
+
+    sparse: bool
+    complex_values: bool
+    dtype: str | None = None
 
 
 class _Stream(Protocol):
@@ -71,6 +88,13 @@ class _Inflated:
         while size > 0 and (content := self.read(min(size, _STEP_BYTES))):
             size -= len(content)
 
+    def finish(self) -> None:
+        """Decompress the rest, at whose end zlib compares the checksum, which SciPy does not."""
+        while self.read(_STEP_BYTES):
+            pass
+        if not self._stream.eof:
+            raise InputError(f"{self._path} is damaged: a compressed variable is truncated")
+
     def refuse_expanded(self, size: int) -> None:
         """Refuse a variable whose ``size`` decompressed bytes are too many to read."""
         if size > limits.MAX_BLOCK_BYTES + _HEADER_BYTES:
@@ -80,8 +104,11 @@ class _Inflated:
             )
 
 
-def check_elements(path: Path) -> None:
-    """Check that every element fits into the file and into memory, and has a known data type.
+def check_elements(path: Path) -> list[StoredVariable]:
+    """Check every element, and return what SciPy does not say of each variable.
+
+    Every element has to fit into the file and into memory, to have a known data type, and to match
+    its checksum if it is compressed.
 
     Raises
     ------
@@ -91,8 +118,7 @@ def check_elements(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(_HEADER_BYTES)
         if 0 in head[:4] or head[126:128] not in (b"IM", b"MI"):
-            _check_version_4(path, file, size)
-            return
+            return _check_version_4(path, file, size)
         walk = _Walk(path, head[126:128] == b"IM")
         left = size - _HEADER_BYTES
         while left >= _TAG_BYTES:
@@ -105,26 +131,30 @@ def check_elements(path: Path) -> None:
                 inner.refuse_expanded(inner_length)
                 if inner_kind == _MATRIX:
                     walk.matrix(inner, inner_length)
+                inner.finish()
             else:
                 start = file.tell()
                 if kind == _MATRIX:
                     walk.matrix(_Stored(file), length)
                 file.seek(start + length)
             left -= length
+        return walk.variables
 
 
-def _check_version_4(path: Path, file: IO[bytes], size: int) -> None:
+def _check_version_4(path: Path, file: IO[bytes], size: int) -> list[StoredVariable]:
     """Check a file of version 4: per variable a header of five int32, a name and the values."""
     file.seek(0)
     order: Literal["little", "big"] = "little"
     if int.from_bytes(file.read(4), order) > _LARGEST_TYPE:
         order = "big"
     file.seek(0)
+    variables: list[StoredVariable] = []
     while len(head := file.read(20)) == 20:
         kind, rows, columns, imaginary, name = (
             int.from_bytes(head[i : i + 4], order) for i in range(0, 20, 4)
         )
-        itemsize = _ITEMSIZES.get(kind // 10 % 10, 8) * (2 if imaginary else 1)
+        dtype = _PRECISIONS.get(kind // 10 % 10)
+        itemsize = int((dtype or "f8")[1:]) * (2 if imaginary else 1)
         left = size - file.tell()
         if name + rows * columns * itemsize > left:
             raise InputError(
@@ -132,6 +162,8 @@ def _check_version_4(path: Path, file: IO[bytes], size: int) -> None:
                 f"bytes, but {left} bytes are left"
             )
         file.seek(name + rows * columns * itemsize, 1)
+        variables.append(StoredVariable(kind % 10 == 2, bool(imaginary), dtype))
+    return variables
 
 
 class _Walk:
@@ -139,6 +171,7 @@ class _Walk:
 
     def __init__(self, path: Path, little: bool) -> None:
         self._path, self._little = path, little
+        self.variables: list[StoredVariable] = []
 
     def tag(self, raw: bytes) -> tuple[int, int]:
         """Data type and length in bytes of an element."""
@@ -175,6 +208,9 @@ class _Walk:
                 array_class = self._number(content[:4]) & 0xFF
                 dense = array_class in _DENSE
                 nested = not dense or array_class == _CELLS
+                if depth == 0:
+                    complex_values = bool(self._number(content[:4]) >> 8 & _COMPLEX_FLAG)
+                    self.variables.append(StoredVariable(array_class == _SPARSE, complex_values))
             elif part == 1 and dense:
                 self._refuse_shape(kind, content, size)
             part += 1

@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
 
 from srch_dist.errors import InputError
-from srch_dist.ingest.sources.base import Specs
+from srch_dist.ingest.sources.contents import ListedSource, native_text
 from srch_dist.kernels.types import Array
 from srch_dist.storage.npy_header import ObjectArrayError, read_npy_header
 
 
-class NpySource:
+class NpySource(ListedSource):
     """A `Source` of one array, named by the file's stem."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path, self.name = path, path.stem
-        self.skipped: Mapping[str, str] = {}
-        try:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                self._shape, self._fortran, self._dtype = read_header(path, self.name, file, size)
-                self._offset = file.tell()
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error}") from None
-        expected = self._offset + math.prod(self._shape) * self._dtype.itemsize
-        if expected != size:
-            raise InputError(
-                f"{path} has {size} bytes, expected {expected} for its shape {self._shape} of "
-                f"{self._dtype}. Save it again."
-            )
-
-    def specs(self) -> Specs:
-        """(shape, dtype) of the one array."""
-        return {self.name: (self._shape, self._dtype)}
+        with self.contents.describing(path, self.name):
+            self._describe()
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
         """Yield the array from row ``start`` in C order, in blocks of ``rows`` rows."""
-        if name != self.name:
+        if name not in self.contents.specs:
             raise InputError(f"{self._path} has no array {name!r}")
         if not math.prod(self._shape):  # an empty file range cannot be mapped
             yield np.empty(self._shape, self._dtype)
@@ -56,7 +41,26 @@ class NpySource:
                 )
             except (OSError, ValueError) as error:
                 raise InputError(f"cannot read {self._path}: {error}") from None
-            yield np.array(mapped[first : first + rows] if self._shape else mapped, order="C")
+            block = np.array(mapped[first : first + rows] if self._shape else mapped, order="C")
+            yield native_text(block)
+
+    def _describe(self) -> None:
+        try:
+            size = self._path.stat().st_size
+            with self._path.open("rb") as file:
+                self._shape, self._fortran, self._dtype = read_header(
+                    self._path, self.name, file, size
+                )
+                self._offset = file.tell()
+        except OSError as error:
+            raise InputError(f"cannot read {self._path}: {error}") from None
+        expected = self._offset + math.prod(self._shape) * self._dtype.itemsize
+        if expected != size:
+            raise InputError(
+                f"{self._path}: {self.name} has {size} bytes, expected {expected} for its "
+                f"shape {self._shape} of {self._dtype}. Save it again."
+            )
+        self.contents.add(self.name, self._shape, self._dtype)
 
 
 NpyHeader = tuple[tuple[int, ...], bool, np.dtype[Any]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,43 +12,40 @@ import numpy as np
 
 from srch_dist.errors import InputError
 from srch_dist.ingest import limits
-from srch_dist.ingest.sources.base import Specs
+from srch_dist.ingest.sources.contents import ListedSource, native_text
 from srch_dist.ingest.sources.npy import NpyHeader, read_header, skip_header
 from srch_dist.kernels.types import Array
 
+# What zipfile raises on a damaged archive.
+_UNREADABLE = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError)
 
-class NpzSource:
+
+class NpzSource(ListedSource):
     """A `Source` of the arrays of an .npz file."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
-        self.skipped: Mapping[str, str] = {}
         self._headers: dict[str, NpyHeader] = {}
         try:
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
-                    if not info.filename.endswith(".npy"):
-                        raise InputError(
-                            f"{path}: {info.filename!r} is not an .npy member. Remove it from the "
-                            "archive."
-                        )
-                    name = info.filename.removesuffix(".npy")
-                    with archive.open(info) as member:
-                        self._headers[name] = self._read_header(name, member, info.file_size)
-                    limits.refuse_bomb(path, name, info.file_size, info.compress_size)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+                    if info.filename.endswith(".npy"):
+                        name = info.filename.removesuffix(".npy")
+                        with self.contents.describing(path, name):
+                            self._describe(archive, info, name)
+                    else:
+                        self.contents.skipped[info.filename] = "not an .npy member"
+        except _UNREADABLE as error:
             raise InputError(f"{path} is not a readable .npz file: {error}") from None
-
-    def specs(self) -> Specs:
-        """(shape, dtype) of every member by name, in the order of the file."""
-        return {name: (shape, dtype) for name, (shape, _, dtype) in self._headers.items()}
+        self.contents.fold_sparse(path.stem, self._dense_line)
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
         """Yield the member from row ``start`` in blocks of ``rows`` rows."""
         for block in self._blocks(name, rows):
             # A compressed member has no entry point but its first row.
             if not block.ndim or start < len(block):
-                yield block[start:] if start else block
+                yield native_text(block[start:] if start else block)
             start = max(0, start - len(block)) if block.ndim else 0
 
     def _blocks(self, name: str, rows: int) -> Iterator[Array]:
@@ -68,23 +65,38 @@ class NpzSource:
                         yield np.frombuffer(data, dtype).reshape(size)
                 if member.read(1):  # also makes zipfile compare the member's checksum
                     raise InputError(f"{self._path}: {name} holds more data than its shape {shape}")
-        except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
+        except _UNREADABLE as error:
             raise InputError(f"{self._path}: {name} cannot be read: {error}") from None
         except Exception as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{self._path}: {name} is damaged: {error}") from None
 
-    def _read_header(self, name: str, member: IO[bytes], file_size: int) -> NpyHeader:
-        header = shape, fortran, dtype = read_header(self._path, name, member, file_size)
+    def _describe(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> None:
+        if name in self._headers:
+            raise InputError(f"{self._path}: {name} occurs twice in the archive. Save it again.")
+        try:
+            with archive.open(info) as member:
+                header = read_header(self._path, name, member, info.file_size)
+        except _UNREADABLE as error:
+            raise InputError(f"{self._path}: {name} cannot be read: {error}") from None
+        shape, fortran, dtype = header
         size = math.prod(shape) * dtype.itemsize
-        if fortran and size > limits.MAX_BLOCK_BYTES:
+        if self.contents.add(name, shape, dtype) and fortran and size > limits.MAX_BLOCK_BYTES:
             raise InputError(
                 f"{self._path}: {name} is column-major and has {size} bytes; at most "
                 f"{limits.MAX_BLOCK_BYTES} are transposed in memory. Save "
                 f"np.ascontiguousarray({name})."
             )
-        return header
+        limits.refuse_bomb(self._path, name, info.file_size, info.compress_size)
+        self._headers[name] = header
+
+    def _dense_line(self, prefix: str) -> str:
+        """Code that makes a dense array of a sparse matrix, whose members have a prefix."""
+        if not prefix:
+            loaded = f'scipy.sparse.load_npz("{self._path.name}").toarray()'
+            return f'np.save("{self._path.stem}.npy", {loaded}).'
+        return "scipy.sparse.csr_matrix((data, indices, indptr), shape).toarray()."
 
     def _read_exactly(
         self, name: str, member: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]

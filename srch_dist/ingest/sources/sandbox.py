@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any
 from srch_dist import errors
 from srch_dist.errors import InputError, SrchError
 from srch_dist.ingest.sources import formats
-from srch_dist.ingest.sources.base import Source, Specs
+from srch_dist.ingest.sources.contents import ListedSource
 from srch_dist.kernels.types import Array
 
 # Deadline of one answer: a block of rows, or a whole MATLAB variable of up to 1 GiB.
@@ -38,7 +38,7 @@ MEMORY_BYTES = 5 << 30
 _MAX_OPEN_READERS = 8
 
 
-class SandboxedSource:
+class SandboxedSource(ListedSource):
     """A `Source` that the child reads: one file, or the shards of a table.
 
     Attributes
@@ -47,19 +47,14 @@ class SandboxedSource:
     """
 
     def __init__(self, *paths: Path) -> None:
+        super().__init__()
         self._paths = tuple(path.absolute() for path in paths)
-        self._specs: Specs
-        self.skipped: Mapping[str, str]
         self.shard_rows: Sequence[int]
-        self._specs, self.skipped, self.shard_rows = _child.ask(self._paths, "describe")
-
-    def specs(self) -> Specs:
-        """(shape, dtype) of every array by name."""
-        return dict(self._specs)
+        self.contents, self.shard_rows = _child.ask(self._paths, "describe")
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
         """Yield the array from row ``start`` in blocks of ``rows`` rows."""
-        shape, _ = self._specs[name]
+        shape, _ = self.contents.specs[name]
         first = start
         while (block := _child.ask(self._paths, "block", name, rows, first)) is not None:
             yield block
@@ -186,8 +181,7 @@ def _answer(
         if kind == "block":
             return "done", reader.block(paths, *arguments)
         source = reader.reopen(paths)
-        shard_rows = getattr(source, "shard_rows", [])
-        return "done", (dict(source.specs()), dict(source.skipped), list(shard_rows))
+        return "done", (source.contents, list(getattr(source, "shard_rows", [])))
     except SrchError as error:
         return "refused", (type(error).__name__, str(error))
     except OSError as error:
@@ -204,10 +198,10 @@ class _Reader:
 
     def __init__(self) -> None:
         self._paths: tuple[Path, ...] = ()
-        self._source: Source
+        self._source: ListedSource
         self._iterators: dict[Any, Iterator[Array]] = {}
 
-    def reopen(self, paths: tuple[Path, ...]) -> Source:
+    def reopen(self, paths: tuple[Path, ...]) -> ListedSource:
         """Open the file again, since its content may have changed."""
         self._paths = ()
         self._iterators.clear()

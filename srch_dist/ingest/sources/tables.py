@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from srch_dist.errors import InputError, require
 from srch_dist.ingest import limits
-from srch_dist.ingest.sources.base import Specs, rechunk
+from srch_dist.ingest.sources import reasons
+from srch_dist.ingest.sources.base import rechunk
+from srch_dist.ingest.sources.contents import TEXT, ListedSource, promoted
+from srch_dist.ingest.sources.table_files import open_table, reading
 from srch_dist.kernels.types import Array
 
-TEXT = np.dtypes.StringDType()
-_BATCH_ROWS = 4096
-_FILL_OR_REMOVE = "Fill it, or remove the row from every modality."
 
-
-class TableSource:
+class TableSource(ListedSource):
     """A `Source` of the columns of a table, in one file or in shards.
 
     Arrays are columns of numbers, of text, and of number lists of one length. Missing text reads as
-    empty text. Columns of numbers with missing values, and columns of other types, are skipped.
+    empty text. Shards are compared column by column: integers and floating-point numbers mix, and
+    so do the kinds of text and of lists; a column of type null is one of missing values.
 
     Attributes
     ----------
@@ -32,188 +32,176 @@ class TableSource:
     """
 
     def __init__(self, path: Path | Sequence[Path]) -> None:
+        super().__init__()
         paths = [path] if isinstance(path, Path) else list(path)
-        self._files = [_open_table(each) for each in paths]
-        self.skipped: dict[str, str] = {}
-        self._specs: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
-        with _reading(paths[0]):
-            for file in self._files[1:]:
-                if file.kinds != self._files[0].kinds:
-                    raise InputError(
-                        f"{file.path} has columns {file.kinds}, but {paths[0]} has "
-                        f"{self._files[0].kinds}. Shards of one table need the same columns."
-                    )
-            self.shard_rows = [file.rows for file in self._files]
-            for name in self._files[0].kinds:
+        self._files = [open_table(each) for each in paths]
+        self.shard_rows = [file.rows for file in self._files]
+        self._label = paths[0] if len(paths) == 1 else paths[0].parent
+        names = dict.fromkeys(name for file in self._files for name in file.kinds)
+        for name in names:
+            with self.contents.describing(self._label, name), reading(paths[0]):
                 self._describe(name)
-
-    def specs(self) -> Specs:
-        """(shape, dtype) of every readable column by name."""
-        return dict(self._specs)
+        if len(paths) > 1:
+            listing = [file.name for file in paths]
+            self.contents.joined = dict.fromkeys([*names], listing)
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
         """Yield the column from row ``start`` in blocks of ``rows`` rows."""
         return rechunk(self._pieces(name, start), rows)
 
     def _pieces(self, name: str, start: int) -> Iterator[Array]:
-        shape, dtype = self._specs[name]
+        shape, dtype = self.contents.specs[name]
         first = 0  # row of the table at which the file starts
         for file in self._files:
             if first + file.rows > start:
-                with _reading(file.path):
+                with reading(file.path):
                     for offset, column in file.columns(name, max(0, start - first)):
                         yield _to_numpy(file.path, name, column, shape, dtype, first + offset)
             first += file.rows
 
     def _describe(self, name: str) -> None:
-        pa = require("pyarrow", "formats", "a Parquet or Arrow file")
-        kind = _plain(pa, self._files[0].kinds[name])
-        rows = sum(self.shard_rows)
-        if pa.types.is_fixed_size_list(kind) and _is_number(pa, kind.value_type):
-            self._specs[name] = ((rows, kind.list_size), _dtype(kind.value_type))
-        elif _is_list(pa, kind) and _is_number(pa, kind.value_type):
-            self._specs[name] = ((rows, self._first_length(name)), _dtype(kind.value_type))
-        elif _is_text(pa, kind):
-            self._specs[name] = ((rows,), TEXT)
-        elif _is_number(pa, kind):
-            missing = sum(
-                column.null_count for file in self._files for _, column in file.columns(name)
-            )
-            if missing:
-                self.skipped[name] = f"{missing} of {rows} values are missing"
-            else:
-                self._specs[name] = ((rows,), _dtype(kind))
-        else:
-            self.skipped[name] = f"{kind} is neither numbers nor text"
-        if name in self._specs and self._specs[name][1] != TEXT:
-            shape, dtype = self._specs[name]
-            stored = sum(file.stored_bytes(name) for file in self._files)
-            expanded = math.prod(shape) * dtype.itemsize
-            limits.refuse_bomb(self._files[0].path, name, expanded, stored)
-
-    def _first_length(self, name: str) -> int:
         for file in self._files:
-            for _, column in file.columns(name):
-                if len(column):
-                    return 0 if column[0].as_py() is None else len(column[0])
-        return 0
-
-
-class _ParquetTable:
-    """A Parquet file, memory-mapped, read in batches of rows."""
-
-    def __init__(self, path: Path) -> None:
-        parquet = require("pyarrow.parquet", "formats", "a Parquet file")
-        self.path, self._file = path, parquet.ParquetFile(path, memory_map=True)
-        self.kinds = dict(
-            zip(self._file.schema_arrow.names, self._file.schema_arrow.types, strict=True)
-        )
-        self.rows = int(self._file.metadata.num_rows)
-
-    def stored_bytes(self, name: str) -> int:
-        """Compressed bytes of a column, nested leaves included."""
-        metadata, total = self._file.metadata, 0
-        for group in range(metadata.num_row_groups):
-            row_group = metadata.row_group(group)
-            leaves = [row_group.column(leaf) for leaf in range(row_group.num_columns)]
-            total += sum(
-                leaf.total_compressed_size
-                for leaf in leaves
-                if leaf.path_in_schema == name or leaf.path_in_schema.startswith(f"{name}.")
-            )
-        return int(total)
-
-    def columns(self, name: str, start: int = 0) -> Iterator[tuple[int, Any]]:
-        """Yield pieces of a column from row ``start``, each with its first row."""
-        metadata, first = self._file.metadata, 0
-        counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-        skipped = 0
-        while skipped < len(counts) and first + counts[skipped] <= start:
-            first += counts[skipped]
-            skipped += 1
-        groups = list(range(skipped, len(counts)))
-        for batch in self._file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=[name]):
-            if batch.num_columns != 1:
-                raise InputError(
-                    f"{self.path}: two columns are named {name!r}. Rename one of them."
-                )
-            column = batch.column(0)
-            if first + len(column) > start:
-                offset = max(0, start - first)
-                yield first + offset, column.slice(offset)
-            first += len(column)
-
-
-class _ArrowTable:
-    """An Arrow file, or a stream as `datasets` writes it; mapped, and validated when read."""
-
-    def __init__(self, path: Path) -> None:
-        self._pa = require("pyarrow", "formats", "an Arrow file")
-        self.path = path
-        parts = list(self._sizes())
-        schema = parts[0][0]
-        self.rows = sum(rows for _, rows in parts)
-        self.kinds = dict(zip(schema.names, schema.types, strict=True))
-        if len(self.kinds) != len(schema.names):
+            if name in file.repeated:
+                raise InputError(f"{file.path}: {name} is the name of two columns. Rename one.")
+        column = self._merged(name)
+        rows = sum(self.shard_rows)
+        if column.form == "null":
+            self.contents.refuse(name, reasons.NO_VALUES, side_only=True)
+        elif column.form == "text":
+            self.contents.add(name, (rows,), TEXT)
+        elif column.form == "nested":
             raise InputError(
-                f"{path}: column names are not unique: {', '.join(schema.names)}. Rename the "
-                "duplicates."
+                f"{name} holds lists of lists ({column.kind}). Write each row as one flat list."
             )
-
-    def stored_bytes(self, name: str) -> int:  # noqa: ARG002
-        """Bytes of the file, an upper bound of those of a column."""
-        return self.path.stat().st_size
-
-    def columns(self, name: str, start: int = 0) -> Iterator[tuple[int, Any]]:
-        """Yield pieces of a column from row ``start``, each with its first row."""
-        first = 0
-        for _, batch in self._batches():
-            if batch is None:
-                continue
-            if first + batch.num_rows > start:
-                column = batch.column(name)
-                column.validate(full=True)
-                for offset in range(max(0, start - first), len(column), _BATCH_ROWS):
-                    yield first + offset, column.slice(offset, _BATCH_ROWS)
-            first += batch.num_rows
-
-    def _sizes(self) -> Iterator[tuple[Any, int]]:
-        """Yield (schema, rows) of every batch."""
-        for schema, batch in self._batches():
-            yield schema, 0 if batch is None else batch.num_rows
-
-    def _batches(self) -> Iterator[tuple[Any, Any]]:
-        """Yield (schema, None), then (schema, batch) of every batch."""
-        with self._pa.memory_map(str(self.path), "r") as file:
-            head = file.read(6)
-            file.seek(0)
-            if head == b"ARROW1":
-                reader = self._pa.ipc.open_file(file)
-                yield reader.schema, None
-                for batch in range(reader.num_record_batches):
-                    yield reader.schema, reader.get_batch(batch)
+        elif column.form == "other":
+            self.contents.skipped[name] = f"{column.kind} is neither numbers nor text"
+        else:
+            assert column.dtype is not None
+            if column.form == "numbers":
+                self.contents.add(name, (rows,), column.dtype)
+                self._refuse_missing(name, rows)
             else:
-                stream = self._pa.ipc.open_stream(file)
-                yield stream.schema, None
-                for batch in stream:
-                    yield stream.schema, batch
+                self._describe_vectors(name, column.width, column.dtype, rows)
+            self._refuse_bomb(name)
+
+    def _merged(self, name: str) -> _Column:
+        """The type of a column in all shards; shards without rows or of type null do not count."""
+        filled = [file for file in self._files if file.rows] or self._files
+        merged, first = _Column("null", "null"), filled[0]
+        for file in filled:
+            if name not in file.kinds:
+                other = next(other for other in filled if name in other.kinds)
+                raise InputError(
+                    f"{name} is missing in {file.path.name}, but {other.path.name} has it. Write "
+                    "the column in every shard."
+                )
+            column = _column(file.kinds[name])
+            if merged.form == "null":
+                merged, first = column, file
+            elif column.form != "null":
+                both = merged.merged(column)
+                if both is None:
+                    raise InputError(
+                        f"{name} is {column.kind} in {file.path.name}, but {merged.kind} in "
+                        f"{first.path.name}. Write all shards with the same type."
+                    )
+                merged = both
+        return merged
+
+    def _describe_vectors(
+        self, name: str, width: int | None, dtype: np.dtype[Any], rows: int
+    ) -> None:
+        """Find the length of most lists, and refuse a column with a list of another length."""
+        side_only = dtype.kind != "f"
+        typical = self._typical(name) if width is None else (0, width)
+        if typical is None and rows:
+            self.contents.refuse(name, reasons.NO_VALUES, side_only)
+            return
+        first_whole, length = typical or (0, 0)
+        self.contents.add(name, (rows, length), dtype)
+        first = 0
+        for file in self._files:
+            # Integers are no features but lists of ids and the like, and often ragged.
+            if dtype.kind != "f" or file.may_be_ragged(name, length):
+                for offset, column in file.columns(name):
+                    _refuse_irregular(column, length, first + offset, first_whole)
+            first += file.rows
+
+    def _typical(self, name: str) -> tuple[int, int] | None:
+        """(first row, length) of the most frequent length of lists in the first piece with any."""
+        first = 0
+        for file in self._files:
+            for offset, column in file.columns(name):
+                lengths = _lengths(column)
+                whole = lengths[lengths > 0]
+                if len(whole):
+                    length = Counter(whole.tolist()).most_common(1)[0][0]
+                    return first + offset + int(np.argmax(lengths == length)), length
+            first += file.rows
+        return None
+
+    def _refuse_missing(self, name: str, rows: int) -> None:
+        pieces = (column for file in self._files for _, column in file.columns(name))
+        missing = sum(column.null_count for column in pieces)
+        if missing:
+            raise InputError(f"{name} {reasons.missing_values(missing, rows)}")
+
+    def _refuse_bomb(self, name: str) -> None:
+        if name in self.contents.specs:
+            shape, dtype = self.contents.specs[name]
+            stored = sum(file.stored_bytes(name) for file in self._files)
+            limits.refuse_bomb(self._label, name, math.prod(shape) * dtype.itemsize, stored)
 
 
-def _open_table(path: Path) -> _ParquetTable | _ArrowTable:
-    with _reading(path):
-        return _ParquetTable(path) if path.suffix.lower() == ".parquet" else _ArrowTable(path)
+class _Column(NamedTuple):
+    """What a column holds.
+
+    Attributes
+    ----------
+    form : "null", "numbers", "vectors", "nested", "text" or "other".
+    kind : name of its Arrow type.
+    dtype : of the numbers.
+    width : numbers in a vector, if the type says so.
+    """
+
+    form: str
+    kind: str
+    dtype: np.dtype[Any] | None = None
+    width: int | None = None
+
+    def merged(self, other: _Column) -> _Column | None:
+        """The column that holds the values of both; None if there is none."""
+        if self.form != other.form:
+            return None
+        if self.form in ("text", "other", "nested"):
+            return self if self.form == "text" or self.kind == other.kind else None
+        dtypes = [dtype for dtype in (self.dtype, other.dtype) if dtype is not None]
+        dtype = promoted(dtypes)
+        if dtype is None or (None not in (self.width, other.width) and self.width != other.width):
+            return None
+        return _Column(self.form, self.kind, dtype, self.width or other.width)
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn what pyarrow raises on a damaged file into InputErrors."""
+def _column(kind: Any) -> _Column:
+    """What a column of an Arrow type holds."""
     pa = require("pyarrow", "formats", "a Parquet or Arrow file")
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, UnicodeError) as error:
-        raise InputError(f"{path} cannot be read as a table: {error}") from None
-    except (OverflowError, TypeError) as error:
-        raise InputError(f"{path} is damaged: {error}") from None
+    plain, label = _plain(pa, kind), str(kind)
+    if pa.types.is_null(plain):
+        return _Column("null", label)
+    if _is_text(pa, plain):
+        return _Column("text", label)
+    if _is_number(pa, plain):
+        return _Column("numbers", label, _dtype(plain))
+    if _is_list(pa, plain):
+        width = plain.list_size if pa.types.is_fixed_size_list(plain) else None
+        inner = _plain(pa, plain.value_type)
+        if pa.types.is_null(inner):
+            return _Column("null", label)
+        if _is_number(pa, inner):
+            return _Column("vectors", label, _dtype(inner), width)
+        if _is_list(pa, inner) and _column(inner).form in ("vectors", "nested"):
+            return _Column("nested", label)
+    return _Column("other", label)
 
 
 def _plain(pa: Any, kind: Any) -> Any:
@@ -224,11 +212,13 @@ def _plain(pa: Any, kind: Any) -> Any:
 
 
 def _is_list(pa: Any, kind: Any) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+    types = pa.types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def _is_text(pa: Any, kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _is_number(pa: Any, kind: Any) -> bool:
@@ -241,34 +231,63 @@ def _dtype(kind: Any) -> np.dtype[Any]:
     return dtype
 
 
+def _stored(column: Any) -> Any:
+    """A piece of a column without extension and dictionary types."""
+    pa = require("pyarrow", "formats", "a Parquet or Arrow file")
+    if isinstance(column, pa.ExtensionArray):
+        return _stored(column.storage)
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _lengths(column: Any) -> Array:
+    """Values of every row of a piece of lists (m,); -1 for null."""
+    pa = require("pyarrow", "formats", "a Parquet or Arrow file")
+    column = _stored(column)
+    if pa.types.is_null(column.type):
+        return np.full(len(column), -1)
+    if pa.types.is_fixed_size_list(column.type):
+        lengths = np.full(len(column), column.type.list_size)
+    else:
+        lengths = np.diff(column.offsets.to_numpy()).astype(np.int64)
+    lengths[_null_rows(column)] = -1
+    return lengths
+
+
+def _null_rows(column: Any) -> Array:
+    """Whether a row is null (m,)."""
+    return np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
+
+
+def _refuse_irregular(column: Any, length: int, first: int, first_whole: int) -> None:
+    """Refuse a piece of lists, whose first row is ``first``, with another length or a null."""
+    lengths = _lengths(column)
+    irregular = np.flatnonzero(lengths != length)
+    if len(irregular):
+        row, found = first + int(irregular[0]), int(lengths[irregular[0]])
+        if found < 0:
+            raise InputError(reasons.missing_value(row))
+        raise InputError(reasons.unequal_rows(row, found, length, first_whole))
+    values = _stored(column).flatten()
+    if values.null_count:
+        raise InputError(reasons.missing_value(first + int(_null_rows(values).argmax()) // length))
+
+
 def _to_numpy(
     path: Path, name: str, column: Any, shape: tuple[int, ...], dtype: np.dtype[Any], first: int
 ) -> Array:
     """Convert a piece of a column, whose first row is ``first``, to (m,) or (m, d)."""
-    pa = require("pyarrow", "formats", "a Parquet or Arrow file")
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    column = _stored(column)
     if dtype == TEXT:
         texts = ["" if value is None else value for value in column.to_pylist()]
         return np.array(texts, dtype=TEXT)
-    if column.null_count:
-        row = first + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-        raise InputError(f"{path}: {name} row {row}: missing value. {_FILL_OR_REMOVE}")
     if len(shape) == 1:
-        return np.asarray(column.to_numpy(zero_copy_only=False), dtype)
-    if not pa.types.is_fixed_size_list(column.type):
-        lengths = np.diff(column.offsets.to_numpy())
-        unequal = np.flatnonzero(lengths != shape[1])
-        if len(unequal):
-            raise InputError(
-                f"{path}: {name} row {first + int(unequal[0])}: {lengths[unequal[0]]} values, "
-                f"expected {shape[1]} as in row 0. Give every row the same number of values."
-            )
-    values = column.flatten()
-    if values.null_count:
-        row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]) // shape[1]
-        raise InputError(f"{path}: {name} row {first + row}: missing value. {_FILL_OR_REMOVE}")
-    flat = np.asarray(values.to_numpy(zero_copy_only=False), dtype)
-    return flat.reshape(len(column), shape[1])
+        if column.null_count:
+            row = first + int(_null_rows(column).argmax())
+            raise InputError(f"{path}: {name} {reasons.missing_value(row)}")
+        return reasons.converted(np.asarray(column.to_numpy(zero_copy_only=False)), dtype)
+    try:
+        _refuse_irregular(column, shape[1], first, 0)
+    except InputError as error:
+        raise InputError(f"{path}: {name} {error}") from None
+    flat = np.asarray(column.flatten().to_numpy(zero_copy_only=False))
+    return reasons.converted(flat, dtype).reshape(len(column), shape[1])

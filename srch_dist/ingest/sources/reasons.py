@@ -1,0 +1,157 @@
+"""Why an array cannot be read or trusted, and what to do: one wording for every format.
+
+A reason goes on after the name of the array: "text", "is a sparse matrix. Save it …".
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from srch_dist.errors import InputError
+from srch_dist.kernels.types import Array
+
+OBJECTS = (
+    "is an object array, which only pickle reads, and pickle runs code. Save it as numbers or as "
+    "text: np.stack(...) or .astype(str)."
+)
+BYTES = "is an array of bytes. Save it as text: .astype(str)."
+NO_VALUES = "has no values in any row. Fill it, or remove it from the source."
+# Attributes by the CF conventions: values stand for value * scale_factor + add_offset.
+_PACKED = {"scale_factor": 1, "add_offset": 0}
+_FILL = ("_FillValue", "missing_value")
+# Bit patterns of bfloat16 numbers of size 2^-27 … 2^14, sign bit removed.
+_SMALLEST_PATTERN, _LARGEST_PATTERN = 0x3200, 0x46FF
+_PLAUSIBLE_SHARE = 0.99
+
+
+def sparse(line: str) -> str:
+    """A sparse matrix; ``line`` converts it."""
+    return f"is a sparse matrix. Save it as a dense array: {line}"
+
+
+def untyped_bfloat16(name: str) -> str:
+    """Two bytes without a type."""
+    return (
+        "has 2 bytes per value without a type; NumPy saves bfloat16 so. Save it as float32: "
+        f"({name}.view('<u2').astype('<u4') << 16).view('<f4')."
+    )
+
+
+def missing_chunks(missing: int, wanted: int, fill: Any, hint: str = "") -> str:
+    """Chunks that were never written, or were left out because they hold the fill value only."""
+    return f"lacks {missing} of {wanted} chunks, which would read as {fill}. Write them{hint}."
+
+
+def left_out_chunks(missing: int, wanted: int, fill: Any) -> str:
+    """Chunks of Zarr, which by default leaves out those of the fill value."""
+    hint = f"; write_empty_chunks=True keeps those that hold only {fill}"
+    return missing_chunks(missing, wanted, fill, hint)
+
+
+def unequal_rows(row: int, length: int, expected: int, first: int) -> str:
+    """A list of another length than most others, of which row ``first`` is the first."""
+    return (
+        f"row {row}: {length} values, expected {expected} as in row {first}. Give every row the "
+        "same number of values."
+    )
+
+
+def missing_value(row: int) -> str:
+    """A null in a row of numbers."""
+    return f"row {row}: missing value. Fill it, or remove the row from every modality."
+
+
+def missing_values(count: int, rows: int) -> str:
+    """Nulls in a column of single numbers."""
+    return f"lacks {count} of {rows} values. Fill them, or remove the column."
+
+
+def packed(attributes: Mapping[str, Any]) -> str | None:
+    """Why numbers with these attributes are not the values; None if they are."""
+    found = {
+        name: attributes[name]
+        for name, neutral in _PACKED.items()
+        if name in attributes and not _equals(attributes[name], neutral)
+    }
+    if not found:
+        return None
+    listing = ", ".join(f"{name}={_plain(value)}" for name, value in found.items())
+    return (
+        f"holds packed numbers: its attributes {listing} turn them into values. Save the values, "
+        "stored * scale_factor + add_offset, as float32 without these attributes."
+    )
+
+
+def fill_values(attributes: Mapping[str, Any]) -> list[float]:
+    """Finite numbers that stand for a missing value, by the attributes of an array."""
+    found = (np.ravel(_decoded(attributes[name])) for name in _FILL if name in attributes)
+    numbers = [value for values in found if values.dtype.kind in "fiu" for value in values.tolist()]
+    return [value for value in numbers if np.isfinite(value)]
+
+
+def _decoded(value: Any) -> Any:
+    """The number in an attribute, which xarray writes as the base64 of a double in Zarr v3."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return struct.unpack("<d", base64.b64decode(value, validate=True))[0]
+    except (ValueError, struct.error):
+        return value
+
+
+def refuse_fill(label: str, fills: list[float], block: Array, first: int) -> None:
+    """Refuse a block, whose first row is ``first``, with a value that stands for a missing one."""
+    for fill in fills:
+        rows = np.flatnonzero((block == fill).reshape(len(block), -1).any(axis=1))
+        if len(rows):
+            raise InputError(
+                f"{label} row {first + rows[0]}: missing value, as the attribute _FillValue or "
+                f"missing_value says of {fill}. Fill it, remove the row from every modality, or "
+                "remove the attribute."
+            )
+
+
+def converted(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Values as another dtype; an integer that it cannot hold is refused."""
+    result = values.astype(dtype)
+    if (
+        values.dtype.kind in "iu"
+        and dtype.kind == "f"
+        and not np.array_equal(values, result.astype(values.dtype))
+    ):
+        raise InputError(
+            f"whole numbers up to {np.abs(values).max()} are mixed with floating-point numbers of "
+            f"another file, and {dtype} cannot hold them. Save all files with the same type."
+        )
+    return result
+
+
+def refuse_bit_patterns(label: str, name: str, block: Array) -> None:
+    """Refuse uint16 numbers of a modality that are plausibly the bit patterns of bfloat16."""
+    if block.dtype.kind != "u" or block.dtype.itemsize != 2:
+        return
+    sizes = block[block != 0] & 0x7FFF
+    plausible = np.count_nonzero((sizes >= _SMALLEST_PATTERN) & (sizes <= _LARGEST_PATTERN))
+    if len(sizes) and plausible >= _PLAUSIBLE_SHARE * len(sizes):
+        raise InputError(
+            f"{label}: {name} is uint16, and its values look like the bit patterns of bfloat16. "
+            f"Save it as float32: ({name}.astype('<u4') << 16).view('<f4'). If they are numbers, "
+            "save them as int32."
+        )
+
+
+def _equals(value: Any, neutral: int) -> bool:
+    try:
+        return bool(np.all(np.asarray(value, float) == neutral))
+    except (TypeError, ValueError):
+        return False
+
+
+def _plain(value: Any) -> Any:
+    array = np.asarray(value)
+    return array.ravel()[0].item() if array.size == 1 else array.tolist()

@@ -1,0 +1,36 @@
+"""Decide on arrays that a source cannot read: refuse the ingest, or go without them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from srch_dist.errors import InputError
+from srch_dist.ingest.sources.base import Source
+from srch_dist.ingest.sources.contents import may_be_modality
+
+# Side arrays with a meaning, in singular and plural; an ingest does not go without them unasked.
+_MEANT = ("label", "split", "id", "key", "title", "caption")
+
+
+def refuse_unreadable(
+    source: Source, modalities: Sequence[str] | None, side: Sequence[str] | None
+) -> None:
+    """Refuse a source if an unreadable array is named, or could have been chosen by default.
+
+    Raises
+    ------
+    InputError : with the reason, and the options that go without the array.
+    """
+    for item in [*(modalities or ()), *(side or ())]:
+        array = item.partition("=")[2] or item
+        if array in source.unreadable:
+            raise InputError(f"{array} {source.unreadable[array]}")
+    if modalities is not None:
+        return
+    for name, reason in source.unreadable.items():
+        meant = side is None and name.lower().removesuffix("s") in _MEANT
+        if meant or name not in source.side_only:
+            found = [other for other, spec in source.specs().items() if may_be_modality(*spec)]
+            raise InputError(
+                f"{name} {reason} To go without it: --modalities {','.join(found) or 'a,b'}"
+            )

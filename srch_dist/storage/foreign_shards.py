@@ -1,0 +1,133 @@
+"""Chunks that are missing within a shard of Zarr v3, which read as the fill value without a word.
+
+A shard is one file of several chunks. An index of (offset, bytes) at its end or start lists them;
+a chunk that was never written has 2^64 - 1 twice. Format: Zarr v3, codec ``sharding_indexed``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from srch_dist.errors import InputError
+
+SHARDING = "sharding_indexed"
+_MISSING = 2**64 - 1
+_CHECKSUM_BYTES = 4
+
+# Bytes of a shard by offset and length.
+_Read = Callable[[int, int], bytes]
+
+
+def missing_in_shard(
+    path: Path, codec: Mapping[str, Any], inside: Sequence[int], shard: Sequence[int]
+) -> int:
+    """Count the chunks that a shard lacks.
+
+    Parameters
+    ----------
+    path : file of the shard.
+    codec : configuration of its ``sharding_indexed``.
+    inside : elements per axis of the shard that lie within the array.
+    shard : elements per axis of the shard.
+
+    Raises
+    ------
+    InputError : the shard is damaged, or has an index of another kind.
+    """
+    with path.open("rb") as file:
+
+        def read(offset: int, length: int) -> bytes:
+            file.seek(offset)
+            return file.read(length)
+
+        return _missing(path, codec, inside, shard, read, path.stat().st_size)
+
+
+def sharding_of(codecs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The configuration of the sharding in a list of codecs; None without sharding.
+
+    Raises
+    ------
+    InputError : sharding stands among other codecs, so that the file is not the shard.
+    """
+    names = [codec.get("name") for codec in codecs]
+    if SHARDING not in names:
+        return None
+    if len(codecs) > 1:
+        raise InputError(
+            f"has shards among other codecs ({', '.join(map(str, names))}), whose missing chunks "
+            "would not be noticed. Save it with sharding_indexed as its only codec."
+        )
+    configuration: Mapping[str, Any] = codecs[0]["configuration"]
+    return configuration
+
+
+def _missing(
+    path: Path,
+    codec: Mapping[str, Any],
+    inside: Sequence[int],
+    shard: Sequence[int],
+    read: _Read,
+    size: int,
+) -> int:
+    chunk = [int(step) for step in codec["chunk_shape"]]
+    grid = [rows // step for rows, step in zip(shard, chunk, strict=True)]
+    entries = _index(path, codec, grid, read, size)
+    wanted = [-(-rows // step) for rows, step in zip(inside, chunk, strict=True)]
+    entries = entries[tuple(slice(count) for count in wanted)].reshape(-1, 2)
+    absent = (entries == _MISSING).all(axis=1)
+    present = entries[~absent]
+    # Compared without a sum, which could overflow.
+    if ((present[:, 0] > size) | (present[:, 1] > size - np.minimum(present[:, 0], size))).any():
+        raise InputError(f"is damaged: a chunk lies beyond the end of {path}. Write it again.")
+    missing = int(absent.sum())
+    nested = sharding_of(codec["codecs"])
+    if nested is not None:
+        positions = np.argwhere(~absent.reshape(wanted))
+        for position, (offset, length) in zip(positions, present.tolist(), strict=True):
+            left = [
+                min(step, rows - at * step)
+                for at, rows, step in zip(position.tolist(), inside, chunk, strict=True)
+            ]
+            missing += _missing(path, nested, left, chunk, _part(read, offset), length)
+    return missing
+
+
+def _part(read: _Read, start: int) -> _Read:
+    """Read from the shard within a shard that begins at ``start``."""
+    return lambda offset, length: read(start + offset, length)
+
+
+def _index(
+    path: Path, codec: Mapping[str, Any], grid: Sequence[int], read: _Read, size: int
+) -> NDArray[np.uint64]:
+    """The index (*grid, 2) of a shard: offset and bytes of every chunk."""
+    codecs = codec["index_codecs"]
+    names = [each["name"] for each in codecs]
+    if names not in (["bytes"], ["bytes", "crc32c"]):
+        raise InputError(
+            f"has shards with an index of unknown codecs ({', '.join(names)}). Save it with the "
+            "codecs bytes and crc32c for the index."
+        )
+    little = codecs[0].get("configuration", {}).get("endian", "little") == "little"
+    checked = len(names) == 2
+    content = 16 * math.prod(grid)
+    length = content + checked * _CHECKSUM_BYTES
+    if length > size:
+        raise InputError(
+            f"is damaged: {path} has {size} bytes, its index alone {length}. Write it again."
+        )
+    at_end = codec.get("index_location", "end") == "end"
+    raw = read(size - length if at_end else 0, length)
+    if checked and google_crc32c.value(raw[:content]) != int.from_bytes(raw[content:], "little"):
+        raise InputError(
+            f"is damaged: the index of {path} does not match its checksum. Write it again."
+        )
+    return np.frombuffer(raw[:content], "<u8" if little else ">u8").reshape(*grid, 2)
