@@ -1,4 +1,4 @@
-"""Zarr arrays that this project did not write, v2 or v3, opened for reading alone."""
+"""Read Zarr arrays of other programs, format 2 or 3, without trusting them."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from srch_dist.errors import InputError
 from srch_dist.ingest.sources import reasons
-from srch_dist.ingest.sources.contents import ListedSource, native_text
+from srch_dist.ingest.sources.contents import TEXT, ListedSource, native_text
 from srch_dist.kernels.types import Array
 
 # Types of the package ml_dtypes, to which NumPy gives the kind of untyped bytes.
@@ -60,9 +60,12 @@ def _as_array(name: str, values: Any) -> Any:
         except TypeError:  # a tensor of another library
             pass
         else:
-            return values
+            if not isinstance(values, np.ndarray) or values.dtype != object:
+                return values
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
+        texts = array.dtype == object and all(isinstance(item, str) for item in array.ravel())
+        return array.astype(TEXT) if texts else array
     except Exception as error:  # other libraries raise many kinds
         raise InputError(
             f"{name} is a {type(values).__name__} that NumPy cannot convert: {error}. Pass a NumPy "

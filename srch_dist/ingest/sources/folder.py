@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from srch_dist.errors import InputError
@@ -138,6 +139,7 @@ def open_files(paths: Sequence[Path]) -> CompositeSource:
     """Open several files or folders as one source; files may be shards of one array or table."""
     groups: dict[str, Family] = {}
     folders: dict[Path, list[Path]] = defaultdict(list)
+    _refuse_sharded_folders(paths[0].parent, [path for path in paths if path.is_dir()])
     for path in paths:
         if is_known(path):
             folders[path.parent].append(path)
@@ -150,7 +152,7 @@ def open_files(paths: Sequence[Path]) -> CompositeSource:
     for name, family in groups.items():
         parts[name] = _open_family(family)
     _refuse_unpaired_shards(paths[0].parent, groups, parts)
-    return CompositeSource(parts, {})
+    return CompositeSource(parts, _missing_shards(groups))
 
 
 def open_folder(path: Path) -> CompositeSource:
@@ -164,17 +166,17 @@ def open_folder(path: Path) -> CompositeSource:
     families, skipped = _families_of(path, inner=False)
     for family in families:
         _add(groups, path, family)
-    for child in sorted(path.iterdir()):
-        if not child.is_dir() or child.name.startswith("."):
-            continue
+    children = [child for child in sorted(path.iterdir()) if _is_source_folder(child)]
+    _refuse_sharded_folders(path, children)
+    for child in children:
         if is_zarr(child):
-            groups[child.stem] = Family(child.stem, [child], [""])
+            _add(groups, path, Family(child.stem, [child], [""]))
             continue
         families, inner_skipped = _families_of(child, inner=True)
         skipped |= {f"{child.name}/{name}": reason for name, reason in inner_skipped.items()}
         for family in families:
             label = child.name if len(families) == 1 else family.name
-            _add(groups, path, Family(label, family.files, family.numbers))
+            _add(groups, path, replace(family, name=label))
     if not groups:
         raise InputError(
             f"{path} has no file of a known format and no folder of such files; known endings: "
@@ -182,7 +184,35 @@ def open_folder(path: Path) -> CompositeSource:
         )
     parts = {name: _open_family(family) for name, family in groups.items()}
     _refuse_unpaired_shards(path, groups, parts)
-    return CompositeSource(parts, skipped)
+    return CompositeSource(parts, skipped | _missing_shards(groups))
+
+
+def _is_source_folder(path: Path) -> bool:
+    """Whether a folder may hold arrays; writers of tables begin the names of others so."""
+    return path.is_dir() and not path.name.startswith((".", "_"))
+
+
+def _refuse_sharded_folders(folder: Path, children: Sequence[Path]) -> None:
+    """Refuse folders, Zarr arrays among them, that are shards of one array."""
+    for family in find_families(children):
+        if len(family.files) > 1:
+            listing = ", ".join(child.name for child in family.files[:_LISTED])
+            raise InputError(
+                f"{folder}: {listing} look like shards of one array, but are folders. Put their "
+                "files into one folder. If they are several arrays, give them names that differ "
+                "in more than a number."
+            )
+
+
+def _missing_shards(groups: Mapping[str, Family]) -> dict[str, str]:
+    """Notes on shards that are not there, though the names of the others count them."""
+    return {
+        f"{name} (shards)": (
+            f"{family.count - len(family.files)} of {family.count} files are not here"
+        )
+        for name, family in groups.items()
+        if family.count > len(family.files)
+    }
 
 
 def _add(groups: dict[str, Family], folder: Path, family: Family) -> None:

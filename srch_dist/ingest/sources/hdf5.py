@@ -182,6 +182,8 @@ class MatlabHdf5Source(Hdf5Source):
             return
         reversed_shape = dataset.shape[::-1]
         shape = vector_shape(reversed_shape)
+        if matlab_class == "char" and len(reversed_shape) < 2:
+            raise InputError(f"{self._path}: {name} is a char array of one axis, expected two.")
         if matlab_class == "char":
             # Letters lie along MATLAB's second axis, however many axes there are.
             self._add(name, key, dataset, reversed_shape[:1] + reversed_shape[2:], TEXT)

@@ -21,7 +21,7 @@ _UUID = re.compile(r"[-_.]?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORE
 _HASH = re.compile(r"(^|[-_.])(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{8,}(?=$|[-_.])", re.IGNORECASE)
 _CODEC = re.compile(r"\.(snappy|gz|gzip|zstd|zst|lz4|brotli|br|uncompressed)$", re.IGNORECASE)
 # The number of all shards, and the file of a task, which say nothing about the array.
-_COUNT = re.compile(r"[-_]of[-_]\d+", re.IGNORECASE)
+_COUNT = re.compile(r"[-_]of[-_](\d+)", re.IGNORECASE)
 _TASK_FILE = re.compile(r"[-_.]c\d{3}$")
 # Names of the parts that a data set is split into for training and evaluation.
 _SPLIT = re.compile(
@@ -40,11 +40,13 @@ class Family:
     name : of the array or table.
     files : one or more.
     numbers : of each file, by which shards of several arrays are paired; "" without a number.
+    count : files that there should be by their names, as in train-00000-of-00002; else 0.
     """
 
     name: str
     files: Sequence[Path]
     numbers: Sequence[str]
+    count: int = 0
 
 
 def find_families(files: Sequence[Path]) -> list[Family]:
@@ -132,7 +134,7 @@ def _family(names: Sequence[_Name], places: Sequence[int]) -> Family:
         number = str(int(name.digits[-1])) if name.digits and not name.text[-1] else ""
         counted = _COUNT.search(name.path.stem) is not None
         label = _label(name, [len(name.digits) - 1]) if counted and number else name.path.stem
-        return Family(label, [name.path], [number])
+        return Family(label, [name.path], [number], _counted([name.path]))
     keyed = sorted(
         (tuple(int(name.digits[place]) for place in places), name.path) for name in names
     )
@@ -140,7 +142,14 @@ def _family(names: Sequence[_Name], places: Sequence[int]) -> Family:
         _label(names[0], places),
         [path for _, path in keyed],
         ["-".join(map(str, key)) for key, _ in keyed],
+        _counted([path for _, path in keyed]),
     )
+
+
+def _counted(files: Sequence[Path]) -> int:
+    """The number of all shards, if every name says the same; else 0."""
+    counts = {match[1] if (match := _COUNT.search(file.stem)) else "0" for file in files}
+    return int(counts.pop()) if len(counts) == 1 else 0
 
 
 def _label(name: _Name, places: Sequence[int]) -> str:

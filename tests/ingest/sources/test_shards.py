@@ -14,7 +14,7 @@ from srch_dist.errors import InputError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.ingest.sources.formats import open_source
 from srch_dist.ingest.sources.shards import find_families
-from tests.helpers.source_files import lists, make_pairs, table
+from tests.helpers.source_files import lists, make_pairs, table, write_zarr
 
 UUID = "5d0c7a52-31f4-4c55-9a0b-6f3b2a1c9e77"
 
@@ -228,3 +228,31 @@ def test_whole_numbers_that_a_double_cannot_hold_are_refused(tmp_path):
     source = open_source(tmp_path / "a")
     with pytest.raises(InputError, match="whole numbers up to 9007199254740993"):
         list(source.blocks("other", 30))
+
+
+@pytest.mark.parametrize("kind", ["zarr", "folder"])
+def test_folders_that_are_shards_are_refused(tmp_path, kind):
+    for name in ("image_0", "image_1"):
+        if kind == "zarr":
+            write_zarr(tmp_path / "a" / f"{name}.zarr", {"x": np.ones((5, 3), np.float32)})
+        else:
+            (tmp_path / "a" / name).mkdir(parents=True)
+            np.save(tmp_path / "a" / name / "x.npy", np.ones((5, 3), np.float32))
+    with pytest.raises(InputError, match=r"image_0.*, image_1.* look like shards of one array"):
+        open_source(tmp_path / "a")
+
+
+def test_missing_shards_are_noted_where_the_names_count_them(tmp_path):
+    names = [f"train-0000{number}-of-00005.parquet" for number in (0, 1, 3)]
+    write_tables(tmp_path / "a", names)
+    assert open_source(tmp_path / "a").skipped == {"train (shards)": "2 of 5 files are not here"}
+
+
+def test_parts_of_a_sparse_matrix_in_files_of_their_own(tmp_path):
+    (tmp_path / "a").mkdir()
+    np.save(tmp_path / "a" / "image.npy", make_pairs()["image"])
+    for part in ("data", "indices", "indptr"):
+        np.save(tmp_path / "a" / f"text_{part}.npy", np.arange(24))
+    source = open_source(tmp_path / "a")
+    assert list(source.specs()) == ["image"]
+    assert "is a sparse matrix" in source.unreadable["text"]

@@ -510,6 +510,12 @@ def test_matlab_v4_of_every_stored_type(tmp_path, kind, order):
     np.testing.assert_array_equal(whole(source, "image"), values, strict=True)
 
 
+def test_objects_in_memory_are_text_or_refused():
+    source = ArraySource({"words": np.array(["a", "long"], object), "mixed": np.array([{}, 1])})
+    assert whole(source, "words").tolist() == ["a", "long"]
+    assert set(source.unreadable) == {"mixed"}
+
+
 def test_complex_numbers_of_matlab_are_skipped(tmp_path):
     scipy.io.savemat(
         tmp_path / "a.mat", {"wave": np.ones((5, 3), complex), "image": np.ones((5, 3))}
