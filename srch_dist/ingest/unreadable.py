@@ -31,6 +31,5 @@ def refuse_unreadable(
         meant = side is None and name.lower().removesuffix("s") in _MEANT
         if meant or name not in source.side_only:
             found = [other for other, spec in source.specs().items() if may_be_modality(*spec)]
-            raise InputError(
-                f"{name} {reason} To go without it: --modalities {','.join(found) or 'a,b'}"
-            )
+            hint = f" To go without it: --modalities {','.join(found)}" if len(found) > 1 else ""
+            raise InputError(f"{name} {reason}{hint}")

@@ -73,7 +73,7 @@ class Contents:
         spec = self.specs.pop(name, None)
         if side_only is None:
             side_only = spec is not None and not may_be_modality(*spec)
-        self.unreadable[name] = reason
+        self.unreadable[name] = reason if reason.endswith(".") else f"{reason}."
         (self.side_only.add if side_only else self.side_only.discard)(name)
 
     @contextmanager

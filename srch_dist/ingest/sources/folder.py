@@ -50,9 +50,8 @@ class ShardedNpy(ListedSource):
         for shard in self._shards:
             for name, reason in shard.unreadable.items():
                 side_only = name in shard.side_only
-                self.contents.refuse(
-                    self._name, f"cannot be read: {shard.name} {reason}", side_only
-                )
+                where = f"cannot be read: {shard.name} " if len(paths) > 1 else ""
+                self.contents.refuse(self._name, where + reason, side_only)
             for reason in shard.skipped.values():
                 self.contents.skipped[self._name] = f"{shard.name}.npy: {reason}"
         if self.contents.unreadable or self.contents.skipped:
