@@ -148,8 +148,10 @@ def open_files(paths: Sequence[Path]) -> CompositeSource:
     for folder, files in folders.items():
         for family in _families(folder, files, inner=False):
             _add(groups, folder, family)
-    for name, family in groups.items():
-        parts[name] = _open_family(family)
+    # In the order of the paths, which becomes the order of the modalities.
+    place = {path: at for at, path in enumerate(paths)}
+    for name in sorted(groups, key=lambda name: min(place[file] for file in groups[name].files)):
+        parts[name] = _open_family(groups[name])
     _refuse_unpaired_shards(paths[0].parent, groups, parts)
     return CompositeSource(parts, _missing_shards(groups))
 
@@ -249,7 +251,7 @@ def _families(folder: Path, files: Sequence[Path], inner: bool) -> list[Family]:
                     f"{folder}: {family.name} exists in two formats. Move one of them away."
                 )
             families[family.name] = family
-    return list(families.values())
+    return sorted(families.values(), key=lambda family: family.name)
 
 
 def _join_tables(folder: Path, families: Sequence[Family], inner: bool) -> list[Family]:

@@ -256,3 +256,19 @@ def test_parts_of_a_sparse_matrix_in_files_of_their_own(tmp_path):
     source = open_source(tmp_path / "a")
     assert list(source.specs()) == ["image"]
     assert "is a sparse matrix" in source.unreadable["text"]
+
+
+def test_files_keep_the_order_in_which_they_are_given(tmp_path):
+    (tmp_path / "z").mkdir()
+    paths = [tmp_path / "text.npy", tmp_path / "z" / "b_0.npy", tmp_path / "z" / "b_1.npy",
+             tmp_path / "audio.npy", tmp_path / "image.parquet"]  # fmt: skip
+    for path in paths:
+        if path.suffix == ".npy":
+            np.save(path, make_pairs()["image"])
+        else:
+            pq.write_table(pa.table({"image": lists(make_pairs()["image"])}), path)
+    assert list(open_source(paths).specs()) == ["text", "b", "audio", "image"]
+    for path in paths[1:3]:
+        path.unlink()
+    paths[1].parent.rmdir()
+    assert list(open_source(tmp_path).specs()) == ["audio", "image", "text"]
