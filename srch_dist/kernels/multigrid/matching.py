@@ -1,7 +1,7 @@
 """Heavy-edge matching: pair the nodes of a weighted graph along their strongest edges.
 
 Strength of connection is s_ij = w_ij / max(a_ii, a_jj). Nodes are paired along edges that are among
-the strongest of both ends, as in the double pairwise aggregation of Y. Notay, Electron. Trans.
+the strongest of both ends, a form of the pairwise aggregation of Y. Notay, Electron. Trans.
 Numer. Anal. 37, 2010. Everything here works on some edges at a time.
 """
 
