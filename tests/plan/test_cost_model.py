@@ -53,7 +53,7 @@ def test_nothing_crosses_the_network_on_one_worker_with_one_block():
     assert stage(found, "B-step").network_bytes == 8 * 96 * 64
 
 
-def test_every_product_and_byte_of_the_code_pass_is_counted():
+def test_every_product_and_byte_of_the_b_step_is_counted():
     rates = Rates(read=1e6, gemm=1e15, task=0.0, network=1e18)
     _, found = costs(workers=1, rates=rates, cache="off")
     read = 100_000 * (96 * 4 + 64 * 4 + 16)
