@@ -55,7 +55,7 @@ def modules_in(pickled: bytes) -> set[str]:
 
 
 def test_a_pickled_estimator_names_the_package_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("srch_dist.train.runner.connect", no_cluster)
+    monkeypatch.setattr("srch_dist.runtime.cluster.connect", no_cluster)
     store = make_store(tmp_path, **make_pairs())
     hasher = CrossModalHasher(bits=16, k=5).fit(store.path)
     pickled = pickle.dumps(hasher)

@@ -23,7 +23,7 @@ from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, InputError, PlanError, TrainingError
 from srch_dist.ingest.shipped import shipped_store
 from srch_dist.plan.planner import check_memory, draft_plan
-from srch_dist.runtime.cluster import Cluster, ClusterRequirements, connect, tls_files
+from srch_dist.runtime.cluster import Cluster, connect_for
 from srch_dist.runtime.progress import Progress, silent, without_tables
 from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import read_json, write_json
@@ -164,20 +164,8 @@ def _check_data(store: FeatureStore, combinations: Sequence[Combination]) -> Non
 
 
 def _train_all(sweep: _Sweep, combinations: Sequence[Combination], config: TrainConfig) -> None:
-    requirements = ClusterRequirements(
-        config.workers_min,
-        config.workers_wait,
-        (locate(sweep.store.path),),
-        (sweep.folder.resolve(),),
-    )
-    with connect(
-        config.scheduler,
-        config.workers,
-        config.memory_limit,
-        sweep.progress,
-        requirements,
-        tls_files(config.tls),
-    ) as cluster:
+    reads, writes = (locate(sweep.store.path),), (sweep.folder.resolve(),)
+    with connect_for(config, sweep.progress, reads, writes) as cluster:
         for combination in combinations:
             _check_plan(combination, sweep.store, cluster)
         for group in _groups_by_graph(combinations):

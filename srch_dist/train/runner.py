@@ -14,7 +14,7 @@ from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, InputError, PlanError, WorkersKilledError
 from srch_dist.ingest.shipped import shipped_store
 from srch_dist.plan.run_plan import Plan
-from srch_dist.runtime.cluster import Cluster, ClusterRequirements, connect, tls_files
+from srch_dist.runtime.cluster import Cluster, connect_for
 from srch_dist.runtime.memory import StageProfiler
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage import arrays
@@ -154,15 +154,7 @@ def _connect(
     run: RunDirectory, store: FeatureStore | None, config: TrainConfig, progress: Progress
 ) -> AbstractContextManager[Cluster]:
     reads = () if store is None else (locate(store.path),)
-    requirements = ClusterRequirements(config.workers_min, config.workers_wait, reads, (run.path,))
-    return connect(
-        config.scheduler,
-        config.workers,
-        config.memory_limit,
-        progress,
-        requirements,
-        tls_files(config.tls),
-    )
+    return connect_for(config, progress, reads, (run.path,))
 
 
 @contextmanager

@@ -24,8 +24,7 @@ from tests.helpers.runs import DIMS, ROWS, make_pairs, no_cluster
 def folder(tmp_path, monkeypatch):
     """Commands run here, without a cluster."""
     monkeypatch.chdir(tmp_path)
-    for name in ("train.runner", "runtime.cluster"):
-        monkeypatch.setattr(f"srch_dist.{name}.connect", no_cluster)
+    monkeypatch.setattr("srch_dist.runtime.cluster.connect", no_cluster)
     return tmp_path
 
 

@@ -48,7 +48,7 @@ def here(tmp_path, monkeypatch):
     """A store, and commands that run here without a cluster."""
     make_store(tmp_path, **make_pairs())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("srch_dist.train.runner.connect", no_cluster)
+    monkeypatch.setattr("srch_dist.runtime.cluster.connect", no_cluster)
     return tmp_path
 
 

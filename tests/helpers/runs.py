@@ -62,5 +62,5 @@ def train_here(data: str | Path, out: Path, preset: str | None = None, **options
     quick = {"bits": 16, "graph": {"k": 5}, "baseline": False, "report": False}
     values = {**quick, "data": str(data), "out": str(out), **options}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("srch_dist.train.runner.connect", no_cluster)
+        patch.setattr("srch_dist.runtime.cluster.connect", no_cluster)
         return train_model(build_config(values, preset))

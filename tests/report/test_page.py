@@ -263,7 +263,7 @@ class Noted:
 def train_noted(shown, tmp_path, monkeypatch, place, name, value) -> list[str]:
     """Train with something replaced; the lines that are shown. The run is finished, unpaged."""
     progress = Noted()
-    monkeypatch.setattr("srch_dist.train.runner.connect", no_cluster)
+    monkeypatch.setattr("srch_dist.runtime.cluster.connect", no_cluster)
     monkeypatch.setitem(place, name, value)
     out = tmp_path / "run"
     values = {"data": shown.store.path, "out": str(out), "bits": 16, "graph": {"k": 5}}

@@ -56,7 +56,7 @@ def made(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch):
-    monkeypatch.setattr(runner, "connect", no_cluster)
+    monkeypatch.setattr("srch_dist.runtime.cluster.connect", no_cluster)
 
 
 def sweep(data, out, grid, preset=None, **options):

@@ -25,7 +25,7 @@ OPTIONS = {"bits": 16, "k": 5, "options": {"method": {"iterations": 3}}}
 @pytest.fixture
 def here(monkeypatch):
     """Train in this process."""
-    monkeypatch.setattr("srch_dist.train.runner.connect", no_cluster)
+    monkeypatch.setattr("srch_dist.runtime.cluster.connect", no_cluster)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_scikit_learn_checks(name):
 @pytest.fixture(scope="module")
 def fitted():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("srch_dist.train.runner.connect", no_cluster)
+        patch.setattr("srch_dist.runtime.cluster.connect", no_cluster)
         return CrossModalHasher(**OPTIONS).fit({"image": PAIRS["image"], "text": PAIRS["text"]})
 
 
@@ -146,7 +146,7 @@ def test_the_current_client_is_used(monkeypatch):
         asked.append(scheduler)
         return no_cluster()
 
-    monkeypatch.setattr("srch_dist.train.runner.connect", connect)
+    monkeypatch.setattr("srch_dist.runtime.cluster.connect", connect)
     options = {"processes": False, "n_workers": 1, "dashboard_address": None}
     with distributed.Client(**options, set_as_default=True) as client:
         CrossModalHasher(**OPTIONS).fit(PAIRS["image"], PAIRS["text"])

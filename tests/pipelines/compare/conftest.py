@@ -52,7 +52,7 @@ def _no_cluster(*_arguments):
 @pytest.fixture
 def in_process(monkeypatch):
     """Run the engine without a cluster; the address of the scheduler is ignored."""
-    monkeypatch.setattr("srch_dist.train.runner.connect", _no_cluster)
+    monkeypatch.setattr("srch_dist.runtime.cluster.connect", _no_cluster)
     return "in this process"
 
 
