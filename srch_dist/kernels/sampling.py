@@ -36,8 +36,8 @@ class Stream(IntEnum):
 def hash_rows(seed: int, rows: IntArray) -> NDArray[np.uint64]:
     """Hash row numbers with a seed (splitmix64).
 
-    The hash of a row depends on the seed and the row number alone. NumPy's Philox does not serve: it
-    draws a sequence, and cannot be evaluated at an array of row numbers.
+    The hash of a row depends on the seed and the row number alone. NumPy's Philox does not serve:
+    it draws a sequence, and cannot be evaluated at an array of row numbers.
 
     Parameters
     ----------
