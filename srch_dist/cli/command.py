@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
-from io import StringIO
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, cast
 
@@ -20,6 +21,7 @@ from tyro.constructors import MISSING_NONPROP
 
 from srch_dist.cli.help_texts import REGISTRY
 from srch_dist.cli.logs import LogOptions, find_log_options, report_end, reporting
+from srch_dist.cli.safe_text import SafeConsole
 from srch_dist.config.loading import build_config, check_config, load_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ClusterLostError, ConfigError, SrchError
@@ -30,6 +32,8 @@ T = TypeVar("T")
 BAD_INPUT = 2
 # EX_TEMPFAIL of sysexits.h: nothing is wrong with the input, and a retry can succeed.
 TRY_AGAIN = 75
+# As a shell reports a process that SIGPIPE ended: nobody reads the output any more.
+PIPE_CLOSED = 141
 # Loggers that would report the same failure again, which the command reports once.
 _QUIET = ("asyncio", "distributed", "distributed.client", "distributed.core", "tornado")
 # Options without a value are left out; `None` is never written.
@@ -70,7 +74,7 @@ def run_command(
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     options = find_log_options(arguments)
-    with reporting(options) as progress:
+    with _plain_streams(), reporting(options) as progress:
         try:
             work(parse(kind, command, arguments), progress)
         except ClusterLostError as error:
@@ -82,6 +86,23 @@ def run_command(
         except KeyboardInterrupt:
             report_end(options, "interrupted", exit_code=TRY_AGAIN)
             _exit_interrupted(options, command, arguments, out)
+
+
+@contextmanager
+def _plain_streams() -> Iterator[None]:
+    """Let no output end in a traceback: neither an encoding without a sign, nor a closed pipe."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more at its end; there must be something that takes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_CLOSED)
 
 
 def parse(kind: type[T], command: str, arguments: Sequence[str] | None) -> T:
@@ -124,8 +145,8 @@ def resume_line(command: str, arguments: Sequence[str] | None, out: str) -> str:
 
 def output() -> Console:
     """Where results are printed; wide enough for a table if it is no terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=TABLE_WIDTH)
+    console = SafeConsole()
+    return console if console.is_terminal else SafeConsole(width=TABLE_WIDTH)
 
 
 def print_line(line: str) -> None:

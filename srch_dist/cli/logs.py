@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from srch_dist.cli.progress import on_console
+from srch_dist.cli.safe_text import visible
 from srch_dist.runtime.progress import LOGGER, Progress, log_record, silent
 
 Format = Literal["plain", "json"]
@@ -66,7 +67,7 @@ def report_end(options: LogOptions, message: str, **fields: Any) -> None:
     if options.log_format == "json":
         log_record(logging.ERROR, message, **fields)
     else:
-        print(message, file=sys.stderr)
+        print(visible(message), file=sys.stderr)
 
 
 class _JsonFormatter(logging.Formatter):

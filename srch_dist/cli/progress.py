@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from srch_dist.cli.safe_text import SafeConsole
 from srch_dist.runtime.progress import LogProgress, Progress, ProgressStage, log_record, table_lines
 
 
@@ -125,6 +126,6 @@ def on_console(console: Console | None = None, level: int = logging.INFO) -> Pro
     console : standard error by default.
     level : lowest level of `logging` that is shown; bars are shown up to INFO.
     """
-    console = console or Console(stderr=True)
+    console = console or SafeConsole(stderr=True)
     kind = _Terminal if console.is_terminal else _Plain
     return kind(console, level)

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 # C0 and DEL but tab and newline, C1, and what changes the direction of text. The joiners and
 # variation selectors of emoji and of Indic scripts (U+200C, U+200D, U+FE0F) are harmless.
@@ -38,6 +42,27 @@ def dump_json(value: Any, indent: int | None = None) -> str:
     # Outside of strings JSON has no such characters, so that this changes strings alone.
     text = _LONE_SURROGATE.sub(_json_escape, text)
     return _UNSAFE.sub(_json_escape, text)
+
+
+class SafeConsole(Console):
+    """A console on which text of data cannot act: it prints everything as `visible` does.
+
+    Colours and cursor movements of rich itself stay.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Segments of a renderable, with visible text."""
+        for segment in super().render(renderable, options):
+            if segment.control or not _UNSAFE.search(segment.text):
+                yield segment
+            else:
+                yield Segment(visible(segment.text), segment.style)
+
+    def on_broken_pipe(self) -> None:
+        """Let the command end: it knows the exit code."""
+        raise BrokenPipeError
 
 
 def _escape(found: re.Match[str]) -> str:

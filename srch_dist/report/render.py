@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from srch_dist.cli.safe_text import visible
 from srch_dist.report.figures import Chart
 from srch_dist.report.records import direction_label
 from srch_dist.report.tables import Table
@@ -50,7 +51,13 @@ def render(title: str, text: str, tiles: Sequence[Tile], sections: Sequence[Sect
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
+        finalize=_visible,
     )
     environment.filters["direction_label"] = direction_label
     page = environment.get_template("page.html")
     return page.render(title=title, text=text, tiles=tiles, sections=sections)
+
+
+def _visible(value: Any) -> Any:
+    """Text of the data without characters that act; charts are markup of our own."""
+    return visible(value) if type(value) is str else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from srch_dist.cli.command import output, run_command
+from srch_dist.cli.safe_text import dump_json
 from srch_dist.encode.model import load_model
 from srch_dist.errors import ConfigError, InputError
 from srch_dist.runtime.progress import Progress
@@ -93,7 +93,7 @@ def _search(options: _Options, progress: Progress) -> None:
     queries = read_queries(request, model, codes, store)
     found = _find(options, codes, queries, progress)
     if options.json:
-        print(json.dumps(_record(queries, found), ensure_ascii=False))
+        print(dump_json(_record(queries, found)))
     else:
         _print(queries, found, store)
 
