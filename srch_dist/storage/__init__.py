@@ -1,1 +1,1 @@
-"""The only rooms that know Zarr and files: feature stores, run directories, the model file."""
+"""Files, Zarr arrays and object stores: feature and code stores, run directories, locks."""

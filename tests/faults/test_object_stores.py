@@ -165,7 +165,7 @@ REFUSALS = {
         {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
         r"no answer from http://127.0.0.1:9; check that the server is up and that AWS_ENDPOINT_URL",
     ),
-    "missing bucket": ({}, "there is no bucket nowhere; make it, or correct the name"),
+    "missing bucket": ({}, "there is no bucket nowhere; create it, or correct the name"),
 }
 
 
@@ -195,7 +195,9 @@ def test_reading_is_enough_for_data_and_not_for_results(server, s3_environment, 
     server.use(s3_environment, server.reader)
     assert open_store(DATA).path == DATA
     start = time.monotonic()
-    with pytest.raises(StorageError, match=r"cannot write .*runs/other: .*no right .*AccessDenied"):
+    with pytest.raises(
+        StorageError, match=r"cannot write .*runs/other: .*do not permit this .*AccessDenied"
+    ):
         train_here(DATA, place("runs/other"), **OPTIONS, work=str(tmp_path / "run"))
     assert time.monotonic() - start < SOON
     assert not (tmp_path / "run").exists()

@@ -1,1 +1,1 @@
-"""Locks of run directories on file systems and in object stores."""
+"""Locks: one writer at a time in a directory or at a place in an object store."""
