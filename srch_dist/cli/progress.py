@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +23,7 @@ from srch_dist.cli.safe_text import SafeConsole
 from srch_dist.runtime.progress import LogProgress, Progress, ProgressStage, log_record, table_lines
 
 
-class _Display(LogProgress):
+class _Display(LogProgress, ABC):
     """Logs like `LogProgress`, and prints messages from ``level`` on."""
 
     def __init__(self, console: Console, level: int) -> None:
@@ -33,8 +34,9 @@ class _Display(LogProgress):
         if level >= self._level:
             self._print(f"warning: {message}" if level == logging.WARNING else message)
 
+    @abstractmethod
     def _print(self, line: str) -> None:
-        raise NotImplementedError
+        """Print one line."""
 
 
 class _BarStage:

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 from pipelines.faults.cluster import Processes, separate_cluster
+from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.storage import s3
 from srch_dist.storage.feature_store import FeatureStore
 from tests.helpers.faults import OPTIONS, ROWS, Clean, codes_of, table
 from tests.helpers.runs import make_pairs, make_store, train_here
+from tests.helpers.s3 import DATA, s3_server
 
 
 def pytest_configure(config):
@@ -69,3 +72,22 @@ def faults(cluster) -> Path:
     yield cluster.faults
     for path in cluster.faults.iterdir():
         path.unlink()
+
+
+@pytest.fixture(scope="module")
+def server(store, tmp_path_factory):
+    """A server with the store of the undisturbed run at DATA."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as running, pytest.MonkeyPatch.context() as patch:
+        running.use(patch)
+        source = Path(store.path).parent / "pairs.npz"
+        ingest_source(source, DATA, rows_per_chunk=store.rows_per_chunk)
+        yield running
+
+
+@pytest.fixture
+def s3_environment(server, monkeypatch):
+    server.use(monkeypatch)
+    monkeypatch.setattr(s3, "RETRY_SECONDS", 30)
+    yield monkeypatch
+    for name in ("throttle", "die"):
+        (server.folder / name).unlink(missing_ok=True)

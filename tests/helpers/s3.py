@@ -166,3 +166,10 @@ def _boto(service: str, url: str, key: str, secret: str):
         aws_access_key_id=key,
         aws_secret_access_key=secret,
     )
+
+
+DATA = f"s3://{BUCKET}/pairs.zarr"
+
+
+def place(name: str) -> str:
+    return f"s3://{BUCKET}/{name}"

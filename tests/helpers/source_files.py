@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import h5py
 import hdf5storage
 import numpy as np
@@ -9,7 +11,10 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import scipy.io
+import scipy.sparse
 import zarr
+
+from srch_dist.ingest.unreadable import refuse_unreadable
 
 ROWS = 23
 TITLES = [f"{row} – 🦊 ß" for row in range(ROWS)]
@@ -139,3 +144,15 @@ WRITERS = {
     "a.zarr": write_zarr,
     "v2.zarr": write_zarr_v2,
 }
+
+
+def whole(source, name: str) -> np.ndarray:
+    refuse_unreadable(source, [name], None)
+    return np.concatenate(list(source.blocks(name, 7)))
+
+
+def io_bytes(content: dict) -> bytes:
+    """An uncompressed .mat file of version 5."""
+    file = io.BytesIO()
+    scipy.io.savemat(file, content)
+    return file.getvalue()

@@ -6,6 +6,7 @@ an array is readable, and `Contents.fold_sparse` recognises the parts of a spars
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ class Contents:
         )
 
 
-class ListedSource:
+class ListedSource(ABC):
     """The part of a `Source` that every reader shares: the lists of its `contents`."""
 
     def __init__(self) -> None:
@@ -144,9 +145,9 @@ class ListedSource:
         """For arrays in several files, the names of these files."""
         return self.contents.joined
 
+    @abstractmethod
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
         """Yield the array from row ``start``, in order, in blocks of ``rows`` rows."""
-        raise NotImplementedError
 
     def specs(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """(shape, dtype) of every readable array by name, in the order of the source."""
