@@ -22,9 +22,10 @@ def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
     ----------
     result : as `evaluate_model` returns it.
     """
-    title = (
-        f"{result['bits']} bits, {result['queries']} queries, database of {result['database']} rows"
-    )
+    queries = f"{result['queries']} queries"
+    if "map" in result:
+        queries += f" ({result['queries'] - result['queries_without_relevant']} scored for MAP)"
+    title = f"{result['bits']} bits, {queries}, database of {result['database']} rows"
     table = Table(title=title, box=box.SIMPLE, title_justify="left")
     table.add_column("direction")
     labelled = "map" in result

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from srch_dist.encode.model import Model, load_model
 from srch_dist.encode.scoring import encode_rows
 from srch_dist.errors import ExtraError, require
-from srch_dist.evaluate.retrieval import query_split
+from srch_dist.evaluate.retrieval import query_split, read_labels
 from srch_dist.kernels.packed_codes import hamming_distances
 from srch_dist.kernels.retrieval_metrics import relevance
 from srch_dist.kernels.sampling import Stream, smallest_hashes
@@ -153,8 +153,11 @@ def _relevant(store: FeatureStore, example: Example) -> NDArray[np.bool_] | None
     """Which results (top,) share a label with the query; None without labels."""
     if "labels" not in store.side:
         return None
-    labels = [_cell(store, "labels", row) for row in (example.query, *example.rows.tolist())]
-    relevant: NDArray[np.bool_] = relevance(np.stack(labels[:1]), np.stack(labels[1:]))[0]
+    rows = np.array([example.query, *example.rows.tolist()])
+    labels = np.stack(
+        [read_labels(store, rows[place : place + 1])[0] for place in range(len(rows))]
+    )
+    relevant: NDArray[np.bool_] = relevance(labels[:1], labels[1:])[0]
     return relevant
 
 
@@ -172,8 +175,11 @@ def _item(store: FeatureStore, row: int, modality: str) -> dict[str, Any]:
 def _title(store: FeatureStore, display: str | None, row: int) -> str:
     if display == "thumbnails":
         display = "titles" if "titles" in store.side else None
-    # A title may list several names; the first one is enough here.
-    return f"row {row}" if display is None else str(_cell(store, display, row)).split(",")[0]
+    if display is None:
+        return f"row {row}"
+    # A row may have several captions: (n, 5).
+    captions = [str(caption).strip() for caption in np.ravel(_cell(store, display, row))]
+    return " / ".join(caption for caption in captions if caption) or f"row {row}"
 
 
 def _picture(pixels: Array) -> str | None:

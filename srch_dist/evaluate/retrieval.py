@@ -27,7 +27,7 @@ from srch_dist.evaluate.measures import (
 )
 from srch_dist.kernels import retrieval_metrics
 from srch_dist.kernels.packed_codes import hamming_distances
-from srch_dist.kernels.types import IntArray, Packed
+from srch_dist.kernels.types import Array, IntArray, Packed
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage import arrays
@@ -38,6 +38,8 @@ from srch_dist.storage.run.results import RunResults
 
 # Queries per task, and database rows per tile: distances (1024, 4096) int64 are 32 MiB.
 _QUERY_ROWS, _DATABASE_TILE = 1024, 4096
+# Rows that an error message lists before it says "…".
+_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,24 @@ def has_queries(run: RunResults, store: FeatureStore) -> bool:
     return run.queries.exists()
 
 
+def read_labels(store: FeatureStore, rows: IntArray) -> Array:
+    """Labels (m,) or (m, c) of rows of a store.
+
+    Raises
+    ------
+    InputError : labels without a defined relevance, which stores of older versions may hold.
+    """
+    labels = store.read_selected("labels", rows)
+    invalid, problem = retrieval_metrics.invalid_labels(labels)
+    if len(invalid):
+        listing = ", ".join(str(row) for row in rows[invalid[:_LISTED]])
+        raise InputError(
+            f"{store.path}: labels of row {listing}{', …' if len(invalid) > _LISTED else ''} cannot "
+            f"be scored: {problem}. Then ingest again."
+        )
+    return labels
+
+
 def _evaluate(
     file: Location,
     store: FeatureStore,
@@ -194,7 +214,7 @@ def _evaluate(
     encoded = {
         name: _encode_blocks(store, shared_model, blocks, labels) for name, blocks in rows.items()
     }
-    learned = _read_blocks(learned_from, store, step, labels) if learned_from and labels else []
+    learned = _read_blocks(learned_from, store, step) if learned_from and labels else []
     names = list(loaded.means)
     with progress.stage("evaluate", len(encoded["queries"])) as stage:
         work = [
@@ -226,9 +246,7 @@ def _encode_blocks(
     return tasks.persist([tasks.task(_encode_block, store, model, rows, labels) for rows in blocks])
 
 
-def _read_blocks(
-    run: RunResults, store: FeatureStore, step: int, labels: str | None
-) -> list[Delayed]:
+def _read_blocks(run: RunResults, store: FeatureStore, step: int) -> list[Delayed]:
     """Create one task per block: it reads the learned codes and labels of the database rows.
 
     Returns an empty list if the run was trained on another store.
@@ -241,9 +259,7 @@ def _read_blocks(
     else:
         positions = np.arange(len(rows))
     return [
-        tasks.task(
-            _read_block, run, store, _RowBitmap.of(rows[block]), _RowBitmap.of(block), labels
-        )
+        tasks.task(_read_block, run, store, _RowBitmap.of(rows[block]), _RowBitmap.of(block))
         for block in _blocks(positions, step)
     ]
 
@@ -253,17 +269,17 @@ def _encode_block(
 ) -> EncodedRows:
     rows = block.rows if isinstance(block, _RowBitmap) else block
     codes = {g: encode_rows(model, g, store.read_selected(g, rows)) for g in model.means}
-    return EncodedRows(codes, store.read_selected(labels, rows) if labels else None)
+    return EncodedRows(codes, read_labels(store, rows) if labels else None)
 
 
 def _read_block(
-    run: RunResults, store: FeatureStore, rows: _RowBitmap, positions: _RowBitmap, labels: str
+    run: RunResults, store: FeatureStore, rows: _RowBitmap, positions: _RowBitmap
 ) -> EncodedRows:
     """Learned codes at ``positions`` of the run, and the labels of their rows of the store."""
     chosen = positions.rows
     first, last = int(chosen[0]), int(chosen[-1])
     codes = arrays.read_rows(run.codes, first, last + 1)[chosen - first]
-    return EncodedRows({LEARNED: codes}, store.read_selected(labels, rows.rows))
+    return EncodedRows({LEARNED: codes}, read_labels(store, rows.rows))
 
 
 def _count_tasks(

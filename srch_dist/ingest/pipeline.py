@@ -40,6 +40,7 @@ from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.ingest.sources.formats import open_source
 from srch_dist.ingest.unreadable import refuse_unreadable
 from srch_dist.kernels.features import invalid_rows
+from srch_dist.kernels.retrieval_metrics import invalid_labels
 from srch_dist.kernels.types import Array
 from srch_dist.runtime.progress import Progress, ProgressStage, silent
 from srch_dist.storage.feature_store import CHUNK_BYTES, FeatureStore, FeatureWriter
@@ -318,6 +319,8 @@ def _check_block(label: str, name: str, block: Array, start: int, modality: bool
         _refuse_invalid_numbers(label, name, block, start)
         if modality and start == 0:
             reasons.refuse_bit_patterns(label, name, block)
+        if not modality:
+            _refuse_invalid_labels(label, block, start)
 
 
 def _refuse_invalid_numbers(label: str, name: str, block: Array, start: int) -> None:
@@ -329,6 +332,18 @@ def _refuse_invalid_numbers(label: str, name: str, block: Array, start: int) -> 
             f"{', …' if len(invalid) > _LISTED else ''}. Replace the values, or remove these rows "
             "from every modality."
         )
+
+
+def _refuse_invalid_labels(label: str, block: Array, start: int) -> None:
+    invalid, problem = invalid_labels(block)
+    if len(invalid):
+        entries = [(row, np.ravel(block[row])) for row in invalid[:_LISTED]]
+        values = "; ".join(
+            f"row {row + start}: {next((x for x in entry if x not in (0, 1)), entry[0])}"
+            for row, entry in entries
+        )
+        more = "; …" if len(invalid) > _LISTED else ""
+        raise InputError(f"{label}: labels cannot be scored ({values}{more}): {problem}.")
 
 
 def _refuse_invalid_text(label: str, name: str, block: Array, start: int) -> None:

@@ -41,13 +41,50 @@ def distance_counts(distances: Counts, mask: NDArray[np.bool_] | None, bits: int
     return np.bincount(chosen, minlength=q * (bits + 1)).reshape(q, bits + 1)
 
 
-def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which pairs of query and database row share a label.
+def invalid_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], str]:
+    """Find rows whose labels have no defined relevance.
 
     Parameters
     ----------
-    query_labels, database_labels : class numbers (q,) and (n,), or multi-hot labels (q, c) and
-        (n, c).
+    labels : class numbers or names (n,), or multi-hot labels (n, c).
+
+    Returns
+    -------
+    rows : ascending row numbers; empty if all labels are valid.
+    problem : what is wrong with these rows, and what to do about it; empty if nothing is.
+    """
+    if labels.dtype.kind not in "iuf":
+        return np.empty(0, dtype=np.int64), ""
+    if labels.ndim == 1:
+        finite = np.isfinite(labels)
+        valid = finite & (labels >= 0) & (np.where(finite, labels, 0) % 1 == 0)
+        problem = (
+            "a class must be an integer of at least 0. Number the classes from 0; to give a row no "
+            "class, save class names and leave its name empty, or save multi-hot labels"
+        )
+    else:
+        valid = ((labels == 0) | (labels == 1)).all(axis=tuple(range(1, labels.ndim)))
+        values = labels[~valid]
+        if np.isin(values, (-1, 0, 1)).all():
+            remedy = 'Convert -1 to 0: labels = (labels > 0).astype("uint8")'
+        elif (values % 1 == 0).all():
+            remedy = "Save one column per class, or one class number per row, (n,)"
+        else:
+            remedy = 'Apply a threshold: labels = (labels >= 0.5).astype("uint8")'
+        problem = f"multi-hot labels must be 0 or 1. {remedy}"
+    rows = np.flatnonzero(~valid)
+    return rows, problem if len(rows) else ""
+
+
+def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which pairs of query and database row share a label.
+
+    A row without a label (an empty name, or zeros only) shares it with no row.
+
+    Parameters
+    ----------
+    query_labels, database_labels : classes (q,) and (n,), or multi-hot labels (q, c) and (n, c).
+        Only positive entries of multi-hot labels are labels.
 
     Returns
     -------
@@ -55,8 +92,10 @@ def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDAr
     """
     if query_labels.ndim == 1:
         same: NDArray[np.bool_] = query_labels[:, None] == database_labels[None, :]
+        if query_labels.dtype.kind not in "iufb":
+            same &= (query_labels != "")[:, None]
         return same
-    shared = (query_labels != 0).astype(np.float32) @ (database_labels != 0).astype(np.float32).T
+    shared = (query_labels > 0).astype(np.float32) @ (database_labels > 0).astype(np.float32).T
     relevant: NDArray[np.bool_] = shared > 0
     return relevant
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from io import StringIO
 from itertools import permutations
 
 import numpy as np
 import pytest
 import zarr
+from rich.console import Console
 
+from srch_dist.cli.console import print_evaluation
 from srch_dist.errors import InputError, StorageError
-from srch_dist.evaluate import retrieval
+from srch_dist.evaluate import examples, retrieval
 from srch_dist.evaluate.retrieval import evaluate_model
 from tests.helpers.models import numpy_bits
 from tests.helpers.runs import ROWS, make_pairs, make_store, train_here
@@ -73,7 +76,7 @@ def dense_retrieval(distances: np.ndarray, relevant: np.ndarray) -> dict:
 
 def relevance(queries: np.ndarray, database: np.ndarray) -> np.ndarray:
     if queries.ndim == 1:
-        return np.array([[a == b for b in database] for a in queries])
+        return np.array([[a == b and a != "" for b in database] for a in queries])
     return np.array([[bool(np.any((a > 0) & (b > 0))) for b in database] for a in queries])
 
 
@@ -311,3 +314,43 @@ def test_queries_that_were_trained_on_are_counted(tmp_path):
     trained = train_here(store.path, tmp_path / "run", rows="all")
     found = evaluate_model(trained.run.path, trained.store.path)
     assert found["queries_trained_on"] == found["queries"] > 0
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, 7])
+def test_labels_of_older_stores_that_cannot_be_scored_are_refused(labelled, tmp_path, value):
+    labels = labelled.store.read("labels").astype(np.float32)
+    store = make_store(tmp_path, 17, **make_pairs(labels=labels))
+    array = zarr.open_array(f"{store.path}/labels", mode="r+")
+    row = split_rows(store)[0][0]
+    array[row, 0] = value
+    with pytest.raises(InputError, match=rf"labels of row {row} cannot be scored: multi-hot"):
+        evaluate_model(labelled.run.path, store.path)
+
+
+def test_the_table_says_how_many_queries_were_scored(tmp_path):
+    split = (np.arange(ROWS) % 5 == 0).astype(np.uint8)
+    labels = np.arange(ROWS) % 4
+    labels[(split == 0) & (labels == 3)] = 0
+    trained = trained_on(tmp_path, labels=labels, split=split)
+    found = evaluate_model(trained.run.path, trained.store.path)
+    without = int(np.count_nonzero((split == 1) & (labels == 3)))
+    assert found["queries_without_relevant"] == without > 0
+    page = Console(file=StringIO(), width=200)
+    print_evaluation(page, found)
+    assert f"18 queries ({18 - without} scored for MAP)" in page.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("titles", "shown"),
+    [
+        (["a dog, running", "two dogs"], "a dog, running / two dogs"),
+        ("a dog, running", "a dog, running"),
+        (", a dog", ", a dog"),
+        (["", "a dog", ""], "a dog"),
+    ],
+)
+def test_examples_show_whole_captions(tmp_path, titles, shown):
+    rows = np.broadcast_to(np.array(titles), (ROWS, *np.shape(titles)))
+    store = make_store(tmp_path, **make_pairs(titles=rows))
+    assert examples._item(store, 3, "text")["text"] == shown
+    assert examples._item(store, 3, "image")["text"] == shown

@@ -109,6 +109,7 @@ def test_every_value_of_an_integer_modality_is_data(ingest, dtype):
     [
         ("split", np.arange(ROWS) > 10),
         ("labels", np.zeros((ROWS, 3), dtype=np.uint8)),
+        ("labels", np.array([""] * ROWS)),
         ("notes", np.array([""] * ROWS)),
         ("year", np.full(ROWS, np.nan)),
         ("ids", np.full(ROWS, np.iinfo(np.int64).min)),
@@ -179,6 +180,27 @@ def test_invalid_values_are_refused_with_array_and_row_numbers(
 def test_many_invalid_rows_are_cut_short_in_the_message(ingest):
     with pytest.raises(InputError, match=r"in rows 0, 1, 2, 3, 4, …\."):
         ingest(make_pairs(image=np.full((ROWS, 2), np.nan)))
+
+
+@pytest.mark.parametrize("rows_per_chunk", [None, 4])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.where(np.eye(ROWS, 4), 1, -1), r"row 0: -1.*Convert -1 to 0: labels"),
+        (np.full((ROWS, 3), 0.3), "row 0.*Apply a threshold"),
+        (np.full((ROWS, 3), 7), "row 0.*Save one column per class"),
+        (np.r_[np.zeros(20), -1, 2, 0.5], "row 20: -1.0.*at least 0"),
+        (np.r_[np.zeros(20), np.nan, 2, 2], "labels holds NaN or Inf in row 20"),
+    ],
+)
+def test_labels_that_cannot_be_scored_are_refused(
+    ingest, tmp_path, labels, message, rows_per_chunk
+):
+    with pytest.raises(InputError, match=message):
+        ingest(make_pairs(labels=labels), rows_per_chunk=rows_per_chunk)
+    assert not (tmp_path / "store.zarr").exists()
+    with pytest.raises(InputError, match=message):
+        ingest_source(make_pairs(labels=labels), tmp_path / "store.zarr")
 
 
 @pytest.mark.parametrize(

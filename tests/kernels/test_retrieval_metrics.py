@@ -189,3 +189,42 @@ def test_single_labels_are_relevant_where_they_are_equal(kind):
     queries, database = np.array([0, 3]).astype(kind), np.array([3, 0, 2]).astype(kind)
     expected = [[False, True, False], [True, False, False]]
     np.testing.assert_array_equal(retrieval_metrics.relevance(queries, database), expected)
+
+
+def test_rows_without_a_label_are_relevant_to_nothing():
+    for kind in (np.dtypes.StringDType(), "U5"):
+        names = np.array(["owl", ""]).astype(kind)
+        expected = [[True, False], [False, False]]
+        np.testing.assert_array_equal(retrieval_metrics.relevance(names, names), expected)
+    hot = np.array([[1, 0], [0, 0]])
+    np.testing.assert_array_equal(retrieval_metrics.relevance(hot, hot), expected)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.float32])
+def test_only_positive_labels_count(kind):
+    labels = np.array([[1, -1, -1], [-1, 1, -1]], dtype=kind)
+    np.testing.assert_array_equal(retrieval_metrics.relevance(labels, labels), np.eye(2))
+
+
+@pytest.mark.parametrize(
+    ("labels", "rows", "remedy"),
+    [
+        ([[0, 1], [1, 0]], [], ""),
+        ([[True, False]], [], ""),
+        ([[0.0, 1.0]], [], ""),
+        ([[0, 1], [-1, 1]], [1], "labels > 0"),
+        ([[-1.0, 0.0, 1.0]], [0], "labels > 0"),
+        ([[0.1, 0.9], [0, 1]], [0], "threshold"),
+        ([[np.nan, 1.0]], [0], "multi-hot labels must be 0 or 1"),
+        ([[3, -1], [0, 1], [2, 5]], [0, 2], "one column per class"),
+        ([0, 3, 2.0], [], ""),
+        ([0, -1, 2], [1], "integer of at least 0"),
+        ([0.5, np.nan, 2, np.inf], [0, 1, 3], "integer of at least 0"),
+        (["owl", ""], [], ""),
+    ],
+)
+def test_labels_without_a_defined_relevance_are_named(labels, rows, remedy):
+    found, problem = retrieval_metrics.invalid_labels(np.array(labels))
+    assert found.tolist() == rows
+    assert remedy in problem
+    assert bool(problem) == bool(rows)
