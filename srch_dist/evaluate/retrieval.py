@@ -185,8 +185,8 @@ def read_labels(store: FeatureStore, rows: IntArray) -> Array:
     if len(invalid):
         listing = ", ".join(str(row) for row in rows[invalid[:_LISTED]])
         raise InputError(
-            f"{store.path}: labels of row {listing}{', …' if len(invalid) > _LISTED else ''} cannot "
-            f"be scored: {problem}. Then ingest again."
+            f"{store.path}: labels of row {listing}{', …' if len(invalid) > _LISTED else ''} "
+            f"cannot be scored: {problem}. Then ingest again."
         )
     return labels
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from srch_dist.errors import InputError
-from srch_dist.ingest.schema import Schema, without_feature_suffix
+from srch_dist.ingest.schema import TEXT_KINDS, Schema, without_feature_suffix
 from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.kernels.types import Array
 
@@ -17,6 +18,8 @@ _BLOCK_ROWS = 1 << 16
 _LISTED = 5
 # Ids of more rows than this are not loaded into memory to explain an error.
 _MAX_EXPLAINED_ROWS = 10_000_000
+# Integers below these are exact in floating point of 2, 4 and 8 bytes.
+_EXACT = {2: 2**11, 4: 2**24, 8: 2**53}
 _PLAIN_NAMES = ("id", "ids", "key", "keys")
 _ID_AFFIX = re.compile(r"[_.-](ids?|keys?)$|^(ids?|keys?)[_.-]")
 
@@ -26,17 +29,39 @@ def id_arrays(specs: Specs) -> list[str]:
     return [
         name
         for name, (shape, dtype) in specs.items()
-        if len(shape) == 1
-        and dtype.kind in "iuUT"
-        and (name.lower() in _PLAIN_NAMES or _ID_AFFIX.search(name.lower()))
+        if is_column(shape) and dtype.kind in "iufUT" and _is_id_name(name)
     ]
 
 
-def check_ids(label: str, source: Source, specs: Specs, schema: Schema) -> list[str]:
-    """Compare all id arrays row by row, and return their names.
+def is_column(shape: tuple[int, ...]) -> bool:
+    """Whether a shape is one value per row: (n,) or (n, 1)."""
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+
+
+def _is_id_name(name: str) -> bool:
+    return name.lower() in _PLAIN_NAMES or _ID_AFFIX.search(name.lower()) is not None
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What the ids of a source say about its pairs.
+
+    Attributes
+    ----------
+    compared : id arrays that agree in every row; fewer than two if there was nothing to compare.
+    warnings : id arrays that cannot be compared, each with the reason.
+    """
+
+    compared: list[str]
+    warnings: list[str]
+
+
+def check_ids(label: str, source: Source, specs: Specs, schema: Schema) -> Pairing:
+    """Compare all id arrays row by row.
 
     An array counts if its name is ``ids`` or the like, or has a modality's name (``image_ids``,
-    ``text_id``).
+    ``text_id``). Numbers are compared by value, whatever their types; text of digits is a number
+    where the other side has numbers.
 
     Parameters
     ----------
@@ -48,31 +73,58 @@ def check_ids(label: str, source: Source, specs: Specs, schema: Schema) -> list[
     ------
     InputError : ids differ; the message lists the first such rows.
     """
-    names = [
-        name
-        for name in id_arrays(specs)
-        if specs[name][0] == (schema.rows,) and _identifies_rows(name, schema)
-    ]
+    names, warnings = [], []
+    for name, (shape, dtype) in specs.items():
+        if not _is_id_name(name) or not _identifies_rows(name, schema):
+            continue
+        if name in id_arrays(specs) and shape[0] == schema.rows:
+            names.append(name)
+        else:
+            warnings.append(f"{name} has shape {shape} of {dtype}, not one id per row")
+    # Arrays that are read anyway are refused where they are read; the others must not stop it.
+    read = set(schema.rowwise.values())
+    compared = names[:1]
     for other in names[1:]:
-        examples: list[str] = []
-        count, start = 0, 0
-        pairs = zip(
-            source.blocks(names[0], _BLOCK_ROWS), source.blocks(other, _BLOCK_ROWS), strict=True
+        try:
+            _compare(label, source, (names[0], other), schema.rows)
+            compared.append(other)
+        except _IncomparableError as reason:
+            warnings.append(str(reason))
+        except _DifferentIdsError:
+            raise
+        except InputError as error:
+            if names[0] in read and other in read:
+                raise
+            warnings.append(str(error))
+    return Pairing(compared, warnings)
+
+
+class _IncomparableError(Exception):
+    """Ids of kinds that cannot be compared."""
+
+
+class _DifferentIdsError(InputError):
+    """Ids that differ."""
+
+
+def _compare(label: str, source: Source, names: tuple[str, str], rows: int) -> None:
+    """Refuse two id arrays that differ in any row."""
+    examples: list[str] = []
+    count, start = 0, 0
+    pairs = zip(*(source.blocks(name, _BLOCK_ROWS) for name in names), strict=True)
+    for left, right in pairs:
+        left, right = _comparable(names, left.reshape(len(left)), right.reshape(len(right)), start)
+        different = np.flatnonzero(left != right)
+        count += len(different)
+        for row in different[: _LISTED - len(examples)]:
+            examples.append(f"row {start + row}: {left[row]} and {right[row]}")
+        start += len(left)
+    if count:
+        listing = "; ".join(examples) + ("; …" if count > len(examples) else "")
+        raise _DifferentIdsError(
+            f"{label}: {names[0]} and {names[1]} differ in {count} of {rows} rows "
+            f"({listing}). Sort the modalities by id, and remove ids that one of them lacks."
         )
-        for left, right in pairs:
-            left, right = _comparable(left, right)
-            rows = np.flatnonzero(left != right)
-            count += len(rows)
-            for row in rows[: _LISTED - len(examples)]:
-                examples.append(f"row {start + row}: {left[row]} and {right[row]}")
-            start += len(left)
-        if count:
-            listing = "; ".join(examples) + ("; …" if count > len(examples) else "")
-            raise InputError(
-                f"{label}: {names[0]} and {other} differ in {count} of {schema.rows} rows "
-                f"({listing}). Sort the modalities by id, and remove ids that one of them lacks."
-            )
-    return names
 
 
 def explain_unequal(source: Source, specs: Specs, arrays: Sequence[str]) -> str:
@@ -84,13 +136,13 @@ def explain_unequal(source: Source, specs: Specs, arrays: Sequence[str]) -> str:
         array: name
         for array in arrays
         for name in id_arrays(specs)
-        if _stem(name) == _stem(array) and specs[name][0] == specs[array][0][:1]
+        if _stem(name) == _stem(array) and specs[name][0][:1] == specs[array][0][:1]
     }
     if len(ids) < 2 or max(specs[name][0][0] for name in ids.values()) > _MAX_EXPLAINED_ROWS:
         return ""
     (first, left), (second, right) = list(ids.items())[:2]
     left_ids, right_ids = (
-        {str(value) for block in source.blocks(name, _BLOCK_ROWS) for value in block.tolist()}
+        {_plain(value) for block in source.blocks(name, _BLOCK_ROWS) for value in np.ravel(block)}
         for name in (left, right)
     )
     parts = []
@@ -112,9 +164,47 @@ def _stem(name: str) -> str:
     return _ID_AFFIX.sub("", without_feature_suffix(name))
 
 
-def _comparable(left: Array, right: Array) -> tuple[Array, Array]:
-    """Ids as numbers if both are, else as text."""
-    if left.dtype.kind in "iu" and right.dtype.kind in "iu":
-        return left, right
-    text = np.dtypes.StringDType()
-    return left.astype(text), right.astype(text)
+def _plain(value: object) -> str:
+    """An id as text; 7 for a double of 7."""
+    return str(int(value)) if isinstance(value, np.floating) and value % 1 == 0 else str(value)
+
+
+def _comparable(
+    names: tuple[str, str], left: Array, right: Array, start: int
+) -> tuple[Array, Array]:
+    """Ids as numbers if one of the two is a number, else as text."""
+    kinds = left.dtype.kind, right.dtype.kind
+    if all(kind in TEXT_KINDS for kind in kinds):
+        text = np.dtypes.StringDType()
+        return _native(left).astype(text), _native(right).astype(text)
+    return _whole_numbers(names[0], left, start), _whole_numbers(names[1], right, start)
+
+
+def _native(values: Array) -> Array:
+    """Text in native byte order: NumPy converts no other to StringDType."""
+    if values.dtype.kind != "U":
+        return values
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _whole_numbers(name: str, values: Array, start: int) -> Array:
+    """Ids as integers; NumPy compares signed and unsigned ones exactly."""
+    if values.dtype.kind in "iu":
+        return values
+    if values.dtype.kind == "f":
+        # Beyond 2^53 a double is no longer one integer.
+        exact = np.isfinite(values) & (np.abs(values) < _EXACT.get(values.dtype.itemsize, 2**53))
+        invalid = np.flatnonzero(~(exact & (np.where(exact, values, 0) % 1 == 0)))
+        if len(invalid):
+            row = invalid[0]
+            raise _IncomparableError(
+                f"{name} row {start + row} is {values[row]}, which is not an exact integer"
+            )
+        return values.astype(np.int64)
+    digits = [str(value).strip() for value in values]
+    for row, text in enumerate(digits):
+        if not (text.isascii() and text.removeprefix("-").isdecimal()):
+            raise _IncomparableError(
+                f"{name} row {start + row} is {text!r}, but the other ids are numbers"
+            )
+    return np.array([int(text) for text in digits], dtype=object)

@@ -25,7 +25,7 @@ import numpy as np
 
 from srch_dist.errors import ConfigError, InputError
 from srch_dist.ingest import limits
-from srch_dist.ingest.pairing import check_ids, explain_unequal
+from srch_dist.ingest.pairing import Pairing, check_ids, explain_unequal
 from srch_dist.ingest.profile import DataProfile, profile_table
 from srch_dist.ingest.schema import (
     PLAIN_KINDS,
@@ -154,8 +154,8 @@ def _prepare(
     specs = {name: arrays[array] for name, array in schema.rowwise.items()}
     for name, (shape, dtype) in specs.items():
         limits.refuse_wide(label, name, shape, dtype.itemsize)
-    ids = check_ids(label, opened, arrays, schema)
-    _show_schema(progress, opened, arrays, schema, ids)
+    pairing = check_ids(label, opened, arrays, schema)
+    _show_schema(progress, opened, arrays, schema, pairing)
     attributes = _read_attributes(label, opened, arrays, schema)
     per_chunk = rows_per_chunk or _default_chunk(specs, schema.rows)
     fingerprint = None if paths is None else _fingerprint(paths, specs, per_chunk)
@@ -262,7 +262,7 @@ def _hash_file(folder: Path, name: str) -> Path:
 
 
 def _show_schema(
-    progress: Progress, source: Source, arrays: Specs, schema: Schema, ids: Sequence[str]
+    progress: Progress, source: Source, arrays: Specs, schema: Schema, pairing: Pairing
 ) -> None:
     """Show the role of every array before anything is written."""
     for name, array in schema.modalities.items():
@@ -276,7 +276,12 @@ def _show_schema(
         progress.note(f"skipped {name}: {reason}")
     for name, reason in source.unreadable.items():
         progress.note(f"left out {name}: {reason}")
-    paired = f"by position; {', '.join(ids)} agree" if len(ids) > 1 else "by position"
+    for reason in pairing.warnings:
+        progress.note(
+            f"warning: pairing: ids cannot be compared: {reason}; rows are paired by position"
+        )
+    ids = ", ".join(pairing.compared)
+    paired = f"by position; {ids} agree" if len(pairing.compared) > 1 else "by position"
     progress.note(f"pairing: {paired}. Choose other arrays with --modalities and --side.")
 
 
