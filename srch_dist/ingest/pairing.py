@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from srch_dist.errors import InputError
-from srch_dist.ingest.schema import TEXT_KINDS, Schema, without_feature_suffix
+from srch_dist.ingest.inference import without_feature_suffix
+from srch_dist.ingest.schema import TEXT_KINDS, Schema
 from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.kernels.types import Array
 

@@ -28,6 +28,7 @@ from srch_dist.ingest import limits
 from srch_dist.ingest.pairing import Pairing, check_ids, explain_unequal
 from srch_dist.ingest.profile import DataProfile, profile_table
 from srch_dist.ingest.schema import (
+    MAX_ATTRIBUTE_VALUES,
     PLAIN_KINDS,
     TEXT_KINDS,
     Schema,
@@ -38,6 +39,7 @@ from srch_dist.ingest.sources import reasons
 from srch_dist.ingest.sources.arrays import ArraySource
 from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.ingest.sources.formats import open_source
+from srch_dist.ingest.stacking import stack_arrays
 from srch_dist.ingest.unreadable import refuse_unreadable
 from srch_dist.kernels.features import invalid_rows
 from srch_dist.kernels.retrieval_metrics import invalid_labels
@@ -49,7 +51,8 @@ from srch_dist.storage.locks.object_lock import hold_place
 
 # A file or folder, several of them, or arrays by name.
 SourceLike = str | Path | Sequence[str | Path] | Mapping[str, Any]
-_MAX_ATTRIBUTE_VALUES = 100_000
+# Rows that tell labels from features.
+_FIRST_ROWS = 1024
 # Rows that an error message lists before it says "…".
 _LISTED = 5
 
@@ -73,6 +76,8 @@ def ingest_source(
     source : file or folder, several of them, or arrays by name.
     store : local folder or s3:// URL of the store to create.
     modalities : modalities, as ``array`` or ``name=array``; all 2-D floating-point arrays if None.
+        ``name=a+b`` stacks the rows of two arrays; ``split`` is then 0 for rows of the first and 1
+        for rows of the second.
     rows_per_chunk : rows per chunk of every array; about 32 MiB of the widest array if None.
     progress : where progress is shown; nowhere if None.
     side : other arrays of n rows to store, in the form of ``modalities``. If None, all of them are
@@ -142,7 +147,9 @@ def _prepare(
     arrays = opened.specs()
     try:
         refuse_unreadable(opened, modalities, side)
-        schema = choose_schema(arrays, modalities, side)
+        opened, side = stack_arrays(opened, modalities, side)
+        arrays = opened.specs()
+        schema = choose_schema(arrays, modalities, side, lambda array: _first_rows(opened, array))
     except UnequalRowsError as error:
         explanation = explain_unequal(opened, arrays, error.arrays)
         raise InputError(
@@ -152,6 +159,8 @@ def _prepare(
     except InputError as error:
         raise InputError(f"{label}: {error}") from None
     specs = {name: arrays[array] for name, array in schema.rowwise.items()}
+    if "split" in specs and specs["split"][1].kind == "f":
+        specs["split"] = specs["split"][0], np.dtype(np.int64)
     for name, (shape, dtype) in specs.items():
         limits.refuse_wide(label, name, shape, dtype.itemsize)
     pairing = check_ids(label, opened, arrays, schema)
@@ -209,6 +218,8 @@ def _write_array(
         if block.dtype.kind == "U":  # NumPy converts only native byte order to StringDType
             block = block.astype(block.dtype.newbyteorder("="), copy=False)
         _check_block(ingest.label, name, block, written, profile is not None)
+        if name == "split" and block.dtype.kind == "f":
+            block = _integral_split(ingest.label, block, written)
         if profile is not None:
             profile.add(block, written, hashes)
             writer.state[name] = profile.state()
@@ -274,8 +285,10 @@ def _show_schema(
         progress.note(f"side {name}: array={array} dtype={kind}")
     for name, reason in source.skipped.items():
         progress.note(f"skipped {name}: {reason}")
-    for name, reason in source.unreadable.items():
+    for name, reason in {**source.unreadable, **schema.left_out}.items():
         progress.note(f"left out {name}: {reason}")
+    for warning in schema.warnings:
+        progress.note(f"warning: {warning}")
     for reason in pairing.warnings:
         progress.note(
             f"warning: pairing: ids cannot be compared: {reason}; rows are paired by position"
@@ -285,16 +298,24 @@ def _show_schema(
     progress.note(f"pairing: {paired}. Choose other arrays with --modalities and --side.")
 
 
+def _first_rows(source: Source, array: str) -> Array | None:
+    """The first rows of an array; None if they cannot be read, which is refused when streaming."""
+    try:
+        return next(iter(source.blocks(array, _FIRST_ROWS)), None)
+    except InputError:
+        return None
+
+
 def _read_attributes(label: str, source: Source, arrays: Specs, schema: Schema) -> dict[str, Any]:
     """Arrays that do not describe rows, as plain values."""
     values: dict[str, Any] = {}
     for name, array in schema.attributes.items():
         shape, dtype = arrays[array]
         size = int(np.prod(shape))
-        if size > _MAX_ATTRIBUTE_VALUES or dtype.kind not in PLAIN_KINDS:
+        if size > MAX_ATTRIBUTE_VALUES or dtype.kind not in PLAIN_KINDS:
             raise InputError(
                 f"{label}: {name} has shape {shape} of {dtype}: neither {schema.rows} rows nor a "
-                f"small attribute (at most {_MAX_ATTRIBUTE_VALUES} numbers or texts). Remove it "
+                f"small attribute (at most {MAX_ATTRIBUTE_VALUES} numbers or texts). Remove it "
                 "from the source, or name the arrays to store with --side."
             )
         blocks = list(source.blocks(array, max(1, size)))
@@ -337,6 +358,18 @@ def _refuse_invalid_numbers(label: str, name: str, block: Array, start: int) -> 
             f"{', …' if len(invalid) > _LISTED else ''}. Replace the values, or remove these rows "
             "from every modality."
         )
+
+
+def _integral_split(label: str, block: Array, start: int) -> Array:
+    """Split numbers that are stored as floating point, as integers."""
+    whole = np.isfinite(block) & (np.where(np.isfinite(block), block, 0) % 1 == 0)
+    if not whole.all():
+        row = int(np.flatnonzero(~whole)[0])
+        raise InputError(
+            f"{label}: split row {row + start} is {block[row]}; it must be one integer per row: 0 "
+            "to train on, 1 for queries"
+        )
+    return block.astype(np.int64)
 
 
 def _refuse_invalid_labels(label: str, block: Array, start: int) -> None:

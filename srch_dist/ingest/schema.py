@@ -5,29 +5,32 @@ Options name the arrays; without them names, shapes and dtypes decide.
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from srch_dist.errors import InputError
+from srch_dist.ingest.inference import (
+    RESERVED,
+    SIDE_NAMES,
+    infer_modalities,
+    listing,
+    renamed,
+    warn_of_labels,
+)
+from srch_dist.ingest.naming import is_label_name, store_name
 from srch_dist.ingest.sources.base import Specs
+from srch_dist.kernels.types import Array
 from srch_dist.storage.feature_store import check_name
 
 # Side arrays with a meaning. With another number of rows they are a mistake, not an attribute.
-_KNOWN_SIDE = ("labels", "split", "ids", "titles")
+_KNOWN_SIDE = RESERVED
 TEXT_KINDS = "UT"
 PLAIN_KINDS = "fiub" + TEXT_KINDS
-# How names of embeddings end: img_emb, text_embeddings, image.features.
-_FEATURE_SUFFIX = re.compile(r"[_.-](embs?|embeddings?|features?|feats?|vectors?|vecs?)$")
-_MODALITY_NAMES = {"img": "image", "images": "image", "txt": "text", "texts": "text"}
-_SIDE_NAMES = {
-    **dict.fromkeys(("id", "key", "keys"), "ids"),
-    **dict.fromkeys(("caption", "captions", "title"), "titles"),
-    "label": "labels",
-}
+MAX_ATTRIBUTE_VALUES = 100_000
 
 
 class UnequalRowsError(InputError):
@@ -53,12 +56,16 @@ class Schema:
     side : other arrays of n rows.
     attributes : small arrays of other lengths.
     rows : number n of rows.
+    left_out : arrays without a role that nobody named, by source name, with the reason.
+    warnings : roles that may be a mistake.
     """
 
     modalities: Mapping[str, str]
     side: Mapping[str, str]
     attributes: Mapping[str, str]
     rows: int
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     @property
     def rowwise(self) -> dict[str, str]:
@@ -67,43 +74,82 @@ class Schema:
 
 
 def choose_schema(
-    specs: Specs, modalities: Sequence[str] | None = None, side: Sequence[str] | None = None
+    specs: Specs,
+    modalities: Sequence[str] | None = None,
+    side: Sequence[str] | None = None,
+    first_rows: Callable[[str], Array | None] = lambda _: None,
 ) -> Schema:
     """Assign a role to each array of a source.
 
     Parameters
     ----------
     specs : (shape, dtype) of every array of the source.
-    modalities : modalities, as ``array`` or ``name=array``; all 2-D floating-point arrays if None.
+    modalities : modalities, as ``array`` or ``name=array``. If None, all 2-D floating-point arrays;
+        names or values of labels, and parts of a split, are then refused.
     side : side arrays, in the same form. If None, all other arrays of n rows are side arrays, and
         arrays of other lengths are attributes.
+    first_rows : reads the first rows of an array; None where they cannot be read.
 
     Raises
     ------
     InputError : a named array does not exist, or the arrays cannot be paired features.
     """
-    chosen = _infer_modalities(specs) if modalities is None else _parse_names(specs, modalities)
+    warnings: list[str] = []
+    if modalities is None:
+        chosen = infer_modalities(specs, first_rows)
+    else:
+        chosen = _parse_names(specs, modalities)
+        warnings += warn_of_labels(chosen, first_rows)
     _check_modalities(specs, chosen)
     rows = _paired_rows(specs, chosen)
     others = {name: spec for name, spec in specs.items() if name not in chosen.values()}
     if side is not None:
         named = _parse_names(specs, side)
         _check_side(specs, {**chosen, **named}, named, rows)
-        return Schema(chosen, named, {}, rows)
-    for name in _KNOWN_SIDE:
-        if name in specs and specs[name][0][:1] != (rows,):
-            raise InputError(f"{name} has shape {specs[name][0]}, expected {rows} rows")
+        return Schema(chosen, named, {}, rows, {}, warnings)
+    left_out: dict[str, str] = {}
+    for name, (shape, dtype) in list(others.items()):
+        reason = _unfit(name, shape, dtype, rows, modalities is not None)
+        if reason:
+            left_out[name] = reason
+            del others[name]
     inferred = _infer_side(others, set(chosen) | set(others), rows)
     _check_side(specs, {**chosen, **inferred}, inferred, rows)
     attributes = {name: name for name in others if name not in inferred.values()}
     for name in attributes:
         check_name(name)
-    return Schema(chosen, inferred, attributes, rows)
+    if "labels" not in inferred:
+        warnings += [
+            f"{array} looks like labels; to score MAP with them, add --side labels={array}"
+            for array in inferred.values()
+            if is_label_name(array)
+        ]
+    return Schema(chosen, inferred, attributes, rows, left_out, warnings)
 
 
-def without_feature_suffix(name: str) -> str:
-    """The modality in the name of an embedding: ``image`` of ``image_embeddings``."""
-    return _FEATURE_SUFFIX.sub("", name)
+def _unfit(
+    name: str, shape: tuple[int, ...], dtype: np.dtype[Any], rows: int, named: bool
+) -> str | None:
+    """Why an array that nobody named is left out; None if it has a role.
+
+    Without ``named`` modalities, an array that may be a mistake is refused and not left out.
+    """
+    known, rowwise = name in _KNOWN_SIDE, shape[:1] == (rows,)
+    if known and not rowwise:
+        if not named:
+            raise InputError(f"{name} has shape {shape}, expected {rows} rows")
+        return f"it has shape {shape}, not {rows} rows"
+    if dtype.kind not in PLAIN_KINDS and not (known and not named):
+        return f"it is {dtype}, neither numbers nor text"
+    if not named:
+        return None
+    if not rowwise and math.prod(shape) > MAX_ATTRIBUTE_VALUES:
+        return f"it has shape {shape}: neither {rows} rows nor a small attribute"
+    try:
+        check_name(name)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _parse_names(specs: Specs, items: Sequence[str]) -> dict[str, str]:
@@ -112,8 +158,10 @@ def _parse_names(specs: Specs, items: Sequence[str]) -> dict[str, str]:
     for item in items:
         name, _, array = item.partition("=")
         array = array or name
+        if name == array and "+" in name:
+            name = store_name(name.partition("+")[0])
         if array not in specs:
-            raise InputError(f"there is no array {array!r}; the source has: {_listing(specs)}")
+            raise InputError(f"there is no array {array!r}; the source has: {listing(specs)}")
         if chosen.get(name, array) != array:
             raise InputError(
                 f"{name} names two arrays, {chosen[name]} and {array}. Choose one of them."
@@ -122,34 +170,9 @@ def _parse_names(specs: Specs, items: Sequence[str]) -> dict[str, str]:
     return chosen
 
 
-def _infer_modalities(specs: Specs) -> dict[str, str]:
-    arrays = [
-        name
-        for name, (shape, dtype) in specs.items()
-        if len(shape) == 2 and dtype.kind == "f" and name not in _KNOWN_SIDE
-    ]
-    return _renamed(arrays, _modality_name, set(specs))
-
-
-def _modality_name(array: str) -> str:
-    name = without_feature_suffix(array)
-    return _MODALITY_NAMES.get(name.lower(), name)
-
-
 def _infer_side(others: Specs, taken: set[str], rows: int) -> dict[str, str]:
     arrays = [name for name, (shape, _) in others.items() if shape[:1] == (rows,)]
-    return _renamed(arrays, lambda array: _SIDE_NAMES.get(array.lower(), array), taken)
-
-
-def _renamed(
-    arrays: Sequence[str], rename: Callable[[str], str], taken: set[str]
-) -> dict[str, str]:
-    """Rename arrays for the store; an array keeps its name if the new one is not free."""
-    names = [rename(array) for array in arrays]
-    return {
-        name if names.count(name) == 1 and (name == array or name not in taken) else array: array
-        for array, name in zip(arrays, names, strict=True)
-    }
+    return renamed(arrays, lambda array: SIDE_NAMES.get(array.lower(), array), taken)
 
 
 def _check_modalities(specs: Specs, chosen: Mapping[str, str]) -> None:
@@ -162,7 +185,7 @@ def _check_modalities(specs: Specs, chosen: Mapping[str, str]) -> None:
     if len(chosen) < 2 or len(set(chosen.values())) < 2:
         raise InputError(
             f"at least two modalities are needed, found {next(iter(chosen), 'none')}. Name 2-D "
-            f"arrays with --modalities a,b; the source has: {_listing(specs)}"
+            f"arrays with --modalities a,b; the source has: {listing(specs)}"
         )
 
 
@@ -196,7 +219,8 @@ def _check_side(
         _check_labels(*specs[side["labels"]])
     if "split" in side:
         shape, dtype = specs[side["split"]]
-        if dtype.kind not in "iub" or len(shape) != 1:
+        # MATLAB's numbers are doubles; the values are checked when they are read.
+        if dtype.kind not in "iubf" or len(shape) != 1:
             raise InputError(
                 f"split has shape {shape} of {dtype}; it must be one integer per row: 0 to train "
                 "on, 1 for queries"
@@ -212,7 +236,3 @@ def _check_labels(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         f"labels has shape {shape} of {dtype}; it must be one class per row, (n,), or multi-hot "
         "numbers, (n, classes)"
     )
-
-
-def _listing(specs: Specs) -> str:
-    return ", ".join(f"{name} {shape} {dtype}" for name, (shape, dtype) in specs.items())

@@ -1,0 +1,102 @@
+"""What the names of arrays say: which hold labels, and which are parts of a train/test split."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_PART_WORDS = {
+    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
+    **dict.fromkeys(("database", "retrieval", "gallery", "db"), "database"),
+    **dict.fromkeys(("test", "testing", "tst", "te", "query", "queries", "qry"), "query"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+}
+# Parts whose words may be glued to another: trainimg, imgtest, Xtr.
+_GLUED = re.compile(
+    r"^(?P<part>train|test|query|database|retrieval)(?P<rest>.+)$"
+    r"|^(?P<head>.+)(?P<tail>train|test|query|database|retrieval)$"
+    r"|^(?P<one>[xytil])(?P<end>tr|te|trn|tst|db|val)$"
+)
+_LABEL_WORDS = frozenset(
+    ("label", "labels", "lbl", "lbls", "onehot", "multihot", "groundtruth", "gnd")
+)
+# Label words only at the end of a name: target_class, but not class_token_embeddings.
+_LAST_LABEL_WORDS = frozenset(
+    ("target", "targets", "class", "classes", "category", "categories", "cate", "concept")
+).union(("concepts", "annotation", "annotations", "gt", "lab", "labs"))
+_STORE_NAMES = {
+    **dict.fromkeys(("i", "x", "img", "imgs", "image", "images"), "image"),
+    **dict.fromkeys(("t", "y", "txt", "text", "texts"), "text"),
+}
+# The whole of a name beside the words of parts: LAll, L_tr.
+_ALL = ("all", "full")
+
+
+def is_label_name(name: str) -> bool:
+    """Whether an array's name says that it holds labels: labels, img_label, LAll, L_tr, target."""
+    words, _ = _split_words(name)
+    words = [word for word in words if word not in _ALL]
+    if not words:
+        return False
+    return (
+        words == ["l"]
+        or not _LABEL_WORDS.isdisjoint(words)
+        or words[-1] in _LAST_LABEL_WORDS
+        or any(
+            pair in (("one", "hot"), ("multi", "hot"), ("ground", "truth"))
+            for pair in itertools.pairwise(words)
+        )
+    )
+
+
+def split_parts(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Arrays that are parts of one array, such as I_tr and I_te.
+
+    Returns
+    -------
+    For each such array, the source's name of each part (train, database, query, validation).
+    """
+    stems: dict[str, dict[str, str]] = {}
+    for name in names:
+        words, part = _split_words(name)
+        stems.setdefault("_".join(words), {}).setdefault(part, name)
+    found = {}
+    for stem, parts in stems.items():
+        if "query" in parts or "validation" in parts or {"train", "database"} <= set(parts):
+            if "" in parts and "train" not in parts:  # image beside image_test
+                parts["train"] = parts[""]
+            named = {part: name for part, name in parts.items() if part}
+            if len(named) > 1:
+                found[stem] = named
+    return found
+
+
+def part_of(name: str) -> str:
+    """The part of a split in a name: train, database, query or validation; empty without one."""
+    return _split_words(name)[1]
+
+
+def store_name(name: str) -> str:
+    """The store name to suggest: image for XAll, text for T_tr; else the name itself."""
+    words, _ = _split_words(name)
+    words = [word for word in words if word not in _ALL]
+    return _STORE_NAMES.get("_".join(words), "_".join(words) or name)
+
+
+def _split_words(name: str) -> tuple[list[str], str]:
+    """The words of a name without the word of its part, and that part."""
+    words, part = [], ""
+    for word in (found.lower() for found in _WORD.findall(name)):
+        glued = _GLUED.match(word)
+        if word in _PART_WORDS:
+            part = part or _PART_WORDS[word]
+        elif glued and not part and word not in _STORE_NAMES:
+            groups = {key: value for key, value in glued.groupdict().items() if value}
+            inside = groups.get("part") or groups.get("tail") or groups.get("end") or ""
+            part = _PART_WORDS[inside]
+            words.append(groups.get("rest") or groups.get("head") or groups.get("one") or "")
+        else:
+            words.append(word)
+    return words, part

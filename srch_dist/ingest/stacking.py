@@ -1,0 +1,121 @@
+"""Arrays that a source keeps in parts, such as I_tr and I_te, as one array with a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from srch_dist.errors import InputError
+from srch_dist.ingest.sources.base import Source, Specs, rechunk
+from srch_dist.kernels.types import Array
+
+SPLIT = "split"
+
+
+class StackedSource:
+    """A `Source` whose arrays ``a+b`` are the rows of ``a``, then those of ``b``.
+
+    The array ``split`` numbers the parts of each row: 0 for the first part, 1 for the second.
+    """
+
+    def __init__(self, source: Source, stacks: Sequence[str], numbered: bool) -> None:
+        """Stack the arrays of ``source`` that ``stacks`` name; ``numbered`` adds ``split``."""
+        self._source = source
+        self.skipped = source.skipped
+        self.unreadable, self.side_only = source.unreadable, source.side_only
+        self.joined = source.joined
+        self._specs = dict(source.specs())
+        self._parts = {stack: self._check(stack) for stack in stacks}
+        lengths = {stack: self._lengths(stack) for stack in stacks}
+        self._part_rows = next(iter(lengths.values()))
+        if len(set(lengths.values())) > 1:
+            listing = "; ".join(
+                f"{stack} {' + '.join(map(str, rows))}" for stack, rows in lengths.items()
+            )
+            raise InputError(
+                f"stacked arrays need the same number of rows in each part, but have: {listing}"
+            )
+        stacked = {}
+        for stack, parts in self._parts.items():
+            dtype = np.result_type(*(self._specs[part][1] for part in parts))
+            shape = self._specs[parts[0]][0]
+            stacked[stack] = (sum(self._part_rows), *shape[1:]), dtype
+        # Parts are no arrays of their own: their rows are no pairs of the whole.
+        self._specs = {
+            name: spec
+            for name, spec in self._specs.items()
+            if not any(name in parts for parts in self._parts.values())
+        } | stacked
+        if numbered:
+            self._specs[SPLIT] = (sum(self._part_rows),), np.dtype(np.uint8)
+        self._numbered = numbered
+
+    def specs(self) -> Specs:
+        """(shape, dtype) of every array, stacked ones after the others."""
+        return self._specs
+
+    def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
+        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
+        if name in self._parts:
+            return rechunk(self._pieces(name, rows, start), rows)
+        if name == SPLIT and self._numbered:
+            numbers = np.arange(len(self._part_rows), dtype=np.uint8).repeat(self._part_rows)
+            return (numbers[at : at + rows] for at in range(start, len(numbers), rows))
+        return self._source.blocks(name, rows, start)
+
+    def is_part_sized(self, rows: int) -> bool:
+        """Whether an array of so many rows may be a part that is not stacked."""
+        return rows in self._part_rows
+
+    def _pieces(self, stack: str, rows: int, start: int) -> Iterator[Array]:
+        first, dtype = 0, self._specs[stack][1]
+        for part, count in zip(self._parts[stack], self._part_rows, strict=True):
+            if first + count > start:
+                for block in self._source.blocks(part, rows, max(0, start - first)):
+                    # Text keeps its own type: dtypes of other widths are no other text.
+                    yield block.astype(dtype, copy=False) if dtype.kind != "U" else block
+            first += count
+
+    def _check(self, stack: str) -> list[str]:
+        parts = stack.split("+")
+        for part in parts:
+            if part in self.unreadable:
+                raise InputError(f"{part} {self.unreadable[part]}")
+            if part not in self._specs:
+                raise InputError(f"there is no array {part!r} to stack as {stack}")
+        shape, dtype = self._specs[parts[0]]
+        for part in parts[1:]:
+            other_shape, other_dtype = self._specs[part]
+            text = [kind in "UT" for kind in (dtype.kind, other_dtype.kind)]
+            if not shape or not other_shape or other_shape[1:] != shape[1:] or text[0] != text[1]:
+                raise InputError(
+                    f"{parts[0]} has shape {shape} of {dtype}, but {part} has {other_shape} of "
+                    f"{other_dtype}. Stacked arrays may differ only in their number of rows."
+                )
+        return parts
+
+    def _lengths(self, stack: str) -> tuple[int, ...]:
+        return tuple(self._specs[part][0][0] for part in self._parts[stack])
+
+
+def stack_arrays(
+    source: Source, modalities: Sequence[str] | None, side: Sequence[str] | None
+) -> tuple[Source, Sequence[str] | None]:
+    """Stack the arrays that the roles name as ``a+b``, and store the number of the part as split.
+
+    Returns
+    -------
+    source : the source with stacked arrays, or as it is if no role names any.
+    side : side arrays, with ``split`` if it was added and ``side`` lists the side arrays.
+    """
+    known = source.specs()
+    named = [item.partition("=")[::2] for item in (*(modalities or ()), *(side or ()))]
+    arrays = dict.fromkeys(array or name for name, array in named)
+    stacks = [array for array in arrays if "+" in array and array not in known]
+    if not stacks:
+        return source, side
+    numbered = all(name != SPLIT for name, _ in named)
+    if side is not None and numbered:
+        side = [*side, SPLIT]
+    return StackedSource(source, stacks, numbered), side
