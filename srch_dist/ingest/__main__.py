@@ -32,7 +32,8 @@ class _Options:
     make."""
     modalities: str | None = None
     """Arrays to use as modalities, as a,b or image=a,text=b; by default every 2-D floating-point
-    array. image=I_tr+I_te stacks a training and a test part: their split is 0 and 1."""
+    array. image=I_tr+I_te stacks a training and a test part: their split is 0 and 1. image=XAll.T
+    transposes a matrix (d, n)."""
     side: str | None = None
     """Arrays to store beside the modalities, as a,b or ids=a,titles=b; by default every other array
     with as many rows."""

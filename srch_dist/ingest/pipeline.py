@@ -40,6 +40,7 @@ from srch_dist.ingest.sources.arrays import ArraySource
 from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.ingest.sources.formats import open_source
 from srch_dist.ingest.stacking import stack_arrays
+from srch_dist.ingest.transposing import transpose_arrays
 from srch_dist.ingest.unreadable import refuse_unreadable
 from srch_dist.kernels.features import invalid_rows
 from srch_dist.kernels.retrieval_metrics import invalid_labels
@@ -77,7 +78,7 @@ def ingest_source(
     store : local folder or s3:// URL of the store to create.
     modalities : modalities, as ``array`` or ``name=array``; all 2-D floating-point arrays if None.
         ``name=a+b`` stacks the rows of two arrays; ``split`` is then 0 for rows of the first and 1
-        for rows of the second.
+        for rows of the second. ``name=a.T`` transposes a matrix (d, n).
     rows_per_chunk : rows per chunk of every array; about 32 MiB of the widest array if None.
     progress : where progress is shown; nowhere if None.
     side : other arrays of n rows to store, in the form of ``modalities``. If None, all of them are
@@ -147,6 +148,7 @@ def _prepare(
     arrays = opened.specs()
     try:
         refuse_unreadable(opened, modalities, side)
+        opened = transpose_arrays(opened, modalities, side)
         opened, side = stack_arrays(opened, modalities, side)
         arrays = opened.specs()
         schema = choose_schema(arrays, modalities, side, lambda array: _first_rows(opened, array))

@@ -158,8 +158,8 @@ def _parse_names(specs: Specs, items: Sequence[str]) -> dict[str, str]:
     for item in items:
         name, _, array = item.partition("=")
         array = array or name
-        if name == array and "+" in name:
-            name = store_name(name.partition("+")[0])
+        if name == array and ("+" in name or name.endswith(".T")):
+            name = store_name(name.partition("+")[0].removesuffix(".T"))
         if array not in specs:
             raise InputError(f"there is no array {array!r}; the source has: {listing(specs)}")
         if chosen.get(name, array) != array:
@@ -193,8 +193,11 @@ def _paired_rows(specs: Specs, chosen: Mapping[str, str]) -> int:
     """n, the same in every modality."""
     counts = {name: specs[array][0][0] for name, array in chosen.items()}
     if len(set(counts.values())) > 1:
-        listing = ", ".join(f"{name} {count}" for name, count in counts.items())
-        message = f"modalities are paired by row, but have unequal rows: {listing}"
+        unequal = ", ".join(f"{name} {count}" for name, count in counts.items())
+        message = f"modalities are paired by row, but have unequal rows: {unequal}"
+        if len({specs[array][0][1] for array in chosen.values()}) == 1:
+            line = ",".join(f"{name}={array}.T" for name, array in chosen.items())
+            message += f". Their columns are equal: if these are the rows, add --modalities {line}"
         raise UnequalRowsError(message, list(chosen.values()))
     rows = next(iter(counts.values()))
     if rows < 2:

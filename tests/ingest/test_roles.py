@@ -10,7 +10,7 @@ import pytest
 import scipy.io
 
 from srch_dist.errors import InputError
-from srch_dist.ingest import pipeline
+from srch_dist.ingest import pipeline, transposing
 from srch_dist.ingest.naming import is_label_name, split_parts
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.ingest.sources.arrays import ArraySource
@@ -234,3 +234,31 @@ def test_names_of_labels_and_parts():
     assert split_parts(["image", "image_test"]) == {
         "image": {"query": "image_test", "train": "image"}
     }
+
+
+@pytest.mark.parametrize("ending", [".npz", ".h5", "memory"])
+@pytest.mark.parametrize("block", [1, 1 << 20])
+def test_matrices_of_columns_are_transposed(tmp_path, ending, block, monkeypatch):
+    monkeypatch.setattr(transposing, "_BLOCK_BYTES", block)
+    pairs = make_pairs()
+    arrays = {name: values.T.copy() for name, values in pairs.items()}
+    source = arrays if ending == "memory" else tmp_path / f"source{ending}"
+    if ending != "memory":
+        save(source, arrays)
+    message = refusal_of(source, tmp_path)
+    assert "add --modalities image=image.T,text=text.T" in message
+    for at, modalities in enumerate((["image=image.T", "text=text.T"], ["image.T", "text.T"])):
+        store = ingest_source(source, tmp_path / f"{at}.zarr", modalities, rows_per_chunk=5)
+        assert list(store.modalities) == ["image", "text"]
+        for name, values in pairs.items():
+            np.testing.assert_array_equal(store.read(name), values)
+
+
+def test_transposed_parts_are_stacked(tmp_path):
+    pairs = make_pairs()
+    arrays = {f"{name}_tr": values[:9].T for name, values in pairs.items()}
+    arrays |= {f"{name}_te": values[9:].T for name, values in pairs.items()}
+    modalities = [f"{name}={name}_tr.T+{name}_te.T" for name in pairs]
+    store = ingest_source(arrays, tmp_path / "store.zarr", modalities)
+    np.testing.assert_array_equal(store.read("text"), pairs["text"])
+    np.testing.assert_array_equal(store.read("split"), np.arange(ROWS) >= 9)
