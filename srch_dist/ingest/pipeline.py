@@ -156,7 +156,7 @@ def _prepare(
         explanation = explain_unequal(opened, arrays, error.arrays)
         raise InputError(
             f"{label}: {error}{explanation}{_joined(opened, error.arrays)}. "
-            "Give every modality the same rows in the same order."
+            f"Give every modality the same rows in the same order.{error.hint}"
         ) from None
     except InputError as error:
         raise InputError(f"{label}: {error}") from None
@@ -169,7 +169,7 @@ def _prepare(
     _show_schema(progress, opened, arrays, schema, pairing)
     attributes = _read_attributes(label, opened, arrays, schema)
     per_chunk = rows_per_chunk or _default_chunk(specs, schema.rows)
-    fingerprint = None if paths is None else _fingerprint(paths, specs, per_chunk)
+    fingerprint = None if paths is None else _fingerprint(paths, specs, schema, per_chunk)
     return _Ingest(opened, label, schema, specs, attributes, per_chunk, fingerprint)
 
 
@@ -332,11 +332,14 @@ def _default_chunk(specs: Specs, rows: int) -> int:
     return max(1, min(rows, CHUNK_BYTES // widest))
 
 
-def _fingerprint(paths: Sequence[Path], specs: Specs, rows_per_chunk: int) -> str:
+def _fingerprint(paths: Sequence[Path], specs: Specs, schema: Schema, rows_per_chunk: int) -> str:
     """SHA-256 of the files' paths, sizes and times, and of the arrays and chunks to write."""
     files = sorted(file for path in paths for file in (path, *path.rglob("*")) if file.is_file())
     stats = [(str(file.absolute()), (at := file.stat()).st_size, at.st_mtime_ns) for file in files]
-    arrays = {name: [list(shape), str(dtype)] for name, (shape, dtype) in specs.items()}
+    arrays = {
+        name: [schema.rowwise[name], list(shape), str(dtype)]
+        for name, (shape, dtype) in specs.items()
+    }
     return hashlib.sha256(json.dumps([stats, arrays, rows_per_chunk]).encode()).hexdigest()
 
 

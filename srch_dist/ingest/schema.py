@@ -39,11 +39,12 @@ class UnequalRowsError(InputError):
     Attributes
     ----------
     arrays : names of the modalities' arrays in the source.
+    hint : a sentence with another reading of the arrays, or empty.
     """
 
-    def __init__(self, message: str, arrays: Sequence[str]) -> None:
+    def __init__(self, message: str, arrays: Sequence[str], hint: str) -> None:
         super().__init__(message)
-        self.arrays = arrays
+        self.arrays, self.hint = arrays, hint
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,13 @@ def choose_schema(
         warnings += warn_of_labels(chosen, first_rows)
     _check_modalities(specs, chosen)
     rows = _paired_rows(specs, chosen)
+    columns = {specs[array][0][1] for array in chosen.values()}
+    if len(columns) == 1 and max(columns) > rows:
+        line = ",".join(f"{name}={array}.T" for name, array in chosen.items())
+        warnings.append(
+            f"the modalities have {rows} rows of {max(columns)} dimensions; if the columns are the "
+            f"rows, type --modalities {line}"
+        )
     others = {name: spec for name, spec in specs.items() if name not in chosen.values()}
     if side is not None:
         named = _parse_names(specs, side)
@@ -195,10 +203,12 @@ def _paired_rows(specs: Specs, chosen: Mapping[str, str]) -> int:
     if len(set(counts.values())) > 1:
         unequal = ", ".join(f"{name} {count}" for name, count in counts.items())
         message = f"modalities are paired by row, but have unequal rows: {unequal}"
-        if len({specs[array][0][1] for array in chosen.values()}) == 1:
+        hint = ""
+        columns = {specs[array][0][1] for array in chosen.values()}
+        if len(columns) == 1 and max(columns) > max(counts.values()):
             line = ",".join(f"{name}={array}.T" for name, array in chosen.items())
-            message += f". Their columns are equal: if these are the rows, add --modalities {line}"
-        raise UnequalRowsError(message, list(chosen.values()))
+            hint = f" If their {max(columns)} columns are the rows, type --modalities {line}"
+        raise UnequalRowsError(message, list(chosen.values()), hint)
     rows = next(iter(counts.values()))
     if rows < 2:
         raise InputError(

@@ -342,6 +342,21 @@ def test_interrupted_ingest_needs_disk_only_for_the_missing_rows(ingest, tmp_pat
     np.testing.assert_array_equal(store.read("text"), make_pairs(2300)["text"])
 
 
+def test_unfinished_ingest_of_other_arrays_of_the_same_names_does_not_resume(tmp_path):
+    pairs = make_pairs()
+    arrays = {"a": pairs["image"], "b": pairs["image"] + 1, "text": pairs["text"]}
+    np.savez(tmp_path / "source.npz", **arrays)
+    source, target = tmp_path / "source.npz", tmp_path / "store.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        ingest_source(source, target, ["image=a+b", "t=b+a"], 5, progress=Interrupting(2))
+    with pytest.raises(StorageError, match="already exists"):
+        ingest_source(source, target, ["image=b+a", "t=a+b"], 5)
+    last = Interrupting(0)
+    store = ingest_source(source, target, ["image=a+b", "t=b+a"], 5, progress=last)
+    assert any("resuming" in note for note in last.notes)
+    np.testing.assert_array_equal(store.read("image"), np.concatenate([arrays["a"], arrays["b"]]))
+
+
 @pytest.mark.parametrize("change", ["source", "chunks", "modalities"])
 def test_unfinished_ingest_of_another_source_or_layout_does_not_resume(ingest, tmp_path, change):
     with pytest.raises(KeyboardInterrupt):

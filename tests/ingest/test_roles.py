@@ -246,12 +246,18 @@ def test_matrices_of_columns_are_transposed(tmp_path, ending, block, monkeypatch
     if ending != "memory":
         save(source, arrays)
     message = refusal_of(source, tmp_path)
-    assert "add --modalities image=image.T,text=text.T" in message
+    assert "type --modalities image=image.T,text=text.T" in message
     for at, modalities in enumerate((["image=image.T", "text=text.T"], ["image.T", "text.T"])):
         store = ingest_source(source, tmp_path / f"{at}.zarr", modalities, rows_per_chunk=5)
         assert list(store.modalities) == ["image", "text"]
         for name, values in pairs.items():
             np.testing.assert_array_equal(store.read(name), values)
+
+
+def test_matrices_of_more_columns_than_rows_are_pointed_out(tmp_path):
+    values = np.random.default_rng(0).normal(size=(5, 40))
+    notes = notes_of(tmp_path, {"image": values, "text": values + 1})
+    assert any("type --modalities image=image.T,text=text.T" in note for note in notes)
 
 
 def test_transposed_parts_are_stacked(tmp_path):
