@@ -34,7 +34,8 @@ class ArraySource(ListedSource):
                 )
             self._arrays[name] = array
             shape = tuple(int(size) for size in array.shape)
-            small = str(array.dtype).startswith(_SMALL_FLOATS)
+            # "float6" is also how "float64" begins.
+            small = str(array.dtype).startswith(_SMALL_FLOATS) and str(array.dtype) != "float64"
             self.contents.add(name, shape, np.dtype(np.float32 if small else array.dtype))
             reason = reasons.packed(_attributes(array))
             if reason is not None:
