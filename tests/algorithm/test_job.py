@@ -15,6 +15,8 @@ from srch_dist.runtime.cluster import connect
 from srch_dist.storage.run.directory import RunDirectory
 from tests.helpers.plans import make_plan
 
+pytestmark = pytest.mark.cluster
+
 REFUSAL = "a Job cannot be pickled, because it belongs to the client"
 
 

@@ -14,6 +14,8 @@ from srch_dist.runtime import tasks
 from tests.helpers import reference
 from tests.helpers.prepared import read_array
 
+pytestmark = pytest.mark.slow
+
 N = 150
 PRESETS = {"balanced": reference.BALANCED, "paper": reference.PAPER}
 SHAPES = {

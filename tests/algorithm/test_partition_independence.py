@@ -11,6 +11,8 @@ from tests.helpers import reference
 from tests.helpers.plans import make_plan
 from tests.helpers.prepared import PLAIN, read_array
 
+pytestmark = pytest.mark.slow
+
 N = 120
 METHOD = {"iterations": 3}
 FULL = {

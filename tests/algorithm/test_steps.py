@@ -17,6 +17,8 @@ from srch_dist.config.loading import build_config
 from srch_dist.runtime import tasks
 from tests.helpers import reference
 
+pytestmark = pytest.mark.slow
+
 N, BITS, K = 90, 8, 5
 CUTS = {"one block": {}, "three blocks": {"partition_rows": 20, "blocks": 3}}
 

@@ -19,6 +19,8 @@ from srch_dist.runtime.cluster import connect
 from srch_dist.train import __main__ as train
 from tests.helpers.runs import DIMS, ROWS, make_pairs, no_cluster
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
@@ -183,7 +185,7 @@ class TestTrain:
         assert re.search(
             rf"text: \d+ of {ROWS} rows are zero after centring, more than 5%", message
         )
-        assert "remove them or raise features.max_zero_share" in message
+        assert "Remove them, or raise features.max_zero_share" in message
 
     def test_memory_that_cannot_hold_the_plan(self, refused):
         message = refused(train, "--data", stored(), "--out", "run", "--memory-limit", "300MiB")

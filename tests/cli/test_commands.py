@@ -31,6 +31,8 @@ from tests.helpers.commands import LIMIT, run_command
 from tests.helpers.models import numpy_bits
 from tests.helpers.runs import ROWS, make_pairs
 
+pytestmark = pytest.mark.cluster
+
 TRAIN = [sys.executable, "-m", "srch_dist.train", "--data", "pairs.zarr"]
 
 
@@ -108,7 +110,7 @@ def test_train_reports_its_stages_as_plain_lines_on_standard_error(session):
     text = session.train.stderr
     assert re.search(r"2 workers of 1\.0 GiB, dashboard http://127\.0\.0\.1:\d+/status", text)
     assert re.search(r"\] plan: [\d,]+ rows, \d+ partitions", text)
-    assert re.search(r"\] +Z-step, an iteration +\d+", text)
+    assert re.search(r"\] +Z-step, per iteration +\d+", text)
     assert re.search(r"graph image: exact, recall 1\.000, \d+ edges", text)
     assert re.search(r"iteration  1: objective", text)
     assert "stopped: " in text

@@ -30,6 +30,8 @@ from tests.helpers.commands import LIMIT
 from tests.helpers.commands import run_command as run_process
 from tests.helpers.runs import make_pairs, make_store, no_cluster, train_here
 
+pytestmark = pytest.mark.cluster
+
 JSON = ("--log-format", "json")
 
 

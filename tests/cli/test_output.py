@@ -16,6 +16,8 @@ from srch_dist.cli.progress import on_console
 from srch_dist.cli.safe_text import SafeConsole
 from srch_dist.report.render import render
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "\x1b[2J\x1b]52;c;cm0=\x07 \u202egnp.exe"
 
 

@@ -25,6 +25,8 @@ from tests.helpers.hosts import hosts
 from tests.helpers.manifests import ROOT, build, one, process
 from tests.helpers.processes import SECONDS, processes
 
+pytestmark = pytest.mark.root
+
 # Variables of the image that a test can set, too.
 IMAGE = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
 GIB = 1 << 30

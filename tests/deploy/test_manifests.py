@@ -20,6 +20,8 @@ from tests.helpers.manifests import (
     pod_specs,
 )
 
+pytestmark = pytest.mark.slow
+
 BUILDS = [*(f"overlays/{name}" for name in OVERLAYS), *(f"operator/{name}" for name in OPERATOR)]
 OPERATOR_API = "kubernetes.dask.org/v1"
 

@@ -19,6 +19,8 @@ from srch_dist.storage.s3 import ENDPOINTS
 from tests.helpers.manifests import build, process
 from tests.helpers.runs import make_pairs, train_here
 
+pytestmark = pytest.mark.cluster
+
 KEYS = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "something"}
 
 

@@ -14,6 +14,8 @@ from tests.helpers.manifests import ROOT
 from tests.helpers.processes import SECONDS
 from tests.helpers.runs import make_pairs, make_store, train_here
 
+pytestmark = pytest.mark.cluster
+
 SCRIPTS = ROOT / "deploy" / "other-clusters"
 # Starts one process per task. Options of `srun` have their value after = or none.
 SRUN = """#!/bin/bash

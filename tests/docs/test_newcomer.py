@@ -15,6 +15,8 @@ import zarr
 import srch_dist
 from tests.helpers.commands import run_command
 
+pytestmark = pytest.mark.cluster
+
 SHARD = 700
 
 

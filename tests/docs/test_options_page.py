@@ -17,6 +17,8 @@ from srch_dist.config.loading import build_config
 from srch_dist.runtime.cluster import Cluster
 from tests.helpers.runs import make_pairs, make_store, train_here
 
+pytestmark = pytest.mark.cluster
+
 OPTIONS = dict(option_names())
 
 

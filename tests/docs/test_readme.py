@@ -36,6 +36,7 @@ def test_first_line_installs_and_trains_without_arguments():
     assert re.search(r"pip install \S*( \S+)* && \S*python -m srch_dist\.train$", first)
 
 
+@pytest.mark.cluster
 def test_first_line_shows_codes_learned_from_real_pairs(tmp_path):
     """What it runs once the package is installed, in an empty folder."""
     command = code_lines()[0].split("&&")[-1].split()

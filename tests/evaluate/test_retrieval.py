@@ -19,6 +19,8 @@ from srch_dist.evaluate.retrieval import evaluate_model
 from tests.helpers.models import numpy_bits
 from tests.helpers.runs import ROWS, make_pairs, make_store, train_here
 
+pytestmark = pytest.mark.slow
+
 CUTOFFS = (1, 5, 10, 50, 100)
 BITS = 16  # of every run here
 

@@ -23,6 +23,8 @@ from srch_dist.storage import code_store as code_files
 from srch_dist.storage.code_store import open_codes
 from tests.helpers.models import make_model
 
+pytestmark = pytest.mark.cluster
+
 ROWS, BITS = 500, 40
 
 

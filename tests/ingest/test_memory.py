@@ -8,7 +8,10 @@ import sys
 import zipfile
 
 import numpy as np
+import pytest
 from numpy.lib import format as npy
+
+pytestmark = pytest.mark.slow
 
 ROWS, DIMS = 50_000, 1024  # 195 MiB of float32
 

@@ -19,6 +19,8 @@ from srch_dist.storage.run.open import open_run
 from srch_dist.train.runner import train_model
 from tests.helpers.plans import make_plan
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--pairs", "50_000", "--dims", "image=64,text=48", "--workers", "3"]
 
 

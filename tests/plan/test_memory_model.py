@@ -32,6 +32,8 @@ from srch_dist.storage import arrays
 from srch_dist.storage.run.open import create_run
 from tests.helpers.plans import make_plan
 
+pytestmark = pytest.mark.slow
+
 ROWS, DIMS, BITS = 9_000, {"image": 320, "text": 256}, 64
 MIB = 1 << 20
 

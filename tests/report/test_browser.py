@@ -17,9 +17,12 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
 WIDTHS = (390, 820, 1440)
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium: none of " + ", ".join(_NAMES) + " is on the path"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no Chromium: none of " + ", ".join(_NAMES) + " is on the path"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

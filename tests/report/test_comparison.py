@@ -11,6 +11,8 @@ from srch_dist.report.__main__ import main
 from srch_dist.report.records import load_records
 from tests.helpers.html_page import HtmlPage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def page(shown, other, tmp_path_factory):

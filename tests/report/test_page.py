@@ -28,6 +28,8 @@ from tests.helpers.models import numpy_bits
 from tests.helpers.pages import HOSTILE
 from tests.helpers.runs import make_pairs, make_store, no_cluster, train_here
 
+pytestmark = pytest.mark.slow
+
 SECTIONS = ["retrieval", "examples", "training", "rebase", "bits", "graph", "cost", "options"]
 CHARTS = {
     *("Precision–recall: image → text", "Precision–recall: text → image"),

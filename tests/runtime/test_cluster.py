@@ -28,6 +28,8 @@ from tests.helpers.processes import dask as dask_command
 from tests.helpers.processes import processes
 from tests.helpers.runs import make_pairs, make_store, train_here
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture(scope="module")
 def empty_scheduler(tmp_path_factory):

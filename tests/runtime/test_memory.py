@@ -11,6 +11,8 @@ from srch_dist.runtime import memory
 from srch_dist.runtime.cluster import connect
 from srch_dist.runtime.memory import peak_bytes
 
+pytestmark = pytest.mark.cluster
+
 
 def _environment():
     return dict(os.environ)

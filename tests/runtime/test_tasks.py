@@ -9,6 +9,8 @@ import pytest
 from srch_dist.runtime import tasks
 from srch_dist.runtime.cluster import connect
 
+pytestmark = pytest.mark.cluster
+
 
 class Counter:
     """A stage that counts."""

@@ -4,9 +4,12 @@ import importlib
 import os
 
 import distributed
+import pytest
 
 from srch_dist.runtime import workers
 from srch_dist.runtime.cluster import connect
+
+pytestmark = pytest.mark.cluster
 
 
 def test_workers_that_have_imported_a_module_start_anew_where_nobody_else_uses_them():

@@ -21,6 +21,8 @@ from srch_dist.storage.code_store import open_codes
 from tests.helpers.models import make_model, numpy_bits
 from tests.helpers.runs import ROWS, make_pairs, make_store, train_here
 
+pytestmark = pytest.mark.slow
+
 BITS = 24
 
 

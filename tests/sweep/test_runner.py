@@ -26,6 +26,8 @@ from srch_dist.sweep.results import results_table
 from srch_dist.train import pipeline, resume, reuse, setup
 from tests.helpers.runs import make_pairs, make_store, no_cluster, train_here
 
+pytestmark = pytest.mark.cluster
+
 OPTIONS = {"bits": 16, "graph": {"k": 5}, "partition_rows": 20, "method": {"iterations": 4}}
 
 

@@ -18,6 +18,8 @@ from srch_dist.errors import ConfigError, InputError
 from srch_dist.train.estimator import CrossModalHasher
 from tests.helpers.runs import ROWS, make_pairs, make_store, no_cluster, train_here
 
+pytestmark = pytest.mark.cluster
+
 PAIRS = make_pairs(split=None, labels=None)
 OPTIONS = {"bits": 16, "k": 5, "options": {"method": {"iterations": 3}}}
 

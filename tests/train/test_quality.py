@@ -12,6 +12,8 @@ import pytest
 from srch_dist.ingest.pipeline import ingest_source
 from tests.helpers.runs import train_here
 
+pytestmark = pytest.mark.slow
+
 BITS = 32
 # Means of five seeds, image → text and text → image (README).
 PAPER, BALANCED = (0.453, 0.442), (0.589, 0.586)

@@ -20,6 +20,8 @@ from srch_dist.train import pipeline, setup
 from srch_dist.train.rows import choose_rows
 from tests.helpers.runs import DIMS, ROWS, make_pairs, make_store, train_here
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):

@@ -9,6 +9,8 @@ from srch_dist.kernels.sampling import Stream
 from tests.helpers import reference
 from tests.helpers.prepared import read_array
 
+pytestmark = pytest.mark.slow
+
 N, LOOP_BITS = 150, 16
 METHOD = {"loop_bits": LOOP_BITS, "directions": 5, "iterations": 3, "weights": "mutual"}
 

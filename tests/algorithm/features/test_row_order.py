@@ -13,6 +13,8 @@ from tests.helpers import reference
 from tests.helpers.prepared import read_array
 from tests.helpers.runs import make_pairs, make_store, train_here
 
+pytestmark = pytest.mark.slow
+
 N, K = 300, 6
 ORDERED = {"k": K, "method": "exact", "order_rows": 15}
 PLAIN = {**ORDERED, "order_rows": 10_000}

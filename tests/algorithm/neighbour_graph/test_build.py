@@ -16,6 +16,8 @@ from srch_dist.runtime.cluster import connect
 from srch_dist.train.resume import resume_graph
 from tests.helpers import reference
 
+pytestmark = pytest.mark.cluster
+
 K = 5
 TWO, THREE = (12, 9), (10, 7, 14)
 

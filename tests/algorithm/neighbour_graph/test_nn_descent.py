@@ -9,6 +9,8 @@ from srch_dist.algorithm.neighbour_graph import nn_descent
 from srch_dist.kernels.graph.neighbours import principal_subspace
 from tests.helpers import reference
 
+pytestmark = pytest.mark.slow
+
 K, N = 8, 1200
 
 

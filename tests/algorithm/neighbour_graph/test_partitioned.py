@@ -13,6 +13,8 @@ from srch_dist.kernels.sampling import hash_rows
 from tests.helpers import reference
 from tests.helpers.prepared import read_array
 
+pytestmark = pytest.mark.slow
+
 K, N = 5, 400
 GRAPH = {"k": K, "method": "partitioned", "cluster_rows": 60, "order_rows": 20}
 

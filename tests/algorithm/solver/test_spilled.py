@@ -15,6 +15,8 @@ from srch_dist.storage.scratch import SpilledValues
 from tests.helpers import reference
 from tests.helpers.prepared import read_array, read_codes
 
+pytestmark = pytest.mark.slow
+
 N = 150
 CUTS = {
     "one block": {"partition_rows": 64},

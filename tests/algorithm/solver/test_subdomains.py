@@ -13,6 +13,8 @@ from srch_dist.runtime import tasks
 from tests.helpers import reference
 from tests.helpers.prepared import read_array
 
+pytestmark = pytest.mark.slow
+
 N, BETA, LAM = 300, 1.0, 10.0
 BLOCKS = [1, 2, 3, 5]
 METHOD = {"iterations": 3, "threshold": 0.0}

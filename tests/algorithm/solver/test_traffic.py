@@ -11,6 +11,8 @@ from srch_dist import build_config, ingest_source, train_model
 from srch_dist.runtime.cluster import connect
 from tests.helpers import reference
 
+pytestmark = pytest.mark.cluster
+
 DIMS, BITS, PARTITIONS = (40, 32), 64, 6
 # What the algorithm has to move: Gram matrices of all modalities, and X B' and W of each.
 UNIT = 8 * max(sum(DIMS) ** 2, sum(DIMS) * BITS)

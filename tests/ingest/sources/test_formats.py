@@ -32,6 +32,8 @@ from tests.helpers.source_files import (
     write_parquet,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("rows_per_chunk", [None, 4])
 @pytest.mark.parametrize("name", WRITERS)

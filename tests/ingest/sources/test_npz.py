@@ -15,6 +15,8 @@ from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.ingest.sources.formats import open_source
 from srch_dist.ingest.unreadable import refuse_unreadable
 
+pytestmark = pytest.mark.slow
+
 
 def make_pairs(rows: int = 23) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(5)

@@ -14,6 +14,8 @@ from srch_dist.config.options import MethodConfig
 from srch_dist.kernels.projections import procrustes
 from tests.helpers.paired_data import random_orthonormal
 
+pytestmark = pytest.mark.slow
+
 
 def quantisation(W, X, B):
     """First term of Eq. 3 with rows as samples: ‖B - X Wᵀ‖²."""

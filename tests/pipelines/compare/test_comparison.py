@@ -23,6 +23,8 @@ from srch_dist.config.options import MethodConfig
 from srch_dist.errors import ConfigError, InputError
 from srch_dist.kernels.packed_codes import pack_codes
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {"graph": {"k": 5}, "bits": 16, "seed": 3}
 
 

@@ -14,6 +14,8 @@ from pipelines.compare.scoring import score_model
 from srch_dist import ingest_source
 from tests.helpers.paired_data import random_orthonormal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def embedding():

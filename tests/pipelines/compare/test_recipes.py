@@ -10,6 +10,8 @@ import pytest
 
 from srch_dist import ingest_source, load_config, train_model
 
+pytestmark = pytest.mark.slow
+
 RECIPES = Path(__file__).parents[3] / "pipelines"
 # Dimensions of image and text (deep features divided by 32), classes, and most classes per row.
 LAYOUTS = {

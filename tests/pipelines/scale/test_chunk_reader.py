@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pipelines.scale.chunk_reader import Options, measure
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_reader_is_measured_and_zarr_and_direct_reads_refuse_a_flipped_bit():

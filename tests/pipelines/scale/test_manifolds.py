@@ -10,6 +10,8 @@ from scipy.cluster.vq import kmeans2
 
 from pipelines.scale.manifolds import CELL, CLASSES, Manifolds, write_store
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Manifolds({"image": 12, "text": 9}, seed=4)
 
 

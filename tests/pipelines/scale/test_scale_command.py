@@ -12,6 +12,8 @@ import pytest
 from pipelines.scale import run
 from pipelines.scale.figures import figures, markdown, stage_shares
 
+pytestmark = pytest.mark.cluster
+
 SIZES = (1_500, 3_000)
 
 

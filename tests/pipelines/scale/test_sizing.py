@@ -4,7 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pipelines.scale.sizing import CASES, command
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
 

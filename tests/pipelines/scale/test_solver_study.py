@@ -8,6 +8,8 @@ import pytest
 
 from pipelines.scale import solver
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
