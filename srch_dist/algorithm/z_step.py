@@ -219,7 +219,7 @@ def _store_wave(
     solved: Sequence[tuple[list[Delayed], Coefficients]],
     started: float,
 ) -> None:
-    """Store and commit the groups of columns that were solved together since ``started``."""
+    """Store and commit column groups that were solved together; ``started`` is the start time."""
     seconds = (time.perf_counter() - started) / len(wave)
     for columns, (solution, last) in zip(wave, solved, strict=True):
         record = {
@@ -240,7 +240,7 @@ def _sides(
     beta: float,
     dtype: np.dtype[Any],
 ) -> Sides:
-    """Calls that read β B and the first Z of a group of columns, one of each a block."""
+    """Calls that read β B and the first Z of a group of columns: one of each per block."""
     spans = [plan.block_span(b) for b in plan.blocks]
     return (
         [(_right_side, codes, span, columns, beta, dtype) for span in spans],

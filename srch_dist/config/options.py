@@ -137,7 +137,8 @@ class MethodConfig:
     """Encoder of new rows: ridge regression of B on the features (ridge), on features and
     similarities to anchor rows (anchors), or Eq. 18, sign(W X) (projection)."""
     anchors: Annotated[int, Field(ge=2)] = 1000
-    """Training rows sampled as anchors and to learn the rotation; encoding time grows with it."""
+    """Training rows to sample. They are the anchors, and the rotation is learned from them.
+    Encoding time grows with their number."""
     ridge: Positive = 0.1
     """Ridge penalty of the encoder, in units of the mean eigenvalue of X'X; raise it for few or
     noisy rows."""

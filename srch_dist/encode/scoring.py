@@ -43,7 +43,10 @@ def score_features(model: Model, modality: str, features: Array) -> Array:
 
 
 def score_tile(model: Model, modality: str, features: Array) -> tuple[Array, Array | None]:
-    """Scores (n, l) of at most `TILE` rows, and similarities (n, m) to anchors, None without."""
+    """Scores (n, l) of at most `TILE` rows, and similarities (n, m) to the anchors.
+
+    The similarities are None if the modality has no anchors.
+    """
     dtype = features.dtype
     scores: Array = features @ model.encoders[modality].T.astype(dtype, copy=False)
     anchors = model.anchors.get(modality)

@@ -16,7 +16,7 @@ from srch_dist.kernels.types import Array, IntArray, Packed
 _CUTOFFS = (1, 5, 10, 50, 100)
 _MAP_CUTOFF = 50
 _PAIR_CUTOFFS = (1, 5, 10)
-# Key of the learned codes, where modalities' codes have the modality's name.
+# Key of the learned codes. The key of encoded rows is the name of their modality.
 LEARNED = "learned codes"
 
 
@@ -26,7 +26,7 @@ class EncodedRows:
 
     Attributes
     ----------
-    codes : (m, l / 8) by modality, or learned codes by `LEARNED`.
+    codes : (m, l / 8) by modality. Learned codes have the key `LEARNED`.
     labels : (m,) or (m, c); None without labels.
     """
 

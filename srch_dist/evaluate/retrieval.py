@@ -289,7 +289,10 @@ def _count_tasks(
     names: list[str],
     bits: int,
 ) -> tuple[Delayed, Delayed, Delayed | None]:
-    """Counts of one block of queries against the database, all queries, and the learned codes."""
+    """Tasks that count distances from a block of queries to three sets of rows.
+
+    The sets are the database, all queries, and the learned codes (None without learned codes).
+    """
     directions = list(permutations(names, 2))
     to_learned = [(g, LEARNED) for g in names]
 

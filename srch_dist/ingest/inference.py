@@ -24,7 +24,7 @@ SIDE_NAMES = {
 # How names of embeddings end: img_emb, text_embeddings, image.features.
 _FEATURE_SUFFIX = re.compile(r"[_.-](embs?|embeddings?|features?|feats?|vectors?|vecs?)$")
 _MODALITY_NAMES = {"img": "image", "images": "image", "txt": "text", "texts": "text"}
-# 0/1 matrices of at most so many columns are taken for labels: wider ones may be bags of words.
+# 0/1 matrices of at most this many columns count as labels: wider ones may be bags of words.
 _MAX_CLASSES = 300
 
 

@@ -129,9 +129,9 @@ def _compare(label: str, source: Source, names: tuple[str, str], rows: int) -> N
 
 
 def explain_unequal(source: Source, specs: Specs, arrays: Sequence[str]) -> str:
-    """Which ids only one of the first two modalities has, as the end of an error message.
+    """List the ids that only one of the first two modalities has, to append to an error message.
 
-    Empty if the modalities have no ids, or too many to load.
+    Returns "" if fewer than two modalities have ids, or if there are too many ids to load.
     """
     ids = {
         array: name
@@ -182,7 +182,7 @@ def _comparable(
 
 
 def _native(values: Array) -> Array:
-    """Text in native byte order: NumPy converts no other to StringDType."""
+    """Convert text to native byte order, the only one that NumPy converts to StringDType."""
     if values.dtype.kind != "U":
         return values
     return values.astype(values.dtype.newbyteorder("="), copy=False)

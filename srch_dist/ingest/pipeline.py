@@ -241,7 +241,7 @@ def _finalise(ingest: _Ingest, writer: FeatureWriter, hash_folder: Path) -> Feat
 
 
 def _joined(source: Source, arrays: Sequence[str]) -> str:
-    """Which files were joined to these arrays, as the end of an error message."""
+    """List the files that were joined to these arrays, to append to an error message."""
     return "".join(
         f"; {name} joins {', '.join(files[:_LISTED])}{', …' if len(files) > _LISTED else ''}"
         for name in arrays

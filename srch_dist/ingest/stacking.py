@@ -41,7 +41,7 @@ class StackedSource:
             dtype = np.result_type(*(self._specs[part][1] for part in parts))
             shape = self._specs[parts[0]][0]
             stacked[stack] = (sum(self._part_rows), *shape[1:]), dtype
-        # Parts are no arrays of their own: their rows are no pairs of the whole.
+        # Remove the parts: their rows do not pair with the rows of the stacked arrays.
         self._specs = {
             name: spec
             for name, spec in self._specs.items()
@@ -65,7 +65,7 @@ class StackedSource:
         return self._source.blocks(name, rows, start)
 
     def is_part_sized(self, rows: int) -> bool:
-        """Whether an array of so many rows may be a part that is not stacked."""
+        """Whether a part has ``rows`` rows: such an array may be a part that is not stacked."""
         return rows in self._part_rows
 
     def _pieces(self, stack: str, rows: int, start: int) -> Iterator[Array]:
@@ -73,7 +73,7 @@ class StackedSource:
         for part, count in zip(self._parts[stack], self._part_rows, strict=True):
             if first + count > start:
                 for block in self._source.blocks(part, rows, max(0, start - first)):
-                    # Text keeps its own type: dtypes of other widths are no other text.
+                    # Text keeps its own dtype: the width of a text dtype does not change the text.
                     yield block.astype(dtype, copy=False) if dtype.kind != "U" else block
             first += count
 

@@ -30,7 +30,7 @@ def canonical_directions(
     ----------
     grams : C_gh = X_g' X_h (d_g, d_h) of centred features by (g, h), in either order of the pair.
     first, second : names x and y of the modalities.
-    width : most directions.
+    width : maximum number of directions.
 
     Returns
     -------

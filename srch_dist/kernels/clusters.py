@@ -42,7 +42,7 @@ def routing_clusters(rows: int, cluster_rows: int) -> int:
 
 
 def sample_size(clusters: int) -> int:
-    """Number of rows to sample for so many clusters."""
+    """Number of rows to sample for k-means with ``clusters`` clusters."""
     return max(_ROWS_PER_CLUSTER * clusters, _MIN_SAMPLE)
 
 

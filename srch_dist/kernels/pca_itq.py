@@ -88,7 +88,7 @@ def leading_directions(
     ----------
     sums : over all n rows.
     weights : w_g by modality, in the order of ``sums``.
-    count : most directions.
+    count : maximum number of directions.
 
     Returns
     -------

@@ -16,8 +16,8 @@ from srch_dist.plan.search_memory import whole_index_row
 
 # Size of a partition of all modalities together.
 _PARTITION_BYTES = 32 * MIB
-# Exact search up to so many multiplications, n² d: about 10 s on 2 cores. Below that, compiling
-# NN-descent (about 22 s a process) costs more than it saves.
+# Exact search up to this number of multiplications, n² d: about 10 s on 2 cores. Below it,
+# compiling NN-descent (about 22 s per process) costs more than it saves.
 _EXACT_PRODUCTS = 5e11
 # One index of all rows up to this size, which fits a worker of 2 GiB; one per cluster above.
 _INDEX_BYTES = 600 * MIB

@@ -31,7 +31,7 @@ from srch_dist.plan.run_plan import Plan, StageMemory
 from srch_dist.plan.search_memory import COMPILED_BYTES, neighbour_bytes
 from srch_dist.runtime.cluster import Cluster
 
-# Training is in float64 up to so many feature values: 512 MiB of them.
+# Train in float64 up to this number of feature values (512 MiB).
 _DOUBLE_VALUES = 1 << 26
 # Share of the memory limit that a worker with cached features may use. Dask spills above 0.6, and
 # partitions are not spread evenly.

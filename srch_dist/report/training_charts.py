@@ -25,9 +25,9 @@ _TERMS = {
 
 
 def column(run: RunRecords, *keys: str) -> tuple[list[int], list[float]]:
-    """Read a value of every iteration that recorded it.
+    """Read one value from the record of each iteration; skip iterations without it.
 
-    ``keys`` is the path of the value in a record. Returns the iterations, and the values.
+    ``keys`` is the path of the value in a record. Returns the iteration numbers and the values.
     """
     iterations, values = [], []
     for record in run.history:

@@ -81,7 +81,7 @@ class StageProfiler:
         self.peaks[stage] = {name: max(peaks[name], self._before.get(name, 0)) for name in peaks}
 
     def restart_workers(self, module: str) -> None:
-        """Restart workers within a stage; its peak includes the workers before the restart."""
+        """Restart workers within a stage. The stage's peak includes memory before the restart."""
         self._before = peak_memory()
         restart_workers(module)
 

@@ -155,5 +155,5 @@ class _WithoutTables:
 
 
 def without_tables(progress: Progress) -> Progress:
-    """Progress for many runs: their plans would crowd out the results."""
+    """Progress that shows no tables. With many runs, the plans would hide the results."""
     return _WithoutTables(progress)

@@ -85,7 +85,7 @@ class ForeignZarr:
             values = np.asarray(array[start:stop] if array.ndim else array[()])
         except Exception as error:  # zarr and its codecs raise many kinds
             raise InputError(f"{self._path}: {name} cannot be read: {error}") from None
-        if values.dtype.kind == "U":  # NumPy converts no other byte order to StringDType
+        if values.dtype.kind == "U":  # StringDType needs native byte order
             return values.astype(values.dtype.newbyteorder("="), copy=False)
         return values
 

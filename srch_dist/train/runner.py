@@ -39,7 +39,7 @@ class Trained:
 
     Attributes
     ----------
-    run : its directory, or the place where its results were published before.
+    run : run directory. If ``out`` already held the published results: that location.
     store : the data.
     reason : why the loop stopped.
     evaluation : scores from `evaluate_model`; None without queries or with ``evaluate: false``.

@@ -156,10 +156,10 @@ def _learn_frame(job: Job, loop_codes: Path, directions: Directions) -> Matrix:
 
 
 def _first_frame(loop_bits: int, bits: int, seed: int) -> Matrix:
-    """Start of R (loop_bits, bits): the bits of the loop, and random bits beyond them.
+    """Initial R (loop_bits, bits): the identity for the loop's bits, random columns for the others.
 
-    Bits of the loop may depend on each other; rounding would then decide the rest. A small part of
-    random bits in every column decides it instead.
+    Bits of the loop may be linearly dependent. R would then depend on rounding errors. A small
+    random term in the identity's columns prevents this.
     """
     rows = np.arange(loop_bits)
     random = random_codes(seed ^ Stream.FINAL_FRAME, rows, bits).astype(np.float64)

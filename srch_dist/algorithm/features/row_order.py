@@ -68,12 +68,12 @@ def spill_rows(
 
 
 def gather_units(job: Job, dims: Mapping[str, int], clusters: int) -> list[Work]:
-    """Units that write one partition each of the features, the row order and the first codes.
+    """Create a unit per partition that writes its features, its row order and its first codes.
 
     Parameters
     ----------
     dims : d_g by modality.
-    clusters : number of clusters that the spilled rows are sorted by.
+    clusters : number of clusters; the spilled rows are sorted by cluster.
     """
     run, plan, config = job.run, job.plan, job.config
     create_codes(run, plan, config.loop_bits, 0)

@@ -233,7 +233,10 @@ def _first_step(levels: MultilevelPreconditioner, vectors: Vectors, correction: 
 
 
 def _first(tolerance: float, space: SharedCoarseSpace, sums: SharedSums, *parts: Any) -> _Scalars:
-    """The first scalars. ``parts`` are the `BlockSums` of all blocks, then their squared norms."""
+    """Scalars of the first iteration.
+
+    ``parts`` holds the `BlockSums` of every block, then the squared norms of every block.
+    """
     blocks = len(parts) // 2
     dots, shared = _total(space, parts[:blocks])
     squared = np.sum(parts[blocks:], axis=0)

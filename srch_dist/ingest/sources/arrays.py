@@ -75,7 +75,7 @@ def _as_array(name: str, values: Any) -> Any:
 
 
 def _attributes(array: Any) -> Mapping[str, Any]:
-    """Attributes of a Zarr array or an HDF5 dataset; other arrays have none that change values."""
+    """Attributes of an array that has them, such as Zarr and HDF5; {} for any other array."""
     attributes = getattr(array, "attrs", None)
     if isinstance(array, np.ndarray) or attributes is None:
         return {}

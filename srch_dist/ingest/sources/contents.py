@@ -173,7 +173,7 @@ def promoted(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any] | None:
 
 
 def native_text(block: Array) -> Array:
-    """Text in this machine's byte order: NumPy converts no other to StringDType."""
+    """Convert text to native byte order, the only one that NumPy converts to StringDType."""
     if block.dtype.kind != "U":
         return block
     return block.astype(block.dtype.newbyteorder("="), copy=False)

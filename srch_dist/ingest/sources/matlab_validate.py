@@ -1,7 +1,7 @@
 """Validate the elements of a .mat file of version 4 to 7 before SciPy reads them.
 
-SciPy allocates the size that an element claims before it checks that the file has so many bytes. It
-also uses an element's data type as an index into a table without a bounds check. Format: "MAT-File
+SciPy allocates the size that an element claims before it checks the size of the file. SciPy also
+uses an element's data type as an index into a table without a bounds check. Format: "MAT-File
 Format" (MathWorks), chapter 1.
 """
 

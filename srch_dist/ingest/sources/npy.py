@@ -89,5 +89,5 @@ def read_header(path: Path, name: str, file: IO[bytes], size: int) -> NpyHeader:
 
 
 def skip_header(file: IO[bytes]) -> None:
-    """Move past a header that `read_header` has read before."""
+    """Move past a header that `read_header` has already checked."""
     read_npy_header(file)

@@ -1,6 +1,6 @@
 """Why an array cannot be read or trusted, and what to do: one wording for every format.
 
-A reason goes on after the name of the array: "text", "is a sparse matrix. Save it …".
+A message is the name of the array and a reason: "text" + " is a sparse matrix. Save it …".
 """
 
 from __future__ import annotations

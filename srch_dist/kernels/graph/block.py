@@ -28,7 +28,7 @@ class EdgeValues(Protocol):
 
 @dataclass(frozen=True)
 class JoinedValues(Sized):
-    """The values of adjacent runs of edges, read as one."""
+    """Edge values that are stored in consecutive parts, read as one array."""
 
     parts: tuple[EdgeValues, ...]
 

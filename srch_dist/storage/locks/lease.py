@@ -56,7 +56,7 @@ class Holder:
     beat: int
 
     def is_here(self) -> bool:
-        """Whether the holder runs, or ran, on this boot of this host."""
+        """Whether the holder was started on this host since the last boot."""
         return (self.host, self.boot) == (socket.gethostname(), _boot_id())
 
     def is_alive(self) -> bool:
