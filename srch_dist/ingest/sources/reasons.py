@@ -110,9 +110,9 @@ def refuse_fill(label: str, fills: list[float], block: Array, first: int) -> Non
         rows = np.flatnonzero((block == fill).reshape(len(block), -1).any(axis=1))
         if len(rows):
             raise InputError(
-                f"{label} row {first + rows[0]}: missing value, as the attribute _FillValue or "
-                f"missing_value says of {fill}. Fill it, remove the row from every modality, or "
-                "remove the attribute."
+                f"{label} row {first + rows[0]}: missing value ({fill}, which the attribute "
+                "_FillValue or missing_value declares as missing). Fill it, remove the row from "
+                "every modality, or remove the attribute."
             )
 
 

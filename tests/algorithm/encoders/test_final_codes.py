@@ -141,5 +141,5 @@ def test_collapsed_codes_end_the_run(finish, monkeypatch):
 
 
 def test_one_direction_is_refused_before_any_work(finish):
-    with pytest.raises(ConfigError, match=r"method\.directions is 1: every bit"):
+    with pytest.raises(ConfigError, match=r"method\.directions is 1, so every bit"):
         finish(directions=1)

@@ -114,7 +114,8 @@ class TestAttributes:
         if fill == "base64":
             attribute = base64.b64encode(struct.pack("<d", -999)).decode()
         self.write(tmp_path / name, {"_FillValue": attribute}, values)
-        with pytest.raises(InputError, match="image row 17: missing value, as the attribute _Fill"):
+        reason = r"image row 17: missing value \(.*, which the attribute _Fill"
+        with pytest.raises(InputError, match=reason):
             ingest_source(tmp_path / name, tmp_path / "b.zarr")
 
     def test_arrays_in_memory(self, tmp_path):
