@@ -30,7 +30,7 @@ def painted(monkeypatch):
         monkeypatch.setattr(module, "draw", paint_only)
 
 
-pytestmark = pytest.mark.usefixtures("painted")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("painted")]
 
 
 def lines_of(axes) -> dict[str, np.ndarray]:
