@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from srch_dist.errors import InputError
+from srch_dist.ingest import limits
 from srch_dist.ingest.naming import is_label_name, split_parts, store_name
-from srch_dist.ingest.sources.base import Specs
+from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.kernels.types import Array
 
 # Side arrays with a meaning. With another number of rows they are a mistake, not an attribute.
@@ -26,6 +28,24 @@ _FEATURE_SUFFIX = re.compile(r"[_.-](embs?|embeddings?|features?|feats?|vectors?
 _MODALITY_NAMES = {"img": "image", "images": "image", "txt": "text", "texts": "text"}
 # 0/1 matrices of at most this many columns count as labels: wider ones may be bags of words.
 _MAX_CLASSES = 300
+# Rows, and bytes of them, that tell labels from features.
+_FIRST_ROWS, _FIRST_BYTES = 1024, 16 << 20
+
+
+def read_first_rows(source: Source, array: str) -> Array | None:
+    """The first rows of an array, about 16 MiB at most.
+
+    None if they cannot be read, or if one row is too large: both are refused later, by name.
+    """
+    shape, dtype = source.specs()[array]
+    row_bytes = max(1, math.prod(shape[1:]) * dtype.itemsize)
+    if row_bytes > limits.MAX_ROW_BYTES:
+        return None
+    try:
+        rows = max(1, min(_FIRST_ROWS, _FIRST_BYTES // row_bytes))
+        return next(iter(source.blocks(array, rows)), None)
+    except InputError:
+        return None
 
 
 def infer_modalities(specs: Specs, first_rows: Callable[[str], Array | None]) -> dict[str, str]:

@@ -25,6 +25,7 @@ import numpy as np
 
 from srch_dist.errors import ConfigError, InputError
 from srch_dist.ingest import limits
+from srch_dist.ingest.inference import read_first_rows
 from srch_dist.ingest.pairing import Pairing, check_ids, explain_unequal
 from srch_dist.ingest.profile import DataProfile, profile_table
 from srch_dist.ingest.schema import (
@@ -52,8 +53,6 @@ from srch_dist.storage.locks.object_lock import hold_place
 
 # A file or folder, several of them, or arrays by name.
 SourceLike = str | Path | Sequence[str | Path] | Mapping[str, Any]
-# Rows that tell labels from features.
-_FIRST_ROWS = 1024
 # Rows that an error message lists before it says "…".
 _LISTED = 5
 
@@ -151,7 +150,9 @@ def _prepare(
         opened = transpose_arrays(opened, modalities, side)
         opened, side = stack_arrays(opened, modalities, side)
         arrays = opened.specs()
-        schema = choose_schema(arrays, modalities, side, lambda array: _first_rows(opened, array))
+        schema = choose_schema(
+            arrays, modalities, side, lambda array: read_first_rows(opened, array)
+        )
     except UnequalRowsError as error:
         explanation = explain_unequal(opened, arrays, error.arrays)
         raise InputError(
@@ -298,14 +299,6 @@ def _show_schema(
     ids = ", ".join(pairing.compared)
     paired = f"by position; {ids} agree" if len(pairing.compared) > 1 else "by position"
     progress.note(f"pairing: {paired}. Choose other arrays with --modalities and --side.")
-
-
-def _first_rows(source: Source, array: str) -> Array | None:
-    """The first rows of an array; None if they cannot be read, which is refused when streaming."""
-    try:
-        return next(iter(source.blocks(array, _FIRST_ROWS)), None)
-    except InputError:
-        return None
 
 
 def _read_attributes(label: str, source: Source, arrays: Specs, schema: Schema) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def test_keys_are_for_their_owner_alone(authority):
 def test_command_prints_what_to_give_to_whom(tmp_path, capsys):
     certificates.main([str(tmp_path / "a")])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["scheduler", "worker", "client", "here"]
+    topics = [line.split(":")[0] for line in lines]
+    assert topics == ["scheduler", "worker", "client", "options of srch_dist"]
     with pytest.raises(StorageError, match="in use; name another folder"):
         make_certificates(tmp_path / "a")
 
