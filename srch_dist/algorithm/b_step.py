@@ -122,8 +122,8 @@ def rotation(
     """Q (l, l) orthogonal that turns the scores T of the sampled rows towards their signs.
 
     Q is the polar factor of Tᵀ sign(T): one step of iterative quantisation (Gong et al., TPAMI
-    2013). It stands for the constraint B Bᵀ = n I, which the paper drops in Eq. 17, because Q mixes
-    bits that agree.
+    2013). Q mixes bits that agree. It thereby replaces the constraint B Bᵀ = n I, which Eq. 17
+    drops.
 
     Parameters
     ----------

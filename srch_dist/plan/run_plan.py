@@ -33,7 +33,7 @@ class StageMemory:
     ----------
     name : name of the stage, as the plan shows and saves it.
     projected_bytes : projected memory of the worker that needs most.
-    tasks : tasks of the stage's widest graph.
+    tasks : tasks of the stage, in its task graph with the most of them.
     at_once : tasks that run at the same time.
     """
 

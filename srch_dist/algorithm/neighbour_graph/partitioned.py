@@ -60,9 +60,9 @@ class SearchResult:
 def search_partitioned(job: Job, modality: str, sample: Delayed) -> SearchResult:
     """Find and write the k nearest neighbours of every row among the rows of its clusters.
 
-    The first overlap follows from the coverage of the sampled rows' true neighbours. If the recall
-    is below ``graph.recall_target``, every row is searched in one more cluster, up to
-    ``graph.overlap_max``.
+    Before the first search, `choose_overlap` sets in how many clusters a row is searched, from the
+    coverage of the sampled rows' true neighbours. If the recall is below ``graph.recall_target``,
+    every row is searched in one more cluster, up to ``graph.overlap_max``.
 
     Raises
     ------

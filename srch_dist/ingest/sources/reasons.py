@@ -72,7 +72,7 @@ def missing_values(count: int, rows: int) -> str:
 
 
 def packed(attributes: Mapping[str, Any]) -> str | None:
-    """Why numbers with these attributes are not the values; None if they are."""
+    """Why stored numbers with these attributes are packed (scale, offset); None if they are not."""
     found = {
         name: attributes[name]
         for name, neutral in _PACKED.items()

@@ -111,7 +111,7 @@ class TableSource(ListedSource):
     def _describe_vectors(
         self, name: str, width: int | None, dtype: np.dtype[Any], rows: int
     ) -> None:
-        """Find the length of most lists, and refuse a column with a list of another length."""
+        """Find the most common list length, and refuse a column with a list of another length."""
         side_only = dtype.kind != "f"
         typical = self._typical(name) if width is None else (0, width)
         if typical is None and rows:

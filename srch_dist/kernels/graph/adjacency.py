@@ -61,7 +61,7 @@ def directed_pairs(neighbours: IntArray, first_row: int) -> tuple[IntArray, IntA
 
 
 def symmetrise(outgoing: IntArray, incoming: IntArray, mutual: bool) -> IntArray:
-    """Merge directed edges out of and into the rows to undirected edges (Eq. 1).
+    """Make undirected edges (Eq. 1) from the outgoing and the incoming edges of the rows.
 
     Parameters
     ----------

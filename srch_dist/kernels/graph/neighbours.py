@@ -170,7 +170,7 @@ def keep_nearest(
 def keep_nearest_columns(
     distances: NDArray[np.float64], rows: NDArray[np.int64], k: int
 ) -> Neighbours:
-    """Keep the k nearest candidates of each row of a table: `keep_nearest`, several times faster.
+    """Keep the k nearest candidates of each row of a table; much faster than `keep_nearest`.
 
     Parameters
     ----------
