@@ -31,11 +31,6 @@ def visible(text: str) -> str:
     return _LONE_SURROGATE.sub(_escape, _UNSAFE.sub(_escape, text))
 
 
-def one_line(text: str) -> str:
-    """As `visible`, on one line: runs of white space become one space."""
-    return visible(" ".join(text.split()))
-
-
 def dump_json(value: Any, indent: int | None = None) -> str:
     """JSON in UTF-8 that is safe to print: unsafe characters stay in their JSON escapes."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)

@@ -73,11 +73,6 @@ def split_parts(names: Iterable[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def part_of(name: str) -> str:
-    """The part of a split in a name: train, database, query or validation; empty without one."""
-    return _split_words(name)[1]
-
-
 def store_name(name: str) -> str:
     """The store name to suggest: image for XAll, text for T_tr; else the name itself."""
     words, _ = _split_words(name)

@@ -12,6 +12,7 @@ from srch_dist.errors import InputError
 from srch_dist.ingest.inference import without_feature_suffix
 from srch_dist.ingest.schema import TEXT_KINDS, Schema
 from srch_dist.ingest.sources.base import Source, Specs
+from srch_dist.ingest.sources.contents import TEXT, native_text
 from srch_dist.kernels.types import Array
 
 _BLOCK_ROWS = 1 << 16
@@ -176,16 +177,8 @@ def _comparable(
     """Ids as numbers if one of the two is a number, else as text."""
     kinds = left.dtype.kind, right.dtype.kind
     if all(kind in TEXT_KINDS for kind in kinds):
-        text = np.dtypes.StringDType()
-        return _native(left).astype(text), _native(right).astype(text)
+        return native_text(left).astype(TEXT), native_text(right).astype(TEXT)
     return _whole_numbers(names[0], left, start), _whole_numbers(names[1], right, start)
-
-
-def _native(values: Array) -> Array:
-    """Convert text to native byte order, the only one that NumPy converts to StringDType."""
-    if values.dtype.kind != "U":
-        return values
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _whole_numbers(name: str, values: Array, start: int) -> Array:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srch_dist.cli.safe_text import dump_json, one_line, visible
+from srch_dist.cli.safe_text import dump_json, visible
 
 
 def acts(character: str) -> bool:
@@ -43,4 +43,3 @@ def test_nothing_acts_afterwards_and_json_keeps_the_value(text):
     written = dump_json({"text": text})
     assert not any(acts(character) for character in written)
     assert json.loads(written) == {"text": text}
-    assert "\n" not in one_line(text)

@@ -10,23 +10,13 @@ import pytest
 
 from pipelines.faults.cluster import separate_cluster
 from pipelines.faults.moments import arm
-from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import open_store
 from srch_dist.storage.run.open import open_run
 from tests.helpers.faults import await_fault, begin, command, end, message, options
-from tests.helpers.s3 import BUCKET, s3_server
+from tests.helpers.s3 import BUCKET, DATA
 
-DATA, OUT = f"s3://{BUCKET}/pairs.zarr", f"s3://{BUCKET}/run"
-
-
-@pytest.fixture(scope="module")
-def server(store, tmp_path_factory):
-    with s3_server(tmp_path_factory.mktemp("s3")) as running, pytest.MonkeyPatch.context() as patch:
-        running.use(patch)
-        source = Path(store.path).parent / "pairs.npz"
-        ingest_source(source, DATA, rows_per_chunk=store.rows_per_chunk)
-        yield running
+OUT = f"s3://{BUCKET}/run"
 
 
 @pytest.mark.fault("S3: kill -9 of server and worker in mid-run, then encode", "survived")
