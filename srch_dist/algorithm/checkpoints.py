@@ -146,11 +146,35 @@ def commit_iteration(
     job.check_lock()
 
 
-def verify_checkpoint(job: Job) -> list[Delayed]:
+def discard_damaged_checkpoints(job: Job) -> None:
+    """Verify the last committed iteration; if it is damaged, fall back to the one before.
+
+    Raises
+    ------
+    StorageError : the last one is damaged and none is left before it.
+    """
+    while committed := job.run.committed():
+        last = committed[-1]
+        try:
+            work = _verification(job)
+            with job.progress.stage("verify checkpoint", len(work)) as stage:
+                tasks.run_all(work, stage)
+            return
+        except StorageError as error:
+            # The first codes are removed with the checkpoint of iteration 0.
+            if len(committed) == 1 and not job.run.checkpoint(0, "codes").exists():
+                raise
+            job.progress.warn(
+                f"the checkpoint of iteration {last} is damaged: {error}. Resuming after "
+                f"iteration {committed[-2] if len(committed) > 1 else 0}."
+            )
+            job.run.discard_checkpoint(last)
+
+
+def _verification(job: Job) -> list[Delayed]:
     """Create tasks that compare the arrays of the last committed iteration with their checksums."""
     run, manifest = job.run, job.run.latest()
-    if manifest is None:
-        return []
+    assert manifest is not None
     paths = {kind: run.checkpoint(manifest["iteration"], kind) for kind in ("codes", "z")}
     return [
         tasks.task(arrays.verify_rows, path, *job.plan.span(p), manifest["checksums"][kind][p])

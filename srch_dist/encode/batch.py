@@ -12,9 +12,11 @@ from srch_dist.errors import InputError, StorageError
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage import arrays
+from srch_dist.storage.atomic_files import partial_name
+from srch_dist.storage.durable import flush
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import Location, check_access, locate, move
-from srch_dist.storage.locks.object_lock import hold_place
+from srch_dist.storage.locks.output_lock import hold_output
 from srch_dist.storage.run.open import open_run
 
 # Bytes of a task's widest features in float64.
@@ -57,15 +59,17 @@ def encode_store(
     check_modalities(loaded, store, [modality])
     target = locate(out)
     check_access(target, write=True)
-    if target.exists():
-        raise StorageError(f"{target} already exists. Remove it, or choose another output.")
-    with hold_place(target) as check_lock:
-        partial = target.parent / f".{target.name}.partial"
+    with hold_output(target) as check_lock:
+        if target.exists():
+            raise StorageError(f"{target} already exists. Remove it, or choose another output.")
+        partial = partial_name(target)
         arrays.remove(partial)
         try:
             _write_codes(loaded, source, store, modality, partial, progress)
             check_lock()
+            flush(partial)
             move(partial, target)
+            flush(target.parent)
         except OSError as error:
             raise StorageError(f"cannot write {target}: {error}") from None
         finally:

@@ -11,11 +11,9 @@ Refused data discards the store in any phase; an interruption keeps it for the n
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from srch_dist.errors import ConfigError, InputError
+from srch_dist.errors import ConfigError, InputError, StorageError
 from srch_dist.ingest import limits
+from srch_dist.ingest.fingerprint import source_fingerprint
 from srch_dist.ingest.inference import read_first_rows
 from srch_dist.ingest.pairing import Pairing, check_ids, explain_unequal
 from srch_dist.ingest.profile import DataProfile, profile_table
@@ -49,7 +48,7 @@ from srch_dist.kernels.types import Array
 from srch_dist.runtime.progress import Progress, ProgressStage, silent
 from srch_dist.storage.feature_store import CHUNK_BYTES, FeatureStore, FeatureWriter
 from srch_dist.storage.locations import Location, check_access, local_path, locate
-from srch_dist.storage.locks.object_lock import hold_place
+from srch_dist.storage.locks.output_lock import hold_output
 
 # A file or folder, several of them, or arrays by name.
 SourceLike = str | Path | Sequence[str | Path] | Mapping[str, Any]
@@ -94,7 +93,7 @@ def ingest_source(
     ingest = _prepare(source, modalities, side, rows_per_chunk, progress)
     location = locate(store)
     check_access(location, write=True)
-    with hold_place(location) as check_lock, _hash_folder(location) as hash_folder:
+    with hold_output(location) as check_lock, _hash_folder(location) as hash_folder:
         writer = _initialise(ingest, location)
         try:
             profiles = _write_arrays(ingest, writer, hash_folder, progress)
@@ -103,6 +102,10 @@ def ingest_source(
             return _finalise(ingest, writer, hash_folder)
         except InputError:
             writer.discard()
+            raise
+        except BaseException:
+            with suppress(StorageError):  # the first error is the one to report
+                writer.settle()
             raise
 
 
@@ -170,7 +173,8 @@ def _prepare(
     _show_schema(progress, opened, arrays, schema, pairing)
     attributes = _read_attributes(label, opened, arrays, schema)
     per_chunk = rows_per_chunk or _default_chunk(specs, schema.rows)
-    fingerprint = None if paths is None else _fingerprint(paths, specs, schema, per_chunk)
+    layout = {name: [schema.rowwise[name], *specs[name]] for name in specs}
+    fingerprint = None if paths is None else source_fingerprint(paths, layout, per_chunk)
     return _Ingest(opened, label, schema, specs, attributes, per_chunk, fingerprint)
 
 
@@ -323,17 +327,6 @@ def _default_chunk(specs: Specs, rows: int) -> int:
     """Rows per chunk such that a chunk of the widest array has about 32 MiB."""
     widest = max(1, *(math.prod(shape[1:]) * dtype.itemsize for shape, dtype in specs.values()))
     return max(1, min(rows, CHUNK_BYTES // widest))
-
-
-def _fingerprint(paths: Sequence[Path], specs: Specs, schema: Schema, rows_per_chunk: int) -> str:
-    """SHA-256 of the files' paths, sizes and times, and of the arrays and chunks to write."""
-    files = sorted(file for path in paths for file in (path, *path.rglob("*")) if file.is_file())
-    stats = [(str(file.absolute()), (at := file.stat()).st_size, at.st_mtime_ns) for file in files]
-    arrays = {
-        name: [schema.rowwise[name], list(shape), str(dtype)]
-        for name, (shape, dtype) in specs.items()
-    }
-    return hashlib.sha256(json.dumps([stats, arrays, rows_per_chunk]).encode()).hexdigest()
 
 
 def _check_block(label: str, name: str, block: Array, start: int, modality: bool) -> None:

@@ -1,18 +1,108 @@
-"""Files written in one step (bytes, text, JSON), and manifests that carry their own checksum."""
+"""Files written in one step, also through a power loss, and manifests with their own checksum."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
+import secrets
+import shutil
+import stat
 import zlib
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar, cast
 
 from srch_dist.errors import StorageError
+from srch_dist.storage.durable import flush_file, flush_folder, make_folder
 from srch_dist.storage.locations import Location, S3Path
 
 _CRC = "crc32"
+
+P = TypeVar("P", bound=Location)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield an empty file for the new content; at the end of the block it replaces ``path``.
+
+    A reader, also after a power loss, finds the old content or the new one. A device or a pipe,
+    such as ``/dev/stdout``, is written to and not replaced. If the block raises, ``path`` stays as
+    it was.
+
+    Raises
+    ------
+    StorageError : the file cannot be written.
+    """
+    if is_stream(path):
+        with TemporaryDirectory(prefix="srch-dist-") as folder:
+            content = Path(folder) / path.name
+            content.touch()
+            yield content
+            _copy_to_stream(content, path)
+        return
+    partial: Path | None = None
+    try:
+        make_folder(path.parent)
+        partial = create_partial(path)
+        yield partial
+        flush_file(partial)
+        partial.replace(path)
+        flush_folder(path.parent)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        # On a disk that has vanished this fails too; the first error is the one to report.
+        with suppress(OSError):
+            if partial is not None:
+                partial.unlink(missing_ok=True)
+
+
+def partial_name(path: P) -> P:
+    """A name beside ``path`` for its unfinished content.
+
+    On a disk nobody can guess it, so that nobody can put a link there. In an object store, which
+    has no links, it is always the same, so that the next process replaces what a killed one left.
+    """
+    if isinstance(path, S3Path):
+        return cast(P, path.parent / f".{path.name}.partial")
+    return cast(P, path.with_name(f"{_partial_prefix(path)}{secrets.token_hex(8)}.partial"))
+
+
+def create_partial(path: Path) -> Path:
+    """Create an empty file under the `partial_name` of ``path``; raises OSError."""
+    partial = partial_name(path)
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    return partial
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what killed processes left of ``path``; its lock must be held."""
+    pattern = re.compile(re.escape(_partial_prefix(path)) + r"[0-9a-f]{16}\.partial")
+    for entry in path.parent.iterdir() if path.parent.is_dir() else ():
+        if not pattern.fullmatch(entry.name):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                entry.unlink(missing_ok=True)
+
+
+def is_stream(path: Location) -> bool:
+    """Whether a path names a device, pipe or socket, or an open file of a process."""
+    if not isinstance(path, Path):
+        return False
+    try:
+        mode = path.stat().st_mode
+        # /dev/stdout is a link to /proc/self/fd/1, which may be open on a regular file.
+        link = str(path.readlink() if path.is_symlink() else path.parent.resolve())
+    except OSError:
+        return False
+    return link.startswith("/proc/") or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def write_bytes(path: Location, content: bytes) -> None:
@@ -25,20 +115,8 @@ def write_bytes(path: Location, content: bytes) -> None:
     if isinstance(path, S3Path):
         path.write_bytes(content)
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        # On a disk that has vanished this fails too; the first error is the one to report.
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
 def read_bytes(path: Location) -> bytes:
@@ -86,3 +164,19 @@ def read_manifest(path: Location) -> dict[str, Any]:
 
 def _checksum(values: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(values, sort_keys=True).encode())
+
+
+def _partial_prefix(path: Path) -> str:
+    # A file name has at most 255 bytes; the suffix needs 25 of them.
+    name = path.name
+    if len(os.fsencode(name)) > 200:
+        name = hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()
+    return f".{name}."
+
+
+def _copy_to_stream(content: Path, path: Path) -> None:
+    try:
+        with content.open("rb") as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None

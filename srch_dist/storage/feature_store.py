@@ -20,7 +20,8 @@ from srch_dist.kernels.types import Array
 from srch_dist.storage import arrays
 from srch_dist.storage._text_codec import TEXT
 from srch_dist.storage._zarr_stores import zarr_store
-from srch_dist.storage.atomic_files import read_manifest, write_manifest
+from srch_dist.storage.durable import flush
+from srch_dist.storage.journal import Journal
 from srch_dist.storage.locations import Location, check_access, locate, writing
 from srch_dist.storage.s3 import reason
 
@@ -28,7 +29,6 @@ FORMAT = 1
 # Target size of a chunk of the widest array. The memory model counts the chunks that a task reads.
 CHUNK_BYTES = 32 << 20
 _KEY = "srch_dist"
-_JOURNAL = ".unfinished.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -106,23 +106,21 @@ class FeatureWriter:
     ) -> None:
         self.path = locate(path)
         self.rows_per_chunk = rows_per_chunk
-        self._fingerprint = fingerprint
+        self._journal = Journal(self.path, fingerprint)
         self._specs, self._modalities = specs, modalities
         for name in specs:
             check_name(name)
         self._reset()
-        above = self.path.parents if isinstance(self.path, Path) else ()
-        self._created = [folder for folder in above if not folder.exists()]
         if self.path.exists():
-            self._resume()
-            if isinstance(self.path, Path):
-                return
+            if not self._journal.belongs():
+                raise StorageError(f"{self.path} already exists; remove it or name another store")
             # In an object store the rows cannot be resumed: the caller's scratch files were on the
             # disk of the earlier process.
+            if isinstance(self.path, Path) and self._resume():
+                return
             self.discard()
             self._reset()
         self._create()
-        self._keep_journal()
 
     def write(self, name: str, start: int, block: Array) -> None:
         """Write the rows from ``start`` on: whole chunks of one array, in order."""
@@ -131,8 +129,14 @@ class FeatureWriter:
             self._runs[name].append([start, start + len(block), checksum])
         self._checksums[name] = arrays.checksum(block, self._checksums[name])
         self.written[name] = start + len(block)
-        if isinstance(self.path, Path):
-            self._keep_journal()
+        self._journal.append(
+            {
+                "array": name,
+                "run": [start, start + len(block), checksum],
+                "checksum": self._checksums[name],
+                "state": self.state.get(name),
+            }
+        )
 
     def finish(self, attributes: Mapping[str, Any], scratch: Iterable[Path] = ()) -> FeatureStore:
         """Write the manifest, which finishes the store, and open it.
@@ -142,6 +146,8 @@ class FeatureWriter:
         attributes : small arrays of other lengths, as JSON values.
         scratch : files that a resumed writer needs; removed after the manifest is written.
         """
+        self._journal.settle()
+        flush(self.path)
         group = zarr.open_group(zarr_store(self.path), mode="r+")
         rows = self._specs[self._modalities[0]][0][0]
         with writing(self.path):
@@ -160,11 +166,11 @@ class FeatureWriter:
                     },
                 }
             )
+        flush(self.path)
         for file in scratch:
             file.unlink(missing_ok=True)
         # Removed last: with the journal, the same command can clean up if this one is killed here.
-        if self._fingerprint is not None:
-            (self.path / _JOURNAL).unlink(missing_ok=True)
+        self._journal.remove()
         return open_store(self.path)
 
     def _reset(self) -> None:
@@ -176,6 +182,7 @@ class FeatureWriter:
     def _create(self) -> None:
         """Create the group and its empty arrays."""
         try:
+            self._journal.start()
             with writing(self.path):
                 zarr.create_group(zarr_store(self.path), zarr_format=3)
                 for name, (shape, dtype) in self._specs.items():
@@ -185,38 +192,43 @@ class FeatureWriter:
             self.discard()
             raise
 
-    def _keep_journal(self) -> None:
-        if self._fingerprint is not None:
-            journal = {
-                "fingerprint": self._fingerprint,
-                "written": self.written,
-                "checksums": self._checksums,
-                "runs": self._runs,
-                "state": self.state,
-            }
-            try:
-                write_manifest(self.path / _JOURNAL, journal)
-            except OSError as error:
-                raise StorageError(f"cannot write {self.path}: {error}") from None
-
-    def _resume(self) -> None:
-        """Continue the store of an earlier writer of the same fingerprint."""
-        place = self.path / _JOURNAL
+    def _resume(self) -> bool:
+        """Read the journal of an earlier writer; False if nothing in it can be continued."""
+        records = self._journal.read()
+        if not records:
+            return False
         try:
-            journal = read_manifest(place) if place.exists() else {}
-        except StorageError as error:
-            raise StorageError(f"{error}; remove {self.path} to start again") from None
-        if self._fingerprint is None or journal.get("fingerprint") != self._fingerprint:
-            raise StorageError(f"{self.path} already exists; remove it or name another store")
-        self.written, self.state = journal["written"], journal["state"]
-        self._checksums, self._runs = journal["checksums"], journal["runs"]
+            zarr.open_group(zarr_store(self.path), mode="r", zarr_format=3)
+            for name in self._specs:
+                arrays.open_array(self.path / name)
+        except Exception:  # Zarr raises many kinds over metadata that were cut off
+            return False
+        try:
+            for record in records:
+                name, (start, stop, checksum) = record["array"], record["run"]
+                if start != self.written.get(name, 0):
+                    raise ValueError(f"row {start} follows row {self.written.get(name, 0)}")
+                self.written[name] = stop
+                self._checksums[name] = record["checksum"]
+                if name in self._runs:
+                    self._runs[name].append([start, stop, checksum])
+                if record["state"] is not None:
+                    self.state[name] = record["state"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"the journal of {self.path} is damaged ({error!r}); remove {self.path} to start "
+                "again"
+            ) from None
+        return True
 
     def discard(self) -> None:
-        """Remove everything written so far, and the parent folders that were created for it."""
+        """Remove everything written so far."""
+        self._journal.close()
         arrays.remove(self.path)
-        for folder in self._created:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+
+    def settle(self) -> None:
+        """Record in the journal, once it is on disk, what was written so far."""
+        self._journal.settle()
 
 
 def check_name(name: str) -> None:

@@ -29,7 +29,7 @@ from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import read_json, write_json
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import local_path, locate
-from srch_dist.storage.locks.run_lock import hold_lock
+from srch_dist.storage.locks.file_lock import hold_lock
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.sweep.grid import Combination, Grid, combine
 from srch_dist.sweep.results import Row, make_row, write_results

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from srch_dist.algorithm.checkpoints import verify_checkpoint
+from srch_dist.algorithm.checkpoints import discard_damaged_checkpoints
 from srch_dist.algorithm.features.normalise import prepare_features, verify_features
 from srch_dist.algorithm.features.statistics import Statistics
 from srch_dist.algorithm.job import Job
@@ -53,13 +53,15 @@ def refuse_other_data(run: RunDirectory, store: FeatureStore, recorded: Mapping[
 def verify_committed(job: Job) -> None:
     """Compare every array that the run has committed with its checksum.
 
+    A damaged checkpoint is given up for the one before; other arrays have no replacement.
+
     Raises
     ------
     StorageError : an array is damaged or missing.
     """
+    discard_damaged_checkpoints(job)
     work = verify_features(job) if job.stages.find("features") else []
     work += verify_graph(job) if job.stages.find("edges") else []
-    work += verify_checkpoint(job)
     latest = job.run.latest()
     done = f"iteration {latest['iteration']}" if latest else "the stages before the loop"
     job.progress.note(f"resuming after {done}; verifying the stored arrays")

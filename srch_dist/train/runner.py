@@ -20,7 +20,7 @@ from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import local_path, locate
-from srch_dist.storage.locks.object_lock import hold_place
+from srch_dist.storage.locks.output_lock import hold_output
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.hold import LockedRun, hold_run
 from srch_dist.storage.run.open import open_run
@@ -90,7 +90,7 @@ def train_model(
         run = open_run(out)
         return Trained(run, store, run.summary()["reason"], None)
     folder = local_path(config.work or f"runs/{out.bucket}/{out.key}")
-    with hold_place(out) as check:
+    with hold_output(out) as check:
         trained = _train_in(folder, store, config, progress, shared)
         publish_run(RunDirectory(folder.resolve()), out, check)
     progress.note(f"results: {out}")

@@ -14,7 +14,7 @@ from srch_dist.errors import StorageError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage.locations import locate
 from srch_dist.storage.locks import lease
-from srch_dist.storage.locks.object_lock import hold_place
+from srch_dist.storage.locks.output_lock import hold_output
 from tests.helpers.faults import OPTIONS
 from tests.helpers.runs import train_here
 from tests.helpers.s3 import BUCKET, DATA, place
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("s3_environment")
 @pytest.mark.fault("S3: second run into a place", "refused")
 def test_second_run_is_refused(server, store, tmp_path):
     source = Path(store.path).parent / "pairs.npz"
-    with hold_place(locate(place("runs/held"))), hold_place(locate(place("held.zarr"))):
+    with hold_output(locate(place("runs/held"))), hold_output(locate(place("held.zarr"))):
         before = server.objects()
         with pytest.raises(StorageError, match=r"runs/held is in use by another run \(process"):
             train_here(DATA, place("runs/held"), **OPTIONS, work=str(tmp_path / "run"))
@@ -44,7 +44,7 @@ def test_of_those_that_begin_at_once_one_holds_the_place():
     def begin(_):
         barrier.wait()
         try:
-            with hold_place(locate(place("race"))):
+            with hold_output(locate(place("race"))):
                 held.append(1)
                 done.wait(30)
         except StorageError as error:
@@ -73,7 +73,7 @@ def test_lock_of_a_dead_run_is_taken_over(server, s3_environment, changes):
     s3_environment.setattr(lease, "LEASE_SECONDS", 1.0)
     s3_environment.setattr(lease, "LOOK_SECONDS", 0.1)
     key, left = left_lock(server, "dead", **changes)
-    with hold_place(locate(place("dead"))) as check:
+    with hold_output(locate(place("dead"))) as check:
         check()
         found = lease.Holder.parse(server.objects(key)[key])
         assert (found.token != left.token, found.pid) == (True, lease.Holder.here().pid)
@@ -88,7 +88,7 @@ def test_lock_of_a_living_run_elsewhere_is_respected(server, s3_environment):
         0.5, lambda: server.client().put_object(Bucket=BUCKET, Key=key, Body=holder.dump(4))
     )
     beat.start()
-    with pytest.raises(StorageError, match="on elsewhere"), hold_place(locate(place("alive"))):
+    with pytest.raises(StorageError, match="on elsewhere"), hold_output(locate(place("alive"))):
         pass
     beat.join()
     assert lease.Holder.parse(server.objects(key)[key]) == dataclasses.replace(holder, beat=4)
@@ -98,7 +98,7 @@ def test_lock_of_a_living_run_elsewhere_is_respected(server, s3_environment):
 @pytest.mark.fault("S3: lock lost while the process stood still", "refused")
 def test_writer_whose_lock_was_taken_over_writes_nothing_more(server, s3_environment):
     s3_environment.setattr(lease, "BEAT_SECONDS", 0.05)
-    with hold_place(locate(place("lost"))) as check:
+    with hold_output(locate(place("lost"))) as check:
         check()
         key, _ = left_lock(server, "lost", token="other")
         time.sleep(2)  # many heartbeats

@@ -258,11 +258,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize(
     ("kind", "part"),
-    [
-        *[(kind, "work/features/image") for kind in DAMAGE],
-        ("stale", "checkpoints/0001/codes"),
-        ("flipped", "checkpoints/0001/z"),
-    ],
+    [(kind, "work/features/image") for kind in DAMAGE],
 )
 @pytest.mark.fault("damaged chunk of a run", "refused")
 def test_damaged_chunks_of_a_run_are_named_when_it_is_resumed(store, interrupted, kind, part):
@@ -279,7 +275,7 @@ def test_damaged_chunks_of_a_run_are_named_when_it_is_resumed(store, interrupted
 
 @pytest.mark.parametrize(
     "name",
-    ["checkpoints/0001/manifest.json", "work/stages/spilled.json", "work/stages/spilled.npz"],
+    ["work/stages/spilled.json", "work/stages/spilled.npz"],
 )
 @pytest.mark.fault("damaged manifest", "refused")
 def test_damaged_manifest_is_named_and_never_used(store, interrupted, name):
@@ -292,21 +288,47 @@ def test_damaged_manifest_is_named_and_never_used(store, interrupted, name):
         file.write_bytes(kept)
 
 
-@pytest.mark.fault("damaged manifest", "refused")
-def test_last_checkpoint_may_be_given_up_for_the_one_before(
-    store, clean, tmp_path, kill_at, monkeypatch
+@pytest.mark.parametrize("last", [1, 2])
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        ("manifest.json", lambda file: file.write_text("{}")),
+        ("manifest.json", flip),
+        ("codes", lambda folder: DAMAGE["stale"][0](chunk(folder))),
+        ("z", lambda folder: DAMAGE["empty"][0](chunk(folder))),
+    ],
+)
+@pytest.mark.fault("damaged checkpoint", "survived")
+def test_a_damaged_checkpoint_is_given_up_for_the_one_before(
+    store, clean, tmp_path, kill_at, monkeypatch, caplog, last, part, damage
+):
+    kill_at(RunDirectory, "commit", last, after=True)
+    with pytest.raises(Killed):
+        train_here(store.path, tmp_path / "run", **OPTIONS)
+    monkeypatch.undo()
+    damage(tmp_path / "run" / "checkpoints" / f"000{last}" / part)
+    with caplog.at_level("INFO", logger="srch_dist"):
+        resume(store, tmp_path / "run")
+    assert f"the checkpoint of iteration {last} is damaged" in caplog.text
+    assert f"Resuming after iteration {last - 1}." in caplog.text
+    assert_same(tmp_path / "run", clean)
+
+
+@pytest.mark.fault("damaged checkpoint", "refused")
+def test_a_damaged_checkpoint_without_one_before_is_refused_and_kept(
+    store, tmp_path, kill_at, monkeypatch
 ):
     kill_at(RunDirectory, "commit", 2, after=True)
     with pytest.raises(Killed):
         train_here(store.path, tmp_path / "run", **OPTIONS)
     monkeypatch.undo()
-    manifest = tmp_path / "run" / "checkpoints" / "0002" / "manifest.json"
-    manifest.write_text("{}")
-    with pytest.raises(StorageError, match=r"remove \S*checkpoints/0002 to resume from the"):
+    folder = tmp_path / "run" / "checkpoints"
+    for entry in ("0000", "0001"):
+        shutil.rmtree(folder / entry, ignore_errors=True)
+    flip(folder / "0002" / "manifest.json")
+    with pytest.raises(StorageError, match="0002/manifest"):
         resume(store, tmp_path / "run")
-    shutil.rmtree(manifest.parent)
-    resume(store, tmp_path / "run")
-    assert_same(tmp_path / "run", clean)
+    assert (folder / "0002" / "manifest.json").exists()
 
 
 def test_checkpoints_are_pruned_and_disk_is_bounded(store, tmp_path, kill_at, monkeypatch):

@@ -19,7 +19,7 @@ from srch_dist.errors import InputError, PlanError, StorageError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage.feature_store import FeatureWriter, open_store
 from srch_dist.storage.locks import lease
-from srch_dist.storage.locks.run_lock import hold_lock
+from srch_dist.storage.locks.file_lock import hold_lock
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.open import open_run
 from srch_dist.storage.run.stages import StageLog

@@ -9,7 +9,8 @@ rewrites every `BEAT_SECONDS`. A process that finds the document of another one 
   and the place is refused. If it stands still, the holder is dead and is replaced.
 
 A holder that was replaced while it stood still learns so at its next beat; `Lease.check` raises
-from then on. `run_lock` keeps the document in a directory, `object_lock` in an object store.
+from then on. `file_lock` keeps the document on a file system, `object_lock` in an
+object store.
 """
 
 from __future__ import annotations

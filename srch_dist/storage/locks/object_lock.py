@@ -7,28 +7,8 @@ processes that try at once succeeds. `lease` states the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from srch_dist.storage.locations import Location, S3Path
+from srch_dist.storage.locations import S3Path
 from srch_dist.storage.locks.lease import Holder, Lease, Reading
-
-
-@contextmanager
-def hold_place(place: Location) -> Iterator[Callable[[], None]]:
-    """Hold a place that one process writes at a time, and yield its `Lease.check`.
-
-    A local place has no lock of this kind.
-
-    Raises
-    ------
-    StorageError : another process holds it, or the server does not keep conditional writes.
-    """
-    if not isinstance(place, S3Path):
-        yield lambda: None
-        return
-    with ObjectLock(place, place.parent / f".{place.name}.lock").hold() as lease:
-        yield lease.check
 
 
 class ObjectLock(Lease):

@@ -1,7 +1,7 @@
 """Checkpoints of a run: commit an iteration, and find the last one that was committed.
 
-An iteration writes its arrays first and its manifest last. Only a checkpoint with a manifest
-counts. The one before it is kept until the next commit.
+An iteration writes its arrays first and, once they are on disk, its manifest. Only a checkpoint
+with a manifest counts. The one before it is kept until the next commit.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from srch_dist.errors import StorageError
 from srch_dist.kernels.types import Arrays
 from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import read_manifest, write_manifest
+from srch_dist.storage.durable import flush
 from srch_dist.storage.run.layout import RunPaths
 from srch_dist.storage.safe_npz import read_npz, write_npz
 
@@ -27,6 +27,7 @@ class CheckpointStore(RunPaths):
 
     def commit(self, iteration: int, manifest: Mapping[str, Any]) -> None:
         """Commit a checkpoint, and remove those older than the previous one."""
+        flush(self.path)
         write_manifest(self.checkpoint(iteration, "manifest.json"), manifest)
         for folder in self.checkpoint(0).parent.iterdir():
             if folder.name.isdigit() and int(folder.name) < iteration - 1:
@@ -39,17 +40,18 @@ class CheckpointStore(RunPaths):
         ------
         StorageError : the manifest is damaged.
         """
-        folders = self.checkpoint(0).parent
-        committed = [path for path in folders.glob("*/manifest.json") if path.parent.name.isdigit()]
-        if not committed:
-            return None
-        path = max(committed, key=lambda path: int(path.parent.name))
-        try:
-            return read_manifest(path)
-        except StorageError as error:
-            raise StorageError(
-                f"{error}; remove {path.parent} to resume from the iteration before it"
-            ) from None
+        committed = self.committed()
+        return read_manifest(self.checkpoint(committed[-1], "manifest.json")) if committed else None
+
+    def committed(self) -> list[int]:
+        """Numbers of the committed iterations that are kept, ascending."""
+        manifests = self.checkpoint(0).parent.glob("*/manifest.json")
+        return sorted(int(path.parent.name) for path in manifests if path.parent.name.isdigit())
+
+    def discard_checkpoint(self, iteration: int) -> None:
+        """Undo the commit of an iteration, so that the one before is the last."""
+        self.checkpoint(iteration, "manifest.json").unlink(missing_ok=True)
+        arrays.remove(self.checkpoint(iteration))
 
     def write_matrices(self, folder: Path, matrices: Arrays) -> dict[str, int]:
         """Write small arrays, one chunk each; returns the crc32 of each."""
@@ -65,6 +67,7 @@ class CheckpointStore(RunPaths):
 
     def commit_column_group(self, iteration: int, columns: slice, results: Arrays) -> None:
         """Commit the ``columns`` of an iteration's ``z``, with the ``results`` of their solve."""
+        flush(self.path)
         name = f"z.{columns.start:04d}-{columns.stop:04d}.npz"
         write_npz(self.checkpoint(iteration, name), results)
 

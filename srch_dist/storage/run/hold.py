@@ -14,8 +14,8 @@ from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError
 from srch_dist.storage.atomic_files import write_text
 from srch_dist.storage.locations import local_path
+from srch_dist.storage.locks.file_lock import hold_lock
 from srch_dist.storage.locks.lease import Lease
-from srch_dist.storage.locks.run_lock import hold_lock
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.open import check_unused, create_run, make_folder
 from srch_dist.storage.run.results import read_head, run_head

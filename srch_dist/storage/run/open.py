@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from srch_dist.config.identity import dump_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import StorageError
+from srch_dist.storage import durable
 from srch_dist.storage.atomic_files import write_text
 from srch_dist.storage.locations import Location, check_access, local_path, locate
 from srch_dist.storage.run.directory import RunDirectory
@@ -28,6 +30,8 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
         # Of two runs that start at once, one creates the file and the other is refused.
         with (folder / "run.json").open("x", encoding="utf-8") as file:
             json.dump(run_head(False), file)
+            file.flush()
+            os.fsync(file.fileno())
         write_text(folder / "config.yaml", dump_config(config))
     except FileExistsError:
         raise _in_use(folder) from None
@@ -47,7 +51,7 @@ def check_unused(folder: Path) -> None:
 def make_folder(folder: Path) -> None:
     """Create a run's folder if it is absent; raises StorageError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(folder)
     except OSError as error:
         raise _unwritable(folder, error) from None
 

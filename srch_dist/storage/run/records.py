@@ -15,6 +15,7 @@ from srch_dist.config.identity import fingerprint
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import StorageError
 from srch_dist.storage.atomic_files import write_json, write_text
+from srch_dist.storage.durable import flush
 from srch_dist.storage.run.layout import RunPaths
 from srch_dist.storage.run.results import RunReader, run_head
 from srch_dist.storage.run.stages import StageLog
@@ -56,5 +57,6 @@ class RunRecords(RunPaths, RunReader[Path]):
         write_json(self.path / f"{name}.json", record)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Mark the run as finished."""
+        """Mark the run as finished, once all that was written is on disk."""
+        flush(self.path)
         write_json(self.path / "run.json", {**run_head(True), "summary": dict(summary)})

@@ -6,8 +6,9 @@ work/stages/NAME.npz         small arrays that later stages read
 work/stages/NAME/000012.npz  a finished unit of a stage, with its results
 ```
 
-A record is written atomically, after the data that it describes. The worker that computes a unit
-also writes the unit's record, so no finished unit is lost if the client is lost.
+A record is written atomically, after the data that it describes have reached the disk. The worker
+that computes a unit also writes the unit's record, so no finished unit is lost if the client is
+lost.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from srch_dist.errors import StorageError
 from srch_dist.kernels.types import Arrays
 from srch_dist.storage.atomic_files import read_bytes, read_manifest, write_manifest
+from srch_dist.storage.durable import flush
 from srch_dist.storage.safe_npz import read_npz, unpack_npz, write_npz
 
 
@@ -78,7 +80,8 @@ class StageLog:
         return record
 
     def commit(self, name: str, values: Mapping[str, Any], arrays: Arrays) -> StageRecord:
-        """Record a stage as finished."""
+        """Record a stage as finished, once all that was written is on disk."""
+        flush(self.folder)
         content = write_npz(self.folder / f"{name}.npz", arrays)
         write_manifest(
             self.folder / f"{name}.json",
@@ -98,7 +101,8 @@ class StageLog:
         return read_npz(self._unit(name, number))
 
     def commit_unit(self, name: str, number: int, results: Arrays) -> None:
-        """Record a unit as finished."""
+        """Record a unit as finished, once all that was written is on disk."""
+        flush(self.folder)
         write_npz(self._unit(name, number), results)
 
     def forget_units(self, name: str) -> None:

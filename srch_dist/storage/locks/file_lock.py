@@ -1,4 +1,6 @@
-"""The lock of a directory on a file system: ``lock.json`` with a kernel lock and a lease.
+"""The lock of a place on a file system: a file with a kernel lock and a lease.
+
+The file of a directory is ``lock.json`` in it; that of any other place lies beside it.
 
 The holder locks the file with `fcntl.flock`. The kernel releases that lock when the process ends,
 however it ends. Hosts of a shared file system may not see each other's kernel locks; for them the
@@ -19,17 +21,21 @@ from srch_dist.storage.locks.lease import Holder, Lease, Reading
 
 def hold_lock(folder: Path) -> AbstractContextManager[Lease]:
     """Hold the lock of an existing directory; see `Lease.hold`."""
-    return RunLock(folder).hold()
+    return FileLock(folder, folder / "lock.json", "name another run directory with --out").hold()
 
 
-class RunLock(Lease):
-    """The lock of a directory."""
+class FileLock(Lease):
+    """The lock of ``place``, kept in the file ``path``.
 
-    remedy = "name another run directory with --out"
+    Parameters
+    ----------
+    remedy : what the refused process can do, for the message.
+    """
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self._path = folder / "lock.json"
+    def __init__(self, place: Path, path: Path, remedy: str) -> None:
+        super().__init__(place)
+        self.remedy = remedy
+        self._path = path
         self._file: BinaryIO
 
     def _acquire(self) -> None:

@@ -1,0 +1,48 @@
+"""Recognise a source again, so that an interrupted ingest resumes only over the same files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def source_fingerprint(
+    paths: Sequence[Path], layout: Mapping[str, Any], rows_per_chunk: int
+) -> str:
+    """SHA-256 of the files that are read, and of the arrays and chunks to write.
+
+    A file counts with its path, the path that links lead to, its inode, size and time of change. So
+    a link that points elsewhere is another source.
+
+    Parameters
+    ----------
+    paths : files and folders of the source.
+    layout : by name of a stored array: the source's array, its shape and dtype.
+    """
+    stats = sorted(_identity(file) for path in paths for file in _files(path))
+    content = json.dumps([stats, dict(layout), rows_per_chunk], default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _identity(file: Path) -> list[Any]:
+    at = file.stat()
+    return [str(file.absolute()), str(file.resolve()), at.st_ino, at.st_size, at.st_mtime_ns]
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The regular files at and below a path; links are followed, each folder once."""
+    if path.is_file():
+        yield path
+        return
+    seen: set[tuple[int, int]] = set()
+    for above, folders, names in os.walk(path, followlinks=True):
+        at = Path(above).stat()
+        if (at.st_dev, at.st_ino) in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add((at.st_dev, at.st_ino))
+        yield from (file for name in names if (file := Path(above, name)).is_file())

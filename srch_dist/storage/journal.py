@@ -1,0 +1,137 @@
+"""The journal of an unfinished feature store: a line for each block of rows that is on disk.
+
+```
+.unfinished.json    fingerprint of the ingest that owns the store
+.unfinished.jsonl   one line per block: its crc32, a space, and its JSON
+```
+
+Lines are appended, so the journal grows with the blocks and not with their square. A line that was
+written in part ends the journal: the blocks after it are written again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from srch_dist.errors import StorageError
+from srch_dist.storage.atomic_files import read_manifest, write_manifest
+from srch_dist.storage.durable import flush
+from srch_dist.storage.locations import Location
+
+_OWNER, _LINES = ".unfinished.json", ".unfinished.jsonl"
+# The disk is waited for at most this often, and once more by `settle`.
+FLUSH_SECONDS = 1.0
+
+
+class Journal:
+    """The journal in the folder of a store; an object store keeps the owner alone.
+
+    Parameters
+    ----------
+    folder : folder or place of the store.
+    fingerprint : what a later ingest must match to resume; None keeps no journal.
+    """
+
+    def __init__(self, folder: Location, fingerprint: str | None) -> None:
+        self._folder, self._fingerprint = folder, fingerprint
+        self._waiting: list[bytes] = []
+        self._flushed = float("-inf")
+        self._file: BinaryIO | None = None
+
+    def start(self) -> None:
+        """Record the owner, before anything else is written."""
+        if self._fingerprint is not None:
+            write_manifest(self._folder / _OWNER, {"fingerprint": self._fingerprint})
+
+    def belongs(self) -> bool:
+        """Whether the store in the folder is unfinished and was started with the fingerprint.
+
+        A folder in which nothing but a part of the journal was written belongs to anyone.
+        """
+        if self._fingerprint is None:
+            return False
+        owner = self._folder / _OWNER
+        try:
+            return bool(read_manifest(owner).get("fingerprint") == self._fingerprint)
+        except StorageError:
+            if not isinstance(self._folder, Path) or not self._folder.is_dir():
+                return False
+            # Cut off before anything else was written: a file, or the partial file before it.
+            names = {entry.name for entry in self._folder.iterdir()}
+            if all(name == _OWNER or name.startswith(f".{_OWNER}.") for name in names):
+                return True
+            if owner.exists():
+                raise
+            return False
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Record a block that was written; the line may wait for `FLUSH_SECONDS`."""
+        if self._fingerprint is None or not isinstance(self._folder, Path):
+            return
+        text = json.dumps(record).encode()
+        self._waiting.append(b"%08x %b\n" % (zlib.crc32(text), text))
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self.settle()
+
+    def settle(self) -> None:
+        """Write the lines that wait, once their blocks are on disk; raises StorageError."""
+        if not self._waiting or not isinstance(self._folder, Path):
+            return
+        flush(self._folder)
+        path = self._folder / _LINES
+        try:
+            if self._file is None:
+                self._file = path.open("ab")
+            self._file.write(b"".join(self._waiting))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+        self._waiting, self._flushed = [], time.monotonic()
+
+    def read(self) -> list[dict[str, Any]]:
+        """The recorded blocks in order; cuts off a line that was written in part."""
+        path = self._folder / _LINES
+        if not isinstance(path, Path) or not path.exists():
+            return []
+        records, whole = [], 0
+        try:
+            with path.open("r+b") as file:
+                for line in file:
+                    record = _parse(line)
+                    if record is None:
+                        break
+                    records.append(record)
+                    whole += len(line)
+                file.truncate(whole)
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
+        return records
+
+    def close(self) -> None:
+        """Close the file of the lines."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def remove(self) -> None:
+        """Remove the journal of a finished store; the owner goes last."""
+        self.close()
+        if self._fingerprint is not None:
+            (self._folder / _LINES).unlink(missing_ok=True)
+            (self._folder / _OWNER).unlink(missing_ok=True)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The record of a line; None if the line is not whole."""
+    crc, _, text = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or crc != b"%08x" % zlib.crc32(text):
+        return None
+    record = json.loads(text)
+    return record if isinstance(record, dict) else None
