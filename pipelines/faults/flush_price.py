@@ -1,6 +1,6 @@
 """`python -m pipelines.faults.flush_price --out FOLDER`: seconds that waiting for the disk costs.
 
-Trains the emoji pairs and generated pairs, each with and without waiting, in turns. Without waiting,
+Trains the emoji pairs and generated pairs, each with and without waiting, in turns. Without it,
 `os.fsync` and the flush of the file system do nothing, in every process of the run. Prints the
 median seconds of the commands and the median of the ratios of paired runs.
 """
