@@ -3,7 +3,7 @@
 Public names are imported on first use. Loading a model and encoding rows therefore imports NumPy
 alone, without Dask or Zarr.
 
-The package logs to the logger ``srch_dist``: results of stages at INFO, advice at WARNING, begin
+The package logs to the logger ``srch_dist``: results of stages at INFO, advice at WARNING, start
 and end of stages at DEBUG. It prints nothing unless the application configures `logging`.
 """
 
@@ -68,7 +68,7 @@ _MODULES = {
     **dict.fromkeys(("Model", "load_model"), "encode.model"),
     **dict.fromkeys(("QueryEncoder", "encode_rows"), "encode.scoring"),
     **dict.fromkeys(("Trained", "train_model"), "train.runner"),
-    "Anchors": "encode.model",  # part of a pickled Model, not for use
+    "Anchors": "encode.model",  # a pickled Model contains it; not for direct use
     "CrossModalHasher": "train.estimator",
     "SrchError": "errors",
     "TrainConfig": "config.options",

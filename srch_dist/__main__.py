@@ -27,7 +27,7 @@ COMMANDS = {
 
 
 def command_module(name: str) -> ModuleType:
-    """The module that `python -m srch_dist.NAME` runs."""
+    """Import the module that `python -m srch_dist.NAME` runs."""
     place = "srch_dist.certificates" if name == "certificates" else f"srch_dist.{name}.__main__"
     return importlib.import_module(place)
 

@@ -1,7 +1,8 @@
 """`python -m srch_dist.certificates`: make TLS certificates for a small cluster.
 
-It makes one authority, and a certificate with a key for each role. Scheduler, workers and clients
-identify each other by certificate alone: whoever holds one can run code on all of them.
+The command makes one certificate authority, and a certificate with a key for each role. Scheduler,
+workers and clients identify each other by certificate alone. Anyone who has a certificate and its
+key can run code on all of them.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ ROLES = ("scheduler", "worker", "client")
 class _Options:
     """Make certificates for the TLS connections of a cluster, in a new folder.
 
-    Whoever holds one of the keys can run code on the whole cluster: keep the folder private.
+    Anyone who has one of the keys can run code on the whole cluster: keep the folder private.
     """
 
     folder: tyro.conf.Positional[str]
-    """Folder to write; it must be new or empty."""
+    """Folder to write to; it must be new or empty."""
     days: int = 365
-    """Days of validity. Make a new set before they end: the authority's key is not kept."""
+    """Days of validity. Make new certificates before they expire; they cannot be renewed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,12 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def make_certificates(folder: str | Path, days: int = 365) -> Path:
     """Write ``ca.pem``, and ``ROLE.pem`` with ``ROLE-key.pem`` for each role, to a new folder.
 
-    The authority's key is not kept, so nobody can make further certificates of this authority.
+    The authority's key is not stored, so nobody can make further certificates of this authority.
 
     Parameters
     ----------
-    folder : new or empty.
-    days : validity, at least 1.
+    folder : folder to write to; must be new or empty.
+    days : days of validity, at least 1.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def _certificate(
     authority: tuple[x509.Certificate, EllipticCurvePrivateKey] | None,
     days: int,
 ) -> x509.Certificate:
-    """A certificate for ``key``, signed by ``authority``; without one, a self-signed authority."""
+    """Make a certificate for ``key``, signed by ``authority``; None makes the authority itself."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
@@ -116,7 +117,7 @@ def _certificate(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        # The clocks of the machines differ a little.
+        # Start one hour ago, since the clocks of the machines may differ.
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)

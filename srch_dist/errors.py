@@ -1,4 +1,4 @@
-"""Exceptions of the package: each refusal is a `SrchError` whose message names the remedy."""
+"""Exceptions of the package: subclasses of `SrchError`, whose messages say what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import ModuleType
 
 
 class SrchError(Exception):
-    """A refusal or failure with a message for the user. Commands print it and exit with 2."""
+    """Base class. The message is for the user: commands print it and exit with code 2."""
 
 
 class ConfigError(SrchError):
@@ -19,7 +19,7 @@ class InputError(SrchError):
 
 
 class TrainingError(SrchError):
-    """Training fails with these options: the codes collapse, or a solve does not converge."""
+    """Training failed with these options: the codes collapsed, or CG did not converge."""
 
 
 class StorageError(SrchError):
@@ -31,7 +31,7 @@ class ClusterError(SrchError):
 
 
 class PlanError(SrchError):
-    """The planned work does not fit in memory or on disk. The message holds both numbers."""
+    """The planned work does not fit in memory or on disk. The message has both numbers."""
 
 
 class ExtraError(SrchError):
@@ -43,21 +43,21 @@ class WorkersKilledError(ClusterError):
 
 
 class ClusterLostError(ClusterError):
-    """The cluster went away during the work. The work itself is sound and can resume."""
+    """The connection to the cluster was lost during the work. The run can resume."""
 
 
-# The public name, so that pickles survive moves of modules.
+# Pickles store this public name, so they can be loaded after the module moves.
 SrchError.__module__ = "srch_dist"
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
-    """Import an optional module.
+    """Import a module of an optional dependency.
 
     Parameters
     ----------
     module : dotted name, such as ``matplotlib.figure``.
     extra : the extra of this package that installs it.
-    purpose : what needs it, as the subject of the error message.
+    purpose : what needs the module; the subject of the error message.
 
     Raises
     ------

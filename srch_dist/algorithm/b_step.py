@@ -1,8 +1,8 @@
 """B-step, line 8 of Algorithm 1: B = sign(β Z + Σ_g 2 W_g X_g) (Eq. 17).
 
-It is the only pass over X of an iteration. While a partition is in memory, the pass computes its
-codes and its part of every sum that the next iteration needs: X_g Bᵀ for the next W-step, and B Bᵀ
-and ‖Z - B‖² for Eq. 9. `code_rule` chooses the scales of the two terms: as printed, or balanced.
+The B-step makes the only pass over X in an iteration. For each partition the pass computes the
+codes, and the partition's part of three sums: X_g Bᵀ for the next W-step, B Bᵀ and ‖Z - B‖² for
+Eq. 9. `code_rule` chooses the scales of the two terms: as printed in the paper, or balanced.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from srch_dist.storage import arrays
 from srch_dist.storage.read_ahead import read_ahead
 from srch_dist.storage.run.directory import RunDirectory
 
-# Reads rows from a first one up to a last.
+# Called as ``reader(start, stop)``; returns the rows start … stop - 1.
 Reader = Callable[[int, int], Array]
-# An embedding whose rms about its column means is below this share of the means is constant.
+# Z counts as constant if its rms about the column means is at most this share of their rms.
 _LEAST_SPREAD = 1e-6
 # Weight of the identity in the rotation, relative to the mean diagonal of Tᵀ sign(T).
 _LEAST_TURN = 1e-3
@@ -44,7 +44,7 @@ class CodeUpdate:
 
     Attributes
     ----------
-    sums : over all rows, with the new codes.
+    sums : sums over all rows, computed with the new codes.
     checksums : crc32 of each partition's packed codes.
     """
 
@@ -91,11 +91,11 @@ def code_rule(
     w: Mapping[str, Matrix],
     z: Embedding,
 ) -> CodeRule:
-    """Scales of the two terms of Eq. 17.
+    """Choose the scales of the two terms of Eq. 17.
 
-    ``method.scaling: printed`` is β Z + Σ_g 2 W_g X_g. ``balanced`` is
-    ω (Z - mean) / rms(Z - mean) + P / rms(P) with P = Σ_g weights_g W_g X_g / rms(W_g X_g), whose
-    rms follows from the Gram matrices.
+    ``method.scaling: printed`` computes β Z + Σ_g 2 W_g X_g. ``balanced`` computes
+    ω (Z - mean) / rms(Z - mean) + P / rms(P) with P = Σ_g weights_g W_g X_g / rms(W_g X_g). The
+    Gram matrices give these rms values.
     """
     method = job.config.method
     if method.scaling == "printed":
@@ -110,7 +110,7 @@ def code_rule(
 
 
 def with_rotation(job: Job, graph: BlockGraph, rule: CodeRule, z: Embedding) -> CodeRule:
-    """The rule with its rotation if ``method.rotate``, else unchanged."""
+    """Add the rotation to the rule if ``method.rotate`` is on; else return the rule unchanged."""
     if not job.config.method.rotate:
         return rule
     return replace(rule, rotation=rotation(job.run, graph, rule, z.groups))
@@ -119,11 +119,10 @@ def with_rotation(job: Job, graph: BlockGraph, rule: CodeRule, z: Embedding) -> 
 def rotation(
     run: RunDirectory, graph: BlockGraph, rule: CodeRule, groups: Sequence[Sequence[Delayed]]
 ) -> Matrix:
-    """Q (l, l) orthogonal that turns the scores T of the sampled rows towards their signs.
+    """Compute the orthogonal Q (l, l) that rotates the sampled rows' scores T towards their signs.
 
     Q is the polar factor of Tᵀ sign(T): one step of iterative quantisation (Gong et al., TPAMI
-    2013). Q mixes bits that agree. It thereby replaces the constraint B Bᵀ = n I, which Eq. 17
-    drops.
+    2013). Q mixes correlated bits. It replaces the constraint B Bᵀ = n I, which Eq. 17 drops.
 
     Parameters
     ----------
@@ -140,7 +139,7 @@ def rotation(
     product: Matrix = tasks.run_one(
         tasks.task(_sample_product, paths, tasks.as_task_input(rule), *parts)
     )
-    # Bits that agree on the whole sample leave Q open: the identity keeps the turn small.
+    # If two bits agree on the whole sample, Q is not unique: adding the identity keeps it near I.
     anchor = _LEAST_TURN * np.trace(product) / len(product)
     return polar_factor(product + anchor * np.eye(len(product)))
 
@@ -150,8 +149,9 @@ def refuse_collapse(job: Job, number: int, sums: CodeSums) -> None:
     worth = effective_bits(sums.code_gram, sums.bit_sums, job.plan.rows)
     if worth < COLLAPSED:
         raise TrainingError(
-            f"the codes collapsed in iteration {number}: {len(sums.bit_sums)} bits are worth "
-            f"{worth:.2f} independent ones; lower method.lam or method.omega, or raise method.beta"
+            f"the codes collapsed in iteration {number}: {len(sums.bit_sums)} bits are "
+            f"equivalent to {worth:.2f} independent bits. Lower method.lam or method.omega, or "
+            "raise method.beta."
         )
 
 
@@ -162,7 +162,7 @@ def _update_stored(
     rule: CodeRule,
     number: int,
 ) -> tuple[CodeSums, list[int]]:
-    """Update consecutive partitions; a thread reads the next one during the products."""
+    """Update consecutive partitions; a thread reads the next partition during the products."""
     features = {g: arrays.reader(run.features(g)) for g in modalities}
     z, before = _code_readers(run, number)
 
@@ -195,7 +195,7 @@ def _update_kept(
 
 
 def _code_readers(run: RunDirectory, number: int) -> tuple[Reader, Reader]:
-    """Readers of Z (rows, l) of an iteration and of the packed codes (rows, l / 8) before it."""
+    """Return readers of Z (n, l) of an iteration, and of the previous packed codes (n, l / 8)."""
     z, before = run.checkpoint(number, "z"), run.checkpoint(number - 1, "codes")
     return arrays.reader(z), arrays.reader(before)
 
@@ -208,13 +208,13 @@ def _update_partition(
     z: Array,
     before: Array,
 ) -> tuple[CodeSums, int]:
-    """Write the new codes of a partition from row ``start``; returns its sums and checksum."""
+    """Write the new codes of a partition from row ``start`` on; return its sums and checksum."""
     packed, sums = update_codes(rule, features, z, before)
     return sums, arrays.write_rows(codes, start, packed)
 
 
 def _sample_product(paths: Mapping[str, Path], rule: CodeRule, *z: Array) -> Matrix:
-    """Tᵀ sign(T) (l, l) of the sampled rows, whose features are at ``paths``."""
+    """Compute Tᵀ sign(T) (l, l) from the scores T of the sampled rows; ``paths`` hold features."""
     features = {g: arrays.read_rows(path).astype(np.float64) for g, path in paths.items()}
     scores = code_scores(rule, features, np.concatenate(z))
     return np.asarray(scores.T @ sign_codes(scores).astype(np.float64))

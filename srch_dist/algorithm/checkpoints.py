@@ -24,12 +24,12 @@ from srch_dist.storage import arrays
 
 @dataclass(frozen=True)
 class LoopState:
-    """What the loop carries from one iteration to the next beside B, Z and S.
+    """State that the loop passes from one iteration to the next, without B, Z and S.
 
     Attributes
     ----------
-    iteration : number of the last committed iteration, 0 before the first; its checkpoint holds
-        B and Z.
+    iteration : number of the last committed iteration; its checkpoint holds B and Z. 0 before the
+        first iteration.
     cross_covariance : X_g Bᵀ as (d_g, l) float64, by modality.
     objective : Eq. 9; infinite before the first iteration.
     changed : share of bits that the B-step changed; 1 before the first iteration.
@@ -45,14 +45,14 @@ class LoopState:
     resumed: bool = False
 
     def stopped(self) -> bool:
-        """Whether the stopping rule is met."""
+        """Return whether the stopping rule is met."""
         return bool(self.reason)
 
     @classmethod
     def after(
         cls, record: Mapping[str, Any], cross_covariance: Mapping[str, Matrix], reason: str
     ) -> LoopState:
-        """The state after the iteration of a history ``record``."""
+        """Make the state after the iteration that the history ``record`` describes."""
         return cls(
             record["iteration"],
             cross_covariance,
@@ -65,7 +65,7 @@ class LoopState:
 def resume_state(job: Job, statistics: Statistics) -> LoopState:
     """Read the last committed iteration, or start from the random first codes.
 
-    Lines of the history that no checkpoint covers are dropped.
+    History lines of iterations without a checkpoint are removed.
 
     Raises
     ------
@@ -95,9 +95,9 @@ def resume_state(job: Job, statistics: Statistics) -> LoopState:
 def resume_z_and_s(
     job: Job, graph: BlockGraph, state: LoopState
 ) -> tuple[Embedding | None, EdgeReweighting | None]:
-    """Z and S after a committed iteration; None before the first, where Z = 0 and S = 1.
+    """Return Z and S of the last committed iteration, or (None, None): Z = 0 and S = 1.
 
-    S follows from Z, so checkpoints hold Z alone.
+    Checkpoints hold Z alone; S is computed from Z.
     """
     if not state.iteration:
         return None, None
@@ -114,7 +114,7 @@ def next_iteration(job: Job, state: LoopState) -> Iteration:
 def commit_iteration(
     job: Job, state: LoopState, record: Mapping[str, Any], z: Embedding, b: CodeUpdate
 ) -> None:
-    """Commit an iteration whose B and Z are stored, and append its ``record`` to the history.
+    """Commit an iteration, whose B and Z are stored already; add ``record`` to the history.
 
     Raises
     ------

@@ -25,7 +25,7 @@ def iteration_record(
     s: EdgeReweighting,
     sums: CodeSums,
 ) -> dict[str, Any]:
-    """The line of ``history.jsonl`` of an iteration: objective, codes, solver, time and memory."""
+    """Make the record of an iteration in ``history.jsonl``: objective, solver, time, memory."""
     n = job.plan.rows
     means = np.abs(sums.bit_sums) / n
     return {
@@ -49,7 +49,7 @@ def iteration_record(
 
 
 def iteration_line(record: Mapping[str, Any]) -> str:
-    """The log line of an iteration."""
+    """Format the record of an iteration as a log line."""
     seconds = sum(record["seconds"].values())
     return (
         f"iteration {record['iteration']:>2}: objective {record['objective']:.6g}, "

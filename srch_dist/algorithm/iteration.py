@@ -14,10 +14,10 @@ class Iteration:
 
     Attributes
     ----------
-    number : counted from 1 over all attempts of the run.
+    number : number of the iteration, from 1. A resumed run continues the count.
     tolerance : relative residual at which the Z-step stops; see `z_step.allowed_residual`.
-    resumed : whether an interrupted attempt may have stored column groups of its Z already.
-    seconds : wall-clock seconds by step.
+    resumed : whether an interrupted attempt may have stored column groups of this iteration's Z.
+    seconds : wall-clock seconds by step: "w", "z", "s" and "b".
     """
 
     number: int
@@ -27,7 +27,7 @@ class Iteration:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Record the seconds of the block as those of ``step``."""
+        """Measure the wall-clock seconds of a ``with`` block, and store them under ``step``."""
         start = time.perf_counter()
         yield
         self.seconds[step] = round(time.perf_counter() - start, 4)

@@ -1,4 +1,4 @@
-"""`Job`: what the client-side functions of one training run share."""
+"""`Job`: run directory, plan, options and progress display of one training run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from srch_dist.storage.run.stages import StageLog
 
 
 def _no_lock() -> None:
-    """Stand in for the check of a lock that nobody holds."""
+    """Do nothing: the default check of a job without a lock."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training run as the client sees it.
+    """One training run, for functions that run in the client.
 
-    A job never becomes part of a Dask graph: tasks receive the paths, spans and frozen records
-    that they need, and pickling a job raises TypeError.
+    A job must not be part of a Dask graph: pickling it raises TypeError. Tasks receive the paths,
+    row ranges and options that they need.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Job:
 
     @property
     def stages(self) -> StageLog:
-        """Records of the finished stages."""
+        """Log of the finished stages and their records."""
         return self.run.stages(self.config)
 
     def __reduce__(self) -> NoReturn:

@@ -52,11 +52,11 @@ def learn_codes(job: Job, statistics: Statistics, weights: Mapping[str, float]) 
     Parameters
     ----------
     statistics : Gram matrices X_gᵀX_h and X_g Bᵀ of the random first codes.
-    weights : trust in each modality, in the graph and in the projections; 1 as printed.
+    weights : weight of each modality in the graph and in the projections; 1 as in the paper.
 
     Returns
     -------
-    The state after the last iteration. Its checkpoint holds the codes B.
+    The state after the last iteration. The checkpoint of this iteration holds the codes B.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def evaluate_objective(
     s: EdgeReweighting,
     sums: CodeSums,
 ) -> Objective:
-    """Eq. 9 after the B-step, by term: Σ_g L_g^A + λ L_g^S + α L_g^R + β L_Z (Eqs. 3, 4, 7, 5)."""
+    """Compute the terms of Eq. 9, Σ_g L_g^A + λ L_g^S + α L_g^R + β L_Z (Eqs. 3, 4, 7, 5)."""
     quantisation, reconstruction = auto_encoding_terms(
         w, statistics.grams, sums.cross_covariance, sums.code_gram, job.plan.rows
     )
@@ -108,7 +108,7 @@ def evaluate_objective(
 
 
 def stopping_reason(method: MethodConfig, before: float, record: Mapping[str, Any]) -> str:
-    """Why the loop stops after an iteration; empty while it continues.
+    """Say why the loop stops after an iteration; return an empty text if it continues.
 
     Parameters
     ----------

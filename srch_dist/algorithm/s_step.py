@@ -1,7 +1,7 @@
 """S-step, line 7 of Algorithm 1: S_ij = α / (α + λ ‖z_i - z_j‖²) on every edge (Eq. 15).
 
-S is never stored: the squared edge lengths ‖z_i - z_j‖² and α stand for it. The same pass sums the
-terms of Eq. 9 that contain S: λ Σ C_g S² ‖z_i - z_j‖² (Eq. 4) and α Σ C_g (S - 1)² (Eq. 7).
+S is never stored. It is computed from the squared edge lengths ‖z_i - z_j‖² and α. The same pass
+sums the terms of Eq. 9 with S: λ Σ C_g S² ‖z_i - z_j‖² (Eq. 4) and α Σ C_g (S - 1)² (Eq. 7).
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from srch_dist.kernels.types import Array
 from srch_dist.runtime import tasks
 from srch_dist.storage.scratch import keep_runs
 
-# Relative width of the interval at which the search for the median edge length stops.
+# The search for the median edge length stops at an interval of this relative width.
 _MEDIAN_WIDTH = 1e-7
 
 
 @dataclass(frozen=True)
 class EdgeReweighting:
-    """S, as the squared edge lengths on the workers and α.
+    """S, represented by α and the squared edge lengths, which are on the workers.
 
     Attributes
     ----------
-    distances : ‖z_i - z_j‖² (edges,) float32, one array a block.
+    distances : ‖z_i - z_j‖² (edges,) float32, one array per block.
     alpha : α of Eq. 15; infinite for S = 1.
     lam : λ of Eq. 15.
     semantic : λ times Eq. 4, summed over the modalities.
     sparsity : α times Eq. 7, summed over the modalities.
-    counts : edges of the joint graph by S, in equal bins of [0, 1]; see `weight_counts`.
+    counts : histogram of S over the edges of the joint graph; see `weight_counts`.
     """
 
     distances: Sequence[Delayed]
@@ -62,11 +62,11 @@ class EdgeReweighting:
 
 
 def s_step(job: Job, graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> EdgeReweighting:
-    """Rebase the graph by Z: edge lengths, α, S by Eq. 15, and the sums of Eqs. 4 and 7.
+    """Compute edge lengths from Z, then α, S (Eq. 15), and the sums of Eqs. 4 and 7.
 
     Parameters
     ----------
-    groups : Z by groups of columns, as in `Embedding`; the lengths add up over the groups.
+    groups : Z by groups of columns, as in `Embedding`. Squared lengths are sums over the groups.
     """
     method, lam = job.config.method, job.config.method.lam
     shared = min(graph.plan.groups_at_once, len(groups)) > 1
@@ -81,7 +81,7 @@ def s_step(job: Job, graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> 
 
 
 def _lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any]:
-    """Squared edge lengths of each block, one group at a time: Z is never in memory as a whole."""
+    """Compute the squared edge lengths of each block from one column group of Z at a time."""
     distances: list[Any] = [None] * len(graph.blocks)
     for number, blocks in enumerate(groups, start=1):
         # Later steps and a resumed run read the lengths in float32.
@@ -100,7 +100,7 @@ def _lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any
 
 
 def _lengths_of_one_block(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any]:
-    """Squared edge lengths if there is one block. Each worker sums over its own column groups."""
+    """Compute the squared edge lengths of a single block; workers share the column groups."""
     block, count = graph.blocks[0], min(graph.plan.groups_at_once, len(groups))
     sums: list[Any] = [None] * count
     for first in range(0, len(groups), count):
@@ -124,14 +124,14 @@ def _lengths_of_one_block(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]
 
 
 def _persist_lengths(parts: Iterable[Delayed]) -> list[Delayed]:
-    """Compute edge lengths, and keep them in worker memory or in their files."""
+    """Run the tasks of ``parts``; keep the lengths in worker memory or in scratch files."""
     kept = tasks.persist(list(parts))
     tasks.run_all([tasks.task(len, lengths) for lengths in kept])
     return kept
 
 
 def _choose_alpha(graph: BlockGraph, distances: Sequence[Delayed], method: MethodConfig) -> float:
-    """α: infinite without rebase, a number, or λ times the median squared edge length."""
+    """Choose α: infinite (S = 1), the configured number, or λ × median squared edge length."""
     if not method.rebase:
         return float("inf")
     if method.alpha != "median":
@@ -141,9 +141,9 @@ def _choose_alpha(graph: BlockGraph, distances: Sequence[Delayed], method: Metho
 
 
 def _median_length(graph: BlockGraph, distances: Sequence[Delayed]) -> float:
-    """Median of ‖z_i - z_j‖², where an edge counts once for each modality that has it.
+    """Compute the median of ‖z_i - z_j‖²; an edge counts once for each modality that has it.
 
-    If the median is zero, the smallest positive length; infinite if all lengths are zero.
+    If the median is zero, return the smallest positive length. If all are zero, return infinity.
     """
     limits = streaming_median.FULL_RANGE
     while True:
@@ -166,9 +166,9 @@ def _edge_lengths(
     dtype: type[np.floating[Any]],
     folder: Path | None,
 ) -> EdgeValues:
-    """Squared edge lengths over some columns of Z, added to those of the groups ``before``.
+    """Compute squared edge lengths over some columns of Z, and add the partial sums ``before``.
 
-    The result is in memory, or in a file of ``folder``.
+    The result is an array in memory, or a file in ``folder`` if it is given.
     """
 
     def runs() -> Iterator[dict[str, Array]]:
@@ -179,7 +179,7 @@ def _edge_lengths(
 
 
 def _add_lengths(folder: Path | None, *sums: EdgeValues) -> EdgeValues:
-    """Add partial lengths in float64; later steps read the result in float32."""
+    """Add partial squared lengths in float64, and round the total to float32."""
     parts = _edge_runs(len(sums[0]))
     runs = ({"lengths": np.sum([partial[part] for partial in sums], axis=0)} for part in parts)
     return keep_runs(folder, {"lengths": np.float32}, len(sums[0]), runs)["lengths"]
@@ -188,7 +188,7 @@ def _add_lengths(folder: Path | None, *sums: EdgeValues) -> EdgeValues:
 def _map_edges(
     graph: BlockGraph, distances: Sequence[Delayed], function: Callable[..., Any], *arguments: Any
 ) -> list[list[Delayed]]:
-    """Create tasks that call ``function`` on each share of the edges, listed by block."""
+    """Create tasks that call ``function`` on shares of the edges; return a list per block."""
     mapped = []
     for block, lengths in zip(graph.blocks, distances, strict=True):
         parts = []
@@ -219,7 +219,7 @@ def _count_lengths(
 
 @dataclass(frozen=True)
 class _EdgeSums:
-    """Sums of `edge_terms` (Eqs. 4 and 7) and of `weight_counts` over edges."""
+    """Sums over edges: ``pull`` (Eq. 4), ``spread`` (Eq. 7), and the histogram ``counts`` of S."""
 
     pull: float
     spread: float
@@ -234,7 +234,7 @@ class _EdgeSums:
 def _edge_sums(
     block: GraphBlock, lengths: EdgeValues, share: tuple[int, int], alpha: float, lam: float
 ) -> list[_EdgeSums]:
-    """Sums of each run of edges, so that the order of summation does not depend on the shares."""
+    """Sum each run of edges alone, so that the order of summation does not depend on the shares."""
 
     def sums_of(part: slice) -> _EdgeSums:
         wide = lengths[part].astype(np.float64)
@@ -251,9 +251,9 @@ def _add_runs(*shares: list[_EdgeSums]) -> _EdgeSums:
 
 
 def _edge_runs(edges: int, share: tuple[int, int] = (0, 1)) -> list[slice]:
-    """Runs of at most `TERM_EDGES` edges, which bound the float64 copies; at least one run.
+    """Split edges into runs of at most `TERM_EDGES`, to bound the memory of float64 copies.
 
-    ``share`` (number, count) selects the runs of one of ``count`` tasks.
+    ``share`` (number, count) selects the runs of task ``number`` of ``count``; at least one run.
     """
     starts = range(0, max(1, edges), TERM_EDGES)
     number, count = share

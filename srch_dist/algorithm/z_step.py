@@ -1,8 +1,8 @@
 """Z-step, line 6 of Algorithm 1: Z = β B (β I + λ H)⁻¹ (Eq. 14) by conjugate gradients.
 
 H = Σ_g Σ_{(i,j) ∈ ε_g} C_g,ij S_ij² (e_i - e_j)(e_i - e_j)ᵀ (Eq. 13). The paper inverts the matrix;
-here each column z of Z solves (β I + λ H) z = β b, with b the column of B. With G modalities β
-stands for β G / 2 of the configuration; see `embedding_weight`.
+here each column z of Z solves (β I + λ H) z = β b, where b is the same column of B. With G
+modalities, this β is G / 2 times the option ``method.beta``; see `embedding_weight`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 
-# Upper bound of the residual, however many bits change.
+# Upper bound of the allowed relative residual, whatever the share of changed bits.
 _MAX_RESIDUAL = 0.1
 
 
@@ -44,17 +44,17 @@ class Embedding:
     Attributes
     ----------
     path : Z (n, l) float32 in the checkpoint of its iteration.
-    groups : for each group of columns of the S-step, a lazy float32 (rows, columns) a block. In
-        memory when Z is solved as one group and the graph is in memory; else read where it is
-        used. A lost block is read from the checkpoint, never solved again.
+    groups : for each column group of the S-step, one lazy float32 array (rows, columns) per block.
+        The arrays are in memory if Z is one group and the graph is in memory; else each use reads
+        them. A lost array is read from the checkpoint, never solved again.
     checksums : crc32 of each stored partition.
-    mean : (l,) column means.
-    rms : of all entries, after their column's mean is subtracted.
+    mean : (l,) column means of Z.
+    rms : root mean square of all entries of Z, after subtracting the column means.
     cg_iterations : number of CG iterations of the slowest column.
     cg_residual : largest relative residual of a column at the end.
     cg_residuals : (cg_iterations + 1,) largest relative residual of a column before each update.
-    cg_iteration_seconds : seconds of one iteration over all columns: the solve's seconds over its
-        iterations, summed over the groups. Groups that are solved at once share their seconds.
+    cg_iteration_seconds : seconds of one CG iteration over all columns: for each group, seconds of
+        the solve / number of iterations, then summed. Groups solved at once share the time equally.
     """
 
     path: Path
@@ -80,16 +80,15 @@ class _ColumnMoments:
 
 
 def embedding_weight(job: Job) -> float:
-    """β of Eqs. 14 and 17 for G modalities: Eq. 9 holds G copies of Eq. 5, hence β G / 2."""
+    """Compute β of Eqs. 14 and 17 for G modalities: β G / 2, as Eq. 9 contains Eq. 5 G times."""
     return job.config.method.beta * len(job.modalities) / 2
 
 
 def allowed_residual(config: TrainConfig, changed: float) -> float:
-    """Relative residual at which the Z-step stops: ``forcing`` × ``changed``, within bounds.
+    """Compute the relative residual at which CG stops: ``method.forcing`` × ``changed``, bounded.
 
-    The codes that Z is solved for are about to change: a residual far below that change does not
-    improve the next codes. This is the inexact Newton rule of Eisenstat and Walker, SIAM J. Sci.
-    Comput. 17 (1996).
+    The next B-step changes the codes B. A residual far below that change does not improve the next
+    codes. This is the inexact Newton rule of Eisenstat and Walker, SIAM J. Sci. Comput. 17 (1996).
 
     Parameters
     ----------
@@ -112,15 +111,15 @@ def z_step(
 ) -> Embedding:
     """Solve (β I + λ H) Z = β B (Eqs. 13 and 14) and store Z in the iteration's checkpoint.
 
-    Columns are solved group by group, each group is committed once it is stored, and a resumed
-    iteration solves the missing groups only. The groups do not change Z: every column stops on
-    its own residual.
+    Columns are solved group by group, and each stored group is committed. A resumed iteration
+    solves the missing groups only. Z does not depend on the groups: every column stops by its own
+    residual.
 
     Parameters
     ----------
-    iteration : B is that of the iteration before.
-    s : None for S = 1.
-    warm : Z to start from if ``solver.warm``; None starts from zero.
+    iteration : number and tolerance; the codes B are those of the previous iteration.
+    s : S of the previous iteration; None means S = 1.
+    warm : initial Z if ``solver.warm`` is on; None starts from zero.
 
     Raises
     ------
@@ -146,7 +145,7 @@ def z_step(
 
 
 def stored_embedding(job: Job, number: int) -> Embedding:
-    """The embedding that `z_step` stored in the checkpoint of iteration ``number``."""
+    """Read the embedding that `z_step` stored in the checkpoint of iteration ``number``."""
     run, plan, bits = job.run, job.plan, job.config.loop_bits
     path = run.checkpoint(number, "z")
     spans = [plan.block_span(b) for b in plan.blocks]
@@ -173,7 +172,7 @@ def stored_embedding(job: Job, number: int) -> Embedding:
 
 
 def _largest_residuals(residuals: Sequence[Matrix]) -> Matrix:
-    """The largest residual of all groups at each iteration; a finished group keeps its last."""
+    """Return the largest residual of all groups per iteration; finished groups keep their last."""
     length = max(map(len, residuals))
     padded = [np.pad(group, (0, length - len(group)), mode="edge") for group in residuals]
     return np.asarray(np.max(padded, axis=0))
@@ -200,7 +199,7 @@ def _solve_groups(
         wave = groups[first : first + plan.groups_at_once]
         sides = [_sides(plan, columns, codes, before, beta, dtype) for columns in wave]
         started = time.perf_counter()
-        # Not bound to a name: a reference would keep this solution on the workers during the
+        # Pass the solution on without a name: a reference would keep it on the workers during the
         # next solve.
         _store_wave(
             job,
@@ -219,7 +218,7 @@ def _store_wave(
     solved: Sequence[tuple[list[Delayed], Coefficients]],
     started: float,
 ) -> None:
-    """Store and commit column groups that were solved together; ``started`` is the start time."""
+    """Store and commit column groups that were solved together; ``started`` is the clock before."""
     seconds = (time.perf_counter() - started) / len(wave)
     for columns, (solution, last) in zip(wave, solved, strict=True):
         record = {
@@ -240,7 +239,7 @@ def _sides(
     beta: float,
     dtype: np.dtype[Any],
 ) -> Sides:
-    """Calls that read β B and the first Z of a group of columns: one of each per block."""
+    """Return, for each block, the calls that read β B and the initial Z of a column group."""
     spans = [plan.block_span(b) for b in plan.blocks]
     return (
         [(_right_side, codes, span, columns, beta, dtype) for span in spans],
@@ -284,7 +283,7 @@ def _store_columns(
 def _store_block(
     path: Path, spans: Sequence[tuple[int, int]], columns: slice, values: Array
 ) -> _ColumnMoments:
-    """Write some columns of a block, partition by partition."""
+    """Write some columns of a block's Z, partition by partition; return their moments."""
     sums, squares = np.zeros(values.shape[1]), np.zeros(values.shape[1])
     for low, high in spans:
         part = values[low - spans[0][0] : high - spans[0][0]]

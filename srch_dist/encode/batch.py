@@ -1,4 +1,4 @@
-"""Encode every row of a feature store on Dask: a task per range of rows, codes to a Zarr array."""
+"""Encode every row of a feature store on Dask: each task encodes a range of rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from srch_dist.storage.locations import Location, check_access, locate, move
 from srch_dist.storage.locks.output_lock import hold_output
 from srch_dist.storage.run.open import open_run
 
-# Bytes of a task's widest features in float64.
+# Bytes of one task's features in float64, for the modality with most dimensions.
 _TASK_BYTES = 32 << 20
 
 
@@ -32,7 +32,7 @@ def encode_store(
 ) -> Location:
     """Encode one modality of a feature store, all rows in order.
 
-    ``out`` exists only once all rows are encoded.
+    ``out`` appears after all rows are encoded.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def encode_store(
     data : feature store.
     modality : name of the modality.
     out : Zarr array to create, (n, l / 8) uint8 in little bit order.
-    progress : where progress is shown; nowhere if None.
+    progress : display of the progress; None shows nothing.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def encode_store(
 
     Raises
     ------
-    InputError : the modality is unknown to the model or the store, or its dimensions differ.
+    InputError : the model or the store lacks the modality, or their dimensions differ.
     StorageError : ``out`` already exists or cannot be written, or the run or the store cannot be
         read.
     """
@@ -73,9 +73,7 @@ def encode_store(
         except OSError as error:
             raise StorageError(f"cannot write {target}: {error}") from None
         finally:
-            with suppress(
-                StorageError
-            ):  # an unreachable server: report the first error, not this one
+            with suppress(StorageError):  # if the server is unreachable, report the first error
                 arrays.remove(partial)
     return target
 
@@ -101,7 +99,7 @@ def _write_codes(
 
 
 def encoding_rows(store: FeatureStore) -> int:
-    """Rows encoded by one task: whole chunks of the store, about 32 MiB in float64."""
+    """Choose the rows per task: whole chunks of the store, about 32 MiB in float64."""
     rows = _TASK_BYTES // (8 * max(store.modalities.values()))
     return max(1, rows // store.rows_per_chunk) * store.rows_per_chunk
 

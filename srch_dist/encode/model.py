@@ -1,4 +1,4 @@
-"""The model of a run and its file: an .npz that is read without pickle, so it is safe to open."""
+"""Model of a run, and its .npz file, which is safe to open because it is read without pickle."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Anchors:
-    """Anchor-RBF term of a modality: scores gain ``encoder @ exp(-‖x - rows‖² / bandwidth)``.
+    """Anchor term of a modality; adds ``encoder @ exp(-‖x - rows‖² / bandwidth)`` to scores.
 
     Attributes
     ----------
-    rows : (m, d_g) anchor rows, normalised features.
+    rows : (m, d_g) normalised features of the m anchors.
     encoder : (l, m) weights.
-    offset : (l,) added to the scores.
+    offset : (l,) constant that is added to the scores.
     bandwidth : width of the Gaussian, a squared distance.
     """
 
@@ -40,17 +40,17 @@ class Anchors:
 class Model:
     """Out-of-sample encoders of a run: a row's code is the sign of its scores.
 
-    Mappings are by modality, in the order of the store.
+    Keys of all mappings but ``metadata`` are modalities, in the order of the store.
 
     Attributes
     ----------
     means : (d_g,) subtracted from features before they are scaled to unit norm.
     projections : W_g (l, d_g), Eq. 11.
     encoders : (l, d_g) linear part of the scores: W_g (Eq. 18) or a ridge regression.
-    anchors : anchor-RBF part of the scores; empty unless the run used the anchor encoder.
-    bits : l.
+    anchors : anchor part of the scores; empty unless the run used the anchor encoder.
+    bits : number l of bits per code.
     center, unit_norm : whether features are centred and scaled to unit norm.
-    metadata : versions and options, for the record only.
+    metadata : versions and options of the run; encoding does not use them.
     """
 
     means: Mapping[str, Matrix]
@@ -63,7 +63,7 @@ class Model:
     metadata: Mapping[str, Any]
 
 
-# The public names, so that pickles survive moves of modules.
+# Pickles store these public names, so they can be loaded after the module moves.
 Anchors.__module__ = Model.__module__ = "srch_dist"
 
 
@@ -123,13 +123,13 @@ def load_model(path: str | Location) -> Model:
 
 def _model_file(path: str | Location) -> Location:
     location = locate(path) if str(path).startswith("s3://") else Path(str(path))
-    # An object store has no folders to ask for.
+    # An object store has no folders, so the suffix decides.
     is_run = location.is_dir() if isinstance(location, Path) else location.suffix != ".npz"
     return location / "model.npz" if is_run else location
 
 
 def _check(model: Model) -> None:
-    """Raise ValueError if dtypes or shapes of the members are not those of one model."""
+    """Raise ValueError if dtypes or shapes of the model's arrays do not match each other."""
     if type(model.bits) is not int or model.bits < 8 or model.bits % 8:
         raise ValueError(f"bits is {model.bits!r}")
     for g, mean in model.means.items():

@@ -1,4 +1,4 @@
-"""Encode features with a model in this process: needs NumPy alone, no cluster and no store."""
+"""Encode features with a model in this process; imports NumPy alone, without Dask or Zarr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from srch_dist.kernels.types import Array, Matrix, Packed, Vector
 
 
 def score_rows(model: Model, modality: str, rows: Array) -> Matrix:
-    """Scores (n, l) float64 of raw features (n, d_g); their signs are the codes.
+    """Compute scores (n, l) float64 of raw features (n, d_g); their signs are the codes.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def score_rows(model: Model, modality: str, rows: Array) -> Matrix:
 
 
 def score_features(model: Model, modality: str, features: Array) -> Array:
-    """Scores (n, l) of normalised features (n, d_g), in their dtype."""
+    """Compute scores (n, l) of normalised features (n, d_g), in the dtype of the features."""
     tiles = range(0, max(1, len(features)), TILE)
     return np.concatenate(
         [score_tile(model, modality, features[start : start + TILE])[0] for start in tiles]
@@ -43,7 +43,7 @@ def score_features(model: Model, modality: str, features: Array) -> Array:
 
 
 def score_tile(model: Model, modality: str, features: Array) -> tuple[Array, Array | None]:
-    """Scores (n, l) of at most `TILE` rows, and similarities (n, m) to the anchors.
+    """Compute scores (n, l) of n ≤ `TILE` rows, and similarities (n, m) to the anchors.
 
     The similarities are None if the modality has no anchors.
     """
@@ -59,15 +59,15 @@ def score_tile(model: Model, modality: str, features: Array) -> tuple[Array, Arr
 
 
 def encode_rows(model: Model, modality: str, rows: Array) -> Packed:
-    """Packed codes (n, l / 8), uint8 in little bit order, of raw features (n, d_g)."""
+    """Encode raw features (n, d_g) to packed codes (n, l / 8), uint8 in little bit order."""
     return pack_codes(sign_codes(score_rows(model, modality, rows)))
 
 
 class QueryEncoder:
-    """Encoder of single queries of one modality; it precomputes what all queries share.
+    """Fast encoder for single queries of one modality.
 
     ``QueryEncoder(load_model("runs/first"), "text")(row)`` is the code (l / 8,) of ``row`` (d_g,).
-    It equals that of `encode_rows`, except for bits whose score is within rounding of 0.
+    `encode_rows` gives the same code, except for bits whose score is zero within rounding.
     """
 
     def __init__(self, model: Model, modality: str) -> None:
@@ -81,7 +81,7 @@ class QueryEncoder:
             self._squared_norms = np.einsum("ij,ij->i", anchors.rows, anchors.rows)
 
     def scores(self, row: Array) -> Vector:
-        """Scores (l,) float64 of raw features (d_g,); raises InputError as `score_rows` does."""
+        """Compute scores (l,) float64 of raw features (d_g,); InputError as in `score_rows`."""
         model, mean = self._model, self._model.means[self._modality]
         values = np.asarray(row)
         if values.shape != mean.shape or not np.isfinite(values).all():
@@ -100,10 +100,10 @@ class QueryEncoder:
         return scores
 
     def __call__(self, row: Array) -> Packed:
-        """Packed code (l / 8,), uint8 in little bit order, of raw features (d_g,)."""
+        """Encode raw features (d_g,) to a packed code (l / 8,), uint8 in little bit order."""
         code: Packed = pack_codes(sign_codes(self.scores(row))[None])[0]
         return code
 
 
-# The public name, so that pickles survive moves of modules.
+# Pickles store this public name, so they can be loaded after the module moves.
 QueryEncoder.__module__ = "srch_dist"

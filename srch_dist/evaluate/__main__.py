@@ -29,7 +29,7 @@ class _Options:
     data: str
     """Feature store with the queries (split 1) and the database (split 0), a path or s3:// URL."""
     json: str | None = None
-    """File to write all measures to, as JSON; the table shows a part of them."""
+    """JSON file to write all measures to; the table shows only some of them."""
     cluster: Annotated[ClusterOptions, FLAT] = field(default_factory=ClusterOptions)
 
 

@@ -1,4 +1,4 @@
-"""Example queries of a run and the rows that their codes retrieve, as plain values to display."""
+"""Example queries of a run with the rows that their codes retrieve, as values to display."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from srch_dist.kernels.types import Array, IntArray
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.results import RunResults
 
-# Database rows that are searched at most, since they are encoded in this process.
+# Maximum number of database rows to search, since this process encodes them.
 EXAMPLE_ROWS = 1 << 20
-# Side arrays that can display a row, best first; a row of text is never shown as a picture.
+# Side arrays that can display a row, best first. Pictures are not shown for text rows.
 _DISPLAY_ARRAYS = ("thumbnails", "characters", "titles")
 _TEXT_ARRAYS = ("titles", "characters")
 
 
 @dataclass(frozen=True)
 class ExampleSample:
-    """How many examples to draw.
+    """Numbers of example queries and results, and the seed of the sample.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class ExampleSample:
 
 @dataclass(frozen=True)
 class Example:
-    """One query and its nearest rows by code.
+    """One query, with its nearest rows by Hamming distance.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Example:
 
 
 def can_show(store: FeatureStore) -> bool:
-    """Whether a store has a side array that can display a row."""
+    """Return whether a store has an array that can display rows, such as thumbnails or titles."""
     return any(name in store.side for name in _DISPLAY_ARRAYS)
 
 
@@ -74,9 +74,9 @@ def gather_examples(
 
     Returns
     -------
-    By direction (``image_to_text``) a list of ``{"query": item, "found": [item, …]}``. An item has
-    ``row`` and ``text``, and if there is a picture ``picture`` (a data URI). A result also has its
-    Hamming ``distance``, and ``relevant`` if there are labels.
+    For each direction (``image_to_text``), a list of ``{"query": item, "found": [item, …]}``. An
+    item has ``row`` and ``text``, and ``picture`` (a data URI) if the row has a picture. Items in
+    ``found`` also have the Hamming ``distance``, and ``relevant`` if there are labels.
     """
     model = load_model(run.path)
     sample = ExampleSample(count, top, seed)
@@ -101,7 +101,7 @@ def example_queries(
     Parameters
     ----------
     run, model : a finished run and its model.
-    store : a store with queries for the run, see `query_split`.
+    store : store with queries for the run; see `query_split`.
     direction : modality of the queries, and modality of the database.
     sample : numbers of queries and results, and the seed.
     """
@@ -133,7 +133,7 @@ def example_queries(
 
 
 def _nearest(distances: IntArray, rows: IntArray, top: int) -> tuple[IntArray, IntArray]:
-    """The ``top`` nearest of each query; a stable sort keeps ties in ascending row order."""
+    """Select the ``top`` nearest rows of each query, by distance, then by row number."""
     order = np.argsort(distances, axis=1, kind="stable")[:, :top]
     return np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
 
@@ -150,7 +150,7 @@ def _describe(store: FeatureStore, example: Example, source: str, target: str) -
 
 
 def _relevant(store: FeatureStore, example: Example) -> NDArray[np.bool_] | None:
-    """Which results (top,) share a label with the query; None without labels."""
+    """Mark the results (top,) that share a label with the query; None without labels."""
     if "labels" not in store.side:
         return None
     rows = np.array([example.query, *example.rows.tolist()])
@@ -183,7 +183,7 @@ def _title(store: FeatureStore, display: str | None, row: int) -> str:
 
 
 def _picture(pixels: Array) -> str | None:
-    """PNG as a data URI, of pixels (h, w) or (h, w, 3 or 4) uint8; None if that is impossible."""
+    """Encode pixels (h, w) or (h, w, 3 or 4) uint8 as a PNG data URI; None if not possible."""
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] in ((3,), (4,))):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Retrieval measures of queries from counts per Hamming distance, and their averages."""
+"""Compute retrieval measures from counts per Hamming distance, and average over queries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srch_dist.kernels.types import Array, IntArray, Packed
 _CUTOFFS = (1, 5, 10, 50, 100)
 _MAP_CUTOFF = 50
 _PAIR_CUTOFFS = (1, 5, 10)
-# Key of the learned codes. The key of encoded rows is the name of their modality.
+# Key of the learned codes, which belong to no modality. Other keys are names of modalities.
 LEARNED = "learned codes"
 
 
@@ -26,8 +26,8 @@ class EncodedRows:
 
     Attributes
     ----------
-    codes : (m, l / 8) by modality. Learned codes have the key `LEARNED`.
-    labels : (m,) or (m, c); None without labels.
+    codes : packed codes (m, l / 8) by modality. Learned codes have the key `LEARNED`.
+    labels : classes (m,) or multi-hot labels (m, c); None without labels.
     """
 
     codes: Mapping[str, Packed]
@@ -35,9 +35,10 @@ class EncodedRows:
 
 
 class Counts(dict[tuple[str, str], IntArray]):
-    """Database rows per Hamming distance by (query modality, database modality); they add up.
+    """Numbers of database rows at each Hamming distance, by (query, database) modality.
 
-    Values are (2, q, l + 1): counts of all rows, and of relevant rows.
+    Values are (2, q, l + 1): counts of all rows, and of relevant rows. ``+`` adds the counts of
+    disjoint database rows.
     """
 
     def __add__(self, other: Counts) -> Counts:
@@ -51,7 +52,10 @@ def measure_queries(
     query_counts: Counts,
     learned_counts: Counts | None,
 ) -> dict[str, Any]:
-    """Measures of every query (q, …), by direction; partners are ranked among all rows."""
+    """Compute the measures (q, …) of every query, by direction of retrieval.
+
+    A query's partner, the same row in the other modality, is ranked among database and queries.
+    """
     result: dict[str, Any] = {"pair": {}, "retrieval": {}, "learned": {}}
     for source, target in permutations(names, 2):
         counts = database_counts[source, target][0] + query_counts[source, target][0]
@@ -73,7 +77,7 @@ def measure_queries(
 
 
 def _measures(items: IntArray, relevant: IntArray) -> dict[str, Array]:
-    """Measures (q, …) from counts (q, l + 1) of all rows and of relevant rows."""
+    """Compute measures (q, …) from counts (q, l + 1) of all rows and of relevant rows."""
     precision, recall = retrieval_metrics.precision_recall(items, relevant)
     return {
         "map": retrieval_metrics.average_precision(items, relevant),
@@ -89,7 +93,7 @@ def _measures(items: IntArray, relevant: IntArray) -> dict[str, Array]:
 def average_measures(
     measured: list[dict[str, Any]], names: list[str], labelled: bool, learned: bool
 ) -> dict[str, Any]:
-    """Means over all queries, nested as in the published result."""
+    """Average the measures over all queries, nested as in the result of `evaluate_model`."""
     directions = [f"{source}_to_{target}" for source, target in permutations(names, 2)]
     pair: dict[str, Any] = {}
     for direction in directions:
@@ -139,6 +143,6 @@ def _average_retrieval(
 
 
 def _mean(values: Array) -> float | None:
-    """Mean over the queries (q,) that have a finite value; None if none has."""
+    """Average the finite values of the queries (q,); None if no value is finite."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else None

@@ -1,6 +1,7 @@
-"""Retrieval measures of a run, streamed: counts per Hamming distance add up over the database.
+"""Measure retrieval quality of a run from counts per Hamming distance, summed over the database.
 
-Counts of queries × (bits + 1) are the largest values: queries × database is never held.
+The largest arrays are counts (queries, bits + 1). Distances of all queries to the whole database
+are never in memory.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from srch_dist.storage.run.results import RunResults
 
 # Queries per task, and database rows per tile: distances (1024, 4096) int64 are 32 MiB.
 _QUERY_ROWS, _DATABASE_TILE = 1024, 4096
-# Rows that an error message lists before it says "…".
+# Maximum number of rows that an error message lists.
 _LISTED = 5
 
 
@@ -52,14 +53,14 @@ class Split:
 
 @dataclass(frozen=True)
 class _RowBitmap:
-    """Ascending row numbers as a bitmap between the first and the last.
+    """Ascending row numbers, stored as a bitmap from the first to the last.
 
-    The task graph holds the rows of the whole database, which would be eight bytes each.
+    The task graph contains the rows of the whole database; row numbers would need 8 bytes each.
 
     Attributes
     ----------
     first : the first row number.
-    bits : packed, a bit for every row from the first on.
+    bits : packed bits, one for every row from the first on.
     """
 
     first: int
@@ -67,31 +68,32 @@ class _RowBitmap:
 
     @classmethod
     def of(cls, rows: IntArray) -> _RowBitmap:
-        """The bitmap of ascending row numbers (m,), m > 0."""
+        """Make the bitmap of ascending row numbers (m,), m > 0."""
         selected = np.zeros(rows[-1] - rows[0] + 1, dtype=np.bool_)
         selected[rows - rows[0]] = True
         return cls(int(rows[0]), np.packbits(selected))
 
     @property
     def rows(self) -> IntArray:
-        """The row numbers (m,)."""
+        """Return the row numbers (m,)."""
         return self.first + np.flatnonzero(np.unpackbits(self.bits))
 
 
 def evaluate_model(
     model: str | Path, data: str | Path, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Score a finished run on the queries of a store.
+    """Measure the retrieval quality of a finished run on the queries of a store.
 
-    Queries are the rows of split 1, the database those of split 0. Without a split, queries are the
-    rows that the run held out. Both are encoded out of sample. Rows at equal distance are scored by
-    their expectation over random order (McSherry and Najork, ECIR 2008).
+    Queries are the rows of split 1, and the database is the rows of split 0. Without a split,
+    queries are the rows that the run held out. Queries and database are encoded out of sample. For
+    rows at equal distance, a measure is the expectation over random order (McSherry and Najork,
+    ECIR 2008).
 
     Parameters
     ----------
     model : run directory of a finished run.
     data : feature store.
-    progress : where progress is shown; nowhere if None.
+    progress : display of the progress; None shows nothing.
 
     Returns
     -------
@@ -127,7 +129,7 @@ def evaluate_model(
 def evaluate_baseline(
     run: RunResults, store: FeatureStore, progress: Progress
 ) -> dict[str, Any] | None:
-    """Measures of the run's baseline; None if the run has no baseline or the store no labels."""
+    """Measure the run's baseline; None if the run has no baseline or the store no labels."""
     if not run.baseline.exists() or "labels" not in store.side:
         return None
     metadata = load_model(run.baseline).metadata
@@ -136,7 +138,7 @@ def evaluate_baseline(
 
 
 def query_split(run: RunResults, store: FeatureStore) -> Split:
-    """Rows of the database and of the queries; see `evaluate_model`.
+    """Return the rows of the database and of the queries; see `evaluate_model`.
 
     Raises
     ------
@@ -166,7 +168,7 @@ def query_split(run: RunResults, store: FeatureStore) -> Split:
 
 
 def has_queries(run: RunResults, store: FeatureStore) -> bool:
-    """Whether the store has queries and a database for this run, see `query_split`."""
+    """Return whether the store has queries and a database for this run; see `query_split`."""
     if "split" in store.side:
         split = store.read("split")
         return bool((split == 0).any() and (split == 1).any())
@@ -174,11 +176,11 @@ def has_queries(run: RunResults, store: FeatureStore) -> bool:
 
 
 def read_labels(store: FeatureStore, rows: IntArray) -> Array:
-    """Labels (m,) or (m, c) of rows of a store.
+    """Read the labels (m,) or (m, c) of rows of a store.
 
     Raises
     ------
-    InputError : labels without a defined relevance, which stores of older versions may hold.
+    InputError : labels are not valid, which is possible in stores of older versions.
     """
     labels = store.read_selected("labels", rows)
     invalid, problem = retrieval_metrics.invalid_labels(labels)
@@ -198,15 +200,15 @@ def _evaluate(
     learned_from: RunResults | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Measures of the model in a file.
+    """Compute the measures of the model in a file.
 
-    With ``learned_from``, queries are also scored against the learned codes of that run.
+    With ``learned_from``, also search the learned codes of that run.
     """
     loaded = load_model(file)
     labels = "labels" if "labels" in store.side else None
     (shared_model,) = tasks.persist([tasks.task(load_model, file)])
     step = encoding_rows(store)
-    # Queries are few and may lie far apart: a bitmap would be larger than their numbers.
+    # Queries are few and may be far apart: a bitmap would be larger than their row numbers.
     rows: dict[str, Sequence[IntArray | _RowBitmap]] = {
         "database": [_RowBitmap.of(block) for block in _blocks(split.database, step)],
         "queries": _blocks(split.queries, _QUERY_ROWS),
@@ -231,7 +233,7 @@ def _evaluate(
 
 
 def _same_store(run: RunResults, store: FeatureStore) -> bool:
-    """Whether the run was trained on a store of the same values, whatever its chunks."""
+    """Return whether the run was trained on a store with the same values, in any chunks."""
     return bool(run.summary()["store"] == dict(store.checksums))
 
 
@@ -275,7 +277,7 @@ def _encode_block(
 def _read_block(
     run: RunResults, store: FeatureStore, rows: _RowBitmap, positions: _RowBitmap
 ) -> EncodedRows:
-    """Learned codes at ``positions`` of the run, and the labels of their rows of the store."""
+    """Read learned codes at ``positions`` in the run, and labels of ``rows`` of the store."""
     chosen = positions.rows
     first, last = int(chosen[0]), int(chosen[-1])
     codes = arrays.read_rows(run.codes, first, last + 1)[chosen - first]
@@ -289,7 +291,7 @@ def _count_tasks(
     names: list[str],
     bits: int,
 ) -> tuple[Delayed, Delayed, Delayed | None]:
-    """Tasks that count distances from a block of queries to three sets of rows.
+    """Create tasks that count distances from a block of queries to three sets of rows.
 
     The sets are the database, all queries, and the learned codes (None without learned codes).
     """

@@ -14,22 +14,22 @@ from srch_dist.storage.feature_store import open_store
 
 @dataclass(frozen=True)
 class _Options:
-    """Write codes in the format of another tool; bit j of a code is bit j % 8 of byte j // 8."""
+    """Write codes in the format of another tool. Bit j of a code is bit j % 8 of byte j // 8."""
 
     codes: str
-    """Codes to export: made by srch_dist.encode, or a packed .npy."""
+    """Codes to export: made by srch_dist.encode, or a .npy of packed codes."""
     format: Format
-    """faiss (exact) or faiss-ivf (inverted file, faster on many rows): binary indexes; usearch: an
-    index; npy: packed codes; parquet: rows with ids and titles."""
+    """faiss: exact binary index. faiss-ivf: inverted file, faster for many rows. usearch: index.
+    npy: packed codes. parquet: table of row numbers and codes."""
     out: str
     """File to write."""
     data: str | None = None
-    """Feature store of the codes; parquet then holds its ids and titles."""
+    """Feature store of the codes. Used with parquet only: adds columns for ids and titles."""
     lists: int | None = None
     """faiss-ivf: number of lists; by default about 4 × sqrt(rows). Export measures the recall for
-    several numbers of probes."""
+    several numbers of searched lists."""
     seed: int = 0
-    """faiss-ivf: seed of the rows that train the lists and of those that measure recall."""
+    """faiss-ivf: seed of the rows that train the lists and of the queries that measure recall."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

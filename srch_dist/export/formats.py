@@ -1,6 +1,6 @@
 """Write codes in the formats of faiss, usearch, NumPy and Parquet.
 
-In every format bit j of a code is bit j % 8 of byte j // 8: NumPy's ``bitorder="little"``, so that
+In every format, bit j of a code is bit j % 8 of byte j // 8 (NumPy's ``bitorder="little"``).
 `numpy.unpackbits(codes, axis=1, bitorder="little")` restores the bits. Keys of indexes are row
 numbers.
 """
@@ -27,12 +27,12 @@ from srch_dist.storage.locations import local_path
 
 Format = Literal["faiss", "faiss-ivf", "usearch", "npy", "parquet"]
 
-# Codes per list that the lists of an inverted file are trained on (faiss asks for 39 or more).
+# Training codes per list of an inverted file (faiss recommends 39 or more).
 _ROWS_A_LIST = 64
 _RECALL_QUERIES, _RECALL_TOP = 200, 10
 
 
-# Seven parameters: callers of this public function pass the command's options one by one.
+# The function has seven parameters, because it is public and takes the command's options.
 def export_codes(
     codes: CodeStore,
     out: str | Path,
@@ -44,7 +44,7 @@ def export_codes(
 ) -> Path:
     """Write codes to a file in the format of another tool.
 
-    ``out`` exists only once all codes are written.
+    ``out`` appears after all codes are written.
 
     Parameters
     ----------
@@ -54,10 +54,10 @@ def export_codes(
         exact search is measured and written to ``OUT.json``; ``usearch``, an index by Hamming
         distance; ``npy``, the packed codes (n, l / 8) uint8; ``parquet``, row numbers, ids, titles
         and codes.
-    store : feature store that was encoded; adds ids and titles to Parquet.
-    lists : number of lists of ``faiss-ivf``; about 4 √n if None.
+    store : feature store that was encoded; ``parquet`` also writes its ids and titles.
+    lists : number of lists of ``faiss-ivf``; None means about 4 √n.
     seed : seed of two samples: the codes that train the lists, and the queries that measure recall.
-    progress : where progress is shown; nowhere if None.
+    progress : display of the progress; None shows nothing.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def export_codes(
     Raises
     ------
     StorageError : ``out`` already exists or cannot be written.
-    InputError : the store has another number of rows.
+    InputError : store and codes have different numbers of rows.
     ConfigError : the format is unknown, or ``lists`` is out of range.
     ExtraError : the library of the format is not installed.
     """
@@ -97,7 +97,7 @@ def export_codes(
 def _check_request(
     codes: CodeStore, out: str | Path, form: Format, store: FeatureStore | None, lists: int | None
 ) -> Path:
-    """Raise for options that `export_codes` cannot serve; the path of ``out``."""
+    """Raise an error for options that `export_codes` cannot use; else return ``out`` as a path."""
     if form not in get_args(Format):
         raise ConfigError(f"unknown format {form!r}; known formats: {', '.join(get_args(Format))}")
     target = local_path(out)
@@ -164,7 +164,7 @@ def _write_npy(codes: CodeStore, path: Path, stage: ProgressStage) -> None:
 def _write_parquet(
     codes: CodeStore, path: Path, store: FeatureStore | None, stage: ProgressStage
 ) -> None:
-    """Write columns ``row``, ``ids`` and ``titles`` if the store has them, and ``code``."""
+    """Write a Parquet table: ``row``, ``code``, and the store's ``ids`` and ``titles`` if any."""
     pa = require("pyarrow", "export", "a Parquet file")
     parquet = require("pyarrow.parquet", "export", "a Parquet file")
     side = [] if store is None else [name for name in ("ids", "titles") if name in store.side]
@@ -193,7 +193,7 @@ def _write_parquet(
 
 
 def _sample(codes: CodeStore, count: int, seed: int) -> Packed:
-    """A seeded sample of ``count`` codes, in row order."""
+    """Draw a seeded sample of ``count`` codes, in row order."""
     rows = np.arange(codes.rows)
     return codes.read_scattered(smallest_hashes(rows, count, seed, Stream.INDEX_SAMPLE))
 
@@ -201,8 +201,8 @@ def _sample(codes: CodeStore, count: int, seed: int) -> Packed:
 def _measure_recall(codes: CodeStore, path: Path, seed: int, progress: Progress) -> dict[str, Any]:
     """Measure recall@10 of an inverted file for 1, 2, 4, … searched lists.
 
-    Queries are sampled rows of the codes. A result counts if its distance is at most that of the
-    10th exact neighbour: rows at equal distance are interchangeable.
+    Queries are a sample of the codes. A result counts as found if its distance is at most the
+    distance of the exact 10th neighbour, so ties count.
     """
     faiss = require("faiss", "export", "a faiss index")
     index = faiss.read_index_binary(str(path))

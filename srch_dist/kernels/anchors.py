@@ -14,15 +14,17 @@ from srch_dist.kernels.rbf import TILE, similarities, squared_distances
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Array, Matrix
 
-# The bandwidth follows from the distance of each anchor to this nearest other anchor.
+# The bandwidth is computed from each anchor's distance to its nearest other anchor of this rank.
 _NEIGHBOUR = 10
-# Trace of the similarities over the trace of the features: the ridge penalises similarities less.
+# Scale of similarities: their trace / the features' trace. The ridge then penalises them less.
 _SIMILARITY_TRACE = 3.0
 
 
 @dataclass(frozen=True)
 class AnchorSums(Sized):
-    """Sums over rows of features X (n, d) and similarities K (n, m); disjoint rows add up.
+    """Sums over rows of features X (n, d) and similarities K (n, m) to anchors.
+
+    ``+`` adds the sums of disjoint rows.
 
     Attributes
     ----------
@@ -48,7 +50,9 @@ class AnchorSums(Sized):
 
 @dataclass(frozen=True)
 class AnchorTargets(Sized):
-    """Sums over rows of similarities K (n, m) and codes B (n, l); disjoint rows add up.
+    """Sums over rows of similarities K (n, m) to anchors and codes B (n, l).
+
+    ``+`` adds the sums of disjoint rows.
 
     Attributes
     ----------
@@ -64,13 +68,13 @@ class AnchorTargets(Sized):
 
 
 def anchor_bandwidth(anchors: Array) -> float:
-    """The bandwidth δ²: median squared distance of an anchor to its 10th nearest other anchor.
+    """Compute the bandwidth δ²: the median squared distance of anchors to their 10th neighbour.
 
-    Distances of zero are left out. The bandwidth is 1 if all are zero.
+    Zero distances do not count. If all are zero, the bandwidth is 1.
 
     Parameters
     ----------
-    anchors : (m, d).
+    anchors : (m, d) anchor rows.
     """
     distances = np.sort(squared_distances(anchors, anchors), axis=1)
     kth = distances[:, min(_NEIGHBOUR, len(anchors) - 1)]
@@ -81,7 +85,7 @@ def anchor_bandwidth(anchors: Array) -> float:
 def anchor_tiles(
     features: Array, anchors: Array, bandwidth: float
 ) -> Iterator[tuple[slice, Array, Array]]:
-    """Iterate over the rows, `TILE` at a time.
+    """Compute similarities to anchors, `TILE` rows at a time.
 
     Yields
     ------
@@ -94,7 +98,7 @@ def anchor_tiles(
 
 
 def tile_sums(tile: Array, near: Array) -> AnchorSums:
-    """The sums of a tile, from its features (t, d) and similarities (t, m)."""
+    """Compute the sums of one tile from its features (t, d) and similarities (t, m)."""
     return AnchorSums(
         tile.sum(axis=0, dtype=np.float64),
         near.sum(axis=0, dtype=np.float64),
@@ -105,13 +109,13 @@ def tile_sums(tile: Array, near: Array) -> AnchorSums:
 
 
 def tile_targets(near: Array, codes: Array) -> AnchorTargets:
-    """The targets of a tile, from its similarities (t, m) and codes (t, l)."""
+    """Compute the targets of one tile from its similarities (t, m) and codes (t, l)."""
     product = near.T @ codes.astype(near.dtype)
     return AnchorTargets(codes.sum(axis=0, dtype=np.float64), product.astype(np.float64))
 
 
 def anchor_sums(features: Array, anchors: Array, bandwidth: float) -> AnchorSums:
-    """The sums of some rows. Products of a tile are in the dtype of the features.
+    """Sum features and similarities over some rows, tile by tile in the dtype of the features.
 
     Parameters
     ----------
@@ -125,7 +129,7 @@ def anchor_sums(features: Array, anchors: Array, bandwidth: float) -> AnchorSums
 def anchor_targets(
     features: Array, anchors: Array, bandwidth: float, codes: Array
 ) -> AnchorTargets:
-    """The targets of some rows with ±1 ``codes`` (n, l); see `anchor_sums`."""
+    """Sum products of similarities and ±1 ``codes`` (n, l) over some rows; see `anchor_sums`."""
     tiles = anchor_tiles(features, anchors, bandwidth)
     return reduce(add, (tile_targets(near, codes[rows]) for rows, _, near in tiles))
 
@@ -138,14 +142,14 @@ def anchor_encoder(
     n: int,
     ridge: float,
 ) -> tuple[Matrix, Matrix, Matrix]:
-    """Ridge regression of B on F = [X, s (K - mean K)].
+    """Fit codes B (n, l) by ridge regression on F = [X, s (K - mean K)].
 
-    s gives the centred similarities three times the trace of X. The encoder is
-    sign(linear x + on_anchors k + offset).
+    The factor s scales the centred similarities K (n, m) to three times the trace of the features
+    X (n, d). The fitted encoder is sign(linear x + on_anchors k + offset).
 
     Parameters
     ----------
-    sums, targets : over all training rows, with centred features.
+    sums, targets : sums over all training rows, with centred features.
     gram : (d, d) Gram matrix of X.
     cross_covariance : (d, l) product of X transposed and B.
     n : number of training rows.
@@ -153,9 +157,9 @@ def anchor_encoder(
 
     Returns
     -------
-    linear : (l, d) on features.
-    on_anchors : (l, m) on similarities.
-    offset : (l,).
+    linear : (l, d) weights of the features.
+    on_anchors : (l, m) weights of the similarities.
+    offset : (l,) constant term.
     """
     mean = sums.similarities / n
     trace = float(np.trace(sums.gram)) - n * float(mean @ mean)

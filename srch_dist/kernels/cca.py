@@ -1,9 +1,9 @@
 """CCA-ITQ from Gram matrices: canonical correlation analysis with iterative quantisation.
 
-The baseline of a run: canonical directions (H. Hotelling, Biometrika 28, 1936) scaled by their
-correlations, and one rotation for both modalities. Y. Gong, S. Lazebnik, A. Gordo and F. Perronnin,
-"Iterative quantization: a Procrustean approach to learning binary codes for large-scale image
-retrieval", IEEE TPAMI 35(12), 2013.
+This is the baseline of a run: canonical directions (H. Hotelling, Biometrika 28, 1936), scaled by
+their correlations, and one rotation for both modalities. Reference: Y. Gong, S. Lazebnik, A. Gordo
+and F. Perronnin, "Iterative quantization: a Procrustean approach to learning binary codes for
+large-scale image retrieval", IEEE TPAMI 35(12), 2013.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from srch_dist.kernels.types import Matrix
 def canonical_directions(
     grams: GramMatrices, first: str, second: str, width: int, ridge: float
 ) -> dict[str, Matrix]:
-    """Leading canonical directions times their correlations, strongest first.
+    """Compute the leading canonical directions, each times its correlation, strongest first.
 
-    They maximise tr(W_x' C_xy W_y) subject to W_g' (C_gg + γ_g I) W_g = I, with
+    The directions maximise tr(W_x' C_xy W_y) subject to W_g' (C_gg + γ_g I) W_g = I, with
     γ_g = ``ridge`` · tr(C_gg) / d_g.
 
     Parameters
@@ -34,11 +34,11 @@ def canonical_directions(
 
     Returns
     -------
-    (d_g, r) by modality, with r = min(width, d_x, d_y).
+    Directions (d_g, r) by modality, with r = min(width, d_x, d_y).
 
     Raises
     ------
-    numpy.linalg.LinAlgError : C_gg + γ_g I is not positive definite, as for features that are zero.
+    numpy.linalg.LinAlgError : C_gg + γ_g I is not positive definite, for example if X_g = 0.
     """
     crossed = grams.get((first, second))
     product = grams[second, first].T if crossed is None else crossed
@@ -55,19 +55,19 @@ def canonical_directions(
 
 
 def quantising_rotation(embedding: Matrix, start: Matrix, iterations: int) -> Matrix:
-    """The ITQ rotation R, which reduces the quantisation error ‖B - VR‖² of B = sign(VR).
+    """Compute the ITQ rotation R, which reduces the error ‖B - VR‖² of B = sign(VR).
 
-    Alternates B = sign(VR) and R = polar factor of V'B. Neither step increases the error.
+    The method alternates B = sign(VR) and R = polar factor of V'B. No step increases the error.
 
     Parameters
     ----------
-    embedding : V (m, r).
-    start : (r, r) orthogonal.
-    iterations : alternations.
+    embedding : V (m, r), the rows to quantise.
+    start : (r, r) orthogonal initial R.
+    iterations : number of alternations.
 
     Returns
     -------
-    (r, r) orthogonal.
+    R, (r, r) orthogonal.
     """
     rotation = start
     for _ in range(iterations):
@@ -79,7 +79,9 @@ def quantising_rotation(embedding: Matrix, start: Matrix, iterations: int) -> Ma
 def padded_encoders(
     directions: Mapping[str, Matrix], rotation: Matrix, bits: int
 ) -> dict[str, Matrix]:
-    """The encoders (W_g R)' by modality, padded with zero rows to ``bits``: constant bits.
+    """Compute the encoders (W_g R)' by modality, padded to ``bits`` rows.
+
+    The added rows are zero, so their bits are constant.
 
     Parameters
     ----------
@@ -97,7 +99,7 @@ def padded_encoders(
 
 
 def _factor(gram: Matrix, ridge: float) -> Matrix:
-    """Lower Cholesky factor of C + γI."""
+    """Compute the lower Cholesky factor of C + γI, with γ = ``ridge`` · tr(C) / d."""
     penalty = ridge * np.trace(gram) / len(gram)
     factor: Matrix = linalg.cholesky(gram + penalty * np.eye(len(gram)), lower=True)
     return factor

@@ -9,67 +9,67 @@ import numpy as np
 from srch_dist.kernels.permutations import inverse_permutation
 from srch_dist.kernels.types import Array, IntArray, Matrix
 
-# float64 distances at once (16 MiB).
+# Number of float64 distances in memory at once (16 MiB).
 TILE_VALUES = 1 << 21
-# Distances are rounded to this grid, relative to their scale, so that equal distances stay equal in
-# every block.
+# Distances are rounded to multiples of this grid, relative to their scale. Equal distances then
+# stay equal in every block.
 _GRID = 2.0**-40
-# A group below this share of the limit joins its nearest group.
+# A group with fewer rows than this share of the limit joins its nearest group.
 _SMALL_SHARE = 0.25
-# Width of the random projection that rows are assigned by. Narrower features are not projected.
+# Width of the random projection for clustering. Narrower features are not projected.
 PROJECTED = 256
-# Centres examined per cluster that a row may be searched in: a packed cluster has several centres.
+# Nearest centres to compute per cluster of a route, since a packed cluster has several centres.
 CENTRES_PER_CLUSTER = 4
-# Sampled rows per cluster, and in all at least. Sizes of clusters are estimated from the sample.
+# Sampled rows per cluster, and minimum in total. The sample estimates the cluster sizes.
 _ROWS_PER_CLUSTER, _MIN_SAMPLE = 64, 1 << 14
-# Rows of a block of the sample. Independent of partitions, since sums in k-means depend on it.
+# Rows per block of the sample. It is a constant, because the rounding in k-means depends on it.
 SAMPLE_CHUNK = 8192
-# Mean size of a cluster over the largest size, since k-means clusters differ in size.
+# Assumed mean size / largest size of k-means clusters.
 _FILLED = 0.7
-# Clusters of the row order. With fewer, most neighbours are in few partitions in any order.
+# Fewest and most clusters of the row order. With fewer, the order of the store serves as well.
 _MIN_CLUSTERS, _MAX_CLUSTERS = 16, 1024
 
 
 def order_clusters(rows: int, cluster_rows: int) -> int:
-    """Number of clusters of the row order of n rows; 1 keeps the order of the store."""
+    """Choose the number of clusters for the row order; 1 keeps the order of the store."""
     clusters = min(rows // cluster_rows, _MAX_CLUSTERS)
     return clusters if clusters >= _MIN_CLUSTERS else 1
 
 
 def routing_clusters(rows: int, cluster_rows: int) -> int:
-    """Number of k-means clusters of n rows that keeps most of them below ``cluster_rows`` rows."""
+    """Choose the number of k-means clusters, so that most have at most ``cluster_rows`` rows."""
     return max(1, -(-rows // max(1, int(_FILLED * cluster_rows))))
 
 
 def sample_size(clusters: int) -> int:
-    """Number of rows to sample for k-means with ``clusters`` clusters."""
+    """Choose the number of rows to sample for k-means with ``clusters`` clusters."""
     return max(_ROWS_PER_CLUSTER * clusters, _MIN_SAMPLE)
 
 
 def gaussian_projection(seed: int, dims: int, width: int) -> Matrix:
-    """A Gaussian random projection (dims, width) that keeps squared lengths in expectation.
+    """Draw a Gaussian random projection (dims, width) that keeps squared lengths in expectation.
 
-    W. Johnson and J. Lindenstrauss, Contemp. Math. 26, 1984.
+    Reference: W. Johnson and J. Lindenstrauss, Contemp. Math. 26, 1984.
     """
     matrix: Matrix = np.random.default_rng(seed).normal(size=(dims, width)) / np.sqrt(width)
     return matrix
 
 
 def nearest_centres(points: Array, centres: Matrix, count: int) -> IntArray:
-    """The nearest centres of each point; ties go to the lower centre.
+    """Find the nearest centres of each point; of equal distances, the lower centre comes first.
 
-    Distances are float64, rounded to a grid. The centres of a point then do not depend on the other
-    points of its block.
+    Distances are float64, rounded to a grid. The result for a point then does not depend on the
+    other points of its block.
 
     Parameters
     ----------
-    points : (n, w).
-    centres : (c, w).
-    count : centres to return, at most c.
+    points : (n, w) points.
+    centres : (c, w) centres.
+    count : number of centres to return per point, at most c.
 
     Returns
     -------
-    (n, count) int64, nearest first.
+    Numbers of the centres (n, count) int64, nearest first.
     """
     norms = np.einsum("ij,ij->i", centres, centres)
     result = np.empty((len(points), count), dtype=np.int64)
@@ -77,9 +77,9 @@ def nearest_centres(points: Array, centres: Matrix, count: int) -> IntArray:
     for start in range(0, len(points), step):
         tile = points[start : start + step].astype(np.float64)
         scale = np.einsum("ij,ij->i", tile, tile) + norms.max() + np.finfo(np.float64).tiny
-        # Without the point's own norm, which is equal for all centres.
+        # The point's own norm is left out: it is equal for all centres.
         relative = (norms - 2.0 * (tile @ centres.T)) / scale[:, None]
-        # The order of these integers is by distance, then by number.
+        # These integers sort by distance, then by the centre's number.
         keys = np.rint(relative / _GRID).astype(np.int64) * len(centres) + np.arange(len(centres))
         if count == 1:
             keys = keys.min(axis=1, keepdims=True)
@@ -97,13 +97,13 @@ def group_centres(centres: Matrix, sizes: IntArray, limit: float) -> IntArray:
 
     Parameters
     ----------
-    centres : (c, w).
-    sizes : (c,) rows of each cluster.
-    limit : rows of a group.
+    centres : (c, w) centres of the clusters.
+    sizes : (c,) number of rows of each cluster.
+    limit : largest number of rows that a group should have.
 
     Returns
     -------
-    (c,) int64 group of each cluster, numbered from 0.
+    Group (c,) int64 of each cluster, numbered from 0.
     """
     group = np.arange(len(centres))
     rows = sizes.astype(np.float64)
@@ -127,23 +127,23 @@ def group_centres(centres: Matrix, sizes: IntArray, limit: float) -> IntArray:
 
 
 def bisection_order(centres: Matrix) -> IntArray:
-    """The rank of each cluster in an order that keeps near clusters together.
+    """Order clusters so that near clusters follow each other.
 
-    Recursive bisection along the first principal direction of the centres.
+    The method is recursive bisection along the first principal direction of the centres.
 
     Parameters
     ----------
-    centres : (c, w).
+    centres : (c, w) centres of the clusters.
 
     Returns
     -------
-    (c,) int64.
+    Rank (c,) int64 of each cluster in the order.
     """
     return inverse_permutation(_bisect(centres.astype(np.float64), np.arange(len(centres))))
 
 
 def distinct_groups(groups: IntArray, count: int) -> IntArray:
-    """The first ``count`` distinct values of each row.
+    """Keep the first ``count`` distinct values of each row.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def distinct_groups(groups: IntArray, count: int) -> IntArray:
 
     Returns
     -------
-    (n, count) int64, padded with -1.
+    Distinct values (n, count) int64, padded with -1.
     """
     result = np.full((len(groups), count), -1, dtype=np.int64)
     filled = np.zeros(len(groups), dtype=np.int64)
@@ -166,20 +166,20 @@ def distinct_groups(groups: IntArray, count: int) -> IntArray:
 def slice_bounds(
     parts: Iterable[IntArray], sizes: IntArray, starts: IntArray
 ) -> Iterator[IntArray]:
-    """Cut an order of rows by cluster, in terms of the rows of each part.
+    """Convert positions in the row order to positions in each part's rows.
 
-    The order is by cluster, then by part, then by position in the part. Each part stores its own
-    rows in this order, so the rows between two positions are one run of each part.
+    The row order is by cluster, then by part, then by position in the part. Each part stores its
+    rows in this order, so the rows between two positions are consecutive in every part.
 
     Parameters
     ----------
-    parts : for each part, its number of rows (c,) in each cluster.
-    sizes : (c,) rows of each cluster in all parts.
-    starts : (m,) ascending positions in the order, 0 … number of rows.
+    parts : for each part, the number of its rows (c,) in each cluster.
+    sizes : (c,) number of rows of each cluster in all parts.
+    starts : (m,) ascending positions in the row order, 0 … number of rows.
 
     Yields
     ------
-    (m,) for each part: the number of its rows before each position.
+    For each part, the number of its rows (m,) before each position.
     """
     before_cluster = np.concatenate([[0], np.cumsum(sizes)])
     # The position behind the last row belongs to the last cluster.
@@ -193,7 +193,7 @@ def slice_bounds(
 
 
 def _bisect(centres: Matrix, members: IntArray) -> IntArray:
-    """The ``members`` in bisection order."""
+    """Return the clusters ``members`` in bisection order; see `bisection_order`."""
     if len(members) <= 2:
         return members
     own = centres[members] - centres[members].mean(axis=0)

@@ -11,15 +11,15 @@ from srch_dist.kernels.packed_codes import unpack_codes
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Matrix, Packed
 
-# With fewer `effective_bits`, almost all rows have the same code.
+# Codes with fewer `effective_bits` count as collapsed: almost all rows have the same code.
 COLLAPSED = 1.1
 
 
 def effective_bits(code_gram: Matrix, bit_sums: Matrix, n: int) -> float:
-    """The number of independent balanced bits that the codes are worth: 0 (constant) to l.
+    """Estimate how many independent balanced bits the l bits are equivalent to: 0 (constant) to l.
 
-    (tr C)² / tr C² · tr C / l, with C the covariance of the bits: the participation ratio of its
-    eigenvalues, times the mean variance of a bit.
+    With C the covariance of the bits, the value is (tr C)² / tr C² · tr C / l: the participation
+    ratio of the eigenvalues of C, times the mean variance of a bit.
 
     Parameters
     ----------
@@ -37,11 +37,11 @@ def effective_bits(code_gram: Matrix, bit_sums: Matrix, n: int) -> float:
 
 @dataclass(frozen=True)
 class CodeMoments(Sized):
-    """Sums over the rows of ±1 codes B; sums of disjoint rows add up.
+    """Sums over the rows of ±1 codes B; ``+`` adds the sums of disjoint rows.
 
     Attributes
     ----------
-    code_gram : (l, l) BB'.
+    code_gram : (l, l) Gram matrix BB'.
     bit_sums : (l,) sum of each bit.
     """
 
@@ -53,11 +53,11 @@ class CodeMoments(Sized):
 
 
 def code_moments(packed: Packed) -> CodeMoments:
-    """The moments of packed codes (n, l / 8)."""
+    """Compute the Gram matrix and bit sums of packed codes (n, l / 8)."""
     bits = packed.shape[1] * 8
     gram, bit_sums = np.zeros((bits, bits)), np.zeros(bits)
     for start in range(0, len(packed), TILE_ROWS):
-        # The sums of a tile are integers that float32 represents exactly.
+        # Sums over a tile are small integers, which float32 represents exactly.
         signs = unpack_codes(packed[start : start + TILE_ROWS]).astype(np.float32)
         gram += signs.T @ signs
         bit_sums += signs.sum(axis=0)
@@ -65,7 +65,7 @@ def code_moments(packed: Packed) -> CodeMoments:
 
 
 def bit_correlations(code_gram: Matrix, bit_sums: Matrix, n: int) -> Matrix:
-    """Pearson correlations (l, l) of the bits over n rows; 0 for a constant bit.
+    """Compute Pearson correlations (l, l) of the bits over n rows; 0 for a constant bit.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def bit_correlations(code_gram: Matrix, bit_sums: Matrix, n: int) -> Matrix:
 
 
 def correlation_summary(code_gram: Matrix, bit_sums: Matrix, n: int) -> dict[str, float]:
-    """Mean and largest absolute correlation of two different bits, as "mean" and "worst".
+    """Compute the mean and largest absolute correlation of two bits, as "mean" and "worst".
 
     Parameters
     ----------

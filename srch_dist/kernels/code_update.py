@@ -1,4 +1,4 @@
-"""The B-step on one partition (Eq. 17), and the sums that the same pass over X computes."""
+"""Update the codes of one partition by Eq. 17 (B-step), and sum products in the same pass."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from srch_dist.kernels.types import Array, Matrix, Packed
 
 @dataclass(frozen=True)
 class CodeRule(Sized):
-    """The B-step as B = sign((z_scale (Z - z_mean) + Σ_g X_g projections_g') rotation).
+    """Rule of the B-step: B = sign((z_scale (Z - z_mean) + Σ_g X_g projections_g') rotation).
 
     Eq. 17 as printed has z_mean = 0, z_scale = β and projections_g = 2 W_g. The preset "balanced"
     brings both terms to one scale.
 
     Attributes
     ----------
-    projections : (l, d_g) by modality.
+    projections : (l, d_g) scaled W_g by modality.
     z_mean : (l,) mean of Z over the rows, or zeros.
     z_scale : factor of Z.
-    rotation : (l, l) orthogonal; None is the identity.
+    rotation : (l, l) orthogonal matrix; None means the identity.
     """
 
     projections: Mapping[str, Matrix]
@@ -36,7 +36,7 @@ class CodeRule(Sized):
 
 @dataclass(frozen=True)
 class CodeSums(Sized):
-    """Sums over the rows after a B-step; sums of disjoint rows add up.
+    """Sums over rows with the codes B of a B-step; ``+`` adds the sums of disjoint rows.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class CodeSums(Sized):
 
 
 def code_scores(rule: CodeRule, features: Mapping[str, Array], z: Array) -> Array:
-    """The scores whose sign is B (Eq. 17).
+    """Compute the scores, whose signs are the codes B (Eq. 17).
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def code_scores(rule: CodeRule, features: Mapping[str, Array], z: Array) -> Arra
 
     Returns
     -------
-    (n, l), of the dtype of the features.
+    Scores (n, l), of the dtype of the features.
     """
     dtype = next(iter(features.values())).dtype
     scores: Array = (rule.z_scale * (z.astype(np.float64) - rule.z_mean)).astype(dtype)
@@ -85,10 +85,10 @@ def code_scores(rule: CodeRule, features: Mapping[str, Array], z: Array) -> Arra
 def update_codes(
     rule: CodeRule, features: Mapping[str, Array], z: Array, before: Packed
 ) -> tuple[Packed, CodeSums]:
-    """The B-step on one partition.
+    """Compute the new codes of one partition, and its sums.
 
-    A tile of rows passes all operations while it is in the cache. Its products are in the dtype of
-    the features, and are added to float64 sums.
+    All operations run on one tile of rows while it is in the cache. Products of a tile have the
+    dtype of the features, and are added to float64 sums.
 
     Parameters
     ----------

@@ -12,33 +12,33 @@ from srch_dist.kernels.types import Array
 
 GramMatrices = dict[tuple[str, str], NDArray[np.float64]]
 
-# A float32 product of this many rows is added to a float64 sum. Its rounding error is that of a
-# short sum, and the conversion costs a few per cent of the product.
+# Rows per tile. The float32 product of a tile is added to a float64 sum, which keeps the rounding
+# error small. The conversion costs a few per cent of the product.
 TILE_ROWS = 1024
-# A centred row is rounding error if it is shorter than this share of ‖row‖ + ‖mean‖.
+# A centred row counts as zero if its length is below this share of ‖row‖ + ‖mean‖.
 _ZERO_LENGTH = 1e-10
 
 
 def invalid_rows(block: Array) -> NDArray[np.int64]:
-    """Positions, ascending, of the rows of ``block`` (n, d) with a NaN or an infinity."""
+    """Find the rows of ``block`` (n, d) with a NaN or an infinity; positions ascend."""
     if not np.issubdtype(block.dtype, np.floating):
         return np.empty(0, dtype=np.int64)
     return np.flatnonzero(~np.isfinite(block).all(axis=1)).astype(np.int64)
 
 
 def column_sums(block: Array) -> NDArray[np.float64]:
-    """Column sums of a block in twice the precision of float64.
+    """Sum the columns of a block in twice the precision of float64.
 
-    Add the sums of all partitions with `add_sums`: every partitioning then gives the same float64
-    mean. If the mean changed in its last bit, rows at equal distances would change their order.
+    `add_sums` adds the sums of all partitions. Every partitioning then gives the same float64 mean.
+    A mean that differs in its last bit would change the order of rows at equal distance.
 
     Parameters
     ----------
-    block : (n, d).
+    block : (n, d) features.
 
     Returns
     -------
-    (2, d) float64: the sum, and its rounding error.
+    Sum and its rounding error, (2, d) float64.
     """
     total = np.zeros((2, block.shape[1]))
     for start in range(0, len(block), TILE_ROWS):
@@ -53,10 +53,10 @@ def column_sums(block: Array) -> NDArray[np.float64]:
 
 
 def add_sums(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Add double-double numbers (2, …): a float64 sum and its rounding error.
+    """Add double-double numbers (2, …), each a float64 sum and its rounding error.
 
-    T. Dekker, "A floating-point technique for extending the available precision", Numer. Math. 18,
-    1971.
+    Reference: T. Dekker, "A floating-point technique for extending the available precision",
+    Numer. Math. 18, 1971.
     """
     high = left[0] + right[0]
     shifted = high - left[0]
@@ -74,15 +74,16 @@ def normalise(
 
     Parameters
     ----------
-    block : (n, d).
-    mean : (d,) subtracted if ``center``.
+    block : (n, d) features.
+    mean : (d,) column means.
+    center : subtract ``mean``.
     unit_norm : scale the rows to unit length.
     dtype : type of the result.
 
     Returns
     -------
-    features : (n, d).
-    zero : (n,) bool, rows of length zero within rounding; their features are zero.
+    features : (n, d) normalised features.
+    zero : (n,) bool, true for rows of length zero within rounding; their features are zero.
     """
     values = block.astype(np.float64)
     scale = np.sqrt(np.einsum("ij,ij->i", values, values))
@@ -98,7 +99,7 @@ def normalise(
 
 
 def product_sum(left: Array, right: Array) -> NDArray[np.float64]:
-    """The product left' right, summed over tiles in float64.
+    """Compute the product left' right; products of tiles are added in float64.
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ def product_sum(left: Array, right: Array) -> NDArray[np.float64]:
 
     Returns
     -------
-    (d, l) float64.
+    Product (d, l) float64.
     """
     if left.dtype == np.float64:
         return left.T @ right.astype(np.float64)
@@ -118,15 +119,15 @@ def product_sum(left: Array, right: Array) -> NDArray[np.float64]:
 
 
 def gram_matrices(blocks: Mapping[str, Array]) -> GramMatrices:
-    """The Gram matrices X_g' X_h of one block, for each pair of modalities g ≤ h.
+    """Compute the Gram matrices X_g' X_h of one block, for each pair of modalities g ≤ h.
 
     Parameters
     ----------
-    blocks : (n, d_g) by modality. Their order is the order of the modalities.
+    blocks : features (n, d_g) by modality. The order of the mapping orders the modalities.
 
     Returns
     -------
-    (d_g, d_h) float64 by (g, h).
+    Gram matrices (d_g, d_h) float64 by (g, h).
     """
     names = list(blocks)
     return {

@@ -1,4 +1,4 @@
-"""The objective (Eq. 9) term by term, exact, from sums of the B-step's pass over the features."""
+"""Compute the terms of the objective (Eq. 9) from sums, without a pass over the features."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from srch_dist.kernels.types import Matrix
 
 @dataclass(frozen=True)
 class Objective:
-    """The terms of Eq. 9, weighted (Eq. 8) and summed over the modalities.
+    """Terms of Eq. 9, weighted (Eq. 8) and summed over the modalities.
 
     Attributes
     ----------
@@ -33,11 +33,11 @@ class Objective:
 
     @property
     def total(self) -> float:
-        """The objective (Eq. 9)."""
+        """Objective (Eq. 9), the sum of the terms."""
         return sum(self.terms().values())
 
     def terms(self) -> dict[str, float]:
-        """The terms by name."""
+        """Return the terms of the objective by name, for the history."""
         return asdict(self)
 
 
@@ -48,7 +48,7 @@ def auto_encoding_terms(
     code_gram: Matrix,
     n: int,
 ) -> tuple[float, float]:
-    """Σ_g ‖W_g X_g - B‖² and Σ_g ‖X_g - W_g' B‖² (Eq. 3), without X.
+    """Compute Σ_g ‖W_g X_g - B‖² and Σ_g ‖X_g - W_g' B‖² (Eq. 3) from sums, without X.
 
     ‖WX - B‖² = ‖WX‖² - 2 tr(W XB') + nl, and ‖X - W'B‖² = ‖X‖² - 2 tr(W XB') + tr(WW' BB').
 

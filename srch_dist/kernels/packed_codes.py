@@ -16,11 +16,11 @@ def random_codes(seed: int, rows: NDArray[np.int64], bits: int) -> Codes:
     ----------
     seed : see `hash_rows`.
     rows : (n,) row numbers.
-    bits : a multiple of 8.
+    bits : bits per code, a multiple of 8.
 
     Returns
     -------
-    (n, bits) int8.
+    Codes (n, bits) int8, -1 or 1.
     """
     words = hash_words(seed, rows, -(-bits // 64))
     packed = words.astype("<u8").view(np.uint8).reshape(len(rows), -1)[:, : bits // 8]
@@ -28,8 +28,8 @@ def random_codes(seed: int, rows: NDArray[np.int64], bits: int) -> Codes:
 
 
 def sign_codes(values: NDArray[np.floating]) -> Codes:
-    """Signs as ±1 int8, with sign(0) = +1 (Eq. 17)."""
-    # np.where is five times slower: its branches are unpredictable.
+    """Compute the signs of ``values`` as ±1 int8, with sign(0) = +1 (Eq. 17)."""
+    # This is five times faster than np.where, whose branches are unpredictable.
     return (values >= 0).view(np.int8) * np.int8(2) - np.int8(1)
 
 
@@ -46,17 +46,17 @@ def unpack_codes(packed: Packed) -> Codes:
 
 
 def hamming_distances(queries: Packed, database: Packed) -> NDArray[np.int64]:
-    """Hamming distances between packed codes, as (bits - b'c) / 2 for ±1 codes b and c.
+    """Compute Hamming distances between packed codes, as (bits - b'c) / 2 for ±1 codes b, c.
 
     Products of ±1 values are exact in float32. Here they are faster than counting bits.
 
     Parameters
     ----------
-    queries, database : (q, bits / 8) and (n, bits / 8).
+    queries, database : (q, bits / 8) and (n, bits / 8) packed codes.
 
     Returns
     -------
-    (q, n) int64.
+    Distances (q, n) int64.
     """
     bits = queries.shape[1] * 8
     left = unpack_codes(queries).astype(np.float32)

@@ -1,9 +1,9 @@
 """PCA-ITQ: final codes from the principal directions of encoder scores and the loop's codes.
 
-The encoders can predict few directions of the loop's codes, and the graph's contribution lies
-partly outside them. The directions are therefore those of scores and codes together, in equal
-parts. A frame learned by iterative quantisation (Y. Gong et al., IEEE TPAMI 35(12), 2013) spreads
-them over any number of bits.
+The encoders can predict few directions of the loop's codes. The information from the graph is
+partly in other directions. The principal directions are therefore computed from scores and codes
+together, with equal weight. A frame learned by iterative quantisation (Y. Gong et al., IEEE TPAMI
+35(12), 2013) spreads them over any number of bits.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from srch_dist.kernels.types import Array, Matrix
 
 # Alternations of iterative quantisation.
 _ROUNDS = 50
-# A smaller share of the variance is rounding error.
+# Directions with a smaller share of the variance are rounding error.
 _MIN_VARIANCE = 1e-10
-# ε of `spreading_frame`: weight of the previous frame in directions that the sample leaves open.
+# ε of `spreading_frame`: weight of the previous frame. It decides directions without sampled rows.
 _DAMPING = 1e-3
 
 
 @dataclass(frozen=True)
 class ScoreSums(Sized):
-    """Sums over the rows of [T_1, …, T_G, B]; sums of disjoint rows add up.
+    """Sums over the rows of [T_1, …, T_G, B]; ``+`` adds the sums of disjoint rows.
 
     T_g are the encoder scores (n, l) of modality g, and B the loop's codes (n, l).
 
@@ -47,13 +47,13 @@ class ScoreSums(Sized):
 
 @dataclass(frozen=True)
 class Directions(Sized):
-    """The map V = Σ_g T_g mix_g + B mix_codes + offset, (n, r), from scores and codes (n, l).
+    """Map from scores T_g and codes B (n, l) to V = Σ_g T_g mix_g + B mix_codes + offset (n, r).
 
     Attributes
     ----------
-    mix : (l, r) by modality.
-    mix_codes : (l, r).
-    offset : (r,).
+    mix : (l, r) weights of the scores, by modality.
+    mix_codes : (l, r) weights of the codes.
+    offset : (r,) constant term.
     basis : (l, r) the principal directions, orthonormal.
     share : share of the variance that the directions keep, 0 to 1.
     """
@@ -65,13 +65,13 @@ class Directions(Sized):
     share: float
 
     def mixed(self, scores: Mapping[str, Array], codes: Array) -> Matrix:
-        """V (n, r), from scores (n, l) by modality and the loop's codes (n, l)."""
+        """Compute V (n, r) from scores (n, l) by modality and the loop's codes (n, l)."""
         start = codes @ self.mix_codes + self.offset
         total: Matrix = sum((scores[g] @ part for g, part in self.mix.items()), start)
         return total
 
     def spread(self, frame: Matrix) -> Directions:
-        """The map to VR (n, bits), for a frame R (r, bits)."""
+        """Return the map to VR (n, bits), for a frame R (r, bits)."""
         mix = {g: part @ frame for g, part in self.mix.items()}
         codes = self.mix_codes @ frame
         return replace(self, mix=mix, mix_codes=codes, offset=self.offset @ frame)
@@ -80,19 +80,20 @@ class Directions(Sized):
 def leading_directions(
     sums: ScoreSums, n: int, weights: Mapping[str, float], count: int
 ) -> Directions:
-    """The leading principal directions of T / ‖T‖ + B / ‖B‖, both centred over the rows.
+    """Compute the leading principal directions of T / ‖T‖ + B / ‖B‖, both centred over the rows.
 
-    T = Σ_g w_g T_g / rms(T_g) are the mixed scores, B the loop's codes.
+    T = Σ_g w_g T_g / rms(T_g) are the mixed scores, and B are the loop's codes.
 
     Parameters
     ----------
-    sums : over all n rows.
+    sums : sums over all n rows.
     weights : w_g by modality, in the order of ``sums``.
     count : maximum number of directions.
 
     Returns
     -------
-    At most ``count`` directions. None if T is constant: no encoder can then distinguish rows.
+    The `Directions`, at most ``count``. There are none if T is constant, because no encoder then
+    distinguishes rows.
     """
     sources = len(weights) + 1
     bits = len(sums.scores) // sources
@@ -120,7 +121,7 @@ def leading_directions(
 
 
 def spreading_frame(sample: Matrix, start: Matrix) -> Matrix:
-    """The frame R after 50 alternations of B = sign(VR) and R = polar factor of V'B + εR.
+    """Learn the frame R by 50 alternations of B = sign(VR) and R = polar factor of V'B + εR.
 
     With bits ≥ r, the rows of R are orthonormal. Then ‖VR‖ = ‖V‖, and no alternation increases the
     quantisation error ‖B - VR‖.
@@ -128,16 +129,16 @@ def spreading_frame(sample: Matrix, start: Matrix) -> Matrix:
     Parameters
     ----------
     sample : V (m, r) of sampled rows.
-    start : (r, bits) whose polar factor is the first R.
+    start : (r, bits) matrix whose polar factor is the first R.
 
     Returns
     -------
-    (r, bits).
+    R (r, bits).
     """
     frame = polar_factor(start)
     for _ in range(_ROUNDS):
         product = sample.T @ sign_codes(sample @ frame)
-        # Without the previous frame, rounding would decide directions absent from the sample.
+        # Without the previous frame, rounding would decide directions without sampled rows.
         weight = _DAMPING * np.linalg.norm(product) / np.sqrt(len(product))
         frame = polar_factor(product + weight * frame)
     return frame

@@ -12,11 +12,11 @@ def inverse_permutation(order: IntArray) -> IntArray:
 
     Parameters
     ----------
-    order : (n,), every number 0 … n - 1 once.
+    order : (n,) every number 0 … n - 1 once.
 
     Returns
     -------
-    (n,), of the dtype of ``order``.
+    Inverse (n,), of the dtype of ``order``.
     """
     inverse = np.empty_like(order)
     inverse[order] = np.arange(len(order))

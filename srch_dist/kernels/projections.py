@@ -1,4 +1,4 @@
-"""Closed forms in (d, l): the W-step (Eq. 11), the ridge encoder, scales of the projections."""
+"""Closed forms from (d, l) matrices: W-step (Eq. 11), ridge encoder, scales of projections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from srch_dist.kernels.types import Matrix
 
 
 def procrustes(cross_covariance: Matrix) -> Matrix:
-    """The W-step: the W that maximises tr(WXB') (Eqs. 10 and 11).
+    """Compute the orthonormal W that maximises tr(WXB') (W-step, Eqs. 10 and 11).
 
     Parameters
     ----------
@@ -20,13 +20,13 @@ def procrustes(cross_covariance: Matrix) -> Matrix:
 
     Returns
     -------
-    (l, d). Its rows are orthonormal if l ≤ d, its columns if l > d.
+    W (l, d). Its rows are orthonormal if l ≤ d, its columns if l > d.
     """
     return np.ascontiguousarray(polar_factor(cross_covariance).T)
 
 
 def ridge_encoder(gram: Matrix, cross_covariance: Matrix, ridge: float) -> Matrix:
-    """Ridge regression of B on X: W = BX' (XX' + γI)⁻¹, with γ = ``ridge`` · tr(XX') / d.
+    """Fit codes B to features X: W = BX' (XX' + γI)⁻¹, with γ = ``ridge`` · tr(XX') / d.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def ridge_encoder(gram: Matrix, cross_covariance: Matrix, ridge: float) -> Matri
 
     Returns
     -------
-    (l, d); zero if all features are zero.
+    W (l, d); zero if all features are zero.
     """
     d = len(gram)
     penalty = ridge * np.trace(gram) / d
@@ -49,7 +49,7 @@ def ridge_encoder(gram: Matrix, cross_covariance: Matrix, ridge: float) -> Matri
 
 
 def polar_factor(matrix: Matrix) -> Matrix:
-    """The polar factor QU' of a matrix (m, n) with compact SVD QΣU'.
+    """Compute the polar factor QU' of a matrix (m, n) with compact SVD QΣU'.
 
     It is the nearest matrix with orthonormal columns if m ≥ n, with orthonormal rows otherwise.
     """
@@ -58,16 +58,16 @@ def polar_factor(matrix: Matrix) -> Matrix:
 
 
 def projection_energy(w: Matrix, gram: Matrix) -> float:
-    """‖WX‖² = tr(W XX' W'), from W (l, d) and the Gram matrix XX' (d, d)."""
+    """Compute ‖WX‖² = tr(W XX' W') from W (l, d) and the Gram matrix XX' (d, d)."""
     return float(np.einsum("ij,ij->", w @ gram, w))
 
 
 def balanced_scales(
     projections: Mapping[str, Matrix], grams: GramMatrices, n: int, weights: Mapping[str, float]
 ) -> dict[str, float]:
-    """Factors s_g such that P = Σ_g s_g W_g X_g has rms 1 and terms of rms proportional to w_g.
+    """Compute factors s_g so that P = Σ_g s_g W_g X_g has rms 1 and terms with rms ∝ w_g.
 
-    Both follow from the Gram matrices, without a pass over X.
+    The factors are computed from the Gram matrices, without a pass over X.
 
     Parameters
     ----------

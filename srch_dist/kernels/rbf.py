@@ -1,4 +1,4 @@
-"""Gaussian (RBF) similarities of rows to anchor rows, on NumPy alone, as encoding needs them."""
+"""Gaussian (RBF) similarities of rows to anchor rows. Imports NumPy alone, for encoding."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import numpy as np
 
 from srch_dist.kernels.types import Array
 
-# Rows of a tile of similarities. Sums over rows are rounded tile by tile, so codes depend on it.
+# Rows of a tile of similarities. Codes depend on it, since sums over rows round tile by tile.
 TILE = 2048
 
 
 def similarities(features: Array, anchors: Array, bandwidth: float) -> Array:
-    """Gaussian similarities exp(-‖x - a‖² / δ²).
+    """Compute Gaussian similarities exp(-‖x - a‖² / δ²) of rows x to anchors a.
 
     Parameters
     ----------
-    features, anchors : (n, d) and (m, d).
-    bandwidth : δ².
+    features, anchors : (n, d) and (m, d) rows.
+    bandwidth : δ², a squared distance.
 
     Returns
     -------
-    (n, m), of the features' dtype.
+    Similarities (n, m), of the dtype of the features.
     """
     near = squared_distances(features, anchors)
     near /= -bandwidth
@@ -28,9 +28,9 @@ def similarities(features: Array, anchors: Array, bandwidth: float) -> Array:
 
 
 def squared_distances(left: Array, right: Array) -> Array:
-    """Squared Euclidean distances ‖x - y‖² (n, m) of the rows of (n, d) and (m, d).
+    """Compute squared Euclidean distances ‖x - y‖² (n, m) of the rows of (n, d) and (m, d).
 
-    Computed as ‖x‖² + ‖y‖² - 2x'y, in the dtype of the rows; rounding below zero becomes zero.
+    The form is ‖x‖² + ‖y‖² - 2x'y in the dtype of the rows; negative results become zero.
     """
     left_norms, right_norms = (np.einsum("ij,ij->i", rows, rows) for rows in (left, right))
     distances: Array = left @ right.T

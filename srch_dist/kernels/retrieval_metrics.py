@@ -1,9 +1,9 @@
-"""Retrieval measures from counts at each Hamming distance, as expectations over orders of ties.
+"""Retrieval measures from counts at each Hamming distance, averaged over the orders of ties.
 
-Rows at one Hamming distance are tied. A measure is its expectation over all orders of the ties, as
+Rows at one Hamming distance are tied. Each measure is an expectation over all orders of ties, as
 in F. McSherry and M. Najork, "Computing information retrieval performance measures efficiently in
-the presence of tied scores", ECIR 2008. No library serves: trec_eval, and with it ir_measures,
-breaks ties by document identifier.
+the presence of tied scores", ECIR 2008. The package does not use trec_eval or ir_measures, which
+break ties by document identifier.
 
 ``items`` and ``relevant`` are (q, l + 1) int64: the database rows, and the relevant ones, at each
 distance 0 … l from each query. Counts of several database blocks add up.
@@ -33,7 +33,7 @@ def distance_counts(distances: Counts, mask: NDArray[np.bool_] | None, bits: int
 
     Returns
     -------
-    (q, bits + 1) int64.
+    Counts (q, bits + 1) int64.
     """
     q = len(distances)
     keys = distances + np.arange(q)[:, None] * (bits + 1)
@@ -77,9 +77,9 @@ def invalid_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], str]:
 
 
 def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which pairs of query and database row share a label.
+    """Mark the pairs of a query and a database row that share a label.
 
-    A row without a label (an empty name, or zeros only) shares it with no row.
+    A row without a label (an empty name, or only zeros) shares a label with no row.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDAr
 
     Returns
     -------
-    (q, n) bool.
+    (q, n) bool, true if the pair shares a label.
     """
     if query_labels.ndim == 1:
         same: NDArray[np.bool_] = query_labels[:, None] == database_labels[None, :]
@@ -101,21 +101,22 @@ def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDAr
 
 
 def average_precision(items: Counts, relevant: Counts, cutoff: int | None = None) -> Vector:
-    """Expected average precision (McSherry and Najork, 2008).
+    """Compute the expected average precision of each query (McSherry and Najork, 2008).
 
-    A tie of N rows, R of them relevant, follows p rows with c relevant ones. Its first m ranks add
+    Let N rows be tied, with R relevant ones, after p nearer rows with c relevant ones. The first m
+    ranks of the tie add
     (R/N) [(c + 1 - b(p + 1)) (H(p + m) - H(p)) + bm] to the sum of precisions, with
     b = (R - 1) / (N - 1) (0 for N = 1) and the harmonic numbers H.
 
     Parameters
     ----------
     items, relevant : (q, l + 1) counts.
-    cutoff : ranks to evaluate; None evaluates the whole ranking. The sum is divided by the number
-        of relevant rows, at most ``cutoff``.
+    cutoff : number of ranks to evaluate; None evaluates all. The sum of precisions is divided by
+        min(number of relevant rows, ``cutoff``).
 
     Returns
     -------
-    (q,) 0 to 1; NaN for a query without relevant rows.
+    Average precision (q,), 0 to 1; NaN for a query without relevant rows.
     """
     before = np.cumsum(items, axis=1) - items
     hits = np.cumsum(relevant, axis=1) - relevant
@@ -132,7 +133,7 @@ def average_precision(items: Counts, relevant: Counts, cutoff: int | None = None
 
 
 def precision_at(items: Counts, relevant: Counts, cutoff: int) -> Vector:
-    """Expected precision at ``cutoff``: share (q,) of relevant rows among the first ranks."""
+    """Compute expected precision (q,): the share of relevant rows in the first ``cutoff`` ranks."""
     before = np.cumsum(items, axis=1) - items
     taken = np.clip(cutoff - before, 0, items)
     hits = np.sum(relevant / np.maximum(items, 1) * taken, axis=1)
@@ -140,7 +141,7 @@ def precision_at(items: Counts, relevant: Counts, cutoff: int) -> Vector:
 
 
 def precision_recall(items: Counts, relevant: Counts) -> tuple[Vector, Vector]:
-    """Precision and recall of the rows within each Hamming radius 0 … l.
+    """Compute precision and recall of the rows within each Hamming radius 0 … l.
 
     Returns
     -------
@@ -155,20 +156,20 @@ def precision_recall(items: Counts, relevant: Counts) -> tuple[Vector, Vector]:
 
 
 def partner_recall(closer: Counts, tied: Counts, cutoff: int) -> Vector:
-    """Expected recall of each query's partner: the probability that its rank is at most ``cutoff``.
+    """Compute the probability that the rank of each query's partner is at most ``cutoff``.
 
     Parameters
     ----------
-    closer : (q,) rows nearer than the partner.
-    tied : (q,) rows as near as the partner, itself included.
+    closer : (q,) number of rows nearer than the partner.
+    tied : (q,) number of rows at the partner's distance, with the partner.
 
     Returns
     -------
-    (q,) 0 to 1.
+    Probability (q,), 0 to 1: the expected recall of the partner.
     """
     return np.clip((cutoff - closer) / tied, 0.0, 1.0)
 
 
 def partner_rank(closer: Counts, tied: Counts) -> Vector:
-    """Expected rank (q,) of each query's partner, counted from 1; see `partner_recall`."""
+    """Compute the expected rank (q,) of each query's partner, from 1; see `partner_recall`."""
     return closer + (tied + 1) / 2.0

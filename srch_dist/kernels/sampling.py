@@ -1,4 +1,4 @@
-"""Seeded hashes of row numbers: samples and random bits that no partitioning changes."""
+"""Seeded hashes of row numbers, for samples and random bits that no partitioning changes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Stream(IntEnum):
-    """One independent random stream of a seed for each purpose.
+    """Independent random streams of one seed, one for each purpose.
 
-    The stream is combined with the seed by exclusive or. The values are part of the results:
-    a changed value changes the sample.
+    A stream is used as ``seed ^ stream``. The values are part of the results: another value draws
+    another sample.
     """
 
-    # Without streams, every sample of one seed consists of the same rows: recall would be measured
-    # on the rows that trained the index, and the rotation would start from the first codes.
+    # Without streams, all samples of one seed would be the same rows. Recall would be measured on
+    # the rows that trained the index, and the rotation would start from the first codes.
     HELD_OUT_QUERIES = 0x0B5E
     CLUSTER_SAMPLE = 0xC1A55
     GRAPH_RECALL = 0x5EC411
@@ -36,8 +36,8 @@ class Stream(IntEnum):
 def hash_rows(seed: int, rows: IntArray) -> NDArray[np.uint64]:
     """Hash row numbers with a seed (splitmix64).
 
-    The hash of a row depends on the seed and the row number alone. NumPy's Philox does not serve:
-    it draws a sequence, and cannot be evaluated at an array of row numbers.
+    The hash of a row depends on the seed and the row number alone. NumPy's Philox draws a sequence,
+    and cannot be evaluated at an array of row numbers.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def hash_rows(seed: int, rows: IntArray) -> NDArray[np.uint64]:
 
     Returns
     -------
-    (n,) uint64. For one seed, different row numbers have different hashes.
+    Hashes (n,) uint64. For one seed, different row numbers have different hashes.
 
     References
     ----------
@@ -66,7 +66,7 @@ def hash_words(seed: int, rows: IntArray, count: int) -> NDArray[np.uint64]:
 
     Returns
     -------
-    (n, count) uint64.
+    Random words (n, count) uint64.
     """
     offsets = np.arange(1, count + 1, dtype=np.uint64) * _INCREMENT
     return _mix(hash_rows(seed, rows)[:, None] + offsets)
@@ -79,13 +79,13 @@ def smallest_hashes(rows: IntArray, count: int, seed: int, stream: Stream) -> In
 
     Parameters
     ----------
-    rows : (n,) row numbers. Equal numbers have equal hashes: the lower position comes first.
+    rows : (n,) row numbers. Of equal numbers, the lower position is drawn first.
     count : size of the sample; n or more selects every row.
     seed, stream : see `hash_rows`.
 
     Returns
     -------
-    (min(count, n),) int64 positions in ``rows``, ascending.
+    Positions in ``rows`` (min(count, n),) int64, ascending.
     """
     if count >= len(rows):
         return np.arange(len(rows))
@@ -93,14 +93,14 @@ def smallest_hashes(rows: IntArray, count: int, seed: int, stream: Stream) -> In
         return np.empty(0, dtype=np.int64)
     hashes = hash_rows(seed ^ stream, rows)
     largest = np.partition(hashes, count - 1)[count - 1]
-    # A partition is linear in n. A stable sort is not, and gives the same rows.
+    # np.partition takes linear time. A stable sort takes longer and gives the same rows.
     below = np.flatnonzero(hashes < largest)
     tied = np.flatnonzero(hashes == largest)[: count - len(below)]
     return np.sort(np.concatenate([below, tied]))
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64, a bijection."""
+    """Mix the bits of ``values`` with the finaliser of splitmix64, a bijection."""
     values = values ^ (values >> np.uint64(30))
     values = values * np.uint64(0xBF58476D1CE4E5B9)
     values = values ^ (values >> np.uint64(27))

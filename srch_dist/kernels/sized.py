@@ -1,4 +1,4 @@
-"""Report the memory of dataclasses of arrays to Dask."""
+"""Base class for dataclasses of arrays that reports their memory to Dask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import scipy.sparse
 class Sized:
     """A dataclass whose ``sys.getsizeof`` counts its arrays, in bytes.
 
-    Without it, Dask's scheduler takes the record for a few bytes and moves it between workers.
+    Without it, Dask's scheduler counts a few bytes for the object, and moves it between workers.
     """
 
     def __sizeof__(self) -> int:

@@ -1,7 +1,7 @@
-"""Streaming median: mergeable counts in fixed bins, refined inside the median's bin.
+"""Streaming median: count values in fixed bins, then again in finer bins inside the median's bin.
 
-No library serves: a t-digest approximates, and its result depends on the order of merging. Bins
-that are fixed in advance give the same median for any partitioning.
+Counts add up, and fixed bins give the same median for any partitioning. A t-digest would be
+approximate, and would depend on the order of merging.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Binary exponents of the first bins' limits, beyond the range of float32.
+# Smallest and largest limit of the first bins, as powers of 2, beyond the range of float32.
 _OCTAVES = (-160, 130)
 _PER_OCTAVE = 8
 _FINE_BINS = 4096
@@ -21,14 +21,14 @@ FULL_RANGE = (0.0, np.inf)
 
 @dataclass(frozen=True)
 class Counts:
-    """Weighted counts of non-negative values; counts of the same bins add up.
+    """Weighted counts of non-negative values in bins; ``+`` adds counts of the same bins.
 
     Attributes
     ----------
     edges : (bins + 1,) bin limits. Bin i holds the values v with edges[i] < v ≤ edges[i + 1].
     counts : (bins,) int64 weight of the values in each bin.
-    below : weight of the values ≤ edges[0], zeros included.
-    smallest : smallest positive value; inf without one.
+    below : weight of the values ≤ edges[0], with zeros.
+    smallest : smallest positive value; inf if there is none.
     total : weight of all values.
     """
 
@@ -55,13 +55,13 @@ def count_values(
 
     Parameters
     ----------
-    values : (m,) non-negative.
+    values : (m,) non-negative values.
     weights : (m,) non-negative integers.
-    limits : `FULL_RANGE` for eight logarithmic bins an octave, or the limits of `median_limits` for
-        4,096 bins of equal width.
+    limits : `FULL_RANGE` for eight logarithmic bins per octave, or the result of `median_limits`
+        for 4,096 bins of equal width.
     """
     edges = _bin_edges(limits)
-    # In a refinement, most values are outside the limits.
+    # With the limits of `median_limits`, most values are outside.
     inside = (values > edges[0]) & (values <= edges[-1])
     position = np.searchsorted(edges, values[inside], side="left") - 1
     counts = np.bincount(position, weights=weights[inside], minlength=len(edges) - 1)
@@ -71,7 +71,7 @@ def count_values(
 
 
 def median_limits(counts: Counts) -> tuple[float, float]:
-    """Limits of the bin of the lower median; (0, 0) if it is zero or there are no values."""
+    """Return the limits of the bin with the lower median; (0, 0) if it is zero or undefined."""
     if counts.total == 0:
         return 0.0, 0.0
     rank = (counts.total + 1) // 2
@@ -82,7 +82,7 @@ def median_limits(counts: Counts) -> tuple[float, float]:
 
 
 def _bin_edges(limits: tuple[float, float]) -> NDArray[np.float64]:
-    """Bin limits: logarithmic for `FULL_RANGE`, otherwise of equal width."""
+    """Make the bin limits: logarithmic for `FULL_RANGE`, otherwise at equal distances."""
     if limits == FULL_RANGE:
         low, high = _OCTAVES
         octaves = np.arange(low * _PER_OCTAVE, high * _PER_OCTAVE + 1) / _PER_OCTAVE

@@ -7,14 +7,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-# Values of a tile: 128 KiB in float32.
+# Number of values of a tile: 128 KiB in float32.
 _CACHED_VALUES = 1 << 15
 
 
 def cached_tiles(values: NDArray[Any]) -> Iterator[slice]:
     """Split the rows of ``values`` (rows, l) into tiles that stay in a core's cache.
 
-    A chain of operations on whole vectors of millions of rows reads from memory at each operation.
+    On whole vectors of millions of rows, every operation of a chain would read from memory.
     """
     step = max(1, _CACHED_VALUES // values.shape[1])
     return (slice(start, start + step) for start in range(0, len(values), step))
@@ -25,6 +25,6 @@ def even_splits(count: int, parts: int) -> tuple[int, ...]:
 
     Returns
     -------
-    (parts + 1,): the start of each run, then ``count``.
+    Start of each run, then ``count``: (parts + 1,).
     """
     return tuple(round(part * count / parts) for part in range(parts + 1))

@@ -1,4 +1,4 @@
-"""Array types shared by all modules; docstrings give the shapes."""
+"""Array types of the package. Docstrings give the shapes of arrays."""
 
 from __future__ import annotations
 

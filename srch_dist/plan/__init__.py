@@ -1,17 +1,17 @@
-"""Memory, disk, network traffic and time of a run, computed from shapes before any work.
+"""Estimate memory, disk, network traffic and time of a run, from shapes, before it starts.
 
-Four terms describe the memory of one worker, in bytes. They follow Cubed, except that reserved
-memory is in neither allowed nor projected memory here.
+Four terms describe the memory of one worker, in bytes. The terms are Cubed's, except that allowed
+and projected memory exclude reserved memory here.
 
 memory limit
-    What the worker may use: ``--memory-limit``, or the limit of a running Dask worker.
+    Memory that the worker may use: ``--memory-limit``, or the limit of a running Dask worker.
 reserved memory
-    Resident memory of an idle worker: its imports, and freed memory that its allocator keeps.
+    Resident memory of an idle worker: imports, and freed memory that the allocator keeps.
 allowed memory
-    What the tasks of one stage may use: 80 % of the memory limit, minus reserved memory.
+    Memory that the tasks of one stage may use: 80 % of the memory limit, minus reserved memory.
 projected memory
-    Peak of what the tasks of a stage allocate in a worker, by the memory model.
+    Estimated peak memory that the tasks of a stage allocate in a worker.
 
 A plan fits if no stage's projected memory exceeds the allowed memory. The other 20 % of the limit
-are headroom: Dask pauses a worker that comes near its limit, and the page cache needs memory too.
+are headroom, since Dask pauses a worker near its limit, and the page cache needs memory too.
 """

@@ -81,7 +81,7 @@ def _plan(options: _Options, progress: Progress) -> None:
 
 
 def _configuration(options: _Options) -> TrainConfig:
-    """The configuration of the file, or the default one, with the options of the command line."""
+    """Load --config, or the defaults, and override it with the options of the command line."""
     base = load_config(options.config) if options.config else build_config({})
     overrides = {
         name: getattr(options, name)
@@ -96,7 +96,7 @@ def parse_dims(text: str) -> dict[str, int]:
 
     Raises
     ------
-    ConfigError : the form is another, a name repeats, or there are fewer than two modalities.
+    ConfigError : the text has another form, repeats a name, or has fewer than two modalities.
     """
     dims: dict[str, int] = {}
     for part in text.split(","):

@@ -1,7 +1,7 @@
-"""Measure the rates of this machine: short runs of the package's own kernels.
+"""Measure the rates of this machine by timing short runs of the package's kernels.
 
-All workers of a local cluster measure at once, because they share memory bandwidth and disk in a
-training run too.
+All workers of a local cluster measure at the same time, because training shares memory bandwidth
+and disk among workers too.
 """
 
 from __future__ import annotations
@@ -27,44 +27,44 @@ from srch_dist.runtime.progress import Progress
 from srch_dist.storage import arrays
 from srch_dist.storage.scratch import spill_runs
 
-# Timed repetitions of a measurement, after one that is not timed.
+# Number of timed repetitions of a measurement, after one repetition that is not timed.
 _REPEATS = 3
-# Shape of the feature block that is measured: rows and dimensions.
+# Rows and dimensions of the feature block for the measurements.
 _ROWS = 8192
 _DIMS = 512
-# Bits of the codes and neighbours per row.
+# Bits per code, and neighbours per row.
 _BITS = 64
 _K = 10
-# Rows of the sparse product and of the vectors: more than fit a processor's cache.
+# Rows of the sparse matrix and of the vectors, too many for a processor's cache.
 _LONG_ROWS = 65_536
-# Share of the sparse matrix's entries within `_NEAR_ROWS` rows of the diagonal, and that distance.
+# `_NEAR_SHARE` of the sparse matrix's entries are within `_NEAR_ROWS` rows of the diagonal.
 _NEAR_SHARE = 0.75
 _NEAR_ROWS = 4096
-# Chunks of `_ROWS` rows of the array that is written and read.
+# Number of chunks, of `_ROWS` rows each, in the array to write and read.
 _CHUNKS = 4
-# Dimensions of the search measurement: few, so that the products need little of the time.
+# Dimensions of the search measurement. With few, the products take little of the time.
 _SEARCH_DIMS = 16
-# Tasks of the graph that measures the scheduler.
+# Number of tasks in the graph that measures the scheduler.
 _TASKS = 1000
 
 
 def calibrate(
     workers: int | None = None, memory_limit: str = "2GiB", progress: Progress | None = None
 ) -> Rates:
-    """Measure the calibrated rates in a local cluster; the other rates keep their defaults.
+    """Measure rates in a local cluster; rates that cannot be calibrated keep their defaults.
 
     Parameters
     ----------
     workers : worker processes; by default one per core.
     memory_limit : memory limit of one worker.
-    progress : where the start of the cluster is shown.
+    progress : display for the start of the cluster.
     """
     with start_local(workers, memory_limit, progress) as cluster:
         return measure_cluster(cluster)
 
 
 def measure_cluster(cluster: Cluster) -> Rates:
-    """Measure the rates of the connected cluster: means over its workers, on this machine."""
+    """Measure the rates of a cluster on this machine; return the means over its workers."""
     with tempfile.TemporaryDirectory(prefix="srch-dist-") as folder:
         names = [f"{folder}/{number}" for number in range(cluster.workers)]
         measured = tasks.run_all([tasks.task(measure_worker, name) for name in names])
@@ -76,7 +76,7 @@ def measure_cluster(cluster: Cluster) -> Rates:
 
 
 def measure_worker(folder: str) -> dict[str, float]:
-    """Measure the rates of this process, by field of `Rates`; writes below ``folder``."""
+    """Measure the rates of this process, by field of `Rates`; write test files to ``folder``."""
     rng = np.random.default_rng(0)
     block = rng.standard_normal((_ROWS, _DIMS), dtype=np.float32)
     return {
@@ -104,7 +104,7 @@ def _storage_rates(folder: Path, block: np.ndarray[Any, Any]) -> dict[str, float
 
 
 def _dense_rates(block: np.ndarray[Any, Any]) -> dict[str, float]:
-    """The two products of the B-step, and normalisation."""
+    """Time the two matrix products of the B-step, and normalisation."""
     weights = np.ascontiguousarray(block[:_BITS].T)
     signs = np.sign(block[:, :_BITS])
     seconds = _seconds(lambda: (block @ weights, block.T @ signs))
@@ -119,7 +119,7 @@ def _dense_rates(block: np.ndarray[Any, Any]) -> dict[str, float]:
 
 
 def _search_rate(block: np.ndarray[Any, Any]) -> dict[str, float]:
-    """Exact search in `_SEARCH_DIMS` dimensions."""
+    """Time exact neighbour search in `_SEARCH_DIMS` dimensions."""
     narrow = np.ascontiguousarray(block[:, :_SEARCH_DIMS])
     queries = narrow[: _ROWS // 4]
     rows = np.arange(len(queries))
@@ -129,7 +129,7 @@ def _search_rate(block: np.ndarray[Any, Any]) -> dict[str, float]:
 
 
 def _graph_rates(rng: np.random.Generator) -> dict[str, float]:
-    """Merging of edges, the sparse product, and the vector updates of conjugate gradients."""
+    """Time the merge of edges, the sparse product, and the vector updates of CG."""
     n, ends = _LONG_ROWS, _LONG_ROWS * _K
     keys = rng.integers(0, n * n, size=(2, ends))
 
@@ -137,7 +137,7 @@ def _graph_rates(rng: np.random.Generator) -> dict[str, float]:
         outgoing, incoming = np.sort(keys[0]), np.sort(keys[1])
         adjacency.build_adjacency([adjacency.symmetrise(outgoing, incoming, False)], n, n)
 
-    # As in the row order: most neighbours are near, the others anywhere.
+    # Most neighbours are near the row and the others are anywhere, as in the row order.
     owners = np.repeat(np.arange(n), 2 * _K)
     near = (owners + rng.integers(-_NEAR_ROWS, _NEAR_ROWS, size=2 * ends)) % n
     far = rng.integers(0, n, size=2 * ends)
@@ -162,7 +162,7 @@ def _graph_rates(rng: np.random.Generator) -> dict[str, float]:
 
 
 def _task_seconds() -> float:
-    """Seconds per task of a graph of trivial tasks, which the scheduler alone limits."""
+    """Measure the scheduler's seconds per task, on a graph of trivial tasks."""
 
     def run() -> None:
         parts = [tasks.task(abs, number) for number in range(_TASKS)]
@@ -176,7 +176,7 @@ def _count(*parts: int) -> int:
 
 
 def _seconds(work: Callable[[], object], repeats: int = _REPEATS) -> float:
-    """Median wall-clock seconds of ``work``, after one call that is not timed."""
+    """Measure the median wall-clock seconds of ``work``, after one call that is not timed."""
     work()
     seconds = []
     for _ in range(repeats):

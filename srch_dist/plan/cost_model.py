@@ -1,7 +1,7 @@
-"""Cost model: tasks, network bytes and seconds of a plan, from the rates of a machine.
+"""Cost model: estimate tasks, network bytes and seconds of a plan from a machine's rates.
 
-Plain arithmetic on a `Plan`, so that a cluster can be sized before it exists. All figures are
-estimates; `pipelines/scale` compares them with measured runs.
+The model needs no cluster, so a cluster can be sized before it exists. `pipelines/scale` compares
+the estimates with measured runs.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from srch_dist.plan.rates import Rates
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime.tasks import FAN_IN
 
-# Sorts of all edges that aggregation costs: one matching per level, each level smaller.
+# Cost of aggregation, in sorts of all edges: one matching per level, each on fewer edges.
 _MATCHINGS = 3
-# (n, l) vectors that conjugate gradients read or write per iteration.
+# Number of (n, l) vectors that conjugate gradients read or write per iteration.
 _CG_VECTORS = 16
-# The same for the preconditioner: two sums and two corrections over all levels, read and written.
+# The same for the preconditioner: it reads and writes two sums and two corrections on all levels.
 _LEVEL_VECTORS = 8
-# Sparse products that cost as much as edge lengths, their median and the terms of Eq. 9.
+# Cost of the S-step (edge lengths, their median, terms of Eq. 9), in sparse products.
 _S_STEP_PRODUCTS = 3
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """Cost of one stage; of one iteration for a step of the loop.
+    """Estimated cost of a stage. For a step of the loop, the cost of one iteration.
 
     Attributes
     ----------
     name : name of the stage, as in the plan.
-    tasks : tasks of all its graphs.
+    tasks : number of Dask tasks.
     network_bytes : bytes sent between workers.
-    seconds : wall-clock time.
-    loop : whether it is a step of the loop.
+    seconds : wall-clock seconds.
+    loop : whether the stage is a step of the loop.
     """
 
     name: str
@@ -51,7 +51,7 @@ class StageCost:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Costs of a run by stage.
+    """Estimated costs of a run by stage.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ def forecast(plan: Plan, dims: dict[str, int], config: TrainConfig, rates: Rates
 
 @dataclass(frozen=True)
 class _Costs:
-    """Cost formulas of one plan: one method per stage. Work is in seconds on a single worker."""
+    """Cost formulas of one plan, one method per stage."""
 
     plan: Plan
     dims: dict[str, int]
@@ -121,10 +121,10 @@ class _Costs:
 
     @property
     def halo_rows(self) -> int:
-        """Rows of the halos of all blocks: rows sent in one exchange.
+        """Rows in the halos of all blocks, which one exchange sends.
 
-        If m edges of a block lead to random rows among r rows elsewhere, they reach
-        r (1 - exp(-m / r)) distinct ones.
+        If m edges of a block lead to random rows among the r rows of other blocks, its halo has
+        r (1 - exp(-m / r)) rows.
         """
         fetched = 0.0
         for low, high in pairwise(self.plan.block_starts):
@@ -137,15 +137,15 @@ class _Costs:
         return int(fetched)
 
     def moved(self, parts: int, size: int) -> int:
-        """Bytes sent between workers to add up ``parts`` results of ``size`` bytes."""
+        """Estimate the bytes sent between workers to add up ``parts`` results of ``size`` bytes."""
         elsewhere = 1 - 1 / self.plan.workers
         return int(parts * size * elsewhere)
 
     def cost(self, name: str, tasks: int, network: int, work: float, loop: bool) -> StageCost:
         """Estimate the cost of a stage that needs ``work`` seconds on a single worker.
 
-        seconds = max(work / concurrent tasks + network / bandwidth, tasks × seconds per task). The
-        scheduler and the workers work in parallel, so the slower of the two counts.
+        seconds = max(work / concurrent tasks + network / bandwidth, tasks × seconds per task).
+        Scheduler and workers run in parallel, so the slower one decides.
         """
         workers = next(stage.at_once for stage in self.plan.stages if stage.name == name)
         traffic = network / (self.rates.network * self.plan.workers)
@@ -153,7 +153,7 @@ class _Costs:
         return StageCost(name, tasks, network, seconds, loop)
 
     def features(self) -> StageCost:
-        """Means; then normalised copies with Gram matrices; then copies in training order."""
+        """Estimate the feature stage: means, normalisation with Gram matrices, row order."""
         n, r, bits = self.plan.rows, self.rates, self.config.loop_bits
         values, widths = n * self.total_dims, list(self.dims.values())
         grams = sum(d * h for i, d in enumerate(widths) for h in widths[i:])
@@ -168,7 +168,7 @@ class _Costs:
         return self.cost("features", 3 * parts + 2 * _sum_tasks(parts) + 1, network, work, False)
 
     def assign_seconds(self, rows: int, dims: int, clusters: int) -> float:
-        """Seconds to find the nearest centres of projected rows, in float64."""
+        """Estimate the seconds to find the nearest centres of projected rows, in float64."""
         if clusters == 1:
             return 0.0
         width = min(dims, PROJECTED)
@@ -176,7 +176,7 @@ class _Costs:
         return 2 * operations / self.rates.gemm + rows * clusters / self.rates.pairs
 
     def partitioned(self, modality: str) -> tuple[float, int]:
-        """Seconds and tasks of one partitioned search: routing, shuffles, indices."""
+        """Estimate seconds and tasks of a partitioned search: routing, shuffles, indices."""
         n, r, graph, dims = self.plan.rows, self.rates, self.config.graph, self.dims[modality]
         clusters = routing_clusters(n, graph.cluster_rows)
         size = n * dims * self.plan.dtype.itemsize
@@ -188,7 +188,7 @@ class _Costs:
         return work, 3 * len(self.plan.partitions) + clusters
 
     def neighbours(self) -> StageCost:
-        """The neighbour search of each modality, and the recall of a sample.
+        """Estimate the neighbour search of all modalities, with recall on a sample.
 
         Exact search reads all rows once per partition. NN-descent builds one index, or one per
         cluster.
@@ -206,13 +206,13 @@ class _Costs:
                 work += r.compile + n * self.dims[g] / r.descent
                 tasks += 1
         sample = min(n, self.config.graph.recall_rows)
-        # Every method's recall is measured against an exact search of the sample.
+        # Recall is measured against an exact search of the sample, for every method.
         work += sample * n * sum(2 * d / r.gemm + 1 / r.pairs for d in self.dims.values())
         tasks += len(self.dims) * (parts + 3)
         return self.cost("neighbours", tasks, 0, work, False)
 
     def graph(self) -> StageCost:
-        """Every run of partitions reads all neighbours and merges those that touch its rows."""
+        """Estimate the graph stage: each run of partitions reads all neighbours, merges edges."""
         n, k, count = self.plan.rows, self.config.graph.k, len(self.dims)
         runs = len(self.plan.runs)
         read = runs * n * k * count * 8 / self.rates.read
@@ -221,7 +221,7 @@ class _Costs:
         return self.cost("graph", 2 * runs + _sum_tasks(runs), 0, work, False)
 
     def z(self) -> StageCost:
-        """Aggregation; then per CG iteration a sparse product, vector updates and an exchange."""
+        """Estimate one Z-step: aggregation; product, updates and exchange per CG iteration."""
         bits, blocks, r = self.config.loop_bits, len(self.plan.blocks), self.rates
         itemsize = vector_dtype(self.config).itemsize
         n, groups = self.plan.rows, len(self.plan.column_groups(bits))
@@ -246,21 +246,21 @@ class _Costs:
         return self.cost("Z-step", tasks, network, work, True)
 
     def s(self) -> StageCost:
-        """Edge lengths, their median and the terms of Eq. 9."""
+        """Estimate one S-step: edge lengths, their median and the terms of Eq. 9."""
         bits, blocks = self.config.loop_bits, len(self.plan.blocks)
         work = _S_STEP_PRODUCTS * self.edges * bits / self.rates.sparse
         if self.plan.spilled:
-            # Per column group: column indices, and partial sums read and written.
+            # Each column group reads column indices, and reads and writes partial sums.
             groups = len(self.plan.length_groups(bits))
             work += groups * self.edges * (4 + 8) / self.rates.scan
             work += groups * self.edges * 8 / self.rates.write
         return self.cost("S-step", blocks * (blocks + 8), self.halo_rows * bits * 4, work, True)
 
     def b(self) -> StageCost:
-        """The pass over X: reading plus products.
+        """Estimate one B-step, the pass over X: seconds of reading plus seconds of products.
 
-        A worker has one core, which also checks and copies what it reads from the page cache. So
-        reading ahead saves no time here, and the two are added.
+        Both are added although a thread reads ahead: a worker has one core, which also verifies
+        and copies the data that it reads from the page cache.
         """
         n, bits, r = self.plan.rows, self.config.loop_bits, self.rates
         products = self.product_seconds(2 * n * bits * (2 * self.total_dims + bits))
@@ -273,7 +273,7 @@ class _Costs:
         return self.cost("B-step", 2 * parts + _sum_tasks(parts), network, work, True)
 
     def model(self) -> StageCost:
-        """Cost of the encoders and the final codes; most of it is similarities to anchors.
+        """Estimate the encoders and the final codes; most of the cost is similarities to anchors.
 
         Anchors need one pass over X, which sums their Gram matrix and cross-covariances. If
         ``method.directions`` is not 0, two more passes follow: one scores all rows, the other
@@ -299,12 +299,12 @@ class _Costs:
         return self.cost("model", tasks + 1, network, work, False)
 
     def product_seconds(self, operations: float) -> float:
-        """Seconds of dense products; float64 needs twice the time of float32."""
+        """Estimate the seconds of dense products; float64 takes twice the time of float32."""
         return operations / self.rates.gemm * (self.plan.dtype.itemsize / 4)
 
 
 def _sum_tasks(parts: int) -> int:
-    """Number of tasks of `tasks.add_up` for ``parts`` results: a tree with fan-in `FAN_IN`."""
+    """Count the tasks of `tasks.add_up` for ``parts`` results: a tree with fan-in `FAN_IN`."""
     tasks = 0
     while parts > 1:
         parts = -(-parts // FAN_IN)

@@ -11,16 +11,16 @@ from srch_dist.kernels.clusters import (
 )
 from srch_dist.plan.problem import ProblemSize
 
-# Options, plan, history, array metadata and record headers of a run, whatever its rows.
+# Bytes of options, plan, history, array metadata and record headers, for any number of rows.
 _METADATA_BYTES = 256 << 10
-# Checkpoints on disk at once: the last two, and the one being written.
+# Checkpoints that are on disk at once: the last two, and the next one while it is written.
 _CHECKPOINTS = 3
 
 
 def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
-    """Bytes by array when the run directory is largest; see `storage.run` for the arrays.
+    """Compute bytes by array at the largest size of the run directory; see `storage.run`.
 
-    The last chunk of an array is as large as the others, so the rows of whole partitions count.
+    Rows are rounded up to whole partitions, since the last chunk of an array has full size.
     """
     n = sizes.partitions * sizes.partition_rows
     graph, count = sizes.config.graph, len(sizes.dims)
@@ -32,11 +32,11 @@ def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
         "edges": n * 8 + edges * (8 + count * (1 + 4)),  # indptr; indices, flags, weights
         **loop,
     }
-    # Connected components: per edge at most two row numbers in the records of the graph's tasks.
+    # Connected components: at most two row numbers per edge, in the records of finished tasks.
     components = 2 * 8 * edges
     # Shuffle into the row order: a second copy of the features, with three numbers per row.
     ordering = n * (sizes.total_dims * sizes.itemsize + 3 * 8)
-    # Per row and cluster: features, position, number and level; neighbours as found.
+    # Per row and cluster: features, position, row number and level; then the neighbours found.
     search = n * graph.overlap_max * (max(routed, default=0) * sizes.itemsize + 17 + 16 * graph.k)
     neighbours = n * graph.k * count * (8 + 8)  # row numbers and distances
     shuffle = max(ordering - neighbours, search if routed else 0)
@@ -45,13 +45,13 @@ def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
         "order and routes": n * 8 * (1 + graph.overlap_max * len(routed)) + _points_bytes(sizes),
         "neighbours": neighbours,
         **later,
-        # Scratch files are removed before these arrays are written, so only the excess counts.
+        # Scratch files are removed before later arrays are written, so only the excess counts.
         "scratch": max(0, shuffle - sum(later.values()), components - sum(loop.values())),
     }
 
 
 def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
-    """Bytes by array of the loop and the model stage; ``n`` rows fill whole partitions."""
+    """Compute bytes by array of the loop and the model stage; ``n`` counts whole partitions."""
     bits, loop_bits = sizes.config.bits, sizes.config.loop_bits
     loop = {
         "checkpoints": _CHECKPOINTS * n * (loop_bits * 4 + loop_bits // 8),
@@ -60,7 +60,7 @@ def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
     }
     if sizes.spilled:
         # Per edge: column, weight, multiplicity and flag; value in the system; edge lengths of two
-        # iterations. A partial sum of lengths is written again by each pass that adds to it.
+        # iterations. Each pass over columns writes its partial sums of lengths again.
         sums, passes = sizes.length_sums
         lengths = 2 * 4 + 8 * sums * min(passes, 2)
         loop["graph in the loop"] = edges * (4 + 8 + 1 + 1 + 8 + lengths)
@@ -70,7 +70,7 @@ def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
 
 
 def _model_bytes(sizes: ProblemSize) -> int:
-    """Bytes of the Gram matrices, the sample, the models, and the sums that fit encoders."""
+    """Compute bytes of Gram matrices, sample, models, and the sums that fit the encoders."""
     method, widths = sizes.config.method, list(sizes.dims.values())
     loop_bits, bits = sizes.config.loop_bits, sizes.config.bits
     m = min(method.anchors, sizes.rows)
@@ -89,7 +89,7 @@ def _model_bytes(sizes: ProblemSize) -> int:
 
 
 def _points_bytes(sizes: ProblemSize) -> int:
-    """Bytes of the projected samples (float32) of k-means, for the row order and the routing."""
+    """Compute bytes of the float32 samples for k-means: for the row order and the routing."""
     graph, rows, values = sizes.config.graph, sizes.rows, 0
     clusters = order_clusters(rows, graph.order_rows)
     if clusters > 1:

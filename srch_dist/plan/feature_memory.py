@@ -1,8 +1,8 @@
 """Memory model of the passes over the features, of the model stage, and of the client.
 
-Each function adds up one task's bytes in the order in which the task allocates and frees them. Item
-sizes are written out: 8 bytes a float64 or int64 value, 4 a float32 value, 1 a code of ±1, 1/8 a
-packed bit.
+Each function adds up the bytes of one task, in the order in which the task allocates and frees
+them. Bytes per value are literal numbers: 8 for float64 and int64, 4 for float32, 1 for a ±1 code,
+1/8 for a packed bit.
 """
 
 from __future__ import annotations
@@ -23,58 +23,58 @@ from srch_dist.storage.feature_store import CHUNK_BYTES
 
 # Bytes of the widest floating-point type that a feature store may have.
 _STORED_ITEMSIZE = 8
-# Partial sums that one task of a sum holds: its inputs and their total.
+# Partial sums that one summing task has in memory: its inputs and their total.
 _ADDED = FAN_IN + 1
 
 
 def feature_bytes(sizes: ProblemSize) -> int:
-    """Memory of the feature stage: column sums, normalisation, Gram matrices, shuffle."""
+    """Compute memory of a feature task: column sums, normalisation, Gram matrices, shuffle."""
     p, parts, item = sizes.partition_rows, sizes.partitions, sizes.itemsize
     clusters = order_clusters(sizes.rows, sizes.config.graph.order_rows)
     sums = _column_sums(sizes, clusters)
     spill = _normalise_and_spill(sizes, clusters)
     adding = _ADDED * 8 * (sizes.total_dims**2 + sizes.total_dims * sizes.config.loop_bits)
-    # Where each scratch file is split: six numbers per partition and cluster, and one file's rows.
+    # Bounds in the scratch files: six numbers per partition and cluster, and the rows of one file.
     bounds = 6 * 8 * (parts + clusters) + 8 * p
-    # Rows of all scratch files, sorted, and encoded as a chunk with its checksum.
+    # Rows from all scratch files; sorted; encoded as a chunk with its checksum.
     gather = 3 * p * sizes.widest * item + 6 * 8 * p
     return max(sums, spill, adding, bounds, gather)
 
 
 def _stored_chunks(sizes: ProblemSize) -> int:
-    """Memory of a chunk of the feature store while rows are read: encoded and decoded."""
+    """Compute memory of one chunk of the feature store while it is read: encoded and decoded."""
     return min(2 * CHUNK_BYTES, sizes.rows * sizes.widest * _STORED_ITEMSIZE)
 
 
 def _column_sums(sizes: ProblemSize, clusters: int) -> int:
-    """Memory of a task that sums the columns and copies the sampled rows."""
+    """Compute memory of a task that sums the columns and copies the sampled rows."""
     p, widest = sizes.partition_rows, sizes.widest
     sampled = min(1.0, sample_size(clusters) / sizes.rows) if clusters > 1 else 0.0
     memory = MemoryModel()
     memory.allocate(int(sampled * p * sizes.total_dims) * _STORED_ITEMSIZE)  # sampled rows
     rows = memory.allocate(p * widest * _STORED_ITEMSIZE)  # a modality's rows as stored
-    memory.transient(rows + _stored_chunks(sizes))  # while they are picked from chunks
-    memory.transient(2 * p * widest * 8)  # as float64, and magnitudes, to check their range
+    memory.transient(rows + _stored_chunks(sizes))  # copies while rows are picked from chunks
+    memory.transient(2 * p * widest * 8)  # float64 copy and magnitudes, to check the range
     return memory.peak
 
 
 def _normalise_and_spill(sizes: ProblemSize, clusters: int) -> int:
-    """Memory of a task that normalises a partition, sums its products, and spills it by cluster."""
+    """Compute memory of a task that normalises a partition, sums products, and spills it."""
     p, bits, widest = sizes.partition_rows, sizes.config.loop_bits, sizes.widest
     total = sizes.total_dims
     memory, previous = MemoryModel(), 0
     for dims in sizes.dims.values():
         stored = memory.allocate(p * dims * _STORED_ITEMSIZE)  # rows as stored
-        memory.transient(stored + _stored_chunks(sizes))  # while they are picked from chunks
+        memory.transient(stored + _stored_chunks(sizes))  # copies while rows are picked from chunks
         memory.free(previous)
         wide = memory.allocate(p * dims * 8)  # float64, centred and scaled in place
         normalised = memory.allocate(p * dims * sizes.itemsize)
         memory.free(wide)
-        memory.transient(normalised)  # magnitudes, to check their range
+        memory.transient(normalised)  # magnitudes, to check the range
         previous = stored
     memory.free(previous)
     memory.allocate(p * bits)  # first codes
-    memory.transient(3 * p * bits)  # the random bits that they are made of
+    memory.transient(3 * p * bits)  # random bits of the first codes
     if clusters > 1:
         # One modality in float64; the projections of all modalities, as a list and stacked.
         memory.transient(p * (widest + 2 * PROJECTED * len(sizes.dims)) * 8 + CENTRE_TILES_BYTES)
@@ -87,9 +87,9 @@ def _normalise_and_spill(sizes: ProblemSize, clusters: int) -> int:
 
 
 def b_step_bytes(sizes: ProblemSize) -> int:
-    """Memory of a task of the B-step: a partition, the next one read ahead, and the sums.
+    """Compute memory of a B-step task: a partition, the next one read ahead, and the sums.
 
-    `persisted_bytes` of the graph and Z come on top.
+    A worker also holds the `persisted_bytes` of the graph and Z.
     """
     p, bits, item = sizes.partition_rows, sizes.config.loop_bits, sizes.itemsize
     total = sizes.total_dims
@@ -109,9 +109,9 @@ def b_step_bytes(sizes: ProblemSize) -> int:
 
 
 def model_bytes(sizes: ProblemSize) -> int:
-    """Memory of a task of the model stage: encoders, final codes, their order in the store."""
+    """Compute memory of a model-stage task: encoders, final codes, and codes in store order."""
     bits = max(sizes.config.bits, sizes.config.loop_bits)
-    # Row order and the rows wanted, of all rows; codes as read and as written.
+    # Row order and wanted row numbers, over all rows; codes as read and as written.
     restored = max(sizes.partition_rows * bits // 8, STORE_ORDER_BYTES)
     restore = sizes.rows * (8 + 3) + restored * (3 + 2 * 64 // bits)
     fit, spread = _fit_encoders(sizes, bits), _spread_codes(sizes, bits)
@@ -119,59 +119,62 @@ def model_bytes(sizes: ProblemSize) -> int:
 
 
 def _anchors(sizes: ProblemSize) -> int:
-    """Anchor rows of an encoder; 0 for an encoder without anchors."""
+    """Return the number of anchors of an encoder; 0 for an encoder without anchors."""
     method = sizes.config.method
     return min(method.anchors, sizes.rows) if method.encoder == "anchors" else 0
 
 
 def _pass_rows(sizes: ProblemSize) -> int:
-    """Rows that a pass after the loop reads at once: whole tiles, at least a partition."""
+    """Return the rows that a pass after the loop reads at once: whole tiles, ≥ one partition."""
     return min(-(-sizes.partition_rows // TILE) * TILE, sizes.rows)
 
 
 def _similarity_bytes(sizes: ProblemSize) -> int:
-    """Memory of the similarities of a tile's rows to the anchors."""
+    """Compute memory of the similarities of one tile of rows to the anchors."""
     return min(TILE, sizes.rows) * _anchors(sizes) * sizes.itemsize
 
 
 def _fit_encoders(sizes: ProblemSize, bits: int) -> int:
-    """Memory of a task that sums K'K, X'K and K'B of the anchors."""
+    """Compute memory of a task that sums K'K, X'K and K'B, with K the anchor similarities."""
     item, widest, anchors = sizes.itemsize, sizes.widest, _anchors(sizes)
     rows = _pass_rows(sizes)
     sums = anchors * (anchors + widest + bits) * 8
     memory = MemoryModel()
-    memory.allocate(2 * rows * widest * item + rows * bits * 2)  # rows and the next ones, codes
+    memory.allocate(2 * rows * widest * item + rows * bits * 2)  # rows, next rows, codes
     memory.allocate(2 * anchors * widest * item)  # anchors, as read and in use
     memory.allocate(2 * _similarity_bytes(sizes))  # similarities, and distances
-    memory.allocate(3 * sums)  # of the tile, so far, and their total
+    memory.allocate(3 * sums)  # sums of the tile, sums so far, and their total
     return max(memory.peak, _ADDED * sums)
 
 
 def _spread_codes(sizes: ProblemSize, bits: int) -> int:
-    """Memory of a task that sums products of scores and codes; 0 if ``method.directions`` is 0."""
+    """Compute memory of a task that sums products of scores and codes.
+
+    It is 0 if ``method.directions`` is 0.
+    """
     if not sizes.config.method.directions:
         return 0
     item, anchors, count, total = sizes.itemsize, _anchors(sizes), len(sizes.dims), sizes.total_dims
     rows, tile = _pass_rows(sizes), min(TILE, sizes.rows)
     memory = MemoryModel()
-    # The model, as read and in the precision of the features.
+    # Model, as read and converted to the dtype of the features.
     memory.allocate(2 * 8 * (total * (anchors + bits) + count * anchors * bits))
-    memory.allocate(2 * rows * total * item + rows * bits)  # rows and the next ones, codes
+    memory.allocate(2 * rows * total * item + rows * bits)  # rows, next rows, codes
     memory.allocate((count + 1) * _similarity_bytes(sizes))
-    # Scores of each modality, joined and mixed, and codes as numbers.
+    # Scores of each modality, joined and mixed; codes as floating-point numbers.
     memory.allocate(tile * bits * 8 * (3 * count + 5))
     products = 8 * ((count + 1) * bits) ** 2 + 8 * (total + count * anchors) * bits
-    memory.allocate(3 * products)  # of the tile, so far, and their total
-    memory.transient((_ADDED - 3) * products)  # a task of their sum holds more of them
+    memory.allocate(3 * products)  # products of the tile, products so far, and their total
+    memory.transient((_ADDED - 3) * products)  # further inputs of a summing task
     return memory.peak
 
 
 def client_bytes(sizes: ProblemSize) -> int:
-    """Memory of the client above its idle size: some numbers per row, matrices of d and l."""
+    """Compute memory of the client above its idle size: numbers per row, and matrices."""
     total, bits = sizes.total_dims, max(sizes.config.bits, sizes.config.loop_bits)
     memory = MemoryModel()
     memory.allocate(k_means_bytes(sizes.rows, sizes.methods, sizes.config))
-    # Row numbers, hashes and order while rows are chosen; the chosen row numbers stay.
+    # Row numbers, hashes and order while rows are chosen; chosen row numbers during the run.
     memory.allocate(5 * 8 * sizes.rows)
     memory.free(4 * 8 * sizes.rows)
     memory.allocate(8 * total**2)  # Gram matrices
@@ -179,6 +182,6 @@ def client_bytes(sizes: ProblemSize) -> int:
     m = _anchors(sizes)
     if m:
         memory.allocate(8 * m * sum(m + 2 * d for d in sizes.dims.values()))  # anchors, their sums
-        # The linear system of one encoder: itself, with its penalty, and factored.
+        # Linear system of one encoder: without penalty, with penalty, and factored.
         memory.transient(3 * 8 * (m + sizes.widest) ** 2)
     return memory.peak

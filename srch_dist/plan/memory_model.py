@@ -1,4 +1,4 @@
-"""The memory model: allocations of a task, the split of a worker's memory, shared amounts.
+"""Memory model: allocations of a task, and the split of a worker's memory limit.
 
 `srch_dist.plan` defines the terms.
 """
@@ -12,20 +12,20 @@ from srch_dist.kernels.clusters import TILE_VALUES, order_clusters
 from srch_dist.plan.problem import ProblemSize
 
 MIB = 1 << 20
-# Dask pauses a worker near its memory limit, so a stage is planned below this share of the limit.
+# Share of the memory limit that a stage may use, since Dask pauses a worker near its limit.
 ALLOWED_SHARE = 0.8
 # Resident memory of an idle worker with its imports, before any work.
 _IMPORTS_BYTES = 220 * MIB
-# Freed memory that a worker's C library keeps; `runtime.cluster.ALLOCATOR` has it keep 64 MiB.
+# Freed memory that a worker's C library keeps; `runtime.cluster.ALLOCATOR` limits it to 64 MiB.
 _ALLOCATOR_BYTES = 80 * MIB
 # Resident memory that importing k-means adds to a process.
 _K_MEANS_BYTES = 120 * MIB
-# `nearest_centres` holds five arrays of the size of a tile of float64 distances.
+# `nearest_centres` allocates five float64 arrays of `TILE_VALUES` values.
 CENTRE_TILES_BYTES = 5 * 8 * TILE_VALUES
 
 
 class MemoryModel:
-    """Bytes that a task has allocated, and their peak.
+    """Counter of the bytes that a task allocates, and of their peak.
 
     Attributes
     ----------
@@ -38,46 +38,46 @@ class MemoryModel:
         self.peak = 0
 
     def allocate(self, size: int) -> int:
-        """Allocate ``size`` bytes and return ``size``, for a later `free`."""
+        """Count ``size`` bytes as allocated, and return ``size`` for a later `free`."""
         self.current += size
         self.peak = max(self.peak, self.current)
         return size
 
     def free(self, size: int) -> None:
-        """Free ``size`` bytes."""
+        """Count ``size`` bytes as freed."""
         self.current -= size
 
     def transient(self, size: int) -> None:
-        """Allocate ``size`` bytes and free them at once."""
+        """Count ``size`` bytes as allocated, then as freed at once."""
         self.free(self.allocate(size))
 
 
 def allowed_bytes(memory_limit: int, reserved: int) -> int:
-    """Allowed memory; negative if a worker's imports need more than 80 % of its limit."""
+    """Compute allowed memory in bytes; negative if ``reserved`` exceeds 80 % of the limit."""
     return int(memory_limit * ALLOWED_SHARE) - reserved
 
 
 def headroom_bytes(memory_limit: int) -> int:
-    """The part of the memory limit that no stage may use; the page cache fills it."""
+    """Compute the bytes of the memory limit that no stage may use; the page cache uses them."""
     return int(memory_limit * (1 - ALLOWED_SHARE))
 
 
 def reserved_bytes(rows: int, methods: Mapping[str, str], config: TrainConfig) -> int:
-    """Reserved memory of a worker of a run."""
+    """Compute the reserved memory of a worker: imports, and freed memory that it keeps."""
     return _IMPORTS_BYTES + _ALLOCATOR_BYTES + k_means_bytes(rows, methods, config)
 
 
 def k_means_bytes(rows: int, methods: Mapping[str, str], config: TrainConfig) -> int:
-    """Memory of importing k-means; 0 for a run that clusters no rows."""
+    """Compute memory of importing k-means; 0 for a run that clusters no rows."""
     ordered = order_clusters(rows, config.graph.order_rows) > 1
     return _K_MEANS_BYTES if ordered or "partitioned" in methods.values() else 0
 
 
 def sampling_bytes(sizes: ProblemSize) -> int:
-    """Memory of choosing a sample by hash: row numbers, hashes and their order, over all rows."""
+    """Compute memory of sampling by hash: row numbers, hashes and their order, over all rows."""
     return 6 * 8 * sizes.rows
 
 
 def cache_bytes(sizes: ProblemSize) -> int:
-    """Memory of the features that a worker caches for the loop."""
+    """Compute memory of the features that a worker caches for the loop."""
     return sizes.cached_partitions * sizes.partition_rows * sizes.total_dims * sizes.itemsize

@@ -1,4 +1,4 @@
-"""How rows are split: partitions, runs of partitions for the edges, blocks and column groups."""
+"""Split the work: partitions of rows, runs of partitions, blocks, and column groups of Z."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from srch_dist.plan.memory_model import MIB
 from srch_dist.plan.problem import ProblemSize
 from srch_dist.plan.search_memory import whole_index_row
 
-# Size of a partition of all modalities together.
+# Size of a partition, over all modalities.
 _PARTITION_BYTES = 32 * MIB
 # Exact search up to this number of multiplications, n² d: about 10 s on 2 cores. Below it,
 # compiling NN-descent (about 22 s per process) costs more than it saves.
 _EXACT_PRODUCTS = 5e11
-# One index of all rows up to this size, which fits a worker of 2 GiB; one per cluster above.
+# Largest NN-descent index of all rows, which fits a worker of 2 GiB. Above, one per cluster.
 _INDEX_BYTES = 600 * MIB
-# Columns of a column group, at least: narrower groups read the graph more often but save little.
+# Minimum columns of a column group. Narrower groups read the graph more often, and save little.
 _LEAST_COLUMNS = 8
-# Fewer rows are solved faster by one worker than by several.
+# With fewer rows, one worker solves faster than several workers.
 _SHARED_ROWS = 1 << 15
 
-# First partition of each block with the number of partitions, and the sizes with these blocks.
+# First partition of each block, then the number of partitions; and the sizes with these blocks.
 _Cut = tuple[tuple[int, ...], ProblemSize]
 
 
 def default_partition(width: int) -> int:
-    """Rows of a partition of about 32 MiB, for rows of ``width`` bytes.
+    """Choose the rows of a partition: about 32 MiB, for rows of ``width`` bytes.
 
-    A multiple of 1024 rows if it has as many.
+    From 1024 rows on, the number is a multiple of 1024.
     """
     rows = max(1, _PARTITION_BYTES // width)
     return rows // 1024 * 1024 if rows >= 1024 else rows
 
 
 def search_method(graph: GraphConfig, rows: int, dims: int) -> str:
-    """Choose the neighbour search of ``rows`` rows of ``dims`` dimensions.
+    """Choose the search method for ``rows`` rows of ``dims`` dimensions.
 
     "auto" is "exact" for n² d ≤ 5e11, "pynndescent" for an index of at most 600 MiB, else
     "partitioned".
 
     Raises
     ------
-    ConfigError : clusters are too small for k.
+    ConfigError : ``graph.cluster_rows`` is too small for ``graph.k``.
     """
     method = graph.method
     if method == "auto":
@@ -67,7 +67,8 @@ def search_method(graph: GraphConfig, rows: int, dims: int) -> str:
 def cut_edges(starts: tuple[int, ...], sizes: ProblemSize, allowed: int) -> tuple[int, ...]:
     """Split the partitions into runs; one task writes the edges of a run.
 
-    Each task reads all neighbours, so there are as few runs as fit: one per worker, or a multiple.
+    Each task reads all neighbours, so few runs are faster. The number of runs is the smallest
+    multiple of the workers that fits the allowed memory.
 
     Parameters
     ----------
@@ -92,15 +93,15 @@ def cut_edges(starts: tuple[int, ...], sizes: ProblemSize, allowed: int) -> tupl
 def cut_solve(starts: tuple[int, ...], sizes: ProblemSize, allowed: int, headroom: int) -> _Cut:
     """Split the Z-step into blocks of partitions and groups of columns.
 
-    The first of these that fits the allowed memory is chosen:
+    The first of these splits that fits the allowed memory is chosen:
 
-    1. One block in memory, the widest column groups. Workers share the columns: these are solved
-       independently, while most rows of a block have neighbours in other blocks.
-    2. One block on disk, if every worker has columns and the page cache can hold the file that
+    1. One block in memory, with the widest column groups. Each worker solves its own columns, which
+       are independent. (Rows are not: most have neighbours in other blocks.)
+    2. One block on disk, if every worker gets columns and the page cache can hold the files that
        each product reads.
-    3. The fewest blocks with all columns; then as many blocks as workers, which is the most that
-       helps, with the widest column groups.
-    4. One block on disk, or as many as workers, however large the file is.
+    3. The fewest blocks with all columns. Then one block per worker, the useful maximum, with the
+       widest column groups.
+    4. One block on disk, or one block per worker on disk, for files of any size.
 
     Parameters
     ----------
@@ -112,8 +113,8 @@ def cut_solve(starts: tuple[int, ...], sizes: ProblemSize, allowed: int, headroo
 
     Returns
     -------
-    First partition of each block, then the number of partitions; and ``sizes`` with the blocks,
-    their rows, the columns of the Z- and S-step, and where the graph is.
+    First partition of each block, then the number of partitions; and ``sizes`` with blocks, rows
+    per worker, columns of the Z- and S-step, and ``spilled`` set.
     """
     candidates = list(_cuts(starts, sizes, allowed + headroom))
     cuts, chosen = next((c for c in candidates if _fits(c[1], allowed)), candidates[-1])
@@ -125,7 +126,10 @@ def _fits(sizes: ProblemSize, allowed: int) -> bool:
 
 
 def _cuts(starts: tuple[int, ...], sizes: ProblemSize, cached: int) -> Iterator[_Cut]:
-    """The splits that `cut_solve` tries, in order; ``cached`` bytes hold a solve and its file."""
+    """List the splits that `cut_solve` tries, in order.
+
+    ``cached`` is the memory in bytes that a solve and its files in the page cache may use.
+    """
     config, workers, bits = sizes.config, sizes.workers, sizes.config.loop_bits
     counts = [config.blocks] if config.blocks else range(1, workers + 1)
     few_rows = sizes.rows < _SHARED_ROWS
@@ -133,7 +137,7 @@ def _cuts(starts: tuple[int, ...], sizes: ProblemSize, cached: int) -> Iterator[
     one_block = [(1, width) for width in _widths(widest)] if 1 in counts else []
     all_columns = [(blocks, bits) for blocks in counts if blocks > 1]
     most_blocks = [(counts[-1], width) for width in _widths(bits)]
-    # A file is worth while only if no worker is without columns.
+    # Scratch files help only if every worker gets columns.
     busy = 1 if few_rows else workers
     shared = [one for one in one_block if len(range(0, bits, config.columns or one[1])) >= busy]
     in_cache = [
@@ -153,7 +157,10 @@ def _cuts(starts: tuple[int, ...], sizes: ProblemSize, cached: int) -> Iterator[
 def _cut(
     starts: tuple[int, ...], sizes: ProblemSize, blocks: int, columns: int, spilled: bool
 ) -> _Cut:
-    """Cut the partitions into at most ``blocks`` even blocks; ``config.columns`` overrides."""
+    """Split the partitions into at most ``blocks`` even blocks, with ``columns`` per solve.
+
+    ``config.columns`` overrides ``columns``.
+    """
     partitions = len(starts) - 1
     cuts = even_splits(partitions, min(blocks, partitions))
     count = len(cuts) - 1
@@ -163,10 +170,10 @@ def _cut(
 
 
 def _with_length_columns(sizes: ProblemSize, allowed: int) -> ProblemSize:
-    """``sizes`` with the columns per S-step pass: as many as fit.
+    """Set the columns per S-step pass to the largest number that fits the allowed memory.
 
-    Each further pass reads and rewrites the partial edge lengths. A pass has whole column groups of
-    the Z-step, at most the share of one worker.
+    Each further pass reads and rewrites the partial edge lengths. A pass consists of whole column
+    groups of the Z-step, at most one worker's share of them.
     """
     bits = sizes.config.loop_bits
     count = -(-len(range(0, bits, sizes.columns)) // sizes.groups_at_once)
@@ -176,12 +183,12 @@ def _with_length_columns(sizes: ProblemSize, allowed: int) -> ProblemSize:
 
 
 def _columns_a_worker(bits: int, workers: int) -> int:
-    """Columns of a group if every worker has one: `_LEAST_COLUMNS` or a multiple."""
+    """Compute the columns of a group if each worker has one: a multiple of `_LEAST_COLUMNS`."""
     return min(bits, -(-bits // (workers * _LEAST_COLUMNS)) * _LEAST_COLUMNS)
 
 
 def _widths(widest: int) -> list[int]:
-    """Columns of a group to try: the widest, then halves down to `_LEAST_COLUMNS`."""
+    """List widths of column groups to try: the widest, then halves down to `_LEAST_COLUMNS`."""
     widths = [widest]
     while widths[-1] > _LEAST_COLUMNS:
         widths.append(max(_LEAST_COLUMNS, widths[-1] // 2))
@@ -189,5 +196,5 @@ def _widths(widest: int) -> list[int]:
 
 
 def _most_rows(starts: tuple[int, ...], cuts: tuple[int, ...]) -> int:
-    """Rows of the longest of the runs of partitions that begin at ``cuts``."""
+    """Return the rows of the longest run of partitions; ``cuts`` are the first partitions."""
     return max(starts[stop] - starts[start] for start, stop in pairwise(cuts))

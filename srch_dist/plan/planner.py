@@ -31,10 +31,10 @@ from srch_dist.plan.run_plan import Plan, StageMemory
 from srch_dist.plan.search_memory import COMPILED_BYTES, neighbour_bytes
 from srch_dist.runtime.cluster import Cluster
 
-# Train in float64 up to this number of feature values (512 MiB).
+# "auto" trains in float64 up to this number of feature values (512 MiB).
 _DOUBLE_VALUES = 1 << 26
 # Share of the memory limit that a worker with cached features may use. Dask spills above 0.6, and
-# partitions are not spread evenly.
+# some workers get more partitions than others.
 _CACHE_SHARE = 0.45
 
 
@@ -45,20 +45,20 @@ def draft_plan(
     cluster: Cluster,
     degree: float | None = None,
 ) -> Plan:
-    """Plan a run, whether or not it fits; `check_memory` and `check_disk` refuse a plan.
+    """Plan a run. The plan may not fit; `check_memory` and `check_disk` test that.
 
     Parameters
     ----------
     rows : number n of rows to train on.
     dims : d_g, dimensions by modality.
     config : options of the run.
-    cluster : its workers. If they can restart, they free the compiled code of NN-descent after the
-        neighbour search.
+    cluster : the workers. If they can restart, a restart after the neighbour search frees the
+        compiled code of NN-descent.
     degree : mean number of directed edges per row; None until the edges are counted.
 
     Raises
     ------
-    ConfigError : clusters of a partitioned search are too small for k.
+    ConfigError : a search is partitioned, and ``graph.cluster_rows`` is too small for ``graph.k``.
     """
     dtype = _feature_dtype(rows, dims, config)
     sizes = _problem_size(rows, dims, config, dtype.itemsize, cluster.workers)
@@ -96,7 +96,7 @@ def check_memory(plan: Plan) -> None:
 
     Raises
     ------
-    PlanError : names the stage and both numbers.
+    PlanError : a stage does not fit; the message has the stage and both numbers.
     """
     worst, allowed = plan.fullest, plan.allowed_bytes
     if worst.projected_bytes > allowed:
@@ -104,7 +104,7 @@ def check_memory(plan: Plan) -> None:
             f"the {worst.name} stage needs {worst.projected_bytes / MIB:.0f} MiB in a worker, but "
             f"only {max(allowed, 0) / MIB:.0f} MiB are allowed: {ALLOWED_SHARE:.0%} of its "
             f"{plan.memory_limit / MIB:.0f} MiB limit, minus {plan.reserved_bytes / MIB:.0f} MiB "
-            "of an idle worker. Give workers more memory (--memory-limit), or use more of them."
+            "of an idle worker. Give workers more memory (--memory-limit), or use more workers."
         )
 
 
@@ -115,12 +115,12 @@ def check_disk(plan: Plan, folder: str, free: int, stored: int = 0) -> None:
     ----------
     plan : plan of the run.
     folder : folder of the run, for the message.
-    free : free bytes of its disk.
-    stored : bytes of the run that are on disk already, from an interrupted run or a reused one.
+    free : free bytes on the disk of the folder.
+    stored : bytes of the run that are on disk already, from an interrupted or reused run.
 
     Raises
     ------
-    PlanError : names both numbers and the largest array.
+    PlanError : the arrays do not fit; the message has both numbers and the largest array.
     """
     if plan.disk_bytes > free + stored:
         largest = max(plan.disk, key=lambda name: plan.disk[name])
@@ -133,7 +133,7 @@ def check_disk(plan: Plan, folder: str, free: int, stored: int = 0) -> None:
 
 
 def _feature_dtype(rows: int, dims: Mapping[str, int], config: TrainConfig) -> np.dtype[Any]:
-    """Type of features and scores in training; "auto" is float64 up to 2²⁶ feature values."""
+    """Choose the dtype of features and scores; "auto" is float64 up to 2²⁶ feature values."""
     few = rows * sum(dims.values()) <= _DOUBLE_VALUES
     double = config.precision == "float64" or (config.precision == "auto" and few)
     return np.dtype(np.float64) if double else np.dtype(np.float32)
@@ -142,7 +142,7 @@ def _feature_dtype(rows: int, dims: Mapping[str, int], config: TrainConfig) -> n
 def _problem_size(
     rows: int, dims: Mapping[str, int], config: TrainConfig, itemsize: int, workers: int
 ) -> ProblemSize:
-    """The size of a run before its graph is split into blocks: one block of all rows."""
+    """Make the problem size of a run before the split into blocks: one block of all rows."""
     size = config.partition_rows or default_partition(sum(dims.values()) * itemsize)
     return ProblemSize(
         rows=rows,
@@ -157,13 +157,13 @@ def _problem_size(
 
 
 def _compiled_bytes(methods: Mapping[str, str], cluster: Cluster) -> int:
-    """Compiled code of NN-descent in a worker after the search; 0 if workers restart."""
+    """Return bytes of compiled NN-descent code in a worker after the search; 0 with restarts."""
     descends = {"pynndescent", "partitioned"} & set(methods.values())
     return COMPILED_BYTES if descends and not cluster.restarts else 0
 
 
 def _cached_partitions(sizes: ProblemSize, memory_limit: int, reserved: int) -> int:
-    """Partitions of X that each worker caches: its whole share, or none."""
+    """Return the number of partitions of X that each worker caches: its whole share, or 0."""
     if sizes.config.cache == "off":
         return 0
     cached = replace(sizes, cached_partitions=-(-sizes.partitions // sizes.workers))
@@ -173,7 +173,7 @@ def _cached_partitions(sizes: ProblemSize, memory_limit: int, reserved: int) -> 
 
 
 def _stages(plan: Plan, sizes: ProblemSize, compiled: int) -> tuple[StageMemory, ...]:
-    """Memory and tasks of every stage; ``compiled`` bytes stay in a worker after the search."""
+    """List memory and tasks of every stage; ``compiled`` bytes stay in a worker after search."""
     partitions, blocks = len(plan.partitions), len(plan.blocks)
     clusters = routing_clusters(sizes.rows, sizes.config.graph.cluster_rows)
     widths = {"exact": partitions, "pynndescent": 1, "partitioned": max(partitions, clusters)}

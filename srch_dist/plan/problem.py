@@ -1,4 +1,4 @@
-"""`ProblemSize`: the shapes, options and partitioning that the formulas of a plan depend on."""
+"""`ProblemSize`: shapes, options and partitioning of a run, the input of the plan's formulas."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ProblemSize:
     workers : worker processes.
     degree : mean number of directed edges per row; None until the edges are counted.
     blocks : Z-step blocks, over all workers.
-    resident_rows : rows in the blocks of one worker; the maximum over the workers.
+    resident_rows : rows in the blocks of one worker, maximum over the workers.
     columns : number of columns of Z in one solve.
     length_columns : number of columns of Z in one pass of the S-step, at least ``columns``. 0 means
         ``columns``.
@@ -65,14 +65,14 @@ class ProblemSize:
 
     @property
     def groups_at_once(self) -> int:
-        """Groups of columns that are solved at the same time."""
+        """Number of column groups that are solved at the same time."""
         return groups_at_once(self.blocks, self.workers)
 
     @property
     def length_sums(self) -> tuple[int, int]:
-        """Partial sums of edge lengths held at once, and the passes that add to each.
+        """Number of partial sums of edge lengths in memory, and of passes that add to each.
 
-        One block: one sum per worker. Several blocks: one sum per block.
+        With one block, each worker has a sum. With several blocks, each block has a sum.
         """
         columns = self.length_columns or self.columns
         groups = len(range(0, self.config.loop_bits, max(1, columns)))
@@ -92,8 +92,8 @@ class ProblemSize:
 
 
 def groups_at_once(blocks: int, workers: int) -> int:
-    """Groups of columns that are solved at the same time, each in a worker of its own.
+    """Return the number of column groups that are solved at the same time.
 
-    Several blocks occupy all workers with one group.
+    With one block, each worker solves a group. With several blocks, all workers solve one group.
     """
     return workers if blocks == 1 else 1

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rates:
-    """What one worker of one thread does per second, and assumptions about the data.
+    """Rates of one single-threaded worker per second, and assumptions about the data.
 
-    Defaults are rounded and were measured on 2 cores of a small cloud machine, with
-    ``--calibrate`` or as the text of the rate says.
+    Defaults are rounded. They were measured on 2 cores of a small cloud machine, with
+    ``--calibrate`` unless the text of a rate says otherwise.
     """
 
     read: float = 1.5e9
@@ -22,7 +22,7 @@ class Rates:
     normalise: float = 5.0e7
     """Feature values summed for the mean, centred and scaled. Calibrated."""
     pairs: float = 5.0e7
-    """Distances that exact search compares, without their products. Calibrated."""
+    """Distances that exact search compares, without the matrix products. Calibrated."""
     edges: float = 8.0e6
     """Directed edges sorted and merged. Calibrated."""
     sparse: float = 1.0e9
@@ -31,7 +31,7 @@ class Rates:
     scan: float = 3.0e9
     """Bytes of scratch files read in sequence. Calibrated on cached files; a disk is slower."""
     similar: float = 5.0e8
-    """Similarities to anchors, without their products. Measured by pipelines/scale."""
+    """Similarities to anchors, without the matrix products. Measured by pipelines/scale."""
     stream: float = 5.0e9
     """Bytes that vector updates read and write in memory. Calibrated."""
     task: float = 2.0e-3
@@ -41,11 +41,11 @@ class Rates:
     compile: float = 25.0
     """Seconds to compile NN-descent in a worker. Measured by pipelines/scale."""
     network: float = 1.25e9
-    """Bytes between two workers. Assumed: 10 Gbit/s."""
+    """Bytes sent between two workers. Assumed: 10 Gbit/s."""
     crossing: float = 0.5
-    """Share of a row's edges that may leave its block; 1 if the row order is random. Assumed."""
+    """Share of edges that may lead to other blocks; 1 if the row order is random. Assumed."""
     union: float = 1.5
-    """Directed edges per row over k in a modality's union graph, at most 2; used until edges are
-    counted. Measured by pipelines/scale."""
+    """Directed edges per row / k in a modality's union graph, 1 to 2. Used until edges are counted.
+    Measured by pipelines/scale."""
     cg_iterations: int = 7
     """Conjugate-gradient iterations per Z-step; generated pairs need 5 to 7 on average."""

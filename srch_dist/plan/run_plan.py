@@ -1,4 +1,4 @@
-"""`Plan`: how a run is split into partitions, blocks, column groups and passes."""
+"""`Plan`: partitions, blocks, column groups and passes of a run, with its memory and disk."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from srch_dist.kernels.rbf import TILE
 from srch_dist.plan.memory_model import allowed_bytes
 from srch_dist.plan.problem import groups_at_once
 
-# Partitions of one task of a pass, at most: several, so that it reads the next one ahead.
+# Maximum number of partitions per task of a pass. With several, a task can read the next one ahead.
 _PARTITIONS_A_TASK = 8
-# Tasks of a pass per worker, at least, so that workers finish at about the same time.
+# Minimum number of tasks of a pass per worker, so that workers finish at about the same time.
 _TASKS_A_WORKER = 4
-# Rows of one task of a pass after the loop, at least: whole tiles.
+# Minimum number of rows per task of a pass after the loop: whole tiles.
 _ENCODED_ROWS = 8 * TILE
-# Tasks of a pass after the loop, at most.
+# Maximum number of tasks of a pass after the loop.
 _ENCODED_TASKS = 256
 # Bytes of packed codes that one task writes in store order.
 STORE_ORDER_BYTES = 32 << 20
@@ -27,14 +27,14 @@ STORE_ORDER_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class StageMemory:
-    """Memory and tasks of one stage.
+    """Projected memory and number of tasks of one stage.
 
     Attributes
     ----------
     name : name of the stage, as the plan shows and saves it.
-    projected_bytes : projected memory of the worker that needs most.
-    tasks : tasks of the stage, in its task graph with the most of them.
-    at_once : tasks that run at the same time.
+    projected_bytes : projected memory of a worker, maximum over the workers.
+    tasks : number of tasks in the largest task graph of the stage.
+    at_once : number of tasks that run at the same time.
     """
 
     name: str
@@ -45,23 +45,23 @@ class StageMemory:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run is partitioned, and how much memory and disk it needs.
+    """Partitioning of a run, with the memory and disk that it needs.
 
     Attributes
     ----------
     starts : first row of each partition, then n.
-    run_starts : first partition of each run of partitions whose edges one task writes, then the
-        number of partitions.
+    run_starts : first partition of each run of partitions, then the number of partitions. One task
+        writes the edges of a run of partitions.
     block_starts : first partition of each Z-step block, then the number of partitions.
     columns : number of columns of Z in one solve.
-    length_columns : number of columns of Z in one pass of the S-step, at least ``columns``, because
-        a column needs less memory there.
+    length_columns : number of columns of Z in one pass of the S-step, at least ``columns``. A
+        column needs less memory in the S-step than in the Z-step.
     spilled : whether the loop reads the graph from scratch files.
     dtype : type of features and scores in training.
     methods : neighbour search by modality: "exact", "pynndescent" or "partitioned".
     stages : memory and tasks by stage, in the order of the run.
     client_bytes : projected memory of the client, above its idle size.
-    disk : bytes by array when the run directory is largest.
+    disk : bytes by array at the largest size of the run directory.
     cached : whether the workers keep the features in memory.
     workers : number of worker processes that the work is partitioned for.
     memory_limit : memory limit of one worker, in bytes.
@@ -88,7 +88,7 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """n, rows to train on."""
+        """Number n of rows to train on."""
         return self.starts[-1]
 
     @property
@@ -98,16 +98,16 @@ class Plan:
 
     @property
     def partition_rows(self) -> int:
-        """Rows of a partition: the chunk length of every array of the run."""
+        """Number of rows of a partition; also the chunk length of every array of the run."""
         return self.starts[1]
 
     def span(self, partition: int) -> tuple[int, int]:
-        """First row and end of a partition."""
+        """Return the row range (first, end) of a partition."""
         return self.starts[partition], self.starts[partition + 1]
 
     @property
     def runs(self) -> list[range]:
-        """Partitions of each run whose edges one task writes."""
+        """Runs of partitions, as ranges of their numbers; one task writes the edges of a run."""
         return [range(low, high) for low, high in pairwise(self.run_starts)]
 
     @property
@@ -116,30 +116,30 @@ class Plan:
         return range(len(self.block_starts) - 1)
 
     def block_partitions(self, block: int) -> range:
-        """Partitions of a block."""
+        """Return the partitions of a block."""
         return range(self.block_starts[block], self.block_starts[block + 1])
 
     def block_span(self, block: int) -> tuple[int, int]:
-        """First row and end of a block."""
+        """Return the row range (first, end) of a block."""
         low, high = self.block_starts[block], self.block_starts[block + 1]
         return self.starts[low], self.starts[high]
 
     def column_groups(self, bits: int) -> list[slice]:
-        """Groups of the ``bits`` columns of Z that are solved together."""
+        """Split the ``bits`` columns of Z into the groups that the Z-step solves together."""
         return _groups(bits, self.columns)
 
     def length_groups(self, bits: int) -> list[slice]:
-        """Groups of the ``bits`` columns of Z that the S-step reads together."""
+        """Split the ``bits`` columns of Z into the groups that the S-step reads together."""
         return _groups(bits, self.length_columns)
 
     @property
     def groups_at_once(self) -> int:
-        """Groups of columns that are solved at the same time, each in a worker of its own."""
+        """Number of column groups solved at the same time; see `problem.groups_at_once`."""
         return groups_at_once(len(self.blocks), self.workers)
 
     @property
     def passes(self) -> list[range]:
-        """Partitions of each task of a pass over X."""
+        """Partitions of each task of a pass over X, as ranges of partition numbers."""
         count = len(self.partitions)
         if self.cached:
             return [range(p, p + 1) for p in self.partitions]
@@ -149,10 +149,10 @@ class Plan:
 
     @property
     def encoded_spans(self) -> list[tuple[int, int]]:
-        """First row and end of each task of a pass after the loop.
+        """Row range (first, end) of each task of a pass after the loop.
 
-        They depend on the number of rows alone: sums over tiles of rows round the same way with
-        every partitioning.
+        The ranges depend on the number of rows alone, so that sums round the same way with every
+        partitioning.
         """
         size = max(_ENCODED_ROWS, -(-self.rows // (_ENCODED_TASKS * TILE)) * TILE)
         ends = [*range(0, self.rows, size), self.rows]
@@ -160,7 +160,7 @@ class Plan:
 
     @property
     def disk_bytes(self) -> int:
-        """Bytes of the run directory when it is largest."""
+        """Bytes of the run directory at its largest size."""
         return sum(self.disk.values())
 
     @property

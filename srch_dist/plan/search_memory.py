@@ -1,7 +1,7 @@
 """Memory model of the neighbour search: exact, one NN-descent index, or one index per cluster.
 
-Item sizes are written out: 8 bytes a float64 or int64 value, 4 a float32 value. A neighbour in a
-result is a row number and a distance, 8 + 8 bytes.
+Bytes per value are literal numbers: 8 for float64 and int64, 4 for float32. A found neighbour is a
+row number and a distance, 8 + 8 bytes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from srch_dist.plan.problem import ProblemSize
 
 # Resident memory that pynndescent and its compiled code add to a worker until it restarts.
 COMPILED_BYTES = 430 * MIB
-# Arrays of the size of a tile of float32 distances that `merge_exact` holds: the distances, their
+# Float32 arrays of one tile of distances that `merge_exact` allocates: the distances, their
 # partition, and the comparison with the threshold.
 _TILE_ARRAYS = 6
-# Bytes per sampled row that k-means holds beside the row's coordinates.
+# Bytes per sampled row that k-means needs in addition to the row's coordinates.
 _POINT_BYTES = 100
 
 
@@ -37,16 +37,16 @@ class _IndexBytes:
     """Bytes of an NN-descent index per row and neighbour."""
 
     building: int = 48
-    """While it is built: row number, distance, flag, new and old candidates."""
+    """While the index is built: row number, distance, flag, new and old candidates."""
     refining: int = 26
-    """Once the index is freed: row number, and the distances computed from it."""
+    """After the index is freed: row number, and the distances computed for it."""
 
 
 _INDEX = _IndexBytes()
 
 
 def neighbour_bytes(sizes: ProblemSize) -> int:
-    """Memory of a task of the neighbour search: the maximum over the modalities."""
+    """Compute memory of a neighbour-search task: the maximum over the modalities."""
     k, p, peak = sizes.config.graph.k, sizes.partition_rows, sampling_bytes(sizes)
     for g, method in sizes.methods.items():
         dims, memory = sizes.dims[g], MemoryModel()
@@ -57,7 +57,7 @@ def neighbour_bytes(sizes: ProblemSize) -> int:
             memory.allocate(_partitioned_bytes(sizes, g))
         else:
             memory.allocate(2 * p * dims * sizes.itemsize)  # queries and block
-            # Per row of a tile: distances to the tile's queries, and the rows of both in float32.
+            # Per row of a tile: distances to the tile's queries, and rows and queries in float32.
             memory.allocate(min(p, ROW_TILE) * (_TILE_ARRAYS * QUERY_TILE * 4 + 2 * dims * 4))
             memory.allocate(2 * p * k * (8 + 8))  # neighbours so far, and merged
         peak = max(peak, memory.peak)
@@ -65,16 +65,16 @@ def neighbour_bytes(sizes: ProblemSize) -> int:
 
 
 def whole_index_row(k: int) -> int:
-    """Bytes per row of one index of all rows, beside its features."""
+    """Compute bytes per row of one NN-descent index of all rows, without the features."""
     return _INDEX.building * (k + 1 + SPARE_WHOLE)
 
 
 def _index_bytes(sizes: ProblemSize, modality: str, rows: int, spare: int) -> int:
-    """Memory of NN-descent among ``rows`` rows, with k + 1 + ``spare`` neighbours each.
+    """Compute memory of NN-descent on ``rows`` rows, with k + 1 + ``spare`` neighbours each.
 
-    The maximum of three phases: the features are reduced to at most half of their dimensions or
-    converted to float32; the index is built on the reduced rows; the features are read once more
-    for the distances.
+    It is the maximum of three phases. First, features are reduced to at most half of their
+    dimensions or converted to float32. Then the index is built on the reduced rows. Last, features
+    are read again for the distances.
     """
     neighbours, dims = sizes.config.graph.k + 1 + spare, sizes.dims[modality]
     features = sizes.itemsize * dims
@@ -85,23 +85,23 @@ def _index_bytes(sizes: ProblemSize, modality: str, rows: int, spare: int) -> in
 
 
 def _partitioned_bytes(sizes: ProblemSize, modality: str) -> int:
-    """Memory of the largest task of a partitioned search, beside the row order."""
+    """Compute memory of the largest task of a partitioned search, without the row order."""
     graph, p, dims = sizes.config.graph, sizes.partition_rows, sizes.dims[modality]
     overlap, block = graph.overlap_max, p * dims * sizes.itemsize
     width = min(dims, PROJECTED)
     points = min(sizes.rows, sample_size(routing_clusters(sizes.rows, graph.cluster_rows)))
-    # k-means: the points as parts, joined, and in use; a partition's rows in both widths.
+    # k-means: points as parts, joined, and in use; one partition's rows, raw and projected.
     sample = points * (3 * width * 4 + _POINT_BYTES) + 2 * p * (dims + width) * 8
     # Per row and route: numbers of the nearest centres, and the cluster chosen from them.
     route = block + p * (dims + width) * 8 + p * overlap * (CENTRES_PER_CLUSTER + 1) * 8
     route += CENTRE_TILES_BYTES
     # Per row and route: row, overlap level and cluster, unsorted and sorted.
     spill = block * (1 + overlap) + p * overlap * 6 * 8
-    # Rows of a cluster, and one scratch file's rows while they are gathered.
+    # Rows of a cluster, and the rows read from one scratch file.
     rows = min(sizes.rows, graph.cluster_rows * overlap)
     search = _index_bytes(sizes, modality, rows, SPARE_CLUSTER) + block
-    # Neighbours of all clusters, their sort keys, and both in order.
+    # Neighbours from all clusters, their sort keys, and sorted copies of both.
     merge = p * overlap * graph.k * (8 + 8) * 4
-    # Eight arrays of k² candidates per row, beside the rows and those of one other partition.
+    # Rows of two partitions, and eight arrays of k² candidates per row.
     refine = 2 * block + p * graph.k**2 * 8 * 8 if graph.refine else 0
     return max(sample, route, spill, search, merge, refine)

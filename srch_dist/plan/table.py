@@ -1,4 +1,4 @@
-"""A plan as tables for the terminal and as a record for JSON."""
+"""Format a plan as tables for the terminal, and as a record for JSON."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from srch_dist.plan.run_plan import Plan
 
 
 def plan_record(plan: Plan, costs: Forecast) -> dict[str, Any]:
-    """The plan and its costs as plain values, in bytes and seconds.
+    """Convert a plan and its costs to plain values, in bytes and seconds.
 
-    ``plan.json`` has these keys, so they stay: "usable_bytes" is allowed memory, "idle_bytes" is
-    reserved memory, and "worker_bytes" is the projected memory of a stage.
+    The keys are fixed, because ``plan.json`` has them. "usable_bytes" is allowed memory,
+    "idle_bytes" is reserved memory, and "worker_bytes" is the projected memory of a stage.
     """
     by_name = {cost.name: cost for cost in costs.stages}
     return {
@@ -57,7 +57,7 @@ def plan_record(plan: Plan, costs: Forecast) -> dict[str, Any]:
 
 
 def plan_table(plan: Plan, costs: Forecast, timed: bool) -> RenderableType:
-    """Tables of the stages and of the whole run; ``timed`` adds seconds."""
+    """Make tables of the stages and of the whole run; ``timed`` adds estimated seconds."""
     fullest = plan.fullest.name
     stages = Table(box=box.SIMPLE, title_justify="left", title=_title(plan))
     stages.add_column("stage")

@@ -27,7 +27,7 @@ from srch_dist.storage.code_store import CodeStore, open_codes
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.run.open import open_run
 
-# Candidates that --rerank ranks for each row of the result.
+# Number of candidates that --rerank ranks for each row of the result.
 _CANDIDATES = 10
 # Side arrays of the store that the table shows.
 _SHOWN = ("ids", "titles", "characters")
@@ -40,29 +40,29 @@ class _Options:
     model: str
     """Run directory of a finished run, a path or s3:// URL."""
     codes: str
-    """Codes to search in: made by srch_dist.encode, or exported to .npy, which is faster for few
+    """Codes to search in: made by srch_dist.encode, or exported to .npy. The .npy is faster for few
     queries."""
     query: str | None = None
-    """Row numbers to use as queries, as 3,17; with --modality and --data by their features, else
-    by their codes."""
+    """Row numbers to use as queries, for example 3,17. With --modality and --data, the features of
+    these rows are encoded; else their codes are the queries."""
     query_file: str | None = None
-    """File .npy with features (rows, dimensions) of --modality to use as queries."""
+    """File .npy of query features (rows, dimensions); needs --modality."""
     text: str | None = None
-    """Text to use as query; only for the shipped emoji pairs, and needs the extra text."""
+    """Text to use as query. Only for models of the shipped emoji pairs; needs the extra text."""
     modality: str | None = None
     """Modality of the query features; needed with --query-file."""
     data: str | None = None
-    """Feature store of the codes: the table shows its titles, and --query reads its features."""
+    """Feature store of the codes. The table shows its titles; --query reads its features."""
     top: int = 10
     """Rows to return per query."""
     rerank: bool = False
-    """Re-rank ten times as many candidates by the real-valued bits of the query; better order,
-    more time. Needs query features."""
+    """Fetch 10 × --top candidates and sort them by the real-valued scores of the query. Improves
+    the order, takes longer. Needs query features."""
     index: str | None = None
-    """faiss index made by srch_dist.export, searched instead of the codes; worth it from about
-    10 M rows."""
+    """faiss index made by srch_dist.export, to search instead of the codes. Useful from about
+    10 M rows on."""
     probes: int | None = None
-    """Lists of an inverted index to search per query, by default 1 in 32; raise it for higher
+    """Lists of an inverted file to search per query; by default 1/32 of all. More lists raise the
     recall."""
     json: bool = False
     """Print JSON instead of tables."""
@@ -84,8 +84,8 @@ def _search(options: _Options, progress: Progress) -> None:
     store = None if options.data is None else open_store(options.data)
     if store is not None and store.rows != codes.rows:
         raise InputError(
-            f"{store.path} has {store.rows} rows, {codes.path} {codes.rows}. Name the store that "
-            "was encoded."
+            f"{store.path} has {store.rows} rows, but {codes.path} has {codes.rows}. Name the "
+            "store that was encoded."
         )
     if options.probes is not None and (options.index is None or options.probes < 1):
         raise ConfigError(f"probes is {options.probes}. It needs --index and must be at least 1.")
@@ -103,14 +103,14 @@ def _find(
 ) -> SearchResult:
     if options.rerank and queries.scores is None:
         raise ConfigError(
-            "--rerank needs real-valued bits, and codes have none. Name features with "
+            "--rerank needs real-valued scores, and codes have none. Give query features with "
             "--query-file, or with --query, --data and --modality."
         )
     wanted = min(codes.rows, options.top * _CANDIDATES) if options.rerank else options.top
     if options.index is not None:
         found = search_index(options.index, queries.codes, wanted, options.probes)
         recall = stated_recall(options.index, options.probes)
-        progress.note(f"index: {options.index}, {recall or 'exact, or of unknown recall'}")
+        progress.note(f"index: {options.index}, {recall or 'exact, or recall not measured'}")
         if found.rows.max() >= codes.rows:
             raise InputError(
                 f"{options.index} holds more rows than {codes.path}. Name the index that was "

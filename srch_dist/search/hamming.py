@@ -1,4 +1,4 @@
-"""Hamming top-k with faiss, exact over codes on disk or through an exported index."""
+"""Hamming top-k search with faiss: exact over codes on disk, or with an exported index."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PURPOSE = "Hamming search"
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Results of q queries, best first.
+    """Nearest rows of q queries, best first.
 
     Attributes
     ----------
     rows : (q, top) row numbers.
     distances : (q, top) Hamming distances.
-    scores : (q, top) inner products ⟨s, b⟩ of the query's real-valued scores s with the code b of
-        ±1, by which re-ranked rows are sorted; None without re-ranking.
+    scores : (q, top) inner products ⟨s, b⟩ of the query's real-valued scores s and the ±1 code b
+        of the row. Re-ranked rows are sorted by them. None without re-ranking.
     """
 
     rows: IntArray
@@ -40,15 +40,15 @@ def search_codes(
 ) -> SearchResult:
     """Find the nearest rows of each query, exactly, in one pass over the codes.
 
-    Rows at equal distance are sorted by row number. If more rows tie for the last places than fit,
-    faiss chooses among them.
+    Rows at equal distance are sorted by row number. If more than ``top`` rows are near enough
+    because of ties, faiss chooses among the rows at the largest distance.
 
     Parameters
     ----------
     codes : codes of n rows, on disk or in memory.
     queries : (q, l / 8) uint8, packed codes.
     top : results per query, 1 … n.
-    progress : where progress is shown; nowhere if None.
+    progress : display of the progress; None shows nothing.
 
     Raises
     ------
@@ -76,17 +76,17 @@ def search_codes(
 def search_index(
     path: str | Path, queries: Packed, top: int, probes: int | None = None
 ) -> SearchResult:
-    """Find the nearest rows of each query through a faiss binary index that export wrote.
+    """Find the nearest rows of each query with a faiss binary index written by export.
 
     Parameters
     ----------
     path : file of the index.
     queries, top : as in `search_codes`.
-    probes : lists of an inverted file to search; `default_probes` if None.
+    probes : number of lists of an inverted file to search; None uses `default_probes`.
 
     Raises
     ------
-    ConfigError : the searched lists hold fewer than ``top`` rows; results are never cut short.
+    ConfigError : the searched lists have fewer than ``top`` rows.
     StorageError : the index does not exist or cannot be read.
     """
     faiss = require("faiss", "search", PURPOSE)
@@ -105,12 +105,12 @@ def search_index(
 
 
 def default_probes(lists: int) -> int:
-    """Lists of an inverted file that are searched by default."""
+    """Return how many of the ``lists`` of an inverted file are searched by default."""
     return max(1, lists // 32)
 
 
 def open_index(path: str | Path) -> Any:
-    """Read a faiss binary index from its file; raises StorageError."""
+    """Read a faiss binary index from a file; raise StorageError if it cannot be read."""
     faiss = require("faiss", "search", PURPOSE)
     if not Path(path).is_file():
         raise StorageError(f"{path} does not exist. Write it with: python -m srch_dist.export")
@@ -122,7 +122,7 @@ def open_index(path: str | Path) -> Any:
 
 
 def stated_recall(path: str | Path, probes: int | None = None) -> str | None:
-    """The recall that export measured for an index, as text; None if it measured none."""
+    """Format the recall that export measured for an index; None if it measured no recall."""
     record = Path(f"{path}.json")
     if not record.is_file():
         return None
@@ -135,7 +135,7 @@ def stated_recall(path: str | Path, probes: int | None = None) -> str | None:
     measured = [key for key in sorted(recall) if key <= searched]
     if not measured:
         fewest = min(recall)
-        return f"recall@{values['top']} below {recall[fewest]:.3f}, that of {fewest} probes"
+        return f"recall@{values['top']} below {recall[fewest]:.3f}, the value at {fewest} probes"
     bound = "" if measured[-1] == searched else "at least "
     return f"recall@{values['top']} {bound}{recall[measured[-1]]:.3f} at {searched} probes"
 
@@ -143,13 +143,13 @@ def stated_recall(path: str | Path, probes: int | None = None) -> str | None:
 def rerank(codes: CodeStore, scores: Matrix, candidates: SearchResult, top: int) -> SearchResult:
     """Sort candidates by ⟨s, b⟩ of real-valued scores s and codes b, and keep the first ``top``.
 
-    The magnitudes of s separate rows that its signs, the code of the query, cannot.
+    The magnitudes of s distinguish rows at equal Hamming distance from the query.
 
     Parameters
     ----------
     codes : codes of all rows.
     scores : (q, l) real-valued scores of the queries.
-    candidates : rows found by Hamming distance, at least ``top`` per query.
+    candidates : rows found by Hamming distance, ``top`` or more per query.
     top : results per query.
     """
     expected = (len(candidates.rows), codes.bits)
@@ -169,7 +169,7 @@ def rerank(codes: CodeStore, scores: Matrix, candidates: SearchResult, top: int)
 
 
 def _nearest(distances: IntArray, rows: IntArray, top: int) -> tuple[IntArray, IntArray]:
-    """The ``top`` first of each query (q, …), by distance, then row number."""
+    """Select the ``top`` nearest rows of each query (q, …), by distance, then by row number."""
     order = np.lexsort((rows, distances), axis=1)[:, :top]
     return np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
 

@@ -22,11 +22,11 @@ class QueryRequest:
 
     Attributes
     ----------
-    query : row numbers, as ``3,17``.
+    query : row numbers, for example ``3,17``.
     query_file : .npy file of features (q, d_g) or (d_g,).
-    text : one text.
-    modality : modality of the features. With ``query``, rows of the feature store are encoded in
-        this modality; without, the codes of the rows are the queries.
+    text : one text to encode.
+    modality : modality of the features. If it is set with ``query``, rows of the feature store are
+        encoded in this modality. If it is None, the codes of the rows are the queries.
     """
 
     query: str | None = None
@@ -41,8 +41,8 @@ class Queries:
 
     Attributes
     ----------
-    names : (q,) labels to display.
-    codes : (q, l / 8) packed.
+    names : q names to display.
+    codes : (q, l / 8) packed codes.
     scores : (q, l) real-valued scores; None if only codes are known.
     """
 
@@ -58,7 +58,7 @@ def read_queries(
 
     Raises
     ------
-    ConfigError : no source of queries is set, or several, or a modality or store is missing.
+    ConfigError : not exactly one source of queries is set, or a modality or store is missing.
     InputError : the file of features cannot be read, or the model cannot encode the features.
     """
     sources = [request.query, request.query_file, request.text]
@@ -71,7 +71,7 @@ def read_queries(
         if request.modality is None:
             return Queries(names, row_codes, None)
         if store is None:
-            raise ConfigError("--modality with --query needs --data, the features of the rows")
+            raise ConfigError("--modality with --query needs --data, the feature store of the rows")
         ascending, inverse = np.unique(rows, return_inverse=True)
         features = store.read_selected(request.modality, ascending)[inverse]
         return _encode(names, model, request.modality, features)

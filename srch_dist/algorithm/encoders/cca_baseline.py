@@ -25,16 +25,16 @@ from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
 NAME = "CCA-ITQ"
-# Ridge as a share of the mean eigenvalue, and ITQ iterations: those of the published comparison.
+# Ridge as a share of the mean eigenvalue, and ITQ iterations, as in the published comparison.
 _RIDGE, _ITERATIONS = 0.1, 50
-# Rows that the rotation is learned on, at most: it has bits² entries, few next to these.
+# Maximum number of rows to learn the rotation from: enough for its bits² entries.
 _ROWS = 16_384
 
 
 def fit_baseline(job: Job, statistics: Statistics) -> Model:
-    """Fit CCA to all training rows, and its rotation to a fixed sample of them.
+    """Fit CCA to all training rows, and the ITQ rotation to a fixed sample of these rows.
 
-    The codes have min(bits, d_g) bits that vary; the other bits are constant.
+    If a modality has fewer dimensions d_g than bits, only the first d_g bits vary.
     """
     run, plan, config = job.run, job.plan, job.config
     first, second = statistics.means
@@ -72,7 +72,7 @@ def fit_baseline(job: Job, statistics: Statistics) -> Model:
 def _project(
     run: RunDirectory, directions: Mapping[str, Matrix], rows: NDArray[np.int64]
 ) -> Matrix:
-    """Project rows of both modalities; the two results (m, width) are stacked as rows."""
+    """Project ``rows`` (m,) of both modalities, and stack the results to (2 m, width)."""
     return np.concatenate(
         [arrays.read_selected(run.features(g), rows) @ w for g, w in directions.items()]
     ).astype(np.float64)

@@ -1,4 +1,4 @@
-"""PCA-ITQ final codes: leading directions of what the loop learned, spread over the final bits.
+"""PCA-ITQ final codes: spread the leading directions of scores and loop codes over all bits.
 
 B = sign(V R). V (n, r) holds the leading directions of the encoders' scores and the loop's codes;
 R (r, l) is a frame learned by iterative quantisation (Gong et al., TPAMI 2013). Two passes over X:
@@ -35,13 +35,13 @@ from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-# Weight of the random bits beside a bit of the loop, at the start of the frame.
+# Weight of the random term in the identity's columns of the initial frame; see `_first_frame`.
 _LEAST_START = 1e-3
 
 
 @dataclass(frozen=True)
 class FinalCodes:
-    """The final codes B in ``run.final_codes``, and the sums that the model is fitted to.
+    """Figures of the final codes B in ``run.final_codes``, and the sums that fit the model.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class FinalCodes:
     targets : products of similarities and B, by modality; empty without anchors.
     directions : number r of directions.
     share : share of the variance of scores and codes that the directions keep, 0 to 1.
-    effective_bits : independent bits that the codes are worth; see `effective_bits`.
+    effective_bits : number of independent bits with the same information; see `effective_bits`.
     """
 
     cross_covariance: Mapping[str, Matrix]
@@ -82,13 +82,13 @@ def make_final_codes(
 ) -> FinalCodes:
     """Write B = sign(V R) to ``run.final_codes``, packed and in training order.
 
-    R is learned on the run's fixed sample of rows and starts from the bits of the loop in the
-    basis of the directions. So the codes depend on the span of the directions alone.
+    R is learned on the run's fixed sample of rows. It starts from the loop's bits, written in the
+    basis of the directions, so the codes depend only on the subspace that the directions span.
 
     Parameters
     ----------
     loop_codes : packed codes of the loop (n, loop_bits / 8). ``run.loop_model`` is fitted to them.
-    weights : trust in each modality.
+    weights : weight of each modality.
 
     Raises
     ------
@@ -110,8 +110,8 @@ def make_final_codes(
     if worth < COLLAPSED:
         raise TrainingError(
             f"the codes collapsed when they were spread from {len(directions.offset)} directions: "
-            f"{config.bits} bits are worth {worth:.2f} independent ones. The encoders hardly "
-            "distinguish rows: check the features, or set method.directions to 0"
+            f"{config.bits} bits are equivalent to {worth:.2f} independent bits. The encoders "
+            "hardly distinguish rows: check the features, or set method.directions to 0."
         )
     return FinalCodes(
         total.cross_covariance, total.targets, len(directions.offset), directions.share, worth
@@ -119,15 +119,15 @@ def make_final_codes(
 
 
 def write_store_order(job: Job, source: Path, stage: ProgressStage) -> CodeMoments:
-    """Write the packed codes at ``source``, in training order, to ``run.codes`` in store order.
+    """Copy packed codes from ``source`` (training order) to ``run.codes`` (order of the store).
 
     Returns
     -------
-    Sums over the codes; see `CodeMoments`.
+    Gram matrix and sums of the codes; see `CodeMoments`.
     """
     run, plan, bits = job.run, job.plan, job.config.bits
     attributes = {"bits": bits, "bitorder": "little", "rows": run.rows.name}
-    # Each task reads codes from all over the training order, so there are few tasks.
+    # Each task reads codes from everywhere in the training order, so few large tasks are faster.
     step = store_order_rows(plan, bits)
     arrays.remove(run.codes)
     arrays.create_array(run.codes, (plan.rows, bits // 8), step, np.uint8, attributes)
@@ -140,12 +140,12 @@ def write_store_order(job: Job, source: Path, stage: ProgressStage) -> CodeMomen
 
 
 def store_order_rows(plan: Plan, bits: int) -> int:
-    """Rows whose codes one task of `write_store_order` writes."""
+    """Return the number of rows whose codes one task of `write_store_order` writes."""
     return max(plan.partition_rows, STORE_ORDER_BYTES // (bits // 8))
 
 
 def _learn_frame(job: Job, loop_codes: Path, directions: Directions) -> Matrix:
-    """R (r, l), learned on the sampled rows."""
+    """Learn the frame R (r, l) on the sampled rows."""
     run, config, model = job.run, job.config, load_model(job.run.loop_model)
     features = {g: arrays.read_rows(run.sample(g)).astype(np.float64) for g in directions.mix}
     scores = {g: score_features(model, g, block) for g, block in features.items()}
@@ -156,10 +156,10 @@ def _learn_frame(job: Job, loop_codes: Path, directions: Directions) -> Matrix:
 
 
 def _first_frame(loop_bits: int, bits: int, seed: int) -> Matrix:
-    """Initial R (loop_bits, bits): the identity for the loop's bits, random columns for the others.
+    """Make the initial frame (loop_bits, bits): identity columns, then random columns.
 
-    Bits of the loop may be linearly dependent. R would then depend on rounding errors. A small
-    random term in the identity's columns prevents this.
+    Bits of the loop may be linearly dependent. The learned frame would then depend on rounding
+    errors. A small random term in the identity's columns prevents this.
     """
     rows = np.arange(loop_bits)
     random = random_codes(seed ^ Stream.FINAL_FRAME, rows, bits).astype(np.float64)
@@ -170,7 +170,7 @@ def _first_frame(loop_bits: int, bits: int, seed: int) -> Matrix:
 
 @dataclass(frozen=True)
 class _Tile:
-    """At most `TILE` rows.
+    """Codes, features, scores and similarities of t rows, t ≤ `TILE`.
 
     Attributes
     ----------
@@ -191,8 +191,8 @@ def _score_tiles(
 ) -> Iterator[_Tile]:
     """Score the rows of a span tile by tile, in the precision of the features.
 
-    The rows of a tile follow from their numbers. So its products round the same way for every
-    partitioning.
+    Row numbers alone decide which rows form a tile. The products of a tile therefore round the same
+    way with every partitioning.
     """
     for first, blocks in read_tiles(run, tuple(model.means), span, partition_rows):
         rows = len(next(iter(blocks.values())))
@@ -226,7 +226,7 @@ def _spread_span(
     span: tuple[int, int],
     partition_rows: int,
 ) -> _FinalSums:
-    """Write the final codes of a span of rows; returns their sums."""
+    """Write the final codes of a span of rows, and return their sums."""
     packed: list[Packed] = []
 
     def sums_of(tile: _Tile) -> _FinalSums:

@@ -1,4 +1,4 @@
-"""Model stage: from the codes of the loop to the final codes and the model of a run."""
+"""Model stage: make the final codes from the codes of the loop, and fit the model to them."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def fit_final_model(
     Parameters
     ----------
     learned : the last state of the loop.
-    weights : trust in each modality.
+    weights : weight of each modality.
 
     Returns
     -------
     The model, and figures of the final codes for the summary. With ``method.directions: 0`` the
-    codes are those of the loop and the figures are empty.
+    final codes equal the loop's codes, and the figures are empty.
 
     Raises
     ------
@@ -81,14 +81,14 @@ def fit_final_model(
 
 
 def _write_codes(job: Job, source: Path, stage: ProgressStage) -> None:
-    """Write the codes in store order, with the mean and the correlations of their bits."""
+    """Write the codes in the order of the store, and the mean and correlations of their bits."""
     moments = write_store_order(job, source, stage)
     gram, sums, n = moments.code_gram, moments.bit_sums, job.plan.rows
     job.run.write_bits(sums / n, bit_correlations(gram, sums, n))
 
 
 def _commit_final_codes(stages: StageLog, final: FinalCodes) -> StageRecord:
-    """Record that the final codes are written, with the sums that the model is fitted to."""
+    """Record the final codes as finished, with the sums that fit the model."""
     values = {name: getattr(final, name) for name in ("directions", "share", "effective_bits")}
     arrays = {f"cross/{g}": matrix for g, matrix in final.cross_covariance.items()}
     for g, targets in final.targets.items():
@@ -97,7 +97,7 @@ def _commit_final_codes(stages: StageLog, final: FinalCodes) -> StageRecord:
 
 
 def _recorded_targets(record: StageRecord, modalities: tuple[str, ...]) -> Targets:
-    """Read back the sums that `_commit_final_codes` recorded."""
+    """Read the sums that `_commit_final_codes` recorded."""
     arrays = record.arrays
     return Targets(
         {g: arrays[f"cross/{g}"] for g in modalities},
@@ -110,7 +110,7 @@ def _recorded_targets(record: StageRecord, modalities: tuple[str, ...]) -> Targe
 
 
 def _model_tasks(job: Job) -> int:
-    """Steps of the progress stage: the tasks of each pass, and one for each sum over a pass."""
+    """Count the steps of the progress bar: the tasks of each pass, plus one sum per pass."""
     method, plan = job.config.method, job.plan
     passes = len(job.modalities) if method.encoder == "anchors" else 0
     passes += 2 if method.directions else 0
@@ -126,7 +126,7 @@ def _fit_model(
     targets: Targets,
     bits: int,
 ) -> Model:
-    """Fit the model to codes of ``bits`` bits; its projections are one more W-step (Eq. 11)."""
+    """Fit the model to codes of ``bits`` bits; one more W-step (Eq. 11) gives its projections."""
     encoders = fit_encoders(job, statistics, anchors, targets)
     metadata = {
         "versions": {

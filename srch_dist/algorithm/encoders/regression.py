@@ -1,4 +1,4 @@
-"""Out-of-sample encoders, fitted to learned codes from sums over rows.
+"""Fit the out-of-sample encoders to the learned codes, from sums over the training rows.
 
 ``method.encoder`` selects the projection of Eq. 18, ridge regression on the features, or ridge
 regression on the features and Gaussian similarities to anchors (sampled training rows).
@@ -39,13 +39,13 @@ from srch_dist.storage.run.directory import RunDirectory
 
 @dataclass(frozen=True)
 class AnchorRows:
-    """Anchors of a modality, and their sums that do not depend on the codes.
+    """Anchors of a modality, and the sums over similarities that do not depend on the codes.
 
     Attributes
     ----------
-    rows : (m, d_g) normalised features.
+    rows : (m, d_g) normalised features of the m anchors.
     bandwidth : δ² of the Gaussian similarities.
-    sums : over the training rows.
+    sums : sums over all training rows.
     """
 
     rows: Matrix
@@ -55,7 +55,7 @@ class AnchorRows:
 
 @dataclass(frozen=True)
 class _AnchorPart(Sized):
-    """Sums over some rows, with and without the codes."""
+    """Sums over a part of the rows: ``sums`` without the codes, ``targets`` with the codes."""
 
     sums: AnchorSums
     targets: AnchorTargets
@@ -74,7 +74,7 @@ class Encoders:
 
 @dataclass(frozen=True)
 class Targets:
-    """Sums over rows with the codes B that encoders are fitted to.
+    """Sums over all rows of products with the codes B; encoders are fitted to them.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Targets:
 def prepare_anchors(
     job: Job, codes: Path, stage: ProgressStage
 ) -> tuple[dict[str, AnchorRows], dict[str, AnchorTargets]]:
-    """Read the sampled rows as anchors. One pass over X sums the products of their similarities.
+    """Read the sampled rows as anchors, and sum products of similarities in one pass over X.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def prepare_anchors(
 def fit_encoders(
     job: Job, statistics: Statistics, anchors: Mapping[str, AnchorRows], targets: Targets
 ) -> Encoders:
-    """Fit the encoders of ``method.encoder`` to codes given by their ``targets``."""
+    """Fit the encoders that ``method.encoder`` selects, from sums alone."""
     method, grams = job.config.method, statistics.grams
     if method.encoder == "projection":
         return Encoders({g: procrustes(m) for g, m in targets.cross_covariance.items()}, {})
@@ -145,7 +145,7 @@ def _anchor_sums(
     bandwidth: float,
     codes: Path,
 ) -> _AnchorPart:
-    """Sums over one span of rows, tile by tile."""
+    """Sum products of features, anchor similarities and codes over a span of rows."""
     anchors = arrays.read_rows(run.sample(modality))
 
     def parts() -> Iterator[_AnchorPart]:

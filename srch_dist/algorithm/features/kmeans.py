@@ -1,6 +1,6 @@
 """Coarse clusters by k-means|| (Bahmani et al., VLDB 2012) on a sample of rows.
 
-They serve the row order and the routing of the partitioned neighbour search.
+The row order and the partitioned neighbour search use these clusters.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-# Rounds of k-means|| and iterations of Lloyd's algorithm, at most.
+# Rounds of k-means||, and maximum number of iterations of Lloyd's algorithm.
 _INIT_ROUNDS, _LLOYD_ITERATIONS = 5, 20
 
 
 def sample_for_clusters(rows: NDArray[np.int64], clusters: int, total: int) -> NDArray[np.int64]:
-    """Choose rows to cluster, by hash of their number in the store.
+    """Sample rows for k-means, by hash of their row number in the store.
 
-    About 64 rows a cluster, and at least 16,384 of all ``total`` rows. The choice does not depend
-    on the row order or the partitioning.
+    Of all ``total`` rows, the sample has about 64 per cluster, but no fewer than about 16,384. It
+    does not depend on the row order or the partitioning.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def find_centres(
     sample: Callable[..., NDArray[np.float32]],
     *arguments: object,
 ) -> NDArray[np.float64]:
-    """Centres (at most ``clusters``, w) of k-means on a sample of rows.
+    """Run k-means on a sample of rows; return at most ``clusters`` centres (c, w).
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def _write_sample(
     sample: Callable[..., NDArray[np.float32]],
     *arguments: object,
 ) -> tuple[int, int, int]:
-    """Write the sample; returns its rows, its width, and the number of distinct rows."""
+    """Write the sample; return its number of rows, width, and number of distinct rows."""
     points = sample(*arguments)
     arrays.remove(run.points(space))
     arrays.create_array(run.points(space), points.shape, SAMPLE_CHUNK, np.float32)

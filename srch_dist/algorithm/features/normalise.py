@@ -1,8 +1,10 @@
 """First passes over the features: means, normalised features in training order, Gram matrices.
 
-Three passes over partitions, each resumable: column sums for the means; normalisation, sums of
-products and a copy of the rows sorted by cluster (spill); and the gather of those rows into the
-row order. See `srch_dist.algorithm.features.row_order` for the last two.
+Three resumable passes over the partitions:
+
+1. Sum the columns, for the means.
+2. Normalise, sum products, and write each partition's rows sorted by cluster (spill).
+3. Gather the spilled rows into the row order; see `srch_dist.algorithm.features.row_order`.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ _LARGEST_VALUE = 1e15
 
 @dataclass(frozen=True)
 class _SpillRule(Sized):
-    """How raw rows become normalised rows with a cluster and first codes."""
+    """Parameters of the second pass: means, cluster centres, dtype and options."""
 
     means: Mapping[str, Matrix]
     centres: Matrix
@@ -51,8 +53,8 @@ class _SpillRule(Sized):
 def prepare_features(job: Job, store: FeatureStore) -> Statistics:
     """Write the normalised features, the row order and the random first codes of ``run.rows``.
 
-    Rows are written in training order: by cluster over all modalities together, then by row
-    number, so that neighbours lie near each other.
+    Training order sorts rows by cluster, then by row number, so that neighbours are near each
+    other. Clusters are found on all modalities together.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def verify_features(job: Job) -> list[Delayed]:
 
 
 def _means(job: Job, store: FeatureStore, clusters: int) -> dict[str, Matrix]:
-    """Column means (d_g,) by modality. The pass also sets aside the sample for clustering."""
+    """Compute column means (d_g,) by modality; the same pass stores the sample for clustering."""
     stages, plan = job.stages, job.plan
     if (record := stages.find("means")) is None:
         parts = [
@@ -109,7 +111,7 @@ def _means(job: Job, store: FeatureStore, clusters: int) -> dict[str, Matrix]:
 
 
 def _order_centres(job: Job, clusters: int, means: Mapping[str, Matrix]) -> Matrix:
-    """Centres (c, w) of the clusters of the row order; near centres follow each other."""
+    """Find the centres (c, w) of the row order's clusters, with near centres in sequence."""
     stages, config = job.stages, job.config
     if (record := stages.find("order")) is None:
         centres: Matrix = np.zeros((1, 1))
@@ -126,7 +128,7 @@ def _order_centres(job: Job, clusters: int, means: Mapping[str, Matrix]) -> Matr
 def _normalise_and_spill(
     job: Job, store: FeatureStore, means: Mapping[str, Matrix], centres: Matrix
 ) -> Statistics:
-    """Sums over the normalised features; writes every partition's rows sorted by cluster."""
+    """Normalise every partition, write its rows sorted by cluster, and return the sums."""
     stages, plan, config = job.stages, job.plan, job.config
     if (record := stages.find("spilled")) is not None:
         return Statistics.of_record(record)
@@ -144,7 +146,7 @@ def _normalise_and_spill(
 def _sample_points(
     run: RunDirectory, plan: Plan, means: Mapping[str, Matrix], config: TrainConfig
 ) -> NDArray[np.float32]:
-    """Points (m, w) of the sampled rows, ascending by row number; see `joint_points`."""
+    """Project the sampled rows to points (m, w), by ascending row number; see `joint_points`."""
     parts = []
     for p in plan.partitions:
         raw = ((g, read_spill(run.scratch("sample", p), g)) for g in means)
@@ -161,7 +163,7 @@ def _partition_sums(
     clusters: int,
     total: int,
 ) -> ColumnSums:
-    """Check and sum one partition; with several clusters, also write its sampled rows."""
+    """Check one partition and sum its columns; with several clusters, write its sampled rows."""
     rows = arrays.read_rows(run.rows, *span)
     sums, sample = ColumnSums(), {}
     chosen = sample_for_clusters(rows, clusters, total) if clusters > 1 else rows[:0]
@@ -188,7 +190,7 @@ def _spill_partition(
     span: tuple[int, int],
     rule: _SpillRule,
 ) -> FeatureSums:
-    """Normalise a partition of the store's order, sum it, and write its rows sorted by cluster."""
+    """Normalise a partition of the store, sum its products, and write its rows by cluster."""
     config = rule.config
     rows = arrays.read_rows(run.rows, *span)
     raw = ((g, store.read_selected(g, rows)) for g in store.modalities)
@@ -213,7 +215,7 @@ def _normalise_blocks(
     options: FeatureConfig,
     dtype: np.dtype[Any],
 ) -> tuple[dict[str, NDArray[np.floating]], dict[str, int]]:
-    """Normalised features and the number of zero rows, by modality.
+    """Normalise raw blocks; return the features and the number of zero rows, by modality.
 
     ``raw`` is an iterator, so that one raw block is in memory at a time.
     """
@@ -227,14 +229,14 @@ def _normalise_blocks(
 
 
 def _refuse_out_of_range(g: str, block: NDArray[np.floating]) -> None:
-    """Refuse features whose squares leave the range of float64."""
+    """Raise InputError for features whose squares exceed the range of float64."""
     largest = float(np.abs(block.astype(np.float64)).max(initial=0.0))
     if largest > 1e100 or 0.0 < largest < 1e-100:
         raise InputError(f"{g} holds values around {largest:.0e}; scale the features nearer to 1")
 
 
 def _refuse_huge(g: str, block: NDArray[np.floating]) -> None:
-    """Refuse values whose squares leave the range of float32; unit-norm rows hold none."""
+    """Raise InputError for values above `_LARGEST_VALUE`; rows of unit norm have none."""
     largest = float(np.abs(block).max(initial=0.0))
     if largest > _LARGEST_VALUE:
         raise InputError(

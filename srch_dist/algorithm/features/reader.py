@@ -16,7 +16,7 @@ from srch_dist.storage.run.directory import RunDirectory
 
 
 def load_features(job: Job) -> list[Delayed]:
-    """Keep the features of every partition in worker memory, as {modality: (rows, d_g)}.
+    """Load the features of every partition into worker memory, as {modality: (rows, d_g)}.
 
     Partitions of a lost worker are read again.
     """
@@ -31,7 +31,7 @@ def load_features(job: Job) -> list[Delayed]:
 def read_tiles(
     run: RunDirectory, modalities: tuple[str, ...], span: tuple[int, int], partition_rows: int
 ) -> Iterator[tuple[int, dict[str, Array]]]:
-    """Read the rows of ``span`` in order, ahead of their use.
+    """Read the rows of ``span`` in order; a thread reads ahead.
 
     Yields the number of the first row and the features (rows, d_g) by modality, in whole tiles of
     about ``partition_rows`` rows.

@@ -1,8 +1,8 @@
-"""Row order of training: by coarse cluster over all modalities, so that neighbours lie together.
+"""Row order of training: sort rows by coarse cluster, so that neighbours are near each other.
 
-An out-of-core shuffle in two passes. Each partition of the store's order writes its rows sorted by
-cluster (spill). Each partition of the training order then reads its run of rows of every file
-(gather).
+This is an out-of-core shuffle in two passes. First, each partition of the store writes its rows
+sorted by cluster to a scratch file (spill). Then each partition of the training order reads its
+rows, which are consecutive in every scratch file (gather).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def create_codes(run: RunDirectory, plan: Plan, bits: int, number: int) -> None:
 
 
 def joint_points(blocks: Mapping[str, NDArray[np.floating]], seed: int) -> Matrix:
-    """Random projection (n, w) of the concatenated modalities, from features (n, d_g) of each."""
+    """Concatenate the features (n, d_g) of all modalities, and project them randomly to (n, w)."""
     points: Matrix = np.sum(
         [
             block.astype(np.float64)
@@ -52,11 +52,11 @@ def spill_rows(
     clusters: NDArray[np.int64],
     blocks: Mapping[str, NDArray[np.floating]],
 ) -> None:
-    """Write a partition of the store's order to scratch files, sorted by cluster.
+    """Write the rows of one partition of the store to scratch files, sorted by cluster.
 
     Parameters
     ----------
-    first : position of its first row in ``run.rows``.
+    first : position of the partition's first row in ``run.rows``.
     rows : (n,) row numbers in the store.
     clusters : (n,) cluster of each row.
     blocks : normalised features (n, d_g) by modality.
@@ -68,7 +68,7 @@ def spill_rows(
 
 
 def gather_units(job: Job, dims: Mapping[str, int], clusters: int) -> list[Work]:
-    """Create a unit per partition that writes its features, its row order and its first codes.
+    """Create one unit of work per partition: it writes features, row order and first codes.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def gather_units(job: Job, dims: Mapping[str, int], clusters: int) -> list[Work]
 
 
 def _write_bounds(run: RunDirectory, plan: Plan, clusters: int) -> None:
-    """Write, for every spilled file, where each partition of the training order begins in it."""
+    """Find and write where each partition of the training order starts in every spilled file."""
 
     def cluster_counts() -> Iterator[NDArray[np.int64]]:
         for p in plan.partitions:

@@ -1,4 +1,4 @@
-"""Fixed sample of training rows: the anchors of the encoders, and the rows of every rotation."""
+"""Fixed sample of training rows, used as anchors of the encoders and to learn rotations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_sample(job: Job) -> None:
 
 
 def sample_positions(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Choose at most ``count`` of the ``rows`` (n,), by hash of their number in the store.
+    """Choose at most ``count`` of the ``rows`` (n,), by hash of the row number in the store.
 
     The choice does not depend on the seed, the row order or the partitioning.
 

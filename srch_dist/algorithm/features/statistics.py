@@ -1,4 +1,4 @@
-"""`Statistics`: sums over the training features that every later step uses."""
+"""`Statistics`: means, Gram matrices and cross-covariances of the training features."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Statistics:
 
     Attributes
     ----------
-    means : (d_g,) of the training rows, by modality.
+    means : (d_g,) column means of the training rows, by modality.
     zero_rows : number of rows that are zero after centring, by modality.
     grams : X_gᵀX_h (d_g, d_h) of the normalised features, for each pair of modalities.
-    cross_covariance : X_g Bᵀ as (d_g, l), with the random first codes.
+    cross_covariance : X_g Bᵀ as (d_g, l) by modality, with B the random first codes.
     """
 
     means: Mapping[str, Matrix]
@@ -29,7 +29,7 @@ class Statistics:
     cross_covariance: Mapping[str, Matrix]
 
     def commit(self, stages: StageLog, name: str) -> None:
-        """Record these as the result of the stage ``name``."""
+        """Record these statistics as the result of the stage ``name``."""
         arrays = {f"mean/{g}": mean for g, mean in self.means.items()}
         arrays |= {f"gram/{g}/{h}": gram for (g, h), gram in self.grams.items()}
         arrays |= {f"cross/{g}": matrix for g, matrix in self.cross_covariance.items()}
@@ -37,7 +37,7 @@ class Statistics:
 
     @classmethod
     def of_record(cls, record: StageRecord) -> Statistics:
-        """Read back what `commit` recorded."""
+        """Read the statistics that `commit` recorded."""
         zero_rows, arrays = record.values["zero_rows"], record.arrays
         return cls(
             {g: arrays[f"mean/{g}"] for g in zero_rows},
@@ -54,7 +54,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class FeatureSums:
-    """Sums over some rows of normalised features; see `Statistics`."""
+    """Sums over the normalised features of a part of the rows; see `Statistics`."""
 
     zero_rows: Mapping[str, int]
     grams: GramMatrices
@@ -69,7 +69,7 @@ class FeatureSums:
 
 
 class ColumnSums(dict[str, Matrix]):
-    """Column sums by modality, as `column_sums` returns them; two of them add up exactly."""
+    """Column sums (2, d_g) by modality from `column_sums`; ``+`` adds sums of disjoint rows."""
 
     def __add__(self, other: ColumnSums) -> ColumnSums:
         return ColumnSums({g: kernels.add_sums(sums, other[g]) for g, sums in self.items()})

@@ -1,4 +1,4 @@
-"""The set step: neighbours of each modality, both ends of every edge, weights C (Eqs. 1 and 6)."""
+"""The set step: search neighbours, make undirected edges (Eq. 1) and weights C (Eq. 6)."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from srch_dist.storage.run.directory import RunDirectory
 Restart = Callable[[str], None]
 # Last bin of the degree histogram, in units of k; it counts all larger degrees too.
 _DEGREES_SHOWN = 8
-# Arrays of a partition's edges that are written before the weights.
+# Arrays of a partition's edges, written before the weights are known.
 _EDGE_KINDS = ("indptr", "indices", "members")
 
 
 @dataclass(frozen=True)
 class ModalityReport:
-    """The graph of one modality.
+    """Figures of the neighbour graph of one modality.
 
     Attributes
     ----------
     method : search method: exact, pynndescent or partitioned.
     recall : recall@k on sampled rows.
-    clusters : clusters that are searched independently.
-    overlap : clusters in which each row is searched.
-    edges : distinct undirected edges.
-    mean_degree : mean number of edges of a row.
-    isolated : rows without an edge.
-    duplicates : rows with a neighbour at distance zero.
+    clusters : number of clusters that are searched independently.
+    overlap : number of clusters in which each row is searched.
+    edges : number of distinct undirected edges.
+    mean_degree : mean number of edges per row.
+    isolated : number of rows without an edge.
+    duplicates : number of rows with a neighbour at distance zero.
     mutual : share of the directed edges whose reverse is an edge too.
-    degrees : (8 k + 1,) rows by degree; the last bin counts degrees of 8 k and more.
+    degrees : (8 k + 1,) number of rows with degree 0, 1, …; the last bin counts 8 k and more.
     """
 
     method: str
@@ -63,7 +63,7 @@ class ModalityReport:
 
 @dataclass(frozen=True)
 class GraphReport:
-    """The graphs of all modalities, and the number of connected components of their union."""
+    """Figures of each modality's graph, and the number of connected components of their union."""
 
     modalities: Mapping[str, ModalityReport]
     components: int
@@ -71,10 +71,10 @@ class GraphReport:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Sums over rows by modality (modalities,), and a spanning forest of the components.
+    """Counts over some rows by modality (modalities,), and the connected components.
 
-    ``histogram`` is (modalities, 8 k + 1), see `ModalityReport`. ``stars`` is (edges, 2), see
-    `component_stars`.
+    ``histogram`` (modalities, 8 k + 1) counts rows by degree, as in `ModalityReport`. ``stars``
+    (edges, 2) holds the components as edges; see `component_stars`.
     """
 
     degrees: NDArray[np.int64]
@@ -97,15 +97,15 @@ class _Counts:
 
 
 def set_graph(job: Job, restart: Restart | None = None) -> GraphReport:
-    """Set the graph: neighbours, edges (Eq. 1) and weights C (Eq. 6) of every modality.
+    """Build the graph of every modality: neighbours, edges (Eq. 1) and weights C (Eq. 6).
 
     Parameters
     ----------
-    restart : restarts workers that hold compiled code; None keeps them.
+    restart : restarts workers that hold compiled code; None lets them run on.
 
     Raises
     ------
-    TrainingError : partitioned search finds fewer than k neighbours for a row.
+    TrainingError : the partitioned search finds fewer than k neighbours for a row.
     """
     searched = _search(job)
     release_compiler_memory(restart)
@@ -117,14 +117,14 @@ def set_graph(job: Job, restart: Restart | None = None) -> GraphReport:
 def release_compiler_memory(restart: Restart | None) -> None:
     """Restart workers that imported pynndescent, to free about 430 MiB of compiled code.
 
-    Without ``restart`` nothing happens.
+    If ``restart`` is None, do nothing.
     """
     if restart is not None:
         restart(nn_descent.COMPILED)
 
 
 def _search(job: Job) -> dict[str, SearchResult]:
-    """Search the neighbours of the modalities that have no committed result."""
+    """Search the neighbours of each modality, except where a result is committed already."""
     run, plan, k, stages = job.run, job.plan, job.config.graph.k, job.stages
     for g in job.modalities:
         for kind, dtype in (("rows", np.int64), ("distances", np.float64)):
@@ -155,7 +155,7 @@ def verify_graph(job: Job) -> list[Delayed]:
 
 
 def _search_whole(job: Job, samples: Mapping[str, Delayed]) -> dict[str, SearchResult]:
-    """Search the modalities with exact search or with one index, all in one task graph."""
+    """Search all modalities whose method is exact search or one index, in one task graph."""
     whole = [g for g in samples if job.plan.methods[g] != "partitioned"]
     searches = [
         task
@@ -186,7 +186,8 @@ def _write_edges(job: Job, stage: ProgressStage) -> _Counts:
     works: list[Work] = [
         (_write_run, run, modalities, plan, some, config.graph.k, mutual) for some in plan.runs
     ]
-    # The name has the runs: a resumed run with another memory limit has other units of work.
+    # The name contains the split into runs: a resumed run with another memory limit may split
+    # differently, and must not reuse these units of work.
     runs = f"{len(plan.runs)}.{plan.runs[0].stop}"
     found = unit_tasks(stages, f"connected.{runs}", works)
     total = tasks.task(_without_stars, tasks.add_up([tasks.task(_counts, part) for part in found]))
@@ -212,8 +213,8 @@ def _write_run(
 ) -> dict[str, NDArray[Any]]:
     """Write the edges of consecutive partitions.
 
-    Reads the neighbours of all rows, one partition at a time. Returns the fields of `_Counts`, and
-    the checksums of the partitions by kind.
+    The task reads the neighbours of all rows, one partition at a time. It returns the fields of
+    `_Counts`, and the checksums of the partitions by kind of array.
     """
     start, stop = plan.starts[partitions.start], plan.starts[partitions.stop]
     order = arrays.read_rows(run.order)
@@ -247,7 +248,7 @@ def _write_run(
 
 
 def _degree_histogram(degrees: NDArray[np.int32], last: int) -> NDArray[np.int64]:
-    """Histogram (modalities, last + 1) of degrees (n, modalities)."""
+    """Count ``degrees`` (n, modalities) in bins 0 … ``last``: (modalities, last + 1)."""
     columns = np.minimum(degrees, last).T
     return np.stack([np.bincount(column, minlength=last + 1) for column in columns])
 
@@ -268,9 +269,10 @@ def _directed_keys(
     stop: int,
     position: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sorted keys (row - start) * n + neighbour of the edges out of, and into, consecutive rows.
+    """Return sorted keys of the edges out of, and into, the rows ``start`` … ``stop`` - 1.
 
-    ``position`` (n,) is the place of each row number in training order.
+    A key is (row - start) * n + neighbour. ``position`` (n,) is the position of each row number
+    in training order.
     """
     n = plan.rows
     outgoing: list[NDArray[Any]] = []
@@ -292,7 +294,7 @@ def _write_weights(
 ) -> dict[str, NDArray[Any]]:
     """Write the weights of consecutive partitions and return their checksums.
 
-    Reads the degrees of all rows once.
+    The task reads the degrees of all rows once.
     """
     degrees = arrays.read_rows(run.degrees)
     checksums = []
@@ -306,7 +308,7 @@ def _write_weights(
 
 
 def _without_stars(counts: _Counts) -> _Counts:
-    """Replace the stars (up to n rows) by their number: the client needs no more."""
+    """Replace the stars (up to n rows) by their number, the only value that the client needs."""
     number = np.array([[len(counts.stars), 0]])
     return replace(counts, stars=number)
 

@@ -1,4 +1,4 @@
-"""Exact neighbour search out of core: matrix products over pairs of partitions."""
+"""Exact neighbour search, out of core: compare all pairs of partitions by matrix products."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from srch_dist.storage.run.directory import RunDirectory
 
 
 def search_works(run: RunDirectory, modality: str, plan: Plan, k: int) -> list[Work]:
-    """One unit of work per partition: find and write the k nearest neighbours of its rows."""
+    """Create one unit of work per partition: find and write the k nearest neighbours."""
     return [(_search_partition, run, modality, plan.starts, p, k) for p in plan.partitions]
 
 
@@ -33,7 +33,7 @@ def nearest_to_rows(
 
 
 def write_neighbours(run: RunDirectory, modality: str, start: int, found: Neighbours) -> None:
-    """Write the neighbours of consecutive rows, the first of them at ``start``."""
+    """Write the neighbours of consecutive rows; ``start`` is the position of the first row."""
     arrays.write_rows(run.neighbours(modality, "rows"), start, found.rows)
     arrays.write_rows(run.neighbours(modality, "distances"), start, found.distances)
 

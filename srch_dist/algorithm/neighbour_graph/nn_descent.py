@@ -30,9 +30,9 @@ from srch_dist.storage.run.directory import RunDirectory
 
 Features = NDArray[np.floating]
 
-# A process that imported this module keeps the compiler and the compiled code, about 430 MiB.
+# A process that imports pynndescent keeps its compiler and compiled code, about 430 MiB.
 COMPILED = "pynndescent"
-# Neighbours of a row that NN-descent compares with each other in one round.
+# Number of neighbours of a row that NN-descent compares with each other in one round.
 _CANDIDATES = 35
 # Share of the variance that the principal components keep. NN-descent works on the components if
 # they are at most half of the dimensions; distances of candidates use all dimensions.
@@ -58,16 +58,16 @@ def search_whole(
 def descend(
     read: Callable[[], Features], numbers: NDArray[np.int64], k: int, spare: int, seed: int
 ) -> Neighbours:
-    """Search the k nearest neighbours of every row among the others.
+    """Search the k nearest neighbours of every row among all other rows.
 
     NN-descent finds k + 1 + ``spare`` candidates in the leading principal components. Float64
     distances in all dimensions choose k of them. Rows with fewer candidates are searched exactly.
 
     Parameters
     ----------
-    read : returns the rows (n, d), n > k. It is called twice, since the index and the rows
-        together would need more memory.
-    numbers : (n,) row numbers. Ties of distance go to the smaller number.
+    read : returns the rows (n, d), n > k. It is called twice, so that the rows are not in memory
+        beside the index.
+    numbers : (n,) row numbers. Of rows at equal distance, the smaller number comes first.
     """
     candidates = _candidates(read, k + 1 + spare, seed)
     features = read()
@@ -81,12 +81,12 @@ def descend(
 
 
 def _candidates(read: Callable[[], Features], count: int, seed: int) -> NDArray[np.int32]:
-    """Candidates (n, count) of each row, the row itself included; -1 for a missing one."""
+    """Find ``count`` candidates of each row, (n, count) with the row itself; -1 if missing."""
     import pynndescent  # the import starts Numba, which no other search needs
 
     points = _reduced(read())
     with warnings.catch_warnings():
-        # It warns of rows with missing neighbours; the caller completes them.
+        # pynndescent warns about rows with missing neighbours; the caller searches these exactly.
         warnings.simplefilter("ignore")
         index = pynndescent.NNDescent(
             points,
@@ -102,8 +102,8 @@ def _candidates(read: Callable[[], Features], count: int, seed: int) -> NDArray[
 
 
 def _reduced(features: Features) -> NDArray[np.float32]:
-    """Project rows (n, d) on their principal components, float32."""
-    # With several threads, rounding depends on their number.
+    """Project rows (n, d) on their leading principal components; the result is float32."""
+    # With several threads, rounding depends on the number of threads.
     with threadpool_limits(1):
         subspace = principal_subspace(features, _VARIANCE)
         if 2 * subspace.shape[1] > features.shape[1]:
@@ -119,7 +119,7 @@ def _reduced(features: Features) -> NDArray[np.float32]:
 def _refine(
     features: Features, numbers: NDArray[np.int64], candidates: NDArray[Any], k: int
 ) -> Neighbours:
-    """The k nearest of the ``candidates`` (n, c) of each row; -1 for a missing one."""
+    """Select the k nearest of each row's ``candidates`` (n, c); -1 is no candidate."""
     parts = []
     for start in range(0, len(features), _REFINED_ROWS):
         near = candidates[start : start + _REFINED_ROWS]

@@ -41,10 +41,10 @@ from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.scratch import gather_spill, read_spill, write_spill
 
-# Clusters of at most this many rows are searched exactly: NN-descent is faster from about 10,000
-# rows on, and compiles for 20 s.
+# Largest number of rows of a cluster that is searched exactly. NN-descent is faster from about
+# 10,000 rows on, and compiling it takes about 20 s.
 _EXACT_ROWS = 4096
-# Recall that the search inside clusters may lose, beside what the routing loses.
+# Loss of recall inside clusters, to add to the loss of recall by routing.
 _SEARCH_LOSS = 0.01
 
 
@@ -60,13 +60,13 @@ class SearchResult:
 def search_partitioned(job: Job, modality: str, sample: Delayed) -> SearchResult:
     """Find and write the k nearest neighbours of every row among the rows of its clusters.
 
-    Before the first search, `choose_overlap` sets in how many clusters a row is searched, from the
-    coverage of the sampled rows' true neighbours. If the recall is below ``graph.recall_target``,
-    every row is searched in one more cluster, up to ``graph.overlap_max``.
+    `choose_overlap` chooses the number of clusters in which a row is searched (the overlap). If the
+    recall is below ``graph.recall_target``, the search is repeated with one more cluster per row,
+    up to ``graph.overlap_max``.
 
     Raises
     ------
-    TrainingError : a row shares its clusters with fewer than k others.
+    TrainingError : a row has fewer than k other rows in its clusters.
     """
     options, parts, progress = job.config.graph, len(job.plan.partitions), job.progress
     routing = _route(job, modality, sample)
@@ -89,14 +89,14 @@ def search_partitioned(job: Job, modality: str, sample: Delayed) -> SearchResult
     if recall < options.recall_target:
         progress.warn(
             f"graph {modality}: recall {recall:.3f} stays below graph.recall_target "
-            f"{options.recall_target:g} at graph.overlap_max {options.overlap_max}; raise it, or "
-            "graph.cluster_rows"
+            f"{options.recall_target:g} at graph.overlap_max {options.overlap_max}; raise "
+            "graph.overlap_max or graph.cluster_rows"
         )
     return SearchResult(recall, clusters, overlap)
 
 
 def _route(job: Job, modality: str, sample: Delayed) -> Mapping[str, Any]:
-    """Route the rows to clusters; return ``clusters`` (a number) and ``shares`` (`coverage`)."""
+    """Route the rows to clusters; return ``clusters`` (a count) and ``shares`` (see `coverage`)."""
     stages, most = job.stages, job.config.graph.overlap_max
     if (record := stages.find(f"routed.{modality}")) is None:
         clusters = find_clusters(job, modality)
@@ -109,11 +109,11 @@ def _route(job: Job, modality: str, sample: Delayed) -> Mapping[str, Any]:
 
 
 def choose_overlap(shares: NDArray[np.float64], options: GraphConfig) -> int:
-    """The smallest overlap whose coverage allows ``graph.recall_target``.
+    """Choose the smallest overlap whose coverage allows ``graph.recall_target``.
 
     Parameters
     ----------
-    shares : (overlap_max,) `coverage` at overlap 1, 2, ….
+    shares : (overlap_max,) `coverage` at overlap 1, 2, …, 0 to 1.
     """
     if options.refine:  # refinement finds neighbours in other clusters too
         return options.overlap
@@ -153,7 +153,10 @@ def _spill_partition(
     clusters: int,
     overlap: int,
 ) -> None:
-    """Write the rows of a partition to a scratch file, once per cluster, sorted by cluster."""
+    """Write the rows of a partition to scratch files, sorted by cluster.
+
+    A row appears once for each of its first ``overlap`` clusters.
+    """
     routes = arrays.read_rows(run.routes(modality), *span)[:, :overlap]
     rows, level = np.nonzero(routes >= 0)
     cluster = routes[rows, level]
@@ -174,7 +177,7 @@ def _spill_partition(
 def _search_cluster(
     run: RunDirectory, plan: Plan, cluster: int, k: int, most: int, seed: int
 ) -> None:
-    """Search one cluster and write the results to a scratch file, sorted by position."""
+    """Search one cluster, and write the neighbours to a scratch file, sorted by row position."""
     folders = [run.scratch("routed", p) for p in plan.partitions]
     spans = [read_spill(folder, "ends", cluster, cluster + 2).tolist() for folder in folders]
 
@@ -203,11 +206,12 @@ def _search_cluster(
 def search_sets(
     numbers: NDArray[np.int64], levels: NDArray[np.integer], most: int
 ) -> list[NDArray[np.bool_]]:
-    """Choose the rows of a cluster that are searched together: sets of at most ``most`` rows.
+    """Select the rows of a cluster to search, in sets of at most ``most`` rows.
 
-    All rows at home in the cluster (level 0) are searched. The remaining places go to rows of other
-    clusters, lower levels first. Too many rows at home are split by hash of their ``numbers``;
-    equal rows cannot be split into clusters.
+    ``levels`` (rows,) is 0 for a row whose nearest cluster this is, 1 if it is the second nearest,
+    and so on. All rows of level 0 are searched; rows of higher levels fill the remaining places,
+    lower levels first. More than ``most`` rows of level 0 are split by hash of their ``numbers``,
+    since k-means cannot split equal rows.
 
     Returns
     -------
@@ -233,7 +237,10 @@ def search_sets(
 def search_rows(
     read: Callable[[], NDArray[np.floating]], numbers: NDArray[np.int64], k: int, seed: int
 ) -> Neighbours:
-    """Search the k nearest neighbours among the rows (n, d) of ``read``; few rows exactly."""
+    """Search the k nearest neighbours among the rows (n, d) that ``read`` returns.
+
+    At most `_EXACT_ROWS` rows are searched exactly.
+    """
     if len(numbers) <= max(k + 1, _EXACT_ROWS):
         features, empty = read(), Neighbours.empty(len(numbers), k)
         return merge_exact(empty, features, numbers, features, numbers)
@@ -243,10 +250,13 @@ def search_rows(
 def _gather_features(
     folders: list[Path], spans: list[list[int]], members: NDArray[np.bool_]
 ) -> NDArray[np.floating]:
-    """Read the features of the ``members`` of a cluster from the partitions' scratch files."""
+    """Read the features of a cluster's selected rows from the partitions' scratch files.
+
+    ``members`` (rows of the cluster,) is the mask of the selected rows.
+    """
     cuts = np.cumsum([stop - start for start, stop in spans])[:-1]
     sample = read_spill(folders[0], "features", 0, 0)
-    # Filled in place: a list of parts and their concatenation would need twice the memory.
+    # Fill the array in place: a list of parts and their concatenation need twice the memory.
     features = np.empty((int(members.sum()), sample.shape[1]), dtype=sample.dtype)
     place = 0
     for folder, span, mine in zip(folders, spans, np.split(members, cuts), strict=True):
@@ -266,7 +276,7 @@ def _merge_partition(
     clusters: int,
     shape: tuple[int, int],
 ) -> None:
-    """Merge the neighbours that all clusters found for the rows of a partition.
+    """Merge the neighbours that were found in all clusters, for the rows of one partition.
 
     ``shape`` is (overlap, k): lists of neighbours per row, and neighbours per list.
     """
@@ -287,7 +297,7 @@ def _merge_partition(
     short = np.flatnonzero(found.rows[:, -1] < 0)
     if len(short):
         raise TrainingError(
-            f"{modality}: {len(short)} rows share their clusters with fewer than {k} others; "
-            "raise graph.cluster_rows"
+            f"{modality}: {len(short)} rows have fewer than {k} other rows in their clusters. "
+            "Raise graph.cluster_rows."
         )
     write_neighbours(run, modality, low, found)

@@ -16,13 +16,13 @@ from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-# A found neighbour counts as true up to this multiple of the exact k-th distance: ties.
+# A neighbour within this multiple of the exact k-th distance counts as true, so that ties count.
 _TOLERANCE = 1 + 1e-5
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Sampled rows: positions (m,) in training order, and exact neighbours (m, k)."""
+    """Sampled rows: their positions (m,) in training order, and exact neighbours (m, k)."""
 
     positions: NDArray[np.int64]
     exact: Neighbours
@@ -37,12 +37,12 @@ def sample_task(job: Job, modality: str) -> Delayed:
 
 
 def recall_task(run: RunDirectory, modality: str, sample: Delayed) -> Delayed:
-    """Create a task that returns recall@k: the mean share of true neighbours in the sample."""
+    """Create a task that returns recall@k, 0 to 1: the share of true neighbours found."""
     return tasks.task(_recall, run, modality, sample)
 
 
 def sample_rows(rows: NDArray[np.int64], sample: int, seed: int) -> NDArray[np.int64]:
-    """Draw at most ``sample`` of ``rows`` (n,) by hash; return ascending positions."""
+    """Draw at most ``sample`` of the ``rows`` (n,) by hash; return positions, ascending."""
     return smallest_hashes(rows, sample, seed, Stream.GRAPH_RECALL)
 
 

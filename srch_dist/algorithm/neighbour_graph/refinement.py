@@ -1,4 +1,4 @@
-"""Refine neighbours: compare every row with the neighbours of its neighbours, across clusters."""
+"""Refine neighbours: compare every row with its neighbours' neighbours, in any cluster."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from srch_dist.storage.scratch import read_spill, write_spill
 
 
 def refine_neighbours(job: Job, modality: str, overlap: int, stage: ProgressStage) -> None:
-    """Replace the neighbours of each row by the k nearest of them and of their neighbours.
+    """Replace each row's neighbours by the k nearest of its neighbours and their neighbours.
 
-    Every partition reads the partitions of its candidates, one at a time. ``overlap`` names the
-    units of work, since a search with a larger overlap refines again. The stage advances twice per
-    partition.
+    Every partition reads the partitions of its candidates, one at a time. The names of the units of
+    work contain ``overlap``, because each search with a larger overlap is refined again. The stage
+    advances twice per partition.
     """
     run, plan, stages, name = job.run, job.plan, job.stages, f"{modality}.{overlap}"
     works: list[Work] = [(_refine_partition, run, modality, plan, p) for p in plan.partitions]
     run_units(stages, f"refined.{name}", works, stage)
-    # After all partitions: the tasks above read the neighbours before refinement.
+    # Copy after all partitions are refined: those tasks read the neighbours before refinement.
     works = [(_copy_partition, run, modality, plan.span(p)[0], p) for p in plan.partitions]
     run_units(stages, f"copied.{name}", works, stage)
     arrays.remove(run.scratch("refined"))
@@ -36,21 +36,22 @@ def refine_neighbours(job: Job, modality: str, overlap: int, stage: ProgressStag
 def second_neighbours(
     own: NDArray[np.int64], rows: NDArray[np.int64], lists: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Neighbours of neighbours, without the row itself and its known neighbours.
+    """List each row's neighbours of neighbours, without the row itself and its neighbours.
 
     Parameters
     ----------
     own : (n,) row numbers.
-    rows : (n, k) numbers of their neighbours.
-    lists : (n, k, k) numbers of the neighbours of these.
+    rows : (n, k) row numbers of the neighbours.
+    lists : (n, k, k) row numbers of the neighbours' neighbours.
 
     Returns
     -------
-    Pairs of a place 0 … n - 1 and a candidate's number, each pair once.
+    For each distinct pair (m,) of a row and a candidate: the row's index 0 … n - 1 in ``own``, and
+    the candidate's row number.
     """
     n, k = rows.shape
     known = np.concatenate([own[:, None], rows, lists.reshape(n, k * k)], axis=1)
-    # Stable: of equal numbers, a known one comes first.
+    # The sort is stable: of equal numbers, a known neighbour comes first.
     order = np.argsort(known, axis=1, kind="stable")
     sorted_numbers = np.take_along_axis(known, order, axis=1)
     fresh = order > k

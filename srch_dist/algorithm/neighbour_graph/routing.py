@@ -1,4 +1,4 @@
-"""Route rows to coarse clusters: k-means centres of a sample, split and packed to a size."""
+"""Route rows to coarse clusters: k-means on a sample, then split large and pack small clusters."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
-# Rounds in which clusters above the limit are halved.
+# Maximum number of rounds; each halves the clusters above the limit.
 _SPLIT_ROUNDS = 8
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """Coarse clusters: centres (c, w), and the cluster (c,) of each centre."""
+    """Coarse clusters: ``centres`` (c, w), and ``group`` (c,), the cluster of each centre."""
 
     centres: NDArray[np.float64]
     group: NDArray[np.int64]
@@ -44,9 +44,9 @@ class Clusters:
 
 
 def find_clusters(job: Job, modality: str) -> Clusters:
-    """Cluster a sample of the rows; split and pack the clusters towards ``graph.cluster_rows``.
+    """Find clusters of about ``graph.cluster_rows`` rows by k-means on a sample.
 
-    The sample estimates the sizes.
+    Large clusters are split and small ones packed. The sample estimates the cluster sizes.
     """
     run, plan, seed, limit = job.run, job.plan, job.config.seed, job.config.graph.cluster_rows
     wanted = routing_clusters(plan.rows, limit)
@@ -62,9 +62,9 @@ def find_clusters(job: Job, modality: str) -> Clusters:
 def split_centres(
     points: NDArray[np.floating], centres: NDArray[np.float64], limit: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Split clusters of more than ``limit`` of the ``points`` (m, w) along their widest direction.
+    """Split every cluster with more than ``limit`` points along its widest direction.
 
-    Equal points cannot be split.
+    ``points`` (m, w) are assigned to their nearest centre. Equal points cannot be split.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def split_centres(
 
 
 def route_rows(job: Job, modality: str, clusters: Clusters, stage: ProgressStage) -> None:
-    """Write the route of every row: its ``graph.overlap_max`` nearest clusters, nearest first."""
+    """Write each row's route: its ``graph.overlap_max`` nearest clusters, nearest first."""
     run, plan, config, most = job.run, job.plan, job.config, job.config.graph.overlap_max
     arrays.remove(run.routes(modality))
     arrays.create_array(run.routes(modality), (plan.rows, most), plan.partition_rows, np.int64)
@@ -102,9 +102,10 @@ def route_rows(job: Job, modality: str, clusters: Clusters, stage: ProgressStage
 
 
 def coverage(run: RunDirectory, modality: str, sample: Sample, most: int) -> NDArray[np.float64]:
-    """Share of the true neighbours that are in a cluster with their row, at overlap 1 … ``most``.
+    """Measure the share of true neighbours that share a cluster with their row.
 
-    It bounds the recall of a search inside clusters.
+    Return the shares (most,) at overlap 1 … ``most``. They bound the recall of a search inside
+    clusters.
     """
     order = arrays.read_rows(run.order)
     position = inverse_permutation(order)
@@ -121,7 +122,7 @@ def coverage(run: RunDirectory, modality: str, sample: Sample, most: int) -> NDA
 def _shape_clusters(
     run: RunDirectory, name: str, centres: NDArray[np.float64], share: float
 ) -> Clusters:
-    """Split and pack clusters towards a size of ``share`` of the sampled rows."""
+    """Split and pack clusters so that each has about a ``share`` (0 to 1) of the sampled rows."""
     points = arrays.read_rows(run.points(name))
     limit = share * len(points)
     centres, sizes = split_centres(points, centres, limit)
@@ -131,7 +132,7 @@ def _shape_clusters(
 def _sample_points(
     run: RunDirectory, modality: str, plan: Plan, wanted: int, seed: int
 ) -> NDArray[np.float32]:
-    """The sampled rows (m, w) in training order, projected for clustering."""
+    """Read the sampled rows in training order, projected to (m, w) for clustering."""
     parts = []
     rows = arrays.read_rows(run.rows)
     for p in plan.partitions:
@@ -145,7 +146,7 @@ def _sample_points(
 
 
 def _points(block: NDArray[np.floating], seed: int) -> NDArray[np.float64]:
-    """Features (n, d), on a random projection if d is above `PROJECTED`."""
+    """Project features (n, d) randomly to (n, `PROJECTED`) if d is larger; else return them."""
     wide = block.astype(np.float64)
     if block.shape[1] <= PROJECTED:
         return wide
@@ -169,7 +170,7 @@ def _route_partition(
 
 
 def _halve(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Means of the two halves of ``points`` along their widest direction; None if all are equal."""
+    """Halve ``points`` along their widest direction; return both means, None if all are equal."""
     wide = points.astype(np.float64)
     own = wide - wide.mean(axis=0)
     direction = np.linalg.eigh(own.T @ own)[1][:, -1]

@@ -1,8 +1,8 @@
-"""Distributed aggregation: each subdomain on its own, then the remaining nodes of all together.
+"""Distributed aggregation: first inside each subdomain, then over the aggregates of all.
 
 Subdomains are fixed ranges of row numbers that do not depend on the plan. If a block ends inside a
-subdomain, one task gets the edges of the whole subdomain, and each block gets its part of the
-hierarchy back. The kernels are in `srch_dist.kernels.multigrid`.
+subdomain, one task receives the edges of the whole subdomain, and each block receives its part of
+the hierarchy. The kernels are in `srch_dist.kernels.multigrid`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ from srch_dist.runtime import tasks
 
 @dataclass(frozen=True)
 class RowRange:
-    """The rows ``low`` … ``high`` - 1 of a block in a subdomain: part ``part`` of the subdomain."""
+    """Rows ``low`` … ``high`` - 1: the overlap of a block and a subdomain.
+
+    ``part`` numbers the overlaps of one subdomain.
+    """
 
     block: int
     subdomain: int
@@ -49,14 +52,14 @@ class RowRange:
 
 @dataclass(frozen=True)
 class Hierarchies:
-    """Handles of the hierarchies, and the first slot of each.
+    """Aggregation hierarchies on the workers, and the first slot of each.
 
     Attributes
     ----------
     subdomains : a `SplitHierarchy` per subdomain; empty if all rows are one subdomain.
-    above : the `SplitHierarchy` of the nodes that remain of all subdomains.
+    above : the `SplitHierarchy` built over the aggregates of all subdomains.
     starts : first slot of each hierarchy, then the number of all slots.
-    unknowns : the last slots, which are the coarse unknowns.
+    unknowns : number of coarse unknowns, which have the last slots.
     """
 
     subdomains: Sequence[Delayed]
@@ -66,21 +69,21 @@ class Hierarchies:
 
     @property
     def first_unknown(self) -> int:
-        """The slot of the first coarse unknown."""
+        """Slot of the first coarse unknown."""
         return self.starts[-1] - self.unknowns
 
 
 @dataclass(frozen=True)
 class _SubdomainPart(Sized):
-    """The rows of one block in a subdomain.
+    """Rows of the system that are in one block and in one subdomain.
 
     Attributes
     ----------
     diagonal : (rows,) diagonal of the system.
-    counts : (rows,) edges of each row.
-    columns, values : (edges,) row numbers and λCS².
-    outer : (m,) row numbers among the columns that lie outside the subdomain, ascending.
-    ends : (m,) diagonal of these rows.
+    counts : (rows,) number of edges of each row.
+    columns, values : (edges,) row number of the neighbour, and weight λCS².
+    outer : (m,) row numbers of neighbours outside the subdomain, ascending.
+    ends : (m,) diagonal of the system at the rows ``outer``.
     """
 
     diagonal: Array
@@ -92,7 +95,7 @@ class _SubdomainPart(Sized):
 
 
 def subdomain_ranges(plan: Plan) -> list[RowRange]:
-    """Intersections of blocks and subdomains, in the order of the rows."""
+    """List the overlaps of blocks and subdomains, in the order of the rows."""
     ranges: list[RowRange] = []
     for number, span in enumerate(subdomain_spans(plan.rows)):
         parts = 0
@@ -111,7 +114,7 @@ def build_aggregates(
     beta: float,
     quota: int,
 ) -> Hierarchies:
-    """Aggregate the rows of the systems βI + λH.
+    """Build the aggregation hierarchies over the rows of the system βI + λH.
 
     Parameters
     ----------
@@ -125,7 +128,7 @@ def build_aggregates(
     halos = graph.exchange(diagonals)
 
     def parts(number: int) -> list[Delayed]:
-        # New tasks for each use: if kept, they would hold the edges of the whole graph.
+        # Create new tasks for each use: kept results would hold the edges of the whole graph.
         return [
             tasks.task(
                 _subdomain_part,
@@ -160,7 +163,7 @@ def build_aggregates(
                 found = tasks.task(_contract, spans[k], k, beta, one, numbering, *parts(k))
             nodes.append(found)
     members = [tasks.task(_members, split) for split in splits]
-    # Joined in a task of its own, so that the parts are freed before the next task aggregates.
+    # Join in a separate task, so that its inputs are freed before the next task aggregates.
     joined, starts = tasks.task(_joined, *nodes), tasks.field(numbering, "starts")
     above = tasks.task(_aggregate_rest, ranges, quota, joined, starts, *members)
     return _persist_hierarchies(splits, above)
@@ -190,10 +193,10 @@ def _subdomain_part(
     rows: RowRange,
     span: tuple[int, int],
 ) -> _SubdomainPart:
-    """The part of a subdomain (row numbers ``span``) in a block.
+    """Extract a block's part of the subdomain with the row numbers ``span``.
 
-    ``first`` is the first row of the block, ``outer`` (h,) the row numbers of its halo, and
-    ``halo`` (h,) the diagonal of these.
+    ``first`` is the first row of the block. ``outer`` (h,) are the row numbers of the block's halo,
+    and ``halo`` (h,) is the diagonal of the system at these rows.
     """
     own = slice(rows.low - first, rows.high - first)
     matrix = system.off_diagonal[own]
@@ -217,7 +220,7 @@ def _subdomain_part(
 def _aggregate_all(
     ranges: Sequence[RowRange], quota: int, beta: float, *parts: _SubdomainPart
 ) -> SplitHierarchy:
-    """The hierarchy of all rows if they are one subdomain; each block has one range of it."""
+    """Build the hierarchy of all rows if they are one subdomain, and split it by block."""
     nodes, _ = _subdomain_nodes((0, ranges[-1].high), beta, parts)
     hierarchy = build_hierarchy(nodes, quota)
     return split_hierarchy(hierarchy, [np.arange(r.low, r.high) for r in ranges])
@@ -226,7 +229,10 @@ def _aggregate_all(
 def _reduce(
     span: tuple[int, int], ends: tuple[tuple[int, int], ...], beta: float, *parts: _SubdomainPart
 ) -> tuple[SplitHierarchy, SubdomainAggregates]:
-    """The hierarchy of a subdomain, split at the ``ends`` of the parts, and its aggregates."""
+    """Aggregate a subdomain; return its hierarchy, split by block, and its aggregates.
+
+    ``ends`` are the row ranges (low, high) of the parts, relative to the subdomain.
+    """
     hierarchy, aggregates = aggregate_subdomain(_subdomain_nodes(span, beta, parts)[0])
     return split_hierarchy(hierarchy, [np.arange(low, high) for low, high in ends]), aggregates
 
@@ -239,16 +245,16 @@ def _contract(
     numbering: AggregateNumbering,
     *parts: _SubdomainPart,
 ) -> Nodes:
-    """Turn the aggregates of a subdomain into nodes, with edges to all aggregates."""
+    """Turn one subdomain's aggregates into graph nodes, linked to aggregates of any subdomain."""
     return coarsen_subdomain(*_subdomain_nodes(span, beta, parts), aggregates, number, numbering)
 
 
 def _subdomain_nodes(
     span: tuple[int, int], beta: float, parts: Sequence[_SubdomainPart]
 ) -> tuple[Nodes, IntArray]:
-    """Join the parts of a subdomain: its rows as graph nodes, and their neighbours outside it.
+    """Join the parts of a subdomain to a graph whose nodes are the rows of the subdomain.
 
-    Returns the nodes, and the row numbers (outer,) of the neighbours outside, ascending.
+    Returns the nodes, and the row numbers (outer,) of neighbours outside the subdomain, ascending.
     """
     rows = span[1] - span[0]
     diagonal, counts, columns, values, outer, far = (
@@ -288,9 +294,9 @@ def _aggregate_rest(
     starts: IntArray,
     *members: list[IntArray],
 ) -> SplitHierarchy:
-    """Aggregate the joined nodes of all subdomains, and split the hierarchy by block.
+    """Aggregate the joined aggregates of all subdomains, and split the hierarchy by block.
 
-    ``members`` are, for each part of a subdomain, its nodes in the subdomain's numbering.
+    ``members`` holds, by subdomain and part, the part's aggregates, numbered within the subdomain.
     """
     seen: dict[int, list[IntArray]] = {}
     for r in ranges:

@@ -1,4 +1,4 @@
-"""Assemble the system βI + λH (Eqs. 13 and 14) of each block, in memory or in scratch files."""
+"""Assemble each block's rows of the system βI + λH (Eqs. 13, 14), in memory or scratch files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from srch_dist.storage.scratch import spill_runs
 
 @dataclass(frozen=True)
 class SystemPart(Sized):
-    """Some rows of a system, as in `SystemRows`, with columns and values in scratch files."""
+    """Consecutive rows of a system, like `SystemRows`; columns and values are in scratch files."""
 
     diagonal: Array
     counts: Array
@@ -47,9 +47,9 @@ class SystemPart(Sized):
 def make_systems(
     graph: BlockGraph, lengths: Sequence[Any], alpha: float, rule: SystemRule
 ) -> list[Delayed]:
-    """A task per block for its system βI + λH; see `make_system`.
+    """Create one task per block that assembles its system βI + λH; see `make_system`.
 
-    If the graph is in scratch files, the systems are too, in the folder "system".
+    If the graph is in scratch files, so are the systems: in the scratch folder "system".
 
     Parameters
     ----------
@@ -80,13 +80,13 @@ def make_system(
     rule: SystemRule,
     folder: Path | None,
 ) -> SystemBlock:
-    """The system of one block.
+    """Assemble the system of one block.
 
     Parameters
     ----------
     lengths : (edges,) squared lengths ‖z_i - z_j‖²; None means S = 1.
     alpha : weight of Eq. 7; infinite means S = 1.
-    folder : for scratch files; None keeps the system in memory. The values are the same.
+    folder : folder of scratch files; None keeps the system in memory. Both give equal values.
     """
     if folder is None:
         return system_block(block, _semantic(lengths, alpha, rule), rule)
@@ -97,7 +97,7 @@ def make_system(
 def _semantic(
     lengths: EdgeValues | None, alpha: float, rule: SystemRule
 ) -> Callable[[slice], Array] | None:
-    """S of consecutive edges (Eq. 15); None for S = 1."""
+    """Return a function that computes S (Eq. 15) of a slice of edges; None if S = 1."""
     if lengths is None or np.isinf(alpha):
         return None
     known = lengths
@@ -112,7 +112,7 @@ def _write_part(
     rule: SystemRule,
     folder: Path,
 ) -> SystemPart:
-    """Write some ``rows`` of the system of a block to scratch files in ``folder``."""
+    """Assemble some ``rows`` of a block's system, and write them to scratch files in ``folder``."""
     semantic = _semantic(lengths, alpha, rule)
     diagonals: list[Array] = []
     counts: list[Array] = []
@@ -131,7 +131,7 @@ def _write_part(
 
 
 def _join_parts(block: GraphBlock, *parts: SystemPart) -> SystemBlock:
-    """The system of a block from its parts, in the order of the rows."""
+    """Join the parts of a block's system, which are in the order of the rows."""
     matrix = StreamedRows(
         row_pointers([part.counts for part in parts], block.indptr.dtype),
         JoinedValues(tuple(part.columns for part in parts)),

@@ -1,4 +1,4 @@
-"""Graph blocks on the workers, and the exchange of their halos."""
+"""Graph blocks on the workers. A halo holds a block's neighbour rows that are in other blocks."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.scratch import keep_runs
 
-# Row numbers collected before they are merged into the halo of a block.
+# Merge row numbers into a block's halo after collecting this many.
 _HALO_ROWS = 1 << 21
-# Scratch files of the edges of a block and their types; see `GraphBlock`.
+# Scratch files of a block's edges, and the dtype of each; see `GraphBlock`.
 _EDGE_TYPES = {
     "columns": np.int64,
     "weights": np.float64,
@@ -41,13 +41,14 @@ _EDGE_TYPES = {
 
 @dataclass(frozen=True)
 class BlockGraph:
-    """Handles of the graph's blocks.
+    """The graph, split into blocks of rows on the workers.
 
     Attributes
     ----------
     plan : the blocks' row ranges.
     blocks : a `GraphBlock` per block, read from the run directory; a lost one is read again.
-    requests : by (owner, taker), the local rows of block ``owner`` in the halo of block ``taker``.
+    requests : by (owner, taker), the rows that block ``taker`` needs for its halo, as positions in
+        block ``owner``.
     folder : folder of scratch files if the plan keeps the graph on disk, else None.
     """
 
@@ -58,29 +59,29 @@ class BlockGraph:
 
     @property
     def shares(self) -> int:
-        """Tasks into which work on the edges of a block is divided.
+        """Number of tasks that share the work on one block's edges.
 
-        All workers can read a single block on disk, so it has a share per worker.
+        A single block on disk has one share per worker, since all workers can read it.
         """
         return self.plan.workers if self.folder is not None and len(self.blocks) == 1 else 1
 
     def place(self, number: int) -> AbstractContextManager[Any]:
-        """Place the tasks of share ``number`` on a worker, if a block has several shares."""
+        """Run the tasks of share ``number`` on one fixed worker, if a block has several shares."""
         return tasks.on_worker(number) if self.shares > 1 else nullcontext()
 
     def scratch(self, name: str) -> Path | None:
-        """A new folder for scratch files of a step; None if the graph is in memory."""
+        """Return a new folder for scratch files of a step; None if the graph is in memory."""
         return self.folder and self.folder / f"{name}-{uuid.uuid4().hex}"
 
     def discard(self, name: str, kept: Path | None = None) -> None:
-        """Remove the folders of `scratch` with this name, except ``kept``."""
+        """Remove the folders that `scratch` made under this name, except ``kept``."""
         if self.folder is not None:
             for folder in self.folder.glob(f"{name}-*"):
                 if folder != kept:
                     arrays.remove(folder)
 
     def exchange(self, values: Sequence[Delayed]) -> list[Delayed]:
-        """The halo (h, l) of each block, from an array (rows, l) per block."""
+        """Create tasks that return each block's halo (h, l), from an array (rows, l) per block."""
         numbers = self.plan.blocks
         if len(numbers) == 1:
             return [tasks.task(_no_rows, values[0])]
@@ -89,7 +90,7 @@ class BlockGraph:
     def incoming(
         self, values: Sequence[Delayed], taker: int, pick: Callable[[Any, Array], Array]
     ) -> list[Delayed]:
-        """The halo of ``taker``, block by block: what ``pick`` selects in each other block."""
+        """Create one task per other block: ``pick`` selects its rows for the halo of ``taker``."""
         return [
             tasks.task(pick, values[owner], self.requests[owner, taker])
             for owner in self.plan.blocks
@@ -100,8 +101,8 @@ class BlockGraph:
 def load_graph(run: RunDirectory, plan: Plan, trust: NDArray[np.float64]) -> BlockGraph:
     """Load every graph block onto a worker.
 
-    If ``plan.spilled``, the values of the edges go to scratch files. A block that is lost with its
-    worker writes them again.
+    If ``plan.spilled``, the edge values are written to scratch files. If a worker is lost, its
+    blocks are loaded again and write these files again.
 
     Parameters
     ----------
@@ -138,7 +139,7 @@ def _load_block(
     trust: NDArray[np.float64],
     folder: Path | None,
 ) -> GraphBlock:
-    """The graph of the rows ``span``; edge values are in memory, or in ``folder`` if given."""
+    """Load the graph of the rows ``span``; write edge values to ``folder`` if it is given."""
     halo, found = np.empty(0, dtype=np.int64), []
     counts = [np.zeros(1, dtype=np.int64)]
     for p in partitions:
@@ -167,18 +168,18 @@ def _load_block(
 
 
 def _request(block: GraphBlock, span: tuple[int, int]) -> Array:
-    """The halo rows of ``block`` inside ``span``, relative to its start."""
+    """Return the rows in the halo of ``block`` that are inside ``span``, minus its first row."""
     low, high = np.searchsorted(block.halo, span)
     return block.halo[low:high] - span[0]
 
 
 def pick_rows(values: Array, rows: Array) -> Array:
-    """The local ``rows`` (m,) of a block's ``values`` (rows, l)."""
+    """Select ``rows`` (m,), positions in the block, from its ``values`` (rows, l)."""
     return values[rows]
 
 
 def _join(*parts: Array) -> Array:
-    """Join the parts of a halo. Owners are in the order of the rows, so the result is sorted."""
+    """Join the parts of a halo, which are in row order, so that the halo is sorted by row."""
     return np.concatenate(parts)
 
 

@@ -2,8 +2,8 @@
 
 The method is single-reduction CG; the kernels are in `srch_dist.kernels.multigrid`. An iteration
 has five tasks per block (receive scalars, update and precondition, pick halo rows, multiply, sum)
-and one task for all blocks. Coarse unknowns that blocks share stay in that task; each block sends
-and receives its own slots only.
+and one task for all blocks. That task holds the shared coarse unknowns; each block sends and
+receives only the slots that it contributes to.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from srch_dist.runtime import tasks
 
 # A function and its arguments.
 Call = tuple[Any, ...]
-# Right-hand side β B and first Z of a group of columns: per block, a call that makes the array.
-# Calls, not arrays, since a lost block must be made again.
+# Right-hand side β B and initial Z of a column group: per block, a call that returns the array.
+# They are calls, not arrays, because the arrays of a lost block must be computed again.
 Sides = tuple[Sequence[Call], Sequence[Call]]
 
 
 @dataclass(frozen=True)
 class _Step(Sized):
-    """A block's vectors and its preconditioned residual u (rows, l).
+    """CG vectors of one block, and its preconditioned residual u (rows, l).
 
-    ``done`` means that every column is frozen: the remaining tasks of the graph do nothing.
+    If ``done``, all columns have converged, and the remaining tasks of the graph do nothing.
     """
 
     vectors: Vectors
@@ -54,7 +54,7 @@ class _Step(Sized):
 
 @dataclass(frozen=True)
 class _Scalars(Sized):
-    """State of an iteration that all blocks share: CG scalars and sums of the coarse space."""
+    """State of one iteration over all blocks: CG scalars, and sums of the coarse space."""
 
     coefficients: Coefficients
     sums: SharedSums
@@ -62,7 +62,7 @@ class _Scalars(Sized):
 
 @dataclass(frozen=True)
 class _Share(Sized):
-    """What one block receives: the CG scalars, and the corrections (own, l) of its own slots."""
+    """Input of one block for an iteration: CG scalars, and corrections (own, l) of its slots."""
 
     coefficients: Coefficients
     correction: Array
@@ -84,7 +84,7 @@ def solve(
     ----------
     systems : a `SystemBlock` per block.
     preconditioner : preconditioner of these systems.
-    sides : right-hand side and first Z of each group.
+    sides : right-hand side and initial Z of each group.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def _solve_blocks(
 def _products(
     graph: BlockGraph, systems: Sequence[Delayed], steps: Sequence[Delayed]
 ) -> list[Delayed]:
-    """Multiply the system with u, block by block, with the halo rows of u."""
+    """Create tasks that multiply each block's system with its u and the halo rows of u."""
     return [
         tasks.task(_product, system, step, *graph.incoming(steps, taker, _pick))
         for taker, (system, step) in enumerate(zip(systems, steps, strict=True))
@@ -201,7 +201,7 @@ def _products(
 
 
 def _shares(function: Any, common: Delayed, preconditioner: Preconditioner) -> list[Delayed]:
-    """Apply ``function`` to the shared state and the slots of each block."""
+    """Create a task per block that applies ``function`` to the shared state and its slots."""
     space = preconditioner.space
     return [tasks.task(function, space, common, slots) for slots in preconditioner.slots]
 
@@ -233,7 +233,7 @@ def _first_step(levels: MultilevelPreconditioner, vectors: Vectors, correction: 
 
 
 def _first(tolerance: float, space: SharedCoarseSpace, sums: SharedSums, *parts: Any) -> _Scalars:
-    """Scalars of the first iteration.
+    """Compute the scalars of the first iteration.
 
     ``parts`` holds the `BlockSums` of every block, then the squared norms of every block.
     """
@@ -255,7 +255,7 @@ def _next(
 
 
 def _total(space: SharedCoarseSpace, parts: Sequence[BlockSums]) -> tuple[Array, Array]:
-    """Dot products (3, l) and shared sums (width, l) over all blocks, added in block order."""
+    """Add dot products (3, l) and shared sums (width, l) over all blocks, in block order."""
     dots: Array = np.sum([part.dots for part in parts], axis=0)
     return dots, space.add_up([part.shared for part in parts])
 
@@ -273,11 +273,11 @@ def _pick(step: _Step, rows: Array) -> Array:
 
 
 def _product(system: SystemBlock, step: _Step, *halo: Array) -> Array:
-    # With every column frozen, coefficients stay as they are, so any product will do.
+    # Once all columns are frozen, coefficients do not change, so the product is not used.
     return step.u if step.done else system.apply(step.u, *halo)
 
 
 def _block_parts(levels: MultilevelPreconditioner, step: _Step, product: Array) -> BlockSums:
-    if step.done:  # not used any more
+    if step.done:  # nothing uses the sums
         return BlockSums(np.empty((3, 0)), product[:0])
     return kernels.block_sums(levels, step.vectors, step.u, product)

@@ -1,4 +1,4 @@
-"""The distributed preconditioner: additive multilevel in each block, and a shared coarse space."""
+"""Distributed preconditioner: additive multilevel in each block, and a shared coarse space."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _NO_SLOTS = np.empty(0, dtype=np.int64)
 
 @dataclass(frozen=True)
 class Preconditioner:
-    """Handles of the distributed preconditioner.
+    """Parts of the distributed preconditioner, on the workers.
 
     Attributes
     ----------
     levels : a `MultilevelPreconditioner` per block.
-    slots : the slots that each block contributes to, (own,) per block.
-    space : the `SharedCoarseSpace`.
+    slots : per block, the slots (own,) of the shared vector that the block contributes to.
+    space : the `SharedCoarseSpace` of all blocks.
     """
 
     levels: Sequence[Delayed]
@@ -110,7 +110,7 @@ def _join(
 def _coarse_part(
     rows: slice, system: SystemBlock, labels: IntArray, halo: IntArray, unknowns: int
 ) -> scipy.sparse.csr_array:
-    """The contribution of some ``rows`` of a block to the Galerkin coarse operator PᵀAP (m, m).
+    """Compute the part of the Galerkin coarse operator PᵀAP (m, m) from some rows of a block.
 
     ``labels`` (rows,) and ``halo`` (h,) are the coarse unknowns of the block's rows and its halo.
     """
@@ -131,5 +131,5 @@ def _coarse_part(
 
 
 def _space(coarse: scipy.sparse.csr_array, blocks: int, *parts: Array) -> SharedCoarseSpace:
-    """The coarse space. ``parts`` are the slots of all blocks, then the inverse diagonals."""
+    """Build the coarse space. ``parts`` holds each block's slots, then the slots' smoothers."""
     return build_coarse_space(np.concatenate(parts[blocks:]), coarse, parts[:blocks])

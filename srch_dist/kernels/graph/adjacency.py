@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 
 from srch_dist.kernels.types import IntArray
 
-# Cap of the share of mutual edges: about the share of a Gaussian cloud in five dimensions. A larger
-# share reflects low intrinsic dimension, not clean neighbours.
+# Cap and power of the share of mutual edges in `modality_weights`. The cap is about the share of a
+# Gaussian cloud in five dimensions. A larger share reflects low intrinsic dimension, not quality.
 _SHARE_CAP, _SHARE_POWER = 0.65, 3
-# Edges that are connected at once: sorting their ends needs many times their bytes.
+# Edges per call of `component_stars`, which sorts their ends and needs many times their bytes.
 CONNECTED_EDGES = 1 << 22
 
 
 @dataclass(frozen=True)
 class Adjacency:
-    """The undirected edges of a run of rows as CSR, each row's neighbours in ascending order.
+    """Undirected edges of consecutive rows as CSR, each row's neighbours in ascending order.
 
     Attributes
     ----------
-    indptr : (rows + 1,) int64.
-    indices : (edges,) int64 row numbers in the training set.
-    members : (edges, modalities) bool, which modalities' graphs have the edge.
+    indptr : (rows + 1,) int64 CSR row pointers.
+    indices : (edges,) int64 row numbers of the neighbours in the training set.
+    members : (edges, modalities) bool, true if the modality's graph has the edge.
     """
 
     indptr: IntArray
@@ -36,7 +36,7 @@ class Adjacency:
     members: NDArray[np.bool_]
 
     def rows(self, start: int, stop: int) -> Adjacency:
-        """The edges of the rows ``start`` … ``stop`` - 1, counted from the first of these rows."""
+        """Return the edges of the rows ``start`` … ``stop`` - 1, with ``indptr`` from 0."""
         low, high = self.indptr[start], self.indptr[stop]
         return Adjacency(
             self.indptr[start : stop + 1] - low, self.indices[low:high], self.members[low:high]
@@ -48,7 +48,7 @@ def directed_pairs(neighbours: IntArray, first_row: int) -> tuple[IntArray, IntA
 
     Parameters
     ----------
-    neighbours : (n, k) row numbers; -1 is no neighbour.
+    neighbours : (n, k) row numbers of each row's neighbours; -1 is no neighbour.
     first_row : number of the table's first row.
 
     Returns
@@ -66,11 +66,11 @@ def symmetrise(outgoing: IntArray, incoming: IntArray, mutual: bool) -> IntArray
     Parameters
     ----------
     outgoing, incoming : sorted distinct edge keys ``row * n + neighbour``.
-    mutual : keep an edge only if it exists in both directions; otherwise in either (union).
+    mutual : if true, keep an edge that exists in both directions; if false, in either (union).
 
     Returns
     -------
-    Sorted distinct keys.
+    Sorted distinct edge keys.
     """
     if mutual:
         return np.intersect1d(outgoing, incoming)
@@ -78,7 +78,7 @@ def symmetrise(outgoing: IntArray, incoming: IntArray, mutual: bool) -> IntArray
 
 
 def distinct(values: IntArray) -> IntArray:
-    """The distinct values, ascending.
+    """Return the distinct values, ascending.
 
     `np.unique` hashes integers, which is a hundred times slower for millions of scattered keys.
     """
@@ -86,14 +86,14 @@ def distinct(values: IntArray) -> IntArray:
 
 
 def build_adjacency(keys: Sequence[IntArray], rows: int, n: int) -> Adjacency:
-    """Build one CSR of the edges of all modalities.
+    """Build the adjacency (CSR) that joins the edges of all modalities.
 
     Parameters
     ----------
     keys : for each modality, its sorted edge keys ``row * n + neighbour``, with rows counted from
         the first of the block.
-    rows : rows of the block.
-    n : rows of the training set.
+    rows : number of rows of the block.
+    n : number of rows of the training set.
     """
     merged = _merge_sorted(keys)
     members = np.zeros((len(merged), len(keys)), dtype=np.bool_)
@@ -104,7 +104,7 @@ def build_adjacency(keys: Sequence[IntArray], rows: int, n: int) -> Adjacency:
 
 
 def degrees(adjacency: Adjacency) -> NDArray[np.int32]:
-    """The degree a_g of each row in each modality's graph, (rows, modalities) int32."""
+    """Count the edges of each row in each modality's graph: degrees (rows, modalities) int32."""
     rows, modalities = len(adjacency.indptr) - 1, adjacency.members.shape[1]
     result = np.zeros((rows, modalities), dtype=np.int32)
     for modality in range(modalities):
@@ -122,7 +122,7 @@ def edge_weights(
     neighbour_degrees: NDArray[Any],
     mean: NDArray[Any],
 ) -> NDArray[np.float32]:
-    """C_g = mean degree / √(a_i a_j) (Eq. 6).
+    """Compute the weights C_g = mean degree / √(a_i a_j) (Eq. 6), with a_i the degree of row i.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def edge_weights(
 
     Returns
     -------
-    (edges, modalities) float32, zero if the modality's graph lacks the edge.
+    Weights (edges, modalities) float32, zero if the modality's graph lacks the edge.
     """
     owner = np.repeat(np.arange(len(own_degrees)), np.diff(adjacency.indptr))
     product = own_degrees[owner].astype(np.float64) * neighbour_degrees
@@ -151,7 +151,7 @@ def modality_weights(shares: NDArray[Any]) -> NDArray[np.float64]:
 
     Returns
     -------
-    (modalities,) weights whose sum is the number of modalities; all 1 if every share is 0.
+    Weights (modalities,) whose sum is the number of modalities; all 1 if every share is 0.
     """
     trust = np.minimum(shares, _SHARE_CAP) ** _SHARE_POWER
     if not trust.any():
@@ -161,10 +161,10 @@ def modality_weights(shares: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def component_stars(nodes: IntArray, others: IntArray) -> IntArray:
-    """Find connected components, as a star around the lowest node of each.
+    """Find connected components; return an edge from each node to the lowest of its component.
 
-    Stars are edges too, so the stars of several blocks can be connected by another call. The number
-    of components among n rows is n minus the number of stars of all edges.
+    Another call can connect the results (stars) of several blocks, since they are edges. The number
+    of components among n rows is n minus the number of stars over all edges.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def component_stars(nodes: IntArray, others: IntArray) -> IntArray:
 
     Returns
     -------
-    (m, 2) int64: each node of an edge, except the lowest of its component, with that lowest node.
+    (m, 2) int64: a node, and the lowest node of its component. The lowest nodes have no entry.
     """
     touched, compact = np.unique(np.concatenate([nodes, others]), return_inverse=True)
     if len(touched) == 0:
@@ -190,7 +190,7 @@ def component_stars(nodes: IntArray, others: IntArray) -> IntArray:
 
 
 def connect_rows(adjacency: Adjacency, first_row: int) -> IntArray:
-    """`component_stars` of an adjacency, `CONNECTED_EDGES` edges at a time.
+    """Compute `component_stars` of an adjacency, `CONNECTED_EDGES` edges at a time.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def connect_rows(adjacency: Adjacency, first_row: int) -> IntArray:
 
 
 def _merge_sorted(parts: Sequence[IntArray]) -> IntArray:
-    """The distinct values of sorted arrays, sorted: a stable sort merges runs in linear time."""
+    """Merge sorted arrays to their distinct values; a stable sort does so in linear time."""
     return _without_repeats(np.sort(np.concatenate(parts), kind="stable"))
 
 

@@ -14,12 +14,12 @@ from srch_dist.kernels.graph.adjacency import distinct
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Array, Matrix
 
-# Rows whose edges are read at once.
+# Number of rows whose edges are read at once.
 TILE_ROWS = 1 << 15
 
 
 class EdgeValues(Protocol):
-    """One value per edge, read by slices: an array, or a reader of a scratch file."""
+    """One value per edge, read by slices; either an array or a reader of a scratch file."""
 
     def __len__(self) -> int: ...
 
@@ -41,7 +41,7 @@ class JoinedValues(Sized):
         first = 0
         for values in self.parts:
             low, high = max(start, first), min(stop, first + len(values))
-            # One slice at least, possibly empty, so that the result has the right dtype.
+            # Read at least one slice, possibly empty, so that the result has the right dtype.
             if low < high or not overlaps:
                 overlaps.append(values[slice(max(0, low - first), max(0, high - first))])
             first += len(values)
@@ -49,7 +49,7 @@ class JoinedValues(Sized):
 
 
 class SparseRows(Protocol):
-    """A sparse matrix that can be sliced by rows: a CSR array, or `StreamedRows`."""
+    """A sparse matrix with slices by rows and products: a CSR array, or `StreamedRows`."""
 
     def __getitem__(self, rows: slice, /) -> Any: ...
 
@@ -64,8 +64,8 @@ class StreamedRows(Sized):
 
     Attributes
     ----------
-    indptr : (rows + 1,).
-    indices, values : (entries,).
+    indptr : (rows + 1,) CSR row pointers.
+    indices, values : (entries,) columns and values.
     width : number of columns.
     """
 
@@ -92,15 +92,15 @@ class StreamedRows(Sized):
 
 @dataclass(frozen=True)
 class GraphBlock(Sized):
-    """The directed edges of a block of rows, with local columns: own rows first, then the halo.
+    """The directed edges of a block of rows; the halo is its neighbour rows outside the block.
 
     Attributes
     ----------
     first_row : number of the first row, in training order.
     indptr : (rows + 1,), of the dtype of ``columns``.
-    columns : (edges,) int32 (int64 from 2³¹ edges or columns). Below ``rows`` an own row, otherwise
-        ``rows`` + position in the halo. The edges of a row are sorted by the neighbour's row
-        number, not by column, so that sums along a row round equally for any blocks.
+    columns : (edges,) int32 (int64 from 2³¹ edges or columns), the local column of the neighbour.
+        It is the row inside the block, or ``rows`` + position in the halo. Edges of a row are
+        sorted by the neighbour's row number, so sums along a row round equally for any blocks.
     halo : (h,) row numbers of neighbours outside the block, ascending.
     weights : (edges,) float64, Σ_g w_g C_g (Eq. 6), with w_g the weight of modality g.
     multiplicity : (edges,) int8, number of modalities whose graph has the edge.
@@ -117,20 +117,20 @@ class GraphBlock(Sized):
 
     @property
     def rows(self) -> int:
-        """Rows of the block."""
+        """Number of rows of the block."""
         return len(self.indptr) - 1
 
     @property
     def owners(self) -> NDArray[np.int64]:
-        """The local row (edges,) of each edge."""
+        """Row inside the block (edges,) of each edge."""
         return self.owners_of(0, len(self.columns))
 
     def edges_of(self, rows: slice) -> slice:
-        """The edges of a run of rows."""
+        """Return the edges of consecutive ``rows`` as a slice."""
         return slice(int(self.indptr[rows.start]), int(self.indptr[rows.stop]))
 
     def owners_of(self, start: int, stop: int) -> NDArray[np.int64]:
-        """The local row of each of the edges ``start`` … ``stop`` - 1."""
+        """Return the row inside the block of each edge ``start`` … ``stop`` - 1."""
         low = int(np.searchsorted(self.indptr, start, side="right")) - 1
         high = int(np.searchsorted(self.indptr, stop, side="left"))
         ends = np.clip(self.indptr[low : high + 1], start, stop)
@@ -138,14 +138,14 @@ class GraphBlock(Sized):
 
 
 def outside(span: tuple[int, int], indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The distinct row numbers in ``indices`` (edges,) outside ``span``, ascending: the halo."""
+    """Return the halo: distinct row numbers in ``indices`` (edges,) outside ``span``, ascending."""
     return distinct(indices[(indices < span[0]) | (indices >= span[1])])
 
 
 def index_type(edges: int, columns: int) -> type[np.signedinteger[Any]]:
-    """The dtype of a block's ``indptr`` and columns: int32 where it suffices.
+    """Choose the dtype of a block's ``indptr`` and columns: int32 if both fit, else int64.
 
-    SciPy multiplies faster with int32, and converts to int64 if either array has it.
+    SciPy multiplies faster with int32. It converts both arrays to int64 if one of them is int64.
     """
     return np.int32 if max(edges, columns) < np.iinfo(np.int32).max else np.int64
 
@@ -157,24 +157,24 @@ def local_columns(
 
     Parameters
     ----------
-    span : first row and end of the block.
-    halo : (h,) its halo, ascending; it contains every row number outside ``span``.
+    span : first row of the block, and the row after its last.
+    halo : (h,) the halo of the block, ascending; it contains each of ``indices`` outside ``span``.
     indices : (edges,) row numbers.
     """
     columns = indices - span[0]
-    # Most indices lie inside, and the look-up is most of the work.
+    # Look up only the indices outside: most lie inside, and the look-up is most of the work.
     far = np.flatnonzero((columns < 0) | (columns >= span[1] - span[0]))
     columns[far] = span[1] - span[0] + _positions(halo, indices[far])
     return columns
 
 
 def _positions(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The position in ``known``, ascending, of each of ``wanted``, which are all in it."""
+    """Find the position of each of ``wanted`` in the ascending ``known``, which has them all."""
     reach = int(known[-1]) + 1 if len(known) else 0
     if reach > 2 * len(wanted):
         return np.searchsorted(known, wanted)
-    # A table of all numbers, unless it is much longer than ``wanted``: every step of a binary
-    # search is a cache miss.
+    # Look up in a table of all numbers, unless it is much longer than ``wanted``: every step of a
+    # binary search is a cache miss.
     table = np.empty(reach, dtype=index_type(0, len(known)))
     table[known] = np.arange(len(known))
     positions: NDArray[np.int64] = table[wanted]
@@ -188,7 +188,7 @@ def edge_values(
     weights: Array,
     trust: Array,
 ) -> tuple[Matrix, NDArray[np.int8], NDArray[np.bool_]]:
-    """The ``weights``, ``multiplicity`` and ``counted_once`` of a `GraphBlock`.
+    """Compute the ``weights``, ``multiplicity`` and ``counted_once`` of a `GraphBlock`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Rows of the Z-step's matrix A = βI + λH (Eq. 14), H the weighted graph Laplacian (Eq. 13)."""
+"""Assemble rows of the Z-step's matrix A = βI + λH (Eq. 14); H is the graph Laplacian (Eq. 13)."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class SystemBlock(Sized):
 
     Attributes
     ----------
-    diagonal : (rows,).
-    off_diagonal : (rows, rows + halo) -λCS², sparse.
+    diagonal : (rows,) diagonal of A.
+    off_diagonal : (rows, rows + halo) sparse, with the entries -λCS².
     """
 
     diagonal: Array
     off_diagonal: SparseRows
 
     def apply(self, own: Array, *halo: Array) -> Array:
-        """Multiply with vectors.
+        """Multiply these rows of A with l vectors.
 
         Parameters
         ----------
-        own : (rows, l) the vectors on the block.
-        halo : parts (h_i, l) of the vectors on the halo, in its order.
+        own : (rows, l) the vectors at the block's rows.
+        halo : the vectors at the halo rows, in parts (h_i, l) that follow each other.
 
         Returns
         -------
-        (rows, l) rows of the product.
+        The block's rows (rows, l) of the product.
         """
         vectors = np.concatenate([own, *halo]) if sum(map(len, halo)) else own
         product: Array = self.off_diagonal @ vectors
@@ -50,15 +50,15 @@ class SystemBlock(Sized):
 
 @dataclass(frozen=True)
 class SystemRule:
-    """How A follows from the edges (Eqs. 13 and 14).
+    """Parameters that define A for given edges (Eqs. 13 and 14).
 
     Attributes
     ----------
     beta, lam : β of Eq. 14 (Gβ/2 with G modalities) and λ.
     dtype : type of the values.
-    drop : edges with λCS² below this share of β are left out, on the diagonal too, so that A stays
-        βI plus a Laplacian. Z then changes by at most 2 · drop · (most edges of a row), relative
-        to its largest column.
+    drop : edges with λCS² below this share of β are left out. The diagonal leaves them out too, so
+        A is still βI plus a Laplacian. The relative change of Z is at most 2 · drop · (largest
+        number of edges of a row).
     """
 
     beta: float
@@ -69,12 +69,12 @@ class SystemRule:
 
 @dataclass(frozen=True)
 class SystemRows:
-    """Some rows of A.
+    """Consecutive rows of A, in CSR form.
 
     Attributes
     ----------
     diagonal : (rows,) float64.
-    counts : (rows,) off-diagonal entries of each row.
+    counts : (rows,) number of off-diagonal entries of each row.
     columns, values : (entries,) local columns and values.
     """
 
@@ -87,14 +87,14 @@ class SystemRows:
 def system_block(
     block: GraphBlock, semantic: Callable[[slice], Matrix] | None, rule: SystemRule
 ) -> SystemBlock:
-    """Assemble the rows of A for a block, with CS² computed once.
+    """Assemble the rows of A for a block; CS² is computed once.
 
     Parameters
     ----------
-    semantic : returns S (Eq. 15) of a run of edges; None means S = 1.
+    semantic : returns S (Eq. 15) of a slice of edges; None means S = 1.
     """
     count, dtype = len(block.columns), block.indptr.dtype
-    # Allocated for all edges: memory pages behind the last kept edge are never touched.
+    # Allocate for all edges: pages after the last kept edge are never written, so use no memory.
     columns, values = np.empty(count, dtype=dtype), np.empty(count, dtype=rule.dtype)
     diagonal, counts, used = np.empty(block.rows, dtype=rule.dtype), [], 0
     for rows in row_tiles(block.rows):
@@ -110,7 +110,7 @@ def system_block(
 
 
 def row_pointers(counts: Sequence[NDArray[np.int64]], dtype: np.dtype[Any]) -> Array:
-    """The CSR ``indptr`` (rows + 1,) from the entries of each row, given in parts."""
+    """Compute the CSR ``indptr`` (rows + 1,) from the numbers of entries of the rows, in parts."""
     indptr: Array = np.cumsum(np.concatenate([[0], *counts])).astype(dtype)
     return indptr
 
@@ -118,7 +118,7 @@ def row_pointers(counts: Sequence[NDArray[np.int64]], dtype: np.dtype[Any]) -> A
 def system_rows(
     block: GraphBlock, rows: slice, semantic: Callable[[slice], Matrix] | None, rule: SystemRule
 ) -> SystemRows:
-    """Assemble some rows of `system_block`."""
+    """Assemble the ``rows`` of A for a block; see `system_block`."""
     part = block.edges_of(rows)
     weights, columns = block.weights[part], block.columns[part]
     owners = block.owners_of(part.start, part.stop) - rows.start

@@ -1,7 +1,7 @@
-"""Exact k nearest neighbours between blocks of rows, with results that no block shape changes.
+"""Exact k nearest neighbours between blocks of rows; results do not depend on the block shapes.
 
-No library serves: faiss computes in float32, drops rows with NaN, pads missing neighbours, and does
-not give ties in float64 to the lower row number.
+The package does not use faiss here: it computes in float32, drops rows with NaN, pads missing
+neighbours, and does not order float64 ties by row number.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from srch_dist.kernels.types import Array
 
 # Tile of the distance matrix: 1024 × 4096 float32 values are 16 MiB.
 QUERY_TILE, ROW_TILE = 1024, 4096
-# float64 values of candidate differences at once: 512 KiB stay in the cache, three times as fast as
-# 32 MiB.
+# float64 values of candidate differences in memory at once: 512 KiB, which stay in the cache. That
+# is three times as fast as 32 MiB.
 REFINE_VALUES = 1 << 16
-# Neighbours beyond k that an NN-descent index of all rows keeps. They raise recall@k (on icons151k,
-# where most titles have duplicates, from .954 with 5 to .968 with 10), and leave a choice among
-# ties, which float64 distances and row numbers then settle.
+# Neighbours beyond k that an NN-descent index of all rows keeps. They raise recall@k: on icons151k,
+# where most titles have duplicates, from 0.954 with 5 to 0.968 with 10. They also include ties,
+# which float64 distances and row numbers then order.
 SPARE_WHOLE = 10
-# The same for the index of one cluster. Fewer: a pair that two clusters share is searched twice.
+# The same for the index of one cluster. Fewer suffice: a pair in two clusters is searched twice.
 SPARE_CLUSTER = 7
-# Rows that principal directions are computed from. Their number is a multiple of the lanes, for
-# full vector registers.
+# Maximum number of rows to compute principal directions from. The number of directions is a
+# multiple of `_LANES`, which fills vector registers.
 _PRINCIPAL_ROWS, _LANES = 1 << 14, 32
 
 
@@ -37,8 +37,8 @@ class Neighbours(Sized):
 
     Attributes
     ----------
-    distances : (n, k) float64 squared Euclidean distances; inf for a missing candidate.
-    rows : (n, k) int64 row numbers; -1 for a missing candidate.
+    distances : (n, k) float64 squared Euclidean distances; inf if there are fewer candidates.
+    rows : (n, k) int64 row numbers; -1 if there are fewer candidates.
     """
 
     distances: NDArray[np.float64]
@@ -46,7 +46,7 @@ class Neighbours(Sized):
 
     @classmethod
     def empty(cls, n: int, k: int) -> Neighbours:
-        """Neighbours of n rows that have no candidate yet."""
+        """Make the neighbours of n rows before any candidate is known."""
         return cls(np.full((n, k), np.inf), np.full((n, k), -1, dtype=np.int64))
 
 
@@ -59,9 +59,9 @@ def merge_exact(
 ) -> Neighbours:
     """Merge the rows of ``block`` into the k nearest neighbours of ``queries``, exactly.
 
-    A float32 product selects every row that may be among the k nearest, within a bound of its
-    rounding. Their distances are then computed pair by pair in float64. Ties go to the lower row
-    number. Any order and shape of blocks therefore gives the same result, to the bit.
+    A float32 product selects all rows that may be among the k nearest, given its rounding error.
+    Their distances are then computed pair by pair in float64. Of equal distances, the lower row
+    number comes first. Any order and shape of blocks therefore gives the same result, to the bit.
 
     Parameters
     ----------
@@ -88,18 +88,18 @@ def merge_exact(
 def candidate_distances(
     queries: Array, query_index: NDArray[Any], block: Array, block_index: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Squared Euclidean distances of pairs of rows, in float64.
+    """Compute squared Euclidean distances of m pairs of rows, in float64.
 
     Each pair is summed alone, so its value does not depend on the other pairs.
 
     Parameters
     ----------
-    queries, block : (n, d) and (r, d).
-    query_index, block_index : (m,) positions of each pair's rows.
+    queries, block : (n, d) and (r, d) rows.
+    query_index, block_index : (m,) for each pair, its positions in ``queries`` and ``block``.
 
     Returns
     -------
-    (m,) float64.
+    Distances (m,) float64.
     """
     columns, count = queries.shape[1], len(query_index)
     step = max(1, min(count, REFINE_VALUES // max(1, columns)))
@@ -108,7 +108,7 @@ def candidate_distances(
     for start in range(0, count, step):
         part = slice(start, min(start + step, count))
         size = part.stop - part.start
-        # All positions are valid: "clip" is the mode that writes to ``out`` without a copy.
+        # "clip" is the mode that writes to ``out`` without a copy; all positions are valid.
         np.take(queries, query_index[part], axis=0, out=left[:size], mode="clip")
         np.take(block, block_index[part], axis=0, out=right[:size], mode="clip")
         np.subtract(left[:size], right[:size], out=difference[:size], dtype=np.float64)
@@ -117,18 +117,18 @@ def candidate_distances(
 
 
 def principal_subspace(features: Array, share: float) -> NDArray[np.float64]:
-    """Leading principal directions that keep a share of the variance.
+    """Compute the leading principal directions that keep a share of the variance.
 
-    Computed from at most 16,384 evenly spaced rows.
+    They are computed from at most 16,384 evenly spaced rows.
 
     Parameters
     ----------
-    features : (n, d).
+    features : (n, d) rows.
     share : share of the variance, 0 to 1.
 
     Returns
     -------
-    (d, r) float64, orthonormal. r is rounded up to a multiple of 32, at most d.
+    Directions (d, r) float64, orthonormal. r is rounded up to a multiple of 32, at most d.
     """
     sample = features[:: -(-len(features) // _PRINCIPAL_ROWS)]
     mean = sample.mean(axis=0, dtype=np.float64)
@@ -153,8 +153,8 @@ def keep_nearest(
 
     Parameters
     ----------
-    owners, distances, rows : (m,) one entry per candidate; no pair of owner and row twice.
-    n : number of owners, 0 … n - 1.
+    owners, distances, rows : (m,) one entry per candidate; pairs of owner and row are distinct.
+    n : number of owners; ``owners`` are 0 … n - 1.
     """
     order = np.lexsort((rows, distances, owners))
     owners, distances, rows = owners[order], distances[order], rows[order]
@@ -170,12 +170,12 @@ def keep_nearest(
 def keep_nearest_columns(
     distances: NDArray[np.float64], rows: NDArray[np.int64], k: int
 ) -> Neighbours:
-    """Keep the k nearest candidates of each row of a table; much faster than `keep_nearest`.
+    """Keep the k nearest candidates of each row of a table, much faster than `keep_nearest`.
 
     Parameters
     ----------
-    distances : (n, c), c ≥ k. Equal candidates of a row have equal distances and count once.
-    rows : (n, c) row numbers; -1 is no candidate.
+    distances : (n, c) distances of c ≥ k candidates. A repeated candidate counts once.
+    rows : (n, c) row numbers of the candidates; -1 is no candidate.
     """
     known = np.where(rows >= 0, distances, np.inf)
     order = np.lexsort((rows, known), axis=1)
@@ -198,7 +198,7 @@ def _merge_tile(
     tile: Array,
     tile_rows: NDArray[np.int64],
 ) -> Neighbours:
-    """`merge_exact` for one tile."""
+    """Merge one tile of rows into ``best``; see `merge_exact`."""
     k = best.rows.shape[1]
     left, right = queries.astype(np.float32), tile.astype(np.float32)
     left_norms = np.einsum("ij,ij->i", left, left)
@@ -206,8 +206,8 @@ def _merge_tile(
     approximate = left_norms[:, None] + right_norms[None, :] - 2.0 * (left @ right.T)
     _, own, place = np.intersect1d(query_rows, tile_rows, assume_unique=True, return_indices=True)
     approximate[own, place] = np.inf
-    # Rounding of products and norms of d terms (N. Higham, Accuracy and Stability of Numerical
-    # Algorithms, 2002, chapter 3), doubled for the conversion to float32.
+    # Bound of the rounding of products and norms of d terms (N. Higham, Accuracy and Stability of
+    # Numerical Algorithms, 2002, chapter 3), doubled for the conversion to float32.
     unit = float(np.finfo(np.float32).eps) * (queries.shape[1] + 8)
     slack = 2.0 * unit * (left_norms + right_norms.max(initial=0.0))
     threshold = best.distances[:, -1].copy()

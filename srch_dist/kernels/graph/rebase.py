@@ -1,4 +1,4 @@
-"""Graph rebase on one block: edge lengths, re-weighting (Eq. 15), terms of Eqs. 4 and 7."""
+"""S-step (graph rebase) on one block: edge lengths, weights S (Eq. 15), terms of Eqs. 4 and 7."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from srch_dist.kernels.graph.block import GraphBlock
 from srch_dist.kernels.graph.neighbours import candidate_distances
 from srch_dist.kernels.types import Array, Matrix
 
-# Edges of a run of `distance_runs`.
+# Edges per step of `distance_runs`.
 DISTANCE_EDGES = 1 << 18
-# Edges whose terms of the objective are computed at once.
+# Number of edges whose objective terms are computed at once.
 TERM_EDGES = 1 << 20
 # Bins of the histogram of S.
 WEIGHT_BINS = 20
@@ -33,7 +33,7 @@ def distance_runs(block: GraphBlock, own: Array, halo: Array) -> Iterator[tuple[
     ------
     The edges as a slice, and their squared lengths (edges,) float64.
     """
-    # `np.take` copies the whole of any other array on each call.
+    # Without this, `np.take` would copy the whole array on each call.
     own = np.require(own, requirements=["C", "ALIGNED"])
     embedding = np.concatenate([own, halo]) if len(halo) else own
     count = len(block.columns)
@@ -44,9 +44,9 @@ def distance_runs(block: GraphBlock, own: Array, halo: Array) -> Iterator[tuple[
 
 
 def semantic_weights(distances: Matrix, alpha: float, lam: float) -> Matrix:
-    """S = α / (α + λ‖z_i - z_j‖²) (Eq. 15), as 1 / (1 + (λ/α)‖z_i - z_j‖²).
+    """Compute S = α / (α + λ‖z_i - z_j‖²) (Eq. 15), (edges,).
 
-    In this form, α = ∞ gives S = 1.
+    The form 1 / (1 + (λ/α)‖z_i - z_j‖²) gives S = 1 for α = ∞.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def semantic_weights(distances: Matrix, alpha: float, lam: float) -> Matrix:
 def weight_counts(
     block: GraphBlock, semantic: Matrix, part: slice = _ALL_EDGES
 ) -> NDArray[np.int64]:
-    """The histogram of S over undirected edges, in equal bins of [0, 1].
+    """Compute the histogram of S over undirected edges, in equal bins of [0, 1].
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def weight_counts(
 
     Returns
     -------
-    (WEIGHT_BINS,) int64. S = 1 is in the last bin.
+    Number of edges per bin (WEIGHT_BINS,) int64. S = 1 is in the last bin.
     """
     once = semantic[block.counted_once[part]]
     bins = np.minimum((once * WEIGHT_BINS).astype(np.int64), WEIGHT_BINS - 1)
@@ -78,7 +78,7 @@ def weight_counts(
 def edge_terms(
     block: GraphBlock, distances: Matrix, semantic: Matrix, part: slice = _ALL_EDGES
 ) -> tuple[float, float]:
-    """Σ C S²‖z_i - z_j‖² (Eq. 4) and Σ C (S - 1)² (Eq. 7) over undirected edges.
+    """Compute Σ C S²‖z_i - z_j‖² (Eq. 4) and Σ C (S - 1)² (Eq. 7) over undirected edges.
 
     Parameters
     ----------

@@ -19,29 +19,31 @@ from srch_dist.kernels.permutations import inverse_permutation
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import IntArray, Vector
 
-# Rows per coarse unknown, at least, and the most coarse unknowns. The product with their dense
-# inverse then costs less than the sparse product with the matrix.
+# Fewest rows per coarse unknown, and most coarse unknowns. The product with their dense inverse
+# then costs less than the sparse product with A.
 _ROWS_PER_UNKNOWN, _MAX_UNKNOWNS = 64, 2048
-# With fewer rows, building the hierarchy costs more than the iterations that it saves.
+# With fewer rows, building the hierarchy takes longer than the CG iterations that it saves.
 _MIN_ROWS = 16_384
 _MAX_LEVELS = 14
-# A matching is a level only if it leaves at most this share of the coupled nodes: along edges that
-# are strong for both ends, then along edges that are strong for one end, the last attempt.
+# A matching is a level only if at most this share of the coupled nodes remains. The first ratio is
+# for edges that are strong for both ends. The last attempt uses edges that are strong for one end.
 _COARSENING_RATIO, _LAST_COARSENING_RATIO = 0.8, 0.95
-# An aggregate is isolated when its coupling to others is below this share of its diagonal.
+# An aggregate is isolated if its coupling to others is below this share of its diagonal.
 _ISOLATED = 1e-2
 
 
 @dataclass(frozen=True)
 class Hierarchy(Sized):
-    """Nested aggregates of the nodes of level 0, as M⁻¹ = Σ_k P_k E_k P_k' on levels k ≥ 1.
+    """Aggregation hierarchy: nested aggregates of nodes, on levels k ≥ 1 above the nodes (level 0).
+
+    As a preconditioner, it is M⁻¹ = Σ_k P_k E_k P_k'.
 
     Attributes
     ----------
     parents : for each level k, the aggregate (m_{k-1},) int64 of each node of level k - 1.
-    smoothers : for each level k, the diagonal (m_k,) of E_k: max(1 / diag(P_k'AP_k) - the finer
-        levels' share, 0), and 0 for an aggregate of one node. Without the subtraction, a vector
-        that varies little over the levels is corrected once on each of them.
+    smoothers : for each level k, the diagonal (m_k,) of E_k. It is 1 / diag(P_k'AP_k), minus the
+        correction by finer levels, but at least 0; and 0 for an aggregate of one node. Without the
+        subtraction, smooth vectors are corrected again on each level.
     coarse_nodes : nodes of the last level that become coarse unknowns, ascending.
     """
 
@@ -52,16 +54,19 @@ class Hierarchy(Sized):
 
 @dataclass(frozen=True)
 class Nodes(Sized):
-    """Nodes of one level: rows or aggregates, and their edges to each other and to outer rows.
+    """Nodes of one level (rows or aggregates), with edges to each other and to outer rows.
+
+    Outer rows are neighbours outside the subdomain.
 
     Attributes
     ----------
-    coupling : (m, m + outer) CSR, the sum of λCS² over the edges between two nodes, or between a
-        node and an outer row. Zero on the diagonal.
+    coupling : (m, m + outer) CSR with zero diagonal. An entry is the sum of λCS² over the edges
+        between two nodes, or between a node and an outer row.
     diagonal : (m,) diagonal of P'AP, with A = βI + λH.
-    mass : (m,) β times the rows of each node: the part of the diagonal that is not coupling.
-    finer_correction : (m,) v'Fv / (v'v)², with v the indicator vector of a node and
-        F = D⁻¹ + Σ P_k E_k P_k' over the levels so far. Comparable with 1 / (v'Av) = 1 / diagonal.
+    mass : (m,) β × number of rows of each node, the part of the diagonal without coupling.
+    finer_correction : (m,) correction by finer levels, v'Fv / (v'v)². Here v is the indicator
+        vector of a node, and F = D⁻¹ + Σ P_k E_k P_k' over the levels so far. It has the scale of
+        1 / diagonal = 1 / (v'Av).
     outer_diagonal : (outer,) diagonal of A at the outer rows.
     """
 
@@ -76,7 +81,7 @@ class Nodes(Sized):
 
 
 def coarse_unknowns(rows: int, choice: str) -> int:
-    """Largest number of coarse unknowns for n rows; 0 means plain Jacobi.
+    """Choose the largest number of coarse unknowns; 0 means the Jacobi preconditioner.
 
     Parameters
     ----------
@@ -93,13 +98,13 @@ def row_nodes(
     beta: float,
     outer_diagonal: Vector | None = None,
 ) -> Nodes:
-    """Level 0: each row is a node.
+    """Make the nodes of level 0: each row is a node.
 
     Parameters
     ----------
     coupling : (rows, rows + outer) CSR of λCS².
     diagonal : (rows,) diagonal of βI + λH.
-    outer_diagonal : (outer,) the same for the outer rows; None without outer rows.
+    outer_diagonal : (outer,) diagonal at the outer rows; None without outer rows.
     """
     outer = np.empty(0) if outer_diagonal is None else outer_diagonal
     return Nodes(coupling, diagonal, np.full(len(diagonal), beta), 1 / diagonal, outer)
@@ -113,7 +118,7 @@ def aggregate_once(nodes: Nodes) -> tuple[Hierarchy, Nodes]:
 
     Returns
     -------
-    The hierarchy, and its aggregates without edges. The caller sums the edges once all subdomains
+    The hierarchy, and its aggregates without edges. The caller adds the edges after all subdomains
     are matched.
     """
     matched = _match_level(nodes, 0, ((np.maximum, _LAST_COARSENING_RATIO),))
@@ -127,17 +132,17 @@ def aggregate_once(nodes: Nodes) -> tuple[Hierarchy, Nodes]:
 def build_hierarchy(nodes: Nodes, max_coarse: int) -> Hierarchy:
     """Aggregate nodes without outer rows until at most ``max_coarse`` of them are coupled.
 
-    Every matching is a level. A level corrects only what the finer levels leave, so skipping
-    levels saves little work per iteration and costs iterations.
+    Every matching is a level. Skipping levels would save little work per iteration, and cost
+    iterations.
 
-    Isolated aggregates come last on their level. On all coarser levels a single node with smoother
-    0 represents them, so that no level repeats them.
+    Isolated aggregates come last on their level. On coarser levels, a single node with smoother 0
+    replaces them all.
     """
-    # The second attempt serves nodes whose edges are strong for the smaller end only.
+    # The second attempt matches nodes whose edges are strong for one end only.
     attempts = ((np.maximum, _COARSENING_RATIO), (np.minimum, _LAST_COARSENING_RATIO))
     parents: list[IntArray] = []
     smoothers: list[Vector] = []
-    width = len(nodes)  # of the level, isolated aggregates included
+    width = len(nodes)  # number of nodes of the level, with isolated ones
     for _ in range(_MAX_LEVELS):
         matched = _match_level(nodes, max_coarse, attempts)
         if matched is None:
@@ -149,7 +154,7 @@ def build_hierarchy(nodes: Nodes, max_coarse: int) -> Hierarchy:
         smoothers.append(np.concatenate([smoother, np.zeros(placeholder)]))
         width = len(smoothers[-1])
     if not parents:
-        # The coarse unknowns need a level.
+        # Coarse unknowns need at least one level.
         parents, smoothers = [np.arange(len(nodes))], [np.zeros(len(nodes))]
     coupled = _coupling_sums(nodes)
     chosen = np.argsort(-coupled, kind="stable")[:max_coarse]
@@ -163,15 +168,15 @@ def _coupled_first(
 ) -> tuple[IntArray, Vector, Nodes]:
     """Renumber the aggregates so that isolated ones come last.
 
-    Returns the new aggregate number of each node (nodes,), the smoother of the level (count,), and
-    the coupled aggregates as the nodes of the next level.
+    Returns each node's new aggregate number (nodes,), the smoother of the level (count,), and the
+    coupled aggregates as nodes of the next level.
     """
     smoother, coarse = _coarsen(nodes, aggregates, count)
     isolated = _coupling_sums(coarse) <= _ISOLATED * coarse.diagonal
     order = np.argsort(isolated, kind="stable")
     aggregates = inverse_permutation(order)[aggregates]
     coupled = order[: count - np.count_nonzero(isolated)]
-    # The type of the indices: a wider one doubles the memory of the edges.
+    # Keep the dtype of the indices: a wider dtype doubles the memory of the edges.
     ends = aggregates.astype(nodes.coupling.indices.dtype)
     edges = galerkin_coupling(nodes.coupling, ends, ends, 0, (len(coupled), len(coupled)))
     kept = Nodes(
@@ -189,8 +194,8 @@ def _match_level(
 ) -> tuple[IntArray, int] | None:
     """Match with the first of the ``attempts`` that reaches its coarsening ratio.
 
-    An attempt is the ``combine`` of `match_nodes` and a ratio. None if no attempt reaches it, or
-    if at most ``enough`` nodes are coupled: isolated nodes need no further level.
+    An attempt is the ``combine`` of `match_nodes` and a ratio. Returns None if no attempt reaches
+    its ratio, or if at most ``enough`` nodes are coupled.
     """
     coupled = np.count_nonzero(_coupling_sums(nodes) > _ISOLATED * nodes.diagonal)
     if coupled <= enough:
@@ -204,20 +209,22 @@ def _match_level(
 
 
 def _coupling_sums(nodes: Nodes) -> Vector:
-    """The sum (m,) of each node's coupling to other nodes and to outer rows."""
+    """Sum each node's coupling to other nodes and to outer rows, (m,)."""
     return nodes.diagonal - nodes.mass
 
 
 def _coarsen(nodes: Nodes, aggregates: IntArray, count: int) -> tuple[Vector, Nodes]:
-    """The smoother E_k (count,) of the level of ``aggregates`` (m,), and its nodes without edges.
+    """Compute a level's smoother E_k (count,) and its nodes without edges.
+
+    ``aggregates`` (m,) is the aggregate of each node of the finer level.
 
     The Galerkin diagonal is diag(P'AP) = Σ diag(A) - (coupling inside the aggregate).
     """
     inner = inner_weights(nodes.coupling, aggregates, count)
     mass = aggregate_sums(aggregates, nodes.mass, count)
-    # Cancellation of single-precision weights may fall below the mass, a lower bound.
+    # Rounding of single-precision weights may give less than the mass, which is a lower bound.
     diagonal = np.maximum(aggregate_sums(aggregates, nodes.diagonal, count) - inner, mass)
-    # v'Fv is a sum over the nodes, since F has no entries between them; the mass is β v'v.
+    # v'Fv is a sum over the nodes, since F has no entries between nodes. The mass is β v'v.
     weighted = aggregate_sums(aggregates, nodes.finer_correction * nodes.mass**2, count)
     finer = weighted / mass**2
     smoother = np.maximum(1 / diagonal - finer, 0.0)

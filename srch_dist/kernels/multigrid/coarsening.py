@@ -1,8 +1,8 @@
-"""Galerkin coarse operator of an aggregation: edges between nodes become edges of aggregates.
+"""Galerkin coarse operator P'CP of an aggregation: edges of nodes become edges of aggregates.
 
-With the off-diagonal coupling C of a graph and the indicator matrix P of its aggregates, P'CP has
-the coupling between aggregates off the diagonal, and twice the coupling inside them on it.
-Everything here works on `TILE_EDGES` edges at a time, since edges dominate the memory.
+C is the off-diagonal coupling of a graph, and P the indicator matrix of its aggregates. Entry
+(i, j) of P'CP is the coupling between aggregates i and j. A diagonal entry is twice the coupling
+inside an aggregate. All functions work on `TILE_EDGES` edges at a time, to save memory.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from srch_dist.kernels.graph.block import edge_tiles
 from srch_dist.kernels.types import IntArray, Vector
 
-# Edges of a tile.
+# Number of edges of a tile.
 TILE_EDGES = 1 << 19
 
 
 def inner_weights(coupling: scipy.sparse.csr_array, aggregates: IntArray, count: int) -> Vector:
-    """The diagonal (count,) of P'CP: twice the coupling inside each aggregate.
+    """Compute the diagonal (count,) of P'CP: twice the coupling inside each aggregate.
 
     Parameters
     ----------
     coupling : (m, m + outer) CSR, symmetric in its first m columns.
-    aggregates : (m,) the aggregate of each node. Outer rows belong to none.
+    aggregates : (m,) the aggregate of each node. Outer rows have no aggregate.
     """
     inner = np.zeros(count)
     for tile in edge_tiles(coupling.indptr, TILE_EDGES):
@@ -46,15 +46,15 @@ def galerkin_coupling(
     shape: tuple[int, int],
     weak: Vector | None = None,
 ) -> scipy.sparse.csr_array:
-    """The off-diagonal part of P'CP for some of the aggregates.
+    """Compute the off-diagonal entries of P'CP in the rows of some aggregates.
 
     Parameters
     ----------
     coupling : (m, columns) CSR of C.
     aggregates : (m,) the aggregate of each row of C, counted from ``first``.
     ends : (columns,) the aggregate of each column of C among all aggregates.
-    first : number of the first of these aggregates among all.
-    shape : (count, all) of the result. Entries beyond it are left out.
+    first : number of the first of these aggregates among all aggregates.
+    shape : shape (count, all) of the result. Entries outside it are left out.
     weak : (all,) threshold of each aggregate for random sparsification; None keeps every edge.
         An edge below min(weak_i, weak_j) is kept with probability weight / min(weak_i, weak_j)
         and then weighs min(weak_i, weak_j). Sums over many weak edges keep their expectation.
@@ -62,7 +62,7 @@ def galerkin_coupling(
 
     Returns
     -------
-    (count, all) CSR with sorted indices, of the dtype of ``coupling``.
+    Coupling (count, all) as CSR with sorted indices, of the dtype of ``coupling``.
     """
     if not shape[0]:
         return scipy.sparse.csr_array(shape, dtype=coupling.dtype)
@@ -88,19 +88,19 @@ def galerkin_coupling(
 
 
 def aggregate_sums(aggregates: IntArray, values: Vector, count: int) -> Vector:
-    """Sum the ``values`` (m,) by aggregate (m,): P' values, (count,) float64."""
+    """Sum the ``values`` (m,) of each aggregate: P' values, (count,) float64."""
     sums: Vector = np.bincount(aggregates, weights=values, minlength=count).astype(np.float64)
     return sums
 
 
 def entry_rows(matrix: scipy.sparse.csr_array, rows: slice) -> NDArray[Any]:
-    """The row number (entries,) of each entry in some rows, of the dtype of the indices."""
+    """Return the row number (entries,) of each entry in ``rows``, in the dtype of the indices."""
     numbers = np.arange(rows.start, rows.stop, dtype=matrix.indices.dtype)
     return np.repeat(numbers, np.diff(matrix.indptr[rows.start : rows.stop + 1]))
 
 
 def concatenate_and_clear(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Concatenate the parts and clear the list, to free them before the caller continues."""
+    """Concatenate the parts, then clear the list to free their memory."""
     joined = np.concatenate(parts)
     parts.clear()
     return joined
@@ -118,7 +118,7 @@ def hash_pairs(low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
 def _stack_rows(
     parts: list[scipy.sparse.csr_array], shape: tuple[int, int]
 ) -> scipy.sparse.csr_array:
-    """Stack matrices by rows and clear the list, to free each array once it is copied."""
+    """Stack matrices by rows, and clear the list, so that each array is freed once copied."""
     counts = np.concatenate([np.diff(part.indptr) for part in parts])
     columns = [part.indices for part in parts]
     values = [part.data for part in parts]

@@ -1,17 +1,17 @@
 """Preconditioned conjugate gradients on one block of rows, all columns at once.
 
-The single-reduction form of A. Chronopoulos and C. Gear, "s-step iterative methods for symmetric
-linear systems", J. Comput. Appl. Math. 25, 1989: an iteration needs one product with A and one sum
-over all rows. With u = M⁻¹r and w = Au, the recurrences are
+This is the single-reduction form of A. Chronopoulos and C. Gear, "s-step iterative methods for
+symmetric linear systems", J. Comput. Appl. Math. 25, 1989. An iteration needs one product with A
+and one sum over all rows. With u = M⁻¹r and w = Au, the recurrences are
 
     p ← u + βp,  s ← w + βs,  x ← x + αp,  r ← r - αs,
     γ = (r, u),  δ = (w, u),  β = γ / γ_previous,  α = γ / (δ - βγ / α_previous).
 
-The restriction P' of the shared slots is linear, so P'r follows the same recurrences. Its sum over
-the blocks is therefore part of the one sum of an iteration.
+The restriction P' to the shared slots is linear, so P'r follows the same recurrences. An iteration
+therefore needs no second sum over the blocks for it.
 
 Each column has its own scalars. A column is frozen once its relative residual ‖r‖ / ‖b‖ is at most
-the tolerance, so columns solved in groups have the same result as all at once.
+the tolerance. Columns solved in groups therefore have the same result as columns solved at once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from srch_dist.kernels.types import Array, Matrix, Vector
 
 @dataclass(frozen=True)
 class Vectors(Sized):
-    """One block's vectors, each (rows, l): solution x, residual r, directions p and s = Ap."""
+    """CG vectors of one block, each (rows, l): solution x, residual r, directions p and s = Ap."""
 
     x: Array
     r: Array
@@ -41,7 +41,7 @@ class Vectors(Sized):
 
 @dataclass(frozen=True)
 class BlockSums(Sized):
-    """A block's contribution to the sums of an iteration.
+    """One block's part of the sums over all blocks in an iteration.
 
     Attributes
     ----------
@@ -55,16 +55,16 @@ class BlockSums(Sized):
 
 @dataclass(frozen=True)
 class Coefficients(Sized):
-    """The scalars of an iteration, equal for all blocks; one per column, (l,).
+    """Scalars of an iteration, one per column (l,); all blocks use the same ones.
 
     Attributes
     ----------
     gamma, alpha, beta : scalars of the recurrences.
-    norms : ‖b‖.
-    active : columns that are not frozen.
-    residual : relative residual before the coming update; of a frozen column, its last.
-    iterations : updates of the slowest column so far.
-    worst : the largest relative residual before each update.
+    norms : ‖b‖ of each column.
+    active : true for columns that are not frozen.
+    residual : relative residual before the next update; for a frozen column, its last one.
+    iterations : number of updates of the slowest column so far.
+    worst : largest relative residual of a column before each update.
     """
 
     gamma: Vector
@@ -93,12 +93,12 @@ class SharedSums(Sized):
 
 
 def initial_vectors(system: SystemBlock, b: Array, x: Array, x_halo: Array) -> Vectors:
-    """The vectors before the first update: r = b - Ax and zero directions.
+    """Make the vectors before the first update: r = b - Ax, and zero directions.
 
     Parameters
     ----------
-    b, x : (rows, l) right-hand sides and start.
-    x_halo : (h, l) the start on the halo.
+    b, x : (rows, l) right-hand sides and initial solution.
+    x_halo : (h, l) the initial solution at the halo rows.
     """
     r = b - system.apply(x, x_halo)
     return Vectors(x, r, np.zeros_like(r), np.zeros_like(r))
@@ -107,12 +107,12 @@ def initial_vectors(system: SystemBlock, b: Array, x: Array, x_halo: Array) -> V
 def block_sums(
     preconditioner: MultilevelPreconditioner, vectors: Vectors, u: Array, w: Array
 ) -> BlockSums:
-    """The block's contribution to the sums of an iteration; u and w are (rows, l)."""
+    """Compute the block's part of the sums of an iteration; u and w are (rows, l)."""
     return BlockSums(column_dots(vectors, u, w), preconditioner.restrict(w))
 
 
 def column_dots(vectors: Vectors, u: Array, w: Array) -> Vector:
-    """The block's part of (r, u), (w, u) and (r, r) by column, (3, l) float64."""
+    """Compute the block's part of (r, u), (w, u) and (r, r) by column, (3, l) float64."""
     total = np.zeros((3, u.shape[1]))
     for rows in cached_tiles(u):
         r, v = vectors.r[rows].astype(np.float64), u[rows].astype(np.float64)
@@ -123,13 +123,13 @@ def column_dots(vectors: Vectors, u: Array, w: Array) -> Vector:
 
 
 def squared_norms(right: Array) -> Vector:
-    """The block's part of ‖b‖² by column, (l,) float64, from b (rows, l)."""
+    """Compute the block's part of ‖b‖² by column, (l,) float64, from b (rows, l)."""
     norms: Vector = np.einsum("ij,ij->j", right, right, dtype=np.float64)
     return norms
 
 
 def first_sums(space: SharedCoarseSpace, residual: Array) -> SharedSums:
-    """The shared vectors before the first update, from P'r (width, l) over all blocks."""
+    """Make the shared vectors before the first update, from P'r (width, l) over all blocks."""
     return SharedSums(residual, np.zeros_like(residual), space.solve(residual))
 
 
@@ -151,7 +151,7 @@ def next_sums(
 
 
 def first_coefficients(dots: Vector, squared: Vector, tolerance: float) -> Coefficients:
-    """Scalars of the first update.
+    """Compute the scalars of the first update.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def first_coefficients(dots: Vector, squared: Vector, tolerance: float) -> Coeff
 
 
 def next_coefficients(dots: Vector, previous: Coefficients, tolerance: float) -> Coefficients:
-    """Scalars of the next update; freezes columns that reach the tolerance.
+    """Compute the scalars of the next update, and freeze columns that reach the tolerance.
 
     Parameters
     ----------
@@ -198,19 +198,19 @@ def next_coefficients(dots: Vector, previous: Coefficients, tolerance: float) ->
 def advance(
     vectors: Vectors, u: Array, w: Array, c: Coefficients, into: Vectors | None = None
 ) -> Vectors:
-    """Update the block's vectors once. A frozen column keeps its solution: its α is 0.
+    """Update the block's vectors once. A frozen column does not change, since its α is 0.
 
     Parameters
     ----------
     u, w : (rows, l) M⁻¹r and its product with A.
-    into : target of the result, possibly ``vectors``; None allocates new arrays.
+    into : arrays to write the result to, possibly ``vectors``; None allocates new arrays.
     """
     if not c.active.any():
         return vectors
     new = into or Vectors(*(np.empty_like(vectors.x) for _ in range(4)))
     dtype = vectors.x.dtype
     alpha, beta = c.alpha.astype(dtype), c.beta.astype(dtype)
-    # Tiles stay in the cache: on whole vectors, each of the five operations reads from memory.
+    # Tiles stay in the cache. On whole vectors, each of the five operations would read from memory.
     for rows in cached_tiles(u):
         p, s = new.p[rows], new.s[rows]
         np.multiply(vectors.p[rows], beta, out=p)
@@ -231,19 +231,19 @@ def solve_single_block(
     tolerance: float,
     max_iterations: int,
 ) -> tuple[Array, Coefficients]:
-    """Solve a system that is one block, with the arithmetic of several blocks.
+    """Solve a system of one block, with the same rounding as with several blocks.
 
-    Six vectors (rows, l) are in memory at once, besides the preconditioner's.
+    Besides the preconditioner's vectors, six vectors (rows, l) are in memory at once.
 
     Parameters
     ----------
-    right, start : return b and the first x, (rows, l). The solver overwrites both arrays.
-    tolerance : largest relative residual of a column.
+    right, start : return b and the initial x, (rows, l). The solver overwrites both arrays.
+    tolerance : relative residual at which a column is frozen.
 
     Returns
     -------
-    x (rows, l) and the last scalars. Columns that ``max_iterations`` did not suffice for are
-    active in them.
+    x (rows, l) and the last scalars. Columns above the tolerance after ``max_iterations`` are
+    ``active``.
     """
     r, x = right(), start()
     squared = squared_norms(r)

@@ -2,7 +2,7 @@
 
 Strength of connection is s_ij = w_ij / max(a_ii, a_jj). Nodes are paired along edges that are among
 the strongest of both ends, a form of the pairwise aggregation of Y. Notay, Electron. Trans.
-Numer. Anal. 37, 2010. Everything here works on some edges at a time.
+Numer. Anal. 37, 2010. All functions work on a tile of edges at a time.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from srch_dist.kernels.types import IntArray, Vector
 
 # Rounds in which each free node proposes to its strongest free neighbour.
 _ROUNDS = 6
-# An edge is strong if its weight is above this share of the diagonal of its end or ends.
+# An edge is strong if its weight is above this share of the diagonal at one or both ends.
 _STRONG = 5e-3
-# A candidate edge has at least this share of the strength of either end's strongest edge.
+# A candidate edge has at least this share of the strength of the strongest edge at both ends.
 _CANDIDATE_SHARE = 0.5
-# Candidate edges of a node.
+# Maximum number of candidate edges per node.
 _CANDIDATES = 5
 # Strengths that differ by less than this share count as equal; a hash orders them.
 _TIES = 1e-6
@@ -40,22 +40,22 @@ def match_nodes(
     """Aggregate nodes by one matching: pairs, and unmatched nodes that join a pair.
 
     Two nodes pair up when each is the other's strongest free candidate. An unmatched node joins the
-    pair of its strongest neighbour, and otherwise stays alone. Equal strengths are ordered by a
-    hash of both ends, so that long runs of equal weights break into many pairs in one round.
+    pair of its strongest neighbour, and otherwise stays alone. A hash of both ends orders equal
+    strengths, so that many nodes of a chain with equal weights pair up in one round.
 
-    Only edges among the strongest of both ends are candidates. If every edge were one, the odd node
-    of a tight cluster would pair with a node of another cluster. No coarser level could then
+    Candidates are edges that are among the strongest of both ends. With weaker candidates, the odd
+    node of a tight cluster would pair with a node of another cluster. No coarser level could then
     represent the cluster's indicator vector, whose energy is near zero.
 
     Edges to outer rows count among the strongest, but no node pairs along them. A node whose
-    cluster lies elsewhere therefore stays alone.
+    cluster is outside the subdomain therefore stays alone.
 
     Parameters
     ----------
     coupling : (m, m + outer) CSR of non-negative weights, symmetric in its first m columns.
     diagonal : (m + outer,) diagonal of the matrix at nodes and outer rows.
-    combine : reduces the diagonals of both ends to the scale of `_STRONG`. np.maximum asks that an
-        edge is strong for both ends, np.minimum that it is strong for one.
+    combine : combines the diagonals of both ends to the reference of `_STRONG`. With np.maximum an
+        edge must be strong for both ends, with np.minimum for one end.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def match_nodes(
 
 
 def _strongest(coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.ufunc) -> Vector:
-    """The strength (m,) of each node's strongest edge, outer rows included; 0 without an edge."""
+    """Return the strength (m,) of each node's strongest edge, also to outer rows; 0 if none."""
     strongest = np.zeros(coupling.shape[0])
     for tile in edge_tiles(coupling.indptr, TILE_EDGES):
         strength = _strengths(coupling, diagonal, combine, tile)
@@ -89,10 +89,11 @@ def _strongest(coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.u
 def _strong_edges(
     coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.ufunc, strongest: Vector
 ) -> tuple[tuple[NDArray[Any], NDArray[Any], Vector], tuple[NDArray[Any], NDArray[Any]]]:
-    """Candidate edges for pairs, and the edge along which an unmatched node joins a pair.
+    """Select candidate edges for pairs, and the edge along which an unmatched node joins a pair.
 
-    Candidates are both ends (edges,) and strengths (edges,), at most `_CANDIDATES` a node, row by
-    row. The others are both ends of each node's strongest edge, if it leads to a node.
+    The first result holds both ends and the strength (edges,) of at most `_CANDIDATES` candidates
+    per node, row by row. The second holds both ends of each node's strongest edge, unless that edge
+    leads to an outer row.
     """
     candidates: tuple[list[Any], ...] = ([], [], [])
     best: tuple[list[Any], ...] = ([], [])
@@ -120,7 +121,7 @@ def _strong_edges(
 def _strengths(
     coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.ufunc, rows: slice
 ) -> Vector:
-    """Strengths (edges,) of the edges of some rows; 0 for edges that are not strong."""
+    """Compute the strengths (edges,) of the edges of ``rows``; 0 for edges that are not strong."""
     part = slice(coupling.indptr[rows.start], coupling.indptr[rows.stop])
     weights = coupling.data[part]
     own = np.repeat(diagonal[rows], np.diff(coupling.indptr[rows.start : rows.stop + 1]))
@@ -132,20 +133,20 @@ def _strengths(
 
 
 def _distinct_strengths(i: NDArray[Any], j: NDArray[Any], strength: Vector) -> Vector:
-    """Strengths (edges,) with ties broken by a hash, equal in both directions of an edge."""
+    """Break ties of strengths (edges,) by a hash that is equal in both directions of an edge."""
     hashes = hash_pairs(np.minimum(i, j), np.maximum(i, j))
     distinct: Vector = strength * (1 + _TIES * hashes)
     return distinct
 
 
 def _strongest_few(i: NDArray[Any], strength: Vector, few: int) -> NDArray[np.bool_]:
-    """Which edges (edges,), sorted by row ``i``, are among the ``few`` strongest of their row."""
+    """Mark the edges (edges,) that are among the ``few`` strongest of their row ``i``, sorted."""
     kept = np.ones(len(i), dtype=np.bool_)
     lengths = _run_lengths(_run_starts(i), len(i))
-    # Sorting is the slowest part, so rows with few edges are left out of it.
+    # Sorting is the slowest part, so rows with few edges are not sorted.
     crowded = np.flatnonzero(np.repeat(lengths > few, lengths))
     if len(crowded):
-        # Strengths are hardly above 1, so half of one does not reach the next row.
+        # Strengths are at most about 1, so subtracting half of one keeps the rows in order.
         order = crowded[np.argsort(i[crowded] - 0.5 * strength[crowded], kind="stable")]
         starts = _run_starts(i[order])
         rank = np.arange(len(order)) - np.repeat(starts, _run_lengths(starts, len(order)))
@@ -161,7 +162,7 @@ def _append(lists: tuple[list[Any], ...], kept: NDArray[Any], *columns: NDArray[
 def _pair_up(
     nodes: int, i: NDArray[Any], j: NDArray[Any], strength: Vector
 ) -> tuple[IntArray, NDArray[np.bool_]]:
-    """The lower number (m,) of each node's pair, and which nodes (m,) are unmatched."""
+    """Pair nodes; return the lower node (m,) of each node's pair, and a mask (m,) of unpaired."""
     leader = np.arange(nodes)
     free = np.ones(nodes, dtype=np.bool_)
     for _ in range(_ROUNDS):
@@ -181,12 +182,12 @@ def _pair_up(
 
 
 def _run_starts(values: NDArray[Any]) -> IntArray:
-    """The position of the first of each run of equal values."""
+    """Return the position of the first value of each run of equal values."""
     if not len(values):
         return values
     return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
 
 
 def _run_lengths(starts: IntArray, count: int) -> IntArray:
-    """The length of each run among ``count`` values."""
+    """Return the length of each run, from the runs' ``starts`` among ``count`` values."""
     return np.diff(np.append(starts, count))

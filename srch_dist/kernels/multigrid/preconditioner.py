@@ -1,13 +1,13 @@
-"""Additive multilevel preconditioner (BPX) on one block of rows, and the part that blocks share.
+"""Additive multilevel preconditioner (BPX) on one block of rows, and the shared coarse space.
 
 M⁻¹ = D⁻¹ + Σ_k P_k E_k P_k' + P A_c⁻¹ P'. D is the diagonal of A = βI + λH (Jacobi). E_k is the
 diagonal smoother of level k of a `Hierarchy`. A_c = P'AP is the Galerkin coarse operator of the
 coarse unknowns, solved directly. J. Bramble, J. Pasciak and J. Xu, "Parallel multilevel
 preconditioners", Math. Comp. 55, 1990.
 
-All levels act on the same residual, so blocks exchange one vector per application. An aggregate
-inside one block is summed there. Aggregates cut by a block boundary, and the coarse unknowns, have
-a slot in a vector that all blocks share.
+All levels act on the same residual, so blocks exchange one vector per application. Each block sums
+the aggregates inside it. Aggregates in several blocks, and coarse unknowns, are shared: each has
+one entry (slot) in a vector that is summed over all blocks.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from srch_dist.kernels.types import Array, IntArray, Matrix
 
 @dataclass(frozen=True)
 class LocalHierarchy(Sized):
-    """The part of a `Hierarchy` that contains the rows of one block, numbered locally.
+    """The part of a `Hierarchy` above the rows of one block, with numbers local to the block.
 
     Attributes
     ----------
     parents : as in `Hierarchy`.
-    smoothers : as in `Hierarchy`, but 0 for shared aggregates; `SharedCoarseSpace` corrects these.
-    slots : for each level, the shared slot (m,) of each aggregate; -1 if it is not shared.
-    coarsest : (m,) numbers of the last level's nodes in the hierarchy, ascending.
+    smoothers : as in `Hierarchy`, but 0 for shared aggregates, which `SharedCoarseSpace` corrects.
+    slots : for each level, the slot (m,) of each aggregate; -1 if it is not shared.
+    coarsest : (m,) numbers in the whole hierarchy of the nodes of the last level, ascending.
     """
 
     parents: tuple[IntArray, ...]
@@ -50,7 +50,7 @@ class SplitHierarchy(Sized):
 
     Attributes
     ----------
-    local : one `LocalHierarchy` a block.
+    local : one `LocalHierarchy` per block.
     shared : (slots,) the smoother of each slot; 0 for coarse unknowns.
     unknowns : number of coarse unknowns, which have the last slots.
     """
@@ -69,7 +69,7 @@ class MultilevelPreconditioner(Sized):
     diagonal : (rows,) diagonal of A.
     restrictions : for each level, the restriction (m_k, m_{k-1}) CSR from the finer level.
     parents, smoothers : as in `LocalHierarchy`.
-    shared : for each level, the aggregates that are shared.
+    shared : for each level, the numbers of the shared aggregates.
     slots : for each level, the slots of the shared aggregates.
     """
 
@@ -82,11 +82,11 @@ class MultilevelPreconditioner(Sized):
 
     @property
     def own_slots(self) -> IntArray:
-        """The slots (own,) that this block contributes to, level by level."""
+        """Slots (own,) that this block contributes to, level by level."""
         return np.concatenate([np.empty(0, dtype=np.int64), *self.slots])
 
     def restrict(self, values: Array) -> Array:
-        """Restrict ``values`` (rows, l) to the block's own slots: its contribution (own, l)."""
+        """Sum ``values`` (rows, l) into the slots that the block contributes to, (own, l)."""
         return self._shared_entries(self._restrict_levels(values))
 
     def precondition(self, residual: Array, correction: Array) -> Array:
@@ -94,17 +94,17 @@ class MultilevelPreconditioner(Sized):
 
         Parameters
         ----------
-        residual : (rows, l).
-        correction : (own, l) from `SharedCoarseSpace.correct`, for the block's own slots.
+        residual : (rows, l) residual.
+        correction : (own, l) from `SharedCoarseSpace.correct`, for the block's slots.
 
         Returns
         -------
-        (rows, l), of the dtype of ``residual``.
+        Preconditioned residual (rows, l), of the dtype of ``residual``.
         """
         return self._prolongate(self._restrict_levels(residual), correction)
 
     def precondition_single_block(self, residual: Array, space: SharedCoarseSpace) -> Array:
-        """Apply M⁻¹ to the residual (rows, l) of a system that is one block."""
+        """Apply M⁻¹ to the residual (rows, l) if the whole system is one block."""
         levels = self._restrict_levels(residual)
         sums = space.add_up([self._shared_entries(levels)])
         return self._prolongate(levels, space.correct(sums, space.solve(sums), self.own_slots))
@@ -117,13 +117,13 @@ class MultilevelPreconditioner(Sized):
         return levels
 
     def _shared_entries(self, levels: list[Array]) -> Array:
-        """The entries (own, l) of shared aggregates, level by level."""
+        """Select the entries (own, l) of shared aggregates, level by level."""
         entries = [np.empty((0, levels[0].shape[1]), dtype=levels[0].dtype)]
         entries += [values[shared] for values, shared in zip(levels[1:], self.shared, strict=True)]
         return np.concatenate(entries)
 
     def _prolongate(self, levels: list[Array], correction: Array) -> Array:
-        """Smooth each level and prolongate its sum to level 0. Empties ``levels``."""
+        """Smooth all levels, prolongate them to level 0, and add them up. Empties ``levels``."""
         scales = [1 / self.diagonal, *self.smoothers]
         ends = np.cumsum([0, *map(len, self.shared)])
         coarser: Array | None = None
@@ -143,7 +143,7 @@ class MultilevelPreconditioner(Sized):
 
 @dataclass(frozen=True)
 class SharedCoarseSpace(Sized):
-    """The part of the preconditioner that sums over all blocks.
+    """The part of the preconditioner that needs sums over all blocks.
 
     A slot is an entry of the shared vector: a shared aggregate or a coarse unknown.
 
@@ -166,7 +166,7 @@ class SharedCoarseSpace(Sized):
         return total
 
     def solve(self, sums: Array) -> Array:
-        """Solve for the coarse unknowns: A_c⁻¹ times the last m of the ``sums``, (m, l)."""
+        """Solve for the coarse unknowns (m, l): A_c⁻¹ times the last m entries of ``sums``."""
         unknowns = len(self.coarse_inverse)
         corrections = self.coarse_inverse @ sums[len(sums) - unknowns :].astype(np.float64)
         return corrections.astype(sums.dtype)
@@ -178,11 +178,11 @@ class SharedCoarseSpace(Sized):
         ----------
         sums : (width, l) from `add_up`.
         coarse : (m, l) from `solve`.
-        slots : (own,) the slots that one block contributes to.
+        slots : (own,) the slots that the block contributes to.
 
         Returns
         -------
-        (own, l).
+        Corrections (own, l).
         """
         result: Array = self.smoother[slots, None].astype(sums.dtype) * sums[slots]
         unknowns = slots - (len(sums) - len(coarse))
@@ -192,20 +192,20 @@ class SharedCoarseSpace(Sized):
 
 
 def jacobi_preconditioner(diagonal: Array) -> MultilevelPreconditioner:
-    """The preconditioner without levels: M is the diagonal (rows,) of A."""
+    """Make the Jacobi preconditioner: no levels, and M is the diagonal (rows,) of A."""
     return MultilevelPreconditioner(diagonal, (), (), (), (), ())
 
 
 def empty_coarse_space(blocks: int) -> SharedCoarseSpace:
-    """The shared coarse space of Jacobi preconditioners: no slots."""
+    """Make the shared coarse space of Jacobi preconditioners, which has no slots."""
     return SharedCoarseSpace(np.empty(0), np.empty((0, 0)), (np.empty(0, dtype=np.int64),) * blocks)
 
 
 def split_hierarchy(hierarchy: Hierarchy, members: Sequence[IntArray]) -> SplitHierarchy:
     """Split a hierarchy by blocks.
 
-    An aggregate with a positive smoother that several blocks contribute to is shared. So is every
-    coarse unknown.
+    Every coarse unknown is shared. So is an aggregate with a positive smoother and nodes in several
+    blocks.
 
     Parameters
     ----------
@@ -240,9 +240,9 @@ def assemble_preconditioner(
     ----------
     diagonal : (rows,) diagonal of A.
     subdomains : local hierarchies of the subdomains that the block overlaps, in row order.
-    joint : local part of the hierarchy over all subdomains. Its level 0 consists of the coarsest
-        nodes of ``subdomains``, in order; of the rows, if there are no subdomains.
-    offsets : first slot of the hierarchy of each subdomain among all slots, then of ``joint``.
+    joint : local part of the hierarchy over all subdomains. The nodes of its level 0 are the
+        coarsest nodes of ``subdomains``, in order, or the rows if there are no subdomains.
+    offsets : first slot of each subdomain's hierarchy, then first slot of ``joint``.
     """
     depth = max((len(part.parents) for part in subdomains), default=0)
     lower = [_pad_levels(part, depth) for part in subdomains]
@@ -270,7 +270,7 @@ def assemble_preconditioner(
 
 
 def row_unknowns(preconditioner: MultilevelPreconditioner, first: int) -> IntArray:
-    """The coarse unknown of each row.
+    """Find the coarse unknown that each row belongs to.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def row_unknowns(preconditioner: MultilevelPreconditioner, first: int) -> IntArr
 
     Returns
     -------
-    (rows,) int64; -1 for a row without a coarse unknown.
+    Number of the coarse unknown (rows,) int64; -1 for a row without one.
     """
     labels = np.full(len(preconditioner.smoothers[-1]), -1)
     labels[preconditioner.shared[-1]] = np.maximum(preconditioner.slots[-1] - first, -1)
@@ -302,10 +302,10 @@ def build_coarse_space(
 
 
 def _inverse(matrix: Matrix) -> Matrix:
-    """The inverse (m, m) of a symmetric matrix.
+    """Invert a symmetric matrix (m, m).
 
-    Cholesky factors need a third of the time of `numpy.linalg.inv`. With λ many powers of ten
-    above β, rounding of single-precision sums may leave the matrix indefinite.
+    Cholesky factors take a third of the time of `numpy.linalg.inv`. If λ is many powers of ten
+    above β, rounding of single-precision sums may make the matrix indefinite.
     """
     if not len(matrix):
         return matrix
@@ -319,7 +319,7 @@ def _inverse(matrix: Matrix) -> Matrix:
 
 
 def _ancestors(hierarchy: Hierarchy, nodes: IntArray) -> list[IntArray]:
-    """``nodes`` (m,) of level 0, then their aggregates (m_k,) on each level, ascending."""
+    """List ``nodes`` (m,) of level 0, then their aggregates (m_k,) on each level, ascending."""
     levels = [nodes]
     for parents in hierarchy.parents:
         levels.append(np.unique(parents[levels[-1]]))
@@ -329,7 +329,7 @@ def _ancestors(hierarchy: Hierarchy, nodes: IntArray) -> list[IntArray]:
 def _local_hierarchy(
     hierarchy: Hierarchy, nodes: Sequence[IntArray], slots: Sequence[IntArray]
 ) -> LocalHierarchy:
-    """Extract the local hierarchy of a block from its ``nodes`` on each level, level 0 first."""
+    """Extract a block's local hierarchy; ``nodes`` are its nodes on each level, level 0 first."""
     parents = tuple(
         np.searchsorted(nodes[k + 1], parent[nodes[k]])
         for k, parent in enumerate(hierarchy.parents)
@@ -343,7 +343,7 @@ def _local_hierarchy(
 
 
 def _pad_levels(part: LocalHierarchy, depth: int) -> LocalHierarchy:
-    """Add identity levels with smoother 0, up to ``depth`` levels."""
+    """Append identity levels with smoother 0, until there are ``depth`` levels."""
     extra, count = depth - len(part.parents), len(part.coarsest)
     return LocalHierarchy(
         part.parents + (np.arange(count),) * extra,
@@ -354,13 +354,13 @@ def _pad_levels(part: LocalHierarchy, depth: int) -> LocalHierarchy:
 
 
 def _stack_parents(parents: Sequence[IntArray]) -> IntArray:
-    """Concatenate the parents of adjacent rows; each array numbers its aggregates without gaps."""
+    """Concatenate parents, and renumber the aggregates; each array numbers its own from 0."""
     starts = np.cumsum([0, *(int(part.max()) + 1 for part in parents)])
     return np.concatenate([part + start for part, start in zip(parents, starts, strict=False)])
 
 
 def _restriction(parent: IntArray, count: int, dtype: np.dtype[Any]) -> scipy.sparse.csr_array:
-    """P' (count, m) as CSR: row j sums the nodes of aggregate j."""
+    """Make the restriction P' (count, m) as CSR: row j sums the nodes of aggregate j."""
     order = np.argsort(parent, kind="stable")
     indptr = np.concatenate([[0], np.cumsum(np.bincount(parent, minlength=count))])
     ones = np.ones(len(parent), dtype=dtype)

@@ -1,10 +1,9 @@
-"""Aggregation of a graph by subdomains: fixed row ranges are matched alone, then jointly.
+"""Aggregation of a graph by subdomains: match the rows of each, then aggregate all jointly.
 
-Subdomains are fixed ranges of row numbers, independent of blocks and workers, so the
-preconditioner does not depend on them either. Each subdomain is matched once. Edges between
-aggregates are summed only after every subdomain has reported the aggregates of its rows. Edges
-across subdomains then weigh as much as edges inside. A second matching before that would join rows
-whose cluster lies in another subdomain.
+Subdomains are fixed ranges of row numbers. The preconditioner therefore does not depend on blocks
+or workers. Each subdomain is matched once. The edges between aggregates are summed after all
+subdomains are matched, so edges across subdomains count like edges inside. An earlier second
+matching would join rows whose clusters are in other subdomains.
 """
 
 from __future__ import annotations
@@ -23,12 +22,11 @@ from srch_dist.kernels.types import IntArray, Vector
 
 # Rows of a subdomain. Not an option, since the preconditioner and the rounding of Z depend on it.
 SUBDOMAIN_ROWS = 1 << 18
-# Most rows for which the aggregates of all subdomains are aggregated further, in one task that
-# needs about 220 bytes a row. With more rows, an aggregate whose cluster spans subdomains gets its
-# smoother or a coarse unknown only.
+# Up to this number of rows, one task aggregates the aggregates of all subdomains further; it needs
+# about 220 bytes per row. With more rows, aggregates are not joined across subdomains.
 JOINT_ROWS = 1 << 24
-# Edges below this share of the smaller end's diagonal are sparsified: an aggregate keeps at most
-# ten of them on average.
+# Edges below this share of the smaller diagonal of both ends are sparsified: an aggregate keeps at
+# most ten such edges on average.
 _SPARSIFIED_SHARE = 0.1
 
 
@@ -39,7 +37,7 @@ class SubdomainAggregates(Sized):
     Attributes
     ----------
     labels : (rows,) the aggregate of each row.
-    diagonal, mass, finer_correction : (m,), see `Nodes`.
+    diagonal, mass, finer_correction : (m,) by aggregate; see `Nodes`.
     """
 
     labels: NDArray[np.int32]
@@ -50,13 +48,13 @@ class SubdomainAggregates(Sized):
 
 @dataclass(frozen=True)
 class AggregateNumbering(Sized):
-    """One numbering of the aggregates of all subdomains.
+    """Consecutive numbers for the aggregates of all subdomains.
 
     Attributes
     ----------
     labels : (n,) the aggregate of each row.
-    diagonal : (nodes,) diagonal of P'AP.
-    starts : (subdomains + 1,) the first aggregate of each subdomain, then their number.
+    diagonal : (aggregates,) diagonal of P'AP.
+    starts : (subdomains + 1,) first aggregate of each subdomain, then the number of aggregates.
     """
 
     labels: NDArray[np.int32]
@@ -65,14 +63,14 @@ class AggregateNumbering(Sized):
 
 
 def subdomain_spans(rows: int) -> list[tuple[int, int]]:
-    """First row and end of each subdomain of n rows."""
+    """Return the row range (first, end) of each subdomain."""
     return [(low, min(low + SUBDOMAIN_ROWS, rows)) for low in range(0, rows, SUBDOMAIN_ROWS)]
 
 
 def aggregate_subdomain(nodes: Nodes) -> tuple[Hierarchy, SubdomainAggregates]:
     """Match the rows of a subdomain once.
 
-    A subdomain without outer rows gets no level here: the joint aggregation serves it as well.
+    A subdomain without outer rows gets no level here, since the joint aggregation can match it.
     """
     hierarchy, coarse = Hierarchy((), (), np.empty(0, dtype=np.int64)), nodes
     if len(nodes.outer_diagonal):
@@ -100,17 +98,18 @@ def coarsen_subdomain(
     number: int,
     numbering: AggregateNumbering,
 ) -> Nodes:
-    """The aggregates of one subdomain with their edges to all aggregates.
+    """Turn one subdomain's aggregates into nodes, linked to aggregates of any subdomain.
 
     Parameters
     ----------
     nodes : rows of the subdomain.
-    outer : (outer,) row numbers of their outer rows.
-    own : aggregates of the subdomain, which has this ``number``.
+    outer : (outer,) row numbers of the neighbours outside the subdomain.
+    own : aggregates of the subdomain.
+    number : number of the subdomain.
 
     Returns
     -------
-    Nodes whose ``coupling`` is (m, nodes of all subdomains), float32.
+    Nodes whose ``coupling`` is (m, aggregates of all subdomains), float32.
     """
     first = int(numbering.starts[number])
     ends = np.concatenate([first + own.labels, numbering.labels[outer]])
@@ -123,7 +122,7 @@ def coarsen_subdomain(
 
 
 def uncoupled_aggregates(own: SubdomainAggregates, numbering: AggregateNumbering) -> Nodes:
-    """The aggregates of one subdomain without edges, for more than `JOINT_ROWS` rows."""
+    """Turn one subdomain's aggregates into nodes without edges, for more than `JOINT_ROWS` rows."""
     shape = (len(own.diagonal), len(numbering.diagonal))
     none = scipy.sparse.coo_array(shape, dtype=np.float32)
     return Nodes(
@@ -132,7 +131,7 @@ def uncoupled_aggregates(own: SubdomainAggregates, numbering: AggregateNumbering
 
 
 def join_subdomains(subdomains: Sequence[Nodes]) -> Nodes:
-    """Stack the aggregates of all subdomains, in the order of their rows."""
+    """Stack the nodes of all subdomains, in the order of their rows."""
     coupling = scipy.sparse.vstack([part.coupling for part in subdomains], format="csr")
     diagonal, mass, finer_correction = (
         np.concatenate([getattr(part, name) for part in subdomains])

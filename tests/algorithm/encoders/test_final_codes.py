@@ -136,7 +136,7 @@ def test_without_directions_the_codes_are_those_of_the_loop(finish):
 
 def test_collapsed_codes_end_the_run(finish, monkeypatch):
     monkeypatch.setattr("srch_dist.algorithm.encoders.final_codes.COLLAPSED", 100.0)
-    with pytest.raises(SrchError, match=r"spread from 5 directions: 24 bits are worth \d"):
+    with pytest.raises(SrchError, match=r"spread from 5 directions: 24 bits are equivalent to \d"):
         finish()
 
 

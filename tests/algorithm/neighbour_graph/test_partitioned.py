@@ -223,5 +223,5 @@ def test_rows_without_enough_company_end_the_run(prepare, monkeypatch):
     monkeypatch.setattr(
         partitioned, "search_sets", lambda numbers, _levels, _most: [np.arange(len(numbers)) < 3]
     )
-    with pytest.raises(SrchError, match=r"rows share their clusters with fewer than 5 others"):
+    with pytest.raises(SrchError, match=r"rows have fewer than 5 other rows in their clusters"):
         prepare(features(), **options())
