@@ -1,1 +1,1 @@
-"""Shared by the commands: parsing, help texts, exit codes, logs, tables, progress displays."""
+"""Code that all commands share: option parsing, help, exit codes, logs, tables, progress bars."""

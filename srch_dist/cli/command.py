@@ -1,4 +1,4 @@
-"""How every command starts and ends: options, progress, and errors with their exit codes."""
+"""Run a command: parse options, show progress, and exit with a code that names the failure."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from srch_dist.runtime.progress import TABLE_WIDTH, Progress
 T = TypeVar("T")
 
 BAD_INPUT = 2
-# EX_TEMPFAIL of sysexits.h: nothing is wrong with the input, and a retry can succeed.
+# EX_TEMPFAIL of sysexits.h: the input is right, and a retry can succeed.
 TRY_AGAIN = 75
-# As a shell reports a process that SIGPIPE ended: nobody reads the output any more.
+# Exit code of a shell for a process that SIGPIPE ended: the reader of the output has closed it.
 PIPE_CLOSED = 141
-# Loggers that would report the same failure again, which the command reports once.
+# Loggers that would repeat a failure which the command itself reports.
 _QUIET = ("asyncio", "distributed", "distributed.client", "distributed.core", "tornado")
-# Options without a value are left out; `None` is never written.
+# On the command line, an option without a value is left out; the text `None` is not accepted.
 _TYRO = (tyro.conf.DisallowNone,)
 # Marks a field whose own fields are options of the command, without a prefix.
 FLAT = tyro.conf.arg(name="")
@@ -90,7 +90,7 @@ def run_command(
 
 @contextmanager
 def _plain_streams() -> Iterator[None]:
-    """Let no output end in a traceback: neither an encoding without a sign, nor a closed pipe."""
+    """Avoid tracebacks from output: escape characters the encoding lacks; exit on a closed pipe."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -100,15 +100,15 @@ def _plain_streams() -> Iterator[None]:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes once more at its end; there must be something that takes it.
+        # The interpreter flushes stdout again at exit. Redirect stdout, so that this succeeds.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_CLOSED)
 
 
 def parse(kind: type[T], command: str, arguments: Sequence[str] | None) -> T:
-    """Parse a command line into a dataclass; wrong options exit with code 2.
+    """Parse a command line into the dataclass ``kind``; wrong options exit with code 2.
 
-    Options of training come from the preset, then the YAML file, then the command line.
+    For training, the YAML file overrides the preset, and the command line overrides both.
     """
     default = _training_defaults(kind, arguments) if issubclass(kind, TrainOptions) else None
     if find_log_options(arguments).log_format == "plain":
@@ -124,17 +124,17 @@ def parse(kind: type[T], command: str, arguments: Sequence[str] | None) -> T:
 
 
 def parse_training(arguments: Sequence[str] | None) -> TrainConfig:
-    """The configuration that a command line of `srch_dist.train` stands for."""
+    """Parse a command line of `srch_dist.train` into a checked configuration."""
     return training_config(parse(TrainOptions, "train", arguments))
 
 
 def training_config(options: TrainOptions) -> TrainConfig:
-    """The checked configuration in the options of a command that trains."""
+    """Extract and check the training configuration from the options of a command that trains."""
     return check_config(TrainConfig(**_training_values(options)))
 
 
 def resume_line(command: str, arguments: Sequence[str] | None, out: str) -> str:
-    """The command line that resumes an interrupted run or sweep in the directory ``out``."""
+    """Build the command line that resumes an interrupted run or sweep in the directory ``out``."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not any(word == "--out" or word.startswith("--out=") for word in words):
         words += ["--out", out]
@@ -144,13 +144,13 @@ def resume_line(command: str, arguments: Sequence[str] | None, out: str) -> str:
 
 
 def output() -> Console:
-    """Where results are printed; wide enough for a table if it is no terminal."""
+    """Create the console for results; if it is no terminal, it is wide enough for a table."""
     console = SafeConsole()
     return console if console.is_terminal else SafeConsole(width=TABLE_WIDTH)
 
 
 def print_line(line: str) -> None:
-    """Print one line of a result as it is: not wrapped, brackets no markup."""
+    """Print one line of a result unchanged: without wrapping, and without markup in brackets."""
     output().print(line, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -174,14 +174,14 @@ def _parse(kind: type[T], command: str, arguments: Sequence[str] | None, default
 
 
 def _program(command: str) -> str:
-    """How the command was called, for its usage line."""
+    """Return the text with which the command was called, for its usage line."""
     if Path(sys.argv[0]).name == "srch-dist":
         return f"srch-dist {command}"
     return f"python -m srch_dist.{command}"
 
 
 def _training_defaults(kind: type[T], arguments: Sequence[str] | None) -> T:
-    """Options of a command that trains, from its YAML file over its preset."""
+    """Read the default options of a command that trains: its YAML file overrides its preset."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", nargs="?")
     first.add_argument("--preset", nargs="?")
@@ -198,13 +198,13 @@ def _training_values(config: TrainConfig) -> dict[str, Any]:
 
 
 def _without_boxes(text: str) -> str:
-    """The parser's message on one line, without the frame around it."""
+    """Remove the frame around the parser's message, and join the message to one line."""
     words = "".join(" " if "─" <= sign <= "╿" else sign for sign in text).split()
     return " ".join(words)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
-    # A machine that shuts down repeats the signal; the way out must not be interrupted too.
+    # At shutdown a machine repeats the signal. A second one must not interrupt the clean exit.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 

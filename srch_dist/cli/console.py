@@ -1,4 +1,4 @@
-"""Results of a command on standard output: tables of scores, and example queries."""
+"""Print results of a command on standard output: tables of scores, and example queries."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-# Columns of a title, and results shown per example query: titles, or single characters.
+# Width of a title in characters; and results per example query, for titles and for one-character
+# titles.
 _TITLE_WIDTH = 26
 _TITLES, _CHARACTERS = 4, 8
 
 
 def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
-    """Print a row per direction: MAP and precision if there are labels, recall of the partner.
+    """Print one table row per direction: recall of the partner; with labels, MAP and precision.
 
     Parameters
     ----------
-    result : as `evaluate_model` returns it.
+    result : the scores that `evaluate_model` returns.
     """
     queries = f"{result['queries']} queries"
     if "map" in result:

@@ -1,6 +1,6 @@
-"""Help texts of options, from the docstring under each dataclass field, for the command line.
+"""Help texts of the command line, read from the docstring under each dataclass field.
 
-tyro alone would keep the line breaks of the source.
+tyro would keep the line breaks of the source; this module removes them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tyro.constructors import (
 )
 
 REGISTRY = ConstructorRegistry()
-# In place of "(default: None)": the text says what happens without the option.
+# Replaces "(default: None)". The help text says what happens without the option.
 _OPTIONAL = tyro.conf.arg(help_behavior_hint="(optional)")
 
 
 def option_texts(kind: type[Any]) -> dict[str, str]:
-    """Help text of each field of a dataclass: its docstring, or the description of its type."""
+    """Return help texts by field of a dataclass: a field's docstring or its type's description."""
     texts = {}
     for base in reversed(kind.__mro__):
         if dataclasses.is_dataclass(base):
@@ -41,7 +41,7 @@ def option_texts(kind: type[Any]) -> dict[str, str]:
 
 @REGISTRY.struct_rule
 def _described(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """Tell tyro the fields of a dataclass, with their help texts."""
+    """Describe the fields of a dataclass to tyro, with their help texts."""
     kind = info.type
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         return None

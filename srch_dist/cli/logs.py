@@ -1,4 +1,4 @@
-"""Log options of every command, and how a command reports: plain text or JSON lines."""
+"""Log options of every command, and output of its log as plain text or JSON lines."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ class LogOptions:
     """What the command prints on standard error; never part of a run."""
 
     log_format: Format = "plain"
-    """plain: bars on a terminal, else lines. json: one object per line, errors included, no bars;
-    use it where a program reads the log."""
+    """plain: progress bars on a terminal, else lines. json: one object per line, errors included,
+    no bars; use it if a program reads the log."""
     log_level: Level = "info"
-    """Lowest level to show. debug adds begin and seconds of each stage; warning keeps advice and
-    errors; error keeps errors alone."""
+    """Lowest level to show. debug adds the start and seconds of each stage; warning shows only
+    warnings and errors; error shows only errors."""
 
     @property
     def level(self) -> int:
-        """The level as a number of `logging`."""
+        """The level as an integer of the module `logging`."""
         return logging.getLevelNamesMapping()[self.log_level.upper()]
 
 
 def find_log_options(arguments: Sequence[str] | None) -> LogOptions:
-    """The log options on a command line that is not parsed yet; the parser refuses wrong values.
+    """Read the log options from a command line before it is parsed.
 
-    They are needed first, because the parser's own errors are reported as they say.
+    The parser's errors already use these options. Wrong values are ignored here; the parser
+    refuses them later.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--log-format", "--log_format", nargs="?")
@@ -54,7 +55,7 @@ def find_log_options(arguments: Sequence[str] | None) -> LogOptions:
 
 @contextmanager
 def reporting(options: LogOptions) -> Iterator[Progress]:
-    """Progress of a command, in the format and from the level that the options name."""
+    """Yield the progress display of a command, with the log format and level of ``options``."""
     if options.log_format == "json":
         with _json_lines(options.level):
             yield silent()
@@ -63,7 +64,7 @@ def reporting(options: LogOptions) -> Iterator[Progress]:
 
 
 def report_end(options: LogOptions, message: str, **fields: Any) -> None:
-    """Report why a command ends without its result."""
+    """Report on standard error why a command ends without a result."""
     if options.log_format == "json":
         log_record(logging.ERROR, message, **fields)
     else:
@@ -71,7 +72,7 @@ def report_end(options: LogOptions, message: str, **fields: Any) -> None:
 
 
 class _JsonFormatter(logging.Formatter):
-    """A record as one line of JSON: time, level, logger, topic, message, and its fields."""
+    """Formats a log record as one JSON line: time, level, logger, topic, message, and fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         values = {
@@ -89,11 +90,11 @@ class _JsonFormatter(logging.Formatter):
 
 @contextmanager
 def _json_lines(level: int) -> Iterator[None]:
-    """Every record as JSON on standard error: this package's, other packages', and warnings."""
+    """Write all log records and Python warnings as JSON lines on standard error in this context."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter())
     level_before, propagate_before = LOGGER.level, LOGGER.propagate
-    # Dask prints through handlers of its own.
+    # Dask's loggers have their own handlers.
     others = [
         other
         for logger in logging.root.manager.loggerDict.values()

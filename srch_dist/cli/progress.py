@@ -24,7 +24,7 @@ from srch_dist.runtime.progress import LogProgress, Progress, ProgressStage, log
 
 
 class _Display(LogProgress, ABC):
-    """Logs like `LogProgress`, and prints messages from ``level`` on."""
+    """Logs like `LogProgress`, and prints messages of at least ``level`` on a console."""
 
     def __init__(self, console: Console, level: int) -> None:
         self._console, self._level = console, level
@@ -40,7 +40,7 @@ class _Display(LogProgress, ABC):
 
 
 class _BarStage:
-    """Advances a stage and its bar."""
+    """A stage that advances its counter and its progress bar."""
 
     def __init__(self, bars: Bars, name: str, total: float, counted: ProgressStage) -> None:
         self._bars, self._counted = bars, counted
@@ -55,7 +55,7 @@ class _BarStage:
 
 
 class _Terminal(_Display):
-    """Live bars with the time left, below the messages."""
+    """Display for a terminal: messages, and below them progress bars with the remaining time."""
 
     def __init__(self, console: Console, level: int) -> None:
         super().__init__(console, level)
@@ -88,7 +88,7 @@ class _Terminal(_Display):
 
     def emit(self, level: int, message: str, **fields: Any) -> None:
         if level == logging.INFO and "stage" in fields:
-            log_record(level, message, **fields)  # the bar shows it
+            log_record(level, message, **fields)  # not printed, because the bar shows it
         else:
             super().emit(level, message, **fields)
 
@@ -102,7 +102,7 @@ class _Terminal(_Display):
 
 
 class _Plain(_Display):
-    """Plain lines, each with the seconds since the start."""
+    """Display of plain lines, each with the seconds since the start."""
 
     def __init__(self, console: Console, level: int) -> None:
         super().__init__(console, level)
@@ -121,12 +121,12 @@ class _Plain(_Display):
 
 
 def on_console(console: Console | None = None, level: int = logging.INFO) -> Progress:
-    """Progress for a person: bars if the console is a terminal, plain lines otherwise.
+    """Create a progress display: bars if the console is a terminal, plain lines otherwise.
 
     Parameters
     ----------
-    console : standard error by default.
-    level : lowest level of `logging` that is shown; bars are shown up to INFO.
+    console : default: standard error.
+    level : lowest level of `logging` to show; bars are shown if it is INFO or lower.
     """
     console = console or SafeConsole(stderr=True)
     kind = _Terminal if console.is_terminal else _Plain

@@ -1,8 +1,8 @@
-"""Text from data made safe to print: control, escape and bidirectional characters become visible.
+"""Escape control, escape and bidirectional characters in text from data before it is printed.
 
-Captions, names and ids come from files of strangers. Raw, they can clear a terminal, set its title,
-write its clipboard (OSC 52) or reverse the order of a line. See Unicode TR 36, "Bidirectional text
-spoofing".
+Captions, names and ids come from untrusted files. Unescaped, they can clear a terminal, set its
+title, write the clipboard (OSC 52) or reverse the order of a line. See Unicode TR 36,
+"Bidirectional text spoofing".
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-# C0 and DEL but tab and newline, C1, and what changes the direction of text. The joiners and
-# variation selectors of emoji and of Indic scripts (U+200C, U+200D, U+FE0F) are harmless.
+# C0 and DEL except tab and newline, C1, and characters that change the direction of text. Joiners
+# and variation selectors of emoji and Indic scripts (U+200C, U+200D, U+FE0F) are harmless.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
 )
@@ -24,31 +24,31 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def visible(text: str) -> str:
-    r"""Text with every unsafe character written as its escape, as ``\x1b`` or ``\u202e``.
+    r"""Replace every unsafe character by its escape, such as ``\x1b`` or ``\u202e``.
 
-    Tabs and newlines stay.
+    Tabs and newlines are kept.
     """
     return _LONE_SURROGATE.sub(_escape, _UNSAFE.sub(_escape, text))
 
 
 def dump_json(value: Any, indent: int | None = None) -> str:
-    """JSON in UTF-8 that is safe to print: unsafe characters stay in their JSON escapes."""
+    """Convert a value to JSON text that is safe to print: unsafe characters are escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    # Outside of strings JSON has no such characters, so that this changes strings alone.
+    # JSON has such characters only inside strings, so nothing else changes.
     text = _LONE_SURROGATE.sub(_json_escape, text)
     return _UNSAFE.sub(_json_escape, text)
 
 
 class SafeConsole(Console):
-    """A console on which text of data cannot act: it prints everything as `visible` does.
+    """A rich console that escapes unsafe characters in all text, as `visible` does.
 
-    Colours and cursor movements of rich itself stay.
+    The colours and cursor movements that rich adds are kept.
     """
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Segments of a renderable, with unsafe characters replaced by their escapes."""
+        """Render an object to segments, with unsafe characters replaced by their escapes."""
         for segment in super().render(renderable, options):
             if segment.control or not _UNSAFE.search(segment.text):
                 yield segment
@@ -56,7 +56,7 @@ class SafeConsole(Console):
                 yield Segment(visible(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
-        """Let the command end: it knows the exit code."""
+        """Raise BrokenPipeError, so that the command exits with its own exit code."""
         raise BrokenPipeError
 
 

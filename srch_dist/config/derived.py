@@ -1,4 +1,4 @@
-"""Values derived from options alone."""
+"""Values that are computed from options alone."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from srch_dist.config.options import TrainConfig
 
 
 def vector_dtype(config: TrainConfig) -> np.dtype[Any]:
-    """Arithmetic of the Z-step's vectors: float32 if its rounding permits, else float64.
+    """Choose the dtype of the Z-step's vectors: float32 if its rounding permits, else float64.
 
-    float32 halves memory and traffic. It suffices while its rounding of λH against βI stays well
-    below the tolerance. That holds for ``balanced``, and fails for the printed β = 1e-3, where a
-    reported residual of 1e-4 was 2e-3 in float64. The choice does not break the independence of
-    the partitioning: products add along a row in one order, and sums over rows are in float64.
+    float32 halves memory and traffic. It suffices if its rounding error of λH relative to βI is
+    well below the tolerance. That holds for the preset ``balanced``. It fails for β = 1e-3 of the
+    preset ``paper``, where a reported residual of 1e-4 was 2e-3 in float64. Either dtype gives the
+    same codes for every partitioning: products add along a row in one order, and sums over rows
+    are in float64.
     """
     method, tolerance = config.method, config.solver.tolerance
     rounding = float(np.finfo(np.float32).eps) * (1 + method.lam * config.graph.k / method.beta)

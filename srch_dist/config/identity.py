@@ -1,4 +1,4 @@
-"""Identity of a configuration: plain values, fingerprint, and the options that change codes."""
+"""Identity of a configuration: its plain values, fingerprint, and options that change codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 
 from srch_dist.config.options import MethodConfig, SolverConfig, TrainConfig
 
-# Options that say where and how the work is done. They never change the codes.
+# Options of locations and of the way to compute. They never change the codes.
 _WITHOUT_EFFECT = (
     "data",
     "out",
@@ -37,27 +37,27 @@ _WITHOUT_EFFECT = (
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Nested plain values of a configuration, for YAML and JSON."""
+    """Convert a configuration to nested plain values, for YAML and JSON."""
     return dataclasses.asdict(config)
 
 
 def dump_config(config: TrainConfig) -> str:
-    """YAML text from which `load_config` reads the same configuration."""
+    """Convert a configuration to YAML text, from which `load_config` reads the same values."""
     return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 
 def fingerprint(config: TrainConfig) -> str:
-    """SHA-256 (hex) of the options that can change the codes."""
+    """Compute the SHA-256 (hex) of the options that can change the codes."""
     return hashlib.sha256(json.dumps(_with_effect(config), sort_keys=True).encode()).hexdigest()
 
 
 def effective_options(config: TrainConfig) -> dict[str, Any]:
-    """Values of the options that can change the codes, by dotted name such as ``method.beta``."""
+    """Return the options that can change the codes, by dotted name such as ``method.beta``."""
     return _flatten(_with_effect(config))
 
 
 def differing_options(recorded: TrainConfig, requested: TrainConfig) -> list[str]:
-    """A phrase with both values for each option that differs and can change the codes."""
+    """Describe each option that differs and can change the codes: its name and both values."""
     before, now = effective_options(recorded), effective_options(requested)
     return [
         f"{key} is {now[key]!r}, the run has {value!r}"
@@ -67,9 +67,10 @@ def differing_options(recorded: TrainConfig, requested: TrainConfig) -> list[str
 
 
 def up_to_graph(config: TrainConfig) -> TrainConfig:
-    """The configuration with every option that acts after the graph at a fixed value.
+    """Replace every option that has an effect only after the graph by a fixed value.
 
-    Features, first codes and graph of two runs are equal if these configurations are.
+    If the resulting configurations of two runs are equal, their features, first codes and graphs
+    are equal.
     """
     method = dataclasses.replace(MethodConfig(), directions=0)
     return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Build a `TrainConfig` from a preset, a YAML file and given values; refuse wrong ones.
+"""Build a `TrainConfig` from a preset, a YAML file and given values; refuse wrong values.
 
 A preset names values of the method. A YAML file overrides the preset, and the command line
 overrides both.
@@ -20,7 +20,7 @@ from srch_dist.config.identity import to_dict
 from srch_dist.config.options import MethodConfig, TrainConfig
 from srch_dist.errors import ConfigError
 
-# Characters of an options file. Real files have some thousands.
+# Maximum characters of an options file. Real files have a few thousand.
 _MAX_FILE_CHARACTERS = 1 << 20
 
 _PRESETS: dict[str, MethodConfig] = {
@@ -43,12 +43,12 @@ _PRESETS: dict[str, MethodConfig] = {
 
 
 def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainConfig:
-    """Make a `TrainConfig` from nested values over a preset.
+    """Build a `TrainConfig` from nested values, which override the values of a preset.
 
     Parameters
     ----------
-    values : nested mapping of option names, as in a YAML file. The preset fills what is missing.
-    preset : overrides ``values["preset"]``.
+    values : values by option name, nested as in a YAML file. The preset gives missing options.
+    preset : name of the preset; overrides ``values["preset"]``.
 
     Raises
     ------
@@ -83,13 +83,13 @@ def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainC
 
 
 def check_config(config: TrainConfig) -> TrainConfig:
-    """Validate every value of a configuration that was made directly.
+    """Validate a configuration that was created without `build_config`.
 
-    A method at its default stands for the method of the named preset.
+    If its ``method`` has only default values, it is replaced by the method of its preset.
 
     Raises
     ------
-    ConfigError : as `build_config`.
+    ConfigError : a value has the wrong type or is out of range.
     """
     values = to_dict(config)
     if config.method == MethodConfig():
@@ -133,12 +133,12 @@ def parse_config(text: str, path: str, preset: str | None = None) -> TrainConfig
 
 
 def parse_plain(text: str) -> Any:
-    """The value of a YAML text; raises `yaml.YAMLError` and ValueError."""
+    """Parse YAML text into plain values; raise `yaml.YAMLError` or ValueError if it is invalid."""
     return yaml.load(text, Loader=_PlainLoader)
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Loads plain values, and refuses aliases, which can expand without limit."""
+    """YAML loader of plain values; refuses aliases, because they can expand without limit."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
@@ -146,8 +146,8 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-# YAML 1.1 reads on and off as booleans too, but off is a choice of options such as solver.coarse.
-# Options of type bool still accept on and off: pydantic converts the text.
+# YAML 1.1 reads on and off as booleans. Here they stay text, because off is a value of options such
+# as solver.coarse. Options of type bool still accept on and off: pydantic converts the text.
 _BOOLEAN = "tag:yaml.org,2002:bool"
 _PlainLoader.yaml_implicit_resolvers = {
     first: [resolver for resolver in resolvers if resolver[0] != _BOOLEAN]
@@ -159,7 +159,7 @@ _PlainLoader.add_implicit_resolver(
 
 
 def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], prefix: str) -> None:
-    """Refuse the first key that is no field of ``kind``, and suggest the nearest name."""
+    """Raise ConfigError for the first key that is no field of ``kind``; suggest a near name."""
     known = {item.name: item for item in dataclasses.fields(kind)}
     for key, value in values.items():
         if key not in known:
@@ -175,15 +175,16 @@ def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], prefix: str) -> 
 
 
 def _refuse_conflicts(values: Mapping[str, Any], method: Mapping[str, Any], preset: str) -> None:
-    """Refuse a preset that all options of the method override, and codes of equal bits."""
+    """Raise ConfigError if values make the preset ineffective, or make all bits equal."""
     complete = {item.name for item in dataclasses.fields(MethodConfig)} <= set(method)
     if complete and values.get("preset", preset) != preset:
         raise ConfigError(
-            f"preset {preset} would have no effect: the file holds every option of method, for "
-            f"preset {values['preset']}. Remove the section method or the option preset."
+            f"preset {preset!r} would have no effect: the file sets every option of its section "
+            f"'method', for preset {values['preset']!r}. Remove the section 'method' from the "
+            "file, or do not set the option 'preset'."
         )
     if method.get("directions") == 1:
         raise ConfigError(
-            "method.directions is 1, so every bit would be the same. Use at least 2, or 0 to keep "
-            "the codes of the loop."
+            "method.directions is 1, so all bits would be equal. Use at least 2, or 0 to keep the "
+            "codes of the loop."
         )

@@ -17,19 +17,19 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-# Options of every command that uses a cluster. Their texts stand here because `ClusterOptions` and
-# `TrainConfig` both have them: the fields of a base class would come first in `config.yaml`.
+# Options of every command that uses a cluster. `ClusterOptions` and `TrainConfig` share their texts
+# through these types. Not through a base class, whose fields would come first in `config.yaml`.
 Scheduler = Annotated[
     str | None,
     Field(
         description="Running Dask cluster: scheduler address (tcp:// or tls://) or scheduler file. "
-        "By default the variable DASK_SCHEDULER_ADDRESS, and without it a local cluster."
+        "Default: the variable DASK_SCHEDULER_ADDRESS; without it, a local cluster is started."
     ),
 ]
 Workers = Annotated[
     PositiveInt | None,
     Field(
-        description="Local cluster: worker processes of one thread each; by default one per core."
+        description="Local cluster: number of one-thread worker processes; by default one per core."
     ),
 ]
 MemoryLimit = Annotated[
@@ -43,15 +43,15 @@ MemoryLimit = Annotated[
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """Normalisation of features before training; queries get the same later."""
+    """Normalisation of features before training; queries are normalised in the same way."""
 
     center: bool = True
-    """Subtract the mean of the training rows; turn off only for features that are centred."""
+    """Subtract the mean of the training rows; turn off only for already centred features."""
     unit_norm: bool = True
     """Scale each row to unit length after centring; turn off only if lengths carry meaning."""
     max_zero_share: Share = 0.05
-    """Refuse data with a larger share of rows that are zero after centring, because such rows have
-    no meaningful neighbours; raise it only if you expect them."""
+    """Maximum share of rows that are zero after centring; data with more are refused, because zero
+    rows have no meaningful neighbours. Raise it only if you expect such rows."""
 
 
 @dataclass(frozen=True)
@@ -64,26 +64,26 @@ class GraphConfig:
     """Neighbour search: exact, one approximate index (pynndescent), or an index per cluster of
     rows (partitioned). auto chooses by rows and dimensions alone."""
     symmetry: Literal["union", "mutual"] = "union"
-    """Keep an edge found from either end (union) or only from both (mutual). mutual can leave rows
-    without edges."""
+    """Keep an edge if one row is a neighbour of the other (union), or only if both are (mutual).
+    mutual can leave rows without edges."""
     recall_rows: PositiveInt = 500
     """Rows sampled to measure recall@k against exact search; raise it for a smaller error."""
     recall_target: Share = 0.95
     """Partitioned search: repeat the search with overlap + 1 while recall@k is lower."""
     cluster_rows: PositiveInt = 50_000
-    """Partitioned search: rows per cluster. A task holds up to overlap_max times as many; lower it
-    if that does not fit in memory."""
+    """Partitioned search: rows per cluster. A task holds up to overlap_max times this number of
+    rows; lower it if they do not fit in memory."""
     overlap: PositiveInt = 2
-    """Partitioned search: clusters that each row is searched in at first; recall_target raises
-    it."""
+    """Partitioned search: number of clusters in which each row is searched at first; recall_target
+    can raise it."""
     overlap_max: PositiveInt = 4
     """Partitioned search: upper limit of overlap; raise it if recall stays below recall_target."""
     refine: bool = False
     """Partitioned search: also compare each row with its neighbours' neighbours, once; turn on if
     recall stays low at overlap_max."""
     order_rows: PositiveInt = 4096
-    """Rows per cluster of the row order, which stores neighbouring rows together. Data with fewer
-    than 16 clusters keep their order."""
+    """Rows per cluster of the row order, which stores similar rows next to each other. Data with
+    fewer than 16 clusters keep their order."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class MethodConfig:
     """Weight of each modality: by its share of mutual neighbours (mutual), or all equal. Use equal
     if you trust all modalities alike."""
     rotate: bool = True
-    """Rotate the scores towards the corners of the cube before taking signs, so that bits repeat
-    each other less."""
+    """Rotate the scores towards ±1 vectors before taking signs, so that bits are less
+    correlated."""
     rebase: bool = True
     """Re-weight the edges by Eq. 15 after each Z-step; off keeps S = 1."""
     drop: Annotated[float, Field(ge=0, lt=1)] = 1e-4
@@ -128,8 +128,8 @@ class MethodConfig:
     threshold: NotNegative = 1e-3
     """Threshold of the stopping rule; lower it for more iterations, 0 runs all of them."""
     directions: Annotated[int, Field(ge=0)] = 24
-    """Leading directions of codes and encoded rows together, from which the final codes are made
-    after the loop; 0 keeps the codes of the loop."""
+    """Number of leading directions of codes and encoded rows together, from which the final codes
+    are computed after the loop; 0 keeps the codes of the loop."""
     loop_bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64
     """Bits that the loop learns if directions is not 0; memory and time of the loop grow with
     it."""
@@ -137,8 +137,8 @@ class MethodConfig:
     """Encoder of new rows: ridge regression of B on the features (ridge), on features and
     similarities to anchor rows (anchors), or Eq. 18, sign(W X) (projection)."""
     anchors: Annotated[int, Field(ge=2)] = 1000
-    """Training rows to sample. They are the anchors, and the rotation is learned from them.
-    Encoding time grows with their number."""
+    """Number of training rows to sample as anchors; the rotation is learned from them too. Encoding
+    time grows with this number."""
     ridge: Positive = 0.1
     """Ridge penalty of the encoder, in units of the mean eigenvalue of X'X; raise it for few or
     noisy rows."""
@@ -170,7 +170,8 @@ class TlsConfig:
     """TLS between scheduler, workers and client: name all three files or none."""
 
     ca: str | None = None
-    """PEM file of the authority's certificate; peers without a certificate of it are refused."""
+    """PEM file of the authority's certificate; peers without a certificate from this authority are
+    refused."""
     cert: str | None = None
     """PEM file of this side's certificate."""
     key: str | None = None
@@ -191,8 +192,8 @@ class ClusterOptions:
 class TrainConfig:
     """Train cross-modal hash codes (SRCH) from a feature store.
 
-    Without --data, train on the emoji pairs that the package ships. Options come from the preset,
-    then from the YAML file of --config, then from the command line.
+    Without --data, train on the emoji pairs that the package ships. The YAML file of --config
+    overrides the preset, and the command line overrides both.
     """
 
     data: str | None = None
@@ -234,10 +235,11 @@ class TrainConfig:
     partition_rows: PositiveInt | None = None
     """Rows per partition; by default about 32 MiB of features. Never changes the codes."""
     blocks: PositiveInt | None = None
-    """Blocks of the Z-step; by default as few as memory allows. Never changes the codes."""
+    """Number of blocks of the Z-step; by default the smallest that fits in memory. Never changes
+    the codes."""
     columns: PositiveInt | None = None
-    """Columns of Z solved together; by default as many as memory allows. Never changes the
-    codes."""
+    """Number of columns of Z solved together; by default the largest that fits in memory. Never
+    changes the codes."""
     cache: Literal["auto", "off"] = "auto"
     """Keep features in worker memory when the plan says they fit (auto), or read them in every
     iteration (off). Never changes the codes."""
@@ -256,5 +258,5 @@ class TrainConfig:
 
     @property
     def loop_bits(self) -> int:
-        """Bits that Algorithm 1 learns: ``method.loop_bits`` if ``method.directions``, or bits."""
+        """Number of bits in Algorithm 1: ``method.loop_bits``, or ``bits`` if directions is 0."""
         return self.method.loop_bits if self.method.directions else self.bits

@@ -1,1 +1,1 @@
-"""Ingest: from files of many formats to one feature store."""
+"""Ingest: convert files of many formats to one feature store."""

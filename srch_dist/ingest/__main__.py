@@ -28,15 +28,14 @@ class _Options:
         tyro.conf.Positional,
         tyro.conf.arg(metavar="SOURCE [SOURCE ...] STORE", help_behavior_hint="(required)"),
     ]
-    """Files or folders with the features, paired row by row, and last the folder of the store to
-    make."""
+    """Files or folders with features, paired row by row. The last one is the store to create."""
     modalities: str | None = None
     """Arrays to use as modalities, as a,b or image=a,text=b; by default every 2-D floating-point
-    array. image=I_tr+I_te stacks a training and a test part: their split is 0 and 1. image=XAll.T
+    array. image=I_tr+I_te stacks a training part (split 0) and a test part (split 1). image=XAll.T
     transposes a matrix (d, n)."""
     side: str | None = None
     """Arrays to store beside the modalities, as a,b or ids=a,titles=b; by default every other array
-    with as many rows."""
+    with the same number of rows."""
     rows_per_chunk: int | None = None
     """Rows per chunk; by default about 32 MiB of the widest modality."""
 
@@ -66,7 +65,7 @@ def _ingest(options: _Options, progress: Progress) -> None:
 
 
 def _names(text: str | None) -> list[str] | None:
-    """The names in an option such as ``a,b``; None without the option."""
+    """Split an option such as ``a,b`` into names; None if the option is not given."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 

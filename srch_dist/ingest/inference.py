@@ -1,4 +1,4 @@
-"""Modalities that nobody named: which arrays they are, and what is refused rather than guessed."""
+"""Infer the modalities if no option names them; refuse sources whose arrays are ambiguous."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ SIDE_NAMES = {
     **dict.fromkeys(("caption", "captions", "title"), "titles"),
     "label": "labels",
 }
-# How names of embeddings end: img_emb, text_embeddings, image.features.
+# Suffixes of names of embeddings: img_emb, text_embeddings, image.features.
 _FEATURE_SUFFIX = re.compile(r"[_.-](embs?|embeddings?|features?|feats?|vectors?|vecs?)$")
 _MODALITY_NAMES = {"img": "image", "images": "image", "txt": "text", "texts": "text"}
 # 0/1 matrices of at most this many columns count as labels: wider ones may be bags of words.
 _MAX_CLASSES = 300
-# Rows, and bytes of them, that tell labels from features.
+# Maximum rows and bytes that are read to distinguish labels from features.
 _FIRST_ROWS, _FIRST_BYTES = 1024, 16 << 20
 
 
 def read_first_rows(source: Source, array: str) -> Array | None:
-    """The first rows of an array, about 16 MiB at most.
+    """Read the first rows of an array: at most 1024 rows and about 16 MiB.
 
-    None if they cannot be read, or if one row is too large: both are refused later, by name.
+    Returns None if they cannot be read or if one row is too large. Later steps refuse such arrays
+    by name.
     """
     shape, dtype = source.specs()[array]
     row_bytes = max(1, math.prod(shape[1:]) * dtype.itemsize)
@@ -49,12 +50,14 @@ def read_first_rows(source: Source, array: str) -> Array | None:
 
 
 def infer_modalities(specs: Specs, first_rows: Callable[[str], Array | None]) -> dict[str, str]:
-    """All 2-D floating-point arrays that are not side arrays by name, by store name.
+    """Choose all 2-D floating-point arrays whose names are not those of side arrays.
+
+    Returns the arrays' names in the source by store name.
 
     Raises
     ------
-    InputError : some are parts of a split or look like labels. The message has the options that say
-        what is meant.
+    InputError : some arrays are parts of a split or look like labels. The message suggests options
+        that name the modalities.
     """
     arrays = [name for name in specs if _is_matrix(specs, name) and not _is_reserved(name)]
     labels = {name: reason for name in arrays if (reason := _label_reason(name, first_rows))}
@@ -70,7 +73,7 @@ def infer_modalities(specs: Specs, first_rows: Callable[[str], Array | None]) ->
 def warn_of_labels(
     chosen: Mapping[str, str], first_rows: Callable[[str], Array | None]
 ) -> list[str]:
-    """Warnings of named modalities that have the name and the values of labels."""
+    """Return a warning for each chosen modality whose name and values look like labels."""
     return [
         f"modality {name}: {array} has the name and the values of labels; codes learn from "
         "every modality"
@@ -80,7 +83,7 @@ def warn_of_labels(
 
 
 def renamed(arrays: Sequence[str], rename: Callable[[str], str], taken: set[str]) -> dict[str, str]:
-    """Rename arrays for the store; an array keeps its name if the new one is not free."""
+    """Map store names to array names; an array keeps its name if its new name is taken."""
     names = [rename(array) for array in arrays]
     return {
         name if names.count(name) == 1 and (name == array or name not in taken) else array: array
@@ -89,19 +92,22 @@ def renamed(arrays: Sequence[str], rename: Callable[[str], str], taken: set[str]
 
 
 def without_feature_suffix(name: str) -> str:
-    """The modality in the name of an embedding: ``image`` of ``image_embeddings``."""
+    """Remove the suffix of an embedding's name: ``image_embeddings`` becomes ``image``."""
     return _FEATURE_SUFFIX.sub("", name)
 
 
 def listing(specs: Specs) -> str:
-    """All arrays with shape and dtype, for messages."""
+    """List all arrays with shape and dtype, for error messages."""
     return ", ".join(f"{name} {shape} {dtype}" for name, (shape, dtype) in specs.items())
 
 
 def _refuse_labels(specs: Specs, rest: Sequence[str], labels: Mapping[str, str]) -> None:
-    """Refuse arrays that look like labels beside the ``rest`` of the candidates."""
+    """Raise InputError for arrays that look like ``labels``; suggest ``rest`` as modalities.
+
+    ``labels`` maps an array's name to the reason.
+    """
     reasons = "; ".join(f"{name} {reason}" for name, reason in labels.items())
-    problem = f"labels are for scoring and no modality by default, but {reasons}"
+    problem = f"labels serve scoring and are not modalities by default, but {reasons}"
     if len(rest) < 2:
         raise InputError(
             f"{problem}. At least two modalities are needed: name them with --modalities a,b; the "
@@ -123,7 +129,7 @@ def _refuse_labels(specs: Specs, rest: Sequence[str], labels: Mapping[str, str])
 def _refuse_parts(
     specs: Specs, parts: Mapping[str, Mapping[str, str]], labels: Sequence[str]
 ) -> None:
-    """Refuse parts of a split as modalities of their own; suggest to stack them."""
+    """Raise InputError for train and test parts of an array; suggest options that stack them."""
     first = next(iter(parts.values()))
     order = [part for part in ("database", "train") if part in first][:1]
     order += [part for part in ("query", "validation") if part in first]
@@ -157,7 +163,7 @@ def _refuse_parts(
 
 
 def _named(arrays: Sequence[str]) -> list[str]:
-    """Items of --modalities that suggest store names."""
+    """Format arrays as items of --modalities, with suggested store names."""
     names = [store_name(without_feature_suffix(array)) for array in arrays]
     return [
         f"{name}={array}" if name != array and names.count(name) == 1 else array
@@ -185,14 +191,14 @@ def _modality_name(array: str) -> str:
 
 
 def _label_reason(name: str, first_rows: Callable[[str], Array | None]) -> str | None:
-    """Why an array looks like labels; None if it does not."""
+    """Explain why an array looks like labels; None if it does not."""
     if is_label_name(name):
         return "has a name of labels"
     return "holds only 0 and 1, as labels do" if _holds_labels(first_rows(name)) else None
 
 
 def _holds_labels(block: Array | None) -> bool:
-    """Whether the first rows (m, c) of an array are labels: multi-hot, one-hot, or ±1."""
+    """Whether rows (m, c) of an array look like labels of c classes: multi-hot, one-hot or ±1."""
     if block is None or block.ndim != 2 or block.dtype.kind not in "fiub" or not block.size:
         return False
     values = np.unique(block)

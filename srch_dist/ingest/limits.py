@@ -9,17 +9,17 @@ from pathlib import Path
 from srch_dist.errors import InputError
 from srch_dist.storage.locations import Location, stored_bytes
 
-# Bytes held at once of one array: a column-major member, or one chunk of a chunked format.
+# Maximum bytes of one array in memory: a whole column-major array, or one chunk.
 MAX_BLOCK_BYTES = 1 << 30
-# Bytes of one row: 16 million dimensions in float32.
+# Maximum bytes of one row: 16 million dimensions in float32.
 MAX_ROW_BYTES = 64 << 20
-# Features have next to no redundancy: what expands further than this is not features.
+# Features have almost no redundancy, so data that expands further than this are no features.
 BOMB_BYTES = 1 << 30
 BOMB_RATIO = 200
 
 
 def refuse_bomb(path: Path, name: str, expanded: int, stored: int) -> None:
-    """Refuse an array that expands more than `BOMB_RATIO`-fold, to more than `BOMB_BYTES`."""
+    """Raise InputError if ``stored`` bytes expand over `BOMB_RATIO`-fold and over `BOMB_BYTES`."""
     if expanded > BOMB_BYTES and expanded > BOMB_RATIO * max(1, stored):
         raise InputError(
             f"{path}: {name} would expand from {stored} bytes to {expanded}, more than "
@@ -28,7 +28,7 @@ def refuse_bomb(path: Path, name: str, expanded: int, stored: int) -> None:
 
 
 def refuse_chunk(path: Path, name: str, chunk: tuple[int, ...], itemsize: int) -> None:
-    """Refuse an array whose single chunks are too large for memory."""
+    """Raise InputError for an array with chunks of more than `MAX_BLOCK_BYTES`."""
     size = math.prod(chunk) * itemsize
     if size > MAX_BLOCK_BYTES:
         raise InputError(
@@ -38,7 +38,7 @@ def refuse_chunk(path: Path, name: str, chunk: tuple[int, ...], itemsize: int) -
 
 
 def refuse_wide(label: str, name: str, shape: tuple[int, ...], itemsize: int) -> None:
-    """Refuse an array whose single rows are too large for memory."""
+    """Raise InputError for an array with rows of more than `MAX_ROW_BYTES`."""
     size = math.prod(shape[1:]) * itemsize
     if size > MAX_ROW_BYTES:
         raise InputError(
@@ -47,7 +47,7 @@ def refuse_wide(label: str, name: str, shape: tuple[int, ...], itemsize: int) ->
 
 
 def refuse_full_disk(store: Location, needed: int) -> None:
-    """Refuse a store of ``needed`` bytes that its disk cannot hold.
+    """Raise InputError if a store of ``needed`` bytes does not fit on its disk.
 
     Bytes that an interrupted ingest already wrote count as free. An object store has no limit.
     """

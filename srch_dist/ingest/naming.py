@@ -1,4 +1,4 @@
-"""What the names of arrays say: which hold labels, and which are parts of a train/test split."""
+"""Recognise, by their names, arrays with labels and parts of a train/test split."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PART_WORDS = {
     **dict.fromkeys(("test", "testing", "tst", "te", "query", "queries", "qry"), "query"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
 }
-# Parts whose words may be glued to another: trainimg, imgtest, Xtr.
+# Part names without a separator: trainimg, imgtest, Xtr.
 _GLUED = re.compile(
     r"^(?P<part>train|test|query|database|retrieval)(?P<rest>.+)$"
     r"|^(?P<head>.+)(?P<tail>train|test|query|database|retrieval)$"
@@ -30,12 +30,12 @@ _STORE_NAMES = {
     **dict.fromkeys(("i", "x", "img", "imgs", "image", "images"), "image"),
     **dict.fromkeys(("t", "y", "txt", "text", "texts"), "text"),
 }
-# The whole of a name beside the words of parts: LAll, L_tr.
+# Words that are ignored in a name, because they mean the whole array: LAll, FullText.
 _ALL = ("all", "full")
 
 
 def is_label_name(name: str) -> bool:
-    """Whether an array's name says that it holds labels: labels, img_label, LAll, L_tr, target."""
+    """Whether an array's name is one of labels, such as labels, img_label, LAll, L_tr, target."""
     words, _ = _split_words(name)
     words = [word for word in words if word not in _ALL]
     if not words:
@@ -52,11 +52,11 @@ def is_label_name(name: str) -> bool:
 
 
 def split_parts(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Arrays that are parts of one array, such as I_tr and I_te.
+    """Group arrays that are parts of one array, such as I_tr and I_te.
 
     Returns
     -------
-    For each such array, the source's name of each part (train, database, query, validation).
+    For each divided array, the source's array name by part (train, database, query, validation).
     """
     stems: dict[str, dict[str, str]] = {}
     for name in names:
@@ -74,14 +74,14 @@ def split_parts(names: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def store_name(name: str) -> str:
-    """The store name to suggest: image for XAll, text for T_tr; else the name itself."""
+    """Suggest a store name: image for XAll, text for T_tr; else the name without its part."""
     words, _ = _split_words(name)
     words = [word for word in words if word not in _ALL]
     return _STORE_NAMES.get("_".join(words), "_".join(words) or name)
 
 
 def _split_words(name: str) -> tuple[list[str], str]:
-    """The words of a name without the word of its part, and that part."""
+    """Split a name into words, and return the words without the part, and the part (or "")."""
     words, part = [], ""
     for word in (found.lower() for found in _WORD.findall(name)):
         glued = _GLUED.match(word)

@@ -1,4 +1,4 @@
-"""Check that rows are pairs: ids of the modalities, where the source has them, must agree."""
+"""Check that rows of the modalities are pairs: if the source has ids, they must agree."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from srch_dist.ingest.sources.contents import TEXT, native_text
 from srch_dist.kernels.types import Array
 
 _BLOCK_ROWS = 1 << 16
-# Ids that an error message lists before it says "…".
+# Maximum number of ids that an error message lists.
 _LISTED = 5
-# Ids of more rows than this are not loaded into memory to explain an error.
+# Maximum number of ids that are loaded into memory to explain an error.
 _MAX_EXPLAINED_ROWS = 10_000_000
 # Integers below these are exact in floating point of 2, 4 and 8 bytes.
 _EXACT = {2: 2**11, 4: 2**24, 8: 2**53}
@@ -27,7 +27,7 @@ _ID_AFFIX = re.compile(r"[_.-](ids?|keys?)$|^(ids?|keys?)[_.-]")
 
 
 def id_arrays(specs: Specs) -> list[str]:
-    """Arrays with an id per row, such as ``ids``, ``key``, ``image_ids`` and ``id_text``."""
+    """List the arrays with an id per row, such as ``ids``, ``key``, ``image_ids``, ``id_text``."""
     return [
         name
         for name, (shape, dtype) in specs.items()
@@ -36,7 +36,7 @@ def id_arrays(specs: Specs) -> list[str]:
 
 
 def is_column(shape: tuple[int, ...]) -> bool:
-    """Whether a shape is one value per row: (n,) or (n, 1)."""
+    """Whether an array of this shape has one value per row: (n,) or (n, 1)."""
     return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
 
 
@@ -46,11 +46,11 @@ def _is_id_name(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Pairing:
-    """What the ids of a source say about its pairs.
+    """Result of the comparison of a source's id arrays.
 
     Attributes
     ----------
-    compared : id arrays that agree in every row; fewer than two if there was nothing to compare.
+    compared : id arrays that agree in every row; fewer than two if no two could be compared.
     warnings : id arrays that cannot be compared, each with the reason.
     """
 
@@ -61,9 +61,9 @@ class Pairing:
 def check_ids(label: str, source: Source, specs: Specs, schema: Schema) -> Pairing:
     """Compare all id arrays row by row.
 
-    An array counts if its name is ``ids`` or the like, or has a modality's name (``image_ids``,
-    ``text_id``). Numbers are compared by value, whatever their types; text of digits is a number
-    where the other side has numbers.
+    An id array is named ``ids`` or similar, or contains a modality's name (``image_ids``,
+    ``text_id``). Numbers of any type are compared by value. If one array has numbers and the other
+    text, the text is parsed as numbers.
 
     Parameters
     ----------
@@ -83,7 +83,8 @@ def check_ids(label: str, source: Source, specs: Specs, schema: Schema) -> Pairi
             names.append(name)
         else:
             warnings.append(f"{name} has shape {shape} of {dtype}, not one id per row")
-    # Arrays that are read anyway are refused where they are read; the others must not stop it.
+    # A bad array that the ingest reads is refused where it is read. Other arrays must not stop the
+    # ingest.
     read = set(schema.rowwise.values())
     compared = names[:1]
     for other in names[1:]:
@@ -102,15 +103,15 @@ def check_ids(label: str, source: Source, specs: Specs, schema: Schema) -> Pairi
 
 
 class _IncomparableError(Exception):
-    """Ids of kinds that cannot be compared."""
+    """Two id arrays cannot be compared, for example numbers with text that is no number."""
 
 
 class _DifferentIdsError(InputError):
-    """Ids that differ."""
+    """Two id arrays differ in some rows."""
 
 
 def _compare(label: str, source: Source, names: tuple[str, str], rows: int) -> None:
-    """Refuse two id arrays that differ in any row."""
+    """Compare two id arrays; raise `_DifferentIdsError` if they differ in any row."""
     examples: list[str] = []
     count, start = 0, 0
     pairs = zip(*(source.blocks(name, _BLOCK_ROWS) for name in names), strict=True)
@@ -162,19 +163,19 @@ def _identifies_rows(name: str, schema: Schema) -> bool:
 
 
 def _stem(name: str) -> str:
-    """The modality in an array's name: ``image`` of both image_ids and image_embedding."""
+    """Extract the modality from an array's name: ``image`` for image_ids and image_embedding."""
     return _ID_AFFIX.sub("", without_feature_suffix(name))
 
 
 def _plain(value: object) -> str:
-    """An id as text; 7 for a double of 7."""
+    """Format an id as text; a floating-point number 7.0 becomes "7"."""
     return str(int(value)) if isinstance(value, np.floating) and value % 1 == 0 else str(value)
 
 
 def _comparable(
     names: tuple[str, str], left: Array, right: Array, start: int
 ) -> tuple[Array, Array]:
-    """Ids as numbers if one of the two is a number, else as text."""
+    """Convert two blocks of ids to numbers if either has numbers, else to text."""
     kinds = left.dtype.kind, right.dtype.kind
     if all(kind in TEXT_KINDS for kind in kinds):
         return native_text(left).astype(TEXT), native_text(right).astype(TEXT)
@@ -182,11 +183,11 @@ def _comparable(
 
 
 def _whole_numbers(name: str, values: Array, start: int) -> Array:
-    """Ids as integers; NumPy compares signed and unsigned ones exactly."""
+    """Convert ids to integers; raise `_IncomparableError` for an id that is no exact integer."""
     if values.dtype.kind in "iu":
         return values
     if values.dtype.kind == "f":
-        # Beyond 2^53 a double is no longer one integer.
+        # Beyond 2^53, one double stands for several integers.
         exact = np.isfinite(values) & (np.abs(values) < _EXACT.get(values.dtype.itemsize, 2**53))
         invalid = np.flatnonzero(~(exact & (np.where(exact, values, 0) % 1 == 0)))
         if len(invalid):

@@ -3,10 +3,10 @@
 An ingest has three phases:
 
 - `_initialise` creates the store, or resumes one that the same ingest left unfinished.
-- `_write_arrays` checks and writes blocks of rows. The store's journal records each of them.
-- `_finalise` commits the manifest. Before that, nothing takes the folder for a store.
+- `_write_arrays` checks and writes blocks of rows. The store's journal records each block.
+- `_finalise` commits the manifest. Before that, readers refuse the folder.
 
-Refused data discards the store in any phase; an interruption keeps it for the next attempt.
+If data is refused in any phase, the store is removed. An interrupted store is kept to be resumed.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ from srch_dist.storage.feature_store import CHUNK_BYTES, FeatureStore, FeatureWr
 from srch_dist.storage.locations import Location, check_access, local_path, locate
 from srch_dist.storage.locks.output_lock import hold_output
 
-# A file or folder, several of them, or arrays by name.
+# A file or folder, several files or folders, or arrays by name.
 SourceLike = str | Path | Sequence[str | Path] | Mapping[str, Any]
-# Rows that an error message lists before it says "…".
+# Maximum number of rows that an error message lists.
 _LISTED = 5
 
 
@@ -66,19 +66,19 @@ def ingest_source(
 ) -> FeatureStore:
     """Stream paired features into a feature store, with bounded memory.
 
-    Every row is checked before it is written. If data is refused, nothing is left behind. If the
-    ingest is interrupted, the same call resumes after the last written block (files into a local
-    store only).
+    Every row is checked before it is written. If data is refused, the store is removed. If the
+    ingest is interrupted, the same call resumes after the last written block. Only an ingest of
+    files into a local store can resume.
 
     Parameters
     ----------
-    source : file or folder, several of them, or arrays by name.
+    source : file or folder, several files or folders, or arrays by name.
     store : local folder or s3:// URL of the store to create.
     modalities : modalities, as ``array`` or ``name=array``; all 2-D floating-point arrays if None.
         ``name=a+b`` stacks the rows of two arrays; ``split`` is then 0 for rows of the first and 1
         for rows of the second. ``name=a.T`` transposes a matrix (d, n).
     rows_per_chunk : rows per chunk of every array; about 32 MiB of the widest array if None.
-    progress : where progress is shown; nowhere if None.
+    progress : display of the progress; silent if None.
     side : other arrays of n rows to store, in the form of ``modalities``. If None, all of them are
         stored, and arrays of other lengths become attributes.
 
@@ -111,7 +111,7 @@ def ingest_source(
 
 @dataclass(frozen=True)
 class _Ingest:
-    """What is read, and how it is stored; fixed before the first row is read.
+    """The plan of an ingest: what is read and how it is stored, fixed before any row is read.
 
     Attributes
     ----------
@@ -120,8 +120,8 @@ class _Ingest:
     specs : (shape, dtype) of every array of n rows by store name, modalities first.
     attributes : small arrays of other lengths, as plain values.
     rows_per_chunk : rows per chunk of every array.
-    fingerprint : SHA-256 that a resumed ingest must match; None for arrays in memory, which cannot
-        be recognised and so never resume.
+    fingerprint : SHA-256 that a resumed ingest must match; None for arrays in memory, which have
+        no identity and so never resume.
     """
 
     source: Source
@@ -134,7 +134,7 @@ class _Ingest:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays, uncompressed."""
+        """Size of all arrays in bytes, uncompressed."""
         return sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.specs.values())
 
 
@@ -179,7 +179,7 @@ def _prepare(
 
 
 def _initialise(ingest: _Ingest, location: Location) -> FeatureWriter:
-    """Create the store, or resume what an interrupted ingest of the same fingerprint wrote."""
+    """Create the store, or resume an interrupted ingest of the same fingerprint."""
     # Checked before a writer exists: this refusal must not discard an interrupted ingest.
     limits.refuse_full_disk(location, ingest.nbytes)
     modalities = tuple(ingest.schema.modalities)
@@ -191,7 +191,7 @@ def _initialise(ingest: _Ingest, location: Location) -> FeatureWriter:
 def _write_arrays(
     ingest: _Ingest, writer: FeatureWriter, hash_folder: Path, progress: Progress
 ) -> dict[str, DataProfile]:
-    """Write every array from its first missing row; return the profile of each modality."""
+    """Write each array from its first missing row on; return the profile of each modality."""
     profiles: dict[str, DataProfile] = {}
     chunks = -(-ingest.schema.rows // writer.rows_per_chunk)
     with progress.stage("ingest", len(ingest.specs) * chunks) as stage:
@@ -218,7 +218,7 @@ def _write_array(
     hashes: Path,
     stage: ProgressStage,
 ) -> None:
-    """Check and write the missing rows of an array; a modality has a profile and a hash file."""
+    """Check and write an array's missing rows; of a modality, also update profile and hashes."""
     written = writer.written.get(name, 0)
     array = ingest.schema.rowwise[name]
     for block in ingest.source.blocks(array, writer.rows_per_chunk, written):
@@ -240,13 +240,13 @@ def _write_array(
 
 
 def _finalise(ingest: _Ingest, writer: FeatureWriter, hash_folder: Path) -> FeatureStore:
-    """Commit the store; only then delete the hash files, which a resumed ingest still needs."""
+    """Commit the store, then delete the hash files; before that, a resumed ingest needs them."""
     hashes = [_hash_file(hash_folder, name) for name in ingest.schema.modalities]
     return writer.finish(ingest.attributes, hashes)
 
 
 def _joined(source: Source, arrays: Sequence[str]) -> str:
-    """List the files that were joined to these arrays, to append to an error message."""
+    """List the files that were joined into these arrays, as the end of an error message."""
     return "".join(
         f"; {name} joins {', '.join(files[:_LISTED])}{', …' if len(files) > _LISTED else ''}"
         for name in arrays
@@ -255,7 +255,7 @@ def _joined(source: Source, arrays: Sequence[str]) -> str:
 
 
 def _open(source: SourceLike) -> tuple[Source, str, list[Path] | None]:
-    """The opened source, its name in messages, and its paths (None for arrays in memory)."""
+    """Open a source; return it, its name in messages, and its paths (None for arrays in memory)."""
     if isinstance(source, Mapping):
         return ArraySource(source), "the arrays", None
     given = [source] if isinstance(source, str | Path) else source
@@ -267,7 +267,7 @@ def _open(source: SourceLike) -> tuple[Source, str, list[Path] | None]:
 
 @contextmanager
 def _hash_folder(location: Location) -> Iterator[Path]:
-    """The folder of the hash files: the store itself if it is local, else a temporary folder."""
+    """Yield the folder of the hash files: a local store itself, else a temporary folder."""
     if isinstance(location, Path):
         yield location
         return
@@ -282,7 +282,7 @@ def _hash_file(folder: Path, name: str) -> Path:
 def _show_schema(
     progress: Progress, source: Source, arrays: Specs, schema: Schema, pairing: Pairing
 ) -> None:
-    """Show the role of every array before anything is written."""
+    """Report the role of every array, skipped arrays with the reason, and how rows are paired."""
     for name, array in schema.modalities.items():
         (rows, dims), dtype = arrays[array]
         progress.note(f"modality {name}: array={array} rows={rows} dims={dims} dtype={dtype}")
@@ -306,7 +306,7 @@ def _show_schema(
 
 
 def _read_attributes(label: str, source: Source, arrays: Specs, schema: Schema) -> dict[str, Any]:
-    """Arrays that do not describe rows, as plain values."""
+    """Read the small arrays that have no row per pair, as plain values by name."""
     values: dict[str, Any] = {}
     for name, array in schema.attributes.items():
         shape, dtype = arrays[array]
@@ -324,7 +324,7 @@ def _read_attributes(label: str, source: Source, arrays: Specs, schema: Schema) 
 
 
 def _default_chunk(specs: Specs, rows: int) -> int:
-    """Rows per chunk such that a chunk of the widest array has about 32 MiB."""
+    """Compute the rows per chunk for which a chunk of the widest array has about 32 MiB."""
     widest = max(1, *(math.prod(shape[1:]) * dtype.itemsize for shape, dtype in specs.values()))
     return max(1, min(rows, CHUNK_BYTES // widest))
 
@@ -352,7 +352,7 @@ def _refuse_invalid_numbers(label: str, name: str, block: Array, start: int) -> 
 
 
 def _integral_split(label: str, block: Array, start: int) -> Array:
-    """Split numbers that are stored as floating point, as integers."""
+    """Convert the numbers of ``split`` to integers; raise InputError for any other number."""
     whole = np.isfinite(block) & (np.where(np.isfinite(block), block, 0) % 1 == 0)
     if not whole.all():
         row = int(np.flatnonzero(~whole)[0])
@@ -376,7 +376,7 @@ def _refuse_invalid_labels(label: str, block: Array, start: int) -> None:
 
 
 def _refuse_invalid_text(label: str, name: str, block: Array, start: int) -> None:
-    """Refuse text that UTF-8 cannot encode: lone surrogates."""
+    """Raise InputError for text with lone surrogates, which UTF-8 cannot encode."""
     for row, text in enumerate(block.ravel()):
         try:
             str(text).encode()

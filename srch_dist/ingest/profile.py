@@ -14,26 +14,27 @@ from rich.table import Table
 
 from srch_dist.kernels.types import Array
 
-# Hashes sorted at once when duplicates are counted: 128 MiB.
+# Hashes per sort when duplicates are counted: 128 MiB.
 _SORTED_ROWS = 1 << 24
-# Rows squared at once in float64.
+# Rows per step when norms are computed in float64.
 _TILE_ROWS = 1024
 
 
 @dataclass
 class DataProfile:
-    """Counts over the rows of a modality so far; a file holds a 64-bit hash of each row.
+    """Statistics of the rows of a modality that were read so far.
 
-    The attributes are also the keys under which the store's journal keeps the profile.
+    A separate file holds a 64-bit hash of each row. The store's journal saves the attributes under
+    their names.
 
     Attributes
     ----------
-    dims : dimensions d.
+    dims : number of dimensions d.
     dtype : name of the stored dtype.
-    zero_rows : rows of zeros.
+    zero_rows : number of rows of zeros.
     shortest, longest : smallest and largest 2-norm of a row.
-    invalid_rows : rows with NaN or Inf; always 0 in a store.
-    duplicates : rows equal to an earlier row; counted by `finish`.
+    invalid_rows : number of rows with NaN or Inf; always 0 in a finished store.
+    duplicates : number of rows equal to an earlier row; `finish` counts them.
     """
 
     dims: int
@@ -45,7 +46,7 @@ class DataProfile:
     duplicates: int = 0
 
     def add(self, block: Array, start: int, hashes: Path) -> None:
-        """Count the rows of ``block`` (m, d), whose first row is ``start``, and hash them."""
+        """Add rows ``start`` to ``start`` + m - 1, ``block`` (m, d); append their hashes."""
         norms = np.concatenate(
             [
                 np.sqrt(np.square(block[tile : tile + _TILE_ROWS], dtype=np.float64).sum(axis=1))
@@ -56,7 +57,7 @@ class DataProfile:
         self.shortest = min(self.shortest, float(norms.min()))
         self.longest = max(self.longest, float(norms.max()))
         digests = b"".join(
-            # Adding 0 turns -0 into 0, its equal.
+            # Adding 0 turns -0 into 0, so that equal rows have equal hashes.
             hashlib.blake2b(row, digest_size=8).digest()
             for row in np.ascontiguousarray(block + np.zeros(1, block.dtype))
         )
@@ -65,14 +66,14 @@ class DataProfile:
             file.write(digests)
 
     def finish(self, hashes: Path) -> None:
-        """Count duplicates from the file of hashes, a part of the hash values at a time."""
+        """Count duplicate rows from the file of hashes, with bounded memory."""
         values = np.memmap(hashes, np.uint64, "r")
         parts = -(-len(values) // _SORTED_ROWS)
         distinct = sum(len(np.unique(values[values % parts == part])) for part in range(parts))
         self.duplicates = len(values) - distinct
 
     def state(self) -> dict[str, Any]:
-        """Plain values for the journal; `DataProfile(**state)` restores the profile."""
+        """Return plain values for the journal; `DataProfile(**state)` restores the profile."""
         return asdict(self)
 
 

@@ -1,6 +1,6 @@
 """The schema of an ingest: which array of a source is a modality, a side array or an attribute.
 
-Options name the arrays; without them names, shapes and dtypes decide.
+Options name the arrays. Without options, names, shapes and dtypes decide.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class UnequalRowsError(InputError):
     Attributes
     ----------
     arrays : names of the modalities' arrays in the source.
-    hint : a sentence with another reading of the arrays, or empty.
+    hint : a sentence that suggests to transpose the arrays, or "".
     """
 
     def __init__(self, message: str, arrays: Sequence[str], hint: str) -> None:
@@ -49,7 +49,7 @@ class UnequalRowsError(InputError):
 
 @dataclass(frozen=True)
 class Schema:
-    """The role of each array of a source; mappings are from store name to source name.
+    """Role of each array of a source; mappings are from store name to the name in the source.
 
     Attributes
     ----------
@@ -57,8 +57,8 @@ class Schema:
     side : other arrays of n rows.
     attributes : small arrays of other lengths.
     rows : number n of rows.
-    left_out : arrays without a role that nobody named, by source name, with the reason.
-    warnings : roles that may be a mistake.
+    left_out : arrays that no option names and that have no role: reasons by name in the source.
+    warnings : messages about roles that may be a mistake.
     """
 
     modalities: Mapping[str, str]
@@ -70,7 +70,7 @@ class Schema:
 
     @property
     def rowwise(self) -> dict[str, str]:
-        """All arrays of n rows, modalities first."""
+        """Return all arrays of n rows, modalities first."""
         return {**self.modalities, **self.side}
 
 
@@ -86,10 +86,10 @@ def choose_schema(
     ----------
     specs : (shape, dtype) of every array of the source.
     modalities : modalities, as ``array`` or ``name=array``. If None, all 2-D floating-point arrays;
-        names or values of labels, and parts of a split, are then refused.
+        arrays that look like labels or parts of a split are then refused.
     side : side arrays, in the same form. If None, all other arrays of n rows are side arrays, and
         arrays of other lengths are attributes.
-    first_rows : reads the first rows of an array; None where they cannot be read.
+    first_rows : function that reads the first rows of an array, or returns None if it cannot.
 
     Raises
     ------
@@ -138,9 +138,10 @@ def choose_schema(
 def _unfit(
     name: str, shape: tuple[int, ...], dtype: np.dtype[Any], rows: int, named: bool
 ) -> str | None:
-    """Why an array that nobody named is left out; None if it has a role.
+    """Explain why an array that no option names is left out; None if it has a role.
 
-    Without ``named`` modalities, an array that may be a mistake is refused and not left out.
+    If ``named`` is False (no option names modalities), an array with a reserved name and another
+    number of rows than ``rows`` raises InputError.
     """
     known, rowwise = name in _KNOWN_SIDE, shape[:1] == (rows,)
     if known and not rowwise:
@@ -161,7 +162,7 @@ def _unfit(
 
 
 def _parse_names(specs: Specs, items: Sequence[str]) -> dict[str, str]:
-    """Parse ``array`` and ``name=array`` into source names by store name."""
+    """Parse items ``array`` and ``name=array`` into names in the source by store name."""
     chosen: dict[str, str] = {}
     for item in items:
         name, _, array = item.partition("=")
@@ -198,7 +199,7 @@ def _check_modalities(specs: Specs, chosen: Mapping[str, str]) -> None:
 
 
 def _paired_rows(specs: Specs, chosen: Mapping[str, str]) -> int:
-    """n, the same in every modality."""
+    """Return the number n of rows; raise `UnequalRowsError` if modalities differ in it."""
     counts = {name: specs[array][0][0] for name, array in chosen.items()}
     if len(set(counts.values())) > 1:
         unequal = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -241,7 +242,7 @@ def _check_side(
 
 
 def _check_labels(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Labels are class numbers or names (n,), or multi-hot (n, classes)."""
+    """Raise InputError unless labels are class numbers or names (n,), or multi-hot (n, classes)."""
     text = dtype.kind in TEXT_KINDS
     if len(shape) == 1 or (len(shape) == 2 and shape[1] > 1 and not text):
         return

@@ -1,4 +1,4 @@
-"""Arrays that a source keeps in parts, such as I_tr and I_te, as one array with a split."""
+"""Stack the parts of an array, such as I_tr and I_te, to one array, and add a split."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SPLIT = "split"
 
 
 class StackedSource:
-    """A `Source` whose arrays ``a+b`` are the rows of ``a``, then those of ``b``.
+    """A `Source` in which the array ``a+b`` has the rows of ``a`` followed by the rows of ``b``.
 
-    The array ``split`` numbers the parts of each row: 0 for the first part, 1 for the second.
+    The added array ``split`` holds each row's part: 0 for the first part, 1 for the second.
     """
 
     def __init__(self, source: Source, stacks: Sequence[str], numbered: bool) -> None:
@@ -52,7 +52,7 @@ class StackedSource:
         self._numbered = numbered
 
     def specs(self) -> Specs:
-        """(shape, dtype) of every array, stacked ones after the others."""
+        """Return (shape, dtype) of every array; stacked arrays come last."""
         return self._specs
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
@@ -65,7 +65,7 @@ class StackedSource:
         return self._source.blocks(name, rows, start)
 
     def is_part_sized(self, rows: int) -> bool:
-        """Whether a part has ``rows`` rows: such an array may be a part that is not stacked."""
+        """Whether ``rows`` is the size of a part: such an array may be a part not yet stacked."""
         return rows in self._part_rows
 
     def _pieces(self, stack: str, rows: int, start: int) -> Iterator[Array]:
@@ -102,12 +102,12 @@ class StackedSource:
 def stack_arrays(
     source: Source, modalities: Sequence[str] | None, side: Sequence[str] | None
 ) -> tuple[Source, Sequence[str] | None]:
-    """Stack the arrays that the roles name as ``a+b``, and store the number of the part as split.
+    """Stack the arrays that the options name as ``a+b``, and add the array ``split``.
 
     Returns
     -------
-    source : the source with stacked arrays, or as it is if no role names any.
-    side : side arrays, with ``split`` if it was added and ``side`` lists the side arrays.
+    source : the source with stacked arrays, or the same source if no option names one.
+    side : the option ``side``, with ``split`` appended if it was added and ``side`` is not None.
     """
     known = source.specs()
     named = [item.partition("=")[::2] for item in (*(modalities or ()), *(side or ()))]

@@ -1,4 +1,4 @@
-"""Arrays that a source keeps as (d, n), named ``array.T``, as rows."""
+"""Transpose arrays that a source stores as (d, n); options name them ``array.T``."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.kernels.types import Array
 
 MARK = ".T"
-# Bytes of (d, n) read at once.
+# Bytes of a (d, n) array per read.
 _BLOCK_BYTES = 32 << 20
 
 
 class TransposedSource:
     """A `Source` in which ``a.T`` is the transpose of the matrix ``a``.
 
-    Sources stream rows only, so the transpose is written to a temporary file when it is first read.
+    Sources stream rows only, so the first read writes the transpose to a temporary file.
     """
 
     def __init__(self, source: Source, arrays: Sequence[str]) -> None:
-        """Add the transposes ``arrays`` to ``source``; they replace the matrices."""
+        """Replace matrices of ``source`` by their transposes; ``arrays`` are names ``a.T``."""
         self._source = source
         self.skipped = source.skipped
         self.unreadable, self.side_only = source.unreadable, source.side_only
@@ -46,7 +46,7 @@ class TransposedSource:
         self._transposed = frozenset(arrays)
 
     def specs(self) -> Specs:
-        """(shape, dtype) of every array; transposed ones after the others."""
+        """Return (shape, dtype) of every array; transposed arrays come last."""
         return self._specs
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
@@ -57,7 +57,7 @@ class TransposedSource:
         return (np.array(values[at : at + rows]) for at in range(start, len(values), rows))
 
     def _spooled(self, name: str) -> Array:
-        """The transpose as a memory map of a temporary file."""
+        """Return the transpose as a memory map of a temporary file, written on the first call."""
         shape, dtype = self._specs[name]
         if 0 in shape:
             return np.empty(shape, dtype)
@@ -79,7 +79,7 @@ class TransposedSource:
 def transpose_arrays(
     source: Source, modalities: Sequence[str] | None, side: Sequence[str] | None
 ) -> Source:
-    """Transpose the matrices that the roles name as ``a.T``; parts of a stack too."""
+    """Transpose the matrices that the options name as ``a.T``, also within stacks ``a.T+b.T``."""
     known = source.specs()
     arrays = [
         part

@@ -1,4 +1,4 @@
-"""Decide on arrays that a source cannot read: refuse the ingest, or go without them."""
+"""Decide whether an ingest with unreadable arrays is refused or leaves these arrays out."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from srch_dist.errors import InputError
 from srch_dist.ingest.sources.base import Source
 from srch_dist.ingest.sources.contents import may_be_modality
 
-# Side arrays with a meaning, in singular and plural; an ingest does not go without them unasked.
+# Side arrays with a meaning, in singular and plural. An ingest leaves them out only if told to.
 _MEANT = ("label", "split", "id", "key", "title", "caption")
 
 
 def refuse_unreadable(
     source: Source, modalities: Sequence[str] | None, side: Sequence[str] | None
 ) -> None:
-    """Refuse a source if an unreadable array is named, or could have been chosen by default.
+    """Raise InputError if an unreadable array is named or would be chosen by default.
 
     Raises
     ------
-    InputError : with the reason, and the options that go without the array.
+    InputError : the message has the reason, and options that leave the array out.
     """
     for item in [*(modalities or ()), *(side or ())]:
         array = item.partition("=")[2] or item
@@ -31,5 +31,5 @@ def refuse_unreadable(
         meant = side is None and name.lower().removesuffix("s") in _MEANT
         if meant or name not in source.side_only:
             found = [other for other, spec in source.specs().items() if may_be_modality(*spec)]
-            hint = f" To go without it: --modalities {','.join(found)}" if len(found) > 1 else ""
+            hint = f" To leave it out: --modalities {','.join(found)}" if len(found) > 1 else ""
             raise InputError(f"{name} {reason}{hint}")

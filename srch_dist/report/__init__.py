@@ -1,4 +1,4 @@
-"""HTML reports of runs: their records as matplotlib charts and tables, all in one file."""
+"""HTML reports of runs: charts (matplotlib) and tables of their records in one file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write_page(runs: Sequence[str | Location], out: str | Location) -> None:
     Parameters
     ----------
     runs : run directories of finished runs.
-    out : file to write; an existing one is replaced.
+    out : file to write; an existing file is replaced.
 
     Raises
     ------
@@ -26,7 +26,7 @@ def write_page(runs: Sequence[str | Location], out: str | Location) -> None:
     """
     for module in ("matplotlib", "jinja2"):
         require(module, "report", "the report")
-    # Imported only now: these modules import matplotlib and Jinja.
+    # Imported here, because these modules need matplotlib and Jinja.
     from srch_dist.report.comparison import comparison_page
     from srch_dist.report.page import run_page
     from srch_dist.report.records import load_records

@@ -1,4 +1,4 @@
-"""The comparison of several runs: scores, differing options, training and cost."""
+"""HTML page that compares several runs: scores, differing options, training and cost."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from srch_dist.report.render import Section, Tile, render
 from srch_dist.report.tables import Table, duration, flatten, number, size
 from srch_dist.report.training_charts import column, iterations_axis, weight_shares
 
-# Options that say where a run reads, writes and computes, not what it computes.
+# Options of locations, which the table of differing options leaves out.
 _PLACES = ("data", "out", "work", "resume", "scheduler")
 _DASHES = ("-", "--", ":", "-.")
 
 
 def comparison_page(runs: Sequence[RunRecords]) -> str:
-    """The HTML of the comparison of several runs."""
+    """Build the HTML page that compares several runs."""
     scored = [run for run in runs if run.evaluation and "map" in run.evaluation]
     sections = [
         Section("runs", "Runs", tables=[_overview(runs)]),
@@ -114,7 +114,7 @@ def _training_charts(runs: Sequence[RunRecords]) -> list[Chart]:
 
 
 def _lines(axes: Axes, runs: Sequence[RunRecords], key: str) -> None:
-    """A value by iteration, one line per run; a logarithmic axis cannot show zeros."""
+    """Plot the positive values of ``key`` in the history by iteration, one line per run."""
     for place, run in enumerate(runs):
         iterations, values = column(run, key)
         axes.plot(

@@ -1,4 +1,4 @@
-"""Charts of what a run costs: degrees of the graph, seconds and peak memory by stage."""
+"""Charts of the cost of a run: degrees of the graph, seconds and peak memory by stage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEPS = {"w": "W-step", "z": "Z-step", "s": "S-step", "b": "B-step"}
 
 
 def degree_chart(run: RunRecords) -> Chart:
-    """Degree distribution, one line per modality."""
+    """Chart the distribution of degrees (edges per row), one line per modality."""
     degrees = {g: report["degrees"] for g, report in run.summary["graph"]["modalities"].items()}
     top = max(int(np.flatnonzero(counts).max(initial=0)) for counts in degrees.values())
     last = len(next(iter(degrees.values()))) - 1
@@ -36,7 +36,7 @@ def degree_chart(run: RunRecords) -> Chart:
 
 
 def stage_time_chart(runs: Sequence[RunRecords]) -> Chart:
-    """Seconds of each stage, one bar per run."""
+    """Chart the wall-clock seconds of each stage, one bar per run."""
     stages = _stages(runs)
 
     def paint(axes: Axes) -> None:
@@ -48,7 +48,7 @@ def stage_time_chart(runs: Sequence[RunRecords]) -> Chart:
 
 
 def stage_memory_chart(run: RunRecords) -> Chart:
-    """Peak memory by stage, of the client and of the worker with the largest peak."""
+    """Chart the peak memory (MiB) by stage, of the client and of the largest worker."""
     stages = _stages([run])
     peaks = run.summary["stage_peaks"]
     processes = sorted({name for stage in peaks.values() for name in stage}, reverse=True)
@@ -69,7 +69,7 @@ def stage_memory_chart(run: RunRecords) -> Chart:
 
 
 def step_time_chart(run: RunRecords) -> Chart:
-    """Seconds of the W-, Z-, S- and B-step by iteration."""
+    """Chart the seconds of the W-, Z-, S- and B-step by iteration."""
 
     def paint(axes: Axes) -> None:
         bottom = np.zeros(len(run.history))
@@ -89,7 +89,7 @@ def _stages(runs: Sequence[RunRecords]) -> list[str]:
 
 
 def _height(stages: Sequence[str], groups: Sequence[object]) -> float:
-    """Inches; one group is as high as two, so that neighbouring charts have one height."""
+    """Compute the height of a bar chart in inches; equal for one and two bars per stage."""
     return 1.3 + 0.2 * len(stages) * (max(2, len(groups)) + 0.5)
 
 
@@ -100,7 +100,10 @@ def _bars(
     names: Sequence[str],
     unit: str,
 ) -> None:
-    """Horizontal bars labelled with their values, grouped by stage."""
+    """Draw horizontal bars labelled with their values, grouped by stage.
+
+    ``values`` has one mapping from stage to value per name in ``names``.
+    """
     thickness = 0.8 / len(values)
     digits = "{:,.0f} " if unit == "MiB" else "{:.2f} "
     for number, (group, name) in enumerate(zip(values, names, strict=True)):

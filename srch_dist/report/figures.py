@@ -1,4 +1,4 @@
-"""Charts as inline SVG, whose colours are variables of the page's light or dark style."""
+"""Draw charts as inline SVG; their colours follow the page's light or dark style."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _VARIABLES = {
     BAD: "--bad",
     **{colour: f"--c{number}" for number, colour in enumerate(SERIES, start=1)},
 }
-# Inches. As wide as a phone, so that text is not scaled down there.
+# Inches. The width of a phone, so that text is not scaled down on a phone.
 _WIDTH, _HEIGHT = 4.3, 2.9
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -68,7 +68,7 @@ class Chart:
     Attributes
     ----------
     title : heading.
-    text : one or two sentences on what is drawn.
+    text : one or two sentences that describe the chart.
     svg : the drawing, an ``svg`` element.
     """
 
@@ -85,17 +85,17 @@ def draw(
     legend: int = 0,
     height: float = _HEIGHT,
 ) -> Chart:
-    """Draw a chart of one pair of axes.
+    """Draw a chart with one pair of axes.
 
     Parameters
     ----------
     title, text : see `Chart`.
-    paint : draws on the axes.
-    legend : columns of the legend above the axes; no legend if 0.
-    height : inches.
+    paint : function that draws on the axes.
+    legend : number of columns of the legend above the axes; no legend if 0.
+    height : height in inches.
     """
     with style.context(_STYLE, after_reset=True), warnings.catch_warnings():
-        # Matplotlib's font may lack letters of a name; the page is set in the reader's font.
+        # Matplotlib's font may lack letters of a name, but the page uses the reader's font.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = figure.subplots()
@@ -107,13 +107,13 @@ def draw(
 
 
 def literal_label(name: str) -> str:
-    """Escape a name: matplotlib typesets $…$ as a formula and hides labels that begin with _."""
+    """Escape a name: matplotlib reads $…$ as a formula and hides labels that begin with _."""
     label = name.replace("$", r"\$")
     return f"\u200b{label}" if label.startswith("_") else label
 
 
 def _svg(figure: Figure, title: str) -> str:
-    """The figure as an ``svg`` element without URLs, in the page's colours and font."""
+    """Convert a figure to an ``svg`` element without URLs, in the page's colours and font."""
     buffer = io.StringIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
@@ -121,10 +121,10 @@ def _svg(figure: Figure, title: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
-    # Ids of groups repeat in every chart, and ids must be unique in a page.
+    # Removed, because matplotlib repeats these ids in every chart, and a page needs unique ids.
     text = re.sub(r'<g id="[^"]*">', "<g>", text)
     text = text.replace("xlink:href", "href")
-    # The page's font replaces matplotlib's, which is wide: text laid out for it still fits.
+    # The page's font replaces matplotlib's wider font, so the text still fits the layout.
     text = re.sub(r"font: ((?:\w+ )*[\d.]+px) [^;\"]+", r"font: \1 var(--type)", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")

@@ -1,4 +1,4 @@
-"""The report of one run, section by section."""
+"""Build the HTML report of one run from its sections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SYMMETRY = {
 
 
 def run_page(run: RunRecords) -> str:
-    """The HTML of the report of one run."""
+    """Build the HTML report of one run."""
     dims = ", ".join(f"{g} {dim}-d" for g, dim in run.summary.get("modalities", {}).items())
     text = (
         f"{run.summary['rows']:,} pairs ({dims}), {run.config['bits']} bits, preset "

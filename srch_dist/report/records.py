@@ -1,4 +1,4 @@
-"""Records of finished runs, read for their report."""
+"""Read the records of finished runs for a report."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class RunRecords:
 
     Attributes
     ----------
-    name : shortest end of the run's path that is unique among the runs of the page.
+    name : last parts of the run's path, enough to be unique among the runs of the page.
     path : run directory.
-    config, summary, history, plan : contents of the run's files; ``history`` by iteration.
+    config, summary, history, plan : contents of the run's files; ``history`` has one record per
+        iteration.
     bits : ``means`` (l,) and ``correlations`` (l, l) of the final codes; None if not recorded.
     evaluation, examples : None if the run has none.
     """
@@ -42,7 +43,7 @@ class RunRecords:
 
 
 def load_records(paths: Sequence[str | Location]) -> list[RunRecords]:
-    """Read the records of finished runs; raises StorageError if one is not finished."""
+    """Read the records of finished runs; raise StorageError for an unfinished run."""
     runs = [_load(path) for path in paths]
     names = _unique_names([str(run.path) for run in runs])
     return [
@@ -66,7 +67,7 @@ def _load(path: str | Location) -> RunRecords:
 
 
 def _unique_names(paths: Sequence[str]) -> list[str]:
-    """The shortest ends of the paths, all of one length, that are unique."""
+    """Shorten paths to their last parts; all keep the same number of parts and stay unique."""
     parts = [path.split("/") for path in paths]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-length:]) for part in parts]
@@ -76,5 +77,5 @@ def _unique_names(paths: Sequence[str]) -> list[str]:
 
 
 def direction_label(direction: str) -> str:
-    """``image → text`` of ``image_to_text``."""
+    """Format a direction for display: ``image_to_text`` becomes ``image → text``."""
     return direction.replace("_to_", " → ")

@@ -1,4 +1,4 @@
-"""Render a page with Jinja: tiles, and sections of charts, tables and examples, in one file."""
+"""Render one HTML page with Jinja: key figures, then sections of charts, tables and examples."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Section:
 
     Attributes
     ----------
-    key : id of the section, the target of its link.
-    folded : tables that are collapsed at first, by their heading.
-    examples : see `gather_examples`.
+    key : HTML id of the section, the target of its link.
+    folded : tables by heading that are collapsed until the reader opens them.
+    examples : example queries by direction; see `gather_examples`.
     """
 
     key: str
@@ -44,7 +44,7 @@ class Section:
 
 
 def render(title: str, text: str, tiles: Sequence[Tile], sections: Sequence[Section]) -> str:
-    """The HTML of a page; all text is escaped."""
+    """Render the HTML of a page; all text is escaped."""
     environment = Environment(
         loader=PackageLoader("srch_dist.report"),
         autoescape=True,
@@ -59,5 +59,5 @@ def render(title: str, text: str, tiles: Sequence[Tile], sections: Sequence[Sect
 
 
 def _visible(value: Any) -> Any:
-    """Text of the data without characters that act; charts are markup of our own."""
+    """Escape control characters in text from the data; charts are returned unchanged."""
     return visible(value) if type(value) is str else value

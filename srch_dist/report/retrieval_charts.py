@@ -14,12 +14,12 @@ from srch_dist.report.tables import Table, number
 
 _MEASURES = ("MAP", "MAP@50", "P@10")
 _LEARNED = "learned codes as database"
-# Line styles of the baselines.
+# Line styles of the baselines' curves.
 _DASHES = ("--", ":", "-.")
 
 
 def map_table(runs: Sequence[RunRecords]) -> Table:
-    """MAP, MAP@50 and P@10 of runs and their baselines, by direction."""
+    """Make a table of MAP, MAP@50 and P@10 by direction, for runs and their baselines."""
     scored = [run for run in runs if run.evaluation and "map" in run.evaluation]
     columns = ["direction", "codes", "bits", *_MEASURES]
     rows: list[list[str]] = []
@@ -32,7 +32,7 @@ def map_table(runs: Sequence[RunRecords]) -> Table:
 
 
 def pair_table(run: RunRecords) -> Table:
-    """Recall and median rank of the true partner, by direction."""
+    """Make a table of recall and median rank of the true partner, by direction."""
     evaluation = run.evaluation or {"pair_recall": {}}
     rows = [
         [direction_label(direction), *(number(pair[key]) for key in ("1", "5", "10")),
@@ -43,7 +43,7 @@ def pair_table(run: RunRecords) -> Table:
 
 
 def precision_recall_chart(runs: Sequence[RunRecords], direction: str) -> Chart:
-    """Precision against recall for growing Hamming radius, of runs and their baselines."""
+    """Chart precision over recall, one point per Hamming radius, for runs and their baselines."""
     scored = [run for run in runs if run.evaluation and "map" in run.evaluation]
 
     def paint(axes: Axes) -> None:
@@ -70,7 +70,7 @@ def precision_recall_chart(runs: Sequence[RunRecords], direction: str) -> Chart:
 
 
 def _systems(runs: Sequence[RunRecords]) -> list[tuple[str, int, Mapping[str, Any]]]:
-    """Name, bits and scores of the runs, then of distinct baselines, then of learned codes."""
+    """List (name, bits, scores) of the runs, then of distinct baselines, then of learned codes."""
     systems: list[tuple[str, int, Mapping[str, Any]]] = []
     for run in runs:
         name = "this run" if len(runs) == 1 else run.name
@@ -94,7 +94,7 @@ def _values(scores: Mapping[str, Any], direction: str) -> list[float | None]:
 
 
 def _points(curve: Mapping[str, Sequence[float | None]]) -> tuple[list[float], list[float]]:
-    """Recall and precision at the radii that have both."""
+    """Return the lists of recall and of precision at the radii where both are known."""
     points = [
         (recall, precision)
         for recall, precision in zip(curve["recall"], curve["precision"], strict=True)

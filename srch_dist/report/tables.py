@@ -1,4 +1,4 @@
-"""Tables of a page, and the formats of their values."""
+"""Tables of a page, and functions that format their values."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Table:
 
     Attributes
     ----------
-    columns : headings.
-    rows : cells by row.
-    numeric : first right-aligned column.
-    best : (group, column): among rows with equal cells in column ``group``, the largest value of
-        each column from ``column`` on is bold; no cell is bold if None.
+    columns : headings of the columns.
+    rows : lists of cells, one per row.
+    numeric : number of the first right-aligned column.
+    best : (group, column). In each column from ``column`` on, the largest value among rows with
+        equal cells in column ``group`` is bold. If None, no cell is bold.
     """
 
     columns: Sequence[str]
@@ -34,29 +34,29 @@ class Table:
 
 
 def number(value: float | None) -> str:
-    """A score with three decimals; a dash for None."""
+    """Format a score with three decimals; None becomes a dash."""
     return "–" if value is None else f"{value:.3f}"
 
 
 def plural(count: int, noun: str) -> str:
-    """A count with its noun, which takes an s unless the count is 1."""
+    """Format a count with its noun, which gets an s unless the count is 1."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def size(nbytes: float) -> str:
-    """Bytes in MiB or GiB."""
+    """Format a number of bytes in MiB or GiB."""
     return f"{nbytes / 2**30:.1f} GiB" if nbytes >= 2**30 else f"{nbytes / 2**20:,.0f} MiB"
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes or hours."""
+    """Format a duration in seconds as seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested options as text by dotted name."""
+    """Flatten nested options to texts by dotted name."""
     flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -13,7 +13,7 @@ from srch_dist.kernels.types import Array
 from srch_dist.report.figures import BAD, INK, MUTED, SERIES, Chart, draw
 from srch_dist.report.records import RunRecords
 
-# Raster images cannot use variables of the style sheet: colours that are legible on both grounds.
+# Raster images cannot use style sheet variables. These colours are legible on light and dark pages.
 _COOL, _WARM = "#3b82f6", "#f97316"
 _TERMS = {
     "quantisation": "‖WX − B‖²",
@@ -47,7 +47,7 @@ def iterations_axis(axes: Axes) -> None:
 
 
 def objective_chart(run: RunRecords) -> Chart:
-    """The objective (Eq. 9) and its terms."""
+    """Chart the objective (Eq. 9) and its terms by iteration."""
 
     def paint(axes: Axes) -> None:
         axes.plot(*column(run, "objective"), color=INK, label="total", linewidth=2.2)
@@ -62,7 +62,7 @@ def objective_chart(run: RunRecords) -> Chart:
 
 
 def changed_bits_chart(run: RunRecords) -> Chart:
-    """Share of changed bits, and the threshold that stops the loop."""
+    """Chart the share of changed bits by iteration, and the threshold that stops the loop."""
     method = run.config["method"]
 
     def paint(axes: Axes) -> None:
@@ -79,7 +79,7 @@ def changed_bits_chart(run: RunRecords) -> Chart:
 
 
 def balance_chart(run: RunRecords) -> Chart:
-    """Balance and correlation of the bits in the loop."""
+    """Chart the balance and correlation of the loop's bits by iteration."""
 
     def paint(axes: Axes) -> None:
         for colour, key, label in (
@@ -98,7 +98,7 @@ def balance_chart(run: RunRecords) -> Chart:
 
 
 def bit_means_chart(means: Array) -> Chart:
-    """Share of ones in each bit of the final codes, from bit means (l,)."""
+    """Chart the share of ones in each of the l bits of the final codes, from their means (l,)."""
 
     def paint(axes: Axes) -> None:
         shares = (1 + means) / 2
@@ -114,7 +114,7 @@ def bit_means_chart(means: Array) -> Chart:
 
 
 def correlation_chart(correlations: Array) -> Chart:
-    """Correlations (l, l) of the bits of the final codes."""
+    """Chart the correlations (l, l) of the l bits of the final codes."""
     bits = len(correlations)
     pairs = np.abs(correlations[~np.eye(bits, dtype=bool)])
     text = (
@@ -135,7 +135,7 @@ def correlation_chart(correlations: Array) -> Chart:
 
 
 def residual_chart(run: RunRecords) -> Chart:
-    """CG residuals of the Z-step in every iteration, by CG iteration."""
+    """Chart the Z-step's residuals by CG iteration, one line per iteration of the loop."""
     tolerance = run.config["solver"]["tolerance"]
     records = [record for record in run.history if record.get("cg_residuals")]
 
@@ -161,7 +161,7 @@ def residual_chart(run: RunRecords) -> Chart:
 
 
 def rebase_chart(run: RunRecords) -> Chart:
-    """Distribution of S before the first iteration, after it, and after the last."""
+    """Chart the distribution of S: initial, after the first iteration, after the last one."""
     records = [record for record in run.history if record.get("s_counts")]
 
     def paint(axes: Axes) -> None:
@@ -185,7 +185,7 @@ def rebase_chart(run: RunRecords) -> Chart:
 
 
 def rebase_history_chart(run: RunRecords) -> Chart:
-    """Distribution of S by iteration."""
+    """Chart the distribution of edge weights S by iteration."""
     records = [record for record in run.history if record.get("s_counts")]
 
     def paint(axes: Axes) -> None:
@@ -206,14 +206,14 @@ def rebase_history_chart(run: RunRecords) -> Chart:
 
 
 def weight_shares(record: Any) -> Array:
-    """Share of edges in equal bins of S over [0, 1], (bins,), after an iteration."""
+    """Return the share of edges (bins,) in equal bins of S over [0, 1], after an iteration."""
     counts = np.array(record["s_counts"], dtype=np.float64)
     shares: Array = counts / max(1.0, counts.sum())
     return shares
 
 
 def _fading(colour: str) -> LinearSegmentedColormap:
-    """From transparent to a colour, so that the page's ground shows through."""
+    """Create a colour map from transparent to ``colour``, so that the page's background shows."""
     return LinearSegmentedColormap.from_list("fading", [_clear(colour), to_rgba(colour)])
 
 
@@ -222,7 +222,7 @@ def _clear(colour: str) -> tuple[float, float, float, float]:
 
 
 def _diverging() -> LinearSegmentedColormap:
-    """From one colour through transparent to another."""
+    """Create a colour map from one colour through transparent to a second colour."""
     ends = to_rgba(_COOL), to_rgba(_WARM)
     places = [(0.0, ends[0]), (0.4999, _clear(_COOL)), (0.5001, _clear(_WARM)), (1.0, ends[1])]
     return LinearSegmentedColormap.from_list("diverging", places)

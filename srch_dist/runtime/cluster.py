@@ -29,23 +29,24 @@ from srch_dist.storage.locations import Location
 _POLL_SECONDS = 0.5
 _CONNECT_SECONDS = 30
 _ADDRESS = re.compile(r"[a-z0-9+]+://.+|[^/\\]+:\d+")
-# How a worker's glibc keeps freed memory, in bytes. Dask's default returns all of it to the kernel,
-# which then has to zero new pages for the arrays of every partition: that takes longer than to read
-# them. Here blocks up to 32 MiB (the largest value that glibc accepts) come from the heap, which
-# keeps 64 MiB. Variables of the environment take precedence. Other C libraries ignore both.
+# How much freed memory a worker's glibc keeps, in bytes. Dask's default returns all of it to the
+# kernel, which then zeroes new pages for the arrays of every partition. That takes longer than
+# reading the arrays. Here blocks up to 32 MiB (the largest value that glibc accepts) come from the
+# heap, which keeps 64 MiB free. Environment variables take precedence. Other C libraries ignore
+# both variables.
 _ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 ALLOCATOR = {
     f"{_ENVIRONMENT}.MALLOC_TRIM_THRESHOLD_": 64 << 20,
     f"{_ENVIRONMENT}.MALLOC_MMAP_THRESHOLD_": 32 << 20,
 }
-# How long to wait for a worker that does not answer, and for a cluster without workers. Dask's
-# defaults are five minutes and no limit. The user's Dask configuration takes precedence.
+# Maximum wait for a worker that does not answer, and for a cluster without workers. Dask's defaults
+# are five minutes and no limit. The user's Dask configuration takes precedence.
 TIMEOUTS = {"distributed.scheduler.worker-ttl": "120s", NO_WORKERS_TIMEOUT: "120s"}
 
 
 @dataclass(frozen=True)
 class Tls:
-    """PEM files of a TLS connection: certificate of the authority, own certificate, own key."""
+    """Paths of a TLS connection's PEM files: authority's certificate, own certificate, own key."""
 
     ca: str
     cert: str
@@ -53,11 +54,11 @@ class Tls:
 
 
 def tls_files(options: TlsConfig) -> Tls | None:
-    """The files that the options name; None if they name none.
+    """Return the TLS files that the options name; None if all three options are empty.
 
     Raises
     ------
-    ConfigError : the options name only some of the three.
+    ConfigError : only one or two of the three options are set.
     """
     if options.ca is None and options.cert is None and options.key is None:
         return None
@@ -68,7 +69,7 @@ def tls_files(options: TlsConfig) -> Tls | None:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The figures of a cluster that a plan needs.
+    """Size of a connected cluster, as the plan needs it.
 
     Attributes
     ----------
@@ -92,7 +93,7 @@ class ClusterRequirements:
     workers : number of workers to wait for.
     seconds : longest wait for the scheduler, and again for the workers.
     reads : stores that every worker must be able to read.
-    writes : folders that every worker must share with this process.
+    writes : folders that every worker and this process must share.
     """
 
     workers: int = 1
@@ -110,16 +111,16 @@ def connect(
     demands: ClusterRequirements | None = None,
     tls: Tls | None = None,
 ) -> Iterator[Cluster]:
-    """Connect to a running cluster, or start a local one that ends with the context.
+    """Connect to a running cluster, or start a local cluster for the time of this context.
 
     Parameters
     ----------
-    scheduler : address of a scheduler, or path of its scheduler file. Default: Dask's
-        ``scheduler-address`` (variable DASK_SCHEDULER_ADDRESS). If that is absent too, a local
-        cluster is started.
+    scheduler : address of a scheduler, or path of its scheduler file. Default: Dask's option
+        ``scheduler-address`` (variable DASK_SCHEDULER_ADDRESS). Without either, a local cluster is
+        started.
     workers, memory_limit : size of a local cluster; see `start_local`.
-    demands : requirements that a running cluster is checked against.
-    tls : encrypts every connection and requires a certificate of the authority on both sides.
+    demands : requirements that a running cluster must meet.
+    tls : files for encrypted connections. Both sides then need a certificate of the authority.
         Default: Dask's configuration (``distributed.comm.tls``).
 
     Raises
@@ -150,16 +151,16 @@ def connect_for(
     reads: tuple[Location, ...] = (),
     writes: tuple[Location, ...] = (),
 ) -> AbstractContextManager[Cluster]:
-    """`connect` as a command's options say.
+    """Call `connect` with the cluster options of a command.
 
     Parameters
     ----------
     reads : stores that every worker must be able to read.
-    writes : folders that every worker must share with this process.
+    writes : folders that every worker and this process must share.
 
     Raises
     ------
-    ConfigError : some of the three TLS files are named, but not all.
+    ConfigError : only one or two of the three TLS files are named.
     """
     if isinstance(options, TrainConfig):
         needs = ClusterRequirements(options.workers_min, options.workers_wait, reads, writes)
@@ -176,10 +177,10 @@ def start_local(
     progress: Progress | None = None,
     tls: Tls | None = None,
 ) -> Iterator[Cluster]:
-    """Start a cluster on this machine that ends with the context.
+    """Start a cluster on this machine for the time of this context.
 
-    It listens on the loopback interface alone. A worker runs one thread: the libraries for
-    neighbours and linear algebra are not safe with more.
+    The cluster listens on the loopback interface only. A worker runs one thread, because the
+    libraries for neighbour search and linear algebra are not safe with more threads.
 
     Parameters
     ----------
@@ -197,7 +198,7 @@ def start_local(
         raise ConfigError(f"workers is {workers}; it must be at least 1")
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="srch-dist-"))
-        # Dask would otherwise leave a folder of lock files beside the scratch folder.
+        # Without this, Dask leaves a folder of lock files beside the scratch folder.
         stack.enter_context(dask.config.set({"temporary-directory": scratch}))
         stack.enter_context(dask.config.set(ALLOCATOR))
         stack.enter_context(dask.config.set(_timeouts()))
@@ -216,7 +217,7 @@ def start_local(
 
 
 def _timeouts() -> dict[str, str]:
-    """`TIMEOUTS`, except those that the user's Dask configuration sets."""
+    """Return `TIMEOUTS` without the entries that the user's Dask configuration sets."""
     users = dask.config.collect()
     return {
         key: value
@@ -252,7 +253,7 @@ def _local_cluster(
         security=security,
         dashboard_address="127.0.0.1:0",
         local_directory=scratch,
-        # The command reports a failed task; the log of the worker would repeat it.
+        # The command reports a failed task. The worker's log would repeat the report.
         silence_logs=logging.CRITICAL,
     )
 
@@ -261,7 +262,7 @@ def _local_cluster(
 def _existing(
     scheduler: str, seconds: float, security: distributed.Security | None
 ) -> Iterator[distributed.Client]:
-    """A client of a running scheduler: the current one if it is its own, or a new one."""
+    """Yield a client of a running scheduler: the current client if it fits, else a new one."""
     start = time.monotonic()
     address = scheduler if _ADDRESS.fullmatch(scheduler) else _read_address(scheduler, seconds)
     current = current_client()
@@ -270,8 +271,8 @@ def _existing(
         return
     left = max(1.0, seconds - (time.monotonic() - start))
     try:
-        # With set_as_default, a client that fails to connect would stay the default, and inside a
-        # context of another client the new one would not become it.
+        # With set_as_default, a client that fails to connect would stay the default. In a context
+        # of another client, the new client would not become the default.
         client = distributed.Client(address, timeout=left, security=security, set_as_default=False)
     except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
         hint = ""
@@ -285,7 +286,7 @@ def _existing(
 
 
 def _read_address(name: str, seconds: float) -> str:
-    """The address in a scheduler file, which may appear and be filled during the wait."""
+    """Read the address in a scheduler file; wait up to ``seconds`` until the file is complete."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -322,7 +323,7 @@ def _describe(client: distributed.Client, progress: Progress) -> Cluster:
         client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
     except TimeoutError:
         raise ClusterError(
-            f"the cluster has had no workers for {_CONNECT_SECONDS} s; start some and try again"
+            f"the cluster has had no workers for {_CONNECT_SECONDS} s; start workers and try again"
             f"{_paused(client)}"
         ) from None
     workers = client.scheduler_info(n_workers=-1)["workers"]
@@ -337,14 +338,14 @@ def _describe(client: distributed.Client, progress: Progress) -> Cluster:
 
 
 def _paused(client: distributed.Client) -> str:
-    """A clause for the message if some workers are paused."""
+    """Return the end of an error message that counts paused workers; "" if no worker is paused."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     count = sum(worker["status"] == "paused" for worker in workers)
     return f"; {count} are paused, since their memory is nearly full" if count else ""
 
 
 def _is_alone(client: distributed.Client) -> bool:
-    """Whether this is the only client; False if the scheduler cannot import this package."""
+    """Whether this is the only client of the scheduler; False if the scheduler cannot tell."""
     try:
         count: int = client.run_on_scheduler(_count_clients)
     except ImportError:
@@ -357,7 +358,7 @@ def _count_clients(dask_scheduler: distributed.Scheduler) -> int:
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes of a memory limit such as "2GiB"; raises ConfigError."""
+    """Convert a memory limit such as "2GiB" to bytes; raise ConfigError for any other text."""
     try:
         size = int(dask.utils.parse_bytes(text))
     except ValueError:

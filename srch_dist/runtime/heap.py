@@ -1,8 +1,8 @@
 """Return free heap memory of this process to the operating system (glibc's ``malloc_trim``).
 
-NumPy's arrays of up to 32 MiB come from the heap (see `cluster.ALLOCATOR`). glibc returns the free
-memory at the end of its heap by itself, but not free memory below a block in use. After some steps
-most of the heap can be free and still resident.
+NumPy arrays of up to 32 MiB come from the heap (see `cluster.ALLOCATOR`). glibc automatically
+returns only free memory at the end of the heap, not free memory below a block in use. So after some
+steps, most of the resident heap can be free.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import time
 from collections.abc import Callable
 from functools import cache
 
-# Least seconds between two trims: the kernel has to provide returned pages again on their next use.
+# Minimum seconds between two trims, because the next use of a returned page is slow: the kernel
+# provides it again.
 TRIM_SECONDS = 2.0
 _lock = threading.Lock()
 _last = 0.0
 
 
 def trim_heap() -> bool:
-    """Return free heap memory, unless the last call was less than `TRIM_SECONDS` ago.
+    """Return free heap memory to the system, unless the last trim was under `TRIM_SECONDS` ago.
 
-    Returns whether it did; always False if the C library is not glibc.
+    Returns whether memory was trimmed; always False if the C library is not glibc.
     """
     global _last
     trim = _trimmer()
@@ -37,7 +38,7 @@ def trim_heap() -> bool:
 
 @cache
 def _trimmer() -> Callable[[int], int] | None:
-    """``malloc_trim`` of glibc; None elsewhere."""
+    """Load the function ``malloc_trim`` of glibc; None with another C library."""
     if not sys.platform.startswith("linux"):
         return None
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

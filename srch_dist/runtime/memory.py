@@ -14,37 +14,37 @@ from srch_dist.runtime.workers import restart_workers
 
 
 def peak_memory(since: bool = False) -> dict[str, int]:
-    """Peak resident memory in bytes of the ``client`` and of the largest ``worker``.
+    """Measure peak resident memory in bytes, by process: the ``client`` and the largest ``worker``.
 
     Parameters
     ----------
-    since : reset the peaks, so that the next call measures from now on (Linux alone).
+    since : also reset the peaks, so that the next call measures from now on (Linux only).
     """
     measure = _take_peak if since else peak_bytes
     peaks = {"client": measure()}
     client = current_client()
     if client is not None:
         peaks["worker"] = 0
-        # A worker that is lost meanwhile is left out. If the scheduler is lost, the next task
-        # reports it.
+        # A worker lost during the call is left out. If the scheduler is lost, the next task fails
+        # and reports it.
         with suppress(OSError):
             peaks["worker"] = max(client.run(measure, on_error="ignore").values(), default=0)
     return peaks
 
 
 def _take_peak() -> int:
-    """Return `peak_bytes`, then reset the peak."""
+    """Return the peak of `peak_bytes`, and reset the peak to the current memory."""
     peak = peak_bytes()
-    # Linux sets VmHWM to the present resident memory.
+    # Linux then sets VmHWM (peak) to the current resident memory.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return peak
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this process in bytes.
+    """Return the peak resident memory of this process in bytes.
 
-    Read from /proc on Linux: getrusage there inherits the peak of the parent process.
+    Linux: read from /proc, because getrusage inherits the peak of the parent process.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -56,12 +56,12 @@ def peak_bytes() -> int:
 
 
 class StageProfiler:
-    """Wall-clock seconds and peak memory of the stages of a run.
+    """Measures wall-clock time and peak memory of the stages of a run.
 
     Attributes
     ----------
-    seconds : by stage.
-    peaks : by stage, peak bytes of the ``client`` and of the largest ``worker``.
+    seconds : wall-clock seconds by stage.
+    peaks : peak bytes of the ``client`` and of the largest ``worker``, by stage.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class StageProfiler:
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """A context that is measured as a stage."""
+        """Measure this context as the stage ``stage``."""
         peak_memory(since=True)
         self._before = {}
         start = time.perf_counter()
@@ -81,11 +81,11 @@ class StageProfiler:
         self.peaks[stage] = {name: max(peaks[name], self._before.get(name, 0)) for name in peaks}
 
     def restart_workers(self, module: str) -> None:
-        """Restart workers within a stage. The stage's peak includes memory before the restart."""
+        """Restart workers that imported ``module``; the stage's peak keeps the memory before it."""
         self._before = peak_memory()
         restart_workers(module)
 
     def peak(self) -> dict[str, int]:
-        """The largest peaks of all stages, of the ``client`` and of a ``worker``."""
+        """Return the largest peak bytes over all stages, of the ``client`` and of a ``worker``."""
         names = {name for peaks in self.peaks.values() for name in peaks}
         return {name: max(p.get(name, 0) for p in self.peaks.values()) for name in sorted(names)}

@@ -1,7 +1,8 @@
 """Preflight checks: whether the workers of a running cluster can do the work.
 
-All checks run before the work, and a refusal names every worker that fails: other versions or code
-than here, more than one thread, a store that it cannot read, a folder that it does not share.
+All checks run before the work. The error names every worker that fails. A worker fails with other
+versions or code than this process, more than one thread, a store that it cannot read, or a folder
+that it does not share.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ import distributed
 from srch_dist.errors import ClusterError
 from srch_dist.storage.locations import Location, S3Path, check_access, locate
 
-# Packages whose version can change a result, or prevent that a task is sent.
+# Packages whose version can change a result or prevent the transfer of a task.
 PACKAGES = ("dask", "distributed", "numpy", "zarr", "pynndescent", "srch-dist")
-# Other hosts of a network file system see a new file late: they cache attributes for seconds.
+# Wait for a new file: other hosts of a network file system cache attributes for seconds.
 _APPEAR_SECONDS = 20.0
 _POLL_SECONDS = 0.2
-# Most workers that a refusal names.
+# Maximum number of workers that an error names.
 _SHOWN = 5
 _OBJECTS = "set the same endpoint and credentials in the environment of every worker"
 
-# Answers of workers by address; an exception if a worker failed to answer.
+# Results of workers by address; an exception for a worker whose call failed.
 Answers = Mapping[str, Any]
 
 
@@ -39,10 +40,10 @@ def check_workers(client: distributed.Client) -> None:
 
     Raises
     ------
-    ClusterError : some workers differ; the message names them and how.
+    ClusterError : some workers differ. The message names each worker and its difference.
     """
     wrong: dict[str, list[str]] = {}
-    # Dask looks versions up itself, so a worker without this package answers too.
+    # Dask itself looks up versions, so a worker without this package answers too.
     answers: Any = client.get_versions(packages=PACKAGES)
     there = {address: _versions(answer) for address, answer in answers["workers"].items()}
     for what, here in _versions(answers["client"]).items():
@@ -51,7 +52,7 @@ def check_workers(client: distributed.Client) -> None:
         if worker["nthreads"] != 1:
             wrong.setdefault(address, []).append(f"{worker['nthreads']} threads (1 is safe)")
     if not wrong:
-        # Workers of one version can still run different code, as from two checkouts.
+        # Workers of one version can still run different code, for example from two checkouts.
         _compare(wrong, "code of srch-dist", code_digest(), _ask(client, code_digest))
     _refuse(
         wrong,
@@ -62,7 +63,7 @@ def check_workers(client: distributed.Client) -> None:
 
 
 def check_readable(client: distributed.Client, store: Location) -> None:
-    """Raise ClusterError unless every worker reads the same store at this path as this process."""
+    """Raise ClusterError unless every worker and this process read the same store at ``store``."""
     here = store_digest(str(store))
     wrong = {
         address: [_describe(answer) if isinstance(answer, Exception) else "another store"]
@@ -74,11 +75,11 @@ def check_readable(client: distributed.Client, store: Location) -> None:
 
 
 def check_shared(client: distributed.Client, folder: Location) -> None:
-    """Raise ClusterError unless every process reads what the others write in ``folder``.
+    """Raise ClusterError unless all workers and this process share ``folder``.
 
-    Every worker writes a file, and reads the file of another worker and one of this process. This
-    process reads all of them. In an object store everybody reads the same objects, so there each
-    worker only has to show that it may write.
+    Every worker writes a file, and reads one file of another worker and one of this process. This
+    process reads all files. In an object store all processes see the same objects, so only the
+    permission to write is checked.
     """
     if isinstance(folder, S3Path):
         _refuse_failed(
@@ -86,14 +87,14 @@ def check_shared(client: distributed.Client, folder: Location) -> None:
         )
         return
     token = uuid.uuid4().hex
-    remedy = "mount one volume at this path everywhere, and let their user write to it"
+    remedy = "mount one volume at this path everywhere, and let the workers' user write to it"
     with _probes(folder, token) as place:
         written = _ask(client, write_probe, str(place), token)
         _refuse_failed(written, f"cannot write {folder}", remedy)
         names = list(written.values())
         others = dict(zip(written, names[1:] + names[:1], strict=True))
         read = _ask(client, read_probes, str(place), token, others, workers=list(others))
-        _refuse_failed(read, f"do not see in {folder} what others write", remedy)
+        _refuse_failed(read, f"do not see in {folder} what other processes write", remedy)
         try:
             client.sync(_read_all, place, token, names)
         except OSError as error:
@@ -103,7 +104,7 @@ def check_shared(client: distributed.Client, folder: Location) -> None:
 
 
 def code_digest() -> str:
-    """Short SHA-256 of this package's modules."""
+    """Compute a short SHA-256 of the source code of this package's modules."""
     root = Path(__file__).parents[1]
     total = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -113,7 +114,7 @@ def code_digest() -> str:
 
 
 def store_digest(store: str) -> str:
-    """Short SHA-256 of the JSON documents that describe a store or run; the data is not read."""
+    """Compute a short SHA-256 of a store's or run's JSON documents; arrays are not read."""
     root = locate(store)
     check_access(root)
     total = hashlib.sha256()
@@ -134,7 +135,7 @@ def _documents(root: Location) -> Sequence[Any]:
 
 
 def write_probe(place: str, token: str, dask_worker: distributed.Worker) -> str:
-    """Write the probe file of a worker and return its name."""
+    """Write this worker's probe file with content ``token`` to ``place``; return the file name."""
     name = hashlib.sha256(dask_worker.address.encode()).hexdigest()[:16]
     (Path(place) / name).write_text(token, encoding="ascii")
     return name
@@ -143,7 +144,10 @@ def write_probe(place: str, token: str, dask_worker: distributed.Worker) -> str:
 async def read_probes(
     place: str, token: str, others: Mapping[str, str], dask_worker: distributed.Worker
 ) -> None:
-    """Read the probe files of another worker and of the command; raises OSError."""
+    """Read the probe files of one other worker and of the client; raise OSError if one is absent.
+
+    ``others`` maps a worker's address to the name of the file that it reads.
+    """
     await _read_all(Path(place), token, [others[dask_worker.address], token])
 
 
@@ -165,7 +169,7 @@ def _holds(path: Path, token: str) -> bool:
 
 @contextmanager
 def _probes(folder: Path, token: str) -> Iterator[Path]:
-    """A folder for probe files, with one of this process; removed after the context."""
+    """Yield a temporary folder in ``folder`` that holds this process's probe file."""
     place = folder / f".probe-{token}"
     try:
         place.mkdir()
@@ -186,14 +190,17 @@ def _ask(
     *arguments: Any,
     workers: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Each worker's result or exception, without those of workers that left meanwhile."""
+    """Call ``function`` on every worker; return results or exceptions by worker address.
+
+    Workers that leave the cluster during the call are left out.
+    """
     answers = client.run(function, *arguments, workers=workers, on_error="return")
     there = client.scheduler_info(n_workers=-1)["workers"]
     return {a: f for a, f in answers.items() if a in there or not isinstance(f, Exception)}
 
 
 def _versions(answer: Mapping[str, Any]) -> dict[str, str | None]:
-    """Versions in an answer of `Client.get_versions`; None for a package that is not installed."""
+    """Extract versions by package from `Client.get_versions`; None if it is not installed."""
     packages = answer["packages"]
     # Two Pythons can exchange objects if their minor versions agree: 3.11 of 3.11.7.
     python = ".".join(packages["python"].split(".")[:2])
@@ -213,7 +220,7 @@ def _describe(error: Exception) -> str:
 
 
 def _refuse_failed(answers: Answers, what: str, remedy: str) -> None:
-    """`_refuse` for the workers whose answer is an exception."""
+    """Call `_refuse` for the workers whose answer is an exception; do nothing without any."""
     failed = {a: [_describe(f)] for a, f in answers.items() if isinstance(f, Exception)}
     _refuse(failed, what, remedy)
 

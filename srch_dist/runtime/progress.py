@@ -1,7 +1,7 @@
-"""Progress of long work, sent to the logger `srch_dist`; displays of the commands build on it.
+"""Progress of long work, sent to the logger `srch_dist`; the commands' displays extend it.
 
-A message starts with its topic, then a colon and a space, as ``graph image: recall@10=0.971``.
-Records carry two extra attributes: ``topic``, and ``fields`` with the values of a JSON line.
+A message starts with its topic, a colon and a space, such as ``graph image: recall@10=0.971``. A
+log record has two extra attributes: ``topic``, and ``fields`` with the values of a JSON line.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from typing import Any, Protocol
 from rich.console import Console, RenderableType
 
 LOGGER = logging.getLogger("srch_dist")
-# Each stage reports at most once in this interval.
+# Minimum seconds between two reports of a stage.
 REPORT_SECONDS = 10.0
-# Columns of a table where there is no terminal.
+# Width of a table in characters, if the output is no terminal.
 TABLE_WIDTH = 120
 _TOPIC = re.compile(r"([^:,]{1,40}): ")
 
 
 class ProgressStage(Protocol):
-    """A running stage."""
+    """A running stage of work, which counts its steps."""
 
     def advance(self, steps: float = 1) -> None:
-        """Count ``steps`` as done."""
+        """Add ``steps`` to the number of finished steps."""
 
 
 class Progress(Protocol):
-    """Receiver of stages, messages and tables."""
+    """Interface that receives stages, messages and tables of a running command."""
 
     def stage(self, name: str, total: float) -> AbstractContextManager[ProgressStage]:
-        """A context for a stage of ``total`` steps."""
+        """Open a context for a stage of ``total`` steps."""
 
     def note(self, message: str) -> None:
         """Report a result; ``message`` starts with its topic."""
 
     def warn(self, message: str) -> None:
-        """Give advice on data or options that work, but worse than they could."""
+        """Warn of data or options that are valid but give worse results or more cost."""
 
     def show(self, item: RenderableType) -> None:
-        """Report a table."""
+        """Show a table."""
 
 
 class CountedStage:
-    """Counts steps, and reports them at most every `REPORT_SECONDS`."""
+    """Counts the steps of a stage, and reports the count at most every `REPORT_SECONDS`."""
 
     def __init__(self, emit: Callable[..., None], name: str, total: float) -> None:
         self._emit, self._name, self._total = emit, name, total
@@ -66,11 +66,11 @@ class CountedStage:
             self._report(logging.INFO, message, seconds_left=round(left, 1))
 
     def start(self) -> None:
-        """Report the begin."""
+        """Report that the stage starts."""
         self._report(logging.DEBUG, f"started, {self._total:g} steps")
 
     def close(self) -> None:
-        """Report the end."""
+        """Report that the stage ends, with its seconds."""
         seconds = time.monotonic() - self._started
         message = f"{self._done:g} of {self._total:g} in {seconds:.1f} s"
         self._report(logging.DEBUG, message, seconds=round(seconds, 3))
@@ -81,11 +81,11 @@ class CountedStage:
 
 
 class LogProgress:
-    """Progress that goes to the logger `srch_dist` alone; displays override `emit`."""
+    """Progress that writes only to the logger `srch_dist`; displays override `emit`."""
 
     @contextmanager
     def stage(self, name: str, total: float) -> Iterator[ProgressStage]:
-        """A context for a stage of ``total`` steps."""
+        """Open a context for a stage of ``total`` steps."""
         stage = CountedStage(self.emit, name, total)
         stage.start()
         try:
@@ -107,19 +107,19 @@ class LogProgress:
             self.emit(logging.INFO, "\n".join(table_lines(item)))
 
     def emit(self, level: int, message: str, **fields: Any) -> None:
-        """Report a message with the ``fields`` of a JSON line."""
+        """Log a message; ``fields`` are added to its JSON line."""
         log_record(level, message, **fields)
 
 
 def silent() -> Progress:
-    """Progress for library use: it goes to `logging` and prints nothing."""
+    """Return a progress for library use: it writes to `logging` and prints nothing."""
     return LogProgress()
 
 
 def log_record(level: int, message: str, **fields: Any) -> None:
-    """Log a message, with its topic and ``fields`` as attributes of the record.
+    """Log a message, with its topic and ``fields`` as attributes of the log record.
 
-    The topic is the stage if there is one, else what the message starts with.
+    The topic is the field ``stage`` if given, else the text before the first colon.
     """
     match = _TOPIC.match(message)
     topic = fields.get("stage") or (" ".join(match[1].split()) if match else None)
@@ -128,7 +128,7 @@ def log_record(level: int, message: str, **fields: Any) -> None:
 
 
 def table_lines(item: RenderableType) -> list[str]:
-    """The lines of a table, without blank ones."""
+    """Render a table as plain text lines, without blank lines."""
     console = Console(width=TABLE_WIDTH, file=StringIO())
     with console.capture() as text:
         console.print(item)
@@ -136,7 +136,7 @@ def table_lines(item: RenderableType) -> list[str]:
 
 
 class _WithoutTables:
-    """Forwards stages and messages, and drops tables."""
+    """Forwards stages and messages to another progress, and drops tables."""
 
     def __init__(self, inner: Progress) -> None:
         self._inner = inner
@@ -151,9 +151,9 @@ class _WithoutTables:
         self._inner.warn(message)
 
     def show(self, item: RenderableType) -> None:
-        """Drop the table."""
+        """Do nothing."""
 
 
 def without_tables(progress: Progress) -> Progress:
-    """Progress that shows no tables. With many runs, the plans would hide the results."""
+    """Wrap ``progress`` so that it drops tables: with many runs, plans would hide the results."""
     return _WithoutTables(progress)

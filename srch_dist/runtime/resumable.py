@@ -1,4 +1,4 @@
-"""Resumable tasks: the units of a stage, each recorded in the run directory once it is done."""
+"""Resumable tasks: each finished unit of a stage is recorded in the run directory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage.run.stages import StageLog
 
-# A function that does a unit and returns its results (None for none), and its arguments.
+# (function, *arguments) of one unit. The function returns arrays by name, or None for no results.
 Work = tuple[Any, ...]
 
 
 def unit_tasks(stages: StageLog, name: str, works: Sequence[Work]) -> list[Delayed]:
-    """One task per unit of the stage ``name``; its result is that of the unit.
+    """Create one task per unit of the stage ``name``; a task returns the unit's results.
 
-    The task of a recorded unit only reads the record.
+    The task of a unit that an earlier attempt recorded only reads the record.
     """
     done = stages.units(name)
     return [
@@ -33,7 +33,7 @@ def unit_tasks(stages: StageLog, name: str, works: Sequence[Work]) -> list[Delay
 def run_units(
     stages: StageLog, name: str, works: Sequence[Work], stage: ProgressStage | None = None
 ) -> list[Arrays]:
-    """Run the units of a stage and return their results in order."""
+    """Run the units ``works`` of the stage ``name``; return their results in order."""
     return tasks.run_all(unit_tasks(stages, name, works), stage)
 
 

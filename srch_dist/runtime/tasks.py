@@ -26,16 +26,16 @@ from srch_dist.runtime.watchdog import LOOK_SECONDS, Watch, task_name
 
 T = TypeVar("T")
 
-# Seconds between two looks at the tasks of a stage.
+# Seconds between two checks of the tasks of a stage.
 _POLL_SECONDS = 0.05
-# Partial results that one task of a tree adds.
+# Number of partial results that one task of a sum tree adds.
 FAN_IN = 8
 
 
 def task(function: Callable[..., Any], *arguments: Any) -> Delayed:
-    """A task that calls ``function``; its key starts with the function's name.
+    """Create a task that calls ``function``; its key starts with the function's name.
 
-    Pass each lazy value as an argument of its own. For one inside a list, Dask would optimise the
+    Pass each lazy value as a separate argument. For a lazy value in a list, Dask would optimise the
     whole graph built so far, at every call.
     """
     key = _key(function.__name__)
@@ -44,16 +44,16 @@ def task(function: Callable[..., Any], *arguments: Any) -> Delayed:
 
 
 def task_pair(function: Callable[..., tuple[Any, Any]], *arguments: Any) -> tuple[Delayed, Delayed]:
-    """A task that calls ``function``, and a handle of each of the two values that it returns."""
+    """Create a task that calls ``function``; return one handle for each of its two results."""
     pair = delayed(_call, pure=False, nout=2)
     first, second = pair(function, *arguments, dask_key_name=_key(function.__name__))
     return first, second
 
 
 def field(handle: Delayed, name: str) -> Delayed:
-    """A task that reads an attribute of a value on its worker; its key starts with ``name``.
+    """Create a task that reads the attribute ``name`` of a value; its key starts with ``name``.
 
-    ``name`` may be a path, such as "vectors.x".
+    ``name`` may be a dotted path, such as "vectors.x".
     """
     value: Delayed = delayed(_call, pure=False)(attrgetter(name), handle, dask_key_name=_key(name))
     return value
@@ -62,9 +62,9 @@ def field(handle: Delayed, name: str) -> Delayed:
 def on_worker(number: int) -> AbstractContextManager[Any]:
     """Run the tasks that are created in this context on worker ``number``.
 
-    If that worker is lost, the tasks run on another one. Without this placement, tasks that read
-    the same large value would all queue on the worker that holds it. The scheduler copies the value
-    to other workers only after it has measured how long such tasks take.
+    If that worker is lost, the tasks run on another worker. Without this placement, all tasks that
+    read one large value would queue on the worker that holds the value. The scheduler copies the
+    value to other workers only after it has measured the duration of such tasks.
     """
     client = current_client()
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"]) if client else []
@@ -78,24 +78,24 @@ def on_worker(number: int) -> AbstractContextManager[Any]:
 
 
 def _key(name: str) -> str:
-    """A new key that shows in Dask's dashboard, and in messages, what its task does."""
+    """Create a unique task key that starts with ``name``, which the dashboard and errors show."""
     return f"{name}-{uuid.uuid4()}"
 
 
 def _call(function: Callable[..., T], *arguments: Any) -> T:
-    """Wrapper of every task: return free heap memory to the operating system, then call."""
+    """Return free heap memory to the operating system, then call ``function``; wraps every task."""
     trim_heap()
     return function(*arguments)
 
 
 def as_task_input(value: Any) -> Delayed:
-    """A handle of a value that many tasks share, so that the graph holds it once."""
+    """Wrap a value that many tasks read, so that the task graph contains it only once."""
     wrapped: Delayed = delayed(value, pure=False, traverse=False)
     return wrapped
 
 
 def add_up(parts: Sequence[Delayed]) -> Delayed:
-    """The sum of partial results as a tree of tasks."""
+    """Create a tree of tasks that adds partial results; return the handle of their sum."""
     while len(parts) > 1:
         parts = [
             task(_total, *parts[start : start + FAN_IN]) for start in range(0, len(parts), FAN_IN)
@@ -124,7 +124,7 @@ def run_all(tasks: Sequence[Delayed], stage: ProgressStage | None = None) -> lis
         return list(client.gather(futures))
     except distributed.KilledWorker as error:
         raise WorkersKilledError(
-            f"{error.allowed_failures + 1} workers were killed one after the other over the task "
+            f"{error.allowed_failures + 1} workers were killed one after the other by the task "
             f"{task_name(error.task)}"
         ) from None
     except distributed.scheduler.NoWorkerError as error:
@@ -132,14 +132,14 @@ def run_all(tasks: Sequence[Delayed], stage: ProgressStage | None = None) -> lis
             f"the Dask cluster has had no workers for {error.timeout:.0f} s"
         ) from None
     except (CancelledError, distributed.client.FutureCancelledError, OSError) as error:
-        # With the scheduler still there, the OSError is a task's own.
+        # If the scheduler still answers, a task raised the OSError.
         if isinstance(error, OSError) and client.status == "running":
             raise
         raise ClusterLostError(f"the Dask scheduler was lost: {error}") from None
 
 
 def _wait(client: distributed.Client, futures: list[Any], stage: ProgressStage | None) -> None:
-    """Wait until all tasks are done; the watchdog looks at the cluster meanwhile."""
+    """Wait until all tasks are done; meanwhile the watchdog checks the cluster."""
     watch = Watch(client)
     if stage is None:
         while True:
@@ -158,24 +158,24 @@ def _wait(client: distributed.Client, futures: list[Any], stage: ProgressStage |
 
 
 def run_sum(calls: Sequence[tuple[Any, ...]], stage: ProgressStage) -> Any:
-    """Sum the results of calls (function, *arguments); ``stage`` counts each call and the sum."""
+    """Run calls (function, *arguments) and sum their results; ``stage`` counts calls and sum."""
     pairs = [task_pair(_call_and_mark, *call) for call in calls]
     total = add_up([result for result, _ in pairs])
     return run_all([*(mark for _, mark in pairs), total], stage)[-1]
 
 
 def run_one(work: Delayed) -> Any:
-    """Compute one task."""
+    """Compute one task and return its result."""
     return run_all([work])[0]
 
 
 def persist(tasks: Sequence[Delayed]) -> list[Delayed]:
-    """Start tasks and keep their results on the workers; Dask computes lost results again."""
+    """Start tasks and keep their results on the workers; Dask recomputes results that are lost."""
     return list(dask.base.persist(*tasks))
 
 
 def current_client() -> distributed.Client | None:
-    """The current client; None without one."""
+    """Return Dask's current client; None if there is no client."""
     try:
         client: distributed.Client = distributed.default_client()
     except ValueError:
@@ -184,7 +184,7 @@ def current_client() -> distributed.Client | None:
 
 
 def _call_and_mark(function: Callable[..., T], *arguments: Any) -> tuple[T, bool]:
-    """A result, and a small value that the client can fetch in its place to count it."""
+    """Return (result, True); the client fetches only the small True to count the call."""
     return function(*arguments), True
 
 

@@ -1,8 +1,8 @@
-"""End waits that would never end: a cluster without workers or scheduler, and a task that hangs.
+"""Detect a lost cluster and hanging tasks, for which Dask would wait forever.
 
-Dask has no limit on the time of a task. `Watch.look` asks the scheduler which tasks run for too
-long, through the fields of its state that `_hung_workers` and `_is_wanted` read. Dask does not
-document them; ``tests/runtime/test_watchdog.py`` names each and the versions that it holds for.
+Dask has no limit on the time of a task. `Watch.look` asks the scheduler for tasks that run too
+long. `_hung_workers` and `_is_wanted` read fields of the scheduler's state that Dask does not
+document. ``tests/runtime/test_watchdog.py`` lists these fields and the Dask versions with them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import distributed
 
 from srch_dist.errors import ClusterError, ClusterLostError
 
-# Dask's option: longest time without workers; here also without an answer of the scheduler.
+# Dask's option: maximum time without workers. Here also the maximum time without an answer of the
+# scheduler.
 NO_WORKERS_TIMEOUT = "distributed.scheduler.no-workers-timeout"
-# Longest time of one task, an option of this package in Dask's configuration. Planned tasks take
-# minutes at most.
+# Option of this package in Dask's configuration: maximum time of one task. Planned tasks need at
+# most minutes.
 TASK_TIMEOUT = "srch-dist.task-timeout"
 _TASK_TIMEOUT, _NO_WORKERS_TIMEOUT = "1h", "120s"
-# Seconds between two looks at the cluster, and the longest wait for its answer.
+# Seconds between two checks of the cluster, and the maximum wait for its answer.
 LOOK_SECONDS = 10.0
 _RESTART_SECONDS = 120
 # A task that hangs in this many workers ends the run.
@@ -32,7 +33,7 @@ _ATTEMPTS = 2
 
 
 class Watch:
-    """Looks at a cluster at intervals while the caller waits for its tasks."""
+    """Checks a cluster at intervals while the caller waits for its tasks."""
 
     def __init__(self, client: distributed.Client) -> None:
         self._client = client
@@ -42,13 +43,13 @@ class Watch:
     def look(self) -> None:
         """Check the cluster, unless the last check was less than `LOOK_SECONDS` ago.
 
-        Restarts workers in which a task of this client runs for longer than `TASK_TIMEOUT`; the
+        Restarts each worker on which a task of this client runs longer than `TASK_TIMEOUT`. The
         scheduler then runs the task again.
 
         Raises
         ------
-        ClusterLostError : no workers, or no answer, for longer than `NO_WORKERS_TIMEOUT`.
-        ClusterError : a task hangs again, or its worker has no nanny to restart it.
+        ClusterLostError : no workers or no answer for longer than `NO_WORKERS_TIMEOUT`.
+        ClusterError : a task hangs again, or its worker has no nanny to restart the worker.
         """
         if time.monotonic() - self._last_look < LOOK_SECONDS:
             return
@@ -62,7 +63,7 @@ class Watch:
         self._last_look = time.monotonic()
 
     def _fault(self) -> str:
-        """What is wrong with the cluster now; "" if nothing is."""
+        """Describe what is wrong with the cluster now; "" if it has a scheduler and workers."""
         if self._client.status != "running":
             return "the Dask scheduler has not answered"
         scheduler: Any = self._client.scheduler
@@ -81,9 +82,9 @@ class Watch:
                 _hung_workers, self._client.id, limit, callback_timeout=LOOK_SECONDS
             )
         except (ImportError, AttributeError, ValueError):
-            # The scheduler cannot import this package, or does not accept pickle.
+            # The scheduler cannot import this package or does not accept pickle.
             return
-        except OSError:  # the scheduler is lost, which the next look reports
+        except OSError:  # the scheduler is lost; the next check reports it
             return
         for address, (key, has_nanny) in hung.items():
             self._hung[key] += 1
@@ -95,7 +96,7 @@ class Watch:
                     f"waits for there, or allow more time (Dask's option {TASK_TIMEOUT}), then "
                     "resume with --resume"
                 )
-        # A worker or the scheduler may be lost meanwhile, which the next look reports.
+        # A worker or the scheduler may be lost during the call; the next check reports it.
         with suppress(KeyError, OSError):
             if hung:
                 self._client.restart_workers(
@@ -104,7 +105,7 @@ class Watch:
 
 
 def task_name(key: Any) -> str:
-    """The function name in the key of a task of `tasks.task`."""
+    """Extract the function's name from the key of a task that `tasks.task` created."""
     return str(key[0] if isinstance(key, tuple) else key).rsplit("-", 5)[0]
 
 
@@ -116,9 +117,9 @@ def _seconds(option: str, default: str) -> float:
 def _hung_workers(
     client: str, limit: float, dask_scheduler: distributed.Scheduler
 ) -> dict[str, tuple[str, bool]]:
-    """(key of the task, has a nanny) by address of each worker with a hung task.
+    """Find hanging tasks: (key of the task, worker has a nanny) by address of the worker.
 
-    A task hangs if a client waits for it and it has run for more than ``limit`` seconds at the
+    A task hangs if ``client`` waits for it and it had run for more than ``limit`` seconds at the
     worker's last heartbeat. Runs on the scheduler.
     """
     return {
@@ -130,7 +131,7 @@ def _hung_workers(
 
 
 def _is_wanted(task: Any, client: str) -> bool:
-    """Whether a client waits for a task, or for one that depends on it."""
+    """Whether ``client`` waits for a task or for another task that depends on it."""
     seen, queue = {task}, [task]
     while queue:
         current = queue.pop()

@@ -1,4 +1,4 @@
-"""Restart workers, to free the memory of a module that they imported."""
+"""Restart workers to free the memory of a module that they imported."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _RESTART_SECONDS = 600
 def restart_workers(module: str) -> None:
     """Restart the workers of the current client that have imported ``module``.
 
-    Frees what the module keeps in their memory. Results that are persisted on them are lost.
+    This frees the memory that the module keeps. Results persisted on these workers are lost.
     """
     client = current_client()
     if client is None:
         return
-    # A worker that is lost meanwhile comes back without the module.
+    # A worker that is lost during the call is restarted without the module.
     with suppress(OSError, KeyError):
         answers: dict[str, bool] = client.run(_has_imported, module, on_error="ignore")
         workers = [worker for worker, has_imported in answers.items() if has_imported]

@@ -1,10 +1,10 @@
 """Read rows of a local Zarr array straight from its chunk files, without Zarr.
 
 Zarr reads a chunk into bytes and copies them into its result. A chunk of this package is stored
-uncompressed, so its bytes already are its values: reading them directly takes half of the time. The
-B-step reads all features once per iteration on the cores that also multiply.
+uncompressed, so its bytes are its values: a direct read takes half of the time. The B-step reads
+all features once per iteration, on the cores that also compute matrix products.
 
-Other chunks and damaged chunks are read by Zarr.
+Zarr reads all other chunks, and reports damaged ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SUM_BYTES = 4
 
 
 def read_plain(path: Path, array: zarr.Array[Any], start: int, stop: int) -> Array | None:
-    """Rows ``start`` to ``stop`` - 1 of ``array``, stored at ``path``.
+    """Read rows ``start`` to ``stop`` - 1 of ``array``, which is stored in the folder ``path``.
 
     Returns None if the array is not plain (see `_is_plain`), or if a checksum does not match.
     """
@@ -51,7 +51,7 @@ def read_plain(path: Path, array: zarr.Array[Any], start: int, stop: int) -> Arr
 
 
 def _is_plain(array: zarr.Array[Any]) -> bool:
-    """Whether each chunk file is the uncompressed values of whole rows, followed by a crc32c."""
+    """Whether each chunk file holds whole rows, uncompressed, followed by a crc32c."""
     codecs: Sequence[Any] = getattr(array.metadata, "codecs", ())
     return (
         len(codecs) == 2

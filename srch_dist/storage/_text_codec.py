@@ -1,9 +1,9 @@
 """Work around a bug of numcodecs: a corrupt chunk of text makes it allocate up to 32 GiB.
 
 A chunk of the codec ``vlen-utf8`` starts with its number of texts, in four bytes.
-`numcodecs.vlen.VLenUTF8.decode` allocates eight bytes for each of them before it reads one, so a
-changed count fails with MemoryError or fills the memory. The codecs here compare the count with the
-bytes of the chunk first, and otherwise decode and encode as numcodecs does.
+`numcodecs.vlen.VLenUTF8.decode` allocates eight bytes per text before it reads the first text. So
+a corrupt count raises MemoryError or fills the memory. The codecs here first compare the count with
+the bytes of the chunk. Then they decode and encode as numcodecs does.
 
 Importing this module replaces the codec in the registries of numcodecs (Zarr format 2) and of Zarr
 (format 3), for the whole process. It overrides private methods of Zarr's codec.
@@ -33,7 +33,7 @@ _COUNT_BYTES = 4
 
 
 class CheckedFilter(VLenUTF8):  # type: ignore[misc]
-    """The codec of Zarr format 2: a filter of numcodecs."""
+    """Codec ``vlen-utf8`` of Zarr format 2 (a numcodecs filter) that checks the count of texts."""
 
     codec_id = "vlen-utf8"
 
@@ -44,7 +44,7 @@ class CheckedFilter(VLenUTF8):  # type: ignore[misc]
 
 
 class VLenUTF8Codec(vlen_utf8.VLenUTF8Codec):
-    """The codec of Zarr format 3, which finds it by the name of its class."""
+    """Codec ``vlen-utf8`` of Zarr format 3, checked; Zarr finds it by this class name."""
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         _check_count(memoryview(chunk_bytes.to_bytes()))
@@ -56,7 +56,7 @@ class VLenUTF8Codec(vlen_utf8.VLenUTF8Codec):
 
 
 def _check_count(content: memoryview) -> None:
-    """Refuse a count whose texts need more bytes for their lengths than the chunk has."""
+    """Raise ValueError if a chunk is too short for the text lengths (4 bytes each) it claims."""
     count = int.from_bytes(content[:_COUNT_BYTES], "little")
     if (count + 1) * _COUNT_BYTES > len(content):
         raise ValueError(f"it claims to hold {count} texts in {len(content)} bytes")

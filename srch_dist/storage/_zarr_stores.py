@@ -1,7 +1,7 @@
-"""What Zarr opens at a location, and the files of its chunks.
+"""Open a location as a Zarr store, and name the files of its chunks.
 
-Zarr reads an absent chunk as fill values. Arrays of this package write every chunk, so an absent
-one is lost: reads of object stores raise instead.
+Zarr reads an absent chunk as fill values. This package writes every chunk of an array, so an absent
+chunk is a lost one: reads of object stores raise an error instead.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ P = TypeVar("P", bound=Location)
 
 
 class LostChunkError(Exception):
-    """A chunk that vanished between the check of its size and its read; the message is its key."""
+    """A chunk vanished between the check of its size and its read; the message is its key."""
 
 
 class _WholeStore(ObjectStore[Any]):
-    """An object store of arrays whose chunks were all written."""
+    """Zarr store in an object store that raises LostChunkError for an absent chunk."""
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """The object at ``key``; None, which Zarr reads as fill values, is refused for a chunk."""
+        """Return the content of the object ``key``; raise LostChunkError for an absent chunk."""
         content = await super().get(key, prototype, byte_range)
         if content is None and (key.startswith("c/") or "/c/" in key):
             raise LostChunkError(key)
@@ -38,7 +38,7 @@ class _WholeStore(ObjectStore[Any]):
 
 
 def zarr_store(path: Location, whole: bool = False) -> str | ObjectStore[Any]:
-    """What Zarr opens at a location; with ``whole``, an absent chunk is an error."""
+    """Return the Zarr store of a location; with ``whole``, reading an absent chunk in S3 raises."""
     if isinstance(path, Path):
         return str(path)
     store = connect(path.bucket, prefix=path.key)
@@ -46,11 +46,11 @@ def zarr_store(path: Location, whole: bool = False) -> str | ObjectStore[Any]:
 
 
 def chunk_file(path: P, array: zarr.Array[Any], place: tuple[int, ...]) -> P:
-    """The file or object of the chunk at ``place`` in the grid of chunks."""
+    """Return the file or object of a chunk; ``place`` is its index along each axis of chunks."""
     # `/` of either type returns the same type, which the union's `/` does not express.
     return cast(P, path / str(array.metadata.encode_chunk_key(place)))
 
 
 def first_of_rows(array: zarr.Array[Any], chunk: int) -> tuple[int, ...]:
-    """The place in the grid of the first chunk of the ``chunk``-th run of rows."""
+    """Return the chunk index (chunk, 0, …): the first chunk of the ``chunk``-th range of rows."""
     return (chunk, *(0 for _ in array.shape[1:]))

@@ -1,7 +1,8 @@
 """Zarr arrays in chunks of rows: create, read, write, and detect damage.
 
-Each chunk carries a crc32c, which detects a damaged chunk. `checksum` is a crc32 over the values of
-a run of rows, recorded elsewhere. It also detects an intact chunk that is stale or misplaced.
+Each chunk ends with a crc32c, which detects a damaged chunk. `checksum` is a crc32 over the values
+of consecutive rows, which the caller records. It also detects an intact chunk that is stale or
+misplaced.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _ALL = slice(None)
 # Codecs that this package writes. Others are refused: some expand a few bytes into all memory.
 _CODECS = ("bytes", "vlen-utf8", "crc32c")
 
-# Most chunks per run of rows: more than one per column is a hostile array.
+# Maximum number of chunks side by side across the columns. A larger number is a hostile array.
 _CHUNKS_ACROSS = 1 << 13
 
 
@@ -79,7 +80,7 @@ def ensure_array(
 ) -> bool:
     """Create an array, unless an earlier attempt created the same one.
 
-    Returns True if the array exists already; its chunks may be complete.
+    Returns True if the array existed already. Its chunks may be complete.
     """
     if locate(path).exists():
         try:
@@ -95,7 +96,7 @@ def ensure_array(
 
 
 def create_chunk(path: str | Location, values: Array) -> int:
-    """Write an array as one chunk, replacing that of an earlier attempt; returns its `checksum`."""
+    """Write ``values`` as an array of one chunk, and replace any old one; return the `checksum`."""
     remove(path)
     create_array(path, values.shape, max(1, len(values)), values.dtype)
     return write_rows(path, 0, values) if values.size else checksum(values)
@@ -106,7 +107,7 @@ def open_array(path: str | Location, whole: bool = False) -> zarr.Array[Any]:
 
     Parameters
     ----------
-    whole : for reading alone, once every chunk is written: an absent chunk is an error.
+    whole : every chunk was written, and the array is only read. An absent chunk is then an error.
 
     Raises
     ------
@@ -126,8 +127,8 @@ def open_array(path: str | Location, whole: bool = False) -> zarr.Array[Any]:
     codecs = [codec["name"] for codec in metadata["codecs"]]
     if not set(codecs) <= set(_CODECS) or array.dtype.kind == "O":
         raise StorageError(
-            f"{path} holds {array.dtype} through the codecs {', '.join(codecs)}; this package "
-            f"writes and reads {', '.join(_CODECS)} of numbers and text only"
+            f"{path} holds {array.dtype} with the codecs {', '.join(codecs)}, expected numbers or "
+            f"text with {', '.join(_CODECS)}; write the array again"
         )
     # Chunks of fill values are written too, so an absent chunk is a lost one.
     return array.with_config({"write_empty_chunks": True})
@@ -136,7 +137,7 @@ def open_array(path: str | Location, whole: bool = False) -> zarr.Array[Any]:
 def read_rows(
     path: str | Location, start: int = 0, stop: int | None = None, columns: slice = _ALL
 ) -> Array:
-    """Rows ``start`` to ``stop`` - 1 (default: all), and for a matrix the ``columns``.
+    """Read rows ``start`` to ``stop`` - 1 (default: all); of a matrix, only the given ``columns``.
 
     Raises
     ------
@@ -148,7 +149,7 @@ def read_rows(
 
 
 def reader(path: str | Location) -> Callable[[int, int], Array]:
-    """A function (start, stop) -> rows, for many reads of one array, which is opened once."""
+    """Open an array once; return a function (start, stop) that reads rows start to stop - 1."""
     place = locate(path)
     return partial(read_opened, place, open_array(place, whole=True))
 
@@ -160,7 +161,7 @@ def read_opened(
     stop: int | None = None,
     columns: slice = _ALL,
 ) -> Array:
-    """`read_rows` of an array that `open_array` opened with ``whole``."""
+    """Read rows as `read_rows` does, from an array that `open_array` opened with ``whole``."""
     stop = array.shape[0] if stop is None else stop
     for place in _places(array, path, start, stop, columns):
         _check_chunk(array, path, place)
@@ -179,7 +180,7 @@ def read_opened(
 
 
 def read_selected(path: str | Location, rows: NDArray[np.int64]) -> Array:
-    """The rows numbered ``rows`` (m,), ascending; reads one chunk at a time."""
+    """Read the rows with the ascending numbers ``rows`` (m,), one chunk at a time."""
     array = open_array(path)
     step = array.chunks[0]
     cuts = np.searchsorted(rows, np.arange(0, array.shape[0] + step, step))
@@ -192,7 +193,7 @@ def read_selected(path: str | Location, rows: NDArray[np.int64]) -> Array:
 
 
 def read_scattered(path: str | Location, rows: NDArray[np.int64]) -> Array:
-    """The rows numbered ``rows`` (m,), in that order; a number may occur several times."""
+    """Read the rows with the numbers ``rows`` (m,), in any order and possibly repeated."""
     wanted, places = np.unique(rows, return_inverse=True)
     selected: Array = read_selected(path, wanted)[places]
     return selected
@@ -209,13 +210,13 @@ def write_rows(path: str | Location, start: int, values: Array, columns: slice =
 
 
 def checksum(values: Array, before: int = 0) -> int:
-    """crc32 of an array's bytes in C order and native byte order.
+    """Compute the crc32 of an array's bytes in C order and native byte order.
 
-    Text of variable length counts as UTF-8, each text ended by a zero byte.
+    Text of variable length is encoded as UTF-8; a zero byte ends each text.
 
     Parameters
     ----------
-    before : the checksum of the rows before these, to continue it.
+    before : checksum of the preceding rows; the result then covers both.
     """
     if values.dtype.kind == "T":
         return zlib.crc32("".join(f"{text}\0" for text in values.ravel()).encode(), before)
@@ -225,7 +226,7 @@ def checksum(values: Array, before: int = 0) -> int:
 
 
 def missing_chunks(path: str | Location) -> int:
-    """Number of chunks of an array that were never written."""
+    """Count the chunks of an array that were never written."""
     path = locate(path)
     array = open_array(path)
     count = math.prod(
@@ -248,11 +249,11 @@ def remove(path: str | Location) -> None:
 
 
 def verify_rows(path: str | Location, start: int, stop: int | None, expected: int) -> None:
-    """Compare rows ``start`` to ``stop`` - 1 with the `checksum` of their writing.
+    """Verify rows ``start`` to ``stop`` - 1 (None: to the end) against the `checksum` ``expected``.
 
     Raises
     ------
-    StorageError : the rows differ, even if each chunk matches its own crc32c.
+    StorageError : the checksum differs, even if each chunk matches its own crc32c.
     """
     path = locate(path)
     if checksum(read_rows(path, start, stop)) != expected:
@@ -274,7 +275,7 @@ def _chunk_shape(
 def _places(
     array: zarr.Array[Any], path: Location, start: int, stop: int, columns: slice
 ) -> Iterator[tuple[int, ...]]:
-    """Places, in the grid of chunks, of the chunks of some rows and columns."""
+    """Yield the index of each chunk that holds rows ``start`` to ``stop`` - 1 of ``columns``."""
     rows = array.chunks[0]
     if (
         math.prod(
@@ -282,7 +283,10 @@ def _places(
         )
         > _CHUNKS_ACROSS
     ):
-        raise StorageError(f"{path} of shape {array.shape} claims chunks of {array.chunks}")
+        raise StorageError(
+            f"{path} has shape {array.shape} in chunks {array.chunks}, expected at most "
+            f"{_CHUNKS_ACROSS} chunks across the columns; write the array again"
+        )
     across: list[range] = []
     for size, step in zip(array.shape[1:], array.chunks[1:], strict=True):
         low, high, _ = columns.indices(size)
@@ -292,7 +296,7 @@ def _places(
 
 
 def _check_chunk(array: zarr.Array[Any], path: Location, place: tuple[int, ...]) -> None:
-    """Refuse a chunk that is absent or has another size, before memory is allocated for it."""
+    """Raise StorageError for a chunk that is absent or has a wrong file size, before it is read."""
     file = chunk_file(path, array, place)
     first = place[0] * array.chunks[0]
     size = _size(file)
@@ -321,7 +325,7 @@ def _size(file: Location) -> int | None:
 
 
 def _name_damage(array: zarr.Array[Any], path: Location, places: Iterator[tuple[int, ...]]) -> None:
-    """Raise StorageError for the first chunk that cannot be read alone."""
+    """Read chunks one by one; raise StorageError with the row and file of the first damaged one."""
     for place in places:
         try:
             array.get_block_selection(place)

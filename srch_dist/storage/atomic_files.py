@@ -120,7 +120,7 @@ def write_bytes(path: Location, content: bytes) -> None:
 
 
 def read_bytes(path: Location) -> bytes:
-    """Read a file; raises StorageError with its name."""
+    """Read a file; if that fails, raise StorageError with its path."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -128,7 +128,7 @@ def read_bytes(path: Location) -> bytes:
 
 
 def write_text(path: Location, text: str) -> None:
-    """Replace a text file in one step; see `write_bytes`."""
+    """Replace a text file atomically; see `write_bytes`."""
     write_bytes(path, text.encode())
 
 
@@ -138,7 +138,7 @@ def write_json(path: Location, value: Any) -> None:
 
 
 def read_json(path: Location) -> Any:
-    """Read a JSON file; raises StorageError with its name."""
+    """Read a JSON file; if that fails, raise StorageError with its path."""
     content = read_bytes(path)
     try:
         return json.loads(content)
@@ -152,7 +152,7 @@ def write_manifest(path: Location, values: Mapping[str, Any]) -> None:
 
 
 def read_manifest(path: Location) -> dict[str, Any]:
-    """Read a manifest; raises StorageError if it does not match its checksum."""
+    """Read a manifest; raise StorageError if its values do not match its checksum."""
     values = read_json(path)
     if not isinstance(values, dict):
         raise StorageError(f"{path} is damaged: it is not a manifest")

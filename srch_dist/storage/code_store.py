@@ -1,4 +1,4 @@
-"""Packed codes that `encode` or an export wrote, read a run of rows at a time."""
+"""Read packed codes that `encode` or an export wrote, in ranges of consecutive rows."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from srch_dist.storage import arrays
 from srch_dist.storage.locations import Location, check_access, locate
 from srch_dist.storage.read_ahead import read_ahead
 
-# Bytes of codes read at once; a search holds two such runs.
+# Bytes of codes per read. A search keeps two such ranges of rows in memory.
 _RUN_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
 class CodeStore:
-    """Codes, uint8 (rows, bits / 8): bit j of a code is bit j % 8 of byte j // 8.
+    """Stored packed codes, uint8 (rows, bits / 8): bit j of a code is bit j % 8 of byte j // 8.
 
     Attributes
     ----------
     path : a Zarr array, or a local .npy file, which is memory-mapped.
     modality : the encoded modality; None if the file does not record it.
-    values : all codes, mapped or in memory; None if runs are read from the Zarr array.
+    values : all codes, mapped or in memory; None if rows are read from the Zarr array on demand.
     """
 
     path: Location
@@ -37,17 +37,17 @@ class CodeStore:
     values: Packed | None = field(default=None, repr=False, compare=False)
 
     def hold(self) -> CodeStore:
-        """The same codes in memory, for many small searches."""
+        """Read all codes into memory, for many small searches; return the new store."""
         return replace(self, values=np.array(self.read(0, self.rows)))
 
     def read(self, start: int, stop: int) -> Packed:
-        """Codes of rows ``start`` to ``stop`` - 1."""
+        """Read the codes (stop - start, bits / 8) of rows ``start`` to ``stop`` - 1."""
         if self.values is not None:
             return self.values[start:stop]
         return arrays.read_rows(self.path, start, stop)
 
     def read_scattered(self, rows: NDArray[np.int64]) -> Packed:
-        """Codes (m, bits / 8) of the rows numbered ``rows`` (m,), in that order."""
+        """Read the codes (m, bits / 8) of the rows numbered ``rows`` (m,), in that order."""
         outside = rows[(rows < 0) | (rows >= self.rows)]
         if len(outside):
             raise InputError(f"there is no row {outside[0]} in {self.path}; it has {self.rows}")
@@ -56,7 +56,7 @@ class CodeStore:
         return arrays.read_scattered(self.path, rows)
 
     def runs(self) -> Iterator[tuple[int, Packed]]:
-        """Yield (first row, codes) of runs of rows in order; reads the next run meanwhile."""
+        """Yield (first row, codes) for consecutive ranges of rows, and read one range ahead."""
         step = max(1, _RUN_BYTES * 8 // self.bits)
         if self.values is not None:
             for start in range(0, self.rows, step):

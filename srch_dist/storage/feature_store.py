@@ -1,6 +1,6 @@
 """The feature store: a Zarr group of one array (n, d_g) per modality, and side arrays.
 
-A store is finished once its manifest is among the attributes of the group.
+A store is finished when its manifest is stored in the attributes of the group.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """A finished feature store; holds names and shapes alone, so it travels to any worker.
+    """A finished feature store. It holds names and shapes but no data, so it pickles cheaply.
 
     Attributes
     ----------
@@ -43,8 +43,8 @@ class FeatureStore:
     modalities : dimensions d_g by name, in the order of the store.
     side : names of the other arrays of n rows (labels, split, ids, titles, …).
     rows_per_chunk : rows per chunk, the same in every array.
-    attributes : small arrays of other lengths (label_names, …) as JSON values.
-    checksums : crc32 of all rows by array; does not depend on the chunks.
+    attributes : small arrays of other lengths (label_names, …) as JSON values, by name.
+    checksums : crc32 of all rows, by array name; does not depend on the chunks.
     """
 
     path: str
@@ -56,12 +56,12 @@ class FeatureStore:
     checksums: Mapping[str, int]
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
-        """Rows ``start`` to ``stop`` - 1 of a modality or side array."""
+        """Read rows ``start`` to ``stop`` - 1 (None: to the end) of a modality or side array."""
         self._check(name)
         return arrays.read_rows(locate(self.path) / name, start, stop)
 
     def read_selected(self, name: str, rows: NDArray[np.int64]) -> Array:
-        """The rows numbered ``rows`` (m,), ascending; reads one chunk at a time."""
+        """Read the rows with the ascending numbers ``rows`` (m,), one chunk at a time."""
         self._check(name)
         return arrays.read_selected(locate(self.path) / name, rows)
 
@@ -76,20 +76,20 @@ FeatureStore.__module__ = "srch_dist"
 
 
 class FeatureWriter:
-    """Writes a feature store, which nothing opens before `finish`.
+    """Write a feature store row block by row block; readers refuse the store before `finish`.
 
     Parameters
     ----------
-    specs : (shape, dtype) by name of every array, modalities first.
+    specs : (shape, dtype) of every array by name, modalities first.
     modalities : names of the modalities.
     rows_per_chunk : rows per chunk of every array.
     fingerprint : fingerprint of the source and its options. If given, the writer keeps a journal,
-        and a later writer with the same fingerprint resumes where this one stopped.
+        and a later writer with the same fingerprint resumes after the last written block.
 
     Attributes
     ----------
-    written : rows written so far, by name.
-    state : JSON values of the caller that the journal keeps.
+    written : rows written so far, by array name.
+    state : JSON values that the caller sets and the journal stores.
 
     Raises
     ------
@@ -123,7 +123,7 @@ class FeatureWriter:
         self._create()
 
     def write(self, name: str, start: int, block: Array) -> None:
-        """Write the rows from ``start`` on: whole chunks of one array, in order."""
+        """Append ``block`` to an array at row ``start``; blocks are whole chunks, in row order."""
         checksum = arrays.write_rows(self.path / name, start, block)
         if name in self._runs:
             self._runs[name].append([start, start + len(block), checksum])
@@ -144,7 +144,7 @@ class FeatureWriter:
         Parameters
         ----------
         attributes : small arrays of other lengths, as JSON values.
-        scratch : files that a resumed writer needs; removed after the manifest is written.
+        scratch : files that only a resumed writer needs; removed after the manifest is written.
         """
         self._journal.settle()
         flush(self.path)
@@ -276,10 +276,10 @@ def open_store(path: str | Location) -> FeatureStore:
 
 
 def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
-    """(path, first row, end, `arrays.checksum`) of every run of modality rows, as it was written.
+    """List (array path, first row, end row, `arrays.checksum`) of every written block of rows.
 
-    These alone detect a stale chunk, which matches its own crc32c. Empty for a store of an earlier
-    version.
+    Covers the modalities. Only these checksums detect a stale chunk, which matches its own crc32c.
+    Empty for a store of an earlier version.
     """
     group = zarr.open_group(zarr_store(locate(store.path)), mode="r", zarr_format=3)
     manifest: Any = dict(group.attrs)[_KEY]
@@ -296,7 +296,7 @@ def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
 def _from_manifest(
     folder: Location, group: zarr.Group, manifest: Mapping[str, Any]
 ) -> FeatureStore:
-    """The store that a manifest describes, if its arrays match."""
+    """Build the `FeatureStore` that a manifest describes; raise StorageError if arrays differ."""
     try:
         rows, per_chunk = int(manifest["rows"]), int(manifest["rows_per_chunk"])
         modalities, side = list(manifest["modalities"]), list(manifest["side"])

@@ -1,7 +1,8 @@
-"""Chunks that are missing within a shard of Zarr v3, which read as the fill value without a word.
+"""Count missing chunks in a shard of Zarr v3; Zarr silently reads them as the fill value.
 
-A shard is one file of several chunks. An index of (offset, bytes) at its end or start lists them;
-a chunk that was never written has 2^64 - 1 twice. Format: Zarr v3, codec ``sharding_indexed``.
+A shard is one file of several chunks. An index at its end or start lists (offset, bytes) of each
+chunk; both are 2^64 - 1 for a chunk that was never written. Format: Zarr v3, codec
+``sharding_indexed``.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ SHARDING = "sharding_indexed"
 _MISSING = 2**64 - 1
 _CHECKSUM_BYTES = 4
 
-# Bytes of a shard by offset and length.
+# A function (offset, length) that reads bytes of a shard.
 _Read = Callable[[int, int], bytes]
 
 
 def missing_in_shard(
     path: Path, codec: Mapping[str, Any], inside: Sequence[int], shard: Sequence[int]
 ) -> int:
-    """Count the chunks that a shard lacks.
+    """Count the chunks within the array that were never written to a shard.
 
     Parameters
     ----------
     path : file of the shard.
-    codec : configuration of its ``sharding_indexed``.
-    inside : elements per axis of the shard that lie within the array.
-    shard : elements per axis of the shard.
+    codec : configuration of the array's ``sharding_indexed`` codec.
+    inside : shape of the part of the shard that lies within the array.
+    shard : shape of the whole shard.
 
     Raises
     ------
@@ -51,11 +52,11 @@ def missing_in_shard(
 
 
 def sharding_of(codecs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The configuration of the sharding in a list of codecs; None without sharding.
+    """Find the configuration of ``sharding_indexed`` in an array's codecs; None without sharding.
 
     Raises
     ------
-    InputError : sharding stands among other codecs, so that the file is not the shard.
+    InputError : the list has other codecs too, so the file is not a plain shard.
     """
     names = [codec.get("name") for codec in codecs]
     if SHARDING not in names:
@@ -101,14 +102,14 @@ def _missing(
 
 
 def _part(read: _Read, start: int) -> _Read:
-    """Read from the shard within a shard that begins at ``start``."""
+    """Return a reader for the nested shard that begins at byte ``start`` of its outer shard."""
     return lambda offset, length: read(start + offset, length)
 
 
 def _index(
     path: Path, codec: Mapping[str, Any], grid: Sequence[int], read: _Read, size: int
 ) -> NDArray[np.uint64]:
-    """The index (*grid, 2) of a shard: offset and bytes of every chunk."""
+    """Read the index of a shard: uint64 (*grid, 2), offset and bytes of every chunk."""
     codecs = codec["index_codecs"]
     names = [each["name"] for each in codecs]
     if names not in (["bytes"], ["bytes", "crc32c"]):

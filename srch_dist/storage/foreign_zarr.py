@@ -1,4 +1,4 @@
-"""Read Zarr arrays of other programs, format 2 or 3, without trusting them."""
+"""Read Zarr arrays that other programs wrote (format 2 or 3), and detect damaged or unsafe ones."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from srch_dist.storage.foreign_shards import missing_in_shard, sharding_of
 # Prefixes of Zarr 2 codecs that decode into Python objects; pickle runs code when it decodes.
 _UNSAFE = ("pickle", "msgpack", "json")
 _AGAIN = "Write it again."
-# Digits of a chunk's coordinate; longer numbers are not read as numbers.
+# Maximum number of digits in a chunk's coordinate.
 _MOST_DIGITS = 18
-# What invalid metadata raise.
+# Exceptions that invalid metadata raise.
 _DAMAGE = (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError, OSError)
 
 
@@ -31,14 +31,14 @@ class _DamagedError(ValueError):
 
 
 class ForeignArray(NamedTuple):
-    """An array of a Zarr group.
+    """Metadata of an array in a Zarr group.
 
     Attributes
     ----------
-    shape, dtype : of the array; text of any kind is StringDType.
-    chunks : shape of what one file holds, a chunk or a shard.
-    stored : bytes of its files.
-    attributes : of the array.
+    shape, dtype : shape and dtype of the array; text of any kind is StringDType.
+    chunks : shape of one file's content, a chunk or a shard.
+    stored : bytes of the array's files.
+    attributes : attributes of the array.
     """
 
     shape: tuple[int, ...]
@@ -49,13 +49,13 @@ class ForeignArray(NamedTuple):
 
 
 class ForeignZarr:
-    """The arrays of a Zarr group, or one array, by name (``group.name`` in subgroups).
+    """The arrays of a Zarr group or of one Zarr array, by name (``group.name`` in subgroups).
 
     Attributes
     ----------
-    arrays : arrays that are stored whole.
-    incomplete : the other arrays, as (chunks missing, chunks wanted, fill value).
-    unreadable : reasons of those that cannot be opened, are damaged, or hold Python objects.
+    arrays : metadata of every array that can be opened.
+    incomplete : arrays with missing chunks, as (missing chunks, all chunks, fill value).
+    unreadable : arrays that cannot be opened, are damaged, or hold Python objects; with the reason.
     """
 
     def __init__(self, path: Path) -> None:
@@ -79,7 +79,7 @@ class ForeignZarr:
                 self.unreadable[name] = f"{damage}{error}. {_AGAIN}"
 
     def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``start`` to ``stop`` - 1 of an array, text in this machine's byte order."""
+        """Read rows ``start`` to ``stop`` - 1 of an array; text is in native byte order."""
         array = _open(self._places[name])
         try:
             values = np.asarray(array[start:stop] if array.ndim else array[()])
@@ -95,7 +95,7 @@ class ForeignZarr:
         array = _open(place)
         whole = array.shards or array.chunks
         sharding = sharding_of(metadata.get("codecs", []))
-        # zarr would list every chunk that there could be, however many the shape says.
+        # Files are counted here, because zarr lists every possible chunk of a hostile shape.
         grid = _counts(array.shape, whole)
         chunk = whole if sharding is None else [int(step) for step in sharding["chunk_shape"]]
         parse = _key_parser(metadata, grid)
@@ -121,7 +121,7 @@ class ForeignZarr:
 
 
 def _array_folders(path: Path) -> Iterator[Path]:
-    """Folders below ``path`` (or itself) that hold an array; links are not followed."""
+    """Yield ``path`` and the folders below it that hold an array; links are not followed."""
     if (path / ".zarray").is_file() or _may_be_array(path):
         yield path
         return
@@ -131,22 +131,22 @@ def _array_folders(path: Path) -> Iterator[Path]:
         try:
             yield from list(_array_folders(child))
         except _DamagedError:
-            yield child  # opening it as an array says what is wrong
+            yield child  # opening it as an array reports the damage
 
 
 def _may_be_array(place: Path) -> bool:
-    """Whether a folder has the metadata of a Zarr v3 array, or of one that is damaged."""
+    """Whether a folder has Zarr v3 metadata that do not declare a group."""
     metadata = _metadata(place, "zarr.json")
     return bool(metadata) and metadata.get("node_type") != "group"
 
 
 def _counts(shape: Sequence[int], step: Sequence[int]) -> list[int]:
-    """Chunks along each axis."""
+    """Count the chunks along each axis, from the ``shape`` and the size ``step`` of a chunk."""
     return [-(-rows // length) for rows, length in zip(shape, step, strict=True)]
 
 
 def _refuse_objects(metadata: Mapping[str, Any]) -> None:
-    """Refuse an array of Zarr v2 that is decoded to Python objects."""
+    """Raise InputError for a Zarr v2 array that decodes to Python objects, as pickle does."""
     codecs = [metadata.get("compressor"), *(metadata.get("filters") or [])]
     names = [str(codec.get("id")) for codec in codecs if isinstance(codec, Mapping)]
     for name in names:
@@ -162,9 +162,10 @@ def _refuse_objects(metadata: Mapping[str, Any]) -> None:
 def _key_parser(
     metadata: Mapping[str, Any], grid: Sequence[int]
 ) -> Callable[[str], tuple[int, ...] | None]:
-    """A function from the path of a file to its place in the grid; None for any other file.
+    """Return a function that maps a file path to a chunk index, or to None if it is no chunk.
 
-    A file outside the grid, as a larger array leaves behind, is no chunk of the array.
+    A file outside ``grid`` (number of chunks per axis) is no chunk of the array: it can remain
+    after a larger array was made smaller.
     """
     encoding = metadata.get("chunk_key_encoding")
     if encoding is None:
@@ -189,7 +190,7 @@ def _key_parser(
 
 
 def _is_coordinate(part: str) -> bool:
-    """Whether a text is a number as Zarr writes it, without zeros in front."""
+    """Whether a text is a chunk coordinate as Zarr writes it: digits without leading zeros."""
     digits = part.isascii() and part.isdigit() and len(part) <= _MOST_DIGITS
     return digits and (part == "0" or not part.startswith("0"))
 
@@ -202,7 +203,7 @@ def _metadata(place: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise _DamagedError(f"has damaged metadata in {place / name}: {error}") from None
     if not isinstance(values, dict):
-        raise _DamagedError(f"has damaged metadata in {place / name}: they are no object")
+        raise _DamagedError(f"has damaged metadata in {place / name}: expected a JSON object")
     return values
 
 

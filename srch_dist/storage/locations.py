@@ -1,7 +1,7 @@
-"""Locations of stores: local paths, and places in an S3 store, reached through obstore.
+"""Locations of stores: local paths, and keys in an S3 bucket, which obstore reads and writes.
 
-Every process reads endpoint, region and credentials from its environment. A location holds none of
-them, so it can be recorded, printed and sent to workers.
+Every process reads endpoint, region and credentials from its own environment. A location contains
+no credentials, so it can be recorded, printed and sent to workers.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 @dataclass(frozen=True, order=True)
 class S3Path:
-    """A place in an S3 store, with the part of `pathlib.Path` that stores need.
+    """A key in an S3 bucket, with those methods of `pathlib.Path` that stores use.
 
     Attributes
     ----------
-    bucket, key : as in ``s3://bucket/key``; the key has no slash at either end.
+    bucket, key : parts of ``s3://bucket/key``; the key has no slash at either end.
     """
 
     bucket: str
@@ -54,16 +54,16 @@ class S3Path:
 
     @property
     def suffix(self) -> str:
-        """The suffix of the name, with its dot."""
+        """The file ending of the name, such as ``.npy``."""
         return Path(self.name).suffix
 
     @property
     def parent(self) -> S3Path:
-        """The place one level up."""
+        """The location one level up."""
         return S3Path(self.bucket, self.key.rpartition("/")[0])
 
     def size(self) -> int | None:
-        """Bytes of the object; None if it is absent."""
+        """Return the size of the object in bytes; None if it is absent."""
         try:
             with translate_s3_errors(str(self), "read"):
                 return int(obstore().head(connect(self.bucket), self.key)["size"])
@@ -71,35 +71,35 @@ class S3Path:
             return None
 
     def exists(self) -> bool:
-        """Whether this object, or any object below this place, exists."""
+        """Whether this object, or any object below this key, exists."""
         return self.size() is not None or next(self.files(), None) is not None
 
     def files(self) -> Iterator[S3Path]:
-        """The objects below this place."""
+        """Yield the objects below this key."""
         with translate_s3_errors(str(self), "list"):
             for batch in obstore().list(connect(self.bucket), prefix=f"{self.key}/"):
                 for entry in batch:
                     yield S3Path(self.bucket, entry["path"])
 
     def read_bytes(self) -> bytes:
-        """The object's content; raises FileNotFoundError if it is absent."""
+        """Read the object; raise FileNotFoundError if it is absent."""
         return self.read_version()[0]
 
     def read_version(self) -> tuple[bytes, str]:
-        """The object's content and the ETag of this version."""
+        """Read the object; return its content and the ETag of this version."""
         with translate_s3_errors(str(self), "read"):
             response = obstore().get(connect(self.bucket), self.key)
             return bytes(response.bytes()), str(response.meta["e_tag"])
 
     def write_bytes(self, content: bytes | Path) -> None:
-        """Replace the object by bytes, or by the content of a local file, in one step."""
+        """Replace the object atomically by bytes, or by the content of a local file."""
         with translate_s3_errors(str(self), "write"):
             obstore().put(connect(self.bucket), self.key, content)
 
     def put_if(self, content: bytes, version: str | None) -> str | None:
-        """Write if the object has this ETag, or for None if it is absent.
+        """Replace the object if its ETag is ``version``; create it if absent and ``version`` None.
 
-        Returns the new ETag, or None if the condition does not hold.
+        Returns the new ETag, or None if the condition does not hold and nothing was written.
         """
         mode: Any = "create" if version is None else {"e_tag": version}
         try:
@@ -112,18 +112,18 @@ class S3Path:
             raise
 
     def copy(self, target: S3Path) -> None:
-        """Copy the object on the server, within its bucket."""
+        """Copy the object to ``target`` in the same bucket; the server copies, without download."""
         with translate_s3_errors(str(target), "write"):
             obstore().copy(connect(self.bucket), self.key, target.key)
 
     def remove(self) -> None:
-        """Remove the object and every object below this place."""
+        """Remove the object and every object below this key."""
         keys = [path.key for path in self.files()]
         with translate_s3_errors(str(self), "remove"):
             obstore().delete(connect(self.bucket), [*keys, self.key])
 
     def unlink(self, missing_ok: bool = True) -> None:  # noqa: ARG002 - as in Path
-        """Remove the object; S3 does not say whether it existed."""
+        """Remove the object. S3 does not report a missing object, so ``missing_ok`` is ignored."""
         with translate_s3_errors(str(self), "remove"):
             obstore().delete(connect(self.bucket), self.key)
 
@@ -132,7 +132,7 @@ Location = Path | S3Path
 
 
 def locate(location: str | Path | S3Path) -> Location:
-    """Parse the location of a store: a path, a ``file://`` or an ``s3://BUCKET/KEY`` URL.
+    """Parse the location of a store: a path, a ``file://`` URL or an ``s3://BUCKET/KEY`` URL.
 
     Raises
     ------
@@ -143,8 +143,8 @@ def locate(location: str | Path | S3Path) -> Location:
     text = str(location)
     if text.startswith("s3://"):
         bucket, _, key = text.removeprefix("s3://").partition("/")
-        # The message does not repeat the text, which may hold a secret. A secret may contain
-        # slashes, so "@" can be missing here; a bucket never has a colon.
+        # The message omits the text, which may contain a secret. A secret may contain slashes, so
+        # "@" can be missing here. The name of a bucket never has a colon.
         if "@" in bucket or ":" in bucket:
             raise StorageError(
                 "credentials do not belong in an s3:// URL; set AWS_ACCESS_KEY_ID and "
@@ -152,7 +152,7 @@ def locate(location: str | Path | S3Path) -> Location:
             )
         parts = key.rstrip("/").split("/")
         if not _BUCKET.fullmatch(bucket) or any(part in ("", ".", "..") for part in parts):
-            raise StorageError(f"{text}: write s3://BUCKET/KEY")
+            raise StorageError(f"{text} is no valid S3 URL; write s3://BUCKET/KEY")
         return S3Path(bucket, "/".join(parts))
     return local_path(location)
 
@@ -166,18 +166,18 @@ def local_path(location: str | Path | S3Path) -> Path:
         raise StorageError(f"{location}: only local paths and file:// are supported here")
     if not text:
         raise StorageError("the path of a store is empty")
-    # Workers have working directories of their own.
+    # Absolute, because each worker has its own working directory.
     return Path(text).absolute()
 
 
 def check_access(path: Location, write: bool = False) -> None:
-    """Check within `PROBE_SECONDS` that an S3 store can be listed and, for ``write``, written.
+    """Check that an S3 location can be listed and, if ``write``, written, within `PROBE_SECONDS`.
 
-    A local path is not checked.
+    Does nothing for a local path.
 
     Raises
     ------
-    StorageError : no answer, wrong credentials, no such bucket or no permission, in one line.
+    StorageError : no answer, wrong credentials, no such bucket, or no permission.
     """
     if isinstance(path, Path):
         return
@@ -193,19 +193,19 @@ def check_access(path: Location, write: bool = False) -> None:
 
 
 def move(path: Location, target: Location) -> None:
-    """Move an array; it can be opened at ``target`` only when it is complete there."""
+    """Move a Zarr array; ``target`` can be opened only once all of its chunks are there."""
     if isinstance(path, Path):
         path.rename(Path(str(target)))
         return
     assert isinstance(target, S3Path)
-    # Objects cannot be renamed: the server copies them, zarr.json, which opens the array, last.
+    # Objects cannot be renamed, so the server copies them. The metadata zarr.json is copied last.
     for file in sorted(path.files(), key=lambda file: file.name == "zarr.json"):
         file.copy(S3Path(target.bucket, target.key + file.key.removeprefix(path.key)))
     path.remove()
 
 
 def stored_bytes(*folders: Path) -> int:
-    """Bytes of all files below folders; links are followed, each file counts once."""
+    """Sum the bytes of all files below the folders; follows links, and counts each file once."""
     sizes: dict[tuple[int, int], int] = {}
     for folder in folders:
         for above, _, names in os.walk(folder, followlinks=True):
@@ -218,7 +218,7 @@ def stored_bytes(*folders: Path) -> int:
 
 @contextmanager
 def writing(path: Location) -> Iterator[None]:
-    """Turn errors of writing at a location into StorageErrors."""
+    """Convert errors raised in this context, while writing to ``path``, into StorageErrors."""
     try:
         yield
     except Exception as error:

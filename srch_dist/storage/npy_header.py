@@ -1,8 +1,8 @@
-"""Headers of .npy files, checked before anything is allocated for their values.
+"""Headers of .npy files, checked before memory is allocated for their values.
 
 `numpy.load` allocates what a header claims and unpickles object arrays. `read_npy_header` reads
-the header alone and refuses object arrays; the caller compares `NpyHeader.value_bytes` with the
-bytes that are stored.
+only the header and refuses object arrays. The caller then compares `NpyHeader.value_bytes` with the
+stored bytes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class NpyHeader:
 
     Attributes
     ----------
-    shape, dtype : of the array.
+    shape, dtype : shape and dtype of the array.
     column_major : whether the values are stored column by column (Fortran order).
-    offset : bytes of the header; the values follow.
+    offset : bytes of the header; the values follow it.
     """
 
     shape: tuple[int, ...]
@@ -39,33 +39,33 @@ class NpyHeader:
 
     @property
     def row_values(self) -> int:
-        """Values of one row."""
+        """Number of values in one row."""
         return math.prod(self.shape[1:])
 
     @property
     def value_bytes(self) -> int:
-        """Bytes of all values."""
+        """Size of all values in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def fits(self, size: int) -> bool:
-        """Whether the shape is valid and its values need at most ``size`` bytes."""
+        """Whether the shape is valid and all values fit into ``size`` bytes."""
         return min(self.shape, default=0) >= 0 and self.value_bytes <= size
 
 
 def read_npy_header(file: IO[bytes]) -> NpyHeader:
-    """Read the header at the start of an .npy file; ``file`` then stands at the values.
+    """Read the header of an .npy file, and leave ``file`` positioned at the first value.
 
     Raises
     ------
     ObjectArrayError : the array holds Python objects.
-    ValueError : the header is damaged, or of another version than 1.0 and 2.0.
+    ValueError : the header is damaged, or its version is neither 1.0 nor 2.0.
     OSError : the file cannot be read.
     """
     start = file.tell()
     try:
         version = npy.read_magic(file)
         if version not in _READERS:
-            raise ValueError(f"version {version} of the .npy format")
+            raise ValueError(f"version {version} of the .npy format, expected 1.0 or 2.0")
         shape, column_major, dtype = _READERS[version](file)
     except OSError:
         raise

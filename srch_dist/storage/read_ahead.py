@@ -1,4 +1,4 @@
-"""Read the next item in a thread while the caller works on this one."""
+"""Read the next item in a thread while the caller processes the current one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 def read_ahead(read: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
-    """Yield ``read(item)`` in order; a thread reads the next item while the caller uses this one.
+    """Yield ``read(item)`` for each item in order; a thread reads one item ahead of the caller.
 
-    At most two items are in memory, if the caller drops each before it asks for the next.
+    At most two results are in memory if the caller drops each result before it asks for the next.
     """
     if len(items) == 1:  # nothing to read ahead
         yield read(items[0])
@@ -24,6 +24,6 @@ def read_ahead(read: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
             current = following.result()
             following = thread.submit(read, item)
             yield current
-            # A reference here would keep a third item in memory during the next read.
+            # A local variable would keep a third result in memory during the next read.
             del current
         yield following.result()

@@ -16,15 +16,17 @@ from typing import Any
 
 from srch_dist.errors import StorageError, require
 
-# Seconds of retries, at growing intervals, while a server does not answer or asks to slow down.
+# Seconds during which a request is retried, at growing intervals, if a server does not answer or
+# asks to slow down.
 RETRY_SECONDS = 60
-# Seconds of retries of the first request of a command, so that a wrong address or key fails soon.
+# Seconds of retries of a command's first request. Short, so that a wrong address or key fails soon.
 PROBE_SECONDS = 8
-# Variables of the endpoint, in order of precedence. s5cmd reads the last one (Kubernetes job).
+# Environment variables of the endpoint, in order of precedence. The tool s5cmd of the Kubernetes
+# job reads the last one.
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT_URL")
-# Errors of obstore for a conditional write whose condition does not hold.
+# Names of obstore's errors for a conditional write whose condition does not hold.
 UNMET = ("AlreadyExistsError", "PreconditionError")
-_ABSENT = "it is not there"
+_ABSENT = "it does not exist"
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
 _CREDENTIALS = (
@@ -38,9 +40,10 @@ _CREDENTIALS = (
 
 @contextmanager
 def translate_s3_errors(url: str, verb: str) -> Iterator[None]:
-    """Turn obstore errors into one-line StorageErrors.
+    """Convert obstore errors raised in this context into one-line StorageErrors.
 
-    A missing object stays a FileNotFoundError on read, and an unmet condition stays as it is.
+    Two errors pass unchanged: FileNotFoundError for a missing object on read, and an unmet
+    condition of a conditional write.
     """
     try:
         yield
@@ -54,7 +57,7 @@ def translate_s3_errors(url: str, verb: str) -> Iterator[None]:
 
 
 def reason(error: BaseException, url: str) -> str:
-    """Why a request failed, without the text of the server's answer; other errors unchanged."""
+    """Explain in one line why an S3 request failed; for other errors, return their text."""
     if not is_answer(error):
         return str(error)
     text = str(error)
@@ -86,22 +89,22 @@ def reason(error: BaseException, url: str) -> str:
 
 
 def is_answer(error: BaseException) -> bool:
-    """Whether an error comes from an S3 request: an error response, or no response."""
+    """Whether an error comes from an S3 request: an error response or no response."""
     return isinstance(error, FileNotFoundError) or type(error).__module__.startswith("obstore")
 
 
 def endpoint() -> str | None:
-    """URL of the S3 server; None for Amazon S3."""
+    """Read the URL of the S3 server from the environment; None for Amazon S3."""
     return next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
 
 
 def connect(bucket: str, seconds: int | None = None, prefix: str | None = None) -> Any:
-    """The obstore client of a bucket, cached per process.
+    """Return the obstore client of a bucket; clients are cached per process.
 
     Parameters
     ----------
-    seconds : how long requests are retried; default `RETRY_SECONDS`.
-    prefix : key below which the client works.
+    seconds : time during which requests are retried; default `RETRY_SECONDS`.
+    prefix : key that the client puts before every key.
     """
     settings = {k: v for k, v in os.environ.items() if k.startswith("AWS_") or k in ENDPOINTS}
     return _connect(bucket, seconds or RETRY_SECONDS, prefix, json.dumps(settings, sort_keys=True))
@@ -135,5 +138,5 @@ def _connect(bucket: str, seconds: int, prefix: str | None, _settings: str) -> A
 
 
 def obstore() -> Any:
-    """The obstore module; raises ExtraError if it is not installed."""
+    """Import and return obstore; raise ExtraError if it is not installed."""
     return require("obstore", "s3", "a store at s3://")

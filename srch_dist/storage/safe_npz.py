@@ -1,7 +1,7 @@
-"""Plain .npz files, read without pickle and in no more memory than the file has bytes.
+"""Uncompressed .npz files, read without pickle and with at most the file's size of memory.
 
-`write_npz` stores its members uncompressed, so that a file cannot expand beyond its own size.
-`read_npz` compares the shape that a member claims with its bytes before it allocates the array.
+`write_npz` stores arrays uncompressed, so a file cannot expand beyond its own size. `read_npz`
+compares the claimed shape of an array with its stored bytes before it allocates memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from srch_dist.storage.npy_header import read_npy_header
 
 
 def write_npz(path: Location, members: Mapping[str, Array]) -> bytes:
-    """Write arrays in one step and return the bytes of the file."""
+    """Write arrays to an .npz file atomically; return the content of the file."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {name: np.asarray(values) for name, values in members.items()}
     np.savez(buffer, **arrays)
@@ -31,7 +31,7 @@ def write_npz(path: Location, members: Mapping[str, Array]) -> bytes:
 
 
 def read_npz(path: Location, what: str = "") -> dict[str, Array]:
-    """Read the arrays of a file of `write_npz`; messages say ``what`` it is.
+    """Read the arrays of a file that `write_npz` wrote; error messages call the file ``what``.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def read_npz(path: Location, what: str = "") -> dict[str, Array]:
 
 
 def unpack_npz(content: bytes, name: str) -> dict[str, Array]:
-    """`read_npz` of bytes; ``name`` is for the message."""
+    """Read arrays as `read_npz` does, from the bytes of a file; messages use ``name``."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()

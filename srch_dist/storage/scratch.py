@@ -1,7 +1,7 @@
-"""Scratch files: arrays written once, whole or in runs, and read back in runs of rows.
+"""Scratch files: arrays that are written once and then read in ranges of rows.
 
-A Zarr chunk is read whole, so a few rows of it cost as much as all of it. A run of rows of a
-scratch file costs its own bytes. A file gets its final name once it is complete.
+Zarr reads only whole chunks, so a few rows cost as much as the chunk. Reading rows of a scratch
+file costs only the bytes of these rows. A file gets its final name when it is complete.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def write_spill(folder: Path, values: Mapping[str, Array]) -> None:
 
 
 def read_spill(folder: Path, name: str, start: int = 0, stop: int | None = None) -> Array:
-    """Rows ``start`` to ``stop`` - 1 (default: all) of an array of `write_spill`.
+    """Read rows ``start`` to ``stop`` - 1 (default: all) of an array that `write_spill` wrote.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def read_spill(folder: Path, name: str, start: int = 0, stop: int | None = None)
 
 @lru_cache(maxsize=4096)
 def _parse_header(content: bytes) -> NpyHeader:
-    """The header of a file of `write_spill`; raises ValueError."""
+    """Parse the header of a file that `write_spill` wrote; raise ValueError if it is damaged."""
     header = read_npy_header(io.BytesIO(content))
     if header.column_major:
         raise ValueError("its values are stored column by column")
@@ -73,7 +73,7 @@ def _parse_header(content: bytes) -> NpyHeader:
 
 
 def gather_spill(folders: Sequence[Path], name: str, spans: Sequence[Sequence[int]]) -> Array:
-    """Rows ``spans[i]`` = (start, stop) of the array in ``folders[i]``, concatenated."""
+    """Read rows ``spans[i]`` = (start, stop) of array ``name`` in ``folders[i]``; join all."""
     parts = [
         read_spill(folder, name, start, stop)
         for folder, (start, stop) in zip(folders, spans, strict=True)
@@ -84,9 +84,9 @@ def gather_spill(folders: Sequence[Path], name: str, spans: Sequence[Sequence[in
 
 @dataclass(frozen=True)
 class SpilledValues:
-    """A file of ``count`` values of one dtype; a slice reads its part of the file.
+    """A scratch file of ``count`` values of one dtype; a slice reads that part of the file.
 
-    Parts are read and not mapped: mapped pages would count as a worker's memory.
+    Slices are read, not memory-mapped, because mapped pages count as memory of the worker.
     """
 
     path: Path
@@ -116,12 +116,12 @@ class SpilledValues:
 def spill_runs(
     folder: Path, types: Mapping[str, Any], runs: Iterable[Mapping[str, Array]]
 ) -> dict[str, SpilledValues]:
-    """Append runs of values to one file per name, replacing the files of an earlier attempt.
+    """Concatenate blocks of values into one scratch file per name, replacing existing files.
 
     Parameters
     ----------
     types : dtype of each file by name; values are cast to it.
-    runs : arrays (count,) by name.
+    runs : blocks in order, each with arrays (count,) by name.
     """
     counts = dict.fromkeys(types, 0)
     parts = {name: folder / f"{name}.{uuid.uuid4().hex}.part" for name in types}
@@ -149,14 +149,14 @@ def spill_runs(
 def keep_runs(
     folder: Path | None, types: Mapping[str, Any], count: int, runs: Iterable[Mapping[str, Array]]
 ) -> Mapping[str, Array | SpilledValues]:
-    """Join runs of ``count`` values in all, in files of ``folder`` or, if None, in memory."""
+    """Join blocks by name, ``count`` values in total: in files, or in memory without a folder."""
     return join_runs(types, count, runs) if folder is None else spill_runs(folder, types, runs)
 
 
 def join_runs(
     types: Mapping[str, Any], count: int, runs: Iterable[Mapping[str, Array]]
 ) -> dict[str, Array]:
-    """`spill_runs` in memory: join runs of ``count`` values in all, per name."""
+    """Concatenate blocks in memory as `spill_runs` does on disk; ``count`` values per name."""
     arrays = {name: np.empty(count, dtype=dtype) for name, dtype in types.items()}
     filled = dict.fromkeys(types, 0)
     for run in runs:

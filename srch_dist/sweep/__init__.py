@@ -1,1 +1,1 @@
-"""Runs over a grid of options."""
+"""Train one run for each combination of a grid of options."""

@@ -20,7 +20,7 @@ from srch_dist.train.runner import default_folder
 class _Options(TrainOptions):
     """Train every combination of a grid of options; combinations with the same graph share it.
 
-    The other options are those of srch_dist.train and hold for every run. Repeat the same command
+    All options of srch_dist.train are accepted too and hold for every run. Repeat the same command
     to resume an interrupted sweep.
     """
 
@@ -38,7 +38,7 @@ class _Options(TrainOptions):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Sweep with options from the command line."""
-    # Named here, so that the line that resumes an interrupted sweep can name it.
+    # Chosen here, so that the message on an interruption can name the folder.
     out = default_folder()
 
     def sweep(options: _Options, progress: Progress) -> None:

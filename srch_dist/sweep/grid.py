@@ -1,4 +1,4 @@
-"""Grid of options of a sweep: parsed, and validated as a whole before any work."""
+"""Parse the grid of options of a sweep, and validate all combinations before any work."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Combination:
 
     Attributes
     ----------
-    values : values of the grid's options, by dotted name such as ``method.beta``, as validated.
-    config : the whole configuration.
+    values : validated values of the grid's options, by dotted name such as ``method.beta``.
+    config : the configuration of the run, with these values.
     """
 
     values: Mapping[str, Any]
@@ -33,16 +33,16 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """The values in one word, such as ``bits=16,graph.k=10``: the name of the run directory."""
+        """The name of the run directory, made from the values, such as ``bits=16,graph.k=10``."""
         return ",".join(f"{option}={value}" for option, value in self.values.items())
 
 
 def parse_grid(items: Sequence[str]) -> dict[str, list[Any]]:
-    """Parse texts such as ``bits=16,32,64`` into values by option.
+    """Parse texts such as ``bits=16,32,64`` into a list of values by option name.
 
     Raises
     ------
-    ConfigError : the form is another, or an option repeats.
+    ConfigError : a text has another form, or an option occurs twice.
     """
     grid: dict[str, list[Any]] = {}
     for item in items:
@@ -60,7 +60,7 @@ def parse_grid(items: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def combine(base: TrainConfig, grid: Grid) -> list[Combination]:
-    """Every combination of the grid's values, with the other options from ``base``.
+    """List every combination of the grid's values; ``base`` gives all other options.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def _combination(base: TrainConfig, values: Mapping[str, Any]) -> Combination:
 
 
 def _scalar(text: str) -> Any:
-    """A number, text or boolean as in an options file; None for anything else."""
+    """Parse a number, text or boolean as in an options file; return None for other values."""
     try:
         value = parse_plain(text)
     except (yaml.YAMLError, ValueError):

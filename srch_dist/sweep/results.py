@@ -1,4 +1,4 @@
-"""Results of a sweep, a row per run: terminal table, JSON, CSV and plot."""
+"""Results of a sweep with one row per run, as terminal table, JSON, CSV and plot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srch_dist.errors import ExtraError, require
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.atomic_files import write_json, write_text
 
-# Values of the grid's options, then scores and measures; None for those that are missing.
+# Columns of a row: values of the grid's options, then scores and measures. A missing value is None.
 Row = dict[str, Any]
 
 _SCORES = {
@@ -30,7 +30,7 @@ _MEASURES = {
     "iterations": "iterations",
     "seconds": "seconds",
 }
-# The plot shows the first of these scores that any run has.
+# The plot shows the first score of this list that any run has.
 _PLOTTED = ("map", "pair_recall_10")
 # A legend with more lines is unreadable.
 _MAX_LEGEND_LINES = 12
@@ -42,14 +42,14 @@ def make_row(values: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
     Parameters
     ----------
     values : values of the grid's options.
-    record : ``summary``, ``last`` line of the history and ``evaluation`` (or None); or ``error``.
+    record : of a finished run, ``summary``, the ``last`` record of the history, and ``evaluation``
+        (None without scores). Of a failed run, ``error``.
 
     Returns
     -------
-    The values; means over directions of the scores, where ``pair_recall_10`` is the share of
-    queries whose true partner is among the ten nearest; ``effective_bits`` of the codes;
-    ``iterations``; and ``seconds`` of loop and model. Features and graph are shared and not
-    counted.
+    The values; scores, each a mean over the directions; ``effective_bits`` of the codes;
+    ``iterations``; and ``seconds`` of loop and model stage, without the shared features and graph.
+    ``pair_recall_10`` is the share of queries whose true partner is among the 10 nearest rows.
     """
     row: Row = dict(values)
     row |= dict.fromkeys((*_SCORES, *_MEASURES, "error"))
@@ -86,7 +86,7 @@ def _scores(scores: Mapping[str, Any]) -> Row:
 def write_results(
     folder: Path, options: Sequence[str], rows: Sequence[Row], progress: Progress
 ) -> None:
-    """Write ``results.json``, ``results.csv`` and ``sweep.png``, which needs the extra report."""
+    """Write ``results.json``, ``results.csv`` and, with the extra report, also ``sweep.png``."""
     write_json(folder / "results.json", {"options": list(options), "rows": list(rows)})
     text = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -101,7 +101,7 @@ def write_results(
 
 
 def results_table(options: Sequence[str], rows: Sequence[Row]) -> Table:
-    """The rows as a terminal table, without empty columns."""
+    """Format the rows as a terminal table; leave out columns without values."""
     headings = {**_SCORES, **_MEASURES, "error": "error"}
     shown = [name for name in headings if any(row[name] is not None for row in rows)]
     table = Table(box=box.SIMPLE)
@@ -120,9 +120,11 @@ def _cell(value: Any) -> str:
 
 
 def plot_results(path: Path, options: Sequence[str], rows: Sequence[Row]) -> None:
-    """Draw a panel per option: the score over its values, a line per setting of the others.
+    """Plot the scores to ``path``, with one panel per option of the grid.
 
-    The score is MAP or, without labels, recall of the true partner. Without both, write no file.
+    A panel shows the score over the option's values, with one line per setting of the other
+    options. The score is MAP or, without labels, recall of the true partner. Without either, no
+    file is written.
     """
     figures = require("matplotlib.figure", "report", "the plot of a sweep")
     scored = [name for name in _PLOTTED if any(row[name] is not None for row in rows)]

@@ -1,10 +1,10 @@
-"""Hyper-parameter sweep: one run for each combination of a grid; runs with one graph share it.
+"""Hyper-parameter sweep: one run per combination of a grid; runs with equal graphs share them.
 
 ```
 runs/NAME            run directory of a combination
 results/NAME.json    result of a combination, written when its run ends; it is not trained again
-prepared/FINGERPRINT features and graph that unfinished runs share; removed after the last of them
-results.json, .csv   one row a combination; sweep.png plots them (see `srch_dist.sweep.results`)
+prepared/FINGERPRINT features and graph that unfinished runs share; removed after the last run
+results.json, .csv   one row per combination; sweep.png plots them (see `srch_dist.sweep.results`)
 ```
 """
 
@@ -40,12 +40,12 @@ from srch_dist.train.setup import SharedResources
 
 @dataclasses.dataclass(frozen=True)
 class _Sweep:
-    """A sweep whose folder this process holds.
+    """A sweep whose folder this process has locked.
 
     Attributes
     ----------
-    folder : of all runs and results.
-    store : the data.
+    folder : folder of all runs and results.
+    store : the feature store of the data.
     progress : display of stages and log lines.
     check_lock : raises StorageError when another process has taken over the folder.
     """
@@ -56,21 +56,21 @@ class _Sweep:
     check_lock: Callable[[], None]
 
     def result_path(self, combination: Combination) -> Path:
-        """File of the result of a combination."""
+        """Return the path of the result file of a combination."""
         return self.folder / "results" / f"{combination.name}.json"
 
     def base_run(self, combination: Combination) -> RunDirectory:
-        """Run whose features and graph the run of a combination reuses."""
+        """Return the base run, whose features and graph the run of a combination reuses."""
         key = fingerprint(up_to_graph(combination.config))[:16]
         return RunDirectory(self.folder.resolve() / "prepared" / key)
 
     def has_graph(self, combination: Combination) -> bool:
-        """Whether the base run of a combination has its graph."""
+        """Whether the base run of a combination has a finished graph."""
         stages = self.base_run(combination).stages(up_to_graph(combination.config))
         return stages.find("graph") is not None
 
     def result(self, combination: Combination) -> dict[str, Any] | None:
-        """The recorded result of a combination; None if it has not been trained.
+        """Read the recorded result of a combination; None if it has no result yet.
 
         Raises
         ------
@@ -99,9 +99,9 @@ def sweep_options(
 ) -> list[Row]:
     """Train with every combination of ``grid`` over ``config``.
 
-    Combinations that agree in the options up to the graph share features and graph. Called again,
-    it trains the combinations that have no result yet. Scores are those of the data's queries;
-    nothing is selected by them.
+    Combinations with equal options up to the graph share features and graph. A second call with the
+    same arguments trains the combinations that have no result yet. Runs are scored on the queries
+    of the data; no combination is selected by its score.
 
     Parameters
     ----------
@@ -116,12 +116,14 @@ def sweep_options(
 
     Raises
     ------
-    SrchError : a combination is refused, before any work; otherwise as in `train_model`.
+    SrchError : a combination is refused before any work, or an error as in `train_model`.
     """
     progress = without_tables(progress or silent())
     config = check_config(config)
     if config.work is not None:
-        raise ConfigError("work is for a run whose out is an s3:// URL; a sweep's is a folder")
+        raise ConfigError(
+            f"work is {config.work!r}, but a sweep writes only to local folders; leave work out"
+        )
     combinations = combine(config, grid)
     folder = local_path(out)
     _refuse_other_options(folder, combinations)
@@ -143,7 +145,7 @@ def sweep_options(
 
 
 def _refuse_other_options(folder: Path, combinations: Sequence[Combination]) -> None:
-    """Refuse a combination whose run in the folder has other options outside the grid."""
+    """Raise ConfigError if a run in the folder has other options than its combination."""
     for combination in combinations:
         recorded = folder / "runs" / combination.name / "config.yaml"
         if recorded.exists():
@@ -183,9 +185,9 @@ def _check_plan(combination: Combination, store: FeatureStore, cluster: Cluster)
 
 
 def _groups_by_graph(combinations: Sequence[Combination]) -> Iterator[list[Combination]]:
-    """Group the combinations by graph. Within a group, sort by ``loop_bits``.
+    """Yield the combinations that share a graph, group by group, each sorted by ``loop_bits``.
 
-    Combinations that share their first codes are then adjacent.
+    In a group, combinations with equal first codes are then adjacent.
     """
 
     def graph(combination: Combination) -> str:
@@ -201,7 +203,7 @@ def _groups_by_graph(combinations: Sequence[Combination]) -> Iterator[list[Combi
 
 
 def _train_group(sweep: _Sweep, group: Sequence[Combination], cluster: Cluster) -> None:
-    """Train the combinations of one graph that have no result, then remove their base runs."""
+    """Train the combinations of a group that have no result, then remove their base runs."""
     bases: dict[Path, RunDirectory] = {}
     missing = [combination for combination in group if sweep.result(combination) is None]
     for number, combination in enumerate(missing, 1):
@@ -215,7 +217,7 @@ def _train_group(sweep: _Sweep, group: Sequence[Combination], cluster: Cluster) 
         except TrainingError as error:
             sweep.progress.note(f"{combination.name} failed: {error}")
             record = {"error": str(error)}
-        # A process that has taken over uses the base runs: leave them, and write no result.
+        # If another process has taken over, it uses the base runs: keep them, and write no result.
         sweep.check_lock()
         record |= {
             "fingerprint": fingerprint(combination.config),
@@ -233,7 +235,7 @@ def _train_group(sweep: _Sweep, group: Sequence[Combination], cluster: Cluster) 
 def _prepare(
     sweep: _Sweep, combination: Combination, group: Sequence[Combination], cluster: Cluster
 ) -> RunDirectory:
-    """Prepare the base run of a combination, with the graph of another base run of the group."""
+    """Prepare the base run of a combination; reuse the graph of another base run of the group."""
     base = sweep.base_run(combination)
     others = (other for other in group if sweep.base_run(other) != base)
     source = next((sweep.base_run(other) for other in others if sweep.has_graph(other)), None)

@@ -1,1 +1,1 @@
-"""One training run, from feature store to finished directory."""
+"""Train one model: from a feature store to a finished run directory."""

@@ -13,7 +13,7 @@ from srch_dist.train.runner import default_folder, train_model
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train with options from the command line."""
-    # Named here, so that the line that resumes an interrupted run can name it.
+    # Chosen here, so that the message on an interruption can name the run directory.
     out = default_folder()
 
     def train(options: TrainOptions, progress: Progress) -> None:

@@ -27,7 +27,7 @@ from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.train.runner import train_model
 
-# Rows of a NumPy or Zarr array that one step encodes.
+# Rows of a NumPy or Zarr array that are encoded at once.
 _ROWS = 16_384
 
 
@@ -40,19 +40,19 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    bits : bits a code, a multiple of 8.
+    bits : bits per code, a multiple of 8.
     preset : ``balanced`` or ``paper``.
-    k : neighbours a row.
+    k : neighbours per row.
     seed : seed of the first codes and of samples.
     options : further options, nested as in a YAML file: ``{"method": {"lam": 5}}``.
-    out : run directory to keep; by default nothing stays on disk.
+    out : run directory to keep; by default a temporary directory that is removed.
     scheduler, workers, memory_limit : the cluster, as in `TrainConfig`.
     verbose : show stages on standard error.
 
     Attributes
     ----------
     model_ : the `Model`.
-    modalities_ : names in the order of fitting.
+    modalities_ : names of the modalities, in the order of the fitted data.
     codes_ : (n, bits / 8) uint8, codes of the training rows, packed in little bit order.
     n_features_in_ : dimensions of the first modality.
     """
@@ -89,10 +89,9 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : features (n, d_g) by modality, or a `FeatureStore` or its path; or the features (n, d_g)
-            of one modality, with those of the second as ``y``. Arrays are NumPy, Dask or Zarr.
-        y : features (n, d_h) of the second modality. The modalities are then called ``x`` and
-            ``y``.
+        X : features (n, d_g) by modality name, or a `FeatureStore` or its path; or features
+            (n, d_g) of one modality, if ``y`` has the second. Arrays are NumPy, Dask or Zarr.
+        y : features (n, d_h) of the second modality. The modalities are then named ``x`` and ``y``.
 
         Raises
         ------
@@ -114,7 +113,7 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : features (n, d_g), a NumPy, Dask or Zarr array.
-        modality : name; the first fitted modality when absent.
+        modality : name of the modality; default: the first fitted one.
 
         Returns
         -------
@@ -123,7 +122,7 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        InputError : an unknown modality, another width, NaN or Inf.
+        InputError : an unknown modality, another number of dimensions, NaN or Inf.
         """
         check_is_fitted(self, "model_")
         name = self.modalities_[0] if modality is None else modality
@@ -175,9 +174,9 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         twice = sorted(set(values) & set(parameters)) + (["graph.k"] if "k" in graph else [])
         if twice:
             raise ConfigError(
-                f"options holds {', '.join(twice)}, which are parameters of the estimator"
+                f"options holds {', '.join(twice)}; pass these as parameters of the estimator"
             )
-        # Without `out` the folder is removed, and a report page with it.
+        # Without `out` the folder is removed, so a report page would be lost.
         page = {"report": self.out is not None}
         return build_config({**page, **values, **parameters, "graph": {**graph, "k": self.k}})
 
@@ -208,12 +207,12 @@ def _as_store(x: Any, y: Any, scratch: Path) -> FeatureStore:
             raise InputError("at least two modalities are needed: fit(X, y), or fit({name: array})")
         x = {"x": x, "y": y}
     elif y is not None:
-        raise InputError("y is a modality of its own; put it into the mapping")
+        raise InputError("X is a mapping, so y must be None; add y to the mapping as a modality")
     return ingest_source(x, scratch / "features.zarr", list(x))
 
 
 def _current_scheduler() -> str | None:
-    """Address of the current client's scheduler; None without a client."""
+    """Return the scheduler address of Dask's current client; None if there is no client."""
     try:
         client = distributed.get_client()
     except ValueError:

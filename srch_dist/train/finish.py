@@ -13,14 +13,14 @@ from srch_dist.runtime.progress import Progress
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
 
-# Example queries of each direction, and results of each query.
+# Number of example queries per direction, and of results per query.
 _EXAMPLES, _RESULTS = 6, 10
 
 
 def score_run(
     run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
 ) -> dict[str, Any] | None:
-    """Evaluate the model and the baseline and record the scores; None without queries."""
+    """Evaluate the model and the baseline, and record and return scores; None without queries."""
     if not config.evaluate or not has_queries(run, store):
         return None
     evaluation = evaluate_model(run.path, store.path, progress)
@@ -33,14 +33,14 @@ def score_run(
 def present_run(
     run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
 ) -> None:
-    """Record example queries if the data has queries that can be shown, and write the page."""
+    """Record example queries, if the data can display them, and write the report page."""
     if config.evaluate and has_queries(run, store) and can_show(store):
         _try_examples(run, store, config, progress)
     if config.report:
         _try_page(run, progress)
 
 
-# The run is finished and may have taken days: an error in examples or page must not fail it.
+# Training may have taken days, so an error in the examples or the page must not fail the run.
 def _try_examples(
     run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
 ) -> None:

@@ -1,7 +1,7 @@
 """Stages of a training run in order: features, graph, loop, final model, baseline.
 
-Every stage is resumable: a finished stage is read back, an interrupted one continues after its
-last committed part.
+Every stage is resumable: the results of a finished stage are read from disk, and an interrupted
+stage resumes after its last committed unit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from srch_dist.train.setup import PreparedRun, replan
 
 
 def run_pipeline(prepared: PreparedRun) -> None:
-    """Run every stage that is not finished, and mark the run as finished.
+    """Run every unfinished stage, then mark the run as finished.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def run_pipeline(prepared: PreparedRun) -> None:
 
 
 def build_graph(prepared: PreparedRun, profiler: StageProfiler) -> tuple[Statistics, GraphReport]:
-    """Run the stages before the loop: normalised features, then the neighbour graph."""
+    """Run the stages before the loop: normalise the features, then build the neighbour graph."""
     job, store = prepared.job, prepared.store
     restart = profiler.restart_workers if prepared.shared.cluster.restarts else None
     warn_narrow_modalities(store, job.config, job.progress)
@@ -82,12 +82,12 @@ def build_graph(prepared: PreparedRun, profiler: StageProfiler) -> tuple[Statist
 
 
 def uses_sample(method: MethodConfig) -> bool:
-    """Whether the run needs its fixed sample of rows: as anchors, or to learn a rotation."""
+    """Whether the run needs a fixed sample of rows, as anchors or to learn a rotation."""
     return method.rotate or method.encoder == "anchors" or method.directions > 0
 
 
 def choose_weights(graph: GraphReport, method: MethodConfig) -> dict[str, float]:
-    """Trust in each modality by name; the weights sum to the number of modalities."""
+    """Compute the weight of each modality by name; weights sum to the number of modalities."""
     if method.weights == "equal":
         return dict.fromkeys(graph.modalities, 1.0)
     shares = np.array([report.mutual for report in graph.modalities.values()])
@@ -101,13 +101,13 @@ def _write_sample_once(job: Job) -> None:
 
 
 def _wants_baseline(job: Job, store: FeatureStore) -> bool:
-    """Whether the baseline will be scored; CCA compares two modalities."""
+    """Whether to train the baseline CCA-ITQ: it will be scored, and there are two modalities."""
     scored = job.config.evaluate and "labels" in store.side and has_queries(job.run, store)
     return job.config.baseline and scored and len(job.modalities) == 2
 
 
 def _summary(prepared: PreparedRun, job: Job, learned: LoopState) -> dict[str, Any]:
-    """Figures of the loop, the data and the plan."""
+    """Collect the figures of the loop, the data and the plan for ``run.json``."""
     return {
         "reason": learned.reason,
         "iterations": learned.iteration,

@@ -1,4 +1,4 @@
-"""Resume a run: compare its data and checksums with their records, and skip finished stages."""
+"""Resume a run: verify its data and checksums against their records; skip finished stages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from srch_dist.storage.run.directory import RunDirectory
 
 
 def data_record(store: FeatureStore) -> dict[str, Any]:
-    """What identifies a feature store: rows, modalities and checksums."""
+    """Return the values that identify a feature store: rows, modalities and checksums."""
     return {
         "rows": store.rows,
         "modalities": dict(store.modalities),
@@ -36,7 +36,7 @@ def data_record(store: FeatureStore) -> dict[str, Any]:
 
 
 def refuse_other_data(run: RunDirectory, store: FeatureStore, recorded: Mapping[str, Any]) -> None:
-    """Raise InputError if ``recorded``, the `data_record` of a run, is not that of ``store``."""
+    """Raise InputError if a run's ``recorded`` `data_record` differs from that of ``store``."""
     current = data_record(store)
     changed = [
         f"{key} is {current[key]}, the run has {recorded[key]}"
@@ -51,7 +51,7 @@ def refuse_other_data(run: RunDirectory, store: FeatureStore, recorded: Mapping[
 
 
 def verify_committed(job: Job) -> None:
-    """Compare every array that the run has committed with its checksum.
+    """Verify the checksum of every array that the run has committed.
 
     A damaged checkpoint is given up for the one before; other arrays have no replacement.
 
@@ -70,7 +70,7 @@ def verify_committed(job: Job) -> None:
 
 
 def memory_advice(plan: Plan) -> str:
-    """What to do when workers are killed: the memory that the plan expects, and the remedy."""
+    """Return advice for killed workers: the memory that the plan expects, and what to change."""
     worst = plan.fullest
     expected = plan.reserved_bytes + worst.projected_bytes
     return (
@@ -82,7 +82,7 @@ def memory_advice(plan: Plan) -> str:
 
 
 def resume_features(job: Job, store: FeatureStore) -> Statistics:
-    """The statistics of the features; verifies the data and prepares the features if needed."""
+    """Return the statistics of the features; first verify data and prepare features if needed."""
     stages = job.stages
     if stages.find("verified") is None:
         work = [tasks.task(arrays.verify_rows, *recorded) for recorded in recorded_runs(store)]
@@ -95,14 +95,14 @@ def resume_features(job: Job, store: FeatureStore) -> Statistics:
 
 
 def resume_graph(job: Job, restart: Restart | None) -> GraphReport:
-    """The report of the graph; builds the graph if needed. See `set_graph` for ``restart``."""
+    """Return the report of the graph; build the graph if needed. `set_graph` uses ``restart``."""
     stages = job.stages
     if (record := stages.find("graph")) is None:
         record = stages.commit("graph", dataclasses.asdict(set_graph(job, restart)), {})
     else:
-        # On a cluster that outlives the run, workers may have searched in an earlier attempt.
+        # On a permanent cluster, workers may still hold compiled code from an earlier attempt.
         release_compiler_memory(restart)
-    # Component lists of the units (up to two int64 an edge) are merged by now: free the disk.
+    # The units' component lists (up to two int64 per edge) are merged, so remove them from disk.
     stages.forget_units("connected")
     reports = {g: ModalityReport(**record.values["modalities"][g]) for g in job.modalities}
     return GraphReport(reports, record.values["components"])

@@ -1,7 +1,7 @@
-"""Reuse the features and the graph of another run, which were built with the same options.
+"""Reuse the features and the graph of another run (the base run) with the same options.
 
-A run that reuses them has stage records of its own, with the checksums of the base run. Its arrays
-are relative links to those of the base run, so that a folder of runs can be moved as a whole.
+A run that reuses them has its own stage records, with the checksums of the base run. Its arrays are
+relative links to the arrays of the base run, so a folder with all runs can be moved.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, StorageError
 from srch_dist.storage.run.directory import RunDirectory
 
-# Stages in the order in which they finish. The last one of the graph marks that all are reused.
+# Stages in the order in which they finish. The last stage of the graph marks a complete reuse.
 _FEATURES = ("verified", "means", "order", "spilled", "features")
 _GRAPH = ("edges", "graph")
 
 
 def reused_partition_rows(base: RunDirectory) -> int:
-    """Rows of a partition of the base run, and so of every run that reuses it."""
+    """Return the rows per partition of the base run, which every run that reuses it needs."""
     rows: int = base.stages(_options(base)).read("rows").values["partition_rows"]
     return rows
 
 
 def reusable_folders(base: RunDirectory, config: TrainConfig) -> list[Path]:
-    """Folders of ``base`` that a run with ``config`` need not write; see `reuse_stages`."""
+    """List the paths of ``base`` that a run with ``config`` links to and does not write itself."""
     if _options(base).bits == config.loop_bits:
         return [base.work]
     return [path for path in base.work.iterdir() if path.name != "features"]
 
 
 def reuse_stages(base: RunDirectory, run: RunDirectory, config: TrainConfig) -> None:
-    """Give a run the graph of ``base`` and, if both learn as many bits, its features.
+    """Link the graph of ``base`` into ``run``, and its features if both loops have equal bits.
 
-    A run with another number of bits in the loop prepares its own features, because the first
-    codes and their sums depend on that number. Does nothing if the stages are reused already.
+    A run with another number of bits in the loop prepares its own features, because the first codes
+    and their sums depend on that number. Does nothing if the run already reuses the stages.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
 
-# Chunk of the array of held-out rows.
+# Rows per chunk of the array of held-out rows.
 _QUERY_ROWS = 1 << 20
 
 
@@ -25,7 +25,7 @@ def choose_rows(
 
     Returns
     -------
-    Row numbers of both in the store, ascending int64.
+    Row numbers in the store of both, (n,) and (m,) ascending int64.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def choose_rows(
             )
         if config.rows == "all":
             raise InputError(
-                "--queries holds rows out, but --rows all trains on every row; drop one"
+                "--queries holds rows out, but --rows all trains on every row; use only one of them"
             )
         if config.queries >= store.rows:
             raise InputError(
@@ -56,7 +56,7 @@ def choose_rows(
     if len(rows) <= config.graph.k:
         raise InputError(
             f"{len(rows)} rows to train on, but each needs graph.k = {config.graph.k} neighbours "
-            "besides itself; lower graph.k or bring more rows"
+            "besides itself; lower graph.k or add rows"
         )
     return rows, queries
 
@@ -64,7 +64,7 @@ def choose_rows(
 def write_rows(
     run: RunDirectory, plan: Plan, rows: NDArray[np.int64], queries: NDArray[np.int64]
 ) -> None:
-    """Write the row numbers of a run, and those of its queries if it has any."""
+    """Write the numbers of the training rows of a run and, if it has queries, of the queries."""
     for path, values, chunk in (
         (run.rows, rows, plan.partition_rows),
         (run.queries, queries, _QUERY_ROWS),
@@ -82,7 +82,7 @@ def warn_unused_rows(
     config: TrainConfig,
     progress: Progress,
 ) -> None:
-    """Warn of rows that are neither trained on nor queries: splits other than 0 and 1."""
+    """Warn of unused rows: rows with a split other than 0 (train) and 1 (queries)."""
     if "split" in store.side and config.rows == "train":
         queries = np.flatnonzero(store.read("split") == 1)
     unused = store.rows - len(rows) - len(queries)

@@ -1,4 +1,4 @@
-"""One training run from a feature store to a finished run directory."""
+"""Run a training from a feature store to a finished run directory."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Trained:
 
     Attributes
     ----------
-    run : run directory. If ``out`` already held the published results: that location.
-    store : the data.
-    reason : why the loop stopped.
+    run : run directory, or the location ``out`` if it already held the published results.
+    store : the feature store of the data.
+    reason : reason why the loop stopped.
     evaluation : scores from `evaluate_model`; None without queries or with ``evaluate: false``.
     """
 
@@ -63,8 +63,8 @@ def train_model(
     Parameters
     ----------
     config : options. Without ``scheduler`` a local cluster is started for the run.
-    progress : display of stages and log lines; silent when absent.
-    shared : cluster and base run that several runs share. They do not change the codes.
+    progress : display of stages and log lines; default: silent.
+    shared : cluster and base run that the runs of a sweep share. They do not change the codes.
 
     Returns
     -------
@@ -83,7 +83,10 @@ def train_model(
         choose_rows(store, config)
     if isinstance(out, Path):
         if config.work is not None:
-            raise ConfigError("work is for a run whose out is an s3:// URL; name the folder by out")
+            raise ConfigError(
+                f"work is {config.work!r}, but out is no s3:// URL; name the run directory with "
+                "out, and leave work out"
+            )
         return _train_in(out, store, config, progress, shared)
     if find_published(out, config) and store is not None:
         progress.note(f"results: already at {out}")
@@ -100,7 +103,7 @@ def train_model(
 def prepare_run(
     config: TrainConfig, shared: SharedResources, progress: Progress | None = None
 ) -> RunDirectory:
-    """Run the stages up to the graph, for other runs to reuse; resumes an interrupted attempt.
+    """Run or resume the stages up to the graph, so that other runs can reuse them.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def prepare_run(
     progress = progress or silent()
     config = check_config(config)
     if config.data is None or config.out is None:
-        raise ConfigError("a run that others reuse needs data and out")
+        raise ConfigError("a base run needs the options data and out; set both")
     with hold_run(config.out, config) as locked:
         prepared = start_or_resume(open_store(config.data), locked, config, shared, progress)
         with _explained_kills(prepared.job.plan):
@@ -124,7 +127,7 @@ def _train_in(
     progress: Progress,
     shared: SharedResources | None,
 ) -> Trained:
-    """Train in a folder on disk; a new folder is removed if the run is refused."""
+    """Train in a folder on disk; remove a new folder if the input is refused."""
     with hold_run(folder, config) as locked:
         run = locked.run
         with ExitStack() as stack:
@@ -146,7 +149,7 @@ def _train_in(
 
 
 def default_folder() -> str:
-    """Name of a new run directory, from the current time."""
+    """Return a name for a new run directory, made from the current time."""
     return f"runs/{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
 
 
@@ -159,7 +162,7 @@ def _connect(
 
 @contextmanager
 def _discarded_on(locked: LockedRun, *errors: type[BaseException]) -> Iterator[None]:
-    """Remove a new run directory on one of ``errors``: it would block the next attempt."""
+    """Remove a new run directory if this context raises one of ``errors``, then raise it again."""
     try:
         yield
     except errors:
@@ -170,7 +173,7 @@ def _discarded_on(locked: LockedRun, *errors: type[BaseException]) -> Iterator[N
 
 @contextmanager
 def _explained_kills(plan: Plan) -> Iterator[None]:
-    """Add the memory that the plan expects to the error of killed workers."""
+    """Add the memory that the plan expects to a WorkersKilledError from this context."""
     try:
         yield
     except WorkersKilledError as error:

@@ -25,12 +25,12 @@ from srch_dist.train.rows import choose_rows, warn_unused_rows, write_rows
 
 @dataclasses.dataclass(frozen=True)
 class SharedResources:
-    """What the runs of a sweep share.
+    """Cluster and base run that the runs of a sweep share.
 
     Attributes
     ----------
     cluster : the connected cluster.
-    base : run whose features and graph are reused, from `prepare_run`; None builds them.
+    base : run from `prepare_run` whose features and graph are reused. If None, the run builds them.
     """
 
     cluster: Cluster
@@ -39,12 +39,12 @@ class SharedResources:
 
 @dataclasses.dataclass(frozen=True)
 class PreparedRun:
-    """A run that is ready for its stages.
+    """A run whose stages can start.
 
     Attributes
     ----------
-    job : with the plan that holds until the graph is built.
-    store : the data.
+    job : the job, with the plan that is used until the graph is built.
+    store : the feature store of the data.
     shared : cluster and base run.
     held_out : number of rows held out as queries.
     """
@@ -62,7 +62,7 @@ def start_or_resume(
     shared: SharedResources,
     progress: Progress,
 ) -> PreparedRun:
-    """Choose the rows and plan the work; of a resumed run, verify the data and its checksums.
+    """Choose the rows and plan the work; for a resumed run, verify the data and checksums.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def start_or_resume(
     record = stages.find("rows")
     if record is not None:
         refuse_other_data(run, store, record.values)
-        # The stored arrays keep their partitioning, whatever the options ask for now.
+        # The stored arrays keep their partitioning, even if the options now ask for another one.
         config = dataclasses.replace(config, partition_rows=record.values["partition_rows"])
     elif base is not None:
         config = dataclasses.replace(config, partition_rows=reused_partition_rows(base))
@@ -100,10 +100,9 @@ def start_or_resume(
 
 
 def replan(prepared: PreparedRun, degree: float) -> Job:
-    """Plan the loop and the model stage again, from the size of the graph, and save the plan.
+    """Plan the loop and the model stage again, with the measured size of the graph; save the plan.
 
-    ``degree`` is the mean number of edge ends a row, which replaces the upper bound of the first
-    plan.
+    ``degree`` is the mean number of edges per row. It replaces the upper bound of the first plan.
     """
     job = prepared.job
     plan, costs = _draft(job.plan.rows, prepared.store, job.config, prepared.shared.cluster, degree)
@@ -119,7 +118,7 @@ def _plan_run(
     shared: SharedResources,
     progress: Progress,
 ) -> Plan:
-    """Plan the run, show and save the plan, and refuse a plan that does not fit."""
+    """Plan the run, and show and save the plan; raise PlanError if it does not fit."""
     plan, costs = _draft(rows, store, config, shared.cluster)
     progress.show(plan_table(plan, costs, timed=False))
     check_memory(plan)

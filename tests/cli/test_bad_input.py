@@ -159,7 +159,7 @@ class TestTrain:
         message = refused(train, "--data", store, "--graph.k", ROWS)
         assert f"{ROWS} rows to train on" in message
         assert f"graph.k = {ROWS} neighbours" in message
-        assert "lower graph.k or bring more rows" in message
+        assert "lower graph.k or add rows" in message
 
     def test_no_rows_of_split_0(self, refused):
         store = stored(split=np.ones(ROWS, dtype=int))
@@ -169,7 +169,7 @@ class TestTrain:
         ("changes", "options", "expected"),
         [
             ({}, ["--queries", "5"], "has a split, .* leave --queries out"),
-            ({"split": None}, ["--queries", "5", "--rows", "all"], "drop one"),
+            ({"split": None}, ["--queries", "5", "--rows", "all"], "use only one of them"),
             ({"split": None}, ["--queries", ROWS], "leaves none to train"),
         ],
     )

@@ -235,7 +235,7 @@ def test_resolved_file_of_one_preset_is_not_read_as_another(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(dump_config(build_config({})), encoding="utf-8")
     with pytest.raises(
-        ConfigError, match=r"preset paper would have no effect: .* for preset balanced"
+        ConfigError, match=r"preset 'paper' would have no effect: .* for preset 'balanced'"
     ):
         load_config(file, "paper")
 

@@ -360,5 +360,5 @@ def test_a_lost_task_never_needs_a_pruned_checkpoint(store, tmp_path, monkeypatc
 
 def test_arrays_of_other_codecs_or_objects_are_refused(tmp_path):
     zarr.create_array(tmp_path / "a", shape=(4,), chunks=(4,), dtype="f4")  # zstd by default
-    with pytest.raises(StorageError, match="through the codecs bytes, zstd"):
+    with pytest.raises(StorageError, match="with the codecs bytes, zstd"):
         arrays.read_rows(tmp_path / "a")

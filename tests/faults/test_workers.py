@@ -116,7 +116,7 @@ def test_task_that_kills_every_worker_is_explained(store, clean, cluster, faults
         train(store, tmp_path / "run", cluster)
     assert time.monotonic() - start < LIMIT
     text = str(end.value)
-    assert re.search(r"4 workers were killed one after the other over the task _update_\w+;", text)
+    assert re.search(r"4 workers were killed one after the other by the task _update_\w+;", text)
     assert "the plan expects" in text
     assert "of the 1024 MiB that it may use. Give workers more memory (--memory-limit)" in text
     armed.unlink()
@@ -127,7 +127,7 @@ def test_task_that_kills_every_worker_is_explained(store, clean, cluster, faults
 @pytest.mark.fault("a task over the memory limit", "refused")
 def test_memory_limit_too_small_for_a_task(store, faults, tmp_path, cluster):
     arm(faults, "edges", "fill memory", once=False)
-    with pytest.raises(WorkersKilledError, match=r"workers were killed .* over the task"):
+    with pytest.raises(WorkersKilledError, match=r"workers were killed .* by the task"):
         train(store, tmp_path / "run", cluster)
     with distributed.Client(cluster.address) as client:
         client.wait_for_workers(2, timeout=LIMIT)

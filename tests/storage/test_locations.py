@@ -49,4 +49,4 @@ def test_paths_are_local():
 
 def test_other_errors_keep_their_words():
     assert reason(ValueError("as it is"), "s3://bucket/a") == "as it is"
-    assert reason(FileNotFoundError("a\nb"), "s3://bucket/a") == "it is not there"
+    assert reason(FileNotFoundError("a\nb"), "s3://bucket/a") == "it does not exist"

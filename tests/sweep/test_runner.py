@@ -177,7 +177,7 @@ def test_an_interrupted_sweep_resumes(store, tmp_path, monkeypatch, made, stop):
         (["preset=paper,balanced"], "no option that changes codes"),
         (["graph=5"], "no option"),
         (["graph.overlap=3,9"], "graph.overlap_max"),
-        (["method.directions=0,1"], "every bit would be the same"),
+        (["method.directions=0,1"], "all bits would be equal"),
     ],
 )
 def test_a_broken_grid_is_refused_before_any_work(store, tmp_path, grid, words):

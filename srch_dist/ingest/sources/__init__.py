@@ -1,1 +1,1 @@
-"""Readers of source files: one module per format, behind one protocol."""
+"""Readers of source files: one module per format, all with the interface `base.Source`."""

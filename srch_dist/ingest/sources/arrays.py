@@ -12,7 +12,7 @@ from srch_dist.ingest.sources import reasons
 from srch_dist.ingest.sources.contents import TEXT, ListedSource, native_text
 from srch_dist.kernels.types import Array
 
-# Types of the package ml_dtypes, to which NumPy gives the kind of untyped bytes.
+# Names of dtypes of the package ml_dtypes. NumPy gives them the kind of untyped bytes.
 _SMALL_FLOATS = ("bfloat16", "float8", "float6", "float4")
 
 
@@ -34,7 +34,7 @@ class ArraySource(ListedSource):
                 )
             self._arrays[name] = array
             shape = tuple(int(size) for size in array.shape)
-            # "float6" is also how "float64" begins.
+            # "float64" also starts with "float6".
             small = str(array.dtype).startswith(_SMALL_FLOATS) and str(array.dtype) != "float64"
             self.contents.add(name, shape, np.dtype(np.float32 if small else array.dtype))
             reason = reasons.packed(_attributes(array))
@@ -53,7 +53,7 @@ class ArraySource(ListedSource):
 
 
 def _as_array(name: str, values: Any) -> Any:
-    """The values, or what NumPy makes of them if NumPy does not know their dtype."""
+    """Return values unchanged if NumPy knows their dtype, else convert them to a NumPy array."""
     dtype = getattr(values, "dtype", None)
     if hasattr(values, "shape") and dtype is not None:
         try:
@@ -75,7 +75,7 @@ def _as_array(name: str, values: Any) -> Any:
 
 
 def _attributes(array: Any) -> Mapping[str, Any]:
-    """Attributes of an array that has them, such as Zarr and HDF5; {} for any other array."""
+    """Return the attributes of a Zarr or HDF5 array; {} for an array without attributes."""
     attributes = getattr(array, "attrs", None)
     if isinstance(array, np.ndarray) or attributes is None:
         return {}

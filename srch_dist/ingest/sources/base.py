@@ -16,40 +16,41 @@ Specs = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
 class Source(Protocol):
     """Named arrays of a file or folder, streamed in blocks of rows.
 
-    Opening a source refuses a damaged file, but never because of one array.
+    Opening a source raises InputError for a damaged file. A single bad array is listed in
+    `unreadable` and raises no error.
     """
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """What is neither numbers nor text: names, each with the reason."""
+        """Members that are neither numbers nor text: reason by name."""
 
     @property
     def unreadable(self) -> Mapping[str, str]:
-        """What looks like data but cannot be read whole or trusted.
+        """Arrays that cannot be read completely or cannot be trusted: reason by name.
 
-        Names, each with the reason, which ends with what to do.
+        The reason ends with what the user can do.
         """
 
     @property
     def side_only(self) -> Collection[str]:
-        """Unreadable arrays that are no modality unless an option names them."""
+        """Names of unreadable arrays that would not be modalities by default."""
 
     @property
     def joined(self) -> Mapping[str, Sequence[str]]:
-        """For arrays in several files, the names of these files."""
+        """File names by array name, for each array that is stored in several files."""
 
     def specs(self) -> Specs:
-        """(shape, dtype) of every readable array by name, in the order of the source."""
+        """Return (shape, dtype) of every readable array by name, in the order of the source."""
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the array from row ``start``, in order, in blocks of ``rows`` rows.
+        """Yield the array from row ``start`` on, in order, in blocks of ``rows`` rows.
 
         The last block may be shorter. An array of shape () is one block.
         """
 
 
 def rechunk(pieces: Iterator[Array], rows: int) -> Iterator[Array]:
-    """Join pieces of any length, and split them into blocks of ``rows`` rows."""
+    """Concatenate pieces of any number of rows, and yield them in blocks of ``rows`` rows."""
     pending: list[Array] = []
     count = 0
     for piece in pieces:

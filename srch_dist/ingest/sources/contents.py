@@ -1,7 +1,7 @@
-"""What a source holds: readable arrays, and the reason of every other one.
+"""List the arrays of a source: readable arrays, and all others with the reason.
 
-The rules for dtypes stand here once, for every format: `Contents.add` decides from a dtype whether
-an array is readable, and `Contents.fold_sparse` recognises the parts of a sparse matrix.
+Every format uses the rules of this module: `Contents.add` decides from a dtype whether an array is
+readable, and `Contents.fold_sparse` recognises the parts of a sparse matrix.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Contents:
     Attributes
     ----------
     specs : (shape, dtype) of the readable arrays, in the order of the source.
-    skipped : what is neither numbers nor text, with the reason.
-    unreadable : what looks like data but cannot be read whole or trusted. The reason ends with what
-        to do.
-    side_only : unreadable arrays that are not (n, d) floating-point numbers, and so no modality
-        unless an option names them.
-    joined : for arrays in several files, the names of these files.
+    skipped : members that are neither numbers nor text: reason by name.
+    unreadable : arrays that cannot be read completely or cannot be trusted: reason by name. The
+        reason ends with what the user can do.
+    side_only : names of unreadable arrays that would not be modalities by default, because they are
+        not (n, d) floating-point numbers.
+    joined : file names by array name, for each array that is stored in several files.
     """
 
     specs: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Contents:
     joined: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-        """Record an array where its dtype says; return whether it is readable."""
+        """Record an array as readable, skipped or unreadable by dtype; return if it is readable."""
         if dtype.kind == "T":
             self.specs[name] = shape, dtype
         elif dtype.hasobject:
@@ -70,7 +70,7 @@ class Contents:
         return name in self.specs
 
     def refuse(self, name: str, reason: str, side_only: bool | None = None) -> None:
-        """Record an array as unreadable; if ``side_only`` is None, what is known of it decides."""
+        """Record an array as unreadable; without ``side_only``, its recorded dtype decides that."""
         spec = self.specs.pop(name, None)
         if side_only is None:
             side_only = spec is not None and not may_be_modality(*spec)
@@ -79,19 +79,21 @@ class Contents:
 
     @contextmanager
     def describing(self, path: Path, name: str) -> Iterator[None]:
-        """Turn the refusal of one array into the reason that it is unreadable."""
+        """Record an array as unreadable if this context raises InputError; the error is caught."""
         try:
             yield
         except InputError as error:
             self.refuse(name, str(error).removeprefix(f"{path}: ").removeprefix(f"{name} "))
 
     def fold_sparse(self, whole: str, line: Callable[[str], str]) -> None:
-        """Replace the parts of every sparse matrix by one unreadable array.
+        """Replace the parts of each sparse matrix by one unreadable array.
+
+        The parts of one matrix share a prefix, such as ``x_data`` and ``x_indptr``.
 
         Parameters
         ----------
-        whole : name of a matrix whose parts have no prefix, such as ``data`` and ``indptr``.
-        line : code that converts the matrix of a prefix.
+        whole : name for a matrix whose parts have no prefix.
+        line : function from a prefix to the code that makes this matrix dense, for the reason.
         """
         names = {*self.specs, *self.skipped, *self.unreadable}
         for prefix in sorted(
@@ -99,7 +101,7 @@ class Contents:
         ):
             for parts in _SPARSE_PARTS:
                 members = {prefix + part for part in parts}
-                # One part may stand for itself: a table often has a column named row.
+                # A single part is no sparse matrix: a table often has a column named row.
                 if not members <= names or not self._are_sparse(prefix, parts):
                     continue
                 for name in members | {prefix + extra for extra in _SPARSE_EXTRAS}:
@@ -111,7 +113,7 @@ class Contents:
                 break
 
     def _are_sparse(self, prefix: str, parts: Sequence[str]) -> bool:
-        """Whether the parts are vectors of numbers; the data of a BSR matrix have three axes."""
+        """Whether all parts are vectors of numbers; only ``data`` may have more axes (BSR)."""
         specs = [self.specs.get(prefix + part) for part in parts]
         return all(
             spec is not None and (len(spec[0]) == 1 or part == "data") and spec[1].kind in "fiub"
@@ -120,29 +122,29 @@ class Contents:
 
 
 class ListedSource(ABC):
-    """The part of a `Source` that every reader shares: the lists of its `contents`."""
+    """Base class of the readers: a `Source` whose lists of arrays come from its `contents`."""
 
     def __init__(self) -> None:
         self.contents = Contents()
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """What is neither numbers nor text: names, each with the reason."""
+        """Members that are neither numbers nor text: reason by name."""
         return self.contents.skipped
 
     @property
     def unreadable(self) -> Mapping[str, str]:
-        """What looks like data but cannot be read; the reason ends with what to do."""
+        """Arrays that cannot be read completely or cannot be trusted: reason by name."""
         return self.contents.unreadable
 
     @property
     def side_only(self) -> Collection[str]:
-        """Unreadable arrays that are no modality unless an option names them."""
+        """Names of unreadable arrays that would not be modalities by default."""
         return self.contents.side_only
 
     @property
     def joined(self) -> Mapping[str, Sequence[str]]:
-        """For arrays in several files, the names of these files."""
+        """File names by array name, for each array that is stored in several files."""
         return self.contents.joined
 
     @abstractmethod
@@ -150,20 +152,20 @@ class ListedSource(ABC):
         """Yield the array from row ``start``, in order, in blocks of ``rows`` rows."""
 
     def specs(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """(shape, dtype) of every readable array by name, in the order of the source."""
+        """Return (shape, dtype) of every readable array by name, in the order of the source."""
         return dict(self.contents.specs)
 
 
 def may_be_modality(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-    """Whether an array is (n, d) floating-point numbers, a modality by default."""
+    """Whether an array has (n, d) floating-point numbers and so is a modality by default."""
     return len(shape) == 2 and dtype.kind == "f"
 
 
 def promoted(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any] | None:
-    """The dtype that holds the values of all; None if there is none.
+    """Find a dtype to which all given dtypes convert; None if there is none.
 
-    Integers become float64 beside floating-point numbers; `reasons.converted` refuses those that do
-    not fit. No other kinds mix.
+    Integers mixed with floating-point numbers become float64; `reasons.converted` refuses integers
+    that float64 cannot hold. Other kinds cannot be mixed.
     """
     kinds = {dtype.kind for dtype in dtypes}
     if not (kinds <= set("iuf") or kinds in ({"U"}, {"b"}, {"T"})):
@@ -173,7 +175,7 @@ def promoted(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any] | None:
 
 
 def native_text(block: Array) -> Array:
-    """Convert text to native byte order, the only one that NumPy converts to StringDType."""
+    """Convert text to native byte order, because NumPy converts only that to StringDType."""
     if block.dtype.kind != "U":
         return block
     return block.astype(block.dtype.newbyteorder("="), copy=False)

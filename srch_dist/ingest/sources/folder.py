@@ -17,20 +17,20 @@ from srch_dist.ingest.sources.sandbox import SandboxedSource
 from srch_dist.ingest.sources.shards import Family, find_families, natural_order, split_name
 from srch_dist.kernels.types import Array
 
-# Items that an error message lists before it says "…".
+# Maximum number of items that an error message lists.
 _LISTED = 5
 _ONE_SPLIT = (
-    "Ingest the files of one, or write them as one with a column split: 0 to train on, 1 for "
-    "queries."
+    "Ingest the files of one split only, or write all rows with a column split: 0 to train on, 1 "
+    "for queries."
 )
 
 
 class ShardedNpy(ListedSource):
-    """A `Source` of one array that several .npy files hold, one range of rows each.
+    """A `Source` of one array whose rows are divided over several .npy files, called shards.
 
     Attributes
     ----------
-    shard_rows : rows of each file.
+    shard_rows : number of rows of each file.
     """
 
     def __init__(self, name: str, paths: Sequence[Path]) -> None:
@@ -57,7 +57,7 @@ class ShardedNpy(ListedSource):
         if self.contents.unreadable or self.contents.skipped:
             return
         specs = [shard.specs()[shard.name] for shard in self._shards]
-        # A worker without work saves (0,) of float64; such a shard says nothing of the others.
+        # A writer without rows saves shape (0,) of float64. Such a shard is not compared.
         filled = [at for at, (shape, _) in enumerate(specs) if not shape or shape[0]]
         compared = filled or range(len(specs))
         first_shape, first_dtype = specs[compared[0]]
@@ -97,9 +97,10 @@ class ShardedNpy(ListedSource):
 
 
 class CompositeSource(ListedSource):
-    """Several sources as one.
+    """A `Source` of all arrays of several sources.
 
-    A name that two sources share gets its source's label in front: ``image_embedding``.
+    If two sources have arrays of one name, the label of the source becomes a prefix:
+    ``image_embedding``.
     """
 
     def __init__(self, parts: Mapping[str, ListedSource], skipped: Mapping[str, str]) -> None:
@@ -135,7 +136,7 @@ class CompositeSource(ListedSource):
 
 
 def open_files(paths: Sequence[Path]) -> CompositeSource:
-    """Open several files or folders as one source; files may be shards of one array or table."""
+    """Open several files or folders as one source; joins files that are shards of one array."""
     groups: dict[str, Family] = {}
     folders: dict[Path, list[Path]] = defaultdict(list)
     _refuse_sharded_folders(paths[0].parent, [path for path in paths if path.is_dir()])
@@ -157,11 +158,11 @@ def open_files(paths: Sequence[Path]) -> CompositeSource:
 
 
 def open_folder(path: Path) -> CompositeSource:
-    """Open a folder of files, and of folders of shards.
+    """Open a folder of files and of inner folders as one source.
 
-    Which files are shards, and in which order, is told by `shards.find_families`. If all files
-    of an inner folder are shards of one array or table, the folder's name is the name of that array
-    or table (``img_emb/img_emb_0.npy``).
+    `shards.find_families` decides which files are shards, and their order. If all files of an inner
+    folder are shards of one array or table, the array or table gets the folder's name
+    (``img_emb/img_emb_0.npy``).
     """
     groups: dict[str, Family] = {}
     families, skipped = _families_of(path, inner=False)
@@ -189,12 +190,12 @@ def open_folder(path: Path) -> CompositeSource:
 
 
 def _is_source_folder(path: Path) -> bool:
-    """Whether a folder may hold arrays; writers of tables begin the names of others so."""
+    """Whether a folder may hold arrays; names that start with . or _ are those of other files."""
     return path.is_dir() and not path.name.startswith((".", "_"))
 
 
 def _refuse_sharded_folders(folder: Path, children: Sequence[Path]) -> None:
-    """Refuse folders, Zarr arrays among them, that are shards of one array."""
+    """Raise InputError if inner folders (such as Zarr arrays) look like shards of one array."""
     for family in find_families(children):
         if len(family.files) > 1:
             listing = ", ".join(child.name for child in family.files[:_LISTED])
@@ -206,10 +207,10 @@ def _refuse_sharded_folders(folder: Path, children: Sequence[Path]) -> None:
 
 
 def _missing_shards(groups: Mapping[str, Family]) -> dict[str, str]:
-    """Notes on shards that are not there, though the names of the others count them."""
+    """Describe missing shards by array, if file names state the count, as in part-0-of-5."""
     return {
         f"{name} (shards)": (
-            f"{family.count - len(family.files)} of {family.count} files are not here"
+            f"{family.count - len(family.files)} of {family.count} files are missing"
         )
         for name, family in groups.items()
         if family.count > len(family.files)
@@ -225,7 +226,7 @@ def _add(groups: dict[str, Family], folder: Path, family: Family) -> None:
 
 
 def _families_of(folder: Path, inner: bool) -> tuple[list[Family], dict[str, str]]:
-    """Arrays and tables of a folder, and the skipped files with the reason."""
+    """List the arrays and tables of a folder, and the skipped files with the reason."""
     files, skipped = [], {}
     for file in sorted(folder.iterdir()):
         if file.is_dir() or file.name.startswith((".", "_")):
@@ -238,7 +239,7 @@ def _families_of(folder: Path, inner: bool) -> tuple[list[Family], dict[str, str
 
 
 def _families(folder: Path, files: Sequence[Path], inner: bool) -> list[Family]:
-    """Group the files of one folder into arrays and tables."""
+    """Group files of one folder into arrays and tables, sorted by name."""
     by_suffix: dict[str, list[Path]] = defaultdict(list)
     for file in files:
         by_suffix[file.suffix.lower()].append(file)
@@ -255,10 +256,10 @@ def _families(folder: Path, files: Sequence[Path], inner: bool) -> list[Family]:
 
 
 def _join_tables(folder: Path, families: Sequence[Family], inner: bool) -> list[Family]:
-    """Join tables of the same columns, whatever their files are called.
+    """Join the tables of a folder that have the same columns; file names do not matter.
 
-    Two tables with one column of vectors each stay apart in an outer folder: image.parquet and
-    text.parquet are two modalities.
+    In an outer folder (``inner`` False), two tables with one column of vectors each stay separate:
+    image.parquet and text.parquet are two modalities.
     """
     if len(families) < 2:
         return list(families)
@@ -282,7 +283,7 @@ def _join_tables(folder: Path, families: Sequence[Family], inner: bool) -> list[
 
 
 def _refuse_splits(folder: Path, families: Sequence[Family]) -> None:
-    """Refuse to join tables of which some are for training and others for evaluation."""
+    """Raise InputError if tables to join belong to several splits, such as train and test."""
     splits: dict[str, list[Path]] = defaultdict(list)
     for family in families:
         splits[split_name(family.name)] += family.files
@@ -297,7 +298,7 @@ def _refuse_splits(folder: Path, families: Sequence[Family]) -> None:
 
 
 def _refuse_alike(parts: Mapping[str, ListedSource]) -> None:
-    """Refuse parts with the same modalities: they divide one data set, and are not its pairs."""
+    """Raise InputError if several parts have the same modalities: their rows are not pairs."""
     alike: dict[frozenset[tuple[str, int]], list[str]] = defaultdict(list)
     for label, part in parts.items():
         vectors = vectors_of(part)
@@ -313,7 +314,7 @@ def _refuse_alike(parts: Mapping[str, ListedSource]) -> None:
 
 
 def vectors_of(source: ListedSource) -> frozenset[tuple[str, int]]:
-    """Name and dimensions of the arrays that are modalities by default."""
+    """Return (name, dimensions) of each array that is a modality by default."""
     return frozenset(
         (name, shape[1])
         for name, (shape, dtype) in source.specs().items()
@@ -340,7 +341,7 @@ def _open_family(family: Family) -> ListedSource:
 def _refuse_unpaired_shards(
     folder: Path, groups: Mapping[str, Family], parts: Mapping[str, ListedSource]
 ) -> None:
-    """Refuse shards of one number with unequal rows: from there on rows are not pairs."""
+    """Raise InputError if shards of the same number have unequal rows, so that rows do not pair."""
     rows: dict[str, dict[str, int]] = {}
     for name, part in parts.items():
         if isinstance(part, ShardedNpy | SandboxedSource) and part.shard_rows:

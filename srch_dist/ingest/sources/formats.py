@@ -1,6 +1,6 @@
-"""Open a file or folder as a source: the ending of its name decides which reader, and where.
+"""Open a file or folder as a source; the file ending selects the reader and its process.
 
-A reader, and with it the library of its format, is imported when a file of that format is opened.
+A reader and the library of its format are imported when a file of that format is opened.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from srch_dist.ingest.sources.contents import ListedSource
 
 
 def open_source(path: str | Path | Sequence[str | Path]) -> ListedSource:
-    """Open a file or folder, or several as one source.
+    """Open a file or folder, or several files and folders as one source.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def open_source(path: str | Path | Sequence[str | Path]) -> ListedSource:
 
 
 def open_in_process(path: Path, *shards: Path) -> ListedSource:
-    """Open a file or folder, or the shards of a table, in this process and not in the sandbox."""
+    """Open a file, a folder or the shards of a table in this process, without the sandbox."""
     if shards:
         return _open_tables([path, *shards])
     if not path.exists():
@@ -125,6 +125,6 @@ TABLES = (".parquet", ".arrow", ".feather")
 # Zarr is recognised by its metadata files; the ending is listed for messages only.
 ENDINGS = (*_READERS, ".zarr")
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
-# Formats parsed by C libraries that a damaged file can crash. Zarr is sandboxed too: its codecs
-# allocate whatever a chunk claims to need.
+# Formats read by C libraries that a damaged file can crash. Zarr is sandboxed too, because its
+# codecs allocate the memory that a chunk claims.
 _SANDBOXED = (".mat", ".h5", ".hdf5", *TABLES)

@@ -17,7 +17,7 @@ from srch_dist.ingest.sources.contents import TEXT, ListedSource
 from srch_dist.kernels.types import Array
 
 _PURPOSE = "an HDF5 or MATLAB v7.3 file"
-# What h5py raises on a damaged file.
+# Exceptions that h5py raises for a damaged file.
 _DAMAGE = (
     *(OSError, RuntimeError, ValueError, KeyError, TypeError),
     *(MemoryError, OverflowError, AttributeError, IndexError),
@@ -31,7 +31,7 @@ class Hdf5Source(ListedSource):
     A dataset with chunks that were never written is unreadable, because they would read as zeros.
     """
 
-    # How names of objects begin that are no data: targets of references in MATLAB's cell arrays.
+    # Prefix of objects that are no arrays of their own: the contents of MATLAB's cell arrays.
     _hidden: str | None = None
 
     def __init__(self, path: Path) -> None:
@@ -99,7 +99,7 @@ class Hdf5Source(ListedSource):
     def _add(
         self, name: str, key: str, dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> None:
-        """Add a dataset that reads as ``shape`` of ``dtype``."""
+        """Record a dataset that is read with this ``shape`` and ``dtype``."""
         if not self.contents.add(name, shape, dtype):
             return
         self._keys[name] = key
@@ -111,7 +111,7 @@ class Hdf5Source(ListedSource):
             self._fills[name] = reasons.fill_values(attributes)
 
     def _check_stored(self, name: str, dataset: Any) -> None:
-        """Refuse a dataset that is not all in the file, or has chunks too large for memory."""
+        """Raise InputError if a dataset is not fully in the file, or its chunks are too large."""
         if dataset.is_virtual or dataset.external:
             raise InputError(
                 "is virtual or stored outside the file, and only the file is opened. Save it as a "
@@ -136,7 +136,7 @@ class Hdf5Source(ListedSource):
         limits.refuse_bomb(self._path, name, size, stored)
 
     def _check_filters(self, dataset: Any) -> None:
-        """Refuse a dataset whose compression this machine's HDF5 cannot undo."""
+        """Raise InputError if the local HDF5 library lacks the dataset's compression filter."""
         h5py = require("h5py", "formats", _PURPOSE)
         properties = dataset.id.get_create_plist()
         for position in range(properties.get_nfilters()):
@@ -218,10 +218,10 @@ class MatlabHdf5Source(Hdf5Source):
 
 
 def _members(file: Any, hidden: str | None) -> Iterator[tuple[str, Any]]:
-    """Yield (key, dataset) in the order of the file, and (key, group) of MATLAB's sparse matrices.
+    """Yield (key, dataset) in the order of the file, and (key, group) for MATLAB sparse matrices.
 
-    Each object comes once; soft and external links are not followed. What cannot be opened comes
-    with its exception.
+    Each object is yielded once. Soft and external links are not followed. For an object that cannot
+    be opened, the second item is the exception.
     """
     h5py = require("h5py", "formats", _PURPOSE)
     keys: list[str] = []
@@ -245,7 +245,7 @@ def _members(file: Any, hidden: str | None) -> Iterator[tuple[str, Any]]:
 
 
 def _chunks_in(dataset: Any) -> int:
-    """Chunks of the dataset's shape that are stored; those of an earlier, larger shape are not."""
+    """Count the stored chunks within the dataset's shape; others remain from a larger shape."""
     offsets: set[tuple[int, ...]] = set()
 
     def count(chunk: Any) -> None:
@@ -258,7 +258,7 @@ def _chunks_in(dataset: Any) -> int:
 
 
 def vector_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Map (n, 1) and (1, n) to (n,), because MATLAB has no vectors."""
+    """Map the shapes (n, 1) and (1, n) to (n,), because MATLAB stores vectors as matrices."""
     return (max(shape),) if len(shape) == 2 and 1 in shape else shape
 
 
@@ -271,9 +271,9 @@ def _cell_text(dataset: Any) -> str:
 
 
 def _decoded(units: Array) -> str:
-    """Decode code units (m,), and strip the blanks that pad a row of a char matrix.
+    """Decode code units (m,) to text, and strip the padding blanks of a row of a char matrix.
 
-    MATLAB writes UTF-16. Other programs write UTF-8 or UTF-32: the item size says which.
+    MATLAB writes UTF-16. Other programs write UTF-8 or UTF-32; the item size identifies them.
     """
     encodings = {1: "utf-8", 2: "utf-16-le", 4: "utf-32-le"}
     size = units.dtype.itemsize

@@ -1,4 +1,4 @@
-"""MATLAB .mat files as a source: v7.3 through HDF5, older versions through SciPy."""
+"""MATLAB .mat files as a source: h5py reads v7.3, SciPy reads older versions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DTYPES = {
     "single": "float32",
     "logical": "bool",
 }
-# What SciPy raises on a damaged file.
+# Exceptions that SciPy raises for a damaged file.
 _DAMAGE = (
     MatReadError,
     *(ValueError, TypeError, OSError, EOFError, KeyError, IndexError, AttributeError),
@@ -37,10 +37,10 @@ _DAMAGE = (
 
 
 def open_matlab(path: Path) -> MatlabV5Source | Hdf5Source:
-    """Open a .mat file of any version, which its first bytes identify.
+    """Open a .mat file of any version; its first bytes identify the version.
 
-    An HDF5 file without MATLAB's header was written by another program, which does not reverse
-    the axes: it is read as plain HDF5.
+    An HDF5 file without MATLAB's header was written by another program, which does not reverse the
+    axes. It is read as plain HDF5.
     """
     try:
         with path.open("rb") as file:
@@ -67,7 +67,7 @@ class MatlabV5Source(ListedSource):
         try:
             stored = check_elements(path)
             variables = scipy.io.whosmat(path)
-            if len(stored) != len(variables):  # SciPy and the walk saw different variables
+            if len(stored) != len(variables):  # SciPy and `check_elements` found different ones
                 raise ValueError(f"{len(stored)} variables, expected {len(variables)}")
             for (name, shape, kind), element in zip(variables, stored, strict=True):
                 with self.contents.describing(path, name):
@@ -106,8 +106,8 @@ class MatlabV5Source(ListedSource):
                     "read from this version of the format. Save it with -v7.3."
                 )
             self.contents.add(name, vector_shape(shape), dtype)
-        elif kind == "char" and len(shape) > 1:  # SciPy leaves out the last axis
-            # MATLAB keeps the letters along the second axis, SciPy along the last.
+        elif kind == "char" and len(shape) > 1:  # SciPy's shape lacks the last axis
+            # MATLAB stores the letters along the second axis, SciPy along the last.
             raise InputError(
                 f"{self._path}: {name} is a char array of {len(shape) + 1} axes, and writers "
                 "differ in the axis of the letters. Save it as a cell array of text."
@@ -118,7 +118,7 @@ class MatlabV5Source(ListedSource):
             self.contents.skipped[name] = f"class {kind} is neither numbers nor text"
 
     def _load(self, name: str) -> Array:
-        """Load a variable, and keep it until another one is loaded."""
+        """Load a variable, and cache it until another one is loaded."""
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = None
             try:
@@ -140,7 +140,7 @@ class MatlabV5Source(ListedSource):
 
 
 def _as_texts(values: Array) -> Array | None:
-    """Text (n,) of a char matrix or a cell vector of text; None for anything else."""
+    """Convert a char matrix or a cell vector of text to text (n,); None for other values."""
     items = values.ravel()
     if values.dtype.kind == "O" and len(items) == max(values.shape, default=0):
         if not all(isinstance(item, np.ndarray) and item.dtype.kind == "U" for item in items):

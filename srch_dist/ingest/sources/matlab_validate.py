@@ -1,8 +1,8 @@
 """Validate the elements of a .mat file of version 4 to 7 before SciPy reads them.
 
-SciPy allocates the size that an element claims before it checks the size of the file. SciPy also
-uses an element's data type as an index into a table without a bounds check. Format: "MAT-File
-Format" (MathWorks), chapter 1.
+An element is a typed record of the file; a variable consists of elements. SciPy allocates the size
+that an element claims before it checks the file size. SciPy also uses an element's data type as an
+index into a table without a bounds check. Format: "MAT-File Format" (MathWorks), chapter 1.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _SPARSE, _COMPLEX_FLAG = 5, 8
 # Version 4: dtype of the values by precision code, and the largest value of the type field.
 _PRECISIONS = {0: "f8", 1: "f4", 2: "i4", 3: "i2", 4: "u2", 5: "u1"}
 _LARGEST_TYPE = 5000
-# Cell arrays may contain cell arrays.
+# Maximum depth of nested cell arrays.
 _MAX_DEPTH = 32
-# Bytes decompressed at once to skip them.
+# Bytes per step when decompressed bytes are skipped.
 _STEP_BYTES = 1 << 20
-# A shape of 64 axes, the most that NumPy has.
+# Maximum bytes of a shape: 64 axes, the maximum of NumPy.
 _MAX_SHAPE_BYTES = 256
 
 
 class StoredVariable(NamedTuple):
-    """What the head of a variable says that SciPy's listing leaves out.
+    """Properties in a variable's header that SciPy's listing lacks.
 
     Attributes
     ----------
-    sparse : a sparse matrix; SciPy lists one of logical values as dense.
-    complex_values : numbers with imaginary parts.
-    dtype : of the stored values in version 4, which SciPy lists as double; None in later versions.
+    sparse : whether it is a sparse matrix. SciPy lists a sparse logical matrix as dense.
+    complex_values : whether the numbers have imaginary parts.
+    dtype : stored dtype in version 4, where SciPy lists double; None in later versions.
     """
 
     sparse: bool
@@ -56,7 +56,7 @@ class _Stream(Protocol):
 
 
 class _Stored:
-    """Uncompressed bytes of the file."""
+    """Stream of uncompressed bytes of the file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -69,7 +69,7 @@ class _Stored:
 
 
 class _Inflated:
-    """Compressed bytes, decompressed on demand, up to the largest variable that is read."""
+    """Stream that decompresses bytes on demand, up to the maximum size of a variable."""
 
     def __init__(self, path: Path, data: bytes) -> None:
         self._path, self._data = path, data
@@ -89,14 +89,14 @@ class _Inflated:
             size -= len(content)
 
     def finish(self) -> None:
-        """Decompress the rest, at whose end zlib compares the checksum, which SciPy does not."""
+        """Decompress the rest, so that zlib verifies the checksum at the end; SciPy does not."""
         while self.read(_STEP_BYTES):
             pass
         if not self._stream.eof:
             raise InputError(f"{self._path} is damaged: a compressed variable is truncated")
 
     def refuse_expanded(self, size: int) -> None:
-        """Refuse a variable whose ``size`` decompressed bytes are too many to read."""
+        """Raise InputError if ``size`` decompressed bytes of a variable are too many to read."""
         if size > limits.MAX_BLOCK_BYTES + _HEADER_BYTES:
             raise InputError(
                 f"{self._path}: a variable decompresses to more than {limits.MAX_BLOCK_BYTES} "
@@ -105,14 +105,14 @@ class _Inflated:
 
 
 def check_elements(path: Path) -> list[StoredVariable]:
-    """Check every element, and return what SciPy does not say of each variable.
+    """Check every element, and return the properties of each variable that SciPy does not list.
 
-    Every element has to fit into the file and into memory, to have a known data type, and to match
-    its checksum if it is compressed.
+    An element must fit into the file and into memory and have a known data type. A compressed
+    element must match its checksum.
 
     Raises
     ------
-    InputError : an element does not; the message has the file and what the element claims.
+    InputError : an element fails a check. The message has the file and the element's claim.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -142,7 +142,7 @@ def check_elements(path: Path) -> list[StoredVariable]:
 
 
 def _check_version_4(path: Path, file: IO[bytes], size: int) -> list[StoredVariable]:
-    """Check a file of version 4: per variable a header of five int32, a name and the values."""
+    """Check a file of version 4, in which a variable is five int32, its name and its values."""
     file.seek(0)
     order: Literal["little", "big"] = "little"
     if int.from_bytes(file.read(4), order) > _LARGEST_TYPE:
@@ -167,18 +167,18 @@ def _check_version_4(path: Path, file: IO[bytes], size: int) -> list[StoredVaria
 
 
 class _Walk:
-    """Walk through the elements of a file of version 5 to 7."""
+    """Reads and checks the elements of a file of version 5 to 7."""
 
     def __init__(self, path: Path, little: bool) -> None:
         self._path, self._little = path, little
         self.variables: list[StoredVariable] = []
 
     def tag(self, raw: bytes) -> tuple[int, int]:
-        """Data type and length in bytes of an element."""
+        """Decode an element's tag: its data type and its length in bytes."""
         return self._number(raw[:4]), self._number(raw[4:])
 
     def matrix(self, stream: _Stream, left: int, depth: int = 0) -> None:
-        """Check an array element that is ``left`` bytes long: its flags, shape, name and values."""
+        """Check an array element of ``left`` bytes: its flags, shape, name and values."""
         if depth > _MAX_DEPTH:
             raise InputError(f"{self._path}: cell arrays are nested more than {_MAX_DEPTH} deep")
         size, part, dense, nested = left, 0, False, True
@@ -216,14 +216,14 @@ class _Walk:
             part += 1
 
     def refuse_beyond(self, length: int, left: int) -> None:
-        """Refuse an element that claims more bytes than are left."""
+        """Raise InputError if an element claims ``length`` bytes but only ``left`` remain."""
         if length > left:
             raise InputError(
                 f"{self._path} is damaged: an element claims {length} bytes, but {left} are left"
             )
 
     def _refuse_unknown(self, kind: int, nested: bool) -> None:
-        """Refuse an element without values; an array is allowed where it may be ``nested``."""
+        """Raise InputError for an unknown data type; if ``nested``, an array is allowed too."""
         if kind not in _VALUE_TYPES and not (nested and kind == _MATRIX):
             raise InputError(
                 f"{self._path} is damaged: an element within a variable has the data type {kind}"

@@ -1,4 +1,4 @@
-"""NumPy .npy files as a source: memory-mapped, so that any block of rows is read alone."""
+"""NumPy .npy files as a source: memory-mapped, so that each block of rows is read separately."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srch_dist.storage.npy_header import ObjectArrayError, read_npy_header
 
 
 class NpySource(ListedSource):
-    """A `Source` of one array, named by the file's stem."""
+    """A `Source` of the array of an .npy file; the array has the file's name without .npy."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class NpySource(ListedSource):
         stop = self._shape[0] if self._shape else 1
         for first in range(start, stop, rows):
             try:
-                # A new map per block: the pages of a map in use count as this process's memory.
+                # A new map per block, because the pages of an open map count as process memory.
                 mapped = np.memmap(
                     self._path, self._dtype, "r", self._offset, self._shape, order=order
                 )
@@ -67,11 +67,11 @@ NpyHeader = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
 def read_header(path: Path, name: str, file: IO[bytes], size: int) -> NpyHeader:
-    """(shape, column-major or not, dtype) of an .npy of ``size`` bytes, its header included.
+    """Read and check the header of an .npy file or member of ``size`` bytes, header included.
 
     Raises
     ------
-    InputError : no .npy header, an object array, or more values than there are bytes.
+    InputError : no .npy header, an object array, or more values than ``size`` bytes hold.
     """
     try:
         header = read_npy_header(file)

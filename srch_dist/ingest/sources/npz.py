@@ -16,7 +16,7 @@ from srch_dist.ingest.sources.contents import ListedSource, native_text
 from srch_dist.ingest.sources.npy import NpyHeader, read_header, skip_header
 from srch_dist.kernels.types import Array
 
-# What zipfile raises on a damaged archive.
+# Exceptions that zipfile raises for a damaged archive.
 _UNREADABLE = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError)
 
 
@@ -43,7 +43,7 @@ class NpzSource(ListedSource):
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
         """Yield the member from row ``start`` in blocks of ``rows`` rows."""
         for block in self._blocks(name, rows):
-            # A compressed member has no entry point but its first row.
+            # A compressed member can be read only from its first row on.
             if not block.ndim or start < len(block):
                 yield native_text(block[start:] if start else block)
             start = max(0, start - len(block)) if block.ndim else 0
@@ -92,7 +92,7 @@ class NpzSource(ListedSource):
         self._headers[name] = header
 
     def _dense_line(self, prefix: str) -> str:
-        """Code that makes a dense array of a sparse matrix, whose members have a prefix."""
+        """Return Python code that makes the sparse matrix with this prefix of members dense."""
         if not prefix:
             loaded = f'scipy.sparse.load_npz("{self._path.name}").toarray()'
             return f'np.save("{self._path.stem}.npy", {loaded}).'

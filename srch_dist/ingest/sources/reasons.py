@@ -1,6 +1,6 @@
-"""Why an array cannot be read or trusted, and what to do: one wording for every format.
+"""Reasons why an array is refused, and what to do; every format uses these texts.
 
-A message is the name of the array and a reason: "text" + " is a sparse matrix. Save it …".
+A message is the name of the array and its reason: "text" + " is a sparse matrix. Save it …".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OBJECTS = (
 )
 BYTES = "is an array of bytes. Save it as text: .astype(str)."
 NO_VALUES = "has no values in any row. Fill it, or remove it from the source."
-# Attributes by the CF conventions: values stand for value * scale_factor + add_offset.
+# Attributes of the CF conventions: a stored value means value * scale_factor + add_offset.
 _PACKED = {"scale_factor": 1, "add_offset": 0}
 _FILL = ("_FillValue", "missing_value")
 # Bit patterns of bfloat16 numbers of size 2^-27 … 2^14, sign bit removed.
@@ -30,12 +30,12 @@ _PLAUSIBLE_SHARE = 0.99
 
 
 def sparse(line: str) -> str:
-    """A sparse matrix; ``line`` converts it."""
+    """Return the reason for a sparse matrix; ``line`` is code that makes it dense."""
     return f"is a sparse matrix. Save it as a dense array: {line}"
 
 
 def untyped_bfloat16(name: str) -> str:
-    """Two bytes without a type."""
+    """Return the reason for an array ``name`` of untyped values of two bytes, such as bfloat16."""
     return (
         "has 2 bytes per value without a type; NumPy saves bfloat16 so. Save it as float32: "
         f"({name}.view('<u2').astype('<u4') << 16).view('<f4')."
@@ -43,18 +43,24 @@ def untyped_bfloat16(name: str) -> str:
 
 
 def missing_chunks(missing: int, wanted: int, fill: Any, hint: str = "") -> str:
-    """Chunks that were never written, or were left out because they hold the fill value only."""
+    """Return the reason for an array that lacks ``missing`` of ``wanted`` chunks.
+
+    Such chunks read as the fill value ``fill``; ``hint`` is appended to what to do.
+    """
     return f"lacks {missing} of {wanted} chunks, which would read as {fill}. Write them{hint}."
 
 
 def left_out_chunks(missing: int, wanted: int, fill: Any) -> str:
-    """Chunks of Zarr, which by default leaves out those of the fill value."""
+    """Return `missing_chunks` for Zarr, which by default omits chunks of the fill value only."""
     hint = f"; write_empty_chunks=True keeps those that hold only {fill}"
     return missing_chunks(missing, wanted, fill, hint)
 
 
 def unequal_rows(row: int, length: int, expected: int, first: int) -> str:
-    """A list of another length than most others, of which row ``first`` is the first."""
+    """Return the reason for a list of ``length`` values in ``row``, not ``expected`` as in others.
+
+    ``first`` is the first row with the expected length.
+    """
     return (
         f"row {row}: {length} values, expected {expected} as in row {first}. Give every row the "
         "same number of values."
@@ -62,17 +68,17 @@ def unequal_rows(row: int, length: int, expected: int, first: int) -> str:
 
 
 def missing_value(row: int) -> str:
-    """A null in a row of numbers."""
+    """Return the reason for a null in a row of numbers."""
     return f"row {row}: missing value. Fill it, or remove the row from every modality."
 
 
 def missing_values(count: int, rows: int) -> str:
-    """Nulls in a column of single numbers."""
+    """Return the reason for ``count`` nulls in a column of ``rows`` numbers."""
     return f"lacks {count} of {rows} values. Fill them, or remove the column."
 
 
 def packed(attributes: Mapping[str, Any]) -> str | None:
-    """Why stored numbers with these attributes are packed (scale, offset); None if they are not."""
+    """Return the reason if ``attributes`` declare packed numbers (scale, offset), else None."""
     found = {
         name: attributes[name]
         for name, neutral in _PACKED.items()
@@ -88,14 +94,14 @@ def packed(attributes: Mapping[str, Any]) -> str | None:
 
 
 def fill_values(attributes: Mapping[str, Any]) -> list[float]:
-    """Finite numbers that stand for a missing value, by the attributes of an array."""
+    """List the finite numbers that an array's attributes declare as missing values."""
     found = (np.ravel(_decoded(attributes[name])) for name in _FILL if name in attributes)
     numbers = [value for values in found if values.dtype.kind in "fiu" for value in values.tolist()]
     return [value for value in numbers if np.isfinite(value)]
 
 
 def _decoded(value: Any) -> Any:
-    """The number in an attribute, which xarray writes as the base64 of a double in Zarr v3."""
+    """Decode a number in an attribute; xarray writes it as base64 of a double in Zarr v3."""
     if not isinstance(value, str):
         return value
     try:
@@ -105,7 +111,10 @@ def _decoded(value: Any) -> Any:
 
 
 def refuse_fill(label: str, fills: list[float], block: Array, first: int) -> None:
-    """Refuse a block, whose first row is ``first``, with a value that stands for a missing one."""
+    """Raise InputError if a block contains a value that is declared as missing.
+
+    ``first`` is the row number of the block's first row, for the message.
+    """
     for fill in fills:
         rows = np.flatnonzero((block == fill).reshape(len(block), -1).any(axis=1))
         if len(rows):
@@ -117,7 +126,7 @@ def refuse_fill(label: str, fills: list[float], block: Array, first: int) -> Non
 
 
 def converted(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Values as another dtype; an integer that it cannot hold is refused."""
+    """Convert values to a dtype; raise InputError for an integer that the dtype cannot hold."""
     result = values.astype(dtype)
     if (
         values.dtype.kind in "iu"
@@ -132,7 +141,7 @@ def converted(values: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def refuse_bit_patterns(label: str, name: str, block: Array) -> None:
-    """Refuse uint16 numbers of a modality that are plausibly the bit patterns of bfloat16."""
+    """Raise InputError for uint16 numbers of a modality that look like bfloat16 bit patterns."""
     if block.dtype.kind != "u" or block.dtype.itemsize != 2:
         return
     sizes = block[block != 0] & 0x7FFF

@@ -1,9 +1,9 @@
 """Read files in a child process whose library can crash or hang on damaged input.
 
-HDF5, SciPy's MATLAB reader and Arrow are C code that trusts what a file says: one flipped bit can
-end the process with a signal, or never end it. Zarr's codecs allocate what a chunk claims to need.
-In the child, which has a memory limit and a deadline, each of these becomes an `InputError`.
-One child serves all files. It ends with its parent, and is restarted after a crash.
+HDF5, SciPy's MATLAB reader and Arrow are C code that trusts a file's content: one flipped bit can
+crash the process or make it hang. Zarr's codecs allocate the memory that a chunk claims. The child
+has a memory limit and a deadline, so each of these failures becomes an `InputError`. One child
+reads all files. It ends with its parent, and is restarted after a crash.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ from srch_dist.ingest.sources import formats
 from srch_dist.ingest.sources.contents import ListedSource
 from srch_dist.kernels.types import Array
 
-# Deadline of one answer: a block of rows, or a whole MATLAB variable of up to 1 GiB.
+# Maximum seconds for one answer: a block of rows, or a whole MATLAB variable of up to 1 GiB.
 ANSWER_SECONDS = 120
-# Address space of the child above its size at the start: libraries, a variable and its copies.
+# Bytes of address space that the child may add to its size at the start, for libraries, a variable
+# and its copies.
 MEMORY_BYTES = 5 << 30
-# Arrays read in alternation, as two id columns are when they are compared.
+# Number of arrays with an open iterator: the check of ids reads two columns in alternation.
 _MAX_OPEN_READERS = 8
 
 
 class SandboxedSource(ListedSource):
-    """A `Source` that the child reads: one file, or the shards of a table.
+    """A `Source` that the child process reads: one file, or the shards of a table.
 
     Attributes
     ----------
-    shard_rows : rows of each shard of a table; empty for other formats.
+    shard_rows : number of rows of each shard of a table; empty for other formats.
     """
 
     def __init__(self, *paths: Path) -> None:
@@ -72,7 +73,7 @@ class _Child:
         self._connection: Connection | None = None
 
     def ask(self, paths: tuple[Path, ...], *request: Any) -> Any:
-        """Send a request about a file, or about shards, and return the answer.
+        """Send a request about a file or the shards of a table to the child; return its answer.
 
         Raises
         ------
@@ -97,7 +98,7 @@ class _Child:
         return answer
 
     def stop(self) -> None:
-        """End the process; the next request starts another."""
+        """End the child process; the next request starts a new one."""
         with self._lock:
             self._stop()
 
@@ -123,7 +124,7 @@ class _Child:
         self._connection = Connection(parent_end.detach())
 
     def _reap(self) -> str:
-        """Wait for the child's end and say how it ended."""
+        """Wait for the end of the child process; return a text that says how it ended."""
         assert self._process is not None
         code = self._process.wait()
         self._stop()
@@ -149,10 +150,10 @@ def serve(descriptor: int, seconds: int, most_bytes: int) -> None:
     Parameters
     ----------
     descriptor : file descriptor of the child's end of the socket pair.
-    seconds : deadline of one answer.
-    most_bytes : address space above the size of the process at this point.
+    seconds : maximum time of one answer.
+    most_bytes : bytes of address space that the process may add to its current size.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and so this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends the child
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError, ValueError):  # only Linux has /proc, and enforces RLIMIT_AS
@@ -194,7 +195,7 @@ def _answer(
 
 
 class _Reader:
-    """The child's state: the last opened source, and an iterator for each array being read."""
+    """State of the child: the last opened source, and an iterator per array that is being read."""
 
     def __init__(self) -> None:
         self._paths: tuple[Path, ...] = ()
@@ -210,7 +211,7 @@ class _Reader:
         return self._source
 
     def block(self, paths: tuple[Path, ...], name: str, rows: int, first: int) -> Array | None:
-        """Rows from ``first``, at most ``rows``; None after the last row."""
+        """Return at most ``rows`` rows of an array from row ``first`` on; None after the last."""
         source = self._source if paths == self._paths else self.reopen(paths)
         blocks = self._iterators.pop((name, rows, first), None)
         if blocks is None:

@@ -1,9 +1,9 @@
-"""Which files of a folder are shards of one array or table, and in which order.
+"""Find the files of a folder that are shards of one array or table, and their order.
 
-Names are taken apart into numbers and the text between them. Files whose names differ in one number
-only are shards if that number looks like one: ``img_emb_0``, ``part-00003-5d0c…-c000``,
-``train-00001-of-00002-4b1f…``, but not ``image_resnet50`` and ``image_resnet101``. Hashes do not
-count.
+File names are split into numbers and the text between them. Files whose names differ in one number
+only are shards if that number looks like a shard number: ``img_emb_0``, ``part-00003-5d0c…-c000``,
+``train-00001-of-00002-4b1f…``, but not ``image_resnet50`` and ``image_resnet101``. Hashes in names
+are ignored.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Hashes and endings that writers add: a UUID, eight or more hexadecimal digits with a letter and a
-# digit among them, the codec of a table.
+# Hashes and endings that writers add: a UUID; eight or more hexadecimal digits, at least one letter
+# and one digit among them; the codec of a table.
 _UUID = re.compile(r"[-_.]?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _HASH = re.compile(r"(^|[-_.])(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{8,}(?=$|[-_.])", re.IGNORECASE)
 _CODEC = re.compile(r"\.(snappy|gz|gzip|zstd|zst|lz4|brotli|br|uncompressed)$", re.IGNORECASE)
-# The number of all shards, and the file of a task, which say nothing about the array.
+# The total number of shards, and the task number: parts of a name that do not identify the array.
 _COUNT = re.compile(r"[-_]of[-_](\d+)", re.IGNORECASE)
 _TASK_FILE = re.compile(r"[-_.]c\d{3}$")
-# Names of the parts that a data set is split into for training and evaluation.
+# Names of the splits of a data set for training and evaluation.
 _SPLIT = re.compile(
     r"(^|[-_.])(train(ing)?|test(ing)?|val(id(ation)?)?|dev|query|queries|database|db|gallery|"
     r"retrieval)([-_.\d]|$)",
@@ -37,10 +37,10 @@ class Family:
 
     Attributes
     ----------
-    name : of the array or table.
-    files : one or more.
-    numbers : of each file, by which shards of several arrays are paired; "" without a number.
-    count : files that there should be by their names, as in train-00000-of-00002; else 0.
+    name : name of the array or table.
+    files : one or more files.
+    numbers : shard number of each file, which pairs shards of several arrays; "" without a number.
+    count : number of files by their names, such as 2 in train-00000-of-00002; 0 if not stated.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Family:
 
 
 def find_families(files: Sequence[Path]) -> list[Family]:
-    """Group files of one format into arrays and tables."""
+    """Group files of one format into arrays or tables by their names."""
     skeletons: dict[tuple[str, ...], list[_Name]] = defaultdict(list)
     for file in files:
         name = _Name.parse(file)
@@ -66,20 +66,20 @@ def find_families(files: Sequence[Path]) -> list[Family]:
 
 
 def split_name(name: str) -> str:
-    """The split that a file's name says: ``train`` of train-00000-of-00002; "" if none."""
+    """Extract the split from a file's name: ``train`` of train-00000-of-00002; "" if none."""
     match = _SPLIT.search(name)
     return match[2].lower() if match else ""
 
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key by which part-10 comes after part-9."""
+    """Return a sort key of a path that puts part-10 after part-9."""
     pieces = re.split(r"(\d+)", path.stem)
     return [(1, int(piece), "") if piece.isdigit() else (0, 0, piece) for piece in pieces]
 
 
 @dataclass(frozen=True)
 class _Name:
-    """A file's stem as text and numbers in turn: text[0], digits[0], text[1] and so on."""
+    """A file name without ending, split into alternating text[0], digits[0], text[1] and so on."""
 
     path: Path
     text: tuple[str, ...]
@@ -95,7 +95,10 @@ class _Name:
 
 
 def _join(groups: Mapping[tuple[str, ...], list[_Name]]) -> list[Family]:
-    """Join the files of one skeleton along every number that looks like the number of a shard."""
+    """Join files whose names differ only in numbers, along each number that counts shards.
+
+    Keys of ``groups`` are the numbers in a name.
+    """
     columns = [set(seen) for seen in zip(*groups, strict=True)]
     varying = [place for place, seen in enumerate(columns) if len(seen) > 1]
     joined: set[int] = set(varying) if _are_ranges(groups, varying) else set()
@@ -117,7 +120,7 @@ def _without(digits: tuple[str, ...], places: set[int]) -> tuple[str, ...]:
 
 
 def _are_ranges(groups: Mapping[tuple[str, ...], list[_Name]], varying: Sequence[int]) -> bool:
-    """Whether two numbers are the first and last row of a shard, as in img_0_100, img_100_200."""
+    """Whether the two varying numbers are row ranges of shards, as in img_0_100, img_100_200."""
     if len(varying) != 2:
         return False
     ranges = sorted(tuple(int(digits[place]) for place in varying) for digits in groups)
@@ -147,13 +150,13 @@ def _family(names: Sequence[_Name], places: Sequence[int]) -> Family:
 
 
 def _counted(files: Sequence[Path]) -> int:
-    """The number of all shards, if every name says the same; else 0."""
+    """Extract the total number of shards from the names; 0 if names lack it or disagree."""
     counts = {match[1] if (match := _COUNT.search(file.stem)) else "0" for file in files}
     return int(counts.pop()) if len(counts) == 1 else 0
 
 
 def _label(name: _Name, places: Sequence[int]) -> str:
-    """The name without the numbers of the shard, and without the separators that they leave."""
+    """Remove the shard numbers at ``places``, and their separators, from a name."""
     digits = ["\0" if place in places else number for place, number in enumerate(name.digits)]
     text = "".join(part for pair in zip(name.text, [*digits, ""], strict=True) for part in pair)
     text = re.sub(r"[-_.]\0(?=[-_.])", "", text)
@@ -161,10 +164,10 @@ def _label(name: _Name, places: Sequence[int]) -> str:
 
 
 def _are_shard_numbers(numbers: set[str]) -> bool:
-    """Whether the numbers in otherwise equal names count shards, and are no part of the names.
+    """Whether the numbers in otherwise equal names count shards.
 
-    Such numbers are padded with zeros, begin at 0, or are consecutive. Half of those that begin at
-    1 may be missing: the comparison with other arrays finds missing shards.
+    Shard numbers are padded with zeros, begin at 0, or are consecutive. If they begin at 1, up to
+    half of them may be missing; the comparison with other arrays finds missing shards.
     """
     if any(len(number) > 1 and number.startswith("0") for number in numbers):
         return True

@@ -1,4 +1,4 @@
-"""Parquet and Arrow files: types of the columns, and pieces of one column at a time."""
+"""Parquet and Arrow files: read the schema, and read one column in pieces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ParquetTable:
         self.rows = int(self._file.metadata.num_rows)
 
     def stored_bytes(self, name: str) -> int:
-        """Compressed bytes of a column, nested leaves included."""
+        """Return the compressed size of a column in bytes, including nested columns."""
         metadata, total = self._file.metadata, 0
         for group in range(metadata.num_row_groups):
             row_group = metadata.row_group(group)
@@ -40,7 +40,7 @@ class ParquetTable:
         return int(total)
 
     def may_be_ragged(self, name: str, width: int) -> bool:
-        """Whether the metadata leave open that a list has another length, or a value is null."""
+        """Whether the metadata allow nulls or lists of another length than ``width``."""
         metadata = self._file.metadata
         for group in range(metadata.num_row_groups):
             row_group = metadata.row_group(group)
@@ -55,7 +55,7 @@ class ParquetTable:
         return False
 
     def columns(self, name: str, start: int = 0) -> Iterator[tuple[int, Any]]:
-        """Yield pieces of a column from row ``start``, each with its first row."""
+        """Yield (row number, piece) of the column ``name`` from row ``start`` on."""
         metadata, first = self._file.metadata, 0
         counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         skipped = 0
@@ -76,7 +76,7 @@ class ParquetTable:
 
 
 class ArrowTable:
-    """An Arrow file, or a stream as `datasets` writes it; mapped, and validated when read."""
+    """An Arrow file, or an Arrow stream as `datasets` writes; memory-mapped, validated on read."""
 
     def __init__(self, path: Path) -> None:
         self._pa = require("pyarrow", "formats", "an Arrow file")
@@ -88,15 +88,15 @@ class ArrowTable:
         self.repeated = repeated_names(schema.names)
 
     def stored_bytes(self, name: str) -> int:  # noqa: ARG002
-        """Bytes of the file, an upper bound of those of a column."""
+        """Return the size of the file in bytes, an upper bound of the column's size."""
         return self.path.stat().st_size
 
     def may_be_ragged(self, name: str, width: int) -> bool:  # noqa: ARG002
-        """True: only the lists themselves say their lengths."""
+        """Return True, because Arrow metadata do not state the lengths of lists."""
         return True
 
     def columns(self, name: str, start: int = 0) -> Iterator[tuple[int, Any]]:
-        """Yield pieces of a column from row ``start``, each with its first row."""
+        """Yield (row number, piece) of the column ``name`` from row ``start`` on."""
         first = 0
         for _, batch in self._batches():
             if batch is None:
@@ -109,7 +109,7 @@ class ArrowTable:
             first += batch.num_rows
 
     def _sizes(self) -> Iterator[tuple[Any, int]]:
-        """Yield (schema, rows) of every batch."""
+        """Yield (schema, number of rows) of every batch."""
         for schema, batch in self._batches():
             yield schema, 0 if batch is None else batch.num_rows
 
@@ -131,14 +131,14 @@ class ArrowTable:
 
 
 def open_table(path: Path) -> ParquetTable | ArrowTable:
-    """Open a table by the ending of its name."""
+    """Open a Parquet or Arrow file; the file ending selects the format."""
     with reading(path):
         return ParquetTable(path) if path.suffix.lower() == ".parquet" else ArrowTable(path)
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what pyarrow raises on a damaged file into InputErrors."""
+    """Convert exceptions that pyarrow raises for a damaged file to InputErrors."""
     pa = require("pyarrow", "formats", "a Parquet or Arrow file")
     try:
         yield
@@ -149,5 +149,5 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def repeated_names(names: list[str]) -> list[str]:
-    """Names that several columns have."""
+    """List the names that occur more than once."""
     return sorted({name for name in names if names.count(name) > 1})

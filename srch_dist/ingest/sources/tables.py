@@ -1,4 +1,4 @@
-"""Parquet and Arrow files as a source: a column of equal-length lists is one array (n, d)."""
+"""Parquet and Arrow files as a source: a column of lists of d numbers is an array (n, d)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from srch_dist.kernels.types import Array
 class TableSource(ListedSource):
     """A `Source` of the columns of a table, in one file or in shards.
 
-    Arrays are columns of numbers, of text, and of number lists of one length. Missing text reads as
-    empty text. Shards are compared column by column: integers and floating-point numbers mix, and
-    so do the kinds of text and of lists; a column of type null is one of missing values.
+    Readable columns hold numbers, text, or lists of numbers of one length. Null text is read as
+    empty text. A column's type may differ between shards: integers mix with floating-point numbers,
+    and so do all types of text and of lists. A column of type null has only missing values.
 
     Attributes
     ----------
-    shard_rows : rows of each file.
+    shard_rows : number of rows of each file.
     """
 
     def __init__(self, path: Path | Sequence[Path]) -> None:
@@ -85,7 +85,7 @@ class TableSource(ListedSource):
             self._refuse_bomb(name)
 
     def _merged(self, name: str) -> _Column:
-        """The type of a column in all shards; shards without rows or of type null do not count."""
+        """Merge a column's types of all shards; ignores shards without rows or of type null."""
         filled = [file for file in self._files if file.rows] or self._files
         merged, first = _Column("null", "null"), filled[0]
         for file in filled:
@@ -111,7 +111,7 @@ class TableSource(ListedSource):
     def _describe_vectors(
         self, name: str, width: int | None, dtype: np.dtype[Any], rows: int
     ) -> None:
-        """Find the most common list length, and refuse a column with a list of another length."""
+        """Record a column of lists as (rows, width); refuse lists of other lengths and nulls."""
         side_only = dtype.kind != "f"
         typical = self._typical(name) if width is None else (0, width)
         if typical is None and rows:
@@ -121,14 +121,17 @@ class TableSource(ListedSource):
         self.contents.add(name, (rows, length), dtype)
         first = 0
         for file in self._files:
-            # Integers are no features but lists of ids and the like, and often ragged.
+            # Lists of integers are usually ids and not features, and often have unequal lengths.
             if dtype.kind != "f" or file.may_be_ragged(name, length):
                 for offset, column in file.columns(name):
                     _refuse_irregular(column, length, first + offset, first_whole)
             first += file.rows
 
     def _typical(self, name: str) -> tuple[int, int] | None:
-        """(first row, length) of the most frequent length of lists in the first piece with any."""
+        """Find the most frequent list length in the first piece with lists.
+
+        Returns (first row with that length, length).
+        """
         first = 0
         for file in self._files:
             for offset, column in file.columns(name):
@@ -154,14 +157,14 @@ class TableSource(ListedSource):
 
 
 class _Column(NamedTuple):
-    """What a column holds.
+    """Type of a column.
 
     Attributes
     ----------
     form : "null", "numbers", "vectors", "nested", "text" or "other".
-    kind : name of its Arrow type.
-    dtype : of the numbers.
-    width : numbers in a vector, if the type says so.
+    kind : name of the Arrow type.
+    dtype : dtype of the numbers.
+    width : numbers per vector, if the Arrow type fixes it.
     """
 
     form: str
@@ -170,7 +173,7 @@ class _Column(NamedTuple):
     width: int | None = None
 
     def merged(self, other: _Column) -> _Column | None:
-        """The column that holds the values of both; None if there is none."""
+        """Return a type that holds the values of both columns; None if there is none."""
         if self.form != other.form:
             return None
         if self.form in ("text", "other", "nested"):
@@ -183,7 +186,7 @@ class _Column(NamedTuple):
 
 
 def _column(kind: Any) -> _Column:
-    """What a column of an Arrow type holds."""
+    """Convert an Arrow type to the type of a column."""
     pa = require("pyarrow", "formats", "a Parquet or Arrow file")
     plain, label = _plain(pa, kind), str(kind)
     if pa.types.is_null(plain):
@@ -205,7 +208,7 @@ def _column(kind: Any) -> _Column:
 
 
 def _plain(pa: Any, kind: Any) -> Any:
-    """The type that an extension or dictionary type stores."""
+    """Return the storage type of an extension or dictionary type; any other type unchanged."""
     if isinstance(kind, pa.BaseExtensionType):
         return _plain(pa, kind.storage_type)
     return _plain(pa, kind.value_type) if pa.types.is_dictionary(kind) else kind
@@ -232,7 +235,7 @@ def _dtype(kind: Any) -> np.dtype[Any]:
 
 
 def _stored(column: Any) -> Any:
-    """A piece of a column without extension and dictionary types."""
+    """Convert a piece of a column from an extension or dictionary type to its storage type."""
     pa = require("pyarrow", "formats", "a Parquet or Arrow file")
     if isinstance(column, pa.ExtensionArray):
         return _stored(column.storage)
@@ -240,7 +243,7 @@ def _stored(column: Any) -> Any:
 
 
 def _lengths(column: Any) -> Array:
-    """Values of every row of a piece of lists (m,); -1 for null."""
+    """Return the list length of each row of a piece (m,); -1 for null."""
     pa = require("pyarrow", "formats", "a Parquet or Arrow file")
     column = _stored(column)
     if pa.types.is_null(column.type):
@@ -254,12 +257,15 @@ def _lengths(column: Any) -> Array:
 
 
 def _null_rows(column: Any) -> Array:
-    """Whether a row is null (m,)."""
+    """Return a boolean array (m,): whether each row of a piece is null."""
     return np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
 
 
 def _refuse_irregular(column: Any, length: int, first: int, first_whole: int) -> None:
-    """Refuse a piece of lists, whose first row is ``first``, with another length or a null."""
+    """Raise InputError for a list of another length than ``length``, or for a null in a list.
+
+    ``first`` is the row number of the piece's first row; row ``first_whole`` has the right length.
+    """
     lengths = _lengths(column)
     irregular = np.flatnonzero(lengths != length)
     if len(irregular):
@@ -275,7 +281,7 @@ def _refuse_irregular(column: Any, length: int, first: int, first_whole: int) ->
 def _to_numpy(
     path: Path, name: str, column: Any, shape: tuple[int, ...], dtype: np.dtype[Any], first: int
 ) -> Array:
-    """Convert a piece of a column, whose first row is ``first``, to (m,) or (m, d)."""
+    """Convert a piece of a column to an array (m,) or (m, d); ``first`` is its first row number."""
     column = _stored(column)
     if dtype == TEXT:
         texts = ["" if value is None else value for value in column.to_pylist()]

@@ -18,8 +18,8 @@ from srch_dist.storage.foreign_zarr import ForeignArray, ForeignZarr
 class ZarrSource(ListedSource):
     """A `Source` of the arrays of a Zarr group, or of one Zarr array.
 
-    An array with chunks that were never written is unreadable, because they would read as the fill
-    value; zarr leaves out chunks of that value by default, and nothing tells the two apart.
+    An array with missing chunks is unreadable, because they would read as the fill value. By
+    default zarr omits chunks that hold only the fill value; such chunks look like missing ones.
     """
 
     def __init__(self, path: Path) -> None:

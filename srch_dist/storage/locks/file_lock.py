@@ -3,8 +3,8 @@
 The file of a directory is ``lock.json`` in it; that of any other place lies beside it.
 
 The holder locks the file with `fcntl.flock`. The kernel releases that lock when the process ends,
-however it ends. Hosts of a shared file system may not see each other's kernel locks; for them the
-file also holds the lease of `lease`.
+even if it is killed. Hosts of a shared file system may not see each other's kernel locks. For them,
+the file also contains the document of `lease`.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class FileLock(Lease):
             raise StorageError(f"cannot write {self._path}: {error.strerror or error}") from None
 
     def _lock_file(self) -> bool:
-        """Open the file under its kernel lock; True if it is created."""
+        """Open the lock file and take its kernel lock; return whether the file is new."""
         while True:
-            # Not in append mode, which would write each beat behind the last.
+            # Not in append mode, which would write each beat after the previous one.
             try:
                 file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
                 created = True
@@ -81,7 +81,7 @@ class FileLock(Lease):
             holder = Holder.parse(self._path.read_bytes())
         except OSError:
             return None
-        # Beats are written in place: a reader that sees half of one has seen no new beat.
+        # Beats are written in place. A reader that sees half of a beat counts it as no new beat.
         return Reading(holder, holder) if holder else None
 
     def _write(self, beat: int) -> bool:

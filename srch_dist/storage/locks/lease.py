@@ -1,12 +1,13 @@
-"""The lease behind both locks: one writer at a time, and no lock that outlives its writer.
+"""A lease, on which both locks build: one writer at a time, and a dead writer's lock expires.
 
-A lock is a document beside the locked place. It names its holder and a beat, which the holder
-rewrites every `BEAT_SECONDS`. A process that finds the document of another one decides as follows:
+A lock is a JSON document beside the locked location. It names its holder and a beat (a number),
+which the holder increases every `BEAT_SECONDS`. A process that finds another process's document
+decides as follows:
 
-- Same host and boot: the process table says whether the holder lives. A dead holder is replaced
-  at once.
-- Any other host: the document is watched for `LEASE_SECONDS`. If the beat moves, the holder lives
-  and the place is refused. If it stands still, the holder is dead and is replaced.
+- Same host and boot: the process table shows whether the holder is alive. A dead holder is
+  replaced at once.
+- Any other host: the process watches the document for `LEASE_SECONDS`. If the beat changes, the
+  holder is alive and the lock is refused. If the beat does not change, the holder is replaced.
 
 A holder that was replaced while it stood still learns so at its next beat; `Lease.check` raises
 from then on. `file_lock` keeps the document on a file system, `object_lock` in an
@@ -33,7 +34,7 @@ from srch_dist.storage.locations import Location
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 30.0
-# Seconds between two reads of the document of another holder.
+# Seconds between two reads of another holder's document.
 LOOK_SECONDS = 1.0
 
 
@@ -44,8 +45,8 @@ class Holder:
     Attributes
     ----------
     host, boot : host name, and the kernel's id of this boot ("" outside Linux).
-    pid, started : process id, and its start in clock ticks since boot ("" outside Linux).
-    token : random, one per lock.
+    pid, started : process id, and its start time in clock ticks since boot ("" outside Linux).
+    token : random text, one per lock.
     beat : number of the last beat.
     """
 
@@ -57,11 +58,11 @@ class Holder:
     beat: int
 
     def is_here(self) -> bool:
-        """Whether the holder was started on this host since the last boot."""
+        """Whether the holder started on this host since its last boot."""
         return (self.host, self.boot) == (socket.gethostname(), _boot_id())
 
     def is_alive(self) -> bool:
-        """Whether this host's process ``pid`` is the holder, and not a later process."""
+        """Whether the holder's process runs on this host; a later process of that id is another."""
         return self.started != "" and self.started == _process_start(self.pid)
 
     def __str__(self) -> str:
@@ -69,37 +70,37 @@ class Holder:
 
     @classmethod
     def here(cls) -> Holder:
-        """The calling process, with a new token."""
+        """Describe the calling process as a holder, with a new token."""
         pid = os.getpid()
         return cls(socket.gethostname(), _boot_id(), pid, _process_start(pid), uuid.uuid4().hex, 0)
 
     @classmethod
     def parse(cls, content: bytes) -> Holder | None:
-        """The holder in a lock document; None if the document is incomplete or damaged."""
+        """Parse the holder in a lock document; None if the document is incomplete or damaged."""
         try:
             return cls(**json.loads(content))
         except (ValueError, TypeError):
             return None
 
     def dump(self, beat: int) -> bytes:
-        """The lock document at a beat: one line of JSON."""
+        """Format the lock document with the number ``beat``: one line of JSON."""
         return json.dumps({**self.__dict__, "beat": beat}).encode() + b"\n"
 
 
 class Reading(NamedTuple):
-    """A lock document as it was read: its holder, and a version that every beat changes."""
+    """Content of a lock document: its holder, and a version that changes with every beat."""
 
     holder: Holder | None
     version: Any
 
 
 class Lease(ABC):
-    """A lock of one place. A backend acquires, reads, writes and removes its document.
+    """Base class of a lock of one location; a subclass reads and writes the lock document.
 
     Attributes
     ----------
-    remedy : what the refused process can do, for the message.
-    confirms : whether a second write has to show that the store keeps conditional writes.
+    remedy : what the refused user can do, as the end of the error message.
+    confirms : whether a second write must prove that the store supports conditional writes.
     """
 
     remedy: str
@@ -113,7 +114,7 @@ class Lease(ABC):
 
     @contextmanager
     def hold(self) -> Iterator[Self]:
-        """Hold the lock for the time of the context.
+        """Acquire the lock, hold it in this context, and release it at the end.
 
         Raises
         ------
@@ -130,7 +131,7 @@ class Lease(ABC):
             self._ended.set()
             if self._thread.ident is not None:
                 self._thread.join()
-            # If the store does not answer, the document stays, and its beat stands still.
+            # If the store does not answer, the document stays, and its beat no longer changes.
             with suppress(OSError, StorageError):
                 self._remove()
 
@@ -143,10 +144,10 @@ class Lease(ABC):
             )
 
     def refuse_live(self, first: Reading | None) -> None:
-        """Raise StorageError if the holder of a document lives; the module states the rule.
+        """Raise StorageError if the holder of a lock document is alive; see the module's rule.
 
-        A document without a readable holder may be one that a live process is writing, so it is
-        watched like one of another host.
+        Without a readable holder, a live process may be writing the document. It is then watched
+        for `LEASE_SECONDS`, like the document of another host.
         """
         holder = first and first.holder
         if holder is not None and holder.is_here():
@@ -161,7 +162,7 @@ class Lease(ABC):
                 raise self.refusal(now.holder)
 
     def refusal(self, holder: Holder | None) -> StorageError:
-        """The error for a place that another process holds."""
+        """Build the error for a location that another process has locked."""
         return StorageError(
             f"{self._place} is in use by another run ({holder or 'it has just started'}); wait for "
             f"it to end, or {self.remedy}"
@@ -171,29 +172,29 @@ class Lease(ABC):
         beat = int(self.confirms)
         while not self._ended.wait(BEAT_SECONDS) and not self._lost:
             beat += 1
-            # Whoever writes data reports a store that is full or does not answer.
+            # The writer of the data reports a store that is full or does not answer.
             with suppress(OSError, StorageError):
                 self._lost = not self._write(beat)
 
     @abstractmethod
     def _acquire(self) -> None:
-        """Write beat 0; if another document is there, call `refuse_live` before replacing it."""
+        """Write the document with beat 0; before replacing another one, call `refuse_live`."""
 
     @abstractmethod
     def _read(self) -> Reading | None:
-        """The document now; None if there is none to read."""
+        """Read the current document; None if it is absent."""
 
     @abstractmethod
     def _write(self, beat: int) -> bool:
-        """Write a beat; False if the document belongs to another holder."""
+        """Write the number ``beat``; return False if the document belongs to another holder."""
 
     @abstractmethod
     def _remove(self) -> None:
-        """Remove the document, unless the lock is lost, and free what is open."""
+        """Remove the document, unless another process has taken over, and close open files."""
 
 
 def _boot_id() -> str:
-    """The kernel's random id of this boot; "" outside Linux."""
+    """Read the kernel's random id of this boot; "" outside Linux."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -201,7 +202,7 @@ def _boot_id() -> str:
 
 
 def _process_start(pid: int) -> str:
-    """Start of a process in clock ticks since boot; "" if unknown. Process ids are reused."""
+    """Read a process's start in clock ticks since boot, because ids are reused; "" if unknown."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,8 +1,8 @@
-"""The lock of a place in an object store: an object beside it, written with conditions.
+"""Lock of a location in an object store: a lock object beside it, with conditional writes.
 
 Object stores have no locks, but conditional writes: create only if absent (``If-None-Match: *``),
-replace only if unchanged (``If-Match``). Creation, beats and takeover use them, so one of two
-processes that try at once succeeds. `lease` states the rest.
+replace only if unchanged (``If-Match``). Creation, beats and takeover use conditional writes. So
+only one of two simultaneous processes succeeds. `lease` states the protocol.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from srch_dist.storage.locks.lease import Holder, Lease, Reading
 
 
 class ObjectLock(Lease):
-    """The lock of ``place``, kept in the object ``path``."""
+    """Lock of the location ``place``, stored in the object ``path``."""
 
     remedy = "name another place"
     confirms = True

@@ -1,1 +1,1 @@
-"""The run directory: paths, records, checkpoints, publishing."""
+"""Run directories: paths, records, checkpoints, and upload of results."""

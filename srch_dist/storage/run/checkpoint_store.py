@@ -1,4 +1,4 @@
-"""Checkpoints of a run: commit an iteration, and find the last one that was committed.
+"""Checkpoints of a run: commit an iteration, and find the last committed iteration.
 
 An iteration writes its arrays first and, once they are on disk, its manifest. Only a checkpoint
 with a manifest counts. The one before it is kept until the next commit.
@@ -23,7 +23,7 @@ from srch_dist.storage.safe_npz import read_npz, write_npz
 
 @dataclass(frozen=True)
 class CheckpointStore(RunPaths):
-    """The checkpoints of a run."""
+    """A run directory's checkpoints: write, commit, find and read them."""
 
     def commit(self, iteration: int, manifest: Mapping[str, Any]) -> None:
         """Commit a checkpoint, and remove those older than the previous one."""
@@ -34,7 +34,7 @@ class CheckpointStore(RunPaths):
                 arrays.remove(folder)
 
     def latest(self) -> dict[str, Any] | None:
-        """The manifest of the last committed iteration; None before the first commit.
+        """Read the manifest of the last committed iteration; None before the first commit.
 
         Raises
         ------
@@ -54,13 +54,13 @@ class CheckpointStore(RunPaths):
         arrays.remove(self.checkpoint(iteration))
 
     def write_matrices(self, folder: Path, matrices: Arrays) -> dict[str, int]:
-        """Write small arrays, one chunk each; returns the crc32 of each."""
+        """Write small arrays of one chunk each; return the crc32 of each array by name."""
         for name, values in matrices.items():
             arrays.create_chunk(folder / name, values)
         return {name: arrays.checksum(values) for name, values in matrices.items()}
 
     def read_matrices(self, folder: Path, checksums: Mapping[str, int]) -> dict[str, NDArray[Any]]:
-        """Read what `write_matrices` wrote; raises StorageError if a crc32 differs."""
+        """Read the arrays of `write_matrices`; raise StorageError if a crc32 differs."""
         for name, expected in checksums.items():
             arrays.verify_rows(folder / name, 0, None, expected)
         return {name: arrays.read_rows(folder / name) for name in checksums}
@@ -72,7 +72,7 @@ class CheckpointStore(RunPaths):
         write_npz(self.checkpoint(iteration, name), results)
 
     def column_groups(self, iteration: int) -> dict[tuple[int, int], dict[str, NDArray[Any]]]:
-        """Results of the committed groups, by (first, end) of their columns, ascending."""
+        """Read the results of all committed column groups, by (first column, end), ascending."""
         groups = {}
         for path in sorted(self.checkpoint(iteration).glob("z.*-*.npz")):
             start, stop = path.name.split(".")[1].split("-")
@@ -80,6 +80,6 @@ class CheckpointStore(RunPaths):
         return groups
 
     def forget_column_groups(self, iteration: int) -> None:
-        """Undo every `commit_column_group` of an iteration."""
+        """Remove all records of `commit_column_group` of an iteration."""
         for path in self.checkpoint(iteration).glob("z.*-*.npz"):
             path.unlink()

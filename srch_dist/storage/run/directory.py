@@ -11,7 +11,7 @@ from srch_dist.storage.run.records import RunRecords
 
 @dataclass(frozen=True)
 class RunDirectory(CheckpointStore, RunRecords):
-    """A run directory; holds its path alone, so it travels to any worker."""
+    """A run directory. The object holds only the path, so it can be sent to any worker."""
 
     def sweep(self) -> None:
         """Remove the partial files of a killed process."""
@@ -20,5 +20,5 @@ class RunDirectory(CheckpointStore, RunRecords):
                 path.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove a run that was refused, so that the next attempt can use its directory."""
+        """Remove the run's files, so that the next attempt can use the directory."""
         arrays.remove(self.path)

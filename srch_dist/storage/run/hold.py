@@ -23,13 +23,13 @@ from srch_dist.storage.run.results import read_head, run_head
 
 @dataclass(frozen=True)
 class LockedRun:
-    """A run directory that only this process writes.
+    """A run directory whose lock this process holds, so that no other process writes to it.
 
     Attributes
     ----------
-    run : the directory.
-    lock : its lock.
-    new : whether this process created the run, and so may remove it if the run is refused.
+    run : the run directory.
+    lock : the lock of the directory.
+    new : whether this process created the run. A new run is removed if its input is refused.
     finished : whether the run is finished.
     """
 
@@ -41,16 +41,17 @@ class LockedRun:
 
 @contextmanager
 def hold_run(path: str | Path, config: TrainConfig) -> Iterator[LockedRun]:
-    """Create a run directory or, with ``config.resume``, open an existing one.
+    """Create a run directory or, with ``config.resume``, open an existing one; hold its lock.
 
     Raises
     ------
-    StorageError : the folder is in use, another process trains in it, or it cannot be written.
+    StorageError : the folder holds other files, another process trains in it, or it cannot be
+        written.
     ConfigError : the existing run has other options.
     """
     folder = local_path(path)
     if not (config.resume and (folder / "run.json").exists()):
-        check_unused(folder)  # before a lock is written into a folder of something else
+        check_unused(folder)  # before the lock file is written into a folder of other files
     make_folder(folder)
     with hold_lock(folder.resolve()) as lock:
         started = config.resume and _is_started(folder)
@@ -60,7 +61,7 @@ def hold_run(path: str | Path, config: TrainConfig) -> Iterator[LockedRun]:
 
 
 def _is_started(folder: Path) -> bool:
-    """Whether the folder holds a run; removes a ``run.json`` that was only partly written."""
+    """Whether the folder holds a run; remove a ``run.json`` that was only partly written."""
     names = {entry.name for entry in folder.iterdir()}
     if "run.json" in names and not _is_truncated(folder / "run.json"):
         return True
@@ -74,7 +75,7 @@ def _is_truncated(path: Path) -> bool:
 
 
 def _resume(run: RunDirectory, config: TrainConfig) -> bool:
-    """Compare a run's options with ``config`` and clean up. Return whether the run is finished."""
+    """Refuse a run of other options, remove partial files, and return whether it is finished."""
     head = read_head(run.path)
     recorded = run.path / "config.yaml"
     if not recorded.exists():  # killed before it was written, so the run holds nothing else

@@ -27,17 +27,17 @@ from typing import Generic, TypeVar, cast
 
 from srch_dist.storage.locations import Location
 
-# A run is written on a disk (Path); its results may lie in an object store (S3Path).
+# A run directory is on a disk (Path). Its results can be in an object store (S3Path).
 P = TypeVar("P", bound=Location, covariant=True)
 
 
 @dataclass(frozen=True)
 class ResultPaths(Generic[P]):
-    """Paths of what a finished run keeps.
+    """Paths of the files and arrays that a finished run keeps.
 
     Attributes
     ----------
-    path : folder of the run, or its place in an object store.
+    path : folder of the run, or location of its results in an object store.
     """
 
     path: P
@@ -49,22 +49,22 @@ class ResultPaths(Generic[P]):
 
     @property
     def codes(self) -> P:
-        """Array of learned codes, uint8 (n, bits / 8), in the order of ``rows``."""
+        """Array of the n training rows' codes, uint8 (n, bits / 8), in the order of ``rows``."""
         return self._at("codes.zarr")
 
     @property
     def rows(self) -> P:
-        """Array of the training rows' numbers (n,) in the feature store, ascending."""
+        """Array (n,) of the training rows' numbers in the feature store, ascending int64."""
         return self._at("rows.zarr")
 
     @property
     def queries(self) -> P:
-        """Array of the row numbers held out as queries."""
+        """Array of the row numbers of held-out queries in the feature store."""
         return self._at("queries.zarr")
 
     @property
     def baseline(self) -> P:
-        """The model file of the baseline."""
+        """The model file of the baseline CCA-ITQ."""
         return self._at("baseline.npz")
 
     @property
@@ -74,7 +74,7 @@ class ResultPaths(Generic[P]):
 
     @property
     def bit_figures(self) -> P:
-        """The file of `RunReader.bits`."""
+        """The .npz file of bit means and correlations, which `RunReader.bits` reads."""
         return self._at("bits.npz")
 
     def _at(self, name: str) -> P:
@@ -84,73 +84,74 @@ class ResultPaths(Generic[P]):
 
 @dataclass(frozen=True)
 class RunPaths(ResultPaths[Path]):
-    """Paths of a run on a disk, with its checkpoints and the arrays under ``work``."""
+    """Paths of a run directory on disk: results, checkpoints, and the arrays under ``work``."""
 
     @property
     def work(self) -> Path:
-        """The folder of all that can be computed again from the data."""
+        """The folder of intermediate arrays and stage records, removed after the run."""
         return self.path / "work"
 
     @property
     def loop_model(self) -> Path:
-        """The model of the loop's codes, while the final codes are derived from them."""
+        """The model file of the loop's codes, used while the final codes are computed."""
         return self.work / "loop_model.npz"
 
     @property
     def final_codes(self) -> Path:
-        """Array of final packed codes (n, bits / 8), in training order."""
+        """Array of final packed codes, uint8 (n, bits / 8), in training order."""
         return self.work / "final_codes"
 
     def features(self, modality: str) -> Path:
-        """Array of normalised features (n, d_g), in training order."""
+        """Array of a modality's normalised features (n, d_g), in training order."""
         return self.work / "features" / modality
 
     @property
     def order(self) -> Path:
-        """Array (n,): position in ``rows`` of each row in training order."""
+        """Array (n,): for each row in training order, its position in the array ``rows``."""
         return self.work / "order"
 
     def routes(self, modality: str) -> Path:
-        """Array (n, overlap_max): clusters that each row is searched in, nearest first; -1: none.
+        """Array (n, overlap_max): the clusters in which a row searches neighbours, nearest first.
 
-        Rows are in training order.
+        Unused places hold -1. Rows are in training order.
         """
         return self.work / "routes" / modality
 
     def points(self, space: str) -> Path:
-        """Array of the sampled points (m, w) that k-means clusters; ``space`` names the sample."""
+        """Array of m sampled points of w dimensions, (m, w), for k-means on the space ``space``."""
         return self.work / "points" / space
 
     def scratch(self, name: str, part: int | None = None) -> Path:
-        """A folder of scratch files, or the folder of one part in it."""
+        """The folder ``name`` of scratch files, or the folder of its part number ``part``."""
         folder = self.work / "scratch" / name
         return folder if part is None else folder / f"{part:06d}"
 
     def sample(self, name: str) -> Path:
-        """Array of a fixed sample: normalised features (m, d_g), or its ``rows`` (m,)."""
+        """Array of the m sampled rows: features (m, d_g) of modality ``name``, or ``rows`` (m,)."""
         return self.work / "sample" / name
 
     def neighbours(self, modality: str, kind: str) -> Path:
-        """Array (n, k) of neighbours' ``rows`` or ``distances``, in training order.
+        """Array (n, k) of the neighbours of each row in training order; ``kind`` is its content.
 
-        A neighbour is its position in the run's ``rows``, which the training order does not change.
+        ``rows`` holds positions in the run's array ``rows``, independent of the training order.
+        ``distances`` holds the distances.
         """
         return self.work / "neighbours" / modality / kind
 
     @property
     def degrees(self) -> Path:
-        """Array of degrees (n, modalities)."""
+        """Array (n, modalities): number of edges of each row in each modality's graph."""
         return self.work / "degrees"
 
     @property
     def graph(self) -> Path:
-        """The folder of all partitions' edges."""
+        """The folder of the edges of all partitions."""
         return self.work / "graph"
 
     def edges(self, partition: int, kind: str) -> Path:
-        """Array ``indptr``, ``indices``, ``members`` or ``weights`` of a partition's rows."""
+        """CSR array of a partition's edges: ``indptr``, ``indices``, ``members`` or ``weights``."""
         return self.graph / f"{partition:06d}" / kind
 
     def checkpoint(self, iteration: int, kind: str = "") -> Path:
-        """The folder of an iteration, or a file or array in it (``codes``, ``z``)."""
+        """The checkpoint folder of an iteration, or the entry ``kind`` in it (``codes``, ``z``)."""
         return self.path / "checkpoints" / f"{iteration:04d}" / kind

@@ -21,7 +21,7 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
 
     Raises
     ------
-    StorageError : the folder is in use, or cannot be written.
+    StorageError : the folder holds other files, or cannot be written.
     """
     folder = local_path(path)
     check_unused(folder)
@@ -41,7 +41,7 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
 
 
 def check_unused(folder: Path) -> None:
-    """Raise StorageError if the folder of a new run holds anything but a lock."""
+    """Raise StorageError if the folder for a new run holds anything but a lock file."""
     if not folder.exists():
         return
     if not folder.is_dir() or any(entry.name != "lock.json" for entry in folder.iterdir()):
@@ -49,7 +49,7 @@ def check_unused(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a run's folder if it is absent; raises StorageError."""
+    """Create the folder of a run if it is absent; raise StorageError if that fails."""
     try:
         durable.make_folder(folder)
     except OSError as error:

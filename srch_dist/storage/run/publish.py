@@ -1,4 +1,4 @@
-"""Publish a finished run: copy its results from its directory to an object store."""
+"""Publish a finished run: upload its results from the run directory to an object store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from srch_dist.storage.locations import S3Path, check_access
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.results import RunResults, read_head
 
-# Not results: working files, and run.json, which is copied last.
+# Files that are no results, and run.json, which is uploaded last.
 _WORK = ("checkpoints", "work", "lock.json", "run.json", "emoji.zarr")
 
 
@@ -21,7 +21,7 @@ def find_published(out: S3Path, config: TrainConfig) -> bool:
 
     Raises
     ------
-    StorageError : ``out`` cannot be written, or it is in use and ``config.resume`` is not set.
+    StorageError : ``out`` cannot be written, or it has objects and ``config.resume`` is not set.
     ConfigError : ``out`` holds the results of other options.
     """
     check_access(out, write=True)
@@ -40,9 +40,10 @@ def find_published(out: S3Path, config: TrainConfig) -> bool:
 
 
 def publish_run(run: RunDirectory, out: S3Path, check: Callable[[], None]) -> None:
-    """Copy the results of a finished run; ``run.json``, the last file, commits them.
+    """Upload the results of a finished run to ``out``; ``run.json`` is last and commits them.
 
-    ``check`` raises if another process has taken over the lock of ``out``.
+    ``check`` runs before each file. It raises if another process has taken over the lock of
+    ``out``.
     """
     for file in _results(run.path):
         check()

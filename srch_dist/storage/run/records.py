@@ -24,10 +24,10 @@ from srch_dist.storage.safe_npz import write_npz
 
 @dataclass(frozen=True)
 class RunRecords(RunPaths, RunReader[Path]):
-    """The records of a run on a disk, to write and to read."""
+    """Writes and reads the records of a run directory."""
 
     def stages(self, config: TrainConfig) -> StageLog:
-        """The stages outside the loop that are finished with ``config``."""
+        """Open the log of the finished stages outside the loop, for the options ``config``."""
         return StageLog(self.work / "stages", fingerprint(config))
 
     def write_plan(self, record: Mapping[str, Any]) -> None:
@@ -35,7 +35,7 @@ class RunRecords(RunPaths, RunReader[Path]):
         write_json(self.path / "plan.json", record)
 
     def append_history(self, record: Mapping[str, Any]) -> None:
-        """Add the record of one iteration."""
+        """Append the record of one iteration to ``history.jsonl``."""
         path = self.path / "history.jsonl"
         try:
             with path.open("a", encoding="utf-8") as file:
@@ -44,16 +44,16 @@ class RunRecords(RunPaths, RunReader[Path]):
             raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
 
     def restart_history(self, records: list[Any]) -> None:
-        """Replace the history by the records of a checkpoint."""
+        """Replace the content of ``history.jsonl`` by ``records``, one per iteration."""
         write_text(self.path / "history.jsonl", "".join(json.dumps(one) + "\n" for one in records))
 
     def write_bits(self, means: NDArray[Any], correlations: NDArray[Any]) -> None:
-        """Save the mean (l,) of each learned bit and the bits' correlations (l, l)."""
+        """Save the means (l,) and correlations (l, l) of the l bits of the learned codes."""
         values = {"means": means, "correlations": correlations.astype(np.float32)}
         write_npz(self.bit_figures, values)
 
     def write_record(self, name: str, record: Any) -> None:
-        """Save the record ``evaluation`` or ``examples``."""
+        """Write ``record`` to the JSON file ``evaluation`` or ``examples``."""
         write_json(self.path / f"{name}.json", record)
 
     def finish(self, summary: Mapping[str, Any]) -> None:

@@ -21,33 +21,33 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunReader(ResultPaths[P]):
-    """The records of a run; see `layout` for its files."""
+    """Reads the records of a run; `layout` lists its files."""
 
     def bits(self) -> dict[str, NDArray[Any]] | None:
-        """``means`` (l,) and ``correlations`` (l, l) of the learned bits; None in older runs."""
+        """Read ``means`` (l,) and ``correlations`` (l, l) of the l bits; None in older runs."""
         return read_npz(self.bit_figures) if self.bit_figures.exists() else None
 
     def record(self, name: str) -> Any:
-        """The record ``evaluation`` or ``examples``; None if the run has none."""
+        """Read the JSON file ``evaluation`` or ``examples``; None if the run has none."""
         path = self._at(f"{name}.json")
         return read_json(path) if path.exists() else None
 
     def config(self) -> TrainConfig:
-        """Every option, as the run resolved it."""
+        """Read the resolved options of the run, including defaults."""
         path = self._at("config.yaml")
         return parse_config(read_bytes(path).decode(), str(path))
 
     def plan(self) -> dict[str, Any]:
-        """The record of the plan; see `plan.table.plan_record`."""
+        """Read the record of the plan; see `plan.table.plan_record`."""
         return dict(read_json(self._at("plan.json")))
 
     def history(self) -> list[dict[str, Any]]:
-        """One record per iteration."""
+        """Read the records of all iterations, in order."""
         text = read_bytes(self._at("history.jsonl")).decode()
         return [json.loads(line) for line in text.splitlines()]
 
     def summary(self) -> dict[str, Any]:
-        """The summary that `RunRecords.finish` saved."""
+        """Read the summary that `RunRecords.finish` saved."""
         return dict(read_json(self._at("run.json"))["summary"])
 
 
@@ -56,7 +56,7 @@ RunResults = RunReader[Location]
 
 
 def read_head(folder: Location) -> dict[str, Any]:
-    """The content of ``run.json``; raises StorageError if it is damaged or of another format."""
+    """Read ``run.json``; raise StorageError if it is damaged or has another format version."""
     head = read_json(folder / "run.json")
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise StorageError(f"{folder}/run.json is not of format {FORMAT}")
@@ -64,5 +64,5 @@ def read_head(folder: Location) -> dict[str, Any]:
 
 
 def run_head(finished: bool) -> dict[str, Any]:
-    """The first entries of ``run.json``."""
+    """Return the first entries of ``run.json``: its format, and whether the run is finished."""
     return {"format": FORMAT, "finished": finished}

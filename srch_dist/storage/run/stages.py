@@ -32,7 +32,7 @@ from srch_dist.storage.safe_npz import read_npz, unpack_npz, write_npz
 
 @dataclass(frozen=True)
 class StageRecord:
-    """The results of a finished stage: plain ``values`` and small ``arrays``."""
+    """Results of a finished stage: JSON ``values`` and small ``arrays``, both by name."""
 
     values: Mapping[str, Any]
     arrays: Arrays
@@ -40,7 +40,7 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class StageLog:
-    """The stage records of a run with one configuration; travels to any worker.
+    """Reads and writes the stage records of a run for one configuration; can be sent to workers.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class StageLog:
     fingerprint: str
 
     def find(self, name: str) -> StageRecord | None:
-        """The record of a stage; None if the stage is not finished.
+        """Read the record of a stage; None if the stage is not finished.
 
         Raises
         ------
@@ -71,7 +71,7 @@ class StageLog:
         return StageRecord(manifest["values"], unpack_npz(content, str(file)))
 
     def read(self, name: str) -> StageRecord:
-        """Read the record of a finished stage, as `find`; an unfinished stage is a StorageError."""
+        """Read the record of a stage as `find`; raise StorageError if the stage is not finished."""
         record = self.find(name)
         if record is None:
             raise StorageError(
@@ -90,14 +90,14 @@ class StageLog:
         return StageRecord(values, {key: np.asarray(array) for key, array in arrays.items()})
 
     def units(self, name: str) -> set[int]:
-        """Numbers of the finished units of a stage."""
+        """List the numbers of the finished units of a stage."""
         folder = self.folder / name
         if not folder.exists():
             return set()
         return {int(path.stem) for path in folder.iterdir() if path.stem.isdigit()}
 
     def unit(self, name: str, number: int) -> dict[str, NDArray[Any]]:
-        """The results of a finished unit."""
+        """Read the results of a finished unit."""
         return read_npz(self._unit(name, number))
 
     def commit_unit(self, name: str, number: int, results: Arrays) -> None:
@@ -106,7 +106,7 @@ class StageLog:
         write_npz(self._unit(name, number), results)
 
     def forget_units(self, name: str) -> None:
-        """Remove the unit records of the stages ``name.*``, once a later stage has merged them."""
+        """Remove the unit records of all stages ``name.*``, after a later stage has merged them."""
         for folder in self.folder.glob(f"{name}.*/"):
             shutil.rmtree(folder)
 

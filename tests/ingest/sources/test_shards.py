@@ -245,7 +245,7 @@ def test_folders_that_are_shards_are_refused(tmp_path, kind):
 def test_missing_shards_are_noted_where_the_names_count_them(tmp_path):
     names = [f"train-0000{number}-of-00005.parquet" for number in (0, 1, 3)]
     write_tables(tmp_path / "a", names)
-    assert open_source(tmp_path / "a").skipped == {"train (shards)": "2 of 5 files are not here"}
+    assert open_source(tmp_path / "a").skipped == {"train (shards)": "2 of 5 files are missing"}
 
 
 def test_parts_of_a_sparse_matrix_in_files_of_their_own(tmp_path):
