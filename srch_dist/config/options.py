@@ -1,4 +1,4 @@
-"""Every option of a run: name, type, range, default and help text, declared once.
+"""Declare every option of a run once: its name, type, range, default and help text.
 
 The docstring under a field is its help text on the command line and in docs/options.md. The order
 of the fields is the order of `config.yaml`.
@@ -94,7 +94,7 @@ class MethodConfig:
     """B-step: bring both terms of Eq. 17 to one scale (balanced), or use them as printed. As
     printed, the graph has almost no effect."""
     alpha: Positive | Literal["median"] = "median"
-    """Weight of Eq. 7. median sets it at every rebase so that half of the edges have S > 1/2."""
+    """Weight of Eq. 7. median sets it in each S-step so that half of the edges have S > 1/2."""
     beta: Annotated[float, Field(ge=1e-12, allow_inf_nan=False)] = 1.0
     """Weight of Eq. 5, which ties the embedding Z to the codes B; raise it for fewer CG
     iterations."""
@@ -123,8 +123,8 @@ class MethodConfig:
     iterations: PositiveInt = 20
     """Maximum number of outer iterations; raise it if the loop ends before its threshold."""
     stop: Literal["changed_bits", "objective"] = "changed_bits"
-    """Stopping rule: the share of changed bits, or the relative change of Eq. 9, falls below
-    threshold. With alpha median, Eq. 9 is not one fixed function."""
+    """Stopping rule: stop when the share of changed bits, or the relative change of Eq. 9, is below
+    threshold. With alpha median, Eq. 9 changes between iterations."""
     threshold: NotNegative = 1e-3
     """Threshold of the stopping rule; lower it for more iterations, 0 runs all of them."""
     directions: Annotated[int, Field(ge=0)] = 24

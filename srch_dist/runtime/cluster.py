@@ -345,7 +345,10 @@ def _paused(client: distributed.Client) -> str:
 
 
 def _is_alone(client: distributed.Client) -> bool:
-    """Whether this is the only client of the scheduler; False if the scheduler cannot tell."""
+    """Whether this is the only client of the scheduler; False if unknown.
+
+    It is unknown if the scheduler cannot import this package.
+    """
     try:
         count: int = client.run_on_scheduler(_count_clients)
     except ImportError:

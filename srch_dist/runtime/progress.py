@@ -151,7 +151,7 @@ class _WithoutTables:
         self._inner.warn(message)
 
     def show(self, item: RenderableType) -> None:
-        """Do nothing."""
+        """Drop the table ``item``."""
 
 
 def without_tables(progress: Progress) -> Progress:

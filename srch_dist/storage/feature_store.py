@@ -34,7 +34,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """A finished feature store. It holds names and shapes but no data, so it pickles cheaply.
+    """A finished feature store. The object holds names and shapes but no data.
 
     Attributes
     ----------

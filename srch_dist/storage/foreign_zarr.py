@@ -27,7 +27,7 @@ _DAMAGE = (TypeError, ValueError, KeyError, AttributeError, IndexError, Arithmet
 
 
 class _DamagedError(ValueError):
-    """Metadata of a group or an array that cannot be read."""
+    """The metadata of a Zarr group or array cannot be read."""
 
 
 class ForeignArray(NamedTuple):

@@ -25,7 +25,8 @@ def choose_rows(
 
     Returns
     -------
-    Row numbers in the store of both, (n,) and (m,) ascending int64.
+    rows : numbers of the training rows in the store, (n,) int64, ascending.
+    queries : numbers of the held-out rows in the store, (m,) int64, ascending; m can be 0.
 
     Raises
     ------
@@ -47,7 +48,8 @@ def choose_rows(
             )
         if config.queries >= store.rows:
             raise InputError(
-                f"--queries {config.queries} of {store.rows} rows leaves none to train on"
+                f"--queries {config.queries} of {store.rows} rows leaves none to train on; lower "
+                "--queries"
             )
         queries = smallest_hashes(rows, config.queries, config.seed, Stream.HELD_OUT_QUERIES)
         rows = np.setdiff1d(rows, queries)
@@ -64,7 +66,7 @@ def choose_rows(
 def write_rows(
     run: RunDirectory, plan: Plan, rows: NDArray[np.int64], queries: NDArray[np.int64]
 ) -> None:
-    """Write the numbers of the training rows of a run and, if it has queries, of the queries."""
+    """Write the row numbers ``rows`` and, if the run holds out queries, ``queries`` as arrays."""
     for path, values, chunk in (
         (run.rows, rows, plan.partition_rows),
         (run.queries, queries, _QUERY_ROWS),

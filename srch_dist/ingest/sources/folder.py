@@ -190,7 +190,7 @@ def open_folder(path: Path) -> CompositeSource:
 
 
 def _is_source_folder(path: Path) -> bool:
-    """Whether a folder may hold arrays; names that start with . or _ are those of other files."""
+    """Whether a path is a folder whose name does not start with . or _, as auxiliary folders do."""
     return path.is_dir() and not path.name.startswith((".", "_"))
 
 

@@ -235,7 +235,8 @@ class _Walk:
         shape = tuple(self._number(dims[i : i + 4]) for i in range(0, len(dims) - 3, 4))
         if math.prod(shape) > size:  # every value has at least one byte
             raise InputError(
-                f"{self._path} is damaged: a variable has shape {shape}, but only {size} bytes"
+                f"{self._path} is damaged: a variable has shape {shape}, but only {size} bytes of "
+                "values"
             )
 
     def _number(self, raw: bytes) -> int:

@@ -14,7 +14,7 @@ class RunDirectory(CheckpointStore, RunRecords):
     """A run directory. The object holds only the path, so it can be sent to any worker."""
 
     def sweep(self) -> None:
-        """Remove the partial files of a killed process."""
+        """Remove partial files (``*.part``, ``*.partial``) that a killed process left."""
         for pattern in ("*.partial", "*.part"):
             for path in self.path.rglob(pattern):
                 path.unlink(missing_ok=True)

@@ -131,10 +131,10 @@ class RunPaths(ResultPaths[Path]):
         return self.work / "sample" / name
 
     def neighbours(self, modality: str, kind: str) -> Path:
-        """Array (n, k) of the neighbours of each row in training order; ``kind`` is its content.
+        """Array (n, k) of the k neighbours of each row, in training order.
 
-        ``rows`` holds positions in the run's array ``rows``, independent of the training order.
-        ``distances`` holds the distances.
+        Kind ``rows``: positions of the neighbours in the run's array ``rows``. Kind ``distances``:
+        their distances.
         """
         return self.work / "neighbours" / modality / kind
 
