@@ -1,4 +1,4 @@
-"""Recognise a source again, so that an interrupted ingest resumes only over the same files."""
+"""Identify the files of a source, so that an ingest resumes only with the same files."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 def source_fingerprint(
     paths: Sequence[Path], layout: Mapping[str, Any], rows_per_chunk: int
 ) -> str:
-    """SHA-256 of the files that are read, and of the arrays and chunks to write.
+    """Compute the SHA-256 of a source's files and of the arrays and chunks to write.
 
-    A file counts with its path, the path that links lead to, its inode, size and time of change. So
-    a link that points elsewhere is another source.
+    It covers each file's path, resolved path, inode, size and time of change. So a link that now
+    points to another file changes the result.
 
     Parameters
     ----------
     paths : files and folders of the source.
-    layout : by name of a stored array: the source's array, its shape and dtype.
+    layout : array in the source, shape and dtype, by name of the stored array.
     """
     stats = sorted(_identity(file) for path in paths for file in _files(path))
     content = json.dumps([stats, dict(layout), rows_per_chunk], default=str)
@@ -34,7 +34,7 @@ def _identity(file: Path) -> list[Any]:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The regular files at and below a path; links are followed, each folder once."""
+    """Yield the regular files at and below a path; follows links, and visits each folder once."""
     if path.is_file():
         yield path
         return

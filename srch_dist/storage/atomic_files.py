@@ -1,4 +1,4 @@
-"""Files written in one step, also through a power loss, and manifests with their own checksum."""
+"""Atomic, power-loss-safe writes of files, and manifests that contain their own checksum."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def partial_name(path: P) -> P:
-    """A name beside ``path`` for its unfinished content.
+    """Return a path beside ``path`` for content that is still being written.
 
-    On a disk nobody can guess it, so that nobody can put a link there. In an object store, which
-    has no links, it is always the same, so that the next process replaces what a killed one left.
+    On a disk the name is random, so that no attacker can put a link there. In an object store,
+    which has no links, the name is fixed, so that the next process replaces a killed one's object.
     """
     if isinstance(path, S3Path):
         return cast(P, path.parent / f".{path.name}.partial")
@@ -73,14 +73,14 @@ def partial_name(path: P) -> P:
 
 
 def create_partial(path: Path) -> Path:
-    """Create an empty file under the `partial_name` of ``path``; raises OSError."""
+    """Create and return an empty file named by `partial_name`; raise OSError if that fails."""
     partial = partial_name(path)
     os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     return partial
 
 
 def remove_partials(path: Path) -> None:
-    """Remove what killed processes left of ``path``; its lock must be held."""
+    """Remove partial files of ``path`` that killed processes left; the caller holds its lock."""
     pattern = re.compile(re.escape(_partial_prefix(path)) + r"[0-9a-f]{16}\.partial")
     for entry in path.parent.iterdir() if path.parent.is_dir() else ():
         if not pattern.fullmatch(entry.name):

@@ -1,7 +1,7 @@
-"""Durability: data reach the disk before the record that vouches for them.
+"""Durability: data reach the disk before the record that marks them as complete.
 
-A commit waits for the disk four times: for the data, for the folders of the data, for the record,
-and for the record's folder. `flush` does the first two for all that this host has written.
+A commit flushes four things in order: the data, the folders of the data, the record, and the folder
+of the record. `flush` does the first two for all data that this host has written.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 from srch_dist.errors import StorageError
 from srch_dist.storage.locations import Location
 
-# Some network file systems cannot flush a folder by itself.
+# Some network file systems cannot flush a single folder.
 _UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 
 
 def flush(place: Location) -> None:
-    """Wait until the file system that holds ``place`` has on disk what was written so far.
+    """Wait until all data written so far to the file system of ``place`` are on disk.
 
-    One call for each commit costs less than one for each file. An object store needs none.
+    One call per commit costs less than one call per file. For an object store, nothing is done.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def flush(place: Location) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Wait until the names of the files in ``folder`` are on disk; raises OSError."""
+    """Wait until the names of the files in ``folder`` are on disk; raise OSError on failure."""
     with _opened(folder) as number:
         try:
             os.fsync(number)
@@ -53,15 +53,15 @@ def flush_folder(folder: Path) -> None:
 
 
 def flush_file(path: Path) -> None:
-    """Wait until the content of a file is on disk; raises OSError."""
+    """Wait until the content of a file is on disk; raise OSError on failure."""
     with _opened(path) as number:
         os.fsync(number)
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Create a folder and its parents, and wait until their names are on disk; raises OSError.
+    """Create a folder and its parents, and wait until their names are on disk.
 
-    Returns the folders that were absent, the outermost first.
+    Returns the created folders, outermost first. Raises OSError on failure.
     """
     absent = [folder] if not folder.exists() else []
     absent += [above for above in folder.parents if not above.exists()] if absent else []
@@ -92,7 +92,7 @@ def _flush_filesystem(number: int) -> None:
 
 @lru_cache(maxsize=1)
 def _syncfs() -> Callable[[int], int] | None:
-    """Linux's ``syncfs``, which Python does not offer; None elsewhere."""
+    """Load the C function ``syncfs`` of Linux, which Python lacks; None on other systems."""
     try:
         function: Any = ctypes.CDLL(None, use_errno=True).syncfs
     except (AttributeError, OSError):

@@ -169,7 +169,7 @@ class FeatureWriter:
         flush(self.path)
         for file in scratch:
             file.unlink(missing_ok=True)
-        # Removed last: with the journal, the same command can clean up if this one is killed here.
+        # Removed last: if this process is killed here, the same command reads it and cleans up.
         self._journal.remove()
         return open_store(self.path)
 
@@ -193,7 +193,7 @@ class FeatureWriter:
             raise
 
     def _resume(self) -> bool:
-        """Read the journal of an earlier writer; False if nothing in it can be continued."""
+        """Read the journal of an earlier writer; return whether its store can be resumed."""
         records = self._journal.read()
         if not records:
             return False
@@ -227,7 +227,7 @@ class FeatureWriter:
         arrays.remove(self.path)
 
     def settle(self) -> None:
-        """Record in the journal, once it is on disk, what was written so far."""
+        """Flush the written rows to disk, then record them in the journal."""
         self._journal.settle()
 
 

@@ -1,12 +1,12 @@
-"""The journal of an unfinished feature store: a line for each block of rows that is on disk.
+"""Journal of an unfinished feature store, with one line per block of rows that is on disk.
 
 ```
 .unfinished.json    fingerprint of the ingest that owns the store
 .unfinished.jsonl   one line per block: its crc32, a space, and its JSON
 ```
 
-Lines are appended, so the journal grows with the blocks and not with their square. A line that was
-written in part ends the journal: the blocks after it are written again.
+Lines are only appended, so the total writes grow linearly with the number of blocks. A partly
+written line ends the journal: the blocks after it are written again.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from srch_dist.storage.durable import flush
 from srch_dist.storage.locations import Location
 
 _OWNER, _LINES = ".unfinished.json", ".unfinished.jsonl"
-# The disk is waited for at most this often, and once more by `settle`.
+# Minimum seconds between two flushes to disk; `settle` always flushes.
 FLUSH_SECONDS = 1.0
 
 
 class Journal:
-    """The journal in the folder of a store; an object store keeps the owner alone.
+    """Journal in the folder of a store. In an object store, only the owner file is written.
 
     Parameters
     ----------
-    folder : folder or place of the store.
-    fingerprint : what a later ingest must match to resume; None keeps no journal.
+    folder : folder or S3 location of the store.
+    fingerprint : fingerprint that a later ingest must match to resume; None keeps no journal.
     """
 
     def __init__(self, folder: Location, fingerprint: str | None) -> None:
@@ -45,14 +45,14 @@ class Journal:
         self._file: BinaryIO | None = None
 
     def start(self) -> None:
-        """Record the owner, before anything else is written."""
+        """Write the owner file with the fingerprint, before any other file of the store."""
         if self._fingerprint is not None:
             write_manifest(self._folder / _OWNER, {"fingerprint": self._fingerprint})
 
     def belongs(self) -> bool:
-        """Whether the store in the folder is unfinished and was started with the fingerprint.
+        """Whether the store in the folder is unfinished and was started with this fingerprint.
 
-        A folder in which nothing but a part of the journal was written belongs to anyone.
+        True also for a folder that contains only a partly written journal.
         """
         if self._fingerprint is None:
             return False
@@ -71,7 +71,7 @@ class Journal:
             return False
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Record a block that was written; the line may wait for `FLUSH_SECONDS`."""
+        """Add the line of a written block; it can stay in memory for up to `FLUSH_SECONDS`."""
         if self._fingerprint is None or not isinstance(self._folder, Path):
             return
         text = json.dumps(record).encode()
@@ -80,7 +80,7 @@ class Journal:
             self.settle()
 
     def settle(self) -> None:
-        """Write the lines that wait, once their blocks are on disk; raises StorageError."""
+        """Flush the blocks to disk, then write the lines in memory; may raise StorageError."""
         if not self._waiting or not isinstance(self._folder, Path):
             return
         flush(self._folder)
@@ -96,7 +96,7 @@ class Journal:
         self._waiting, self._flushed = [], time.monotonic()
 
     def read(self) -> list[dict[str, Any]]:
-        """The recorded blocks in order; cuts off a line that was written in part."""
+        """Read the recorded blocks in order, and cut off a partly written last line."""
         path = self._folder / _LINES
         if not isinstance(path, Path) or not path.exists():
             return []
@@ -115,13 +115,13 @@ class Journal:
         return records
 
     def close(self) -> None:
-        """Close the file of the lines."""
+        """Close the file ``.unfinished.jsonl``."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def remove(self) -> None:
-        """Remove the journal of a finished store; the owner goes last."""
+        """Remove the journal of a finished store; the owner file is removed last."""
         self.close()
         if self._fingerprint is not None:
             (self._folder / _LINES).unlink(missing_ok=True)
@@ -129,7 +129,7 @@ class Journal:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """The record of a line; None if the line is not whole."""
+    """Parse the record in a line; None if the line is incomplete or damaged."""
     crc, _, text = line.rstrip(b"\n").partition(b" ")
     if not line.endswith(b"\n") or crc != b"%08x" % zlib.crc32(text):
         return None

@@ -1,6 +1,6 @@
-"""The lock of a place on a file system: a file with a kernel lock and a lease.
+"""Lock of a directory or file on a file system: a lock file with a kernel lock and a lease.
 
-The file of a directory is ``lock.json`` in it; that of any other place lies beside it.
+The lock file of a run directory is ``lock.json`` in it. Any other lock file is beside its target.
 
 The holder locks the file with `fcntl.flock`. The kernel releases that lock when the process ends,
 even if it is killed. Hosts of a shared file system may not see each other's kernel locks. For them,
@@ -20,16 +20,16 @@ from srch_dist.storage.locks.lease import Holder, Lease, Reading
 
 
 def hold_lock(folder: Path) -> AbstractContextManager[Lease]:
-    """Hold the lock of an existing directory; see `Lease.hold`."""
+    """Lock an existing run directory in a context; see `Lease.hold`."""
     return FileLock(folder, folder / "lock.json", "name another run directory with --out").hold()
 
 
 class FileLock(Lease):
-    """The lock of ``place``, kept in the file ``path``.
+    """Lock of the location ``place``, stored in the file ``path``.
 
     Parameters
     ----------
-    remedy : what the refused process can do, for the message.
+    remedy : what the refused user can do, as the end of the error message.
     """
 
     def __init__(self, place: Path, path: Path, remedy: str) -> None:

@@ -9,9 +9,8 @@ decides as follows:
 - Any other host: the process watches the document for `LEASE_SECONDS`. If the beat changes, the
   holder is alive and the lock is refused. If the beat does not change, the holder is replaced.
 
-A holder that was replaced while it stood still learns so at its next beat; `Lease.check` raises
-from then on. `file_lock` keeps the document on a file system, `object_lock` in an
-object store.
+A paused holder that was replaced detects this at its next beat; `Lease.check` raises from then on.
+`file_lock` keeps the document on a file system, `object_lock` in an object store.
 """
 
 from __future__ import annotations

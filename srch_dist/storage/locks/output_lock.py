@@ -1,4 +1,4 @@
-"""The lock of an output: of two processes that write one place, the second is refused."""
+"""Lock of an output: if a process writes to a location, a second process is refused."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from srch_dist.storage.locks.object_lock import ObjectLock
 
 @contextmanager
 def hold_output(place: Location) -> Iterator[Callable[[], None]]:
-    """Hold a file, array or store that this process writes, and yield its `Lease.check`.
+    """Lock a file, array or store to write in this context, and yield the function `Lease.check`.
 
-    The lock is an object or a file ``.NAME.lock`` beside the place. Folders above a local place are
-    created, and removed again if nothing is written. A device or a pipe needs no lock.
+    The lock is a file or object ``.NAME.lock`` beside ``place``. Missing parent folders of a local
+    path are created; they are removed again if nothing is written. Devices and pipes have no lock.
 
     Raises
     ------
-    StorageError : another process holds the place, or its folder cannot be written.
+    StorageError : another process holds the lock, or its folder cannot be written.
     """
     if isinstance(place, S3Path):
         with ObjectLock(place, place.parent / f".{place.name}.lock").hold() as lease:

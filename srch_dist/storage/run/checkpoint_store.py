@@ -1,7 +1,7 @@
 """Checkpoints of a run: commit an iteration, and find the last committed iteration.
 
-An iteration writes its arrays first and, once they are on disk, its manifest. Only a checkpoint
-with a manifest counts. The one before it is kept until the next commit.
+An iteration writes its arrays first and, once they are on disk, its manifest. A checkpoint without
+a manifest is ignored. The previous checkpoint is kept until the next commit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class CheckpointStore(RunPaths):
     """A run directory's checkpoints: write, commit, find and read them."""
 
     def commit(self, iteration: int, manifest: Mapping[str, Any]) -> None:
-        """Commit a checkpoint, and remove those older than the previous one."""
+        """Write the manifest of a checkpoint; keep it and the previous one, remove older ones."""
         flush(self.path)
         write_manifest(self.checkpoint(iteration, "manifest.json"), manifest)
         for folder in self.checkpoint(0).parent.iterdir():
@@ -44,12 +44,12 @@ class CheckpointStore(RunPaths):
         return read_manifest(self.checkpoint(committed[-1], "manifest.json")) if committed else None
 
     def committed(self) -> list[int]:
-        """Numbers of the committed iterations that are kept, ascending."""
+        """List the numbers of the committed iterations on disk, ascending."""
         manifests = self.checkpoint(0).parent.glob("*/manifest.json")
         return sorted(int(path.parent.name) for path in manifests if path.parent.name.isdigit())
 
     def discard_checkpoint(self, iteration: int) -> None:
-        """Undo the commit of an iteration, so that the one before is the last."""
+        """Remove the checkpoint of an iteration, so that the previous one is the latest."""
         self.checkpoint(iteration, "manifest.json").unlink(missing_ok=True)
         arrays.remove(self.checkpoint(iteration))
 
@@ -66,7 +66,7 @@ class CheckpointStore(RunPaths):
         return {name: arrays.read_rows(folder / name) for name in checksums}
 
     def commit_column_group(self, iteration: int, columns: slice, results: Arrays) -> None:
-        """Commit the ``columns`` of an iteration's ``z``, with the ``results`` of their solve."""
+        """Record that ``columns`` of an iteration's array ``z`` are solved; store ``results``."""
         flush(self.path)
         name = f"z.{columns.start:04d}-{columns.stop:04d}.npz"
         write_npz(self.checkpoint(iteration, name), results)

@@ -57,6 +57,6 @@ class RunRecords(RunPaths, RunReader[Path]):
         write_json(self.path / f"{name}.json", record)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Mark the run as finished, once all that was written is on disk."""
+        """Flush the run to disk, then mark it as finished and save its summary in ``run.json``."""
         flush(self.path)
         write_json(self.path / "run.json", {**run_head(True), "summary": dict(summary)})

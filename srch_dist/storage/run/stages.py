@@ -6,9 +6,9 @@ work/stages/NAME.npz         small arrays that later stages read
 work/stages/NAME/000012.npz  a finished unit of a stage, with its results
 ```
 
-A record is written atomically, after the data that it describes have reached the disk. The worker
-that computes a unit also writes the unit's record, so no finished unit is lost if the client is
-lost.
+A unit is an independent part of a stage, computed by one task. A record is written atomically,
+after the data that it describes have reached the disk. The worker that computes a unit also writes
+its record, so no finished unit is lost if the client dies.
 """
 
 from __future__ import annotations
