@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +19,16 @@ from srch_dist.ingest.sources.npy import NpyHeader, read_header, skip_header
 from srch_dist.kernels.types import Array
 
 # Exceptions that zipfile raises for a damaged archive.
-_UNREADABLE = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError)
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    UnicodeDecodeError,  # a name that claims to be UTF-8
+    zlib.error,
+    struct.error,
+)
 
 
 class NpzSource(ListedSource):

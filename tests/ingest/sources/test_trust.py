@@ -243,3 +243,14 @@ class TestChecksums:
         self.damage(file, file.read_bytes().index(values[3].tobytes()))
         with pytest.raises(InputError, match="image cannot be read"):
             whole(open_source(tmp_path / "a.zarr"), "image")
+
+
+def test_a_member_whose_name_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "pairs.npz"
+    np.savez(path, image=np.eye(4, 3), text=np.eye(4, 2))
+    raw = bytearray(path.read_bytes())
+    raw[7] |= 8  # flags of the local header: its name is UTF-8
+    raw[32] = 0xA8  # no start of a UTF-8 sequence
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match="cannot be read"):
+        ingest_source(path, tmp_path / "store")
