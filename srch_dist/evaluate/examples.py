@@ -177,9 +177,7 @@ def _title(store: FeatureStore, display: str | None, row: int) -> str:
         display = "titles" if "titles" in store.side else None
     if display is None:
         return f"row {row}"
-    # A row may have several captions: (n, 5).
-    captions = [str(caption).strip() for caption in np.ravel(_cell(store, display, row))]
-    return " / ".join(caption for caption in captions if caption) or f"row {row}"
+    return store.show(display, row) or f"row {row}"
 
 
 def _picture(pixels: Array) -> str | None:

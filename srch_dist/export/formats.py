@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.lib.format import open_memmap
 
 from srch_dist.errors import ConfigError, InputError, StorageError, require
 from srch_dist.kernels.sampling import Stream, smallest_hashes
-from srch_dist.kernels.types import Packed
+from srch_dist.kernels.types import Array, Packed
 from srch_dist.runtime.progress import Progress, ProgressStage, silent
 from srch_dist.search.hamming import search_codes
 from srch_dist.storage.code_store import CodeStore
@@ -177,7 +178,7 @@ def _write_parquet(
             columns = {"row": pa.array(np.arange(start, stop))}
             for name in side:
                 assert store is not None
-                columns[name] = pa.array(store.read(name, start, stop).tolist())
+                columns[name] = _arrow_column(pa, store.read(name, start, stop))
             data = pa.py_buffer(np.ascontiguousarray(run))
             columns["code"] = pa.FixedSizeBinaryArray.from_buffers(
                 pa.binary(width), len(run), [None, data]
@@ -190,6 +191,20 @@ def _write_parquet(
     finally:
         if writer is not None:
             writer.close()
+
+
+def _arrow_column(pa: ModuleType, values: Array) -> Any:
+    """Rows of a side array (n, …) as an Arrow array of the same type; lists if a row has axes."""
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.dtype.kind in "UT":
+        flat = pa.array(values.ravel().tolist(), pa.string())
+    else:  # Arrow has no types of foreign byte order
+        flat = pa.array(values.astype(values.dtype.newbyteorder("="), copy=False).ravel())
+    for axis in range(values.ndim - 1, 0, -1):
+        ends = np.arange(math.prod(values.shape[:axis]) + 1, dtype=np.int32) * values.shape[axis]
+        flat = pa.ListArray.from_arrays(pa.array(ends), flat)
+    return flat
 
 
 def _sample(codes: CodeStore, count: int, seed: int) -> Packed:

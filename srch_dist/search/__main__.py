@@ -150,7 +150,7 @@ def _print(queries: Queries, found: SearchResult, store: FeatureStore | None) ->
             if found.scores is not None:
                 cells.append(f"{found.scores[place, column]:.3f}")
             if store is not None:
-                cells += [escape(str(store.read(each, row, row + 1)[0])) for each in shown]
+                cells += [escape(store.show(each, row)) for each in shown]
             table.add_row(*cells)
         console.print(table)
 

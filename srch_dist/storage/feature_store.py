@@ -65,6 +65,11 @@ class FeatureStore:
         self._check(name)
         return arrays.read_selected(locate(self.path) / name, rows)
 
+    def show(self, name: str, row: int) -> str:
+        """A row of an array as text; several values, such as captions, with " / " between them."""
+        values = (str(value).strip() for value in np.ravel(self.read(name, row, row + 1)))
+        return " / ".join(value for value in values if value)
+
     def _check(self, name: str) -> None:
         if name not in self.modalities and name not in self.side:
             known = ", ".join([*self.modalities, *self.side])

@@ -94,6 +94,33 @@ def test_parquet_holds_rows_ids_titles_and_codes(tmp_path, codes):
     assert (metadata[b"bits"], metadata[b"bitorder"]) == (b"40", b"little")
 
 
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (np.arange(2**64 - ROWS, 2**64, dtype=np.uint64), "uint64"),
+        (np.arange(ROWS, dtype=np.uint64)[:, None] + np.uint64(2**63), "uint64"),
+        (np.arange(ROWS, dtype=np.int16), "int16"),
+        (np.arange(ROWS, dtype=">u4"), "uint32"),
+        (np.arange(ROWS) % 3 == 0, "bool"),
+        (np.arange(ROWS, dtype=np.float32) / 3, "float"),
+        (np.full(ROWS, ""), "string"),
+        (np.arange(ROWS * 2, dtype=np.uint64).reshape(ROWS, 2), "list<item: uint64>"),
+        (np.arange(ROWS * 6, dtype=np.int8).reshape(ROWS, 2, 3), "list<item: list<item: int8>>"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{value.dtype}-{value.ndim}",
+)
+def test_parquet_keeps_the_type_of_ids(tmp_path, codes, ids, expected):
+    pairs = {"image": np.ones((ROWS, 2)), "text": np.ones((ROWS, 2)), "ids": ids}
+    sides = [] if ids.ndim > 1 and ids.shape[1] > 1 else ["ids"]
+    store = ingest_source(
+        pairs, tmp_path / "a.zarr", ["image", "text"], side=sides or ["titles=ids"]
+    )
+    table = pq.read_table(export_codes(codes, tmp_path / "a.parquet", "parquet", store))
+    column = table["ids" if sides else "titles"]
+    assert str(column.type).replace("element", "item") == expected
+    assert column.to_pylist() == (ids.ravel() if sides else ids).tolist()
+
+
 def test_refusals_leave_nothing(tmp_path, codes):
     (tmp_path / "there").write_text("x")
     np.savez(tmp_path / "a.npz", image=np.ones((3, 2)), text=np.ones((3, 2)))

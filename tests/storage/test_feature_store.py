@@ -33,6 +33,18 @@ def store(arrays, tmp_path):
     return ingest_source(tmp_path / "a.npz", tmp_path / "a.zarr", rows_per_chunk=6)
 
 
+def test_rows_are_shown_as_text(tmp_path):
+    pairs = {
+        "image": np.ones((2, 3)),
+        "text": np.ones((2, 3)),
+        "ids": np.array([[2**64 - 1], [7]], np.uint64),
+        "titles": np.array([["A dog", " runs, fast "], ["", ""]]),
+    }
+    store = ingest_source(pairs, tmp_path / "shown.zarr")
+    assert [store.show("ids", row) for row in (0, 1)] == ["18446744073709551615", "7"]
+    assert [store.show("titles", row) for row in (0, 1)] == ["A dog / runs, fast", ""]
+
+
 def edit_manifest(path, **changes) -> None:
     """Change entries of the manifest in the group's attributes; None takes one out."""
     file = path / "zarr.json"
