@@ -7,6 +7,7 @@ stored bytes.
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 from typing import IO, Any
@@ -14,7 +15,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+# By version: the reader of a header, and the bytes of the number that says how long it is.
+_READERS = {(1, 0): (npy.read_array_header_1_0, 2), (2, 0): (npy.read_array_header_2_0, 4)}
+# Longest header that NumPy parses. It reads a longer one, up to 4 GiB, before it refuses it.
+_MAX_HEADER_BYTES = 10_000
 
 
 class ObjectArrayError(ValueError):
@@ -66,7 +70,14 @@ def read_npy_header(file: IO[bytes]) -> NpyHeader:
         version = npy.read_magic(file)
         if version not in _READERS:
             raise ValueError(f"version {version} of the .npy format, expected 1.0 or 2.0")
-        shape, column_major, dtype = _READERS[version](file)
+        reader, digits = _READERS[version]
+        claimed = file.read(digits)
+        length = int.from_bytes(claimed, "little")
+        if length > _MAX_HEADER_BYTES:
+            raise ValueError(
+                f"the header claims {length} bytes; at most {_MAX_HEADER_BYTES} are read"
+            )
+        shape, column_major, dtype = reader(io.BytesIO(claimed + file.read(length)))
     except OSError:
         raise
     except Exception as error:  # NumPy raises many kinds over a damaged header

@@ -51,6 +51,33 @@ def test_shapes_that_do_not_fit_are_told_apart_without_memory(shape):
     assert not read_npy_header(claim(shape)).fits(1 << 40)
 
 
+class Counting(io.BytesIO):
+    """Counts the bytes that are asked for."""
+
+    asked = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.asked += size if size is not None and size >= 0 else 1 << 40
+        return super().read(size)
+
+
+@pytest.mark.parametrize(("version", "digits"), [(1, 2), (2, 4)])
+def test_length_of_a_header_is_checked_before_it_is_read(version, digits):
+    length = 256**digits - 1
+    file = Counting(npy.magic(version, 0) + length.to_bytes(digits, "little") + b"{" * 20_000)
+    with pytest.raises(ValueError, match=f"claims {length} bytes; at most 10000"):
+        read_npy_header(file)
+    assert file.asked < 100
+
+
+def test_longest_header_is_read():
+    names = [f"field_{number:03d}" for number in range(400)]
+    content = stored(np.zeros(3, [(name, "<f4") for name in names]), (2, 0))
+    header = read_npy_header(io.BytesIO(content))
+    assert (header.shape, header.dtype.names) == ((3,), tuple(names))
+    assert header.offset + header.value_bytes == len(content)
+
+
 @pytest.mark.parametrize(
     "content",
     [
