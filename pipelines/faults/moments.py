@@ -52,6 +52,12 @@ CLIENT_MOMENTS = {
     "model": ["srch_dist.train.pipeline:save_model"],
     "finish": ["srch_dist.storage.run.records:RunRecords.finish"],
 }
+# Moments at which outputs are nearly whole. The soak test draws from the two tables above only.
+OUTPUT_MOMENTS = {
+    "score": ["srch_dist.train.runner:score_run"],
+    "encoded": ["srch_dist.encode.batch:move"],
+    "exported": ["srch_dist.runtime.progress:CountedStage.advance"],
+}
 
 
 def arm(folder: Path, at: str, do: str, call: int = 1, once: bool = True) -> Path:
@@ -62,7 +68,7 @@ def arm(folder: Path, at: str, do: str, call: int = 1, once: bool = True) -> Pat
     folder : Path
         Folder that SRCH_DIST_FAULTS names in the processes concerned.
     at : str
-        Moment; a key of `WORKER_MOMENTS` or `CLIENT_MOMENTS`.
+        Moment; a key of `WORKER_MOMENTS`, `CLIENT_MOMENTS` or `OUTPUT_MOMENTS`.
     do : str
         Action; a key of `_ACTIONS`.
     call : int

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,31 +39,46 @@ class Clean:
     model: dict[str, np.ndarray]
 
     def assert_same(self, out: Path) -> None:
-        """Assert that the run at ``out`` finished with the same codes and model."""
+        """Assert that the run at ``out`` finished with the same results and left nothing else."""
+        self.assert_same_results(out)
+        assert not (out / "work").exists()
+        assert not (out / "lock.json").exists()
+        assert not list(out.rglob("*.partial"))
+
+    def assert_same_results(self, out: Path) -> None:
+        """Assert that the run at ``out`` has the same codes and model."""
         np.testing.assert_array_equal(codes_of(out), self.codes)
         with np.load(out / "model.npz") as found:
             for name, values in self.model.items():
                 np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-9)
-        assert not (out / "work").exists()
-        assert not (out / "lock.json").exists()
-        assert not list(out.rglob("*.partial"))
 
 
 def codes_of(path: Path) -> np.ndarray:
     return zarr.open_array(str(path / "codes.zarr"), mode="r")[:]
 
 
-def begin(name: str, *arguments, faults: Path, cwd: Path) -> subprocess.Popen:
-    """Start a command in a process that triggers the faults armed in the folder ``faults``."""
+def begin(
+    name: str,
+    *arguments,
+    faults: Path,
+    cwd: Path,
+    prefix: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.Popen:
+    """Start a command in a process that triggers the faults armed in the folder ``faults``.
+
+    ``prefix`` stands before the command line, and ``variables`` are added to the environment.
+    """
     faults.mkdir(exist_ok=True)
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.faults.client", name, *map(str, arguments)],
+        [*prefix, sys.executable, "-m", "pipelines.faults.client", name, *map(str, arguments)],
         cwd=cwd,
         env={
             **os.environ,
             **{"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
             **{FOLDER: str(faults), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
             "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "15s",
+            **(variables or {}),
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
