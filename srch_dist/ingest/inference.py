@@ -102,9 +102,10 @@ def listing(specs: Specs) -> str:
 
 
 def _refuse_labels(specs: Specs, rest: Sequence[str], labels: Mapping[str, str]) -> None:
-    """Raise InputError for arrays that look like ``labels``; suggest ``rest`` as modalities.
+    """Raise InputError: the arrays in ``labels`` look like class labels, not like features.
 
-    ``labels`` maps an array's name to the reason.
+    ``labels`` gives the reason by name of the array; the message suggests the arrays ``rest`` as
+    modalities.
     """
     reasons = "; ".join(f"{name} {reason}" for name, reason in labels.items())
     problem = f"labels serve scoring and are not modalities by default, but {reasons}"

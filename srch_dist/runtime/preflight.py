@@ -156,7 +156,7 @@ async def _read_all(place: Path, token: str, names: Sequence[str]) -> None:
     for name in names:
         while not _holds(place / name, token):
             if time.monotonic() > deadline:
-                raise FileNotFoundError(f"{place / name} is not seen")
+                raise FileNotFoundError(f"{place / name} does not appear on this worker")
             await asyncio.sleep(_POLL_SECONDS)
 
 

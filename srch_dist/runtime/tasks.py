@@ -158,7 +158,10 @@ def _wait(client: distributed.Client, futures: list[Any], stage: ProgressStage |
 
 
 def run_sum(calls: Sequence[tuple[Any, ...]], stage: ProgressStage) -> Any:
-    """Run calls (function, *arguments) and sum their results; ``stage`` counts calls and sum."""
+    """Run calls (function, *arguments) and return the sum of their results.
+
+    ``stage`` advances once for each call and once for the sum.
+    """
     pairs = [task_pair(_call_and_mark, *call) for call in calls]
     total = add_up([result for result, _ in pairs])
     return run_all([*(mark for _, mark in pairs), total], stage)[-1]

@@ -211,4 +211,4 @@ def _open(place: Path) -> zarr.Array[Any]:
     try:
         return zarr.open_array(str(place), mode="r")
     except Exception as error:  # zarr raises many kinds here, none of them for users
-        raise InputError(f"cannot be opened as a Zarr array, {place}: {error}. {_AGAIN}") from None
+        raise InputError(f"{place} cannot be opened as a Zarr array: {error}. {_AGAIN}") from None

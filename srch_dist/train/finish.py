@@ -55,9 +55,9 @@ def _try_page(run: RunDirectory, progress: Progress) -> None:
     try:
         write_page([run.path], run.page)
     except ExtraError as error:
-        progress.note(f"no page: {error}")
+        progress.note(f"no report page: {error}")
     except Exception as error:
         progress.note(
-            f"no page: {type(error).__name__}: {error}; write it with: "
+            f"no report page: {type(error).__name__}: {error}; write it with: "
             f"python -m srch_dist.report {run.path}"
         )

@@ -220,7 +220,7 @@ def test_three_modalities_without_labels_have_recall_of_partners_and_no_baseline
 
 def test_missing_extra_skips_the_page_with_one_line(shown, tmp_path, monkeypatch):
     notes = train_noted(shown, tmp_path, monkeypatch, sys.modules, "matplotlib", None)
-    (line,) = [note for note in notes if "no page" in note]
+    (line,) = [note for note in notes if "no report page" in note]
     assert "matplotlib" in line
     assert line.endswith("pip install 'srch-dist[report]'")
 
@@ -230,7 +230,7 @@ def test_page_that_cannot_be_drawn_does_not_fail_the_run(shown, tmp_path, monkey
         raise RuntimeError("no ink")
 
     notes = train_noted(shown, tmp_path, monkeypatch, vars(finish), "write_page", fail)
-    (line,) = [note for note in notes if "no page" in note]
+    (line,) = [note for note in notes if "no report page" in note]
     assert re.search(r"RuntimeError: no ink; .*python -m srch_dist\.report .*run$", line)
 
 
