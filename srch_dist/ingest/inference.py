@@ -11,18 +11,10 @@ import numpy as np
 
 from srch_dist.errors import InputError
 from srch_dist.ingest import limits
-from srch_dist.ingest.naming import is_label_name, split_parts, store_name
+from srch_dist.ingest.naming import RESERVED, is_label_name, side_name, split_parts, store_name
 from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.kernels.types import Array
 
-# Side arrays with a meaning. With another number of rows they are a mistake, not an attribute.
-RESERVED = ("labels", "split", "ids", "titles")
-SIDE_NAMES = {
-    **{name: name for name in RESERVED},
-    **dict.fromkeys(("id", "key", "keys"), "ids"),
-    **dict.fromkeys(("caption", "captions", "title"), "titles"),
-    "label": "labels",
-}
 # Suffixes of names of embeddings: img_emb, text_embeddings, image.features.
 _FEATURE_SUFFIX = re.compile(r"[_.-](embs?|embeddings?|features?|feats?|vectors?|vecs?)$")
 _MODALITY_NAMES = {"img": "image", "images": "image", "txt": "text", "texts": "text"}
@@ -122,7 +114,7 @@ def _refuse_labels(specs: Specs, rest: Sequence[str], labels: Mapping[str, str])
     ]
     side = [f"labels={next(iter(labels))}"] if "labels" not in others else []
     side += [name for name in labels if f"labels={name}" not in side]
-    side += [f"{SIDE_NAMES[n.lower()]}={n}" if n.lower() in SIDE_NAMES else n for n in others]
+    side += [f"{side_name(n)}={n}" if side_name(n) else n for n in others]
     side = [item.partition("=")[0] if len(set(item.split("="))) == 1 else item for item in side]
     raise InputError(f"{problem}. Type: {_line(_named(rest), side)}")
 
@@ -149,7 +141,7 @@ def _refuse_parts(
             modalities.append(f"{store_name(arrays[0])}={stack}")
         else:
             name = store_name(arrays[0])
-            side.append(f"{SIDE_NAMES.get(name, name)}={stack}")
+            side.append(f"{side_name(name) or name}={stack}")
     names = " and ".join(first[part] for part in order)
     problem = f"{names} look like parts of one array (train and test), not like paired modalities"
     if len(modalities) < 2:

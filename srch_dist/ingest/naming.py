@@ -6,6 +6,15 @@ import itertools
 import re
 from collections.abc import Iterable
 
+# Side arrays with a meaning, by the names that sources give them (in lower case).
+SIDE_NAMES = {
+    **dict.fromkeys(("labels", "label"), "labels"),
+    "split": "split",
+    **dict.fromkeys(("ids", "id", "key", "keys"), "ids"),
+    **dict.fromkeys(("titles", "title", "caption", "captions"), "titles"),
+}
+# Their names in a store.
+RESERVED = tuple(dict.fromkeys(SIDE_NAMES.values()))
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PART_WORDS = {
     **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
@@ -32,6 +41,11 @@ _STORE_NAMES = {
 }
 # Words that are ignored in a name, because they mean the whole array: LAll, FullText.
 _ALL = ("all", "full")
+
+
+def side_name(name: str) -> str | None:
+    """The store name of a side array with a meaning: ids for key; None for any other array."""
+    return SIDE_NAMES.get(name.lower())
 
 
 def is_label_name(name: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from srch_dist.errors import InputError
 from srch_dist.ingest.inference import without_feature_suffix
+from srch_dist.ingest.naming import side_name
 from srch_dist.ingest.schema import TEXT_KINDS, Schema
 from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.ingest.sources.contents import TEXT, native_text
@@ -22,7 +23,6 @@ _LISTED = 5
 _MAX_EXPLAINED_ROWS = 10_000_000
 # Integers below these are exact in floating point of 2, 4 and 8 bytes.
 _EXACT = {2: 2**11, 4: 2**24, 8: 2**53}
-_PLAIN_NAMES = ("id", "ids", "key", "keys")
 _ID_AFFIX = re.compile(r"[_.-](ids?|keys?)$|^(ids?|keys?)[_.-]")
 
 
@@ -41,7 +41,7 @@ def is_column(shape: tuple[int, ...]) -> bool:
 
 
 def _is_id_name(name: str) -> bool:
-    return name.lower() in _PLAIN_NAMES or _ID_AFFIX.search(name.lower()) is not None
+    return side_name(name) == "ids" or _ID_AFFIX.search(name.lower()) is not None
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def explain_unequal(source: Source, specs: Specs, arrays: Sequence[str]) -> str:
 
 def _identifies_rows(name: str, schema: Schema) -> bool:
     stems = {_stem(array) for array in schema.modalities.values()} | set(schema.modalities)
-    return name.lower() in _PLAIN_NAMES or _stem(name) in stems
+    return side_name(name) == "ids" or _stem(name) in stems
 
 
 def _stem(name: str) -> str:

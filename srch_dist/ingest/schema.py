@@ -14,20 +14,16 @@ import numpy as np
 
 from srch_dist.errors import InputError
 from srch_dist.ingest.inference import (
-    RESERVED,
-    SIDE_NAMES,
     infer_modalities,
     listing,
     renamed,
     warn_of_labels,
 )
-from srch_dist.ingest.naming import is_label_name, store_name
+from srch_dist.ingest.naming import RESERVED, is_label_name, side_name, store_name
 from srch_dist.ingest.sources.base import Specs
 from srch_dist.kernels.types import Array
 from srch_dist.storage.feature_store import check_name
 
-# Side arrays with a meaning. With another number of rows they are a mistake, not an attribute.
-_KNOWN_SIDE = RESERVED
 TEXT_KINDS = "UT"
 PLAIN_KINDS = "fiub" + TEXT_KINDS
 MAX_ATTRIBUTE_VALUES = 100_000
@@ -143,7 +139,8 @@ def _unfit(
     If ``named`` is False (no option names modalities), an array with a reserved name and another
     number of rows than ``rows`` raises InputError.
     """
-    known, rowwise = name in _KNOWN_SIDE, shape[:1] == (rows,)
+    # A side array with a meaning and another number of rows is a mistake, not an attribute.
+    known, rowwise = name in RESERVED, shape[:1] == (rows,)
     if known and not rowwise:
         if not named:
             raise InputError(f"{name} has shape {shape}, expected {rows} rows")
@@ -181,7 +178,7 @@ def _parse_names(specs: Specs, items: Sequence[str]) -> dict[str, str]:
 
 def _infer_side(others: Specs, taken: set[str], rows: int) -> dict[str, str]:
     arrays = [name for name, (shape, _) in others.items() if shape[:1] == (rows,)]
-    return renamed(arrays, lambda array: SIDE_NAMES.get(array.lower(), array), taken)
+    return renamed(arrays, lambda array: side_name(array) or array, taken)
 
 
 def _check_modalities(specs: Specs, chosen: Mapping[str, str]) -> None:

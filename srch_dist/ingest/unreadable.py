@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from srch_dist.errors import InputError
+from srch_dist.ingest.naming import side_name
 from srch_dist.ingest.sources.base import Source
 from srch_dist.ingest.sources.contents import may_be_modality
-
-# Side arrays with a meaning, in singular and plural. An ingest leaves them out only if told to.
-_MEANT = ("label", "split", "id", "key", "title", "caption")
 
 
 def refuse_unreadable(
@@ -28,7 +26,8 @@ def refuse_unreadable(
     if modalities is not None:
         return
     for name, reason in source.unreadable.items():
-        meant = side is None and name.lower().removesuffix("s") in _MEANT
+        # An ingest leaves out a side array with a meaning only if told to.
+        meant = side is None and side_name(name) is not None
         if meant or name not in source.side_only:
             found = [other for other, spec in source.specs().items() if may_be_modality(*spec)]
             hint = f" To leave it out: --modalities {','.join(found)}" if len(found) > 1 else ""

@@ -11,7 +11,7 @@ import scipy.io
 
 from srch_dist.errors import InputError
 from srch_dist.ingest import pipeline, transposing
-from srch_dist.ingest.naming import is_label_name, split_parts
+from srch_dist.ingest.naming import SIDE_NAMES, is_label_name, split_parts
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.ingest.sources.arrays import ArraySource
 from tests.ingest.test_pairing import notes_of
@@ -178,7 +178,7 @@ class Partial(ArraySource):
         }
 
 
-@pytest.mark.parametrize("name", ["split", "labels", "ids", "audio_emb", "LAll", "X"])
+@pytest.mark.parametrize("name", [*SIDE_NAMES, "Titles", "audio_emb", "LAll", "X"])
 def test_unreadable_array_is_refused_unless_modalities_are_named(tmp_path, monkeypatch, name):
     monkeypatch.setattr(pipeline, "ArraySource", Partial)
     arrays = {**make_pairs(), name: None}

@@ -34,9 +34,10 @@ class ArraySource(ListedSource):
                 )
             self._arrays[name] = array
             shape = tuple(int(size) for size in array.shape)
-            # "float64" also starts with "float6".
-            small = str(array.dtype).startswith(_SMALL_FLOATS) and str(array.dtype) != "float64"
-            self.contents.add(name, shape, np.dtype(np.float32 if small else array.dtype))
+            dtype = np.dtype(array.dtype)
+            # Not by name alone: "float64" also starts with "float6".
+            small = dtype.kind == "V" and str(dtype).startswith(_SMALL_FLOATS)
+            self.contents.add(name, shape, np.dtype(np.float32) if small else dtype)
             reason = reasons.packed(_attributes(array))
             if reason is not None:
                 self.contents.refuse(name, reason)
