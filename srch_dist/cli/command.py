@@ -26,6 +26,7 @@ from srch_dist.config.loading import build_config, check_config, load_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ClusterLostError, ConfigError, SrchError
 from srch_dist.runtime.progress import TABLE_WIDTH, Progress
+from srch_dist.runtime.temporary import missing_folder
 
 T = TypeVar("T")
 
@@ -82,6 +83,12 @@ def run_command(
             _exit_interrupted(options, command, arguments, out)
         except SrchError as error:
             report_end(options, f"error: {error}", exit_code=BAD_INPUT)
+            sys.exit(BAD_INPUT)
+        except FileNotFoundError as error:
+            refusal = missing_folder(error)
+            if refusal is None:
+                raise
+            report_end(options, f"error: {refusal}", exit_code=BAD_INPUT)
             sys.exit(BAD_INPUT)
         except KeyboardInterrupt:
             report_end(options, "interrupted", exit_code=TRY_AGAIN)

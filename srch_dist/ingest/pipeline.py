@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -46,6 +45,7 @@ from srch_dist.kernels.features import invalid_rows
 from srch_dist.kernels.retrieval_metrics import invalid_labels
 from srch_dist.kernels.types import Array
 from srch_dist.runtime.progress import Progress, ProgressStage, silent
+from srch_dist.runtime.temporary import temporary_folder
 from srch_dist.storage.feature_store import CHUNK_BYTES, FeatureStore, FeatureWriter
 from srch_dist.storage.locations import Location, check_access, local_path, locate
 from srch_dist.storage.locks.output_lock import hold_output
@@ -271,7 +271,7 @@ def _hash_folder(location: Location) -> Iterator[Path]:
     if isinstance(location, Path):
         yield location
         return
-    with TemporaryDirectory(prefix="srch-dist-") as folder:
+    with temporary_folder() as folder:
         yield Path(folder)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from srch_dist.errors import InputError
 from srch_dist.ingest.limits import refuse_full_disk
 from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.kernels.types import Array
+from srch_dist.runtime.temporary import temporary_folder
 
 MARK = ".T"
 # Bytes of a (d, n) array per read.
@@ -31,7 +31,7 @@ class TransposedSource:
         self.unreadable, self.side_only = source.unreadable, source.side_only
         self.joined = source.joined
         self._specs = dict(source.specs())
-        self._folder = TemporaryDirectory(prefix="srch-dist-")
+        self._folder = temporary_folder()
         self._files: dict[str, Path] = {}
         for array in arrays:
             name = array.removesuffix(MARK)

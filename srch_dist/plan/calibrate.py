@@ -7,7 +7,6 @@ and disk among workers too.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from srch_dist.plan.rates import Rates
 from srch_dist.runtime import tasks
 from srch_dist.runtime.cluster import Cluster, start_local
 from srch_dist.runtime.progress import Progress
+from srch_dist.runtime.temporary import temporary_folder
 from srch_dist.storage import arrays
 from srch_dist.storage.scratch import spill_runs
 
@@ -65,7 +65,7 @@ def calibrate(
 
 def measure_cluster(cluster: Cluster) -> Rates:
     """Measure the rates of a cluster on this machine; return the means over its workers."""
-    with tempfile.TemporaryDirectory(prefix="srch-dist-") as folder:
+    with temporary_folder() as folder:
         names = [f"{folder}/{number}" for number in range(cluster.workers)]
         measured = tasks.run_all([tasks.task(measure_worker, name) for name in names])
         task = _task_seconds()

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -20,9 +19,16 @@ import distributed
 
 from srch_dist.config.options import ClusterOptions, TlsConfig, TrainConfig
 from srch_dist.errors import ClusterError, ConfigError
+from srch_dist.runtime.dask_settings import check_client_settings, check_local_settings
 from srch_dist.runtime.preflight import check_readable, check_shared, check_workers
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.runtime.tasks import current_client
+from srch_dist.runtime.temporary import (
+    CACHE_VARIABLE,
+    CACHED_MODULE,
+    lacks_cache_folder,
+    temporary_folder,
+)
 from srch_dist.runtime.watchdog import NO_WORKERS_TIMEOUT
 from srch_dist.storage.locations import Location
 
@@ -133,6 +139,7 @@ def connect(
         with start_local(workers, memory_limit, progress, tls) as cluster:
             yield cluster
         return
+    check_client_settings()
     demands = demands or ClusterRequirements()
     security = _security(tls)
     with dask.config.set(_timeouts()), _existing(scheduler, demands.seconds, security) as client:
@@ -190,17 +197,22 @@ def start_local(
     Raises
     ------
     ClusterError : the workers do not start.
-    ConfigError : a value is invalid.
+    ConfigError : a value is invalid, or a Dask setting with which no worker can work.
+    StorageError : no temporary folder is writable.
     """
     progress = progress or silent()
     security, limit = _security(tls), parse_bytes(memory_limit)
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}; it must be at least 1")
+    check_local_settings(limit)
     with ExitStack() as stack:
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="srch-dist-"))
+        scratch = stack.enter_context(temporary_folder())
         # Without this, Dask leaves a folder of lock files beside the scratch folder.
         stack.enter_context(dask.config.set({"temporary-directory": scratch}))
         stack.enter_context(dask.config.set(ALLOCATOR))
+        if lacks_cache_folder(CACHED_MODULE):  # workers share one, which outlasts their restarts
+            cache = {f"{_ENVIRONMENT}.{CACHE_VARIABLE}": f"{scratch}/numba"}
+            stack.enter_context(dask.config.set(cache))
         stack.enter_context(dask.config.set(_timeouts()))
         try:
             local = stack.enter_context(_local_cluster(workers, limit, scratch, security))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +22,7 @@ from srch_dist.errors import ConfigError, InputError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.kernels.packed_codes import unpack_codes
 from srch_dist.kernels.types import Packed
+from srch_dist.runtime.temporary import temporary_folder
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.train.runner import train_model
@@ -97,7 +97,7 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ------
         SrchError : as in `train_model` and `ingest_source`.
         """
-        with tempfile.TemporaryDirectory(prefix="srch-dist-fit-") as scratch:
+        with temporary_folder("srch-dist-fit-") as scratch:
             store = _as_store(X, y, Path(scratch))
             config = self._config(store, self.out or str(Path(scratch) / "run"))
             trained = train_model(config, on_console() if self.verbose else None)

@@ -25,13 +25,14 @@ from srch_dist.kernels.graph.neighbours import (
     merge_exact,
     principal_subspace,
 )
+from srch_dist.runtime.temporary import CACHED_MODULE, prepare_compiler_cache
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
 Features = NDArray[np.floating]
 
 # A process that imports pynndescent keeps its compiler and compiled code, about 430 MiB.
-COMPILED = "pynndescent"
+COMPILED = CACHED_MODULE
 # Number of neighbours of a row that NN-descent compares with each other in one round.
 _CANDIDATES = 35
 # Share of the variance that the principal components keep. NN-descent works on the components if
@@ -82,6 +83,7 @@ def descend(
 
 def _candidates(read: Callable[[], Features], count: int, seed: int) -> NDArray[np.int32]:
     """Find ``count`` candidates of each row, (n, count) with the row itself; -1 if missing."""
+    prepare_compiler_cache(CACHED_MODULE)
     import pynndescent  # the import starts Numba, which no other search needs
 
     points = _reduced(read())

@@ -1,0 +1,103 @@
+"""Temporary folders, and a place for compiled code: found before work begins, or refused by name.
+
+A container with a read-only file system or a foreign user may have no writable temporary folder,
+home or site-packages. Numba then fails at the import of the first function that it caches.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import distributed
+
+from srch_dist.errors import StorageError
+
+# The package whose functions Numba compiles and caches.
+CACHED_MODULE = "pynndescent"
+CACHE_VARIABLE = "NUMBA_CACHE_DIR"
+# How `tempfile` begins its message when it finds no folder.
+_NO_FOLDER = "No usable temporary directory"
+
+
+def temporary_folder(prefix: str = "srch-dist-") -> tempfile.TemporaryDirectory[str]:
+    """A new temporary folder, which is removed with the object or at the end of its context.
+
+    Raises
+    ------
+    StorageError : no temporary folder is writable.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix=prefix)
+    except OSError as error:
+        raise StorageError(_refusal(error)) from None
+
+
+def missing_folder(error: OSError) -> str | None:
+    """The message for an error of any library that found no temporary folder; None for others."""
+    return _refusal(error) if _NO_FOLDER in str(error) else None
+
+
+def lacks_cache_folder(module: str) -> bool:
+    """Whether Numba finds no folder of its own to cache the functions of ``module`` in."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return False
+    # Numba's order: the variable, beside the source, the user's cache.
+    given = os.environ.get(CACHE_VARIABLE)
+    places = [Path(given)] if given else []
+    places.append(Path(spec.origin).parent / "__pycache__")
+    with suppress(RuntimeError):  # this user has no home
+        user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        places.append(Path(user).expanduser() / "numba")
+    return not any(_is_writable(place) for place in places)
+
+
+def prepare_compiler_cache(module: str) -> None:
+    """Give Numba a folder in this process, if it finds none; call before ``module`` is imported.
+
+    Raises
+    ------
+    StorageError : nothing is writable.
+    """
+    if module in sys.modules or not lacks_cache_folder(module):
+        return
+    os.environ[CACHE_VARIABLE] = str(Path(_own_folder()) / "numba")
+    numba: Any = sys.modules.get("numba")
+    if numba is not None:  # it reads the variable at its import only
+        numba.config.CACHE_DIR = os.environ[CACHE_VARIABLE]
+
+
+def _own_folder() -> str:
+    """The scratch folder of this Dask worker; elsewhere a temporary folder of this process."""
+    with suppress(ValueError):
+        return str(distributed.get_worker().local_directory)
+    return _kept_folder().name
+
+
+@cache
+def _kept_folder() -> tempfile.TemporaryDirectory[str]:
+    return temporary_folder()
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether Numba could cache in a folder, which is made if it does not exist."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # a read-only mount refuses this, also for root
+    except OSError:
+        return False
+    return True
+
+
+def _refusal(error: OSError) -> str:
+    return (
+        f"no temporary folder is writable ({error.strerror or error}). Set TMPDIR to a folder that "
+        "this user can write to."
+    )
