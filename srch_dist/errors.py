@@ -62,6 +62,7 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     Raises
     ------
     ExtraError : the module cannot be imported.
+    StorageError : the module finds no folder to write to, as Matplotlib needs one.
     """
     try:
         return importlib.import_module(module)
@@ -71,3 +72,6 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
             f"{purpose} needs {package}, which cannot be imported ({error}). Install it with: "
             f"pip install 'srch-dist[{extra}]'"
         ) from None
+    except OSError as error:
+        package = module.split(".")[0]
+        raise StorageError(f"{purpose} needs {package}, which cannot start: {error}") from None

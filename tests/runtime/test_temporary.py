@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from srch_dist.algorithm.neighbour_graph import nn_descent
-from srch_dist.errors import StorageError
+from srch_dist.errors import StorageError, require
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.runtime import cluster, temporary
 from srch_dist.runtime.cluster import start_local
@@ -116,6 +116,14 @@ def test_one_writable_folder_is_enough_for_numba(tmp_path, monkeypatch, place):
         name = temporary.CACHE_VARIABLE if place == "variable" else "XDG_CACHE_HOME"
         monkeypatch.setenv(name, str(tmp_path / "new" / "cache"))
     assert not temporary.lacks_cache_folder("package")
+
+
+def test_an_optional_package_without_a_folder_is_named(monkeypatch, tmp_path):
+    (tmp_path / "needy.py").write_text("raise OSError('set NEEDY to a writable directory')")
+    monkeypatch.syspath_prepend(tmp_path)
+    message = "drawing needs needy, which cannot start: set NEEDY to a writable directory"
+    with pytest.raises(StorageError, match=message):
+        require("needy", "report", "drawing")
 
 
 def test_a_missing_package_needs_no_folder():
