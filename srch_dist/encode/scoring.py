@@ -10,6 +10,7 @@ from srch_dist.kernels.features import invalid_rows, normalise
 from srch_dist.kernels.packed_codes import pack_codes, sign_codes
 from srch_dist.kernels.rbf import TILE, similarities
 from srch_dist.kernels.types import Array, Matrix, Packed, Vector
+from srch_dist.storage.in_memory import as_array
 
 
 def score_rows(model: Model, modality: str, rows: Array) -> Matrix:
@@ -23,6 +24,7 @@ def score_rows(model: Model, modality: str, rows: Array) -> Matrix:
     if mean is None:
         known = ", ".join(model.means)
         raise InputError(f"the model has no modality {modality!r}; it has {known}")
+    rows = np.asarray(as_array(modality, rows))
     if rows.ndim != 2 or rows.shape[1] != len(mean):
         raise InputError(
             f"{modality} has shape {rows.shape}, expected (n, {len(mean)}) as in training"
@@ -83,7 +85,7 @@ class QueryEncoder:
     def scores(self, row: Array) -> Vector:
         """Compute scores (l,) float64 of raw features (d_g,); InputError as in `score_rows`."""
         model, mean = self._model, self._model.means[self._modality]
-        values = np.asarray(row)
+        values = np.asarray(as_array(self._modality, row))
         if values.shape != mean.shape or not np.isfinite(values).all():
             raise InputError(
                 f"a query of {self._modality} must be ({len(mean)},) finite numbers, not "

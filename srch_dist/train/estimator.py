@@ -25,6 +25,7 @@ from srch_dist.kernels.types import Packed
 from srch_dist.runtime.temporary import temporary_folder
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
+from srch_dist.storage.in_memory import as_array, read_rows
 from srch_dist.train.runner import train_model
 
 # Rows of a NumPy or Zarr array that are encoded at once.
@@ -90,7 +91,9 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : features (n, d_g) by modality name, or a `FeatureStore` or its path; or features
-            (n, d_g) of one modality, if ``y`` has the second. Arrays are NumPy, Dask or Zarr.
+            (n, d_g) of one modality, if ``y`` has the second. Arrays are NumPy, Dask, Zarr or HDF5;
+            tables of numbers (pandas, Polars, Arrow), tensors and nested lists are converted.
+            Sparse matrices are refused.
         y : features (n, d_h) of the second modality. The modalities are then named ``x`` and ``y``.
 
         Raises
@@ -112,7 +115,7 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : features (n, d_g), a NumPy, Dask or Zarr array.
+        X : features (n, d_g), of any kind that `fit` accepts.
         modality : name of the modality; default: the first fitted one.
 
         Returns
@@ -122,10 +125,12 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        InputError : an unknown modality, another number of dimensions, NaN or Inf.
+        InputError : an unknown modality, another number of dimensions, NaN or Inf, or a kind of
+            array that is refused.
         """
         check_is_fitted(self, "model_")
         name = self.modalities_[0] if modality is None else modality
+        X = as_array(name, X)  # noqa: N806
         if isinstance(X, dask.array.Array):
             self._check_width(X.shape, name)
             rows = X.rechunk({1: -1})
@@ -136,11 +141,9 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 dtype=np.uint8,
                 chunks=(rows.chunks[0], (self.model_.bits // 8,)),
             )
-        if not hasattr(X, "shape"):
-            X = np.asarray(X)  # noqa: N806
         self._check_width(X.shape, name)
         parts = [
-            encode_rows(self.model_, name, np.asarray(X[start : start + _ROWS]))
+            encode_rows(self.model_, name, read_rows(name, X, start, start + _ROWS))
             for start in range(0, X.shape[0], _ROWS)
         ]
         return np.concatenate(parts) if parts else np.empty((0, self.model_.bits // 8), np.uint8)

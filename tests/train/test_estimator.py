@@ -7,13 +7,17 @@ import pickle
 import dask.array as da
 import distributed
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
+import scipy.sparse
 import zarr
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks
 
 from srch_dist.encode.batch import encode_store
+from srch_dist.encode.scoring import QueryEncoder, encode_rows
 from srch_dist.errors import ConfigError, InputError
 from srch_dist.train.estimator import CrossModalHasher
 from tests.helpers.runs import ROWS, make_pairs, make_store, no_cluster, train_here
@@ -97,7 +101,7 @@ def test_transform_returns_the_codes_as_signs(fitted):
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("kind", ["dask", "zarr", "store"])
+@pytest.mark.parametrize("kind", ["dask", "zarr", "store", "pandas", "arrow"])
 def test_every_kind_of_input_gives_the_same_codes(fitted, tmp_path, kind):
     pairs = {g: PAIRS[g] for g in ("image", "text")}
     if kind == "dask":
@@ -108,6 +112,10 @@ def test_every_kind_of_input_gives_the_same_codes(fitted, tmp_path, kind):
             path = str(tmp_path / g)
             given[g] = zarr.create_array(path, shape=values.shape, chunks=(9, 3), dtype="f4")
             given[g][:] = values
+    elif kind == "pandas":
+        given = {g: pd.DataFrame(values) for g, values in pairs.items()}
+    elif kind == "arrow":
+        given = {g: pa.table(pd.DataFrame(values)) for g, values in pairs.items()}
     else:
         given = make_store(tmp_path, **pairs)
     again = clone(fitted).fit(given)
@@ -155,6 +163,30 @@ def test_the_current_client_is_used(monkeypatch):
         assert asked == [client.scheduler.address]
     CrossModalHasher(**OPTIONS).fit(PAIRS["image"], PAIRS["text"])
     assert asked[1] is None
+
+
+@pytest.mark.parametrize("kind", [list, pd.DataFrame, lambda x: pa.table(pd.DataFrame(x))])
+def test_tables_and_lists_are_encoded(fitted, kind):
+    values = PAIRS["image"]
+    np.testing.assert_array_equal(fitted.encode(kind(values)), fitted.encode(values))
+    np.testing.assert_array_equal(fitted.transform(kind(values)), fitted.transform(values))
+    rows = kind(values.astype(np.float64))
+    np.testing.assert_array_equal(encode_rows(fitted.model_, "image", rows), fitted.encode(values))
+
+
+def test_sparse_matrices_are_refused_everywhere(fitted):
+    sparse = scipy.sparse.csr_matrix(PAIRS["image"])
+    calls = [
+        lambda: CrossModalHasher().fit({"image": sparse, "text": PAIRS["text"]}),
+        lambda: CrossModalHasher().fit_transform(PAIRS["text"], sparse),
+        lambda: fitted.encode(sparse),
+        lambda: fitted.transform(sparse),
+        lambda: encode_rows(fitted.model_, "image", sparse),
+        lambda: QueryEncoder(fitted.model_, "image")(sparse[:1]),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match=r"(image|y) is a sparse matrix. .*\.toarray\(\)"):
+            call()
 
 
 def test_bad_input_is_refused(fitted):

@@ -1,4 +1,4 @@
-"""Arrays in memory or on disk as a source: NumPy, Dask, Zarr, HDF5 datasets, tensors."""
+"""Arrays of a Python caller as a source: NumPy, Dask, Zarr, HDF5, tensors, tables, lists."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 
 from srch_dist.errors import InputError
 from srch_dist.ingest.sources import reasons
-from srch_dist.ingest.sources.contents import TEXT, ListedSource, native_text
+from srch_dist.ingest.sources.contents import ListedSource, native_text
 from srch_dist.kernels.types import Array
+from srch_dist.storage.in_memory import as_array, index_of, read_rows
 
 # Names of dtypes of the package ml_dtypes. NumPy gives them the kind of untyped bytes.
 _SMALL_FLOATS = ("bfloat16", "float8", "float6", "float4")
@@ -22,25 +23,46 @@ class ArraySource(ListedSource):
     def __init__(self, arrays: Mapping[str, Any]) -> None:
         super().__init__()
         self._arrays: dict[str, Any] = {}
+        indexed: tuple[str, Any] | None = None
         for name, values in arrays.items():
-            if hasattr(values, "tocsr"):  # SciPy's sparse matrices have no row slices of numbers
-                self.contents.refuse(name, reasons.sparse(f"{name}.toarray()"))
+            try:
+                array = as_array(name, values)
+            except InputError as error:
+                self.contents.refuse(name, str(error).removeprefix(f"{name} "))
                 continue
-            array = _as_array(name, values)
-            if any(not isinstance(size, int | np.integer) for size in array.shape):
-                raise InputError(
-                    f"{name} has shape {array.shape}: its number of rows is unknown. Call "
-                    "compute_chunk_sizes() on the Dask array first."
-                )
-            self._arrays[name] = array
-            shape = tuple(int(size) for size in array.shape)
-            dtype = np.dtype(array.dtype)
-            # Not by name alone: "float64" also starts with "float6".
-            small = dtype.kind == "V" and str(dtype).startswith(_SMALL_FLOATS)
-            self.contents.add(name, shape, np.dtype(np.float32) if small else dtype)
-            reason = reasons.packed(_attributes(array))
-            if reason is not None:
-                self.contents.refuse(name, reason)
+            self._add(name, array)
+            index = index_of(values)
+            if index is not None:
+                indexed = indexed or (name, index)
+                self._check_index(name, index, *indexed)
+
+    def _add(self, name: str, array: Any) -> None:
+        if any(not isinstance(size, int | np.integer) for size in array.shape):
+            raise InputError(
+                f"{name} has shape {array.shape}: its number of rows is unknown. Call "
+                "compute_chunk_sizes() on the Dask array first."
+            )
+        self._arrays[name] = array
+        shape = tuple(int(size) for size in array.shape)
+        dtype = np.dtype(array.dtype)
+        # Not by name alone: "float64" also starts with "float6".
+        small = dtype.kind == "V" and str(dtype).startswith(_SMALL_FLOATS)
+        self.contents.add(name, shape, np.dtype(np.float32) if small else dtype)
+        reason = reasons.packed(_attributes(array))
+        if reason is not None:
+            self.contents.refuse(name, reason)
+
+    def _check_index(self, name: str, index: Any, other: str, expected: Any) -> None:
+        """Refuse a pandas table whose rows are labelled otherwise than those of another one."""
+        if len(index) != len(expected) or index.equals(expected):
+            return
+        row = int(np.flatnonzero(np.asarray(index != expected))[0])
+        self.contents.refuse(
+            name,
+            f"has another index than {other}: row {row} is {index[row]} and {expected[row]}. "
+            f"Put the rows in one order, {name}.loc[{other}.index], or pass .to_numpy() if they "
+            "are paired by position.",
+        )
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
         """Yield the array from row ``start`` in blocks of ``rows`` rows."""
@@ -49,30 +71,8 @@ class ArraySource(ListedSource):
             yield np.asarray(array)
             return
         for first in range(start, array.shape[0], rows):
-            block = native_text(np.asarray(array[first : first + rows]))
+            block = native_text(read_rows(name, array, first, first + rows))
             yield block.astype(dtype) if block.dtype.kind == "V" else block
-
-
-def _as_array(name: str, values: Any) -> Any:
-    """Return values unchanged if NumPy knows their dtype, else convert them to a NumPy array."""
-    dtype = getattr(values, "dtype", None)
-    if hasattr(values, "shape") and dtype is not None:
-        try:
-            np.dtype(dtype)
-        except TypeError:  # a tensor of another library
-            pass
-        else:
-            if not isinstance(values, np.ndarray) or values.dtype != object:
-                return values
-    try:
-        array = np.asarray(values)
-        texts = array.dtype == object and all(isinstance(item, str) for item in array.ravel())
-        return array.astype(TEXT) if texts else array
-    except Exception as error:  # other libraries raise many kinds
-        raise InputError(
-            f"{name} is a {type(values).__name__} that NumPy cannot convert: {error}. Pass a NumPy "
-            "array."
-        ) from None
 
 
 def _attributes(array: Any) -> Mapping[str, Any]:

@@ -1,0 +1,280 @@
+"""What Python callers pass as arrays: converted to what NumPy reads, or refused by name.
+
+The one place for sparse matrices, tensors, tables, columns and lists. It needs NumPy alone: the
+libraries are recognised by the methods of their objects.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from srch_dist.errors import InputError
+from srch_dist.kernels.types import Array
+
+_TEXT = np.dtypes.StringDType()
+_NUMBERS = (int, float, np.number, np.bool_)
+
+
+def as_array(name: str, values: Any) -> Any:
+    """Values as an array with a shape, a dtype that NumPy knows, and row slices.
+
+    NumPy, Dask, Zarr and HDF5 arrays stay as they are. Tables of numbers, columns, tensors and
+    nested lists are converted.
+
+    Parameters
+    ----------
+    name : name of the array in messages.
+
+    Raises
+    ------
+    InputError : the values are sparse, ragged, incomplete, or neither numbers nor text.
+    """
+    if type(values) is np.ndarray and not values.dtype.hasobject:  # the usual case, for queries
+        return values
+    _refuse_lazy_and_sparse(name, values)
+    columns = _columns(values)
+    if columns is not None:
+        return _from_table(name, columns)
+    if hasattr(values, "to_numpy") and (hasattr(values, "to_list") or hasattr(values, "to_pylist")):
+        return _from_column(name, values)
+    dtype = getattr(values, "dtype", None)
+    if hasattr(values, "shape") and dtype is not None:
+        try:
+            known = np.dtype(dtype)
+        except TypeError:  # a tensor of another library
+            pass
+        else:
+            if not isinstance(values, np.ndarray) or not known.hasobject:
+                return _unmasked(name, values, 0)
+    if isinstance(values, list | tuple):
+        return _from_list(name, values)
+    array = _to_numpy(name, values)
+    return _from_objects(name, array, type(values)) if array.dtype == object else array
+
+
+def read_rows(name: str, array: Any, start: int, stop: int) -> Array:
+    """Rows ``start`` to ``stop`` - 1 of an array of `as_array`, as a NumPy array."""
+    rows = array[start:stop]
+    if hasattr(rows, "compute"):  # Dask: as NumPy, its masked arrays would lose their mask
+        rows = rows.compute()
+    return np.asarray(_to_numpy(name, _unmasked(name, rows, start)))
+
+
+def index_of(values: Any) -> Any:
+    """The index of a pandas table or column, if it is not the row numbers; None otherwise."""
+    index = getattr(values, "index", None) if hasattr(values, "iloc") else None
+    if index is None or (len(index) and np.array_equal(index, np.arange(len(index)))):
+        return None
+    return index
+
+
+def _refuse_lazy_and_sparse(name: str, values: Any) -> None:
+    chunk = getattr(values, "_meta", values)  # of a Dask array, what its chunks are
+    torch = str(getattr(values, "layout", "")).startswith("torch.sparse")
+    if torch or any(hasattr(chunk, method) for method in ("tocsr", "tocoo", "todense")):
+        method = next((m for m in ("toarray", "todense") if hasattr(chunk, m)), "to_dense")
+        dense = f"{name}.{method}()"
+        if chunk is not values:
+            dense = f"{name}.map_blocks(lambda block: block.{method}())"
+        raise InputError(
+            f"{name} is a sparse matrix. Pass a dense array, {dense}, or reduce its dimensions: "
+            f"sklearn.decomposition.TruncatedSVD(256).fit_transform({name})."
+        )
+    kind, remedy = type(values).__name__, ""
+    if hasattr(values, "to_dask_array"):
+        kind, remedy = f"Dask {kind}", f"{name}.to_dask_array(lengths=True)"
+    elif hasattr(values, "collect_schema") and not hasattr(values, "get_columns"):
+        remedy = f"{name}.collect()"
+    if remedy:
+        raise InputError(f"{name} is a {kind}. Pass its values: {remedy}.")
+
+
+def _columns(values: Any) -> list[tuple[Any, Any]] | None:
+    """Names and columns of a table of pandas, Polars or Arrow; None for anything else."""
+    if hasattr(values, "iloc") and hasattr(values, "columns"):
+        return [(key, values.iloc[:, place]) for place, key in enumerate(values.columns)]
+    if hasattr(values, "get_columns"):
+        return [(column.name, column) for column in values.get_columns()]
+    if hasattr(values, "column_names") and hasattr(values, "column"):
+        return [(key, values.column(place)) for place, key in enumerate(values.column_names)]
+    return None
+
+
+def _from_table(name: str, columns: Sequence[tuple[Any, Any]]) -> Array:
+    """A matrix of the columns of a table, which are all numbers."""
+    arrays = []
+    for key, column in columns:
+        array = _from_column(f"{name} column {key!r}", column)
+        if array.ndim != 1 or array.dtype.kind not in "fiub":
+            kind = "text" if array.dtype.kind in "UT" else f"{array.dtype} {array.shape}"
+            raise InputError(
+                f"{name} column {key!r} is {kind}; every column of a table must be numbers. Drop "
+                "it, or pass the other columns."
+            )
+        arrays.append(array)
+    if not arrays:
+        raise InputError(f"{name} is a table without columns. Pass the columns of numbers.")
+    dtype = np.result_type(*arrays)
+    for (key, _), array in zip(columns, arrays, strict=True):
+        if array.dtype.kind in "iu" and dtype.kind == "f":
+            wrong = np.flatnonzero(array.astype(dtype).astype(object) != array.astype(object))
+            if len(wrong):
+                raise InputError(
+                    f"{name} column {key!r} row {wrong[0]} is {array[wrong[0]]}, which {dtype}, "
+                    "the type of all columns, cannot hold. Drop the column if it is an id."
+                )
+    return np.column_stack([array.astype(dtype, copy=False) for array in arrays])
+
+
+def _from_column(name: str, column: Any) -> Array:
+    """A column of pandas, Polars or Arrow without missing values."""
+    arrow = hasattr(column, "to_pylist")
+    if arrow or hasattr(column, "is_null"):
+        missing = np.asarray(column.is_null())
+    elif isinstance(column.dtype, np.dtype) and column.dtype != object:
+        missing = np.zeros(0, bool)  # NaN is refused where modalities are checked
+    else:
+        missing = np.asarray(column.isna())
+    if missing.any():
+        raise InputError(_missing(name, int(np.flatnonzero(missing)[0])))
+    array = np.asarray(column.to_numpy(zero_copy_only=False) if arrow else column.to_numpy())
+    return _from_objects(name, array, type(column)) if array.dtype == object else array
+
+
+def _from_list(name: str, values: Sequence[Any]) -> Array:
+    """Numbers or text of a nested list."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError, OverflowError):  # ragged, or rows that are tensors
+        array = _as_objects(values)
+    if array.dtype == object:
+        return _from_objects(name, array, type(values))
+    if array.ndim == 1:
+        # NumPy writes numbers beside text as text, and rounds integers of mixed signs.
+        kinds = [isinstance(value, str | bytes) for value in values]
+        if array.dtype.kind in "US" and not all(kinds):
+            row = kinds.index(not kinds[0])
+            raise InputError(
+                f"{name} row {row} is {values[row]!r}, but row 0 is {values[0]!r}. Pass numbers "
+                "or text, not both."
+            )
+        if array.dtype.kind == "f" and all(isinstance(value, int | np.integer) for value in values):
+            return _large_integers(name, values)
+    return array
+
+
+def _from_objects(name: str, array: Array, kind: type) -> Array:
+    """Numbers, text or rows of equal length in an array of Python objects."""
+    if array.ndim == 0:
+        raise InputError(
+            f"{name} is a {kind.__name__}. Pass an array (rows, dimensions) of numbers, or one "
+            "number or text per row."
+        )
+    flat = array.ravel()
+    if all(isinstance(value, str) for value in flat):
+        return array.astype(_TEXT)
+    width = max(1, flat.size // max(1, len(array)))
+    for place, value in enumerate(flat):
+        if value is None or type(value).__name__ in ("NAType", "NaTType"):
+            raise InputError(_missing(name, place // width))
+    if all(isinstance(value, _NUMBERS) for value in flat):
+        numbers = np.array(array.tolist())
+        whole = array.ndim == 1 and all(isinstance(value, int | np.integer) for value in flat)
+        if whole and numbers.dtype.kind in "fO":
+            return _large_integers(name, array.tolist())
+        if numbers.dtype == object:
+            place = max(range(len(flat)), key=lambda place: abs(flat[place]))
+            raise InputError(
+                f"{name} row {place // width} holds {flat[place]}, which needs more than 64 bits. "
+                "Pass smaller numbers."
+            )
+        return numbers
+    if array.ndim == 1 and all(_is_row(value) for value in flat):
+        return _from_rows(name, list(flat))
+    odd = [not isinstance(value, (*_NUMBERS, str)) for value in flat]
+    if not any(odd):  # numbers and text
+        odd = [isinstance(value, str) != isinstance(flat[0], str) for value in flat]
+    place = odd.index(True)
+    raise InputError(
+        f"{name} row {place // width} holds a {type(flat[place]).__name__}. Pass numbers, or text, "
+        "in every row."
+    )
+
+
+def _from_rows(name: str, rows: Sequence[Any]) -> Array:
+    """A matrix of rows that are lists, arrays or tensors."""
+    arrays = [
+        _from_list(f"{name} row {place}:", row)
+        if isinstance(row, list | tuple)
+        else _to_numpy(name, row)
+        for place, row in enumerate(rows)
+    ]
+    usual = Counter(array.shape for array in arrays).most_common(1)[0][0]
+    first = next(place for place, array in enumerate(arrays) if array.shape == usual)
+    for place, array in enumerate(arrays):
+        if array.shape != usual:
+            raise InputError(
+                f"{name} row {place} has {_counted(array.shape)}, expected {_counted(usual)} as in "
+                f"row {first}. Give every row the same number of values."
+            )
+        if array.dtype.kind not in "fiub":
+            raise InputError(f"{name} row {place} is {array.dtype}. Pass numbers in every row.")
+    return np.stack(arrays)
+
+
+def _to_numpy(name: str, values: Any) -> Array:
+    """NumPy's conversion of another library's array; masks and gradients are refused."""
+    try:
+        return np.asarray(values)
+    except Exception as error:  # other libraries raise many kinds
+        torch = type(values).__module__.partition(".")[0] == "torch"
+        hint = f"{name}.detach().cpu().float().numpy()" if torch else "a NumPy array"
+        raise InputError(
+            f"{name} is a {type(values).__name__} that NumPy cannot convert: {error}. Pass {hint}."
+        ) from None
+
+
+def _unmasked(name: str, values: Any, start: int) -> Any:
+    """Values as they are; a masked value is refused, since NumPy would show what it covers."""
+    if isinstance(values, np.ma.MaskedArray):
+        masked = np.ma.getmaskarray(values).reshape(len(values), -1).any(axis=1)
+        if masked.any():
+            raise InputError(_missing(name, start + int(np.flatnonzero(masked)[0])))
+        return values.data
+    return values
+
+
+def _as_objects(values: Sequence[Any]) -> Array:
+    array = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        array[place] = value
+    return array
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (
+        hasattr(value, "__array__") and len(getattr(value, "shape", ())) > 0
+    )
+
+
+def _counted(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} values" if len(shape) == 1 else f"shape {shape}"
+
+
+def _missing(name: str, row: int) -> str:
+    return f"{name} row {row}: missing value. Fill it, or remove the row from every modality."
+
+
+def _large_integers(name: str, values: Sequence[int]) -> Array:
+    """Integers of which some need 64 bits without a sign; NumPy would round them to float64."""
+    if min(values) >= 0 and max(values) < 2**64:
+        return np.array(values, np.uint64)
+    row = max(range(len(values)), key=lambda place: abs(int(values[place])))
+    raise InputError(
+        f"{name} row {row} is {values[row]}: no integer type of 64 bits holds all rows. Pass them "
+        "as text."
+    )
