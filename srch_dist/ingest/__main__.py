@@ -10,6 +10,7 @@ import tyro
 
 from srch_dist.cli.command import print_line, run_command
 from srch_dist.errors import ConfigError
+from srch_dist.ingest.index_lists import parse_lists
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.runtime.progress import Progress
 
@@ -36,6 +37,12 @@ class _Options:
     side: str | None = None
     """Arrays to store beside the modalities, as a,b or ids=a,titles=b; by default every other array
     with the same number of rows."""
+    split_from: str | None = None
+    """Lists of row numbers to make split of, as query=param_te,train=param_tr: 1 for query, 0 for
+    train or database; rows in no list are 0 without a train list, else 2, which is not used."""
+    index_base: int | None = None
+    """Number of the first row in the lists of --split-from: 0, or 1 as in MATLAB; by default 0, and
+    for .mat as the numbers show."""
     rows_per_chunk: int | None = None
     """Rows per chunk; by default about 32 MiB of the widest modality."""
 
@@ -57,6 +64,7 @@ def _ingest(options: _Options, progress: Progress) -> None:
         options.rows_per_chunk,
         progress,
         _names(options.side),
+        parse_lists(_names(options.split_from), options.index_base),
     )
     print_line(f"{store.rows} pairs in {store.path}")
     for name, dims in store.modalities.items():

@@ -40,6 +40,10 @@ _STORE_NAMES = {
     **dict.fromkeys(("t", "y", "txt", "text", "texts"), "text"),
 }
 # Words that are ignored in a name, because they mean the whole array: LAll, FullText.
+# Words of lists of row numbers, beside the word of a part: param_tr, indexQuery, train_id.
+_INDEX_WORDS = frozenset(
+    ("param", "index", "indexes", "indices", "idx", "idxs", "ind", "inds", "id", "ids", "rows")
+)
 _ALL = ("all", "full")
 
 
@@ -85,6 +89,12 @@ def split_parts(names: Iterable[str]) -> dict[str, dict[str, str]]:
             if len(named) > 1:
                 found[stem] = named
     return found
+
+
+def index_part(name: str) -> str | None:
+    """Return the part whose row numbers an array lists, by its name: query for indexQuery."""
+    words, part = _split_words(name)
+    return part if part and words and set(words) <= _INDEX_WORDS else None
 
 
 def store_name(name: str) -> str:

@@ -11,6 +11,7 @@ If data is refused in any phase, the store is removed. An interrupted store is k
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +23,9 @@ import numpy as np
 
 from srch_dist.errors import ConfigError, InputError, StorageError
 from srch_dist.ingest import limits
+from srch_dist.ingest.checks import check_block, integral_split
 from srch_dist.ingest.fingerprint import source_fingerprint
+from srch_dist.ingest.index_lists import IndexLists, hint_lists, index_split
 from srch_dist.ingest.inference import read_first_rows
 from srch_dist.ingest.pairing import Pairing, check_ids, explain_unequal
 from srch_dist.ingest.profile import DataProfile, profile_table
@@ -34,16 +37,12 @@ from srch_dist.ingest.schema import (
     UnequalRowsError,
     choose_schema,
 )
-from srch_dist.ingest.sources import reasons
 from srch_dist.ingest.sources.arrays import ArraySource
 from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.ingest.sources.formats import open_source
 from srch_dist.ingest.stacking import stack_arrays
 from srch_dist.ingest.transposing import transpose_arrays
 from srch_dist.ingest.unreadable import refuse_unreadable
-from srch_dist.kernels.features import invalid_rows
-from srch_dist.kernels.retrieval_metrics import invalid_labels
-from srch_dist.kernels.types import Array
 from srch_dist.runtime.progress import Progress, ProgressStage, silent
 from srch_dist.runtime.temporary import temporary_folder
 from srch_dist.storage.feature_store import CHUNK_BYTES, FeatureStore, FeatureWriter
@@ -56,6 +55,7 @@ SourceLike = str | Path | Sequence[str | Path] | Mapping[str, Any]
 _LISTED = 5
 
 
+# Seven parameters: callers of this public function pass the command's options one by one.
 def ingest_source(
     source: SourceLike,
     store: str | Location,
@@ -63,6 +63,7 @@ def ingest_source(
     rows_per_chunk: int | None = None,
     progress: Progress | None = None,
     side: Sequence[str] | None = None,
+    split_from: IndexLists | None = None,
 ) -> FeatureStore:
     """Stream paired features into a feature store, with bounded memory.
 
@@ -81,6 +82,7 @@ def ingest_source(
     progress : display of the progress; silent if None.
     side : other arrays of n rows to store, in the form of ``modalities``. If None, all of them are
         stored, and arrays of other lengths become attributes.
+    split_from : lists of row numbers that make ``split``.
 
     Raises
     ------
@@ -90,7 +92,7 @@ def ingest_source(
     progress = progress or silent()
     if rows_per_chunk is not None and rows_per_chunk < 1:
         raise ConfigError(f"rows_per_chunk is {rows_per_chunk}, expected at least 1")
-    ingest = _prepare(source, modalities, side, rows_per_chunk, progress)
+    ingest = _prepare(source, (modalities, side), split_from, rows_per_chunk, progress)
     location = locate(store)
     check_access(location, write=True)
     with hold_output(location) as check_lock, _hash_folder(location) as hash_folder:
@@ -140,18 +142,22 @@ class _Ingest:
 
 def _prepare(
     source: SourceLike,
-    modalities: Sequence[str] | None,
-    side: Sequence[str] | None,
+    roles: tuple[Sequence[str] | None, Sequence[str] | None],
+    split_from: IndexLists | None,
     rows_per_chunk: int | None,
     progress: Progress,
 ) -> _Ingest:
     """Open the source, assign a role to each array, compare ids, and read the attributes."""
     opened, label, paths = _open(source)
-    arrays = opened.specs()
+    arrays, (modalities, side) = opened.specs(), roles
+    if split_from is not None and paths is not None:
+        matlab = all(path.suffix.lower() == ".mat" for path in paths)
+        split_from = dataclasses.replace(split_from, matlab=matlab)
     try:
         refuse_unreadable(opened, modalities, side)
         opened = transpose_arrays(opened, modalities, side)
         opened, side = stack_arrays(opened, modalities, side)
+        opened, side = index_split(opened, split_from, modalities, side)
         arrays = opened.specs()
         schema = choose_schema(
             arrays, modalities, side, lambda array: read_first_rows(opened, array)
@@ -173,7 +179,9 @@ def _prepare(
     _show_schema(progress, opened, arrays, schema, pairing)
     attributes = _read_attributes(label, opened, arrays, schema)
     per_chunk = rows_per_chunk or _default_chunk(specs, schema.rows)
-    layout = {name: [schema.rowwise[name], *specs[name]] for name in specs}
+    layout: dict[str, Any] = {name: [schema.rowwise[name], *specs[name]] for name in specs}
+    if split_from is not None:
+        layout["--split-from"] = str(split_from)
     fingerprint = None if paths is None else source_fingerprint(paths, layout, per_chunk)
     return _Ingest(opened, label, schema, specs, attributes, per_chunk, fingerprint)
 
@@ -224,9 +232,9 @@ def _write_array(
     for block in ingest.source.blocks(array, writer.rows_per_chunk, written):
         if block.dtype.kind == "U":  # NumPy converts only native byte order to StringDType
             block = block.astype(block.dtype.newbyteorder("="), copy=False)
-        _check_block(ingest.label, name, block, written, profile is not None)
+        check_block(ingest.label, name, block, written, profile is not None)
         if name == "split" and block.dtype.kind == "f":
-            block = _integral_split(ingest.label, block, written)
+            block = integral_split(ingest.label, block, written)
         if profile is not None:
             profile.add(block, written, hashes)
             writer.state[name] = profile.state()
@@ -294,7 +302,8 @@ def _show_schema(
         progress.note(f"skipped {name}: {reason}")
     for name, reason in {**source.unreadable, **schema.left_out}.items():
         progress.note(f"left out {name}: {reason}")
-    for warning in schema.warnings:
+    hint = _list_hint(arrays, schema).strip()
+    for warning in [*schema.warnings, *([hint] if hint else [])]:
         progress.note(f"warning: {warning}")
     for reason in pairing.warnings:
         progress.note(
@@ -303,6 +312,13 @@ def _show_schema(
     ids = ", ".join(pairing.compared)
     paired = f"by position; {ids} agree" if len(pairing.compared) > 1 else "by position"
     progress.note(f"pairing: {paired}. Choose other arrays with --modalities and --side.")
+
+
+def _list_hint(arrays: Specs, schema: Schema) -> str:
+    """The line that makes a split of lists of row numbers, to append to a message."""
+    others = {*schema.attributes.values(), *schema.left_out}
+    hint = hint_lists({name: arrays[name] for name in arrays if name in others}, schema.rows)
+    return f" {hint}" if hint and "split" not in schema.side else ""
 
 
 def _read_attributes(label: str, source: Source, arrays: Specs, schema: Schema) -> dict[str, Any]:
@@ -316,6 +332,7 @@ def _read_attributes(label: str, source: Source, arrays: Specs, schema: Schema) 
                 f"{label}: {name} has shape {shape} of {dtype}: neither {schema.rows} rows nor a "
                 f"small attribute (at most {MAX_ATTRIBUTE_VALUES} numbers or texts). Remove it "
                 "from the source, or name the arrays to store with --side."
+                f"{_list_hint(arrays, schema)}"
             )
         blocks = list(source.blocks(array, max(1, size)))
         content = np.concatenate(blocks) if blocks and shape else np.array(blocks).reshape(shape)
@@ -327,60 +344,3 @@ def _default_chunk(specs: Specs, rows: int) -> int:
     """Compute the rows per chunk for which a chunk of the widest array has about 32 MiB."""
     widest = max(1, *(math.prod(shape[1:]) * dtype.itemsize for shape, dtype in specs.values()))
     return max(1, min(rows, CHUNK_BYTES // widest))
-
-
-def _check_block(label: str, name: str, block: Array, start: int, modality: bool) -> None:
-    if block.dtype.kind in TEXT_KINDS:
-        _refuse_invalid_text(label, name, block, start)
-    elif modality or name == "labels":
-        _refuse_invalid_numbers(label, name, block, start)
-        if modality and start == 0:
-            reasons.refuse_bit_patterns(label, name, block)
-        if not modality:
-            _refuse_invalid_labels(label, block, start)
-
-
-def _refuse_invalid_numbers(label: str, name: str, block: Array, start: int) -> None:
-    invalid = invalid_rows(block.reshape(len(block), -1))
-    if len(invalid):
-        listing = ", ".join(str(row + start) for row in invalid[:_LISTED])
-        raise InputError(
-            f"{label}: {name} holds NaN or Inf in row{'s' if len(invalid) > 1 else ''} {listing}"
-            f"{', …' if len(invalid) > _LISTED else ''}. Replace the values, or remove these rows "
-            "from every modality."
-        )
-
-
-def _integral_split(label: str, block: Array, start: int) -> Array:
-    """Convert the numbers of ``split`` to integers; raise InputError for any other number."""
-    whole = np.isfinite(block) & (np.where(np.isfinite(block), block, 0) % 1 == 0)
-    if not whole.all():
-        row = int(np.flatnonzero(~whole)[0])
-        raise InputError(
-            f"{label}: split row {row + start} is {block[row]}; it must be one integer per row: 0 "
-            "to train on, 1 for queries"
-        )
-    return block.astype(np.int64)
-
-
-def _refuse_invalid_labels(label: str, block: Array, start: int) -> None:
-    invalid, problem = invalid_labels(block)
-    if len(invalid):
-        entries = [(row, np.ravel(block[row])) for row in invalid[:_LISTED]]
-        values = "; ".join(
-            f"row {row + start}: {next((x for x in entry if x not in (0, 1)), entry[0])}"
-            for row, entry in entries
-        )
-        more = "; …" if len(invalid) > _LISTED else ""
-        raise InputError(f"{label}: labels cannot be scored ({values}{more}): {problem}.")
-
-
-def _refuse_invalid_text(label: str, name: str, block: Array, start: int) -> None:
-    """Raise InputError for text with lone surrogates, which UTF-8 cannot encode."""
-    for row, text in enumerate(block.ravel()):
-        try:
-            str(text).encode()
-        except UnicodeEncodeError:
-            raise InputError(
-                f"{label}: {name} row {row + start}: text is not valid Unicode. Replace it."
-            ) from None
