@@ -44,7 +44,7 @@ class CodeUpdate:
 
     Attributes
     ----------
-    sums : sums over all rows, computed with the new codes.
+    sums : `CodeSums` over all rows, with the new codes.
     checksums : crc32 of each partition's packed codes.
     """
 
@@ -96,6 +96,11 @@ def code_rule(
     ``method.scaling: printed`` computes β Z + Σ_g 2 W_g X_g. ``balanced`` computes
     ω (Z - mean) / rms(Z - mean) + P / rms(P) with P = Σ_g weights_g W_g X_g / rms(W_g X_g). The
     Gram matrices give these rms values.
+
+    Parameters
+    ----------
+    weights : weight of each modality in P.
+    w, z : results of the W- and Z-step of this iteration.
     """
     method = job.config.method
     if method.scaling == "printed":
@@ -119,14 +124,16 @@ def with_rotation(job: Job, graph: BlockGraph, rule: CodeRule, z: Embedding) -> 
 def rotation(
     run: RunDirectory, graph: BlockGraph, rule: CodeRule, groups: Sequence[Sequence[Delayed]]
 ) -> Matrix:
-    """Compute the orthogonal Q (l, l) that rotates the sampled rows' scores T towards their signs.
+    """Compute the orthogonal Q (l, l) that rotates the scores T towards their signs.
+
+    T (m, l) is the argument of sign in Eq. 17, at the m rows of the run's fixed sample.
 
     Q is the polar factor of Tᵀ sign(T): one step of iterative quantisation (Gong et al., TPAMI
     2013). Q mixes correlated bits. It replaces the constraint B Bᵀ = n I, which Eq. 17 drops.
 
     Parameters
     ----------
-    groups : Z by groups of columns, as in `Embedding`.
+    groups : Z: for each group of columns, one array (rows, columns) per block.
     """
     rows = arrays.read_rows(run.sample("rows"))
     parts = []
@@ -145,7 +152,7 @@ def rotation(
 
 
 def refuse_collapse(job: Job, number: int, sums: CodeSums) -> None:
-    """Raise TrainingError if the codes of iteration ``number`` hardly distinguish rows."""
+    """Raise TrainingError if the codes of iteration ``number`` have too few `effective_bits`."""
     worth = effective_bits(sums.code_gram, sums.bit_sums, job.plan.rows)
     if worth < COLLAPSED:
         raise TrainingError(
@@ -162,7 +169,11 @@ def _update_stored(
     rule: CodeRule,
     number: int,
 ) -> tuple[CodeSums, list[int]]:
-    """Update consecutive partitions; a thread reads the next partition during the products."""
+    """Compute and store the new codes of consecutive partitions.
+
+    A thread reads the next partition while this one is computed. Returns the sums over all these
+    partitions, and the crc32 of each partition's codes.
+    """
     features = {g: arrays.reader(run.features(g)) for g in modalities}
     z, before = _code_readers(run, number)
 
@@ -187,7 +198,10 @@ def _update_kept(
     rule: CodeRule,
     number: int,
 ) -> tuple[CodeSums, list[int]]:
-    """Update one partition whose features are in worker memory."""
+    """Compute and store the new codes of one partition whose features are in worker memory.
+
+    Returns the sums over its rows, and a list with the crc32 of its codes.
+    """
     z, before = (rows(*span) for rows in _code_readers(run, number))
     codes = run.checkpoint(number, "codes")
     sums, checksum = _update_partition(codes, span[0], rule, features, z, before)
@@ -195,7 +209,10 @@ def _update_kept(
 
 
 def _code_readers(run: RunDirectory, number: int) -> tuple[Reader, Reader]:
-    """Return readers of Z (n, l) of an iteration, and of the previous packed codes (n, l / 8)."""
+    """Open Z (n, l) of iteration ``number``, and the codes of the iteration before.
+
+    The codes are packed, (n, l / 8).
+    """
     z, before = run.checkpoint(number, "z"), run.checkpoint(number - 1, "codes")
     return arrays.reader(z), arrays.reader(before)
 
@@ -208,13 +225,21 @@ def _update_partition(
     z: Array,
     before: Array,
 ) -> tuple[CodeSums, int]:
-    """Write the new codes of a partition from row ``start`` on; return its sums and checksum."""
+    """Compute a partition's new codes, and write them to ``codes`` from row ``start`` on.
+
+    ``z`` (rows, l) is the partition's Z, and ``before`` (rows, l / 8) its previous packed codes.
+    Returns the sums over the partition's rows, and the crc32 of its new codes.
+    """
     packed, sums = update_codes(rule, features, z, before)
     return sums, arrays.write_rows(codes, start, packed)
 
 
 def _sample_product(paths: Mapping[str, Path], rule: CodeRule, *z: Array) -> Matrix:
-    """Compute Tᵀ sign(T) (l, l) from the scores T of the sampled rows; ``paths`` hold features."""
+    """Compute Tᵀ sign(T) (l, l) from the scores T (m, l) of the m sampled rows.
+
+    ``paths`` are the arrays of the sampled rows' features, by modality. ``z`` is Z at the sampled
+    rows, in parts that follow each other.
+    """
     features = {g: arrays.read_rows(path).astype(np.float64) for g, path in paths.items()}
     scores = code_scores(rule, features, np.concatenate(z))
     return np.asarray(scores.T @ sign_codes(scores).astype(np.float64))

@@ -52,7 +52,7 @@ class LoopState:
     def after(
         cls, record: Mapping[str, Any], cross_covariance: Mapping[str, Matrix], reason: str
     ) -> LoopState:
-        """Make the state after the iteration that the history ``record`` describes."""
+        """Make the state after an iteration, from ``record``, its entry in the history."""
         return cls(
             record["iteration"],
             cross_covariance,
@@ -147,11 +147,11 @@ def commit_iteration(
 
 
 def discard_damaged_checkpoints(job: Job) -> None:
-    """Verify the last committed iteration; if it is damaged, fall back to the one before.
+    """Verify the last committed iteration; while it is damaged, discard it for the one before.
 
     Raises
     ------
-    StorageError : the last one is damaged and none is left before it.
+    StorageError : all checkpoints are damaged, and the first codes are no longer stored.
     """
     while committed := job.run.committed():
         last = committed[-1]

@@ -66,7 +66,8 @@ def s_step(job: Job, graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> 
 
     Parameters
     ----------
-    groups : Z by groups of columns, as in `Embedding`. Squared lengths are sums over the groups.
+    groups : Z: for each group of columns, one array (rows, columns) per block. Squared lengths are
+        sums over the groups.
     """
     method, lam = job.config.method, job.config.method.lam
     shared = min(graph.plan.groups_at_once, len(groups)) > 1
@@ -179,7 +180,10 @@ def _edge_lengths(
 
 
 def _add_lengths(folder: Path | None, *sums: EdgeValues) -> EdgeValues:
-    """Add partial squared lengths in float64, and round the total to float32."""
+    """Add arrays of partial squared lengths in float64, and round the total to float32.
+
+    The result is an array in memory, or a file in ``folder`` if it is given.
+    """
     parts = _edge_runs(len(sums[0]))
     runs = ({"lengths": np.sum([partial[part] for partial in sums], axis=0)} for part in parts)
     return keep_runs(folder, {"lengths": np.float32}, len(sums[0]), runs)["lengths"]
@@ -188,7 +192,11 @@ def _add_lengths(folder: Path | None, *sums: EdgeValues) -> EdgeValues:
 def _map_edges(
     graph: BlockGraph, distances: Sequence[Delayed], function: Callable[..., Any], *arguments: Any
 ) -> list[list[Delayed]]:
-    """Create tasks that call ``function`` on shares of the edges; return a list per block."""
+    """Create tasks ``function(block, lengths, share, *arguments)``.
+
+    A share is (number, count), a part of the block's edges; see `_edge_runs`. Returns, for each
+    block, the list of its tasks, one per share.
+    """
     mapped = []
     for block, lengths in zip(graph.blocks, distances, strict=True):
         parts = []
@@ -234,7 +242,11 @@ class _EdgeSums:
 def _edge_sums(
     block: GraphBlock, lengths: EdgeValues, share: tuple[int, int], alpha: float, lam: float
 ) -> list[_EdgeSums]:
-    """Sum each run of edges alone, so that the order of summation does not depend on the shares."""
+    """Compute one `_EdgeSums` for each run of edges in ``share``; see `_edge_runs`.
+
+    Runs do not depend on the shares. The caller therefore always adds the same sums in the same
+    order.
+    """
 
     def sums_of(part: slice) -> _EdgeSums:
         wide = lengths[part].astype(np.float64)
@@ -253,7 +265,8 @@ def _add_runs(*shares: list[_EdgeSums]) -> _EdgeSums:
 def _edge_runs(edges: int, share: tuple[int, int] = (0, 1)) -> list[slice]:
     """Split edges into runs of at most `TERM_EDGES`, to bound the memory of float64 copies.
 
-    ``share`` (number, count) selects the runs of task ``number`` of ``count``; at least one run.
+    ``share`` (number, count) selects part ``number`` of the runs, which are split into ``count``
+    parts. A part without runs is one empty run.
     """
     starts = range(0, max(1, edges), TERM_EDGES)
     number, count = share

@@ -172,7 +172,11 @@ def stored_embedding(job: Job, number: int) -> Embedding:
 
 
 def _largest_residuals(residuals: Sequence[Matrix]) -> Matrix:
-    """Return the largest residual of all groups per iteration; finished groups keep their last."""
+    """Return the largest residual of all column groups before each CG update.
+
+    ``residuals`` has one array (updates + 1,) per group. A group with fewer updates than another
+    counts with its last residual.
+    """
     length = max(map(len, residuals))
     padded = [np.pad(group, (0, length - len(group)), mode="edge") for group in residuals]
     return np.asarray(np.max(padded, axis=0))
@@ -186,7 +190,10 @@ def _solve_groups(
     before: Path | None,
     groups: Sequence[slice],
 ) -> None:
-    """Solve and commit groups of columns, from the Z stored at ``before`` or from zero."""
+    """Solve groups of columns, and commit each group.
+
+    CG starts from the Z stored at ``before``; None starts from zero.
+    """
     plan, method, dtype = job.plan, job.config.method, vector_dtype(job.config)
     options = replace(job.config.solver, tolerance=iteration.tolerance)
     beta = embedding_weight(job)
@@ -218,7 +225,10 @@ def _store_wave(
     solved: Sequence[tuple[list[Delayed], Coefficients]],
     started: float,
 ) -> None:
-    """Store and commit column groups that were solved together; ``started`` is the clock before."""
+    """Store and commit the column groups ``wave``, which were solved together.
+
+    ``started`` is the value of `time.perf_counter` before the solve.
+    """
     seconds = (time.perf_counter() - started) / len(wave)
     for columns, (solution, last) in zip(wave, solved, strict=True):
         record = {
@@ -239,7 +249,10 @@ def _sides(
     beta: float,
     dtype: np.dtype[Any],
 ) -> Sides:
-    """Return, for each block, the calls that read β B and the initial Z of a column group."""
+    """Return two lists with one call per block: calls that read β B, calls that read initial Z.
+
+    A call returns (rows, columns) for the column group ``columns``.
+    """
     spans = [plan.block_span(b) for b in plan.blocks]
     return (
         [(_right_side, codes, span, columns, beta, dtype) for span in spans],
@@ -283,7 +296,11 @@ def _store_columns(
 def _store_block(
     path: Path, spans: Sequence[tuple[int, int]], columns: slice, values: Array
 ) -> _ColumnMoments:
-    """Write some columns of a block's Z, partition by partition; return their moments."""
+    """Write ``values`` (rows, columns) of one block to ``columns`` of the array Z at ``path``.
+
+    ``spans`` are the row ranges (first, end) of the block's partitions. Returns the moments of the
+    columns.
+    """
     sums, squares = np.zeros(values.shape[1]), np.zeros(values.shape[1])
     for low, high in spans:
         part = values[low - spans[0][0] : high - spans[0][0]]

@@ -31,7 +31,7 @@ _TEXT_ARRAYS = ("titles", "characters")
 
 @dataclass(frozen=True)
 class ExampleSample:
-    """Numbers of example queries and results, and the seed of the sample.
+    """How many example queries and results to show, and the seed that selects the queries.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ def example_queries(
     direction: tuple[str, str],
     sample: ExampleSample,
 ) -> list[Example]:
-    """Sample queries of one modality, and find their nearest rows of another by code.
+    """Sample queries of one modality; find the rows of another with the nearest codes.
 
     Parameters
     ----------
@@ -133,7 +133,11 @@ def example_queries(
 
 
 def _nearest(distances: IntArray, rows: IntArray, top: int) -> tuple[IntArray, IntArray]:
-    """Select the ``top`` nearest rows of each query, by distance, then by row number."""
+    """Select the ``top`` nearest candidates of each query: distances and rows (q, top).
+
+    ``distances`` and ``rows`` are (q, candidates). Of equal distances, the earlier column comes
+    first.
+    """
     order = np.argsort(distances, axis=1, kind="stable")[:, :top]
     return np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
 

@@ -37,8 +37,8 @@ class EncodedRows:
 class Counts(dict[tuple[str, str], IntArray]):
     """Numbers of database rows at each Hamming distance, by (query, database) modality.
 
-    Values are (2, q, l + 1): counts of all rows, and of relevant rows. ``+`` adds the counts of
-    disjoint database rows.
+    A value is (2, q, l + 1): all rows and relevant rows × queries × Hamming distance 0 … l. ``+``
+    adds the counts of disjoint database rows.
     """
 
     def __add__(self, other: Counts) -> Counts:
@@ -52,9 +52,20 @@ def measure_queries(
     query_counts: Counts,
     learned_counts: Counts | None,
 ) -> dict[str, Any]:
-    """Compute the measures (q, …) of every query, by direction of retrieval.
+    """Compute the measures of each of q queries, by direction of retrieval.
 
-    A query's partner, the same row in the other modality, is ranked among database and queries.
+    Parameters
+    ----------
+    names : modalities.
+    queries : codes and labels of the queries.
+    database_counts, query_counts : rows of the database, and all query rows, by distance.
+    learned_counts : learned codes of the training rows by distance; None to leave them out.
+
+    Returns
+    -------
+    pair : (q, 1 + cutoffs) rank and recall of the partner, the same row in the other modality.
+        The partner is ranked among the rows of database and queries.
+    retrieval, learned : see `_measures`; empty without labels.
     """
     result: dict[str, Any] = {"pair": {}, "retrieval": {}, "learned": {}}
     for source, target in permutations(names, 2):
@@ -77,7 +88,18 @@ def measure_queries(
 
 
 def _measures(items: IntArray, relevant: IntArray) -> dict[str, Array]:
-    """Compute measures (q, …) from counts (q, l + 1) of all rows and of relevant rows."""
+    """Compute the retrieval measures of each of q queries.
+
+    Parameters
+    ----------
+    items, relevant : (q, l + 1) number of all and of relevant database rows: queries × Hamming
+        distance 0 … l.
+
+    Returns
+    -------
+    By name, arrays whose first axis is the query: "map" and "map_at_50" (q,); "precision_at"
+    (q, cutoffs); "precision" and "recall" (q, l + 1) by Hamming radius 0 … l.
+    """
     precision, recall = retrieval_metrics.precision_recall(items, relevant)
     return {
         "map": retrieval_metrics.average_precision(items, relevant),
@@ -93,7 +115,11 @@ def _measures(items: IntArray, relevant: IntArray) -> dict[str, Array]:
 def average_measures(
     measured: list[dict[str, Any]], names: list[str], labelled: bool, learned: bool
 ) -> dict[str, Any]:
-    """Average the measures over all queries, nested as in the result of `evaluate_model`."""
+    """Average the measures over all queries, nested as in the result of `evaluate_model`.
+
+    ``measured`` has one result of `measure_queries` per block of queries. ``labelled`` and
+    ``learned`` say whether the results have the measures "retrieval" and "learned".
+    """
     directions = [f"{source}_to_{target}" for source, target in permutations(names, 2)]
     pair: dict[str, Any] = {}
     for direction in directions:

@@ -55,7 +55,8 @@ class Split:
 class _RowBitmap:
     """Ascending row numbers, stored as a bitmap from the first to the last.
 
-    The task graph contains the rows of the whole database; row numbers would need 8 bytes each.
+    The task graph contains these bitmaps for the whole database. Row
+    numbers as int64 would need 8 bytes each.
 
     Attributes
     ----------
@@ -163,7 +164,7 @@ def query_split(run: RunResults, store: FeatureStore) -> Split:
             "(0 database, 1 queries), or train with --queries N."
         )
     if not len(rows.database) or not len(rows.queries):
-        raise InputError(f"{store.path} needs {needed} to be evaluated")
+        raise InputError(f"{store.path} cannot be evaluated: it needs {needed}")
     return rows
 
 
@@ -200,9 +201,10 @@ def _evaluate(
     learned_from: RunResults | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Compute the measures of the model in a file.
+    """Measure the model that ``file`` contains.
 
-    With ``learned_from``, also search the learned codes of that run.
+    If ``learned_from`` is given and the store has labels, also measure how the queries retrieve the
+    codes that this run learned for its training rows.
     """
     loaded = load_model(file)
     labels = "labels" if "labels" in store.side else None
@@ -244,12 +246,15 @@ def _blocks(rows: IntArray, step: int) -> list[IntArray]:
 def _encode_blocks(
     store: FeatureStore, model: Delayed, blocks: Sequence[IntArray | _RowBitmap], labels: str | None
 ) -> list[Delayed]:
-    """Create one task per block: it encodes the rows in every modality and reads their labels."""
+    """Create one task per block, which encodes the block's rows in every modality.
+
+    If ``labels`` is not None, the task also reads the rows' labels.
+    """
     return tasks.persist([tasks.task(_encode_block, store, model, rows, labels) for rows in blocks])
 
 
 def _read_blocks(run: RunResults, store: FeatureStore, step: int) -> list[Delayed]:
-    """Create one task per block: it reads the learned codes and labels of the database rows.
+    """Create one task per ``step`` database rows: it reads their learned codes and labels.
 
     Returns an empty list if the run was trained on another store.
     """
@@ -277,7 +282,10 @@ def _encode_block(
 def _read_block(
     run: RunResults, store: FeatureStore, rows: _RowBitmap, positions: _RowBitmap
 ) -> EncodedRows:
-    """Read learned codes at ``positions`` in the run, and labels of ``rows`` of the store."""
+    """Read the learned codes and the labels of some rows.
+
+    ``positions`` are the rows in the run's array of codes. ``rows`` are the same rows in the store.
+    """
     chosen = positions.rows
     first, last = int(chosen[0]), int(chosen[-1])
     codes = arrays.read_rows(run.codes, first, last + 1)[chosen - first]
@@ -291,9 +299,10 @@ def _count_tasks(
     names: list[str],
     bits: int,
 ) -> tuple[Delayed, Delayed, Delayed | None]:
-    """Create tasks that count distances from a block of queries to three sets of rows.
+    """Create three tasks that count rows by distance from a block of queries.
 
-    The sets are the database, all queries, and the learned codes (None without learned codes).
+    They count the rows of the database, all query rows, and the learned codes (None if ``learned``
+    is empty).
     """
     directions = list(permutations(names, 2))
     to_learned = [(g, LEARNED) for g in names]

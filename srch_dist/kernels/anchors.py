@@ -98,7 +98,7 @@ def anchor_tiles(
 
 
 def tile_sums(tile: Array, near: Array) -> AnchorSums:
-    """Compute the sums of one tile from its features (t, d) and similarities (t, m)."""
+    """Compute the sums over one tile of t rows: features (t, d), similarities ``near`` (t, m)."""
     return AnchorSums(
         tile.sum(axis=0, dtype=np.float64),
         near.sum(axis=0, dtype=np.float64),
@@ -109,13 +109,13 @@ def tile_sums(tile: Array, near: Array) -> AnchorSums:
 
 
 def tile_targets(near: Array, codes: Array) -> AnchorTargets:
-    """Compute the targets of one tile from its similarities (t, m) and codes (t, l)."""
+    """Compute the targets of one tile of t rows: similarities ``near`` (t, m), ±1 codes (t, l)."""
     product = near.T @ codes.astype(near.dtype)
     return AnchorTargets(codes.sum(axis=0, dtype=np.float64), product.astype(np.float64))
 
 
 def anchor_sums(features: Array, anchors: Array, bandwidth: float) -> AnchorSums:
-    """Sum features and similarities over some rows, tile by tile in the dtype of the features.
+    """Compute the `AnchorSums` of some rows, tile by tile in the dtype of the features.
 
     Parameters
     ----------
@@ -129,7 +129,10 @@ def anchor_sums(features: Array, anchors: Array, bandwidth: float) -> AnchorSums
 def anchor_targets(
     features: Array, anchors: Array, bandwidth: float, codes: Array
 ) -> AnchorTargets:
-    """Sum products of similarities and ±1 ``codes`` (n, l) over some rows; see `anchor_sums`."""
+    """Compute the `AnchorTargets` of some rows with the ±1 ``codes`` (n, l).
+
+    `anchor_sums` describes the other parameters.
+    """
     tiles = anchor_tiles(features, anchors, bandwidth)
     return reduce(add, (tile_targets(near, codes[rows]) for rows, _, near in tiles))
 

@@ -56,7 +56,7 @@ def gaussian_projection(seed: int, dims: int, width: int) -> Matrix:
 
 
 def nearest_centres(points: Array, centres: Matrix, count: int) -> IntArray:
-    """Find the nearest centres of each point; of equal distances, the lower centre comes first.
+    """Find the nearest centres of each point; at equal distances, the lower number is first.
 
     Distances are float64, rounded to a grid. The result for a point then does not depend on the
     other points of its block.
@@ -166,7 +166,7 @@ def distinct_groups(groups: IntArray, count: int) -> IntArray:
 def slice_bounds(
     parts: Iterable[IntArray], sizes: IntArray, starts: IntArray
 ) -> Iterator[IntArray]:
-    """Convert positions in the row order to positions in each part's rows.
+    """Count, for each part, how many of the part's rows come before positions in the row order.
 
     The row order is by cluster, then by part, then by position in the part. Each part stores its
     rows in this order, so the rows between two positions are consecutive in every part.

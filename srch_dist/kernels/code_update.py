@@ -17,8 +17,8 @@ from srch_dist.kernels.types import Array, Matrix, Packed
 class CodeRule(Sized):
     """Rule of the B-step: B = sign((z_scale (Z - z_mean) + Σ_g X_g projections_g') rotation).
 
-    Eq. 17 as printed has z_mean = 0, z_scale = β and projections_g = 2 W_g. The preset "balanced"
-    brings both terms to one scale.
+    Eq. 17 as printed has z_mean = 0, z_scale = β and projections_g = 2 W_g. With
+    ``method.scaling: balanced``, both terms have one scale.
 
     Attributes
     ----------

@@ -33,7 +33,7 @@ def distance_counts(distances: Counts, mask: NDArray[np.bool_] | None, bits: int
 
     Returns
     -------
-    Counts (q, bits + 1) int64.
+    Counts (q, bits + 1) int64: queries × Hamming distance 0 … bits.
     """
     q = len(distances)
     keys = distances + np.arange(q)[:, None] * (bits + 1)
@@ -42,7 +42,7 @@ def distance_counts(distances: Counts, mask: NDArray[np.bool_] | None, bits: int
 
 
 def invalid_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], str]:
-    """Find rows whose labels have no defined relevance.
+    """Find rows whose labels are no valid classes and no valid multi-hot labels.
 
     Parameters
     ----------
@@ -110,7 +110,8 @@ def average_precision(items: Counts, relevant: Counts, cutoff: int | None = None
 
     Parameters
     ----------
-    items, relevant : (q, l + 1) counts.
+    items, relevant : (q, l + 1) number of all and of relevant database rows: queries × Hamming
+        distance 0 … l.
     cutoff : number of ranks to evaluate; None evaluates all. The sum of precisions is divided by
         min(number of relevant rows, ``cutoff``).
 
@@ -133,7 +134,10 @@ def average_precision(items: Counts, relevant: Counts, cutoff: int | None = None
 
 
 def precision_at(items: Counts, relevant: Counts, cutoff: int) -> Vector:
-    """Compute expected precision (q,): the share of relevant rows in the first ``cutoff`` ranks."""
+    """Compute expected precision (q,): the share of relevant rows in the first ``cutoff`` ranks.
+
+    `average_precision` describes ``items`` and ``relevant``.
+    """
     before = np.cumsum(items, axis=1) - items
     taken = np.clip(cutoff - before, 0, items)
     hits = np.sum(relevant / np.maximum(items, 1) * taken, axis=1)
@@ -145,8 +149,8 @@ def precision_recall(items: Counts, relevant: Counts) -> tuple[Vector, Vector]:
 
     Returns
     -------
-    precision : (q, l + 1); NaN for a radius without rows.
-    recall : (q, l + 1); NaN for a query without relevant rows.
+    precision : (q, l + 1), queries × radius; NaN for a radius without rows.
+    recall : (q, l + 1), queries × radius; NaN for a query without relevant rows.
     """
     within, hits = np.cumsum(items, axis=1), np.cumsum(relevant, axis=1)
     missing = np.full(items.shape, np.nan)
@@ -158,10 +162,12 @@ def precision_recall(items: Counts, relevant: Counts) -> tuple[Vector, Vector]:
 def partner_recall(closer: Counts, tied: Counts, cutoff: int) -> Vector:
     """Compute the probability that the rank of each query's partner is at most ``cutoff``.
 
+    The partner is the same row in the other modality, such as the text of a query image.
+
     Parameters
     ----------
     closer : (q,) number of rows nearer than the partner.
-    tied : (q,) number of rows at the partner's distance, with the partner.
+    tied : (q,) number of rows at the partner's distance, including the partner.
 
     Returns
     -------

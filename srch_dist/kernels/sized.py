@@ -13,7 +13,8 @@ import scipy.sparse
 class Sized:
     """A dataclass whose ``sys.getsizeof`` counts its arrays, in bytes.
 
-    Without it, Dask's scheduler counts a few bytes for the object, and moves it between workers.
+    Dask's scheduler moves an object between workers if its size is small. The default size is a few
+    bytes, without the arrays.
     """
 
     def __sizeof__(self) -> int:

@@ -27,7 +27,7 @@ class Counts:
     ----------
     edges : (bins + 1,) bin limits. Bin i holds the values v with edges[i] < v ≤ edges[i + 1].
     counts : (bins,) int64 weight of the values in each bin.
-    below : weight of the values ≤ edges[0], with zeros.
+    below : weight of the values ≤ edges[0], including zeros.
     smallest : smallest positive value; inf if there is none.
     total : weight of all values.
     """
@@ -82,7 +82,7 @@ def median_limits(counts: Counts) -> tuple[float, float]:
 
 
 def _bin_edges(limits: tuple[float, float]) -> NDArray[np.float64]:
-    """Make the bin limits: logarithmic for `FULL_RANGE`, otherwise at equal distances."""
+    """Make the bin limits: logarithmic for `FULL_RANGE`, otherwise of equal width."""
     if limits == FULL_RANGE:
         low, high = _OCTAVES
         octaves = np.arange(low * _PER_OCTAVE, high * _PER_OCTAVE + 1) / _PER_OCTAVE

@@ -60,7 +60,7 @@ def _plan(options: _Options, progress: Progress) -> None:
     cluster = Cluster(workers, parse_bytes(config.memory_limit), restarts=True)
     if options.pairs <= config.graph.k:
         raise ConfigError(
-            f"pairs is {options.pairs}, but each row needs graph.k = {config.graph.k} neighbours "
+            f"--pairs is {options.pairs}, but each row needs graph.k = {config.graph.k} neighbours "
             "besides itself. Plan for more rows or lower graph.k."
         )
     rates = calibrate(progress=progress) if options.calibrate else options.rates
@@ -103,11 +103,11 @@ def parse_dims(text: str) -> dict[str, int]:
         name, _, number = part.partition("=")
         name = name.strip()
         if not name or name in dims or not number.strip().isdigit() or int(number) < 1:
-            raise ConfigError(f"dims is {text!r}. Write for example image=768,text=768.")
+            raise ConfigError(f"--dims is {text!r}. Write for example image=768,text=768.")
         dims[name] = int(number)
     if len(dims) < 2:
         raise ConfigError(
-            f"dims is {text!r}, one modality; at least two are needed. Write for example "
+            f"--dims is {text!r}, one modality; at least two are needed. Write for example "
             "image=768,text=768."
         )
     return dims

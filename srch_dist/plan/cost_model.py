@@ -121,7 +121,7 @@ class _Costs:
 
     @property
     def halo_rows(self) -> int:
-        """Rows in the halos of all blocks, which one exchange sends.
+        """Number of rows in the halos of all blocks together; one exchange sends them.
 
         If m edges of a block lead to random rows among the r rows of other blocks, its halo has
         r (1 - exp(-m / r)) rows.

@@ -18,7 +18,7 @@ _CHECKPOINTS = 3
 
 
 def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
-    """Compute bytes by array at the largest size of the run directory; see `storage.run`.
+    """Compute the bytes of each array at the time when the run directory is largest.
 
     Rows are rounded up to whole partitions, since the last chunk of an array has full size.
     """
@@ -51,7 +51,7 @@ def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
 
 
 def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
-    """Compute bytes by array of the loop and the model stage; ``n`` counts whole partitions."""
+    """Compute bytes by array of the loop and the model stage; ``n`` is rounded up to partitions."""
     bits, loop_bits = sizes.config.bits, sizes.config.loop_bits
     loop = {
         "checkpoints": _CHECKPOINTS * n * (loop_bits * 4 + loop_bits // 8),

@@ -125,7 +125,10 @@ def _anchors(sizes: ProblemSize) -> int:
 
 
 def _pass_rows(sizes: ProblemSize) -> int:
-    """Return the rows that a pass after the loop reads at once: whole tiles, ≥ one partition."""
+    """Return the number of rows that a task after the loop reads at once.
+
+    It is ``partition_rows``, rounded up to whole tiles.
+    """
     return min(-(-sizes.partition_rows // TILE) * TILE, sizes.rows)
 
 
@@ -148,7 +151,7 @@ def _fit_encoders(sizes: ProblemSize, bits: int) -> int:
 
 
 def _spread_codes(sizes: ProblemSize, bits: int) -> int:
-    """Compute memory of a task that sums products of scores and codes.
+    """Compute memory of a task of the final codes: scores, codes, and their products.
 
     It is 0 if ``method.directions`` is 0.
     """

@@ -52,22 +52,22 @@ class AggregationBytes:
     joint_tile_edge: int = 80
     """Several subdomains. Per edge of a tile, in the task that aggregates all of them jointly."""
     separate_row: int = 70
-    """Replaces ``joint_row`` with more than `JOINT_ROWS` rows: half a node per row, and one level,
-    before and after the split by block."""
+    """Replaces ``joint_row`` in runs with more than `JOINT_ROWS` rows: half a node per row, and one
+    level, before and after the split by block."""
 
 
 @dataclass(frozen=True)
 class SharedSlots:
-    """Number of slots (entries of the vector that blocks share), and of vectors over slots."""
+    """Numbers for the memory of slots; a slot is an entry of the vector that blocks share."""
 
     per_joint_row: float = 0.1
     """Slots per row, if the aggregates of several subdomains are aggregated jointly."""
     per_cut_row: float = 0.3
     """Slots per row of a subdomain that lies in several blocks."""
     vectors: int = 7
-    """Number of vectors over all slots, in the task that sums over the blocks."""
+    """Vectors with one entry per slot, in the task that sums over the blocks."""
     block_vectors: int = 3
-    """Number of vectors over the slots of one block."""
+    """Vectors with one entry per slot of a block, in a task of that block."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class SolveVectors:
     one_block: int = 7
     """Six vectors of the solver, and one for all levels of the preconditioner."""
     several_blocks: int = 14
-    """Six vectors before and five after an update; three for the halo and for rows with halo."""
+    """Six before an update and five after it; one for the halo, two for rows and halo joined."""
 
 
 _AGGREGATION, _SLOTS, _VECTORS = AggregationBytes(), SharedSlots(), SolveVectors()

@@ -183,7 +183,10 @@ def _with_length_columns(sizes: ProblemSize, allowed: int) -> ProblemSize:
 
 
 def _columns_a_worker(bits: int, workers: int) -> int:
-    """Compute the columns of a group if each worker has one: a multiple of `_LEAST_COLUMNS`."""
+    """Compute the columns of a group if each worker solves one group.
+
+    The number is a multiple of `_LEAST_COLUMNS`.
+    """
     return min(bits, -(-bits // (workers * _LEAST_COLUMNS)) * _LEAST_COLUMNS)
 
 
@@ -196,5 +199,8 @@ def _widths(widest: int) -> list[int]:
 
 
 def _most_rows(starts: tuple[int, ...], cuts: tuple[int, ...]) -> int:
-    """Return the rows of the longest run of partitions; ``cuts`` are the first partitions."""
+    """Return the number of rows in the longest run of partitions.
+
+    ``cuts`` is the first partition of each run, then the number of partitions.
+    """
     return max(starts[stop] - starts[start] for start, stop in pairwise(cuts))

@@ -157,7 +157,7 @@ def _problem_size(
 
 
 def _compiled_bytes(methods: Mapping[str, str], cluster: Cluster) -> int:
-    """Return bytes of compiled NN-descent code in a worker after the search; 0 with restarts."""
+    """Return bytes of NN-descent code in a worker after the search; 0 if workers restart."""
     descends = {"pynndescent", "partitioned"} & set(methods.values())
     return COMPILED_BYTES if descends and not cluster.restarts else 0
 

@@ -70,9 +70,9 @@ class ProblemSize:
 
     @property
     def length_sums(self) -> tuple[int, int]:
-        """Number of partial sums of edge lengths in memory, and of passes that add to each.
+        """Partial sums of a block's edge lengths in memory, and S-step passes that add to each.
 
-        With one block, each worker has a sum. With several blocks, each block has a sum.
+        With one block, every worker has a partial sum. With several blocks, a block has one.
         """
         columns = self.length_columns or self.columns
         groups = len(range(0, self.config.loop_bits, max(1, columns)))

@@ -149,7 +149,7 @@ class Plan:
 
     @property
     def encoded_spans(self) -> list[tuple[int, int]]:
-        """Row range (first, end) of each task of a pass after the loop.
+        """Row range (first, end) of each task in the passes for encoders and final codes.
 
         The ranges depend on the number of rows alone, so that sums round the same way with every
         partitioning.

@@ -1,4 +1,4 @@
-"""`python -m srch_dist.report`: write the HTML page of a run, or compare several runs."""
+"""`python -m srch_dist.report`: write the HTML report of a run, or compare several runs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from srch_dist.storage.run.open import open_run
 
 @dataclass(frozen=True)
 class _Options:
-    """Write the page of a finished run, or one page that compares several runs.
+    """Write the HTML report of a finished run, or one HTML report that compares several runs.
 
-    The page is one HTML file. It needs no network and no server.
+    The report is one file. It needs no network and no server.
     """
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """Run directories: one for its own page, several to compare them."""
+    """Run directories: one for the report of this run, several to compare them."""
     out: str | None = None
     """File to write; by default report.html in the run directory, or comparison.html in the current
     folder."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write a page with options from the command line."""
+    """Write an HTML report with options from the command line."""
     run_command("report", _Options, _report, arguments)
 
 

@@ -89,7 +89,10 @@ def _stages(runs: Sequence[RunRecords]) -> list[str]:
 
 
 def _height(stages: Sequence[str], groups: Sequence[object]) -> float:
-    """Compute the height of a bar chart in inches; equal for one and two bars per stage."""
+    """Compute the height of a bar chart in inches.
+
+    ``groups`` has one entry per bar of a stage. One bar gets the space of two.
+    """
     return 1.3 + 0.2 * len(stages) * (max(2, len(groups)) + 0.5)
 
 
@@ -100,9 +103,10 @@ def _bars(
     names: Sequence[str],
     unit: str,
 ) -> None:
-    """Draw horizontal bars labelled with their values, grouped by stage.
+    """Draw for each stage a group of horizontal bars, one per name in ``names``.
 
-    ``values`` has one mapping from stage to value per name in ``names``.
+    ``values`` has, for each name, a mapping from stage to value; a missing stage counts 0. Each bar
+    is labelled with its value in ``unit``, "MiB" or "s".
     """
     thickness = 0.8 / len(values)
     digits = "{:,.0f} " if unit == "MiB" else "{:.2f} "

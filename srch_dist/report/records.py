@@ -23,7 +23,7 @@ class RunRecords:
     config, summary, history, plan : contents of the run's files; ``history`` has one record per
         iteration.
     bits : ``means`` (l,) and ``correlations`` (l, l) of the final codes; None if not recorded.
-    evaluation, examples : None if the run has none.
+    evaluation, examples : retrieval measures and example queries; None if the run has none.
     """
 
     name: str

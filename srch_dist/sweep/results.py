@@ -42,8 +42,8 @@ def make_row(values: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
     Parameters
     ----------
     values : values of the grid's options.
-    record : of a finished run, ``summary``, the ``last`` record of the history, and ``evaluation``
-        (None without scores). Of a failed run, ``error``.
+    record : for a finished run, its ``summary``, the ``last`` record of its history, and
+        ``evaluation`` (None without scores). For a failed run, ``error``.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def _scores(scores: Mapping[str, Any]) -> Row:
 def write_results(
     folder: Path, options: Sequence[str], rows: Sequence[Row], progress: Progress
 ) -> None:
-    """Write ``results.json``, ``results.csv`` and, with the extra report, also ``sweep.png``."""
+    """Write ``results.json`` and ``results.csv``; draw ``sweep.png`` if matplotlib is installed."""
     write_json(folder / "results.json", {"options": list(options), "rows": list(rows)})
     text = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))

@@ -60,7 +60,7 @@ class _Sweep:
         return self.folder / "results" / f"{combination.name}.json"
 
     def base_run(self, combination: Combination) -> RunDirectory:
-        """Return the base run, whose features and graph the run of a combination reuses."""
+        """Return the run directory with features and graph that a combination reuses (base run)."""
         key = fingerprint(up_to_graph(combination.config))[:16]
         return RunDirectory(self.folder.resolve() / "prepared" / key)
 
@@ -88,8 +88,8 @@ class _Sweep:
             )
         if record["store"] != dict(self.store.checksums):
             raise InputError(
-                f"{path} was written with other data than {self.store.path}; name those data, or "
-                "another folder with --out"
+                f"{path} was written with other data than {self.store.path}. Give the feature "
+                "store of the first sweep, or name another folder with --out"
             )
         return record
 
@@ -153,7 +153,7 @@ def _refuse_other_options(folder: Path, combinations: Sequence[Combination]) -> 
             if changed:
                 raise ConfigError(
                     f"{folder} holds {combination.name} with other options: {'; '.join(changed)}. "
-                    "Give those options again, or name another folder with --out"
+                    "Give the options of the existing run, or name another folder with --out"
                 )
 
 
@@ -185,9 +185,9 @@ def _check_plan(combination: Combination, store: FeatureStore, cluster: Cluster)
 
 
 def _groups_by_graph(combinations: Sequence[Combination]) -> Iterator[list[Combination]]:
-    """Yield the combinations that share a graph, group by group, each sorted by ``loop_bits``.
+    """Yield lists of combinations that share a graph.
 
-    In a group, combinations with equal first codes are then adjacent.
+    A list is sorted by ``loop_bits``, so that combinations with equal first codes are adjacent.
     """
 
     def graph(combination: Combination) -> str:
@@ -203,11 +203,14 @@ def _groups_by_graph(combinations: Sequence[Combination]) -> Iterator[list[Combi
 
 
 def _train_group(sweep: _Sweep, group: Sequence[Combination], cluster: Cluster) -> None:
-    """Train the combinations of a group that have no result, then remove their base runs."""
+    """Train the combinations of a group that have no result yet.
+
+    Then remove all base runs of the group, unless ``keep_work`` is on.
+    """
     bases: dict[Path, RunDirectory] = {}
     missing = [combination for combination in group if sweep.result(combination) is None]
     for number, combination in enumerate(missing, 1):
-        sweep.progress.note(f"{combination.name}: {number} of {len(missing)} with this graph")
+        sweep.progress.note(f"{combination.name}: run {number} of {len(missing)} with this graph")
         record: dict[str, Any]
         try:
             place = sweep.base_run(combination).path
@@ -235,7 +238,10 @@ def _train_group(sweep: _Sweep, group: Sequence[Combination], cluster: Cluster) 
 def _prepare(
     sweep: _Sweep, combination: Combination, group: Sequence[Combination], cluster: Cluster
 ) -> RunDirectory:
-    """Prepare the base run of a combination; reuse the graph of another base run of the group."""
+    """Compute features and graph of a combination, as its base run.
+
+    If another base run of the group has a finished graph, that graph is reused.
+    """
     base = sweep.base_run(combination)
     others = (other for other in group if sweep.base_run(other) != base)
     source = next((sweep.base_run(other) for other in others if sweep.has_graph(other)), None)

@@ -72,7 +72,10 @@ def fit_baseline(job: Job, statistics: Statistics) -> Model:
 def _project(
     run: RunDirectory, directions: Mapping[str, Matrix], rows: NDArray[np.int64]
 ) -> Matrix:
-    """Project ``rows`` (m,) of both modalities, and stack the results to (2 m, width)."""
+    """Project ``rows`` (m,) of both modalities.
+
+    Returns (2 m, width): all rows of the first modality, then all rows of the second.
+    """
     return np.concatenate(
         [arrays.read_selected(run.features(g), rows) @ w for g, w in directions.items()]
     ).astype(np.float64)

@@ -1,8 +1,9 @@
-"""PCA-ITQ final codes: spread the leading directions of scores and loop codes over all bits.
+"""PCA-ITQ final codes B = sign(V R), from the encoders' scores and the loop's codes.
 
-B = sign(V R). V (n, r) holds the leading directions of the encoders' scores and the loop's codes;
-R (r, l) is a frame learned by iterative quantisation (Gong et al., TPAMI 2013). Two passes over X:
-one sums the scores for V, one writes the codes.
+V (n, r) holds each row's coordinates along the r leading principal directions of scores and codes.
+R (r, l) spreads these directions over l bits. Iterative quantisation learns R (Gong et al., TPAMI
+2013). There are two passes over X. The first sums products of scores and codes, which give the
+directions. The second writes B.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ _LEAST_START = 1e-3
 
 @dataclass(frozen=True)
 class FinalCodes:
-    """Figures of the final codes B in ``run.final_codes``, and the sums that fit the model.
+    """Figures of the final codes B, and the sums over rows to which the model is fitted.
 
     Attributes
     ----------
     cross_covariance : X_g Bᵀ as (d_g, l) float64, by modality.
-    targets : products of similarities and B, by modality; empty without anchors.
+    targets : `AnchorTargets` of B, by modality; empty without anchors.
     directions : number r of directions.
     share : share of the variance of scores and codes that the directions keep, 0 to 1.
     effective_bits : number of independent bits with the same information; see `effective_bits`.
@@ -61,7 +62,7 @@ class FinalCodes:
 
 @dataclass(frozen=True)
 class _FinalSums(Sized):
-    """Sums over rows of the final codes; see `FinalCodes` and `CodeMoments`."""
+    """Sums over some rows of the final codes; fields as in `FinalCodes` and `CodeMoments`."""
 
     cross_covariance: Mapping[str, Matrix]
     targets: Mapping[str, AnchorTargets]
@@ -82,8 +83,8 @@ def make_final_codes(
 ) -> FinalCodes:
     """Write B = sign(V R) to ``run.final_codes``, packed and in training order.
 
-    R is learned on the run's fixed sample of rows. It starts from the loop's bits, written in the
-    basis of the directions, so the codes depend only on the subspace that the directions span.
+    R is learned on the run's fixed sample of rows. The first R expresses the loop's bits in the r
+    directions. The codes therefore depend only on the subspace that the directions span.
 
     Parameters
     ----------
@@ -109,9 +110,9 @@ def make_final_codes(
     worth = effective_bits(total.code_gram, total.bit_sums, plan.rows)
     if worth < COLLAPSED:
         raise TrainingError(
-            f"the codes collapsed when they were spread from {len(directions.offset)} directions: "
-            f"{config.bits} bits are equivalent to {worth:.2f} independent bits. The encoders "
-            "hardly distinguish rows: check the features, or set method.directions to 0."
+            f"the final codes collapsed: {config.bits} bits, made from {len(directions.offset)} "
+            f"directions, are equivalent to {worth:.2f} independent bits. The encoders hardly "
+            "distinguish rows: check the features, or set method.directions to 0."
         )
     return FinalCodes(
         total.cross_covariance, total.targets, len(directions.offset), directions.share, worth
@@ -177,7 +178,7 @@ class _Tile:
     codes : (t, loop_bits) ±1 codes of the loop.
     features : (t, d_g) by modality.
     scores : (t, loop_bits) by modality.
-    similarities : (t, m) to the anchors, by modality; empty without anchors.
+    similarities : (t, m) similarities to the m anchors, by modality; empty without anchors.
     """
 
     codes: Array
@@ -189,7 +190,7 @@ class _Tile:
 def _score_tiles(
     run: RunDirectory, model: Model, loop_codes: Path, span: tuple[int, int], partition_rows: int
 ) -> Iterator[_Tile]:
-    """Score the rows of a span tile by tile, in the precision of the features.
+    """Yield the `_Tile`s of the rows ``span``, with scores in the precision of the features.
 
     Row numbers alone decide which rows form a tile. The products of a tile therefore round the same
     way with every partitioning.
@@ -226,7 +227,10 @@ def _spread_span(
     span: tuple[int, int],
     partition_rows: int,
 ) -> _FinalSums:
-    """Write the final codes of a span of rows, and return their sums."""
+    """Compute and write the final codes of the rows ``span``; return the sums over these rows.
+
+    ``rule`` maps scores and loop codes to V R.
+    """
     packed: list[Packed] = []
 
     def sums_of(tile: _Tile) -> _FinalSums:
@@ -247,7 +251,11 @@ def _spread_span(
 
 
 def _reorder_codes(run: RunDirectory, source: Path, start: int, stop: int) -> CodeMoments:
-    """Write the codes of the rows ``start`` … ``stop`` - 1 of the store order."""
+    """Copy the packed codes of some rows from training order to store order.
+
+    ``source`` is in training order. The rows are ``start`` … ``stop`` - 1 of ``run.codes``, which
+    is in store order. Returns the moments of their codes.
+    """
     order = arrays.read_rows(run.order)
     positions = np.flatnonzero((order >= start) & (order < stop))
     codes = arrays.read_selected(source, positions)

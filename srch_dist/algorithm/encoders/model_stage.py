@@ -81,7 +81,10 @@ def fit_final_model(
 
 
 def _write_codes(job: Job, source: Path, stage: ProgressStage) -> None:
-    """Write the codes in the order of the store, and the mean and correlations of their bits."""
+    """Copy the codes ``source`` to ``run.codes`` in store order.
+
+    Also write the mean of each bit and the correlations of all bits.
+    """
     moments = write_store_order(job, source, stage)
     gram, sums, n = moments.code_gram, moments.bit_sums, job.plan.rows
     job.run.write_bits(sums / n, bit_correlations(gram, sums, n))
@@ -126,7 +129,11 @@ def _fit_model(
     targets: Targets,
     bits: int,
 ) -> Model:
-    """Fit the model to codes of ``bits`` bits; one more W-step (Eq. 11) gives its projections."""
+    """Fit the model to the codes whose products are ``targets``.
+
+    ``anchors`` are from `prepare_anchors`, empty without anchors. ``bits`` is the number of bits of
+    a code. One more W-step (Eq. 11) gives the model's projections.
+    """
     encoders = fit_encoders(job, statistics, anchors, targets)
     metadata = {
         "versions": {

@@ -39,13 +39,13 @@ from srch_dist.storage.run.directory import RunDirectory
 
 @dataclass(frozen=True)
 class AnchorRows:
-    """Anchors of a modality, and the sums over similarities that do not depend on the codes.
+    """The m anchors of a modality, and the sums over training rows that do not need codes.
 
     Attributes
     ----------
-    rows : (m, d_g) normalised features of the m anchors.
+    rows : (m, d_g) normalised features of the anchors.
     bandwidth : δ² of the Gaussian similarities.
-    sums : sums over all training rows.
+    sums : features, similarities and their products, summed over all training rows.
     """
 
     rows: Matrix
@@ -55,7 +55,7 @@ class AnchorRows:
 
 @dataclass(frozen=True)
 class _AnchorPart(Sized):
-    """Sums over a part of the rows: ``sums`` without the codes, ``targets`` with the codes."""
+    """Sums over some rows of one modality; `AnchorTargets` are the sums that need codes."""
 
     sums: AnchorSums
     targets: AnchorTargets
@@ -66,7 +66,7 @@ class _AnchorPart(Sized):
 
 @dataclass(frozen=True)
 class Encoders:
-    """Linear encoders (l, d_g) by modality, and their anchor parts; see `Model`."""
+    """Fitted encoders by modality: weights (l, d_g) of the features, and `Anchors` if used."""
 
     linear: Mapping[str, Matrix]
     anchors: Mapping[str, Anchors]
@@ -74,12 +74,12 @@ class Encoders:
 
 @dataclass(frozen=True)
 class Targets:
-    """Sums over all rows of products with the codes B; encoders are fitted to them.
+    """Products with the codes B, summed over all rows; the encoders are fitted to them.
 
     Attributes
     ----------
     cross_covariance : X_g Bᵀ as (d_g, l) float64, by modality.
-    anchors : products of similarities and B, by modality; empty without anchors.
+    anchors : `AnchorTargets` of B, by modality; empty without anchors.
     """
 
     cross_covariance: Mapping[str, Matrix]
@@ -89,15 +89,18 @@ class Targets:
 def prepare_anchors(
     job: Job, codes: Path, stage: ProgressStage
 ) -> tuple[dict[str, AnchorRows], dict[str, AnchorTargets]]:
-    """Read the sampled rows as anchors, and sum products of similarities in one pass over X.
+    """Use the sampled rows as anchors, and compute the sums to which encoders are fitted.
+
+    K_g (n, m) are the similarities of all n rows to the m anchors of modality g. With X_g and B
+    as (n, d_g) and (n, l), one pass over X_g computes X_gᵀ K_g, K_gᵀ K_g and K_gᵀ B.
 
     Parameters
     ----------
-    codes : packed codes (n, l / 8) in training order.
+    codes : packed codes B (n, l / 8) in training order.
 
     Returns
     -------
-    Anchors, and `AnchorTargets` (products of similarities and codes), by modality.
+    Two mappings by modality: first the anchors with the sums without B, then the sums with B.
     """
     run, plan = job.run, job.plan
     anchors, targets = {}, {}
@@ -117,7 +120,10 @@ def prepare_anchors(
 def fit_encoders(
     job: Job, statistics: Statistics, anchors: Mapping[str, AnchorRows], targets: Targets
 ) -> Encoders:
-    """Fit the encoders that ``method.encoder`` selects, from sums alone."""
+    """Fit the encoders that ``method.encoder`` selects; no pass over the features.
+
+    ``anchors`` are from `prepare_anchors`; ``targets`` are the products with the codes to fit.
+    """
     method, grams = job.config.method, statistics.grams
     if method.encoder == "projection":
         return Encoders({g: procrustes(m) for g, m in targets.cross_covariance.items()}, {})
@@ -145,7 +151,10 @@ def _anchor_sums(
     bandwidth: float,
     codes: Path,
 ) -> _AnchorPart:
-    """Sum products of features, anchor similarities and codes over a span of rows."""
+    """Compute the sums of `prepare_anchors` for one modality over the rows ``span``.
+
+    ``bandwidth`` is δ². ``codes`` is the array of the packed codes B.
+    """
     anchors = arrays.read_rows(run.sample(modality))
 
     def parts() -> Iterator[_AnchorPart]:

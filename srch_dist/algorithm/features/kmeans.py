@@ -22,7 +22,7 @@ _INIT_ROUNDS, _LLOYD_ITERATIONS = 5, 20
 
 
 def sample_for_clusters(rows: NDArray[np.int64], clusters: int, total: int) -> NDArray[np.int64]:
-    """Sample rows for k-means, by hash of their row number in the store.
+    """Select the rows of the k-means sample from ``rows``, by hash of the row number in the store.
 
     Of all ``total`` rows, the sample has about 64 per cluster, but no fewer than about 16,384. It
     does not depend on the row order or the partitioning.
@@ -96,7 +96,7 @@ def _write_sample(
     sample: Callable[..., NDArray[np.float32]],
     *arguments: object,
 ) -> tuple[int, int, int]:
-    """Write the sample; return its number of rows, width, and number of distinct rows."""
+    """Call ``sample`` and store the points (m, w); return m, w and the count of distinct points."""
     points = sample(*arguments)
     arrays.remove(run.points(space))
     arrays.create_array(run.points(space), points.shape, SAMPLE_CHUNK, np.float32)

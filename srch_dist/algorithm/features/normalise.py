@@ -51,7 +51,7 @@ class _SpillRule(Sized):
 
 
 def prepare_features(job: Job, store: FeatureStore) -> Statistics:
-    """Write the normalised features, the row order and the random first codes of ``run.rows``.
+    """Write the normalised features, row order and random first codes of the training rows.
 
     Training order sorts rows by cluster, then by row number, so that neighbours are near each
     other. Clusters are found on all modalities together.
@@ -128,7 +128,7 @@ def _order_centres(job: Job, clusters: int, means: Mapping[str, Matrix]) -> Matr
 def _normalise_and_spill(
     job: Job, store: FeatureStore, means: Mapping[str, Matrix], centres: Matrix
 ) -> Statistics:
-    """Normalise every partition, write its rows sorted by cluster, and return the sums."""
+    """Normalise every partition, and write its rows sorted by cluster; return the statistics."""
     stages, plan, config = job.stages, job.plan, job.config
     if (record := stages.find("spilled")) is not None:
         return Statistics.of_record(record)
@@ -163,7 +163,11 @@ def _partition_sums(
     clusters: int,
     total: int,
 ) -> ColumnSums:
-    """Check one partition and sum its columns; with several clusters, write its sampled rows."""
+    """Refuse NaN, Inf and huge values in one partition, and sum the partition's columns.
+
+    With several clusters, also write the partition's rows of the k-means sample to a scratch file.
+    ``total`` is the number of all training rows.
+    """
     rows = arrays.read_rows(run.rows, *span)
     sums, sample = ColumnSums(), {}
     chosen = sample_for_clusters(rows, clusters, total) if clusters > 1 else rows[:0]
@@ -190,7 +194,10 @@ def _spill_partition(
     span: tuple[int, int],
     rule: _SpillRule,
 ) -> FeatureSums:
-    """Normalise a partition of the store, sum its products, and write its rows by cluster."""
+    """Normalise one partition of the store, and write its rows sorted by cluster.
+
+    Returns the sums over the partition's rows.
+    """
     config = rule.config
     rows = arrays.read_rows(run.rows, *span)
     raw = ((g, store.read_selected(g, rows)) for g in store.modalities)

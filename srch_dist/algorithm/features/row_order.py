@@ -113,7 +113,10 @@ def _gather_partition(
     seed: int,
     bits: int,
 ) -> dict[str, NDArray[Any]]:
-    """Write a partition of the features, the row order and the first codes; return checksums."""
+    """Write one partition, in training order, of the features, row order and first codes.
+
+    Returns the partition's crc32 (1,) by array: "features.NAME", "order" and "codes".
+    """
     folders = [run.scratch("order", p) for p in plan.partitions]
     spans = [read_spill(folder, "bounds", partition, partition + 2).tolist() for folder in folders]
 

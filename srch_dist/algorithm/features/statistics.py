@@ -69,7 +69,10 @@ class FeatureSums:
 
 
 class ColumnSums(dict[str, Matrix]):
-    """Column sums (2, d_g) by modality from `column_sums`; ``+`` adds sums of disjoint rows."""
+    """Column sums by modality; ``+`` adds the sums of disjoint rows.
+
+    Each is (2, d_g): the float64 sums, then their rounding errors; see `column_sums`.
+    """
 
     def __add__(self, other: ColumnSums) -> ColumnSums:
         return ColumnSums({g: kernels.add_sums(sums, other[g]) for g, sums in self.items()})

@@ -71,10 +71,15 @@ class GraphReport:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Counts over some rows by modality (modalities,), and the connected components.
+    """Counts over some rows, and their connected components.
 
-    ``histogram`` (modalities, 8 k + 1) counts rows by degree, as in `ModalityReport`. ``stars``
-    (edges, 2) holds the components as edges; see `component_stars`.
+    Attributes
+    ----------
+    degrees : (modalities,) sum of the degrees.
+    histogram : (modalities, 8 k + 1) number of rows by degree; see `ModalityReport`.
+    isolated, duplicates : (modalities,) numbers of rows, as in `ModalityReport`.
+    mutual : (modalities,) number of directed edges whose reverse is an edge too.
+    stars : (m, 2) the connected components as edges; see `component_stars`.
     """
 
     degrees: NDArray[np.int64]
@@ -155,7 +160,7 @@ def verify_graph(job: Job) -> list[Delayed]:
 
 
 def _search_whole(job: Job, samples: Mapping[str, Delayed]) -> dict[str, SearchResult]:
-    """Search all modalities whose method is exact search or one index, in one task graph."""
+    """Search the modalities that use exact search or one index of all rows, in one task graph."""
     whole = [g for g in samples if job.plan.methods[g] != "partitioned"]
     searches = [
         task
@@ -214,7 +219,7 @@ def _write_run(
     """Write the edges of consecutive partitions.
 
     The task reads the neighbours of all rows, one partition at a time. It returns the fields of
-    `_Counts`, and the checksums of the partitions by kind of array.
+    `_Counts`; and for each array of `Adjacency`, by its name, the partitions' checksums.
     """
     start, stop = plan.starts[partitions.start], plan.starts[partitions.stop]
     order = arrays.read_rows(run.order)
@@ -308,7 +313,7 @@ def _write_weights(
 
 
 def _without_stars(counts: _Counts) -> _Counts:
-    """Replace the stars (up to n rows) by their number, the only value that the client needs."""
+    """Replace the stars (m, 2) by the array [[m, 0]]: the client needs only the number m."""
     number = np.array([[len(counts.stars), 0]])
     return replace(counts, stars=number)
 

@@ -22,7 +22,10 @@ def search_works(run: RunDirectory, modality: str, plan: Plan, k: int) -> list[W
 def nearest_to_rows(
     run: RunDirectory, modality: str, plan: Plan, positions: Delayed, k: int
 ) -> Delayed:
-    """Create a task that finds the exact k nearest neighbours of the rows at ``positions``."""
+    """Create a task that returns the exact k nearest neighbours of some rows.
+
+    ``positions`` (m,) are the rows' positions in training order, ascending.
+    """
     queries = tasks.task(arrays.read_selected, run.features(modality), positions)
     numbers = tasks.task(arrays.read_selected, run.order, positions)
     parts = [

@@ -69,6 +69,7 @@ def descend(
     read : returns the rows (n, d), n > k. It is called twice, so that the rows are not in memory
         beside the index.
     numbers : (n,) row numbers. Of rows at equal distance, the smaller number comes first.
+    spare : number of candidates per row beyond k and the row itself.
     """
     candidates = _candidates(read, k + 1 + spare, seed)
     features = read()
@@ -82,7 +83,11 @@ def descend(
 
 
 def _candidates(read: Callable[[], Features], count: int, seed: int) -> NDArray[np.int32]:
-    """Find ``count`` candidates of each row, (n, count) with the row itself; -1 if missing."""
+    """Find the ``count`` approximately nearest rows of each of the n rows.
+
+    Returns positions (n, count) among the rows that ``read`` returns. They include the row itself;
+    -1 is a missing candidate.
+    """
     prepare_compiler_cache(CACHED_MODULE)
     import pynndescent  # the import starts Numba, which no other search needs
 
@@ -121,7 +126,11 @@ def _reduced(features: Features) -> NDArray[np.float32]:
 def _refine(
     features: Features, numbers: NDArray[np.int64], candidates: NDArray[Any], k: int
 ) -> Neighbours:
-    """Select the k nearest of each row's ``candidates`` (n, c); -1 is no candidate."""
+    """Select the k nearest of each row's candidates, by float64 distance in all dimensions.
+
+    ``candidates`` (n, c) are positions in ``features`` (n, d); -1 is no candidate. The result has
+    row numbers, which ``numbers`` (n,) gives.
+    """
     parts = []
     for start in range(0, len(features), _REFINED_ROWS):
         near = candidates[start : start + _REFINED_ROWS]

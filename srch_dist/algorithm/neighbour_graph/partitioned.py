@@ -123,7 +123,10 @@ def choose_overlap(shares: NDArray[np.float64], options: GraphConfig) -> int:
 
 
 def _search(job: Job, modality: str, clusters: int, overlap: int, stage: ProgressStage) -> None:
-    """Search every row in the first ``overlap`` clusters of its route."""
+    """Search the neighbours of each row in the row's ``overlap`` nearest clusters.
+
+    ``clusters`` is the number of all clusters.
+    """
     run, plan, config = job.run, job.plan, job.config
     k, most = config.graph.k, config.graph.cluster_rows * config.graph.overlap_max
     stages, name = job.stages, f"{modality}.{overlap}"
@@ -177,7 +180,11 @@ def _spill_partition(
 def _search_cluster(
     run: RunDirectory, plan: Plan, cluster: int, k: int, most: int, seed: int
 ) -> None:
-    """Search one cluster, and write the neighbours to a scratch file, sorted by row position."""
+    """Search one cluster, and write its rows' neighbours to a scratch file.
+
+    The rows are searched in sets of at most ``most`` rows; see `search_sets`. The file is sorted by
+    the rows' positions in training order.
+    """
     folders = [run.scratch("routed", p) for p in plan.partitions]
     spans = [read_spill(folder, "ends", cluster, cluster + 2).tolist() for folder in folders]
 
@@ -239,7 +246,7 @@ def search_rows(
 ) -> Neighbours:
     """Search the k nearest neighbours among the rows (n, d) that ``read`` returns.
 
-    At most `_EXACT_ROWS` rows are searched exactly.
+    The search is exact for at most `_EXACT_ROWS` rows, else it is NN-descent.
     """
     if len(numbers) <= max(k + 1, _EXACT_ROWS):
         features, empty = read(), Neighbours.empty(len(numbers), k)
@@ -252,7 +259,8 @@ def _gather_features(
 ) -> NDArray[np.floating]:
     """Read the features of a cluster's selected rows from the partitions' scratch files.
 
-    ``members`` (rows of the cluster,) is the mask of the selected rows.
+    ``folders`` and ``spans`` are, for each partition, its scratch folder and the range (first, end)
+    of the cluster's rows there. ``members`` (rows of the cluster,) masks the selected rows.
     """
     cuts = np.cumsum([stop - start for start, stop in spans])[:-1]
     sample = read_spill(folders[0], "features", 0, 0)

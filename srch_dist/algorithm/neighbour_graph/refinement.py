@@ -20,9 +20,9 @@ from srch_dist.storage.scratch import read_spill, write_spill
 def refine_neighbours(job: Job, modality: str, overlap: int, stage: ProgressStage) -> None:
     """Replace each row's neighbours by the k nearest of its neighbours and their neighbours.
 
-    Every partition reads the partitions of its candidates, one at a time. The names of the units of
-    work contain ``overlap``, because each search with a larger overlap is refined again. The stage
-    advances twice per partition.
+    A task refines the rows of one partition. It reads every partition that holds candidates for
+    them, one at a time. The names of the units of work contain ``overlap``, because each search
+    with a larger overlap is refined again. The stage advances twice per partition.
     """
     run, plan, stages, name = job.run, job.plan, job.stages, f"{modality}.{overlap}"
     works: list[Work] = [(_refine_partition, run, modality, plan, p) for p in plan.partitions]

@@ -32,7 +32,13 @@ _SPLIT_ROUNDS = 8
 
 @dataclass(frozen=True)
 class Clusters:
-    """Coarse clusters: ``centres`` (c, w), and ``group`` (c,), the cluster of each centre."""
+    """Coarse clusters; a cluster has one or several k-means centres.
+
+    Attributes
+    ----------
+    centres : (c, w) all centres.
+    group : (c,) number of the cluster to which each centre belongs.
+    """
 
     centres: NDArray[np.float64]
     group: NDArray[np.int64]
@@ -102,10 +108,10 @@ def route_rows(job: Job, modality: str, clusters: Clusters, stage: ProgressStage
 
 
 def coverage(run: RunDirectory, modality: str, sample: Sample, most: int) -> NDArray[np.float64]:
-    """Measure the share of true neighbours that share a cluster with their row.
+    """Measure which share of the true neighbours is in one of their row's clusters.
 
-    Return the shares (most,) at overlap 1 … ``most``. They bound the recall of a search inside
-    clusters.
+    Returns a share (most,), 0 to 1, for each overlap 1 … ``most`` (the number of clusters of a
+    row). A search inside clusters cannot have a higher recall.
     """
     order = arrays.read_rows(run.order)
     position = inverse_permutation(order)
@@ -122,7 +128,10 @@ def coverage(run: RunDirectory, modality: str, sample: Sample, most: int) -> NDA
 def _shape_clusters(
     run: RunDirectory, name: str, centres: NDArray[np.float64], share: float
 ) -> Clusters:
-    """Split and pack clusters so that each has about a ``share`` (0 to 1) of the sampled rows."""
+    """Split large and pack small clusters; the limit is a ``share`` of the sample per cluster.
+
+    ``share`` is 0 to 1. ``name`` is the name under which the sampled points are stored.
+    """
     points = arrays.read_rows(run.points(name))
     limit = share * len(points)
     centres, sizes = split_centres(points, centres, limit)
@@ -132,7 +141,7 @@ def _shape_clusters(
 def _sample_points(
     run: RunDirectory, modality: str, plan: Plan, wanted: int, seed: int
 ) -> NDArray[np.float32]:
-    """Read the sampled rows in training order, projected to (m, w) for clustering."""
+    """Read the k-means sample for ``wanted`` clusters, in training order, projected to (m, w)."""
     parts = []
     rows = arrays.read_rows(run.rows)
     for p in plan.partitions:
@@ -170,7 +179,10 @@ def _route_partition(
 
 
 def _halve(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Halve ``points`` along their widest direction; return both means, None if all are equal."""
+    """Split ``points`` (m, w) in two along their widest direction; return the mean of each half.
+
+    None if all points are equal.
+    """
     wide = points.astype(np.float64)
     own = wide - wide.mean(axis=0)
     direction = np.linalg.eigh(own.T @ own)[1][:, -1]

@@ -1,4 +1,4 @@
-"""Distributed aggregation: first inside each subdomain, then over the aggregates of all.
+"""Build the aggregation hierarchies on the workers: one per subdomain, and one over all.
 
 Subdomains are fixed ranges of row numbers that do not depend on the plan. If a block ends inside a
 subdomain, one task receives the edges of the whole subdomain, and each block receives its part of
@@ -38,9 +38,10 @@ from srch_dist.runtime import tasks
 
 @dataclass(frozen=True)
 class RowRange:
-    """Rows ``low`` … ``high`` - 1: the overlap of a block and a subdomain.
+    """The overlap of a block and a subdomain: rows ``low`` … ``high`` - 1.
 
-    ``part`` numbers the overlaps of one subdomain.
+    ``block`` and ``subdomain`` are their numbers. ``part`` numbers the overlaps of one subdomain
+    from 0, in row order.
     """
 
     block: int
@@ -54,11 +55,13 @@ class RowRange:
 class Hierarchies:
     """Aggregation hierarchies on the workers, and the first slot of each.
 
+    A slot is an entry of the vector that the blocks share.
+
     Attributes
     ----------
     subdomains : a `SplitHierarchy` per subdomain; empty if all rows are one subdomain.
     above : the `SplitHierarchy` built over the aggregates of all subdomains.
-    starts : first slot of each hierarchy, then the number of all slots.
+    starts : first slot of each of ``subdomains``, then of ``above``, then the number of all slots.
     unknowns : number of coarse unknowns, which have the last slots.
     """
 
@@ -81,7 +84,7 @@ class _SubdomainPart(Sized):
     ----------
     diagonal : (rows,) diagonal of the system.
     counts : (rows,) number of edges of each row.
-    columns, values : (edges,) row number of the neighbour, and weight λCS².
+    columns, values : (edges,) edges row by row: row number of the neighbour, and weight λCS².
     outer : (m,) row numbers of neighbours outside the subdomain, ascending.
     ends : (m,) diagonal of the system at the rows ``outer``.
     """
@@ -220,7 +223,11 @@ def _subdomain_part(
 def _aggregate_all(
     ranges: Sequence[RowRange], quota: int, beta: float, *parts: _SubdomainPart
 ) -> SplitHierarchy:
-    """Build the hierarchy of all rows if they are one subdomain, and split it by block."""
+    """Build the hierarchy of a run that has one subdomain only, and split it by block.
+
+    ``parts`` has one entry for each of ``ranges``. ``quota`` is the largest number of coarse
+    unknowns.
+    """
     nodes, _ = _subdomain_nodes((0, ranges[-1].high), beta, parts)
     hierarchy = build_hierarchy(nodes, quota)
     return split_hierarchy(hierarchy, [np.arange(r.low, r.high) for r in ranges])
@@ -245,7 +252,11 @@ def _contract(
     numbering: AggregateNumbering,
     *parts: _SubdomainPart,
 ) -> Nodes:
-    """Turn one subdomain's aggregates into graph nodes, linked to aggregates of any subdomain."""
+    """Turn the aggregates of one subdomain into nodes, with edges to those of all subdomains.
+
+    The arguments after ``beta`` are those of `coarsen_subdomain`; ``span`` is the subdomain's row
+    range.
+    """
     return coarsen_subdomain(*_subdomain_nodes(span, beta, parts), aggregates, number, numbering)
 
 
@@ -294,9 +305,10 @@ def _aggregate_rest(
     starts: IntArray,
     *members: list[IntArray],
 ) -> SplitHierarchy:
-    """Aggregate the joined aggregates of all subdomains, and split the hierarchy by block.
+    """Aggregate the aggregates of all subdomains jointly, and split the hierarchy by block.
 
-    ``members`` holds, by subdomain and part, the part's aggregates, numbered within the subdomain.
+    ``members`` has one list per subdomain. The list has one array per part: the aggregates of the
+    part's rows, numbered within the subdomain. ``starts`` is the first aggregate of each subdomain.
     """
     seen: dict[int, list[IntArray]] = {}
     for r in ranges:

@@ -131,7 +131,7 @@ def _write_part(
 
 
 def _join_parts(block: GraphBlock, *parts: SystemPart) -> SystemBlock:
-    """Join the parts of a block's system, which are in the order of the rows."""
+    """Join the parts of a block's system; ``parts`` come in row order."""
     matrix = StreamedRows(
         row_pointers([part.counts for part in parts], block.indptr.dtype),
         JoinedValues(tuple(part.columns for part in parts)),

@@ -66,7 +66,10 @@ class BlockGraph:
         return self.plan.workers if self.folder is not None and len(self.blocks) == 1 else 1
 
     def place(self, number: int) -> AbstractContextManager[Any]:
-        """Run the tasks of share ``number`` on one fixed worker, if a block has several shares."""
+        """Return a context in which all tasks of share ``number`` are placed on the same worker.
+
+        It has no effect if a block has one share.
+        """
         return tasks.on_worker(number) if self.shares > 1 else nullcontext()
 
     def scratch(self, name: str) -> Path | None:
@@ -74,7 +77,7 @@ class BlockGraph:
         return self.folder and self.folder / f"{name}-{uuid.uuid4().hex}"
 
     def discard(self, name: str, kept: Path | None = None) -> None:
-        """Remove the folders that `scratch` made under this name, except ``kept``."""
+        """Remove all folders that `scratch` returned for ``name``, except ``kept``."""
         if self.folder is not None:
             for folder in self.folder.glob(f"{name}-*"):
                 if folder != kept:
@@ -90,7 +93,11 @@ class BlockGraph:
     def incoming(
         self, values: Sequence[Delayed], taker: int, pick: Callable[[Any, Array], Array]
     ) -> list[Delayed]:
-        """Create one task per other block: ``pick`` selects its rows for the halo of ``taker``."""
+        """Create one task per other block, which selects the rows in the halo of ``taker``.
+
+        ``values`` has one result per block. A task calls ``pick`` with the result of its block and
+        the positions of the rows there.
+        """
         return [
             tasks.task(pick, values[owner], self.requests[owner, taker])
             for owner in self.plan.blocks
@@ -168,18 +175,18 @@ def _load_block(
 
 
 def _request(block: GraphBlock, span: tuple[int, int]) -> Array:
-    """Return the rows in the halo of ``block`` that are inside ``span``, minus its first row."""
+    """Return the halo rows of ``block`` inside ``span``, counted from the first row of ``span``."""
     low, high = np.searchsorted(block.halo, span)
     return block.halo[low:high] - span[0]
 
 
 def pick_rows(values: Array, rows: Array) -> Array:
-    """Select ``rows`` (m,), positions in the block, from its ``values`` (rows, l)."""
+    """Select some rows from a block's ``values`` (rows, l), by their positions ``rows`` (m,)."""
     return values[rows]
 
 
 def _join(*parts: Array) -> Array:
-    """Join the parts of a halo, which are in row order, so that the halo is sorted by row."""
+    """Concatenate the parts of a halo; they come in block order, so the halo is sorted by row."""
     return np.concatenate(parts)
 
 

@@ -42,7 +42,7 @@ Sides = tuple[Sequence[Call], Sequence[Call]]
 
 @dataclass(frozen=True)
 class _Step(Sized):
-    """CG vectors of one block, and its preconditioned residual u (rows, l).
+    """CG vectors of one block, and the block's preconditioned residual u (rows, l).
 
     If ``done``, all columns have converged, and the remaining tasks of the graph do nothing.
     """
@@ -54,7 +54,7 @@ class _Step(Sized):
 
 @dataclass(frozen=True)
 class _Scalars(Sized):
-    """State of one iteration over all blocks: CG scalars, and sums of the coarse space."""
+    """State of one iteration for all blocks: CG scalars, and vectors of the shared slots."""
 
     coefficients: Coefficients
     sums: SharedSums
@@ -62,7 +62,10 @@ class _Scalars(Sized):
 
 @dataclass(frozen=True)
 class _Share(Sized):
-    """Input of one block for an iteration: CG scalars, and corrections (own, l) of its slots."""
+    """Input of one block for an iteration: CG scalars, and corrections (own, l).
+
+    ``own`` counts the slots that the block contributes to.
+    """
 
     coefficients: Coefficients
     correction: Array
@@ -193,7 +196,10 @@ def _solve_blocks(
 def _products(
     graph: BlockGraph, systems: Sequence[Delayed], steps: Sequence[Delayed]
 ) -> list[Delayed]:
-    """Create tasks that multiply each block's system with its u and the halo rows of u."""
+    """Create one task per block, which multiplies the block's rows of the system with u.
+
+    u is the preconditioned residual in ``steps``. Other blocks send its halo rows.
+    """
     return [
         tasks.task(_product, system, step, *graph.incoming(steps, taker, _pick))
         for taker, (system, step) in enumerate(zip(systems, steps, strict=True))
@@ -201,7 +207,10 @@ def _products(
 
 
 def _shares(function: Any, common: Delayed, preconditioner: Preconditioner) -> list[Delayed]:
-    """Create a task per block that applies ``function`` to the shared state and its slots."""
+    """Create one task per block: ``function(space, common, slots of the block)``.
+
+    ``common`` is the state for all blocks.
+    """
     space = preconditioner.space
     return [tasks.task(function, space, common, slots) for slots in preconditioner.slots]
 
@@ -235,7 +244,7 @@ def _first_step(levels: MultilevelPreconditioner, vectors: Vectors, correction: 
 def _first(tolerance: float, space: SharedCoarseSpace, sums: SharedSums, *parts: Any) -> _Scalars:
     """Compute the scalars of the first iteration.
 
-    ``parts`` holds the `BlockSums` of every block, then the squared norms of every block.
+    ``parts`` holds all blocks' `BlockSums`, then all blocks' squared norms (l,) of b.
     """
     blocks = len(parts) // 2
     dots, shared = _total(space, parts[:blocks])
@@ -255,7 +264,10 @@ def _next(
 
 
 def _total(space: SharedCoarseSpace, parts: Sequence[BlockSums]) -> tuple[Array, Array]:
-    """Add dot products (3, l) and shared sums (width, l) over all blocks, in block order."""
+    """Add dot products and shared sums over all blocks, in block order.
+
+    Returns (3, l), see `BlockSums`, and (width, l), which has a row for each slot.
+    """
     dots: Array = np.sum([part.dots for part in parts], axis=0)
     return dots, space.add_up([part.shared for part in parts])
 

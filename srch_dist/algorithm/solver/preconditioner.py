@@ -112,7 +112,8 @@ def _coarse_part(
 ) -> scipy.sparse.csr_array:
     """Compute the part of the Galerkin coarse operator PᵀAP (m, m) from some rows of a block.
 
-    ``labels`` (rows,) and ``halo`` (h,) are the coarse unknowns of the block's rows and its halo.
+    ``labels`` (rows,) is the coarse unknown of each row in the block, ``halo`` (h,) that of each
+    halo row; -1 is none. ``unknowns`` is the number m.
     """
     both, shape = np.concatenate([labels, halo]), (unknowns, unknowns)
     own, diagonal = labels[rows], system.diagonal[rows]
@@ -131,5 +132,10 @@ def _coarse_part(
 
 
 def _space(coarse: scipy.sparse.csr_array, blocks: int, *parts: Array) -> SharedCoarseSpace:
-    """Build the coarse space. ``parts`` holds each block's slots, then the slots' smoothers."""
+    """Build the coarse space from PᵀAP (m, m), slots and smoothers.
+
+    ``parts`` holds first one array for each of the ``blocks``: the slots (own,) that the block
+    contributes to. Then follows one array for each hierarchy, in slot order: the smoothers (slots,)
+    of the hierarchy's slots.
+    """
     return build_coarse_space(np.concatenate(parts[blocks:]), coarse, parts[:blocks])

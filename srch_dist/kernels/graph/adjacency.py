@@ -161,7 +161,7 @@ def modality_weights(shares: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def component_stars(nodes: IntArray, others: IntArray) -> IntArray:
-    """Find connected components; return an edge from each node to the lowest of its component.
+    """Find connected components; link each node to the lowest node of its component.
 
     Another call can connect the results (stars) of several blocks, since they are edges. The number
     of components among n rows is n minus the number of stars over all edges.

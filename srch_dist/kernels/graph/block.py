@@ -19,7 +19,7 @@ TILE_ROWS = 1 << 15
 
 
 class EdgeValues(Protocol):
-    """One value per edge, read by slices; either an array or a reader of a scratch file."""
+    """Type of one value per edge, read by slices: an array, or a reader of a scratch file."""
 
     def __len__(self) -> int: ...
 
@@ -49,7 +49,7 @@ class JoinedValues(Sized):
 
 
 class SparseRows(Protocol):
-    """A sparse matrix with slices by rows and products: a CSR array, or `StreamedRows`."""
+    """Type of a CSR array or `StreamedRows`: ``matrix[rows]`` and ``matrix @ vectors``."""
 
     def __getitem__(self, rows: slice, /) -> Any: ...
 
@@ -104,7 +104,8 @@ class GraphBlock(Sized):
     halo : (h,) row numbers of neighbours outside the block, ascending.
     weights : (edges,) float64, Σ_g w_g C_g (Eq. 6), with w_g the weight of modality g.
     multiplicity : (edges,) int8, number of modalities whose graph has the edge.
-    counted_once : (edges,) bool, true at the end with the lower row number.
+    counted_once : (edges,) bool. An undirected edge is two directed edges; true for the one whose
+        row has the lower number.
     """
 
     first_row: int
@@ -122,7 +123,7 @@ class GraphBlock(Sized):
 
     @property
     def owners(self) -> NDArray[np.int64]:
-        """Row inside the block (edges,) of each edge."""
+        """Row (edges,) of each edge, counted from the first row of the block."""
         return self.owners_of(0, len(self.columns))
 
     def edges_of(self, rows: slice) -> slice:
@@ -130,7 +131,7 @@ class GraphBlock(Sized):
         return slice(int(self.indptr[rows.start]), int(self.indptr[rows.stop]))
 
     def owners_of(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Return the row inside the block of each edge ``start`` … ``stop`` - 1."""
+        """Return the row of each edge ``start`` … ``stop`` - 1; see `owners`."""
         low = int(np.searchsorted(self.indptr, start, side="right")) - 1
         high = int(np.searchsorted(self.indptr, stop, side="left"))
         ends = np.clip(self.indptr[low : high + 1], start, stop)
@@ -169,7 +170,10 @@ def local_columns(
 
 
 def _positions(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Find the position of each of ``wanted`` in the ascending ``known``, which has them all."""
+    """Find the position in ``known`` of each value of ``wanted`` (m,).
+
+    ``known`` is ascending and contains all values of ``wanted``.
+    """
     reach = int(known[-1]) + 1 if len(known) else 0
     if reach > 2 * len(wanted):
         return np.searchsorted(known, wanted)

@@ -110,7 +110,10 @@ def system_block(
 
 
 def row_pointers(counts: Sequence[NDArray[np.int64]], dtype: np.dtype[Any]) -> Array:
-    """Compute the CSR ``indptr`` (rows + 1,) from the numbers of entries of the rows, in parts."""
+    """Compute the CSR ``indptr`` (rows + 1,).
+
+    ``counts`` is the number of entries of each row, as arrays that follow each other.
+    """
     indptr: Array = np.cumsum(np.concatenate([[0], *counts])).astype(dtype)
     return indptr
 

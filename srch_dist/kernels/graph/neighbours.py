@@ -46,7 +46,7 @@ class Neighbours(Sized):
 
     @classmethod
     def empty(cls, n: int, k: int) -> Neighbours:
-        """Make the neighbours of n rows before any candidate is known."""
+        """Make neighbours for n rows without candidates: distances inf, row numbers -1."""
         return cls(np.full((n, k), np.inf), np.full((n, k), -1, dtype=np.int64))
 
 
@@ -149,7 +149,7 @@ def keep_nearest(
     n: int,
     k: int,
 ) -> Neighbours:
-    """Keep the k nearest candidates of each owner, by distance, then by row number.
+    """Keep the k nearest candidates of each query (owner), by distance, then by row number.
 
     Parameters
     ----------

@@ -130,7 +130,10 @@ def aggregate_once(nodes: Nodes) -> tuple[Hierarchy, Nodes]:
 
 
 def build_hierarchy(nodes: Nodes, max_coarse: int) -> Hierarchy:
-    """Aggregate nodes without outer rows until at most ``max_coarse`` of them are coupled.
+    """Aggregate nodes level by level, until at most ``max_coarse`` coupled nodes remain.
+
+    A node is coupled if its edges are not negligible against its diagonal, else isolated. The
+    nodes must have no edges to outer rows.
 
     Every matching is a level. Skipping levels would save little work per iteration, and cost
     iterations.
@@ -192,10 +195,11 @@ def _coupled_first(
 def _match_level(
     nodes: Nodes, enough: int, attempts: tuple[tuple[np.ufunc, float], ...]
 ) -> tuple[IntArray, int] | None:
-    """Match with the first of the ``attempts`` that reaches its coarsening ratio.
+    """Match the nodes of one level; return their aggregates and the number of aggregates.
 
-    An attempt is the ``combine`` of `match_nodes` and a ratio. Returns None if no attempt reaches
-    its ratio, or if at most ``enough`` nodes are coupled.
+    ``attempts`` are pairs of the ``combine`` of `match_nodes` and a coarsening ratio. The result is
+    the first attempt that reaches its ratio. It is None if no attempt does, or if at most
+    ``enough`` nodes are coupled.
     """
     coupled = np.count_nonzero(_coupling_sums(nodes) > _ISOLATED * nodes.diagonal)
     if coupled <= enough:
@@ -214,7 +218,7 @@ def _coupling_sums(nodes: Nodes) -> Vector:
 
 
 def _coarsen(nodes: Nodes, aggregates: IntArray, count: int) -> tuple[Vector, Nodes]:
-    """Compute a level's smoother E_k (count,) and its nodes without edges.
+    """Compute the smoother E_k (count,) of a level, and the level's nodes without edges.
 
     ``aggregates`` (m,) is the aggregate of each node of the finer level.
 

@@ -107,7 +107,7 @@ def concatenate_and_clear(parts: list[NDArray[Any]]) -> NDArray[Any]:
 
 
 def hash_pairs(low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
-    """Hash pairs of numbers (m,) and (m,) to values in [0, 1), (m,) float64."""
+    """Hash each pair (low[i], high[i]) to a value in [0, 1); return (m,) float64."""
     mixed = low.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + high.astype(np.uint64)
     mixed ^= mixed >> np.uint64(31)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)

@@ -64,7 +64,7 @@ class Coefficients(Sized):
     active : true for columns that are not frozen.
     residual : relative residual before the next update; for a frozen column, its last one.
     iterations : number of updates of the slowest column so far.
-    worst : largest relative residual of a column before each update.
+    worst : (iterations + 1,) largest relative residual of a column before each update.
     """
 
     gamma: Vector
@@ -136,7 +136,7 @@ def first_sums(space: SharedCoarseSpace, residual: Array) -> SharedSums:
 def next_sums(
     space: SharedCoarseSpace, previous: SharedSums, image: Array, c: Coefficients
 ) -> SharedSums:
-    """Update the shared vectors as `advance` updates r.
+    """Update the shared vectors once, by the recurrences of r and s.
 
     Parameters
     ----------

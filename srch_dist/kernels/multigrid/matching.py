@@ -133,14 +133,20 @@ def _strengths(
 
 
 def _distinct_strengths(i: NDArray[Any], j: NDArray[Any], strength: Vector) -> Vector:
-    """Break ties of strengths (edges,) by a hash that is equal in both directions of an edge."""
+    """Scale each strength slightly by a hash of both ends, so that equal strengths differ.
+
+    ``i``, ``j`` and ``strength`` are (edges,). Both directions of an edge get the same strength.
+    """
     hashes = hash_pairs(np.minimum(i, j), np.maximum(i, j))
     distinct: Vector = strength * (1 + _TIES * hashes)
     return distinct
 
 
 def _strongest_few(i: NDArray[Any], strength: Vector, few: int) -> NDArray[np.bool_]:
-    """Mark the edges (edges,) that are among the ``few`` strongest of their row ``i``, sorted."""
+    """Mark the ``few`` strongest edges of each row; return a mask (edges,).
+
+    ``i`` (edges,) is the row of each edge, ascending.
+    """
     kept = np.ones(len(i), dtype=np.bool_)
     lengths = _run_lengths(_run_starts(i), len(i))
     # Sorting is the slowest part, so rows with few edges are not sorted.
@@ -162,7 +168,12 @@ def _append(lists: tuple[list[Any], ...], kept: NDArray[Any], *columns: NDArray[
 def _pair_up(
     nodes: int, i: NDArray[Any], j: NDArray[Any], strength: Vector
 ) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Pair nodes; return the lower node (m,) of each node's pair, and a mask (m,) of unpaired."""
+    """Pair nodes that are each other's strongest free candidate, in several rounds.
+
+    ``i``, ``j`` and ``strength`` (edges,) are both ends and the strength of each edge, sorted by
+    ``i``. Returns the lower node (m,) of each node's pair, and a mask (m,), true for unpaired
+    nodes. The lower node of an unpaired node is the node itself.
+    """
     leader = np.arange(nodes)
     free = np.ones(nodes, dtype=np.bool_)
     for _ in range(_ROUNDS):

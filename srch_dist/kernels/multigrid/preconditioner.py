@@ -35,7 +35,7 @@ class LocalHierarchy(Sized):
     parents : as in `Hierarchy`.
     smoothers : as in `Hierarchy`, but 0 for shared aggregates, which `SharedCoarseSpace` corrects.
     slots : for each level, the slot (m,) of each aggregate; -1 if it is not shared.
-    coarsest : (m,) numbers in the whole hierarchy of the nodes of the last level, ascending.
+    coarsest : (m,) nodes of the last level, as ascending numbers of the whole `Hierarchy`.
     """
 
     parents: tuple[IntArray, ...]
@@ -204,8 +204,8 @@ def empty_coarse_space(blocks: int) -> SharedCoarseSpace:
 def split_hierarchy(hierarchy: Hierarchy, members: Sequence[IntArray]) -> SplitHierarchy:
     """Split a hierarchy by blocks.
 
-    Every coarse unknown is shared. So is an aggregate with a positive smoother and nodes in several
-    blocks.
+    All coarse unknowns are shared. An aggregate is shared if its smoother is positive and its nodes
+    are in several blocks.
 
     Parameters
     ----------
@@ -329,7 +329,11 @@ def _ancestors(hierarchy: Hierarchy, nodes: IntArray) -> list[IntArray]:
 def _local_hierarchy(
     hierarchy: Hierarchy, nodes: Sequence[IntArray], slots: Sequence[IntArray]
 ) -> LocalHierarchy:
-    """Extract a block's local hierarchy; ``nodes`` are its nodes on each level, level 0 first."""
+    """Extract a block's local hierarchy.
+
+    ``nodes`` has one array per level from 0: the block's nodes. ``slots`` has one array per level
+    from 1: the slot of every aggregate of ``hierarchy``, -1 if it is not shared.
+    """
     parents = tuple(
         np.searchsorted(nodes[k + 1], parent[nodes[k]])
         for k, parent in enumerate(hierarchy.parents)
@@ -354,7 +358,10 @@ def _pad_levels(part: LocalHierarchy, depth: int) -> LocalHierarchy:
 
 
 def _stack_parents(parents: Sequence[IntArray]) -> IntArray:
-    """Concatenate parents, and renumber the aggregates; each array numbers its own from 0."""
+    """Concatenate arrays of parents; the aggregates of each array follow those of the last.
+
+    In each array of ``parents``, the aggregates are numbered from 0.
+    """
     starts = np.cumsum([0, *(int(part.max()) + 1 for part in parents)])
     return np.concatenate([part + start for part, start in zip(parents, starts, strict=False)])
 

@@ -2,8 +2,8 @@
 
 Subdomains are fixed ranges of row numbers. The preconditioner therefore does not depend on blocks
 or workers. Each subdomain is matched once. The edges between aggregates are summed after all
-subdomains are matched, so edges across subdomains count like edges inside. An earlier second
-matching would join rows whose clusters are in other subdomains.
+subdomains are matched, so edges across subdomains count like edges inside. A second
+matching before that would join rows whose clusters are in other subdomains.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def coarsen_subdomain(
     number: int,
     numbering: AggregateNumbering,
 ) -> Nodes:
-    """Turn one subdomain's aggregates into nodes, linked to aggregates of any subdomain.
+    """Turn one subdomain's aggregates into nodes, with edges to aggregates of all subdomains.
 
     Parameters
     ----------
@@ -122,7 +122,10 @@ def coarsen_subdomain(
 
 
 def uncoupled_aggregates(own: SubdomainAggregates, numbering: AggregateNumbering) -> Nodes:
-    """Turn one subdomain's aggregates into nodes without edges, for more than `JOINT_ROWS` rows."""
+    """Turn one subdomain's aggregates into nodes without edges.
+
+    Runs with more than `JOINT_ROWS` rows use it instead of `coarsen_subdomain`.
+    """
     shape = (len(own.diagonal), len(numbering.diagonal))
     none = scipy.sparse.coo_array(shape, dtype=np.float32)
     return Nodes(
