@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,28 +57,17 @@ def codes_of(path: Path) -> np.ndarray:
     return zarr.open_array(str(path / "codes.zarr"), mode="r")[:]
 
 
-def begin(
-    name: str,
-    *arguments,
-    faults: Path,
-    cwd: Path,
-    prefix: Sequence[str] = (),
-    variables: Mapping[str, str] | None = None,
-) -> subprocess.Popen:
-    """Start a command in a process that triggers the faults armed in the folder ``faults``.
-
-    ``prefix`` stands before the command line, and ``variables`` are added to the environment.
-    """
+def begin(name: str, *arguments, faults: Path, cwd: Path) -> subprocess.Popen:
+    """Start a command in a process that triggers the faults armed in the folder ``faults``."""
     faults.mkdir(exist_ok=True)
     return subprocess.Popen(
-        [*prefix, sys.executable, "-m", "pipelines.faults.client", name, *map(str, arguments)],
+        [sys.executable, "-m", "pipelines.faults.client", name, *map(str, arguments)],
         cwd=cwd,
         env={
             **os.environ,
             **{"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
             **{FOLDER: str(faults), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
             "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "15s",
-            **(variables or {}),
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
