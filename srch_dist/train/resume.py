@@ -18,9 +18,11 @@ from srch_dist.algorithm.neighbour_graph import (
     set_graph,
     verify_graph,
 )
+from srch_dist.config.versions import changed_versions
 from srch_dist.errors import InputError
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
+from srch_dist.runtime.progress import Progress
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, recorded_runs
 from srch_dist.storage.run.directory import RunDirectory
@@ -47,6 +49,21 @@ def refuse_other_data(run: RunDirectory, store: FeatureStore, recorded: Mapping[
         raise InputError(
             f"{run.path} was started with other data than {store.path}: {'; '.join(changed)}. "
             "Name the data of the run, or another run directory with --out"
+        )
+
+
+def warn_other_versions(recorded: Mapping[str, Any], progress: Progress) -> None:
+    """Warn if packages have other versions than when the run was started.
+
+    Parameters
+    ----------
+    recorded : the record of the stage "rows". One of an earlier srch-dist has no versions.
+    """
+    changed = changed_versions(recorded.get("versions", {}))
+    if changed:
+        progress.warn(
+            f"the run was started with {', '.join(changed)}. Codes may differ from those of an "
+            "uninterrupted run. To avoid this, resume with the versions of the start"
         )
 
 

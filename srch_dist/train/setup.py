@@ -7,6 +7,7 @@ import shutil
 
 from srch_dist.algorithm.job import Job
 from srch_dist.config.options import TrainConfig
+from srch_dist.config.versions import current_versions
 from srch_dist.plan.cost_model import Forecast, forecast
 from srch_dist.plan.planner import check_disk, check_memory, draft_plan
 from srch_dist.plan.rates import Rates
@@ -18,7 +19,12 @@ from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.locations import stored_bytes
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.hold import LockedRun
-from srch_dist.train.resume import data_record, refuse_other_data, verify_committed
+from srch_dist.train.resume import (
+    data_record,
+    refuse_other_data,
+    verify_committed,
+    warn_other_versions,
+)
 from srch_dist.train.reuse import reusable_folders, reuse_stages, reused_partition_rows
 from srch_dist.train.rows import choose_rows, warn_unused_rows, write_rows
 
@@ -82,6 +88,7 @@ def start_or_resume(
     record = stages.find("rows")
     if record is not None:
         refuse_other_data(run, store, record.values)
+        warn_other_versions(record.values, progress)
         # The stored arrays keep their partitioning, even if the options now ask for another one.
         config = dataclasses.replace(config, partition_rows=record.values["partition_rows"])
     elif base is not None:
@@ -89,8 +96,8 @@ def start_or_resume(
     plan = _plan_run(len(rows), store, run, config, shared, progress)
     if record is None:
         write_rows(run, plan, rows, queries)
-        values = {**data_record(store), "partition_rows": plan.partition_rows}
-        stages.commit("rows", values, {})
+        values = {"partition_rows": plan.partition_rows, "versions": current_versions()}
+        stages.commit("rows", {**data_record(store), **values}, {})
     if base is not None:
         reuse_stages(base, run, config)
     job = Job(run, plan, config, tuple(store.modalities), progress, locked.lock.check)

@@ -12,6 +12,7 @@ import pytest
 import zarr
 
 from srch_dist.algorithm import loop
+from srch_dist.config import versions
 from srch_dist.errors import ConfigError, InputError, StorageError
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
@@ -220,6 +221,25 @@ def test_other_data_are_refused_and_change_nothing(store, interrupted, clean, tm
         resume(other, interrupted)
     resume(store, interrupted)
     assert_same(interrupted, clean)
+
+
+@pytest.mark.fault("resumed with other versions of libraries", "survived")
+def test_other_versions_are_said_in_one_line(store, interrupted, clean, monkeypatch, caplog):
+    now = {**versions.current_versions(), "numpy": "9.9.9", "python": "3.99.1"}
+    monkeypatch.setattr(versions, "current_versions", lambda: now)
+    caplog.set_level("WARNING", "srch_dist")
+    resume(store, interrupted)
+    (text,) = [one.message for one in caplog.records if "was started with" in one.message]
+    assert text.startswith(f"the run was started with numpy {np.__version__} (now 9.9.9). Codes ")
+    assert_same(interrupted, clean)
+
+
+def test_the_same_versions_and_an_earlier_record_are_no_reason_to_warn(store, interrupted, caplog):
+    caplog.set_level("WARNING", "srch_dist")
+    assert versions.changed_versions(versions.current_versions()) == []
+    assert versions.changed_versions({}) == []
+    resume(store, interrupted)
+    assert "was started with" not in caplog.text
 
 
 @pytest.mark.fault("left-over temporary files", "survived")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -25,6 +23,7 @@ from srch_dist.algorithm.encoders.regression import (
 from srch_dist.algorithm.features.statistics import Statistics
 from srch_dist.algorithm.job import Job
 from srch_dist.config.identity import to_dict
+from srch_dist.config.versions import current_versions
 from srch_dist.encode.model import Model, save_model
 from srch_dist.kernels.anchors import AnchorTargets
 from srch_dist.kernels.code_statistics import bit_correlations
@@ -32,9 +31,6 @@ from srch_dist.kernels.projections import procrustes
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.stages import StageLog, StageRecord
-
-# Packages whose versions the model records.
-_PACKAGES = ("srch-dist", "numpy", "scipy", "dask", "zarr", "pynndescent")
 
 
 def fit_final_model(
@@ -136,10 +132,7 @@ def _fit_model(
     """
     encoders = fit_encoders(job, statistics, anchors, targets)
     metadata = {
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        },
+        "versions": current_versions(),
         "config": to_dict(job.config),
         "store": {"rows": store.rows, "modalities": dict(store.modalities)},
     }

@@ -1,0 +1,29 @@
+"""Versions of the packages that can change the codes of a run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+
+_PACKAGES = ("srch-dist", "numpy", "scipy", "dask", "zarr", "pynndescent")
+
+
+def current_versions() -> dict[str, str]:
+    """Version of Python and of each package, by name."""
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def changed_versions(recorded: Mapping[str, str]) -> list[str]:
+    """A phrase with both versions for each package that differs from ``recorded``.
+
+    Packages that are not recorded, and Python itself, are not compared.
+    """
+    return [
+        f"{name} {recorded[name]} (now {version})"
+        for name, version in current_versions().items()
+        if name in _PACKAGES and recorded.get(name, version) != version
+    ]
