@@ -58,18 +58,13 @@ def make_certificates(folder: str | Path, days: int = 365) -> Path:
     Raises
     ------
     StorageError : the folder is in use or cannot be written.
-    ConfigError : ``days`` is below 1, or the package `cryptography` is not installed.
+    ConfigError : ``days`` is below 1.
     """
     path = Path(folder).absolute()
     if days < 1:
         raise ConfigError(f"days is {days}; it must be at least 1")
-    try:
-        from cryptography.hazmat.primitives.asymmetric import ec
-    except ImportError:
-        raise ConfigError(
-            "certificates need the package cryptography. Install it with: "
-            "pip install 'srch-dist[tls]'"
-        ) from None
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise StorageError(f"{path} is in use; name another folder")
     try:

@@ -29,14 +29,15 @@ Scheduler = Annotated[
 Workers = Annotated[
     PositiveInt | None,
     Field(
-        description="Local cluster: number of one-thread worker processes; by default one per core."
+        description="Local cluster: number of one-thread worker processes; by default one per CPU "
+        "that this process may use (affinity, cgroup)."
     ),
 ]
 MemoryLimit = Annotated[
-    str,
+    str | None,
     Field(
-        description="Local cluster: memory per worker; raise it if a plan is refused or a worker "
-        "is killed."
+        description="Local cluster: memory per worker; by default 2GiB, or less where the machine "
+        "or its cgroup has less. Raise it if a plan is refused or a worker is killed."
     ),
 ]
 
@@ -184,7 +185,7 @@ class ClusterOptions:
 
     scheduler: Scheduler = None
     workers: Workers = None
-    memory_limit: MemoryLimit = "2GiB"
+    memory_limit: MemoryLimit = None
     tls: TlsConfig = field(default_factory=TlsConfig)
 
 
@@ -231,7 +232,7 @@ class TrainConfig:
     """Running cluster: seconds to wait for the scheduler, then for the workers; raise it if they
     start slowly."""
     workers: Workers = None
-    memory_limit: MemoryLimit = "2GiB"
+    memory_limit: MemoryLimit = None
     partition_rows: PositiveInt | None = None
     """Rows per partition; by default about 32 MiB of features. Never changes the codes."""
     blocks: PositiveInt | None = None

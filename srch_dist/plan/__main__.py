@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
@@ -16,7 +15,8 @@ from srch_dist.plan.cost_model import forecast
 from srch_dist.plan.planner import check_memory, draft_plan
 from srch_dist.plan.rates import Rates
 from srch_dist.plan.table import plan_record, plan_table
-from srch_dist.runtime.cluster import Cluster, parse_bytes
+from srch_dist.runtime.cluster import Cluster
+from srch_dist.runtime.machine import local_size
 from srch_dist.runtime.progress import Progress
 
 
@@ -31,10 +31,11 @@ class _Options:
     bits: int | None = None
     """Bits per code; by default from --config, else 32."""
     workers: int | None = None
-    """Worker processes of one thread each; by default from --config, else one per core of this
-    machine."""
+    """Worker processes of one thread each; by default from --config, else one per CPU that this
+    process may use."""
     memory_limit: str | None = None
-    """Memory per worker; by default from --config, else 2GiB."""
+    """Memory per worker; by default from --config, else 2GiB, or less where this machine or its
+    cgroup has less."""
     config: str | None = None
     """YAML file of options, as for srch_dist.train; --bits, --workers and --memory-limit override
     it."""
@@ -55,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _plan(options: _Options, progress: Progress) -> None:
     config = _configuration(options)
     dims = parse_dims(options.dims)
-    workers = config.workers or os.cpu_count() or 1
+    size = local_size(config.workers, config.memory_limit)
     # `srch_dist.train` may restart the workers of the cluster that it starts.
-    cluster = Cluster(workers, parse_bytes(config.memory_limit), restarts=True)
+    cluster = Cluster(size.workers, size.memory_limit, restarts=True)
     if options.pairs <= config.graph.k:
         raise ConfigError(
             f"--pairs is {options.pairs}, but each row needs graph.k = {config.graph.k} neighbours "

@@ -49,14 +49,13 @@ _TASKS = 1000
 
 
 def calibrate(
-    workers: int | None = None, memory_limit: str = "2GiB", progress: Progress | None = None
+    workers: int | None = None, memory_limit: str | None = None, progress: Progress | None = None
 ) -> Rates:
     """Measure rates in a local cluster; rates that cannot be calibrated keep their defaults.
 
     Parameters
     ----------
-    workers : worker processes; by default one per core.
-    memory_limit : memory limit of one worker.
+    workers, memory_limit : size of the cluster; see `machine.local_size`.
     progress : display for the start of the cluster.
     """
     with start_local(workers, memory_limit, progress) as cluster:

@@ -16,7 +16,7 @@ MIB = 1 << 20
 ALLOWED_SHARE = 0.8
 # Resident memory of an idle worker with its imports, before any work.
 _IMPORTS_BYTES = 220 * MIB
-# Freed memory that a worker's C library keeps; `runtime.cluster.ALLOCATOR` limits it to 64 MiB.
+# Freed memory that a worker's C library keeps; `local_cluster.ALLOCATOR` limits it to 64 MiB.
 _ALLOCATOR_BYTES = 80 * MIB
 # Resident memory that importing k-means adds to a process.
 _K_MEANS_BYTES = 120 * MIB

@@ -2,75 +2,37 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import logging
-import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import dask
-import dask.utils
 import distributed
 
-from srch_dist.config.options import ClusterOptions, TlsConfig, TrainConfig
-from srch_dist.errors import ClusterError, ConfigError
+from srch_dist.config.options import ClusterOptions, TrainConfig
+from srch_dist.errors import ClusterError
 from srch_dist.runtime.dask_settings import check_client_settings, check_local_settings
+from srch_dist.runtime.local_cluster import local_client, shows_dashboard
+from srch_dist.runtime.machine import check_local_size, local_size
 from srch_dist.runtime.preflight import check_readable, check_shared, check_workers
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.runtime.tasks import current_client
-from srch_dist.runtime.temporary import (
-    CACHE_VARIABLE,
-    CACHED_MODULE,
-    lacks_cache_folder,
-    temporary_folder,
-)
+from srch_dist.runtime.tls import Tls, security_of, tls_files
 from srch_dist.runtime.watchdog import NO_WORKERS_TIMEOUT
 from srch_dist.storage.locations import Location
 
 _POLL_SECONDS = 0.5
 _CONNECT_SECONDS = 30
+# Memory limit that a plan assumes for workers without one.
+_UNLIMITED_BYTES = 2 << 30
 _ADDRESS = re.compile(r"[a-z0-9+]+://.+|[^/\\]+:\d+")
-# How much freed memory a worker's glibc keeps, in bytes. Dask's default returns all of it to the
-# kernel, which then zeroes new pages for the arrays of every partition. That takes longer than
-# reading the arrays. Here blocks up to 32 MiB (the largest value that glibc accepts) come from the
-# heap, which keeps 64 MiB free. Environment variables take precedence. Other C libraries ignore
-# both variables.
-_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
-ALLOCATOR = {
-    f"{_ENVIRONMENT}.MALLOC_TRIM_THRESHOLD_": 64 << 20,
-    f"{_ENVIRONMENT}.MALLOC_MMAP_THRESHOLD_": 32 << 20,
-}
 # Maximum wait for a worker that does not answer, and for a cluster without workers. Dask's defaults
 # are five minutes and no limit. The user's Dask configuration takes precedence.
 TIMEOUTS = {"distributed.scheduler.worker-ttl": "120s", NO_WORKERS_TIMEOUT: "120s"}
-
-
-@dataclass(frozen=True)
-class Tls:
-    """Paths of a TLS connection's PEM files: authority's certificate, own certificate, own key."""
-
-    ca: str
-    cert: str
-    key: str
-
-
-def tls_files(options: TlsConfig) -> Tls | None:
-    """Return the TLS files that the options name; None if all three options are empty.
-
-    Raises
-    ------
-    ConfigError : only one or two of the three options are set.
-    """
-    if options.ca is None and options.cert is None and options.key is None:
-        return None
-    if options.ca is None or options.cert is None or options.key is None:
-        raise ConfigError("tls.ca, tls.cert and tls.key belong together; name all three or none")
-    return Tls(options.ca, options.cert, options.key)
 
 
 @dataclass(frozen=True)
@@ -112,7 +74,7 @@ class ClusterRequirements:
 def connect(
     scheduler: str | None = None,
     workers: int | None = None,
-    memory_limit: str = "2GiB",
+    memory_limit: str | None = None,
     progress: Progress | None = None,
     demands: ClusterRequirements | None = None,
     tls: Tls | None = None,
@@ -127,7 +89,8 @@ def connect(
     workers, memory_limit : size of a local cluster; see `start_local`.
     demands : requirements that a running cluster must meet.
     tls : files for encrypted connections. Both sides then need a certificate of the authority.
-        Default: Dask's configuration (``distributed.comm.tls``).
+        Default: Dask's configuration (``distributed.comm.tls``); in a local cluster, a certificate
+        made for it.
 
     Raises
     ------
@@ -141,7 +104,7 @@ def connect(
         return
     check_client_settings()
     demands = demands or ClusterRequirements()
-    security = _security(tls)
+    security = None if tls is None else security_of(tls)
     with dask.config.set(_timeouts()), _existing(scheduler, demands.seconds, security) as client:
         _await_workers(client, demands, progress)
         check_workers(client)
@@ -180,7 +143,7 @@ def connect_for(
 @contextmanager
 def start_local(
     workers: int | None = None,
-    memory_limit: str = "2GiB",
+    memory_limit: str | None = None,
     progress: Progress | None = None,
     tls: Tls | None = None,
 ) -> Iterator[Cluster]:
@@ -191,41 +154,22 @@ def start_local(
 
     Parameters
     ----------
-    workers : number of worker processes; default: one per CPU.
-    memory_limit : memory limit of a worker, such as "2GiB".
+    workers, memory_limit : size of the cluster; see `machine.local_size`.
+    tls : files for encrypted connections. Default: a key and a certificate for this cluster, in
+        memory, so that no other process can connect.
 
     Raises
     ------
     ClusterError : the workers do not start.
-    ConfigError : a value is invalid, or a Dask setting with which no worker can work.
+    ConfigError : a value is invalid or beyond the memory of this machine, or a Dask setting with
+        which no worker can work.
     StorageError : no temporary folder is writable.
     """
-    progress = progress or silent()
-    security, limit = _security(tls), parse_bytes(memory_limit)
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers is {workers}; it must be at least 1")
-    check_local_settings(limit)
-    with ExitStack() as stack:
-        scratch = stack.enter_context(temporary_folder())
-        # Without this, Dask leaves a folder of lock files beside the scratch folder.
-        stack.enter_context(dask.config.set({"temporary-directory": scratch}))
-        stack.enter_context(dask.config.set(ALLOCATOR))
-        if lacks_cache_folder(CACHED_MODULE):  # workers share one, which outlasts their restarts
-            cache = {f"{_ENVIRONMENT}.{CACHE_VARIABLE}": f"{scratch}/numba"}
-            stack.enter_context(dask.config.set(cache))
-        stack.enter_context(dask.config.set(_timeouts()))
-        try:
-            local = stack.enter_context(_local_cluster(workers, limit, scratch, security))
-            client = stack.enter_context(
-                distributed.Client(local, security=security, set_as_default=False)
-            )
-        except (RuntimeError, OSError, ValueError, KeyError) as error:
-            raise ClusterError(
-                f"the local workers did not start ({error}); in a script, put all code that trains "
-                'under if __name__ == "__main__":, because workers import the script'
-            ) from None
-        stack.enter_context(client.as_current())
-        yield _describe(client, progress)
+    size = local_size(workers, memory_limit)
+    check_local_size(size)
+    check_local_settings(size.memory_limit)
+    with dask.config.set(_timeouts()), local_client(size, tls) as client:
+        yield _describe(client, progress or silent(), shows_dashboard())
 
 
 def _timeouts() -> dict[str, str]:
@@ -236,38 +180,6 @@ def _timeouts() -> dict[str, str]:
         for key, value in TIMEOUTS.items()
         if dask.config.get(key, default=None, config=users) is None
     }
-
-
-def _security(tls: Tls | None) -> distributed.Security | None:
-    if tls is None:
-        return None
-    for name, path in dataclasses.asdict(tls).items():
-        if not Path(path).is_file():
-            raise ConfigError(f"tls.{name} is {path}, which is not a file")
-    pair = {
-        f"tls_{role}_{part}": path
-        for role in ("client", "scheduler", "worker")
-        for part, path in (("cert", tls.cert), ("key", tls.key))
-    }
-    return distributed.Security(tls_ca_file=tls.ca, require_encryption=True, **pair)
-
-
-def _local_cluster(
-    workers: int | None, limit: int, scratch: str, security: distributed.Security | None
-) -> distributed.LocalCluster:
-    return distributed.LocalCluster(
-        n_workers=workers or max(1, os.cpu_count() or 1),
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=limit,
-        host="127.0.0.1",
-        protocol="tcp://" if security is None else "tls://",
-        security=security,
-        dashboard_address="127.0.0.1:0",
-        local_directory=scratch,
-        # The command reports a failed task. The worker's log would repeat the report.
-        silence_logs=logging.CRITICAL,
-    )
 
 
 @contextmanager
@@ -330,7 +242,9 @@ def _await_workers(
         ) from None
 
 
-def _describe(client: distributed.Client, progress: Progress) -> Cluster:
+def _describe(
+    client: distributed.Client, progress: Progress, has_dashboard: bool = True
+) -> Cluster:
     try:  # workers of a new cluster, or of one that restarts them, may not have joined yet
         client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
     except TimeoutError:
@@ -340,11 +254,9 @@ def _describe(client: distributed.Client, progress: Progress) -> Cluster:
         ) from None
     workers = client.scheduler_info(n_workers=-1)["workers"]
     limits = [worker["memory_limit"] for worker in workers.values() if worker["memory_limit"]]
-    limit = min(limits, default=parse_bytes("2GiB"))
-    progress.note(
-        f"cluster: {len(workers)} workers of {limit / 2**30:.1f} GiB, dashboard "
-        f"{client.dashboard_link}"
-    )
+    limit = min(limits, default=_UNLIMITED_BYTES)
+    dashboard = f", dashboard {client.dashboard_link}" if has_dashboard else ""
+    progress.note(f"cluster: {len(workers)} workers of {limit / 2**30:.1f} GiB{dashboard}")
     have_nannies = all(worker.get("nanny") for worker in workers.values())
     return Cluster(len(workers), int(limit), have_nannies and _is_alone(client))
 
@@ -370,14 +282,3 @@ def _is_alone(client: distributed.Client) -> bool:
 
 def _count_clients(dask_scheduler: distributed.Scheduler) -> int:
     return sum(name.startswith("Client-") for name in dask_scheduler.clients)
-
-
-def parse_bytes(text: str) -> int:
-    """Convert a memory limit such as "2GiB" to bytes; raise ConfigError for any other text."""
-    try:
-        size = int(dask.utils.parse_bytes(text))
-    except ValueError:
-        size = 0
-    if size < 1 or not text.strip()[:1].isdigit():
-        raise ConfigError(f"memory_limit is {text!r}; write for example 2GiB")
-    return size

@@ -1,6 +1,6 @@
 """Return free heap memory of this process to the operating system (glibc's ``malloc_trim``).
 
-NumPy arrays of up to 32 MiB come from the heap (see `cluster.ALLOCATOR`). glibc automatically
+NumPy arrays of up to 32 MiB come from the heap (see `local_cluster.ALLOCATOR`). glibc automatically
 returns only free memory at the end of the heap, not free memory below a block in use. So after some
 steps, most of the resident heap can be free.
 """

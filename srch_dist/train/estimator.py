@@ -71,7 +71,7 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         out: str | None = None,
         scheduler: str | None = None,
         workers: int | None = None,
-        memory_limit: str = "2GiB",
+        memory_limit: str | None = None,
         verbose: bool = False,
     ) -> None:
         self.bits = bits

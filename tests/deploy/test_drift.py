@@ -18,7 +18,7 @@ from srch_dist.cli.command import parse_training
 from srch_dist.config.loading import load_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError
-from srch_dist.runtime import cluster
+from srch_dist.runtime import local_cluster
 from tests.helpers.manifests import KUBERNETES, OVERLAYS, ROOT, build, one, process
 
 FOLDERS = [f"overlays/{name}" for name in OVERLAYS]
@@ -170,7 +170,7 @@ def test_every_variable_is_known(folder, name):
 
 def test_workers_have_the_allocator_settings_of_a_local_cluster():
     env = process(build("overlays/pvc"), "worker", "pod-1").env
-    local = {name.rsplit(".", 1)[1]: str(value) for name, value in cluster.ALLOCATOR.items()}
+    local = {name.rsplit(".", 1)[1]: str(value) for name, value in local_cluster.ALLOCATOR.items()}
     assert local.items() <= env.items()
 
 

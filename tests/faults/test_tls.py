@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
+import dask
 import distributed
 import pytest
 
@@ -14,9 +20,12 @@ from srch_dist.certificates import make_certificates
 from srch_dist.config.loading import build_config
 from srch_dist.config.options import TlsConfig
 from srch_dist.errors import ClusterError, ConfigError, StorageError
-from srch_dist.runtime.cluster import Tls, connect, tls_files
+from srch_dist.runtime.cluster import connect
+from srch_dist.runtime.local_cluster import DASHBOARD
+from srch_dist.runtime.progress import silent
+from srch_dist.runtime.tls import Tls, tls_files
 from srch_dist.train.runner import train_model
-from tests.helpers.faults import OPTIONS
+from tests.helpers.faults import LIMIT, OPTIONS
 
 
 def files(folder, role="client") -> Tls:
@@ -65,6 +74,106 @@ def test_strangers_are_refused_in_one_line(encrypted, tmp_path, kind):
     assert "\n" not in str(end.value)
 
 
+# Asks a Dask server for its identity, as root's processes do not: without rights.
+_STRANGER = """
+import asyncio, os, sys
+import distributed
+from distributed.core import connect
+
+kind, *addresses = sys.argv[1:]
+own = {"its own certificate": distributed.Security.temporary}.get(kind, distributed.Security)()
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+
+async def ask(address):
+    if kind == "no TLS":
+        address = address.replace("tls://", "tcp://")
+    comm = await connect(address, timeout=3, **own.get_connection_args("client"))
+    await comm.write({"op": "identity", "reply": True})
+    return await asyncio.wait_for(comm.read(), 3)
+
+for address in addresses:
+    try:
+        print("answered:", asyncio.run(ask(address)))
+    except Exception as error:
+        print("refused:", type(error).__name__, str(error).splitlines()[:1])
+"""
+
+
+@pytest.fixture(scope="module")
+def private():
+    """The client of a local cluster that is started without options."""
+    with connect(workers=1):
+        yield distributed.default_client()
+
+
+def _addresses(client: distributed.Client) -> list[str]:
+    """Addresses of the scheduler, the workers and their nannies."""
+    found = client.scheduler_info(n_workers=-1)
+    nannies = [worker["nanny"] for worker in found["workers"].values()]
+    return [found["address"], *found["workers"], *nannies]
+
+
+@pytest.mark.cluster
+@pytest.mark.fault("local cluster: a process of another user, without its certificate", "refused")
+@pytest.mark.parametrize("kind", ["no TLS", "no certificate", "its own certificate"])
+def test_strangers_cannot_reach_a_local_cluster(private, tmp_path, kind):
+    addresses = _addresses(private)
+    assert len(addresses) == 3
+    done = subprocess.run(
+        [sys.executable, "-c", _STRANGER, kind, *addresses],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3, done.stderr
+    assert all(line.startswith("refused: ") for line in lines), done.stdout
+    assert private.submit(sum, [1, 2]).result() == 3
+
+
+@pytest.mark.cluster
+def test_one_time_certificate_is_in_memory_alone(private):
+    assert all(address.startswith("tls://127.0.0.1:") for address in _addresses(private))
+    key = private.security.tls_client_key
+    assert "PRIVATE KEY" in key
+    (process,) = private.run(os.getpid).values()
+    for place in ("environ", "cmdline"):
+        assert b"PRIVATE KEY" not in Path(f"/proc/{process}/{place}").read_bytes()
+    with connect(workers=1):
+        assert distributed.default_client().security.tls_client_key != key
+
+
+def _pages(client: distributed.Client) -> list[int]:
+    """HTTP status of pages of Dask's scheduler and workers."""
+    found = client.scheduler_info(n_workers=-1)
+    services = [found["services"], *(worker["services"] for worker in found["workers"].values())]
+    status = []
+    for port in (one["dashboard"] for one in services):
+        for page in ("status", "metrics", "health", "json/counts.json", "info/main/workers.html"):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}") as answer:
+                    status.append(answer.status)
+            except urllib.error.HTTPError as error:
+                status.append(error.code)
+    return status
+
+
+@pytest.mark.cluster
+def test_local_cluster_serves_pages_only_if_it_is_asked_to(private, monkeypatch):
+    assert set(_pages(private)) == {404}
+    notes: list[str] = []
+    shown = silent()
+    monkeypatch.setattr(shown, "note", notes.append)
+    with dask.config.set({DASHBOARD: True}), connect(workers=1, progress=shown):
+        assert 200 in _pages(distributed.default_client())
+    assert notes[0].startswith("cluster: 1 workers of 2.0 GiB, dashboard http://127.0.0.1:")
+
+
+@pytest.mark.cluster
 def test_local_cluster_speaks_tls_where_it_is_asked_to(authority):
     with connect(workers=1, tls=files(authority)):
         client = distributed.default_client()
@@ -72,14 +181,10 @@ def test_local_cluster_speaks_tls_where_it_is_asked_to(authority):
         assert client.submit(sum, [1, 2]).result() == 3
 
 
-def test_local_cluster_listens_on_loopback_alone():
-    with connect(workers=1):
-        client = distributed.default_client()
-        found = client.scheduler_info(n_workers=-1)
-        addresses = [found["address"], *found["workers"]]
-        addresses += [worker["nanny"] for worker in found["workers"].values()]
-        listeners = client.run(_listeners)
-    assert all("://127.0.0.1:" in address for address in addresses)
+@pytest.mark.cluster
+def test_local_cluster_listens_on_loopback_alone(private):
+    assert all("://127.0.0.1:" in address for address in _addresses(private))
+    listeners = private.run(_listeners)
     assert all(host == "0100007F" for some in listeners.values() for host in some)
 
 

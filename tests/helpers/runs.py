@@ -47,14 +47,14 @@ def make_store(folder: Path, rows_per_chunk: int | None = None, **arrays) -> Fea
 def no_cluster(
     _scheduler=None,
     workers=None,
-    memory_limit="2GiB",
+    memory_limit=None,
     _progress=None,
     _demands=None,
     _tls=None,
 ):
     """Replacement for `connect`: equal cluster facts for the plan, tasks in the test process."""
     with dask.config.set(scheduler="synchronous"):
-        yield Cluster(workers or 2, dask.utils.parse_bytes(memory_limit))
+        yield Cluster(workers or 2, dask.utils.parse_bytes(memory_limit or "2GiB"))
 
 
 def train_here(data: str | Path, out: Path, preset: str | None = None, **options) -> Trained:

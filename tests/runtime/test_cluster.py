@@ -18,9 +18,10 @@ from srch_dist.config.loading import build_config
 from srch_dist.config.options import ClusterOptions, TlsConfig
 from srch_dist.errors import ClusterError, ConfigError
 from srch_dist.runtime import cluster as cluster_module
-from srch_dist.runtime.cluster import ClusterRequirements, Tls, connect, connect_for
+from srch_dist.runtime.cluster import ClusterRequirements, connect, connect_for
 from srch_dist.runtime.preflight import PACKAGES, check_readable, check_shared, check_workers
 from srch_dist.runtime.progress import silent
+from srch_dist.runtime.tls import Tls
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.train.runner import train_model

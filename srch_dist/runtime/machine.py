@@ -1,0 +1,179 @@
+"""CPUs and memory that this process may use, and the size of a local cluster that fits in them.
+
+Limits of control groups (cgroups) apply to a process from its own group and from every group above.
+Dask reads one of these groups only, so this module reads all of them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dask.system
+import dask.utils
+
+from srch_dist.errors import ConfigError
+
+_MIB = 1 << 20
+# Default memory of a worker: the first where the machine has enough for all workers, and never less
+# than the second, most of which its imports need.
+_USUAL_BYTES = 2 << 30
+_LEAST_BYTES = 512 * _MIB
+# This process with the scheduler. It has 145 MiB when training starts (Linux, Python 3.11).
+CLIENT_BYTES = 256 * _MIB
+
+
+@dataclass(frozen=True)
+class LocalSize:
+    """Size of a local cluster.
+
+    Attributes
+    ----------
+    workers : number of worker processes.
+    memory_limit : memory limit of each, in bytes.
+    """
+
+    workers: int
+    memory_limit: int
+
+
+def parse_bytes(text: str) -> int:
+    """Convert a memory limit such as "2GiB" to bytes; raise ConfigError for any other text."""
+    try:
+        size = int(dask.utils.parse_bytes(text))
+    except ValueError:
+        size = 0
+    if size < 1 or not text.strip()[:1].isdigit():
+        raise ConfigError(f"memory_limit is {text!r}; write for example 2GiB")
+    return size
+
+
+def local_size(workers: int | None, memory_limit: str | None) -> LocalSize:
+    """The size of a local cluster: what the caller asks for, or what this machine has.
+
+    Parameters
+    ----------
+    workers : number of workers; default: one per CPU that this process may use; without a memory
+        limit too, no more than have 512 MiB each.
+    memory_limit : limit of a worker, such as "2GiB"; default: 2 GiB, or an equal share of the
+        memory that this process leaves, if that is less. At least 512 MiB.
+
+    Raises
+    ------
+    ConfigError : a value is invalid.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers is {workers}; it must be at least 1")
+    if memory_limit is not None:
+        return LocalSize(workers or cpu_count(), parse_bytes(memory_limit))
+    left = memory_bytes() - CLIENT_BYTES
+    count = workers or max(1, min(cpu_count(), left // _LEAST_BYTES))
+    return LocalSize(count, max(min(_USUAL_BYTES, left // count), _LEAST_BYTES))
+
+
+def check_local_size(size: LocalSize) -> None:
+    """Raise ConfigError if the workers and this process need more memory than there is."""
+    total = memory_bytes()
+    needed = size.workers * size.memory_limit + CLIENT_BYTES
+    if needed <= total:
+        return
+    most = (total - CLIENT_BYTES) // size.workers // _MIB
+    fewer = (total - CLIENT_BYTES) // size.memory_limit
+    remedies = []
+    if most >= _LEAST_BYTES // _MIB:
+        remedies.append(f"lower --memory-limit to {most}MiB or less")
+    if fewer >= 1:
+        remedies.append(f"lower --workers to {fewer}")
+    if not remedies:
+        remedies.append("use a machine or a cgroup with more memory")
+    text = ", or ".join(remedies)
+    raise ConfigError(
+        f"{size.workers} workers with a memory_limit of {_mib(size.memory_limit)} each, and "
+        f"{_mib(CLIENT_BYTES)} for this process, need {_mib(needed)}. This machine, or the cgroup "
+        f"of this process, has {_mib(total)}. {text[0].upper()}{text[1:]}"
+    )
+
+
+def cpu_count(root: Path = Path("/")) -> int:
+    """CPUs that this process may use: its affinity, and the CPU quota of its cgroups, rounded up.
+
+    ``root`` is the folder of ``proc`` and ``sys``.
+    """
+    quotas = [math.ceil(quota) for quota in _cpu_quotas(root)]
+    return max(1, min([dask.system.cpu_count(), *quotas]))
+
+
+def memory_bytes(root: Path = Path("/")) -> int:
+    """Memory in bytes that this process may use: of the machine, or of its cgroups.
+
+    ``root`` is the folder of ``proc`` and ``sys``.
+    """
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *_memory_limits(root)])
+
+
+def _memory_limits(root: Path) -> Iterator[int]:
+    # Version 1 writes 2**63 rounded down to a page for no limit, which is above every machine's.
+    for group in _groups(root, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            if (text := _read(group / name)).isdigit():
+                yield int(text)
+
+
+def _cpu_quotas(root: Path) -> Iterator[float]:
+    for group in _groups(root, "cpu"):
+        pairs = [
+            _read(group / "cpu.max").split(),
+            [_read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")],
+        ]
+        for pair in pairs:
+            # No quota is "max" in version 2, and -1 in version 1.
+            if len(pair) == 2 and all(part.isdigit() and int(part) for part in pair):
+                yield int(pair[0]) / int(pair[1])
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """Folders of the cgroups that limit this process, of versions 1 and 2: its own and above."""
+    own = {}
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        for name in controllers.split(","):
+            own[name] = path
+    for line in _read(root / "proc/self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        kind, *_, options = after.split()
+        if kind == "cgroup2":
+            path = own.get("", "")
+        elif kind == "cgroup" and controller in options.split(","):
+            path = own.get(controller, "")
+        else:
+            continue
+        mounted, place = before.split()[3:5]
+        if path:
+            yield from _upwards(root / place.lstrip("/"), mounted, path)
+
+
+def _upwards(place: Path, mounted: str, path: str) -> Iterator[Path]:
+    """Folders from a cgroup up to the mount at ``place``, which shows the cgroup ``mounted``."""
+    own = Path(path)
+    # In a container, the path can be one of the host that is not seen here.
+    inner = own.relative_to(mounted) if own.is_relative_to(mounted) else Path()
+    group = place / inner
+    while group != place:
+        yield group
+        group = group.parent
+    yield place
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _mib(size: int) -> str:
+    return f"{size / _MIB:,.0f} MiB"
