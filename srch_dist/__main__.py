@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from srch_dist import __version__
-from srch_dist.cli.command import BAD_INPUT
+from srch_dist.cli.exit_codes import BAD_INPUT
 
 # In the order of use.
 COMMANDS = {

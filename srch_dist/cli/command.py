@@ -7,7 +7,6 @@ import dataclasses
 import logging
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -19,7 +18,9 @@ import tyro
 from rich.console import Console
 from tyro.constructors import MISSING_NONPROP
 
+from srch_dist.cli.exit_codes import BAD_INPUT, PIPE_CLOSED, TRY_AGAIN
 from srch_dist.cli.help_texts import REGISTRY
+from srch_dist.cli.interrupts import catch_interrupts
 from srch_dist.cli.logs import LogOptions, find_log_options, report_end, reporting
 from srch_dist.cli.safe_text import SafeConsole
 from srch_dist.config.loading import build_config, check_config, load_config
@@ -30,11 +31,6 @@ from srch_dist.runtime.temporary import missing_folder
 
 T = TypeVar("T")
 
-BAD_INPUT = 2
-# EX_TEMPFAIL of sysexits.h: the input is right, and a retry can succeed.
-TRY_AGAIN = 75
-# Exit code of a shell for a process that SIGPIPE ended: the reader of the output has closed it.
-PIPE_CLOSED = 141
 # Loggers that would repeat a failure which the command itself reports.
 _QUIET = ("asyncio", "distributed", "distributed.client", "distributed.core", "tornado")
 # On the command line, an option without a value is left out; the text `None` is not accepted.
@@ -71,7 +67,7 @@ def run_command(
     out : default output folder of a command that can resume; an interruption prints the command
         line that resumes.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    catch_interrupts()
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     options = find_log_options(arguments)
@@ -208,12 +204,6 @@ def _without_boxes(text: str) -> str:
     """Remove the frame around the parser's message, and join the message to one line."""
     words = "".join(" " if "─" <= sign <= "╿" else sign for sign in text).split()
     return " ".join(words)
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    # At shutdown a machine repeats the signal. A second one must not interrupt the clean exit.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _exit_interrupted(

@@ -1,13 +1,19 @@
 """Temporary folders, and a place for compiled code: found before work begins, or refused by name.
 
+The owner of a temporary folder holds a kernel lock on a file in it. The kernel releases the lock
+when the process ends, also if it is killed. The next process removes folders whose lock is free.
+
 A container with a read-only file system or a foreign user may have no writable temporary folder,
 home or site-packages. Numba then fails at the import of the first function that it caches.
 """
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
+import shutil
+import stat
 import sys
 import tempfile
 from contextlib import suppress
@@ -22,21 +28,65 @@ from srch_dist.errors import StorageError
 # The package whose functions Numba compiles and caches.
 CACHED_MODULE = "pynndescent"
 CACHE_VARIABLE = "NUMBA_CACHE_DIR"
+_PREFIX, _LOCK = "srch-dist-", "owner.lock"
 # How `tempfile` begins its message when it finds no folder.
 _NO_FOLDER = "No usable temporary directory"
 
 
-def temporary_folder(prefix: str = "srch-dist-") -> tempfile.TemporaryDirectory[str]:
+def temporary_folder(prefix: str = _PREFIX) -> tempfile.TemporaryDirectory[str]:
     """A new temporary folder, which is removed with the object or at the end of its context.
+
+    Folders that killed processes of this user left are removed first. ``prefix`` begins with
+    `_PREFIX`.
 
     Raises
     ------
     StorageError : no temporary folder is writable.
     """
     try:
-        return tempfile.TemporaryDirectory(prefix=prefix)
+        remove_abandoned()
+        return _OwnedFolder(prefix)
     except OSError as error:
         raise StorageError(_refusal(error)) from None
+
+
+class _OwnedFolder(tempfile.TemporaryDirectory[str]):
+    """A temporary folder with the lock of its owner."""
+
+    def __init__(self, prefix: str) -> None:
+        # A worker that is just ending may still write into it.
+        super().__init__(prefix=prefix, ignore_cleanup_errors=True)
+        # Locked before it gets its name: no other process sees it without its lock.
+        new = Path(self.name) / f"{_LOCK}.new"
+        self._lock = new.open("xb")
+        with suppress(OSError):  # without kernel locks, a killed process leaves its folder
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            new.rename(new.with_name(_LOCK))
+
+
+def remove_abandoned() -> None:
+    """Remove this user's folders of `temporary_folder` whose process has ended."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if _is_own(folder) and _is_abandoned(folder / _LOCK):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_own(folder: Path) -> bool:
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def _is_abandoned(lock: Path) -> bool:
+    """Whether no process holds the lock; raises OSError if there is no lock file."""
+    file = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(file)
+    return True
 
 
 def missing_folder(error: OSError) -> str | None:

@@ -14,6 +14,14 @@ from pathlib import Path
 SECONDS = 300  # timeout of every wait, on a busy machine
 
 
+def await_true(check, seconds: float = SECONDS) -> None:
+    """Wait until ``check`` returns something true."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.05)
+
+
 class Processes:
     """Processes in ``folder``, each with a log. A failed wait prints all logs."""
 

@@ -119,6 +119,8 @@ class _Child:
                 [sys.executable, "-P", "-c", _PROGRAM, *arguments],
                 pass_fds=[child_end.fileno()],
                 stdin=subprocess.DEVNULL,
+                # Ctrl-C in a terminal goes to a group, and would end the child during its imports.
+                process_group=0,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         self._connection = Connection(parent_end.detach())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -111,3 +112,9 @@ def _runs(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"  # where no init takes it in
+
+
+def test_the_child_does_not_get_the_ctrl_c_of_the_terminal(tmp_path):
+    WRITERS["v5.mat"](tmp_path / "v5.mat", make_pairs())
+    open_source(tmp_path / "v5.mat")
+    assert os.getpgid(sandbox._child._process.pid) != os.getpgid(0)

@@ -1,0 +1,57 @@
+"""Ctrl-C, SIGTERM and SIGHUP at a command: one interruption, whatever is pressed on the way out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+import time
+
+from srch_dist.cli.exit_codes import TRY_AGAIN
+
+# Closing a cluster takes seconds. Signals in this time are repeats; later ones mean that it hangs.
+GRACE_SECONDS = 10.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_started = 0.0
+
+
+def catch_interrupts() -> None:
+    """Raise KeyboardInterrupt at the first SIGINT, SIGTERM or SIGHUP, and ignore repeats.
+
+    A SIGINT after `GRACE_SECONDS` ends the process at once. A signal that the parent process has
+    this one ignore stays ignored: SIGINT of a shell's background job, SIGHUP under ``nohup``.
+    """
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(signal_number: int, _frame: object) -> None:
+    global _started
+    _started = time.monotonic()
+    # A machine that shuts down repeats the signal; the way out must not be interrupted too.
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _repeat)
+    if signal_number == signal.SIGHUP:
+        _leave_closed_terminal()
+    raise KeyboardInterrupt
+
+
+def _repeat(number: int, _frame: object) -> None:
+    if number == signal.SIGHUP:
+        _leave_closed_terminal()
+    if number == signal.SIGINT and time.monotonic() - _started > GRACE_SECONDS:
+        sys.stderr.write("interrupted again: ended without closing the cluster\n")
+        sys.stderr.flush()
+        # Local workers end with this process.
+        os._exit(TRY_AGAIN)
+
+
+def _leave_closed_terminal() -> None:
+    """Discard further output of this process to a terminal that is closed: a write would fail."""
+    for descriptor in (1, 2):
+        is_device = stat.S_ISCHR(os.fstat(descriptor).st_mode)
+        if is_device and not os.isatty(descriptor):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
