@@ -21,8 +21,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import distributed
-
 from srch_dist.errors import StorageError
 
 # The package whose functions Numba compiles and caches.
@@ -126,6 +124,8 @@ def prepare_compiler_cache(module: str) -> None:
 
 def _own_folder() -> str:
     """The scratch folder of this Dask worker; elsewhere a temporary folder of this process."""
+    import distributed  # commands import this module before they need Dask
+
     with suppress(ValueError):
         return str(distributed.get_worker().local_directory)
     return _kept_folder().name
