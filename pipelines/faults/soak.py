@@ -20,7 +20,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,12 @@ import tyro
 import zarr
 
 from pipelines.faults.moments import CLIENT_MOMENTS, FOLDER, WORKER_MOMENTS, arm, disarm
+from pipelines.faults.power import PowerDisk, power_disk
 
 _WORKER_ACTIONS = ("kill", "terminate", "exhaust", "stop", "hang")
 _CLIENT_ACTIONS = ("kill", "interrupt", "terminate")
+# The client waits at the moment, and the power is cut there, in this share of the first attempts.
+_CUT, _CUT_SHARE = "hold", 0.6
 # Moments that happen once per run.
 _SINGLE_CALL = {"model", "finish"}
 _MAX_ATTEMPTS, _TIMEOUT_SECONDS = 12, 1800
@@ -59,6 +62,8 @@ class Options:
     """Worker processes of each run."""
     iterations: int = 5
     """Iterations of each run."""
+    power: bool = False
+    """Cut the power too, on a disk of its own for each run; needs Linux and root."""
 
 
 def main(options: Options) -> int:
@@ -66,7 +71,7 @@ def main(options: Options) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     clean = options.out / "clean"
     if not (clean / "codes.zarr").exists():
-        code, errors = _command(clean, options, options.out / "none")
+        code, errors = _command(clean, options, options.out / "none", None)
         if code:
             print(errors)
             return 1
@@ -108,22 +113,41 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _soak_once(number: int, options: Options, expected: np.ndarray[Any, Any]) -> dict[str, Any]:
     """Train once under faults, resume until the run ends, and return its record."""
+    folder = options.out.absolute() / f"run-{number:03d}"
+    folder.mkdir(exist_ok=True)
+    with power_disk(folder) if options.power else nullcontext() as disk:
+        record = _soak_on(number, options, expected, folder, disk)
+    if record["outcome"] in _PASSED:
+        shutil.rmtree(folder, ignore_errors=True)
+    return record
+
+
+def _soak_on(
+    number: int,
+    options: Options,
+    expected: np.ndarray[Any, Any],
+    folder: Path,
+    disk: PowerDisk | None,
+) -> dict[str, Any]:
+    """Train and resume in a folder or, where the power is cut, on a disk of its own."""
     rng = random.Random(f"{options.seed}-{number}")
-    out, faults = options.out / f"run-{number:03d}", options.out / f"faults-{number:03d}"
+    faults = options.out.absolute() / f"faults-{number:03d}"
+    out = (disk.path if disk else folder) / "run"
+    seen = (disk.outside if disk else folder) / "run"
     tries: list[dict[str, Any]] = []
     outcome = "never ended"
     start = time.monotonic()
     for attempt in range(_MAX_ATTEMPTS):
         armed = _arm_random(rng, faults, attempt)
-        code, errors = _command(out, options, faults)
+        if disk and rng.random() < _CUT_SHARE - 0.1 * attempt:
+            armed.append(_arm_cut(rng, faults))
+        code, errors = _command(out, options, faults, disk)
         record = {"faults": armed, "happened": _happened(faults), "code": code}
         tries.append({**record, "last": _last_line(errors)})
         disarm(faults)
         if code not in (75, -signal.SIGKILL):
-            outcome = _outcome(code, errors, out, expected)
+            outcome = _outcome(code, errors, seen, expected)
             break
-    if outcome in _PASSED:
-        shutil.rmtree(out, ignore_errors=True)
     seconds = round(time.monotonic() - start, 1)
     return {
         **{"run": number, "seed": options.seed, "outcome": outcome},
@@ -145,6 +169,14 @@ def _arm_random(rng: random.Random, faults: Path, attempt: int) -> list[str]:
     return armed
 
 
+def _arm_cut(rng: random.Random, faults: Path) -> str:
+    """Arm a moment of the client at which the power is cut."""
+    at = rng.choice([m for m in CLIENT_MOMENTS if not m.startswith("ingest")])
+    call = 1 if at in _SINGLE_CALL else rng.randint(1, 3)
+    arm(faults, at, _CUT, call)
+    return f"power cut at {at} {call}"
+
+
 def _happened(faults: Path) -> list[str]:
     """The faults that happened."""
     records = (json.loads(path.read_text(encoding="utf-8")) for path in faults.glob("done-*"))
@@ -160,7 +192,9 @@ def _outcome(code: int | None, errors: str, out: Path, expected: np.ndarray[Any,
     return "refused" if has_error_line and "Traceback" not in errors else "failed"
 
 
-def _command(out: Path, options: Options, faults: Path) -> tuple[int | None, str]:
+def _command(
+    out: Path, options: Options, faults: Path, disk: PowerDisk | None
+) -> tuple[int | None, str]:
     """Train or resume. Returns the exit code, None after a timeout, and stderr."""
     faults.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -172,6 +206,7 @@ def _command(out: Path, options: Options, faults: Path) -> tuple[int | None, str
     with errors.open("wb") as file:
         process = subprocess.Popen(
             [
+                *(disk.prefix if disk else ()),
                 *(sys.executable, "-m", "pipelines.faults.client", "train"),
                 *("--out", str(out), "--resume", "--no-evaluate"),
                 *("--workers", str(options.workers), "--memory-limit", "1GiB"),
@@ -187,7 +222,7 @@ def _command(out: Path, options: Options, faults: Path) -> tuple[int | None, str
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         try:
-            code = process.wait(_TIMEOUT_SECONDS)
+            code = _wait(process, faults, disk)
         except subprocess.TimeoutExpired:
             code = None
         finally:
@@ -196,6 +231,19 @@ def _command(out: Path, options: Options, faults: Path) -> tuple[int | None, str
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return code, errors.read_text(encoding="utf-8", errors="replace")
+
+
+def _wait(process: subprocess.Popen[bytes], faults: Path, disk: PowerDisk | None) -> int:
+    """Wait for a command, and cut the power when it reaches the moment for that."""
+    end = time.monotonic() + _TIMEOUT_SECONDS
+    while disk and process.poll() is None:
+        if f"{_CUT} at" in " ".join(_happened(faults)):
+            disk.lose_power()
+            break
+        if time.monotonic() > end:
+            break
+        time.sleep(0.02)
+    return process.wait(max(1, end - time.monotonic()))
 
 
 def _codes(out: Path) -> np.ndarray[Any, Any]:
