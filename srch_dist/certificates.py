@@ -19,12 +19,16 @@ import tyro
 from srch_dist.cli.command import print_line, run_command
 from srch_dist.errors import ConfigError, StorageError
 from srch_dist.runtime.progress import Progress
+from srch_dist.storage.locations import local_path
+from srch_dist.storage.outputs import check_folder
 
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 ROLES = ("scheduler", "worker", "client")
+# A hundred years.
+_MOST_DAYS = 36_500
 
 
 @dataclass(frozen=True)
@@ -53,20 +57,20 @@ def make_certificates(folder: str | Path, days: int = 365) -> Path:
     Parameters
     ----------
     folder : folder to write to; must be new or empty.
-    days : days of validity, at least 1.
+    days : days of validity, 1 to 36,500.
 
     Raises
     ------
-    StorageError : the folder is in use or cannot be written.
-    ConfigError : ``days`` is below 1.
+    StorageError : the folder holds files or cannot be written.
+    ConfigError : ``days`` is out of range.
     """
-    path = Path(folder).absolute()
-    if days < 1:
-        raise ConfigError(f"days is {days}; it must be at least 1")
+    path = check_folder(local_path(folder))
+    if not 1 <= days <= _MOST_DAYS:
+        raise ConfigError(f"days is {days}, expected 1 to {_MOST_DAYS}")
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise StorageError(f"{path} is in use; name another folder")
+    if path.exists() and any(path.iterdir()):
+        raise StorageError(f"{path} is not empty. Name another folder.")
     try:
         path.mkdir(parents=True, exist_ok=True)
         authority_key = ec.generate_private_key(ec.SECP256R1())

@@ -60,7 +60,7 @@ class _Terminal(_Display):
     def __init__(self, console: Console, level: int) -> None:
         super().__init__(console, level)
         self._bars = Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

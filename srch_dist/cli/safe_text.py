@@ -42,8 +42,12 @@ def dump_json(value: Any, indent: int | None = None) -> str:
 class SafeConsole(Console):
     """A rich console that escapes unsafe characters in all text, as `visible` does.
 
-    The colours and cursor movements that rich adds are kept.
+    Brackets are no markup and colons no emoji, also in the cells and titles of tables. The colours
+    and cursor movements that rich adds are kept.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, **options})
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

@@ -12,7 +12,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 Preset = Literal["balanced", "paper"]
-PositiveInt = Annotated[int, Field(ge=1)]
+# Upper limit of counts, such as rows: bytes of so many values still fit in int64.
+MOST = 1 << 48
+PositiveInt = Annotated[int, Field(ge=1, le=MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -128,7 +130,7 @@ class MethodConfig:
     threshold. With alpha median, Eq. 9 changes between iterations."""
     threshold: NotNegative = 1e-3
     """Threshold of the stopping rule; lower it for more iterations, 0 runs all of them."""
-    directions: Annotated[int, Field(ge=0)] = 24
+    directions: Annotated[int, Field(ge=0, le=MOST)] = 24
     """Number of leading directions of codes and encoded rows together, from which the final codes
     are computed after the loop; 0 keeps the codes of the loop."""
     loop_bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64
@@ -137,7 +139,7 @@ class MethodConfig:
     encoder: Literal["ridge", "anchors", "projection"] = "anchors"
     """Encoder of new rows: ridge regression of B on the features (ridge), on features and
     similarities to anchor rows (anchors), or Eq. 18, sign(W X) (projection)."""
-    anchors: Annotated[int, Field(ge=2)] = 1000
+    anchors: Annotated[int, Field(ge=2, le=MOST)] = 1000
     """Number of training rows to sample as anchors; the rotation is learned from them too. Encoding
     time grows with this number."""
     ridge: Positive = 0.1
@@ -217,7 +219,7 @@ class TrainConfig:
     """Seed of the first codes, of samples and of held-out queries."""
     rows: Literal["train", "all"] = "train"
     """Rows to train on: split 0 (train; all rows if the store has no split), or all rows."""
-    queries: Annotated[int, Field(ge=0)] = 0
+    queries: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Rows to hold out as queries, chosen by seed; only for a store without a split."""
     evaluate: bool = True
     """Score the model on the store's queries after training."""

@@ -8,11 +8,13 @@ from typing import Annotated
 
 from srch_dist.cli.command import FLAT, print_line, run_command
 from srch_dist.config.options import ClusterOptions
-from srch_dist.encode.batch import encode_store
+from srch_dist.encode.batch import check_modalities, encode_store
+from srch_dist.encode.model import load_model
 from srch_dist.runtime.cluster import connect_for
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.feature_store import open_store
 from srch_dist.storage.locations import locate
+from srch_dist.storage.outputs import check_new
 from srch_dist.storage.run.open import open_run
 
 
@@ -38,9 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _encode(options: _Options, progress: Progress) -> None:
-    # Refuse a wrong run or store before a cluster starts.
+    # Refuse a wrong run, store, modality or output before a cluster starts.
     run, store = open_run(options.model), open_store(options.data)
-    reads, writes = (run.path, locate(store.path)), (locate(options.out).parent,)
+    check_modalities(load_model(run.path), store, [options.modality])
+    out = check_new(locate(options.out))
+    reads, writes = (run.path, locate(store.path)), (out.parent,)
     with connect_for(options.cluster, progress, reads, writes):
         path = encode_store(options.model, options.data, options.modality, options.out, progress)
     print_line(f"codes: {path}")

@@ -15,8 +15,9 @@ from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import partial_name
 from srch_dist.storage.durable import flush
 from srch_dist.storage.feature_store import FeatureStore, open_store
-from srch_dist.storage.locations import Location, check_access, locate, move
+from srch_dist.storage.locations import Location, locate, move
 from srch_dist.storage.locks.output_lock import hold_output
+from srch_dist.storage.outputs import check_new
 from srch_dist.storage.run.open import open_run
 
 # Bytes of one task's features in float64, for the modality with most dimensions.
@@ -57,11 +58,9 @@ def encode_store(
     source = open_run(model).path
     loaded = load_model(source)
     check_modalities(loaded, store, [modality])
-    target = locate(out)
-    check_access(target, write=True)
+    target = check_new(locate(out))
     with hold_output(target) as check_lock:
-        if target.exists():
-            raise StorageError(f"{target} already exists. Remove it, or choose another output.")
+        check_new(target)  # again, now that no other process can make it
         partial = partial_name(target)
         arrays.remove(partial)
         try:

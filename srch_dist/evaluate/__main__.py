@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from srch_dist.cli.command import FLAT, output, run_command
 from srch_dist.cli.console import print_evaluation
 from srch_dist.config.options import ClusterOptions
-from srch_dist.errors import StorageError
 from srch_dist.evaluate.retrieval import evaluate_model, query_split
 from srch_dist.runtime.cluster import connect_for
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.atomic_files import write_json
 from srch_dist.storage.feature_store import open_store
-from srch_dist.storage.locations import locate
+from srch_dist.storage.locations import local_path, locate
+from srch_dist.storage.outputs import check_file
 from srch_dist.storage.run.open import open_run
 
 
@@ -42,15 +41,11 @@ def _evaluate(options: _Options, progress: Progress) -> None:
     # Refuse a wrong run, store or output before a cluster starts.
     run, store = open_run(options.model), open_store(options.data)
     query_split(run, store)
-    if options.json is not None and not Path(options.json).absolute().parent.is_dir():
-        raise StorageError(f"cannot write {options.json}: its folder does not exist. Create it.")
+    json = None if options.json is None else check_file(local_path(options.json))
     with connect_for(options.cluster, progress, reads=(run.path, locate(store.path))):
         result = evaluate_model(options.model, options.data, progress)
-    if options.json is not None:
-        try:
-            write_json(Path(options.json), result)
-        except OSError as error:
-            raise StorageError(f"cannot write {options.json}: {error}") from None
+    if json is not None:
+        write_json(json, result)
     print_evaluation(output(), result)
 
 

@@ -236,7 +236,7 @@ def _evaluate(
 
 def _same_store(run: RunResults, store: FeatureStore) -> bool:
     """Return whether the run was trained on a store with the same values, in any chunks."""
-    return bool(run.summary()["store"] == dict(store.checksums))
+    return bool(run.outcome()["store"] == dict(store.checksums))
 
 
 def _blocks(rows: IntArray, step: int) -> list[IntArray]:

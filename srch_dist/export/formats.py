@@ -25,6 +25,7 @@ from srch_dist.search.hamming import search_codes
 from srch_dist.storage.code_store import CodeStore
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.locations import local_path
+from srch_dist.storage.outputs import check_file, check_new
 
 Format = Literal["faiss", "faiss-ivf", "usearch", "npy", "parquet"]
 
@@ -72,7 +73,7 @@ def export_codes(
     ExtraError : the library of the format is not installed.
     """
     progress = progress or silent()
-    target = _check_request(codes, out, form, store, lists)
+    target = _check_request(codes, out, form, store, (lists, seed))
     partial = target.with_name(f".{target.name}.partial")
     writers: dict[str, Callable[[ProgressStage], None]] = {
         "faiss": lambda stage: _write_flat(codes, partial, stage),
@@ -96,19 +97,29 @@ def export_codes(
 
 
 def _check_request(
-    codes: CodeStore, out: str | Path, form: Format, store: FeatureStore | None, lists: int | None
+    codes: CodeStore,
+    out: str | Path,
+    form: Format,
+    store: FeatureStore | None,
+    numbers: tuple[int | None, int],
 ) -> Path:
-    """Raise an error for options that `export_codes` cannot use; else return ``out`` as a path."""
+    """Raise an error for options that `export_codes` cannot use; else return ``out`` as a path.
+
+    ``numbers`` are ``lists`` and ``seed``.
+    """
+    lists, seed = numbers
     if form not in get_args(Format):
         raise ConfigError(f"unknown format {form!r}; known formats: {', '.join(get_args(Format))}")
     target = local_path(out)
-    if target.exists():
-        raise StorageError(f"{target} already exists. Remove it, or choose another file.")
+    check_file(target)
+    check_new(target)
     if store is not None and store.rows != codes.rows:
         raise InputError(
             f"{store.path} has {store.rows} rows, but {codes.path} has {codes.rows}. Give the "
             "store that was encoded."
         )
+    if not 0 <= seed < 1 << 63:
+        raise ConfigError(f"seed is {seed}, expected 0 to 2**63 - 1")
     if lists is not None and not 1 <= lists <= codes.rows:
         raise ConfigError(f"lists is {lists}, expected 1 to {codes.rows}, the number of rows")
     return target

@@ -16,6 +16,8 @@ MAX_ROW_BYTES = 64 << 20
 # Features have almost no redundancy, so data that expands further than this are no features.
 BOMB_BYTES = 1 << 30
 BOMB_RATIO = 200
+# Rows of a chunk, at most: bytes of so many values still fit in int64.
+MOST_ROWS = 1 << 48
 
 
 def refuse_bomb(path: Path, name: str, expanded: int, stored: int) -> None:

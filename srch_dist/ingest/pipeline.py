@@ -46,8 +46,9 @@ from srch_dist.ingest.unreadable import refuse_unreadable
 from srch_dist.runtime.progress import Progress, ProgressStage, silent
 from srch_dist.runtime.temporary import temporary_folder
 from srch_dist.storage.feature_store import CHUNK_BYTES, FeatureStore, FeatureWriter
-from srch_dist.storage.locations import Location, check_access, local_path, locate
+from srch_dist.storage.locations import Location, local_path, locate
 from srch_dist.storage.locks.output_lock import hold_output
+from srch_dist.storage.outputs import check_writable
 
 # A file or folder, several files or folders, or arrays by name.
 SourceLike = str | Path | Sequence[str | Path] | Mapping[str, Any]
@@ -90,11 +91,10 @@ def ingest_source(
     StorageError : the store already exists, or cannot be written.
     """
     progress = progress or silent()
-    if rows_per_chunk is not None and rows_per_chunk < 1:
-        raise ConfigError(f"rows_per_chunk is {rows_per_chunk}, expected at least 1")
+    if rows_per_chunk is not None and not 1 <= rows_per_chunk <= limits.MOST_ROWS:
+        raise ConfigError(f"rows_per_chunk is {rows_per_chunk}, expected 1 to {limits.MOST_ROWS}")
+    location = check_writable(locate(store))
     ingest = _prepare(source, (modalities, side), split_from, rows_per_chunk, progress)
-    location = locate(store)
-    check_access(location, write=True)
     with hold_output(location) as check_lock, _hash_folder(location) as hash_folder:
         writer = _initialise(ingest, location)
         try:

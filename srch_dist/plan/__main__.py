@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from srch_dist.cli.command import output, run_command
 from srch_dist.config.loading import build_config, check_config, load_config
-from srch_dist.config.options import TrainConfig
+from srch_dist.config.options import MOST, TrainConfig
 from srch_dist.errors import ConfigError, PlanError
 from srch_dist.plan.calibrate import calibrate
 from srch_dist.plan.cost_model import forecast
@@ -18,6 +19,9 @@ from srch_dist.plan.table import plan_record, plan_table
 from srch_dist.runtime.cluster import Cluster
 from srch_dist.runtime.machine import local_size
 from srch_dist.runtime.progress import Progress
+
+# Dimensions of a modality, at most.
+_MOST_DIMS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def _plan(options: _Options, progress: Progress) -> None:
     size = local_size(config.workers, config.memory_limit)
     # `srch_dist.train` may restart the workers of the cluster that it starts.
     cluster = Cluster(size.workers, size.memory_limit, restarts=True)
+    _check_numbers(options)
     if options.pairs <= config.graph.k:
         raise ConfigError(
             f"--pairs is {options.pairs}, but each row needs graph.k = {config.graph.k} neighbours "
@@ -79,6 +84,14 @@ def _plan(options: _Options, progress: Progress) -> None:
         output().print(plan_table(plan, costs, timed=True))
     if refusal is not None:
         raise refusal
+
+
+def _check_numbers(options: _Options) -> None:
+    if options.pairs > MOST:
+        raise ConfigError(f"pairs is {options.pairs}, expected at most {MOST}")
+    for name, rate in asdict(options.rates).items():
+        if not 0 < rate <= MOST:
+            raise ConfigError(f"rates.{name} is {rate}, expected a number above 0, up to {MOST}")
 
 
 def _configuration(options: _Options) -> TrainConfig:
@@ -103,8 +116,11 @@ def parse_dims(text: str) -> dict[str, int]:
     for part in text.split(","):
         name, _, number = part.partition("=")
         name = name.strip()
-        if not name or name in dims or not number.strip().isdigit() or int(number) < 1:
+        if not name or name in dims or not re.fullmatch("0*[1-9][0-9]*", number.strip()):
             raise ConfigError(f"--dims is {text!r}. Write for example image=768,text=768.")
+        # Python converts at most some 4,000 digits.
+        if len(number.strip()) > len(str(_MOST_DIMS)) or int(number) > _MOST_DIMS:
+            raise ConfigError(f"--dims of {name} are above {_MOST_DIMS}. Name the width of a row.")
         dims[name] = int(number)
     if len(dims) < 2:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -81,13 +82,15 @@ def cut_edges(starts: tuple[int, ...], sizes: ProblemSize, allowed: int) -> tupl
     First partition of each run, then the number of partitions.
     """
     partitions = len(starts) - 1
-    runs = min(sizes.workers, partitions)
-    while (
-        runs < partitions
-        and edge_bytes(sizes, _most_rows(starts, even_splits(partitions, runs))) > allowed
-    ):
-        runs = min(runs + sizes.workers, partitions)
-    return even_splits(partitions, runs)
+
+    def fits(times: int) -> bool:
+        runs = min(times * sizes.workers, partitions)
+        return edge_bytes(sizes, _most_rows(starts, even_splits(partitions, runs))) <= allowed
+
+    # More runs never have a longer longest run, so that the first that fits is found by bisection.
+    tries = range(1, -(-partitions // sizes.workers))
+    times = bisect_left(tries, True, key=fits) + 1
+    return even_splits(partitions, min(times * sizes.workers, partitions))
 
 
 def cut_solve(starts: tuple[int, ...], sizes: ProblemSize, allowed: int, headroom: int) -> _Cut:
@@ -116,8 +119,9 @@ def cut_solve(starts: tuple[int, ...], sizes: ProblemSize, allowed: int, headroo
     First partition of each block, then the number of partitions; and ``sizes`` with blocks, rows
     per worker, columns of the Z- and S-step, and ``spilled`` set.
     """
-    candidates = list(_cuts(starts, sizes, allowed + headroom))
-    cuts, chosen = next((c for c in candidates if _fits(c[1], allowed)), candidates[-1])
+    for cuts, chosen in _cuts(starts, sizes, allowed + headroom):  # noqa: B007 - else, the last
+        if _fits(chosen, allowed):
+            break
     return cuts, _with_length_columns(chosen, allowed)
 
 
@@ -131,7 +135,8 @@ def _cuts(starts: tuple[int, ...], sizes: ProblemSize, cached: int) -> Iterator[
     ``cached`` is the memory in bytes that a solve and its files in the page cache may use.
     """
     config, workers, bits = sizes.config, sizes.workers, sizes.config.loop_bits
-    counts = [config.blocks] if config.blocks else range(1, workers + 1)
+    most = min(workers, len(starts) - 1)
+    counts = [config.blocks] if config.blocks else _block_counts(len(starts) - 1, most)
     few_rows = sizes.rows < _SHARED_ROWS
     widest = bits if few_rows else _columns_a_worker(bits, workers)
     one_block = [(1, width) for width in _widths(widest)] if 1 in counts else []
@@ -152,6 +157,26 @@ def _cuts(starts: tuple[int, ...], sizes: ProblemSize, cached: int) -> Iterator[
         yield from in_cache
         yield from (_cut(starts, sizes, *one, False) for one in (*all_columns, *most_blocks))
     yield from (_cut(starts, sizes, *one, True) for one in (*shared, *most_blocks))
+
+
+def _block_counts(partitions: int, most: int) -> list[int]:
+    """Numbers of blocks to try, ascending from 1 to ``most``.
+
+    The longest block has m = ⌈P / R⌉ of P partitions in R blocks. A larger R with the same m needs
+    more memory, unless only the last block, whose last partition may be short, has m. So some
+    4 √P numbers suffice.
+    """
+    counts, blocks = {most}, 1
+    while blocks <= most:
+        longest = -(-partitions // blocks)
+        counts.add(blocks)
+        if longest == 1:
+            break
+        last = (partitions - 1) // (longest - 1)
+        if last <= most and last * (longest - 1) == partitions - 1:
+            counts.add(last)
+        blocks = -(-partitions // (longest - 1))
+    return sorted(counts)
 
 
 def _cut(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from srch_dist.config.options import TrainConfig
-from srch_dist.errors import PlanError
+from srch_dist.errors import ConfigError, PlanError
 from srch_dist.kernels.clusters import routing_clusters
 from srch_dist.plan.disk import disk_bytes
 from srch_dist.plan.feature_memory import b_step_bytes, client_bytes, feature_bytes, model_bytes
@@ -36,6 +36,8 @@ _DOUBLE_VALUES = 1 << 26
 # Share of the memory limit that a worker with cached features may use. Dask spills above 0.6, and
 # some workers get more partitions than others.
 _CACHE_SHARE = 0.45
+# Partitions of a run, at most. Each is a task of every pass and a file of every array.
+_MOST_PARTITIONS = 1 << 21
 
 
 def draft_plan(
@@ -58,10 +60,12 @@ def draft_plan(
 
     Raises
     ------
-    ConfigError : a search is partitioned, and ``graph.cluster_rows`` is too small for ``graph.k``.
+    ConfigError : a search is partitioned, and ``graph.cluster_rows`` is too small for ``graph.k``;
+        or there are too many partitions.
     """
     dtype = _feature_dtype(rows, dims, config)
     sizes = _problem_size(rows, dims, config, dtype.itemsize, cluster.workers)
+    _refuse_many_partitions(sizes)
     starts = (*range(0, rows, sizes.partition_rows), rows)
     limit, reserved = cluster.memory_limit, reserved_bytes(rows, sizes.methods, config)
     compiled = _compiled_bytes(sizes.methods, cluster)
@@ -154,6 +158,15 @@ def _problem_size(
         workers=workers,
         resident_rows=rows,
     )
+
+
+def _refuse_many_partitions(sizes: ProblemSize) -> None:
+    if sizes.partitions > _MOST_PARTITIONS:
+        raise ConfigError(
+            f"{sizes.rows} rows in partitions of {sizes.partition_rows} are {sizes.partitions} "
+            f"partitions, expected at most {_MOST_PARTITIONS}. Train on fewer rows, or raise "
+            "partition_rows."
+        )
 
 
 def _compiled_bytes(methods: Mapping[str, str], cluster: Cluster) -> int:

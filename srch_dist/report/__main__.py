@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
 
 from srch_dist.cli.command import print_line, run_command
-from srch_dist.errors import ConfigError, StorageError
+from srch_dist.errors import ConfigError
 from srch_dist.report import write_page
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.locations import locate
+from srch_dist.storage.outputs import check_file
 from srch_dist.storage.run.open import open_run
 
 
@@ -41,9 +41,7 @@ def _report(options: _Options, _progress: Progress) -> None:
     runs = [open_run(path) for path in options.runs]
     default = runs[0].page if len(runs) == 1 else locate("comparison.html")
     out = default if options.out is None else locate(options.out)
-    if isinstance(out, Path) and not out.parent.is_dir():
-        raise StorageError(f"cannot write {out}: its folder does not exist. Create it.")
-    write_page([run.path for run in runs], out)
+    write_page([run.path for run in runs], check_file(out))
     print_line(f"page: {out}")
 
 

@@ -8,8 +8,11 @@ from typing import Any
 
 from srch_dist.config.identity import to_dict
 from srch_dist.kernels.types import Arrays
+from srch_dist.storage.checked_json import check_shape
 from srch_dist.storage.locations import Location
 from srch_dist.storage.run.open import open_run
+from srch_dist.storage.run.results import REMEDY
+from srch_dist.storage.run.shapes import History, PlanRecord, Summary
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class RunRecords:
 
 
 def load_records(paths: Sequence[str | Location]) -> list[RunRecords]:
-    """Read the records of finished runs; raise StorageError for an unfinished run."""
+    """Read the records of finished runs; raise StorageError for an unfinished or damaged run."""
     runs = [_load(path) for path in paths]
     names = _unique_names([str(run.path) for run in runs])
     return [
@@ -53,13 +56,17 @@ def load_records(paths: Sequence[str | Location]) -> list[RunRecords]:
 
 def _load(path: str | Location) -> RunRecords:
     run = open_run(path)
+    place = run.path
+    summary = check_shape(run.summary(), Summary, place / "run.json", REMEDY)
+    history = check_shape(run.history(), History, place / "history.jsonl", REMEDY)
+    plan = check_shape(run.plan(), PlanRecord, place / "plan.json", REMEDY)
     return RunRecords(
         name=run.path.name,
         path=run.path,
         config=to_dict(run.config()),
-        summary=run.summary(),
-        history=run.history(),
-        plan=run.plan(),
+        summary=summary,
+        history=history,
+        plan=plan,
         bits=run.bits(),
         evaluation=run.record("evaluation"),
         examples=run.record("examples"),

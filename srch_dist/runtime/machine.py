@@ -15,6 +15,7 @@ from pathlib import Path
 import dask.system
 import dask.utils
 
+from srch_dist.config.options import MOST
 from srch_dist.errors import ConfigError
 
 _MIB = 1 << 20
@@ -65,8 +66,8 @@ def local_size(workers: int | None, memory_limit: str | None) -> LocalSize:
     ------
     ConfigError : a value is invalid.
     """
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers is {workers}; it must be at least 1")
+    if workers is not None and not 1 <= workers <= MOST:
+        raise ConfigError(f"workers is {workers}, expected 1 to {MOST}")
     if memory_limit is not None:
         return LocalSize(workers or cpu_count(), parse_bytes(memory_limit))
     left = memory_bytes() - CLIENT_BYTES

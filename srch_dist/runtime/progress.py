@@ -129,7 +129,8 @@ def log_record(level: int, message: str, **fields: Any) -> None:
 
 def table_lines(item: RenderableType) -> list[str]:
     """Render a table as plain text lines, without blank lines."""
-    console = Console(width=TABLE_WIDTH, file=StringIO())
+    # Brackets in names are no markup.
+    console = Console(width=TABLE_WIDTH, file=StringIO(), markup=False, emoji=False)
     with console.capture() as text:
         console.print(item)
     return [line.rstrip() for line in text.get().splitlines() if line.strip()]

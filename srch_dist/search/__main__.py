@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from srch_dist.cli.command import output, run_command
@@ -140,7 +139,7 @@ def _print(queries: Queries, found: SearchResult, store: FeatureStore | None) ->
     shown = [name for name in _SHOWN if store is not None and name in store.side]
     console = output()
     for place, name in enumerate(queries.names):
-        table = Table(title=escape(name), box=box.SIMPLE, title_justify="left")
+        table = Table(title=name, box=box.SIMPLE, title_justify="left")
         for heading in ("row", "distance", *(["score"] if found.scores is not None else [])):
             table.add_column(heading, justify="right")
         for heading in shown:
@@ -150,7 +149,7 @@ def _print(queries: Queries, found: SearchResult, store: FeatureStore | None) ->
             if found.scores is not None:
                 cells.append(f"{found.scores[place, column]:.3f}")
             if store is not None:
-                cells += [escape(store.show(each, row)) for each in shown]
+                cells += [store.show(each, row) for each in shown]
             table.add_row(*cells)
         console.print(table)
 

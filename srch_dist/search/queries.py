@@ -14,6 +14,7 @@ from srch_dist.kernels.types import Array, IntArray, Matrix, Packed
 from srch_dist.search.text import encode_texts
 from srch_dist.storage.code_store import CodeStore
 from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.storage.npy_header import map_npy
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,9 @@ def _row_numbers(text: str) -> IntArray:
 
 def _read_features(path: str) -> Array:
     try:
-        features = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        features = np.array(map_npy(path))
+    except (OSError, ValueError, MemoryError) as error:
         raise InputError(f"cannot read queries from {path}: {error}") from None
-    if not isinstance(features, np.ndarray) or features.dtype.kind not in "fiub":
+    if features.ndim == 0 or features.dtype.kind not in "fiub":
         raise InputError(f"{path} is not one array of numbers. Save the features with numpy.save.")
     return features[None] if features.ndim == 1 else features

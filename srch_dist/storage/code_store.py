@@ -13,6 +13,7 @@ from srch_dist.errors import InputError, StorageError
 from srch_dist.kernels.types import Packed
 from srch_dist.storage import arrays
 from srch_dist.storage.locations import Location, check_access, locate
+from srch_dist.storage.npy_header import map_npy
 from srch_dist.storage.read_ahead import read_ahead
 
 # Bytes of codes per read. A search keeps two such ranges of rows in memory.
@@ -107,7 +108,7 @@ def open_codes(path: str | Location) -> CodeStore:
 
 def _map(path: Path) -> Packed:
     try:
-        mapped: Packed = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
+        mapped: Packed = np.asarray(map_npy(path))
+    except (OSError, ValueError) as error:
         raise StorageError(f"cannot read codes from {path}: {error}") from None
     return mapped

@@ -6,6 +6,7 @@ no credentials, so it can be recorded, printed and sent to workers.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import uuid
@@ -26,6 +27,9 @@ from srch_dist.storage.s3 import (
     translate_s3_errors,
 )
 
+NO_WORKING_FOLDER = (
+    "the working folder of this process was removed. Change to a folder that exists, with cd."
+)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -167,7 +171,26 @@ def local_path(location: str | Path | S3Path) -> Path:
     if not text:
         raise StorageError("the path of a store is empty")
     # Absolute, because each worker has its own working directory.
-    return Path(text).absolute()
+    try:
+        path = Path(text).absolute()
+        os.lstat(path)
+    except FileNotFoundError:
+        if not Path(text).is_absolute() and not _has_working_folder():
+            raise StorageError(NO_WORKING_FOLDER) from None
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise StorageError(f"{text}: {error.strerror}. Name another path.") from None
+    except ValueError as error:  # a null character
+        raise StorageError(f"{text!r} is no path: {error}") from None
+    return path
+
+
+def _has_working_folder() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def check_access(path: Location, write: bool = False) -> None:

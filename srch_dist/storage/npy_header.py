@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 # By version: the reader of a header, and the bytes of the number that says how long it is.
 _READERS = {(1, 0): (npy.read_array_header_1_0, 2), (2, 0): (npy.read_array_header_2_0, 4)}
@@ -54,6 +57,27 @@ class NpyHeader:
     def fits(self, size: int) -> bool:
         """Whether the shape is valid and all values fit into ``size`` bytes."""
         return min(self.shape, default=0) >= 0 and self.value_bytes <= size
+
+
+def map_npy(path: str | Path) -> NDArray[Any]:
+    """Map the array of an .npy file into memory.
+
+    Raises
+    ------
+    ValueError : the file is damaged, holds Python objects, or fewer bytes than its header claims.
+    OSError : the file cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        header = read_npy_header(file)
+        values = os.fstat(file.fileno()).st_size - header.offset
+    if not header.fits(values):
+        raise ValueError(
+            f"its header claims {header.shape} of {header.dtype}, its values are {values} bytes"
+        )
+    if not header.value_bytes:  # nothing to map
+        return np.empty(header.shape, header.dtype)
+    mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped
 
 
 def read_npy_header(file: IO[bytes]) -> NpyHeader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from srch_dist.cli.command import TrainOptions, output, print_line, run_command, training_config
+from srch_dist.errors import ConfigError
 from srch_dist.runtime.progress import Progress
 from srch_dist.sweep.grid import parse_grid
 from srch_dist.sweep.results import results_table
@@ -24,8 +26,8 @@ class _Options(TrainOptions):
     to resume an interrupted sweep.
     """
 
-    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
-    """Feature store made by srch_dist.ingest; by default the shipped emoji pairs."""
+    store: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
+    """Feature store, as --data names it; for command lines of earlier versions."""
     out: str | None = None
     """Folder for the runs, results.csv, results.json and sweep.png; by default a new folder under
     runs/."""
@@ -49,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _sweep(options: _Options, out: str, progress: Progress) -> None:
     config = training_config(options)
+    if options.store is not None:
+        if config.data is not None:
+            raise ConfigError(
+                f"the command names two stores, {options.store} and --data {config.data}. Name one."
+            )
+        config = dataclasses.replace(config, data=options.store)
     grid, folder = parse_grid(options.grid), config.out or out
     rows = sweep_options(config, grid, folder, progress)
     output().print(results_table(list(grid), rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from rich.table import Table
 from srch_dist.errors import ExtraError, require
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.atomic_files import write_json, write_text
+from srch_dist.storage.checked_json import read_checked
+from srch_dist.storage.run.shapes import Evaluation, IterationRecord, Summary
 
 # Columns of a row: values of the grid's options, then scores and measures. A missing value is None.
 Row = dict[str, Any]
@@ -34,6 +37,27 @@ _MEASURES = {
 _PLOTTED = ("map", "pair_recall_10")
 # A legend with more lines is unreadable.
 _MAX_LEGEND_LINES = 12
+
+
+@dataclass(frozen=True)
+class _Result:
+    """Result of a combination: of a run that ended, or an ``error``."""
+
+    fingerprint: str
+    store: dict[str, int]
+    error: str | None = None
+    summary: Summary | None = None
+    last: IterationRecord | None = None
+    evaluation: Evaluation | None = None
+
+    def __post_init__(self) -> None:
+        if self.error is None and (self.summary is None or self.last is None):
+            raise ValueError("it holds neither a summary with its last iteration nor an error")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read the result of a combination; raises StorageError if it is damaged."""
+    return read_checked(path, _Result, "Remove the file to train the combination again.")
 
 
 def make_row(values: Mapping[str, Any], record: Mapping[str, Any]) -> Row:

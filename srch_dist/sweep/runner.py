@@ -26,13 +26,15 @@ from srch_dist.plan.planner import check_memory, draft_plan
 from srch_dist.runtime.cluster import Cluster, connect_for
 from srch_dist.runtime.progress import Progress, silent, without_tables
 from srch_dist.storage import arrays
-from srch_dist.storage.atomic_files import read_json, write_json
+from srch_dist.storage.atomic_files import write_json
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import local_path, locate
 from srch_dist.storage.locks.file_lock import hold_lock
+from srch_dist.storage.outputs import check_folder
 from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.open import make_folder
 from srch_dist.sweep.grid import Combination, Grid, combine
-from srch_dist.sweep.results import Row, make_row, write_results
+from srch_dist.sweep.results import Row, make_row, read_result, write_results
 from srch_dist.train.rows import choose_rows
 from srch_dist.train.runner import prepare_run, train_model
 from srch_dist.train.setup import SharedResources
@@ -80,7 +82,7 @@ class _Sweep:
         path = self.result_path(combination)
         if not path.exists():
             return None
-        record: dict[str, Any] = read_json(path)
+        record = read_result(path)
         if record["fingerprint"] != fingerprint(combination.config):
             raise ConfigError(
                 f"{path} was written with other options; name another folder with --out, or remove "
@@ -125,11 +127,11 @@ def sweep_options(
             f"work is {config.work!r}, but a sweep writes only to local folders; leave work out"
         )
     combinations = combine(config, grid)
-    folder = local_path(out)
+    folder = check_folder(local_path(out))
     _refuse_other_options(folder, combinations)
     if config.data is not None:
         _check_data(open_store(config.data), combinations)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with hold_lock(folder) as lock:
         store = shipped_store(folder) if config.data is None else open_store(config.data)
         _check_data(store, combinations)

@@ -91,7 +91,7 @@ def train_model(
     if find_published(out, config) and store is not None:
         progress.note(f"results: already at {out}")
         run = open_run(out)
-        return Trained(run, store, run.summary()["reason"], None)
+        return Trained(run, store, run.outcome()["reason"], None)
     folder = local_path(config.work or f"runs/{out.bucket}/{out.key}")
     with hold_output(out) as check:
         trained = _train_in(folder, store, config, progress, shared)
@@ -145,7 +145,7 @@ def _train_in(
                 arrays.remove(run.work)
             evaluation = score_run(run, store, config, progress)
         present_run(run, store, config, progress)
-    return Trained(run, store, run.summary()["reason"], evaluation)
+    return Trained(run, store, run.outcome()["reason"], evaluation)
 
 
 def default_folder() -> str:

@@ -201,7 +201,7 @@ class TestTrain:
         Path("run").mkdir()
         Path("run", "mine").write_text("x")
         message = refused(train, "--data", stored(), "--out", "run")
-        assert "run is in use; name another run directory with --out" in message
+        assert "run holds files that are no run; name another run directory with --out" in message
         assert [path.name for path in Path("run").iterdir()] == ["mine"]
 
     def test_data_with_a_missing_chunk(self, refused):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from io import StringIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.progress import Progress, TextColumn
+from rich.table import Table
 
-from srch_dist.cli.safe_text import dump_json, visible
+from srch_dist.cli.progress import on_console
+from srch_dist.cli.safe_text import SafeConsole, dump_json, visible
+from srch_dist.runtime.progress import table_lines
 
 
 def acts(character: str) -> bool:
@@ -43,3 +48,24 @@ def test_nothing_acts_afterwards_and_json_keeps_the_value(text):
     written = dump_json({"text": text})
     assert not any(acts(character) for character in written)
     assert json.loads(written) == {"text": text}
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[red]a", "[link=x]", ":smile:", "\\[b]"])
+def test_names_are_no_markup_in_tables_titles_and_bars(name):
+    table = Table(name, title=name)
+    table.add_row(name)
+    console = SafeConsole(file=StringIO(), width=80)
+    console.print(table)
+    console.print(name)
+    bars = Progress(TextColumn("{task.description}", markup=False), console=console)
+    bars.add_task(name)
+    console.print(bars.get_renderable())
+    assert console.file.getvalue().count(name) == 5
+    assert "\n".join(table_lines(table)).count(name) == 3
+
+
+def test_a_stage_with_brackets_is_shown_as_it_is():
+    console = SafeConsole(file=StringIO(), width=80, force_terminal=True)
+    with on_console(console).stage("encode [/x]", 2) as stage:
+        stage.advance()
+    assert "encode [/x]" in console.file.getvalue()

@@ -91,7 +91,7 @@ def test_finished_results_are_left_as_they_are(published, server, tmp_path):
     before = server.objects("runs/")
     again = {"work": str(tmp_path / "other"), **OPTIONS}
     assert str(train_here(DATA, published, **again, resume=True).run.path) == published
-    with pytest.raises(StorageError, match=r"runs/first is in use; .*--resume"):
+    with pytest.raises(StorageError, match=r"runs/first holds a finished run; .*--resume"):
         train_here(DATA, published, **again)
     with pytest.raises(ConfigError, match="seed is 7, the run has 0"):
         train_here(DATA, published, **again, seed=7, resume=True)

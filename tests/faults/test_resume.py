@@ -196,7 +196,7 @@ def interrupted(killed, tmp_path):
 
 @pytest.mark.fault("directory in use", "refused")
 def test_directory_in_use_is_refused_with_the_hint(store, interrupted):
-    with pytest.raises(StorageError, match=r"in use; .* resume the run in it with --resume"):
+    with pytest.raises(StorageError, match="is not finished; resume it with --resume"):
         train_here(store.path, interrupted, **OPTIONS)
 
 

@@ -16,12 +16,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 from srch_dist.errors import StorageError
+from srch_dist.storage.locations import Location
 from srch_dist.storage.locks.lease import Holder, Lease, Reading
 
 
 def hold_lock(folder: Path) -> AbstractContextManager[Lease]:
     """Lock an existing run directory in a context; see `Lease.hold`."""
     return FileLock(folder, folder / "lock.json", "name another run directory with --out").hold()
+
+
+def live_holder(folder: Location) -> Holder | None:
+    """The process of this host that holds the lock of a directory; None if there is none."""
+    try:
+        holder = Holder.parse((folder / "lock.json").read_bytes())
+    except OSError:
+        return None
+    return holder if holder and holder.is_here() and holder.is_alive() else None
 
 
 class FileLock(Lease):

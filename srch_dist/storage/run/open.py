@@ -12,6 +12,8 @@ from srch_dist.errors import StorageError
 from srch_dist.storage import durable
 from srch_dist.storage.atomic_files import write_text
 from srch_dist.storage.locations import Location, check_access, local_path, locate
+from srch_dist.storage.locks.file_lock import live_holder
+from srch_dist.storage.outputs import check_folder
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.results import RunResults, read_head, run_head
 
@@ -34,7 +36,7 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
             os.fsync(file.fileno())
         write_text(folder / "config.yaml", dump_config(config))
     except FileExistsError:
-        raise _in_use(folder) from None
+        raise occupied(folder) from None
     except OSError as error:
         raise _unwritable(folder, error) from None
     return RunDirectory(folder.resolve())
@@ -42,10 +44,9 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
 
 def check_unused(folder: Path) -> None:
     """Raise StorageError if the folder for a new run holds anything but a lock file."""
-    if not folder.exists():
-        return
-    if not folder.is_dir() or any(entry.name != "lock.json" for entry in folder.iterdir()):
-        raise _in_use(folder)
+    check_folder(folder)
+    if folder.exists() and any(entry.name != "lock.json" for entry in folder.iterdir()):
+        raise occupied(folder)
 
 
 def make_folder(folder: Path) -> None:
@@ -60,10 +61,23 @@ def _unwritable(folder: Path, error: OSError) -> StorageError:
     return StorageError(f"cannot write the run directory {folder}: {error}")
 
 
-def _in_use(folder: Path) -> StorageError:
+def occupied(folder: Location) -> StorageError:
+    """The refusal of a new run in a place that holds files: a run, or others."""
+    another = "name another run directory with --out"
+    if not (folder / "run.json").exists():
+        return StorageError(f"{folder} holds files that are no run; {another}")
+    try:
+        finished = read_head(folder)["finished"] is True
+    except StorageError:  # damaged, or cut while it was written
+        finished = False
+    if finished:
+        return StorageError(
+            f"{folder} holds a finished run; {another}. With --resume, its results are shown again"
+        )
+    if holder := live_holder(folder):
+        return StorageError(f"{folder} is in use by another run ({holder}); {another}")
     return StorageError(
-        f"{folder} is in use; name another run directory with --out, or resume the run in it "
-        "with --resume"
+        f"{folder} holds a run that is not finished; resume it with --resume, or {another}"
     )
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from srch_dist.config.identity import differing_options
 from srch_dist.config.options import TrainConfig
-from srch_dist.errors import ConfigError, StorageError
+from srch_dist.errors import ConfigError
 from srch_dist.storage.locations import S3Path, check_access
 from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.open import occupied
 from srch_dist.storage.run.results import RunResults, read_head
 
 # Files that are no results, and run.json, which is uploaded last.
@@ -27,10 +28,10 @@ def find_published(out: S3Path, config: TrainConfig) -> bool:
     check_access(out, write=True)
     if (out / "run.json").size() is None:
         if out.exists() and not config.resume:
-            raise _in_use(out)
+            raise occupied(out)
         return False
     if not config.resume:
-        raise _in_use(out)
+        raise occupied(out)
     if changed := differing_options(RunResults(out).config(), config):
         raise ConfigError(
             f"{out} has the results of other options: {'; '.join(changed)}; pass those again, or "
@@ -59,9 +60,3 @@ def _results(folder: Path) -> Iterator[Path]:
     for entry in sorted(folder.iterdir()):
         if entry.name not in _WORK:
             yield from [entry] if entry.is_file() else filter(Path.is_file, entry.rglob("*"))
-
-
-def _in_use(out: S3Path) -> StorageError:
-    return StorageError(
-        f"{out} is in use; name another place with --out, or resume the run with --resume"
-    )

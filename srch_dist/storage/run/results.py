@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +11,16 @@ from srch_dist.config.loading import parse_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import StorageError
 from srch_dist.storage.atomic_files import read_bytes, read_json
+from srch_dist.storage.checked_json import check_shape, read_checked, read_checked_lines
 from srch_dist.storage.locations import Location
 from srch_dist.storage.run.layout import P, ResultPaths
+from srch_dist.storage.run.shapes import Evaluation, Examples, Head, Outcome
 from srch_dist.storage.safe_npz import read_npz
 
 FORMAT = 1
+# What to do with a record that is damaged.
+REMEDY = "Restore the file from a copy, or train the run again in another directory."
+_SHAPES = {"evaluation": Evaluation, "examples": Examples}
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class RunReader(ResultPaths[P]):
     def record(self, name: str) -> Any:
         """Read the JSON file ``evaluation`` or ``examples``; None if the run has none."""
         path = self._at(f"{name}.json")
-        return read_json(path) if path.exists() else None
+        return read_checked(path, _SHAPES[name], REMEDY) if path.exists() else None
 
     def config(self) -> TrainConfig:
         """Read the resolved options of the run, including defaults."""
@@ -39,16 +43,19 @@ class RunReader(ResultPaths[P]):
 
     def plan(self) -> dict[str, Any]:
         """Read the record of the plan; see `plan.table.plan_record`."""
-        return dict(read_json(self._at("plan.json")))
+        return read_checked(self._at("plan.json"), dict[str, Any], REMEDY)
 
     def history(self) -> list[dict[str, Any]]:
         """Read the records of all iterations, in order."""
-        text = read_bytes(self._at("history.jsonl")).decode()
-        return [json.loads(line) for line in text.splitlines()]
+        return read_checked_lines(self._at("history.jsonl"), REMEDY)
 
     def summary(self) -> dict[str, Any]:
         """Read the summary that `RunRecords.finish` saved."""
-        return dict(read_json(self._at("run.json"))["summary"])
+        return dict(read_checked(self._at("run.json"), Head, REMEDY)["summary"])
+
+    def outcome(self) -> dict[str, Any]:
+        """Read the summary, with its ``reason`` and the checksums of its ``store``."""
+        return check_shape(self.summary(), Outcome, self._at("run.json"), REMEDY)
 
 
 # The results of a run on a disk or in an object store.

@@ -43,8 +43,12 @@ def test_directory_with_anything_in_it_is_in_use(tmp_path, config):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine").write_text("x")
     (tmp_path / "c").write_text("x")
-    for name in "abc":
-        with pytest.raises(StorageError, match=rf"{name} is in use; name another .* --out"):
+    for name, reason in (
+        ("a", r"a holds a run that is not finished; resume it with --resume, or name another .*"),
+        ("b", "b holds files that are no run; name another run directory with --out"),
+        ("c", r"cannot write .*c: it is a file\. Name a folder\."),
+    ):
+        with pytest.raises(StorageError, match=reason):
             create_run(tmp_path / name, config)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == before
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["mine"]
@@ -57,7 +61,7 @@ def test_empty_directory_may_be_used(tmp_path, config):
 
 def test_place_that_cannot_be_written_is_refused(tmp_path, config):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match="cannot write the run directory"):
+    with pytest.raises(StorageError, match=r"cannot write .*file is a file\. Name another place\."):
         create_run(tmp_path / "file" / "a", config)
 
 

@@ -1,0 +1,76 @@
+"""JSON files of this package, read with a check of their shape.
+
+A file that is cut, or holds other JSON than expected, becomes a StorageError with its name, not a
+KeyError far from the place where it was read.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from srch_dist.errors import StorageError
+from srch_dist.storage.atomic_files import read_bytes, read_json
+from srch_dist.storage.locations import Location
+
+T = TypeVar("T")
+
+
+def read_checked(path: Location, kind: type[Any], remedy: str) -> dict[str, Any]:
+    """Read a JSON object of the shape ``kind``; see `check_shape`."""
+    value: dict[str, Any] = check_shape(read_json(path), kind, path, remedy)
+    return value
+
+
+def read_checked_lines(path: Location, remedy: str) -> list[dict[str, Any]]:
+    """Read a file of one JSON object per line.
+
+    Raises
+    ------
+    StorageError : the file cannot be read, or a line is no JSON object, such as a cut last line.
+    """
+    lines = read_bytes(path).decode(errors="replace").splitlines()
+    return [_parse_line(line, f"{path} line {number}", remedy) for number, line in
+            enumerate(lines, 1)]  # fmt: skip
+
+
+def check_shape(value: T, kind: Any, place: object, remedy: str) -> T:
+    """Return ``value`` unchanged if it has the shape ``kind``.
+
+    Parameters
+    ----------
+    value : plain value of JSON.
+    kind : type that pydantic can check, such as a dataclass of the keys that readers need. Other
+        keys are allowed.
+    place : file of the value, for the message.
+    remedy : sentence on what to do, for the message.
+
+    Raises
+    ------
+    StorageError : names the first key that is missing or has another type.
+    """
+    try:
+        # Strict, and as JSON: in Python a dict is no instance of a dataclass.
+        _adapter(kind).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        reason = first["msg"][:1].lower() + first["msg"][1:]
+        raise StorageError(f"{place} is damaged: {key}: {reason}. {remedy}") from None
+    return value
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _parse_line(line: str, place: str, remedy: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{place} is damaged: {error}. {remedy}") from None
+    return check_shape(value, dict[str, Any], place, remedy)
