@@ -10,6 +10,7 @@ from types import ModuleType
 
 from srch_dist import __version__
 from srch_dist.cli.exit_codes import BAD_INPUT
+from srch_dist.cli.interrupts import end_at_interrupt
 
 # In the order of use.
 COMMANDS = {
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     first = words[0] if words else None
     if first in COMMANDS:
+        end_at_interrupt()
         command_module(first).main(words[1:])
     elif first == "--version":
         print(f"srch-dist {__version__}")

@@ -143,7 +143,7 @@ def resume_line(command: str, arguments: Sequence[str] | None, out: str) -> str:
         words += ["--out", out]
     if command == "train" and "--resume" not in words:
         words.append("--resume")
-    return shlex.join(["python", "-m", f"srch_dist.{command}", *words])
+    return f"{_program(command)} {shlex.join(words)}"
 
 
 def output() -> Console:
@@ -177,9 +177,12 @@ def _parse(kind: type[T], command: str, arguments: Sequence[str] | None, default
 
 
 def _program(command: str) -> str:
-    """Return the text with which the command was called, for its usage line."""
-    if Path(sys.argv[0]).name == "srch-dist":
+    """The program as it was called, for the usage line and the line that resumes it."""
+    called = Path(sys.argv[0])
+    if called.name == "srch-dist":
         return f"srch-dist {command}"
+    if called.parts[-2:] == ("srch_dist", "__main__.py"):
+        return f"python -m srch_dist {command}"
     return f"python -m srch_dist.{command}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import stat
@@ -14,6 +15,18 @@ from srch_dist.cli.exit_codes import TRY_AGAIN
 GRACE_SECONDS = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _started = 0.0
+
+
+def end_at_interrupt() -> None:
+    """End the process with one line at SIGINT, while modules are imported: nothing is to close."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def _end(_signal: int, _frame: object) -> None:
+    sys.stderr.write("interrupted\n")
+    sys.stderr.flush()
+    os._exit(TRY_AGAIN)
 
 
 def catch_interrupts() -> None:
@@ -36,7 +49,14 @@ def _interrupt(signal_number: int, _frame: object) -> None:
             signal.signal(number, _repeat)
     if signal_number == signal.SIGHUP:
         _leave_closed_terminal()
+    # At its end Python forgets handlers, but not that a signal is ignored.
+    atexit.register(_ignore)
     raise KeyboardInterrupt
+
+
+def _ignore() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _repeat(number: int, _frame: object) -> None:

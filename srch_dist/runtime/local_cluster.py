@@ -17,6 +17,8 @@ from tornado.ioloop import IOLoop
 
 from srch_dist.errors import ClusterError
 from srch_dist.runtime.machine import LocalSize
+from srch_dist.runtime.main_guard import MESSAGE, end_second_import, imported_again, marking
+from srch_dist.runtime.start_failures import explain_start
 from srch_dist.runtime.temporary import (
     CACHE_VARIABLE,
     CACHED_MODULE,
@@ -68,6 +70,7 @@ def local_client(size: LocalSize, tls: Tls | None) -> Iterator[distributed.Clien
     ClusterError : the workers do not start.
     StorageError : no temporary folder is writable.
     """
+    end_second_import()
     security = one_time_security() if tls is None else security_of(tls)
     with ExitStack() as stack:
         scratch = stack.enter_context(temporary_folder())
@@ -81,13 +84,14 @@ def local_client(size: LocalSize, tls: Tls | None) -> Iterator[distributed.Clien
             stack.enter_context(dask.config.set(_NO_PAGES))
         loop = stack.enter_context(_event_loop())
         try:
-            address = stack.enter_context(_running(loop, size, scratch, security))
+            with marking(scratch):
+                address = stack.enter_context(_running(loop, size, scratch, security))
             client = distributed.Client(address, security=security, loop=loop, set_as_default=False)
-        except (RuntimeError, OSError, ValueError, KeyError) as error:
-            raise ClusterError(
-                f"the local workers did not start ({error}); in a script, put all code that trains "
-                'under if __name__ == "__main__":, because workers import the script'
-            ) from None
+        except (RuntimeError, OSError, ValueError, KeyError, TimeoutError) as error:
+            if imported_again(scratch):
+                raise ClusterError(MESSAGE) from None
+            reason = explain_start(error, size.workers)
+            raise ClusterError(f"the local workers did not start: {reason}") from None
         stack.enter_context(client)
         stack.enter_context(client.as_current())
         yield client

@@ -24,6 +24,8 @@ from srch_dist.errors import ConfigError, InputError, PlanError, TrainingError
 from srch_dist.ingest.shipped import shipped_store
 from srch_dist.plan.planner import check_memory, draft_plan
 from srch_dist.runtime.cluster import Cluster, connect_for
+from srch_dist.runtime.interruptions import resume_note
+from srch_dist.runtime.main_guard import end_second_import
 from srch_dist.runtime.progress import Progress, silent, without_tables
 from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import write_json
@@ -120,6 +122,7 @@ def sweep_options(
     ------
     SrchError : a combination is refused before any work, or an error as in `train_model`.
     """
+    end_second_import()
     progress = without_tables(progress or silent())
     config = check_config(config)
     if config.work is not None:
@@ -132,7 +135,8 @@ def sweep_options(
     if config.data is not None:
         _check_data(open_store(config.data), combinations)
     make_folder(folder)
-    with hold_lock(folder) as lock:
+    again = resume_note(f"sweep_options again with out={str(folder)!r}")
+    with hold_lock(folder) as lock, again:
         store = shipped_store(folder) if config.data is None else open_store(config.data)
         _check_data(store, combinations)
         sweep = _Sweep(folder, store, progress, lock.check)

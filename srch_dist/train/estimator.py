@@ -22,6 +22,7 @@ from srch_dist.errors import ConfigError, InputError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.kernels.packed_codes import unpack_codes
 from srch_dist.kernels.types import Packed
+from srch_dist.runtime.main_guard import end_second_import
 from srch_dist.runtime.temporary import temporary_folder
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
@@ -100,6 +101,7 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ------
         SrchError : as in `train_model` and `ingest_source`.
         """
+        end_second_import()
         with temporary_folder("srch-dist-fit-") as scratch:
             store = _as_store(X, y, Path(scratch))
             config = self._config(store, self.out or str(Path(scratch) / "run"))

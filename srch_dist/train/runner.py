@@ -15,11 +15,13 @@ from srch_dist.errors import ConfigError, InputError, PlanError, WorkersKilledEr
 from srch_dist.ingest.shipped import shipped_store
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime.cluster import Cluster, connect_for
+from srch_dist.runtime.interruptions import resume_note
+from srch_dist.runtime.main_guard import end_second_import
 from srch_dist.runtime.memory import StageProfiler
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
-from srch_dist.storage.locations import local_path, locate
+from srch_dist.storage.locations import Location, local_path, locate
 from srch_dist.storage.locks.output_lock import hold_output
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.hold import LockedRun, hold_run
@@ -75,9 +77,18 @@ def train_model(
     SrchError : bad input, a plan that does not fit, or a run directory in use. The directory is
         then not marked as finished.
     """
+    end_second_import()
     progress = progress or silent()
     config = check_config(config)
     out = locate(config.out or default_folder())
+    with resume_note(f"train_model again with out={str(out)!r} and resume=True"):
+        return _train_at(out, config, progress, shared)
+
+
+def _train_at(
+    out: Location, config: TrainConfig, progress: Progress, shared: SharedResources | None
+) -> Trained:
+    """Train, and for an S3 store publish the results."""
     store = None if config.data is None else open_store(config.data)
     if store is not None:
         choose_rows(store, config)
