@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from types import ModuleType
 from srch_dist import __version__
 from srch_dist.cli.exit_codes import BAD_INPUT
 from srch_dist.cli.interrupts import end_at_interrupt
+from srch_dist.config.nearest import did_you_mean
 
 # In the order of use.
 COMMANDS = {
@@ -52,9 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, COMMANDS, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"there is no command {name!r}.{hint}"
+    return f"there is no command {name!r}{did_you_mean(name, COMMANDS)}"
 
 
 def _usage() -> str:

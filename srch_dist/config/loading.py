@@ -7,7 +7,6 @@ overrides both.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from srch_dist.config.identity import to_dict
+from srch_dist.config.nearest import did_you_mean
 from srch_dist.config.options import MethodConfig, TrainConfig
 from srch_dist.errors import ConfigError
 
@@ -57,7 +57,8 @@ def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainC
     """
     name = preset if preset is not None else values.get("preset", "balanced")
     if not isinstance(name, str) or name not in _PRESETS:
-        raise ConfigError(f"preset is {name!r}; known presets: {', '.join(_PRESETS)}")
+        hint = did_you_mean(str(name), _PRESETS)
+        raise ConfigError(f"preset is {name!r}; known presets: {', '.join(_PRESETS)}{hint}")
     _refuse_unknown(values, TrainConfig, "")
     method = values.get("method") or {}
     _refuse_conflicts(values, method, name)
@@ -71,6 +72,7 @@ def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainC
     except ValidationError as error:
         lines = [
             f"{'.'.join(str(part) for part in item['loc'])} is {item['input']!r}: {item['msg']}"
+            f"{_choice_hint(item)}"
             for item in error.errors()
         ]
         raise ConfigError("; ".join(lines)) from None
@@ -158,13 +160,31 @@ _PlainLoader.add_implicit_resolver(
 )
 
 
+def _names(kind: type[Any], prefix: str) -> list[str]:
+    """Dotted names of every option and section of ``kind``."""
+    names = []
+    for item in dataclasses.fields(kind):
+        names.append(f"{prefix}{item.name}")
+        section: Any = item.default_factory
+        if isinstance(section, type):
+            names += _names(section, f"{prefix}{item.name}.")
+    return names
+
+
+def _choice_hint(item: Mapping[str, Any]) -> str:
+    """The nearest choice, if pydantic refused a value that is none of an option's choices."""
+    if item["type"] != "literal_error":
+        return ""
+    return did_you_mean(str(item["input"]), re.findall(r"'([^']+)'", item["ctx"]["expected"]))
+
+
 def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], prefix: str) -> None:
     """Raise ConfigError for the first key that is no field of ``kind``; suggest a near name."""
     known = {item.name: item for item in dataclasses.fields(kind)}
     for key, value in values.items():
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-            raise ConfigError(f"unknown option {prefix}{key!s}; did you mean {prefix}{near[0]}?")
+            hint = did_you_mean(f"{prefix}{key!s}", _names(TrainConfig, ""))
+            raise ConfigError(f"unknown option {prefix}{key!s}{hint}")
         section: Any = known[key].default_factory
         if isinstance(section, type) and value is not None:
             if not isinstance(value, Mapping):

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from srch_dist.config.nearest import did_you_mean
 from srch_dist.errors import ConfigError, InputError, StorageError, require
 from srch_dist.kernels.sampling import Stream, smallest_hashes
 from srch_dist.kernels.types import Array, Packed
@@ -109,7 +110,10 @@ def _check_request(
     """
     lists, seed = numbers
     if form not in get_args(Format):
-        raise ConfigError(f"unknown format {form!r}; known formats: {', '.join(get_args(Format))}")
+        raise ConfigError(
+            f"unknown format {form!r}; known formats: "
+            f"{', '.join(get_args(Format))}{did_you_mean(str(form), get_args(Format))}"
+        )
     target = local_path(out)
     check_file(target)
     check_new(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,6 +11,7 @@ import yaml
 
 from srch_dist.config.identity import effective_options, to_dict
 from srch_dist.config.loading import build_config, parse_plain
+from srch_dist.config.nearest import did_you_mean
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError
 
@@ -72,9 +72,9 @@ def combine(base: TrainConfig, grid: Grid) -> list[Combination]:
     known = sorted(set(effective_options(base)) - {"preset"})
     for option in grid:
         if option not in known:
-            near = difflib.get_close_matches(option, known, n=1, cutoff=0.0)[0]
             raise ConfigError(
-                f"grid names {option}, which is no option that changes codes; did you mean {near}?"
+                f"grid names {option}, which is no option that changes codes"
+                f"{did_you_mean(option, known)}"
             )
     combinations = [
         _combination(base, dict(zip(grid, values, strict=True)))

@@ -365,7 +365,7 @@ def test_console_script_runs_every_command_by_name(session):
         assert re.search(rf"^  {name} +\w+ \w+", listed.stdout, re.M), name
     wrong = call("serch")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr.startswith("error: there is no command 'serch'. Did you mean 'search'?\n")
+    assert wrong.stderr.startswith("error: there is no command 'serch'; did you mean search?\n")
     version = call("--version")
     assert (version.returncode, version.stdout) == (0, f"srch-dist {srch_dist.__version__}\n")
     assert re.search(r"usage: srch-dist search ", call("search", "--help").stdout)

@@ -1,0 +1,55 @@
+"""The nearest known name of a wrong one: of a command, an option, a value or a key of a file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+# What the options are called elsewhere.
+_SYNONYMS = {
+    "neighbors": "graph.k",
+    "neighbours": "graph.k",
+    "n_neighbors": "graph.k",
+    "knn": "graph.k",
+    "k": "graph.k",
+    "lambda": "method.lam",
+    "epochs": "method.iterations",
+    "max_iter": "method.iterations",
+    "random_state": "seed",
+    "code_length": "bits",
+    "n_bits": "bits",
+    "nbits": "bits",
+    "n_jobs": "workers",
+    "memory": "memory_limit",
+    "output": "out",
+    "store": "data",
+    "input": "data",
+    "database": "codes",
+    "run": "model",
+}
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that ``name`` most likely stands for; None if none is like it.
+
+    Names are compared without leading dashes, with ``_`` for ``-``, and without their section too.
+    """
+    names = {one.lstrip("-").replace("-", "_").lower(): one for one in known}
+    wanted = name.lstrip("-").replace("-", "_").lower()
+    last = wanted.rpartition(".")[2]
+    for word in (wanted, last):
+        if (synonym := _SYNONYMS.get(word)) in names:
+            return names[str(synonym)]
+    if found := difflib.get_close_matches(wanted, names, n=1):
+        return names[found[0]]
+    same = [one for one in names if one.rpartition(".")[2] == last]
+    if same:
+        return names[same[0]]
+    prefixed = [one for one in names if len(wanted) > 2 and one.startswith(wanted)]
+    return names[prefixed[0]] if prefixed else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A clause with the nearest name, to append to a message; empty if none is near."""
+    near = nearest(name, known)
+    return "" if near is None else f"; did you mean {near}?"
