@@ -13,6 +13,7 @@ from srch_dist.errors import ConfigError, InputError, StorageError, require
 from srch_dist.kernels.packed_codes import unpack_codes
 from srch_dist.kernels.types import IntArray, Matrix, Packed
 from srch_dist.runtime.progress import Progress, silent
+from srch_dist.search.index_file import check_index
 from srch_dist.storage.code_store import CodeStore
 
 PURPOSE = "Hamming search"
@@ -87,7 +88,7 @@ def search_index(
     Raises
     ------
     ConfigError : the searched lists have fewer than ``top`` rows.
-    StorageError : the index does not exist or cannot be read.
+    StorageError : the index does not exist, is damaged or cannot be read.
     """
     faiss = require("faiss", "search", PURPOSE)
     index = open_index(path)
@@ -95,6 +96,11 @@ def search_index(
     if isinstance(index, faiss.IndexBinaryIVF):
         index.nprobe = min(probes or default_probes(index.nlist), index.nlist)
     distances, rows = index.search(queries, top)
+    if rows.min() < -1 or rows.max() >= index.ntotal:
+        raise StorageError(
+            f"{path} is damaged: it has {index.ntotal} rows, and lists another row. Write it again "
+            "with: python -m srch_dist.export"
+        )
     if (rows < 0).any():
         raise ConfigError(
             f"the searched lists hold fewer than {top} rows. Raise --probes, lower --top, or "
@@ -114,6 +120,7 @@ def open_index(path: str | Path) -> Any:
     faiss = require("faiss", "search", PURPOSE)
     if not Path(path).is_file():
         raise StorageError(f"{path} does not exist. Write it with: python -m srch_dist.export")
+    check_index(Path(path))
     try:
         return faiss.read_index_binary(str(path))
     except RuntimeError as error:
