@@ -46,6 +46,7 @@ WORKER_MOMENTS = {
 CLIENT_MOMENTS = {
     "ingest": ["srch_dist.storage.feature_store:FeatureWriter.write"],
     "ingested": ["srch_dist.storage.feature_store:FeatureWriter.finish"],
+    "ingest tidied": ["srch_dist.storage.journal:Journal.remove"],
     "stage": ["srch_dist.storage.run.stages:StageLog.commit"],
     "column group": ["srch_dist.storage.run.checkpoint_store:CheckpointStore.commit_column_group"],
     "commit": ["srch_dist.storage.run.checkpoint_store:CheckpointStore.commit"],

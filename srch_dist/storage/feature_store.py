@@ -174,7 +174,7 @@ class FeatureWriter:
         flush(self.path)
         for file in scratch:
             file.unlink(missing_ok=True)
-        # Removed last: if this process is killed here, the same command reads it and cleans up.
+        # Removed last: if this process is killed here, the same command starts the store again.
         self._journal.remove()
         return open_store(self.path)
 
@@ -203,7 +203,9 @@ class FeatureWriter:
         if not records:
             return False
         try:
-            zarr.open_group(zarr_store(self.path), mode="r", zarr_format=3)
+            group = zarr.open_group(zarr_store(self.path), mode="r", zarr_format=3)
+            if _KEY in group.attrs:  # `finish` was cut off: the caller's scratch files may be gone
+                return False
             for name in self._specs:
                 arrays.open_array(self.path / name)
         except Exception:  # Zarr raises many kinds over metadata that were cut off
