@@ -9,13 +9,14 @@ from srch_dist.errors import ClusterLostError
 
 
 @contextmanager
-def resume_note(call: str) -> Iterator[None]:
+def resume_note(call: str | None) -> Iterator[None]:
     """Add the call that resumes to an interruption, or to the loss of the cluster.
 
-    Commands print the command line that resumes instead.
+    It replaces the note of an inner call. None removes that note, if nothing is kept. Commands
+    print the command line that resumes instead.
     """
     try:
         yield
     except (KeyboardInterrupt, ClusterLostError) as error:
-        error.add_note(f"resume: finished work is kept. Call {call}")
+        error.__notes__ = [f"resume: finished work is kept. Call {call}"] if call else []
         raise

@@ -22,6 +22,7 @@ from srch_dist.errors import ConfigError, InputError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.kernels.packed_codes import unpack_codes
 from srch_dist.kernels.types import Packed
+from srch_dist.runtime.interruptions import resume_note
 from srch_dist.runtime.main_guard import end_second_import
 from srch_dist.runtime.temporary import temporary_folder
 from srch_dist.storage import arrays
@@ -105,7 +106,10 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         with temporary_folder("srch-dist-fit-") as scratch:
             store = _as_store(X, y, Path(scratch))
             config = self._config(store, self.out or str(Path(scratch) / "run"))
-            trained = train_model(config, on_console() if self.verbose else None)
+            # Without `out`, nothing is left to resume.
+            again = "fit again with options={'resume': True}" if self.out else None
+            with resume_note(again):
+                trained = train_model(config, on_console() if self.verbose else None)
             self.model_ = load_model(trained.run.path)
             self.codes_: Packed = arrays.read_rows(trained.run.codes)
             self.modalities_ = tuple(store.modalities)

@@ -97,6 +97,13 @@ def test_an_interrupted_call_of_python_says_what_to_call(kind):
     ]
 
 
+def test_the_outer_call_replaces_the_note_of_an_inner_one():
+    for call, notes in ((None, []), ("fit", ["resume: finished work is kept. Call fit"])):
+        with pytest.raises(KeyboardInterrupt) as error, resume_note(call), resume_note("inner"):
+            raise KeyboardInterrupt
+        assert error.value.__notes__ == notes
+
+
 @pytest.mark.cluster
 def test_workers_of_a_local_cluster_never_see_the_signal(tmp_path):
     script = tmp_path / "script.py"
