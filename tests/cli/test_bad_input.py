@@ -107,7 +107,9 @@ class TestIngest:
 
     def test_store_that_is_there_already(self, refused):
         Path("a.zarr").mkdir()
+        Path("a.zarr/mine").write_text("x")
         assert "a.zarr already exists; remove it" in refused(ingest, save(), "a.zarr")
+        assert Path("a.zarr/mine").exists()
 
     @pytest.mark.parametrize("rows", ["0", "-3"])
     def test_senseless_chunks(self, refused, rows):
