@@ -141,7 +141,7 @@ def _running(
         # Workers that are starting when the caller is interrupted would outlive their cluster.
         with suppress(Exception):
             starting.result(_STOP_SECONDS)
-        with suppress(TimeoutError):
+        with suppress(Exception):
             _submit(loop, stop()).result(_STOP_SECONDS)
 
 

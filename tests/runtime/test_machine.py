@@ -129,7 +129,7 @@ def test_what_the_caller_asks_for_is_kept(has):
     has(24 * GIB, 8)
     assert local_size(3, "1GiB") == LocalSize(3, GIB)
     assert local_size(None, "300MiB") == LocalSize(8, 300 * MIB)
-    with pytest.raises(ConfigError, match="workers is 0; it must be at least 1"):
+    with pytest.raises(ConfigError, match="workers is 0, expected 1 to"):
         local_size(0, None)
 
 
