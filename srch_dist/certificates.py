@@ -19,6 +19,7 @@ import tyro
 from srch_dist.cli.command import print_line, run_command
 from srch_dist.errors import ConfigError, StorageError
 from srch_dist.runtime.progress import Progress
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import local_path
 from srch_dist.storage.outputs import check_folder
 
@@ -82,7 +83,7 @@ def make_certificates(folder: str | Path, days: int = 365) -> Path:
             _write(path / f"{role}.pem", _pem(certificate), secret=False)
             _write(path / f"{role}-key.pem", _key_pem(key), secret=True)
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+        raise storage_error("write", path, error, first=True) from None
     return path
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import re
 from types import ModuleType
 
 
 class SrchError(Exception):
-    """Base class. The message is for the user: commands print it and exit with code 2."""
+    """Base class. The message is for the user: commands print it and exit with code 2.
+
+    The exceptions are StorageUnavailableError (74) and ClusterLostError (75).
+    """
 
 
 class ConfigError(SrchError):
@@ -24,6 +29,10 @@ class TrainingError(SrchError):
 
 class StorageError(SrchError):
     """A store or run directory is missing, unfinished, in use or damaged."""
+
+
+class StorageUnavailableError(StorageError):
+    """A disk or store went away or is full. The input is sound: commands exit with 74."""
 
 
 class ClusterError(SrchError):
@@ -48,6 +57,35 @@ class ClusterLostError(ClusterError):
 
 # Pickles store this public name, so they can be loaded after the module moves.
 SrchError.__module__ = "srch_dist"
+
+
+# Codes of a disk that went away, failed or is full, as far as the platform has them. A disk becomes
+# read-only (EROFS) after errors.
+_OUTAGES = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ESTALE", "ENODEV", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EREMOTEIO", "ENOLINK"),
+        *("EROFS", "ENOSPC", "EDQUOT"),
+    )
+    if hasattr(errno, name)
+)
+# HDF5 states the code in its message alone.
+_STATED = re.compile(r"\berrno = (\d+)")
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error says that a disk or store went away, failed or is full."""
+    if isinstance(error, StorageUnavailableError):
+        return True
+    if not isinstance(error, OSError):
+        return False
+    stated = _STATED.search(str(error)) if error.errno is None else None
+    return (int(stated.group(1)) if stated else error.errno) in _OUTAGES
+
+
+def refusal(kind: type[SrchError], message: str, cause: BaseException) -> SrchError:
+    """An error of ``kind`` or, if the cause is an outage, a StorageUnavailableError."""
+    return (StorageUnavailableError if is_outage(cause) else kind)(message)
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:

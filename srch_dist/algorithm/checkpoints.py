@@ -16,7 +16,7 @@ from srch_dist.algorithm.s_step import EdgeReweighting, s_step
 from srch_dist.algorithm.solver.block_graph import BlockGraph
 from srch_dist.algorithm.z_step import Embedding, allowed_residual, stored_embedding
 from srch_dist.config.identity import fingerprint
-from srch_dist.errors import StorageError
+from srch_dist.errors import StorageError, StorageUnavailableError
 from srch_dist.kernels.types import Matrix
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
@@ -160,6 +160,8 @@ def discard_damaged_checkpoints(job: Job) -> None:
             with job.progress.stage("verify checkpoint", len(work)) as stage:
                 tasks.run_all(work, stage)
             return
+        except StorageUnavailableError:
+            raise  # nothing shows that the checkpoint is damaged
         except StorageError as error:
             # The first codes are removed with the checkpoint of iteration 0.
             if len(committed) == 1 and not job.run.checkpoint(0, "codes").exists():

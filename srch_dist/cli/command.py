@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from tyro.constructors import MISSING_NONPROP
 
-from srch_dist.cli.exit_codes import BAD_INPUT, PIPE_CLOSED, TRY_AGAIN
+from srch_dist.cli.exit_codes import BAD_INPUT, NO_STORAGE, PIPE_CLOSED, TRY_AGAIN
 from srch_dist.cli.help_texts import REGISTRY
 from srch_dist.cli.interrupts import catch_interrupts
 from srch_dist.cli.logs import LogOptions, find_log_options, report_end, reporting
@@ -26,7 +26,7 @@ from srch_dist.cli.option_names import refuse_unknown_names
 from srch_dist.cli.safe_text import SafeConsole
 from srch_dist.config.loading import build_config, check_config, load_config
 from srch_dist.config.options import TrainConfig
-from srch_dist.errors import ClusterLostError, ConfigError, SrchError
+from srch_dist.errors import ClusterLostError, ConfigError, SrchError, is_outage
 from srch_dist.runtime.progress import TABLE_WIDTH, Progress
 from srch_dist.runtime.temporary import missing_folder
 
@@ -57,7 +57,8 @@ def run_command(
 ) -> None:
     """Parse options, run a command's work, and exit with its code if it fails.
 
-    Exit code 2: the command refuses. Exit code 75: a signal or a lost cluster interrupts it.
+    Exit code 2: the command refuses. Exit code 74: a disk or store went away or is full. Exit code
+    75: a signal or a lost cluster interrupts it.
 
     Parameters
     ----------
@@ -78,12 +79,12 @@ def run_command(
         except ClusterLostError as error:
             report_end(options, f"error: {error}", exit_code=TRY_AGAIN)
             _exit_interrupted(options, command, arguments, out)
-        except SrchError as error:
-            report_end(options, f"error: {error}", exit_code=BAD_INPUT)
-            sys.exit(BAD_INPUT)
-        except FileNotFoundError as error:
-            refusal = missing_folder(error)
-            if refusal is None:
+        except (SrchError, OSError) as error:
+            if is_outage(error):
+                report_end(options, f"error: {error}", exit_code=NO_STORAGE)
+                _exit_interrupted(options, command, arguments, out, NO_STORAGE)
+            refusal = missing_folder(error) if isinstance(error, FileNotFoundError) else error
+            if not isinstance(refusal, SrchError):
                 raise
             report_end(options, f"error: {refusal}", exit_code=BAD_INPUT)
             sys.exit(BAD_INPUT)
@@ -212,9 +213,13 @@ def _without_boxes(text: str) -> str:
 
 
 def _exit_interrupted(
-    options: LogOptions, command: str, arguments: Sequence[str] | None, out: str | None
+    options: LogOptions,
+    command: str,
+    arguments: Sequence[str] | None,
+    out: str | None,
+    code: int = TRY_AGAIN,
 ) -> NoReturn:
     if out is not None:
         line = resume_line(command, arguments, out)
         report_end(options, f"resume: finished work is kept. Run: {line}", resume=line)
-    sys.exit(TRY_AGAIN)
+    sys.exit(code)

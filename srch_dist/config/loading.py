@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from srch_dist.config.identity import to_dict
 from srch_dist.config.nearest import did_you_mean
 from srch_dist.config.options import MethodConfig, TrainConfig
-from srch_dist.errors import ConfigError
+from srch_dist.errors import ConfigError, refusal
 
 # Maximum characters of an options file. Real files have a few thousand.
 _MAX_FILE_CHARACTERS = 1 << 20
@@ -105,7 +105,7 @@ def load_config(path: str | Path, preset: str | None = None) -> TrainConfig:
         with Path(path).open(encoding="utf-8") as file:
             text = file.read(_MAX_FILE_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the options file {path}: {error}") from None
+        raise refusal(ConfigError, f"cannot read the options file {path}: {error}", error) from None
     if len(text) > _MAX_FILE_CHARACTERS:
         raise ConfigError(
             f"{path} has more than {_MAX_FILE_CHARACTERS} characters; an options file is shorter. "

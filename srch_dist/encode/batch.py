@@ -14,6 +14,7 @@ from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import partial_name
 from srch_dist.storage.durable import flush
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import Location, locate, move
 from srch_dist.storage.locks.output_lock import hold_output
@@ -70,7 +71,7 @@ def encode_store(
             move(partial, target)
             flush(target.parent)
         except OSError as error:
-            raise StorageError(f"cannot write {target}: {error}") from None
+            raise storage_error("write", target, error) from None
         finally:
             with suppress(StorageError):  # if the server is unreachable, report the first error
                 arrays.remove(partial)

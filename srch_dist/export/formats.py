@@ -18,12 +18,13 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from srch_dist.config.nearest import did_you_mean
-from srch_dist.errors import ConfigError, InputError, StorageError, require
+from srch_dist.errors import ConfigError, InputError, require
 from srch_dist.kernels.sampling import Stream, smallest_hashes
 from srch_dist.kernels.types import Array, Packed
 from srch_dist.runtime.progress import Progress, ProgressStage, silent
 from srch_dist.search.hamming import search_codes
 from srch_dist.storage.code_store import CodeStore
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.locations import local_path
 from srch_dist.storage.outputs import check_file, check_new
@@ -91,7 +92,7 @@ def export_codes(
             Path(f"{target}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         partial.replace(target)
     except OSError as error:
-        raise StorageError(f"cannot write {target}: {error}") from None
+        raise storage_error("write", target, error) from None
     finally:
         partial.unlink(missing_ok=True)
     return target

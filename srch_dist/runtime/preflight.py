@@ -19,7 +19,13 @@ from typing import Any
 
 import distributed
 
-from srch_dist.errors import ClusterError
+from srch_dist.errors import (
+    ClusterError,
+    SrchError,
+    StorageUnavailableError,
+    is_outage,
+    refusal,
+)
 from srch_dist.storage.locations import Location, S3Path, check_access, locate
 
 # Packages whose version can change a result or prevent the transfer of a task.
@@ -65,13 +71,15 @@ def check_workers(client: distributed.Client) -> None:
 def check_readable(client: distributed.Client, store: Location) -> None:
     """Raise ClusterError unless every worker and this process read the same store at ``store``."""
     here = store_digest(str(store))
-    wrong = {
+    answers = _ask(client, store_digest, str(store))
+    wrong = {address: answer for address, answer in answers.items() if answer != here}
+    causes = {
         address: [_describe(answer) if isinstance(answer, Exception) else "another store"]
-        for address, answer in _ask(client, store_digest, str(store)).items()
-        if answer != here
+        for address, answer in wrong.items()
     }
     remedy = "mount the same volume at the same path everywhere"
-    _refuse(wrong, f"do not see {store}", _OBJECTS if isinstance(store, S3Path) else remedy)
+    remedy = _OBJECTS if isinstance(store, S3Path) else remedy
+    _refuse(causes, f"do not see {store}", remedy, _kind(wrong))
 
 
 def check_shared(client: distributed.Client, folder: Location) -> None:
@@ -98,9 +106,8 @@ def check_shared(client: distributed.Client, folder: Location) -> None:
         try:
             client.sync(_read_all, place, token, names)
         except OSError as error:
-            raise ClusterError(
-                f"this process does not see what workers write to {folder} ({error}); {remedy}"
-            ) from None
+            text = f"this process does not see what workers write to {folder} ({error}); {remedy}"
+            raise refusal(ClusterError, text, error) from None
 
 
 def code_digest() -> str:
@@ -177,7 +184,7 @@ def _probes(folder: Path, token: str) -> Iterator[Path]:
         place.chmod(0o777)
         (place / token).write_text(token, encoding="ascii")
     except OSError as error:
-        raise ClusterError(f"cannot write {folder}: {error}") from None
+        raise refusal(ClusterError, f"cannot write {folder}: {error}", error) from None
     try:
         yield place
     finally:
@@ -221,13 +228,24 @@ def _describe(error: Exception) -> str:
 
 def _refuse_failed(answers: Answers, what: str, remedy: str) -> None:
     """Call `_refuse` for the workers whose answer is an exception; do nothing without any."""
-    failed = {a: [_describe(f)] for a, f in answers.items() if isinstance(f, Exception)}
-    _refuse(failed, what, remedy)
+    failed = {a: f for a, f in answers.items() if isinstance(f, Exception)}
+    _refuse({a: [_describe(f)] for a, f in failed.items()}, what, remedy, _kind(failed))
 
 
-def _refuse(wrong: Mapping[str, Sequence[str]], what: str, remedy: str) -> None:
+def _kind(wrong: Answers) -> type[SrchError]:
+    """The error for wrong answers: the store is away if this is the cause of all of them."""
+    away = all(isinstance(answer, Exception) and is_outage(answer) for answer in wrong.values())
+    return StorageUnavailableError if away else ClusterError
+
+
+def _refuse(
+    wrong: Mapping[str, Sequence[str]],
+    what: str,
+    remedy: str,
+    kind: type[SrchError] = ClusterError,
+) -> None:
     if not wrong:
         return
     lines = [f"{address}: {', '.join(causes)}" for address, causes in sorted(wrong.items())]
     more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-    raise ClusterError(f"{len(lines)} workers {what}: {'; '.join(lines[:_SHOWN])}{more}; {remedy}")
+    raise kind(f"{len(lines)} workers {what}: {'; '.join(lines[:_SHOWN])}{more}; {remedy}")

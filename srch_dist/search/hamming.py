@@ -15,6 +15,7 @@ from srch_dist.kernels.types import IntArray, Matrix, Packed
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.search.index_file import check_index
 from srch_dist.storage.code_store import CodeStore
+from srch_dist.storage.failures import storage_error
 
 PURPOSE = "Hamming search"
 
@@ -138,7 +139,7 @@ def stated_recall(path: str | Path, probes: int | None = None) -> str | None:
         recall = {int(key): float(value) for key, value in values["recall"].items()}
         searched = probes or default_probes(int(values["lists"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError(f"cannot read {record}: {error}") from None
+        raise storage_error("read", record, error) from None
     measured = [key for key in sorted(recall) if key <= searched]
     if not measured:
         fewest = min(recall)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from srch_dist.errors import StorageError
 from srch_dist.kernels.types import IntArray
+from srch_dist.storage.failures import storage_error
 
 # faiss's number of the metric that it gives every binary index.
 _METRIC = 1
@@ -38,7 +39,7 @@ def check_index(path: Path) -> None:
     try:
         damage = find_damage(path)
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
+        raise storage_error("read", path, error) from None
     if damage is not None:
         raise StorageError(
             f"cannot read {path} as a faiss binary index: {damage}. Write it again with: "

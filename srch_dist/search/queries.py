@@ -8,7 +8,7 @@ import numpy as np
 
 from srch_dist.encode.model import Model
 from srch_dist.encode.scoring import score_rows
-from srch_dist.errors import ConfigError, InputError
+from srch_dist.errors import ConfigError, InputError, refusal
 from srch_dist.kernels.packed_codes import pack_codes, sign_codes
 from srch_dist.kernels.types import Array, IntArray, Matrix, Packed
 from srch_dist.search.text import encode_texts
@@ -103,7 +103,7 @@ def _read_features(path: str) -> Array:
     try:
         features = np.array(map_npy(path))
     except (OSError, ValueError, MemoryError) as error:
-        raise InputError(f"cannot read queries from {path}: {error}") from None
+        raise refusal(InputError, f"cannot read queries from {path}: {error}", error) from None
     if features.ndim == 0 or features.dtype.kind not in "fiub":
         raise InputError(f"{path} is not one array of numbers. Save the features with numpy.save.")
     return features[None] if features.ndim == 1 else features

@@ -21,13 +21,14 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
-from srch_dist.errors import StorageError
+from srch_dist.errors import StorageError, StorageUnavailableError, is_outage
 from srch_dist.kernels.types import Array
 from srch_dist.storage import _text_codec  # noqa: F401  (patches the codec of text)
 from srch_dist.storage._direct_reads import read_plain
 from srch_dist.storage._zarr_stores import chunk_file, first_of_rows, zarr_store
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location, S3Path, locate, writing
-from srch_dist.storage.s3 import is_answer, reason
+from srch_dist.storage.s3 import is_answer
 
 _ALL = slice(None)
 # Codecs that this package writes. Others are refused: some expand a few bytes into all memory.
@@ -88,6 +89,8 @@ def ensure_array(
             chunks = _chunk_shape(shape, chunk_rows, chunk_columns)
             if (array.shape, array.chunks, array.dtype) == (shape, chunks, np.dtype(dtype)):
                 return True
+        except StorageUnavailableError:
+            raise
         except StorageError:
             pass  # the attempt ended before it wrote the metadata
         remove(path)
@@ -118,9 +121,7 @@ def open_array(path: str | Location, whole: bool = False) -> zarr.Array[Any]:
         array = zarr.open_array(zarr_store(path, whole), mode="r+", zarr_format=3)
         chunks = array.chunks
     except Exception as error:  # Zarr raises many kinds over damaged metadata
-        raise StorageError(
-            f"cannot open the Zarr array {path}: {reason(error, str(path))}"
-        ) from None
+        raise storage_error("open the Zarr array", path, error) from None
     if min(chunks, default=1) < 1:
         raise StorageError(f"cannot open the Zarr array {path}: it has chunks {chunks}")
     metadata: Any = array.metadata.to_dict()
@@ -173,10 +174,9 @@ def read_opened(
         rows = slice(start, stop)
         return np.asarray(array[rows if columns == _ALL else (rows, columns)])
     except Exception as error:  # Zarr raises many kinds over damaged chunks
-        if isinstance(path, Path) or not is_answer(error):
+        if not is_outage(error) and (isinstance(path, Path) or not is_answer(error)):
             _name_damage(array, path, _places(array, path, start, stop, columns))
-        cause = reason(error, str(path))
-        raise StorageError(f"cannot read rows {start} to {stop - 1} of {path}: {cause}") from None
+        raise storage_error(f"read rows {start} to {stop - 1} of", path, error) from None
 
 
 def read_selected(path: str | Location, rows: NDArray[np.int64]) -> Array:
@@ -321,7 +321,7 @@ def _size(file: Location) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageError(f"cannot read {file}: {error.strerror or error}") from None
+        raise storage_error("read", file, error) from None
 
 
 def _name_damage(array: zarr.Array[Any], path: Location, places: Iterator[tuple[int, ...]]) -> None:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 
 from srch_dist.errors import StorageError
 from srch_dist.storage.durable import flush_file, flush_folder, make_folder
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location, S3Path
 
 _CRC = "crc32"
@@ -53,7 +54,7 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
         flush_folder(path.parent)
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+        raise storage_error("write", path, error) from None
     finally:
         # On a disk that has vanished this fails too; the first error is the one to report.
         with suppress(OSError):
@@ -124,7 +125,7 @@ def read_bytes(path: Location) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
+        raise storage_error("read", path, error) from None
 
 
 def write_text(path: Location, text: str) -> None:
@@ -179,4 +180,4 @@ def _copy_to_stream(content: Path, path: Path) -> None:
         with content.open("rb") as source, path.open("wb") as target:
             shutil.copyfileobj(source, target)
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+        raise storage_error("write", path, error) from None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from srch_dist.errors import InputError, StorageError
 from srch_dist.kernels.types import Packed
 from srch_dist.storage import arrays
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location, check_access, locate
 from srch_dist.storage.npy_header import map_npy
 from srch_dist.storage.read_ahead import read_ahead
@@ -110,5 +111,5 @@ def _map(path: Path) -> Packed:
     try:
         mapped: Packed = np.asarray(map_npy(path))
     except (OSError, ValueError) as error:
-        raise StorageError(f"cannot read codes from {path}: {error}") from None
+        raise storage_error("read codes from", path, error) from None
     return mapped

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from srch_dist.errors import StorageError
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location
 
 # Some network file systems cannot flush a single folder.
@@ -39,7 +39,7 @@ def flush(place: Location) -> None:
         with _opened(place) as number:
             _flush_filesystem(number)
     except OSError as error:
-        raise StorageError(f"cannot write {place}: {error.strerror or error}") from None
+        raise storage_error("write", place, error) from None
 
 
 def flush_folder(folder: Path) -> None:

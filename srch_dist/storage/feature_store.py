@@ -21,9 +21,9 @@ from srch_dist.storage import arrays
 from srch_dist.storage._text_codec import TEXT
 from srch_dist.storage._zarr_stores import zarr_store
 from srch_dist.storage.durable import flush
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.journal import Journal
 from srch_dist.storage.locations import Location, check_access, locate, writing
-from srch_dist.storage.s3 import reason
 
 FORMAT = 1
 # Target size of a chunk of the widest array. The memory model counts the chunks that a task reads.
@@ -263,8 +263,7 @@ def open_store(path: str | Location) -> FeatureStore:
         group = zarr.open_group(zarr_store(folder), mode="r", zarr_format=3)
         manifest = dict(group.attrs).get(_KEY)
     except Exception as error:
-        cause = reason(error, str(folder))
-        raise StorageError(f"cannot open the feature store {folder}: {cause}") from None
+        raise storage_error("open the feature store", folder, error) from None
     if not isinstance(manifest, dict):
         raise StorageError(
             f"{folder} is not a finished feature store; repeat the command that started it, or "

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from srch_dist.errors import StorageError
 from srch_dist.storage.atomic_files import read_manifest, write_manifest
 from srch_dist.storage.durable import flush
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location
 
 _OWNER, _LINES = ".unfinished.json", ".unfinished.jsonl"
@@ -92,7 +93,7 @@ class Journal:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+            raise storage_error("write", path, error) from None
         self._waiting, self._flushed = [], time.monotonic()
 
     def read(self) -> list[dict[str, Any]]:
@@ -111,7 +112,7 @@ class Journal:
                     whole += len(line)
                 file.truncate(whole)
         except OSError as error:
-            raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
+            raise storage_error("read", path, error) from None
         return records
 
     def close(self) -> None:

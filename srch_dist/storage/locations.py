@@ -17,15 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from srch_dist.errors import StorageError
-from srch_dist.storage.s3 import (
-    PROBE_SECONDS,
-    UNMET,
-    connect,
-    is_answer,
-    obstore,
-    reason,
-    translate_s3_errors,
-)
+from srch_dist.storage.failures import storage_error, translate_s3_errors
+from srch_dist.storage.s3 import PROBE_SECONDS, UNMET, connect, is_answer, obstore
 
 NO_WORKING_FOLDER = (
     "the working folder of this process was removed. Change to a folder that exists, with cd."
@@ -245,8 +238,6 @@ def writing(path: Location) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(path, S3Path) and is_answer(error):
-            raise StorageError(f"cannot write {path}: {reason(error, str(path))}") from None
-        if not isinstance(error, OSError):
-            raise
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+        if isinstance(error, OSError) or (isinstance(path, S3Path) and is_answer(error)):
+            raise storage_error("write", path, error) from None
+        raise

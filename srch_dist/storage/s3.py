@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
-from srch_dist.errors import StorageError, require
+from srch_dist.errors import require
 
 # Seconds during which a request is retried, at growing intervals, if a server does not answer or
 # asks to slow down.
@@ -26,7 +24,7 @@ PROBE_SECONDS = 8
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT_URL")
 # Names of obstore's errors for a conditional write whose condition does not hold.
 UNMET = ("AlreadyExistsError", "PreconditionError")
-_ABSENT = "it does not exist"
+ABSENT = "it does not exist"
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
 _CREDENTIALS = (
@@ -36,33 +34,16 @@ _CREDENTIALS = (
     "ExpiredToken",
     "InvalidClientTokenId",
 )
-
-
-@contextmanager
-def translate_s3_errors(url: str, verb: str) -> Iterator[None]:
-    """Convert obstore errors raised in this context into one-line StorageErrors.
-
-    Two errors pass unchanged: FileNotFoundError for a missing object on read, and an unmet
-    condition of a conditional write.
-    """
-    try:
-        yield
-    except Exception as error:
-        if not is_answer(error) or type(error).__name__ in UNMET:
-            raise
-        cause = reason(error, url)
-        if isinstance(error, FileNotFoundError) and verb == "read" and cause == _ABSENT:
-            raise FileNotFoundError(f"{url}: {cause}") from None
-        raise StorageError(f"cannot {verb} {url}: {cause}") from None
+# Answers of a server that is overloaded or fails; 5xx as well.
+_NO_SERVICE = ("SlowDown", "429", "RequestTimeout", "InternalError", "ServiceUnavailable")
+_THROTTLED = ("Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests")
 
 
 def reason(error: BaseException, url: str) -> str:
     """Explain in one line why an S3 request failed; for other errors, return their text."""
     if not is_answer(error):
         return str(error)
-    text = str(error)
-    code, status = _CODE.search(text), _STATUS.search(text)
-    name = code.group(1) if code else status.group(1) if status else ""
+    text, name = str(error), _answered(error)
     if name == "NoSuchBucket":
         return f"there is no bucket {url.split('/')[2]}; create it, or correct the name"
     if name in _CREDENTIALS:
@@ -77,15 +58,42 @@ def reason(error: BaseException, url: str) -> str:
     if name in ("PermanentRedirect", "301"):
         return "the bucket is in another region; set AWS_REGION"
     if isinstance(error, FileNotFoundError):
-        return _ABSENT
+        return ABSENT
     if name:
         return f"the server answers {name}"
-    if "metadata" in text or "169.254.169.254" in text or "security-credentials" in text:
+    if _has_no_credentials(text):
         return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     return (
         f"no answer from {endpoint() or 'Amazon S3'}; check that the server is up and that "
         "AWS_ENDPOINT_URL is its address"
     )
+
+
+def has_no_service(error: BaseException) -> bool:
+    """Whether a request failed since the server is away, overloaded or broken: try again later."""
+    if not is_answer(error) or isinstance(error, FileNotFoundError):
+        return False
+    name = _answered(error)
+    if name:
+        return name in (*_NO_SERVICE, *_THROTTLED) or _has_failed(str(error))
+    return type(error).__name__ == "GenericError" and not _has_no_credentials(str(error))
+
+
+def _answered(error: BaseException) -> str:
+    """The code in a server's answer, else the HTTP status, else ""."""
+    text = str(error)
+    found = _CODE.search(text) or _STATUS.search(text)
+    return found.group(1) if found else ""
+
+
+def _has_failed(text: str) -> bool:
+    status = _STATUS.search(text)
+    return status is not None and status.group(1).startswith("5")
+
+
+def _has_no_credentials(text: str) -> bool:
+    # Without keys, obstore asks the machine's metadata service for some.
+    return any(part in text for part in ("metadata", "169.254.169.254", "security-credentials"))
 
 
 def is_answer(error: BaseException) -> bool:

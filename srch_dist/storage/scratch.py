@@ -20,6 +20,7 @@ import numpy as np
 
 from srch_dist.errors import StorageError
 from srch_dist.kernels.types import Array
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.npy_header import NpyHeader, read_npy_header
 
 # NumPy pads the header of an array of few dimensions to this many bytes.
@@ -36,7 +37,7 @@ def write_spill(folder: Path, values: Mapping[str, Array]) -> None:
                 np.save(file, np.ascontiguousarray(array))
             part.replace(folder / f"{name}.npy")
     except OSError as error:
-        raise StorageError(f"cannot write scratch files in {folder}: {error}") from None
+        raise storage_error("write scratch files in", folder, error) from None
 
 
 def read_spill(folder: Path, name: str, start: int = 0, stop: int | None = None) -> Array:
@@ -60,7 +61,7 @@ def read_spill(folder: Path, name: str, start: int = 0, stop: int | None = None)
             values: Array = np.fromfile(file, header.dtype, rows * header.row_values)
         return values.reshape(rows, *header.shape[1:])
     except (OSError, ValueError) as error:
-        raise StorageError(f"cannot read the scratch file {path}: {error}") from None
+        raise storage_error("read the scratch file", path, error) from None
 
 
 @lru_cache(maxsize=4096)
@@ -104,7 +105,7 @@ class SpilledValues:
                 self.path, self.dtype, size, offset=start * self.dtype.itemsize
             )
         except OSError as error:
-            raise StorageError(f"cannot read the scratch file {self.path}: {error}") from None
+            raise storage_error("read the scratch file", self.path, error) from None
         if len(values) < size:
             raise StorageError(
                 f"the scratch file {self.path} is truncated after {start + len(values)} "
@@ -136,7 +137,7 @@ def spill_runs(
         for name, part in parts.items():
             part.replace(folder / name)
     except OSError as error:
-        raise StorageError(f"cannot write scratch files in {folder}: {error}") from None
+        raise storage_error("write scratch files in", folder, error) from None
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from srch_dist.encode.batch import encode_store
-from srch_dist.errors import ConfigError, StorageError
+from srch_dist.errors import ConfigError, StorageError, StorageUnavailableError
 from srch_dist.evaluate.retrieval import evaluate_model
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.report.__main__ import main as write_report
@@ -157,6 +157,8 @@ def test_wrong_access_is_said_at_once(s3_environment, store, kind, verb):
     with pytest.raises(StorageError, match=cause) as end:
         tried[verb]()
     assert time.monotonic() - start < SOON
+    # Only a server that does not answer is worth a retry.
+    assert isinstance(end.value, StorageUnavailableError) == (kind == "dead endpoint")
     assert "\n" not in str(end.value)
     assert "a-wrong-secret" not in str(end.value)
 
@@ -183,6 +185,16 @@ def test_command_ends_with_one_line(server, s3_environment, tmp_path):
     assert message(done).startswith(f"error: cannot list {DATA}: the credentials are wrong")
     assert "a-wrong-secret" not in done.stderr + done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.fault("S3: the command without a server", "refused")
+def test_command_without_a_server_may_be_tried_again(s3_environment, tmp_path):
+    s3_environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    options = ("--data", DATA, "--out", place("runs/other"))
+    done = command("train", *options, faults=tmp_path / "armed", cwd=tmp_path)
+    assert done.returncode == 74
+    assert message(done).startswith(f"error: cannot list {DATA}: no answer from http://127.0.0.1:9")
+    assert "resume: finished work is kept. Run: python -m srch_dist.train" in done.stderr
 
 
 @pytest.mark.fault("S3: server killed in mid-run, started again", "survived")
@@ -220,7 +232,7 @@ def test_server_that_does_not_come_back_ends_the_command(server, s3_environment,
     s3_environment.setattr(s3, "RETRY_SECONDS", 3)
     server.script("die", 30)
     start = time.monotonic()
-    with pytest.raises(StorageError, match="no answer from http") as end:
+    with pytest.raises(StorageUnavailableError, match="no answer from http") as end:
         encode_store(published, DATA, "image", place("codes/lost.zarr"))
     assert time.monotonic() - start < 2 * SOON
     assert "\n" not in str(end.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections import Counter
@@ -13,7 +14,7 @@ import zarr
 
 from srch_dist.algorithm import loop
 from srch_dist.config import versions
-from srch_dist.errors import ConfigError, InputError, StorageError
+from srch_dist.errors import ConfigError, InputError, StorageError, StorageUnavailableError
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
@@ -331,6 +332,30 @@ def test_a_damaged_checkpoint_is_given_up_for_the_one_before(
         resume(store, tmp_path / "run")
     assert f"the checkpoint of iteration {last} is damaged" in caplog.text
     assert f"Resuming after iteration {last - 1}." in caplog.text
+    assert_same(tmp_path / "run", clean)
+
+
+@pytest.mark.fault("disk goes away while a checkpoint is verified", "survived")
+def test_a_checkpoint_that_cannot_be_read_for_the_moment_is_kept(
+    store, clean, tmp_path, kill_at, monkeypatch
+):
+    kill_at(RunDirectory, "commit", 2, after=True)
+    with pytest.raises(Killed):
+        train_here(store.path, tmp_path / "run", **OPTIONS)
+    monkeypatch.undo()
+    read = arrays.read_plain
+
+    def fail(path, *arguments):
+        if "0002" in path.parts:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(path, *arguments)
+
+    monkeypatch.setattr(arrays, "read_plain", fail)
+    with pytest.raises(StorageUnavailableError, match=r"cannot read rows .*Stale file handle"):
+        resume(store, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "0002").exists()
+    monkeypatch.undo()
+    resume(store, tmp_path / "run")
     assert_same(tmp_path / "run", clean)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from srch_dist.errors import InputError
+from srch_dist.errors import InputError, StorageUnavailableError
 from srch_dist.ingest.sources import reasons
 from srch_dist.kernels.types import Array
 
@@ -82,8 +82,11 @@ class Contents:
         """Record an array as unreadable if this context raises InputError; the error is caught."""
         try:
             yield
-        except InputError as error:
-            self.refuse(name, str(error).removeprefix(f"{path}: ").removeprefix(f"{name} "))
+        except (InputError, StorageUnavailableError) as error:
+            reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{name} ")
+            if isinstance(error, StorageUnavailableError):  # of the disk, and not of the array
+                raise StorageUnavailableError(f"{path}: {name} {reason}") from None
+            self.refuse(name, reason)
 
     def fold_sparse(self, whole: str, line: Callable[[str], str]) -> None:
         """Replace the parts of each sparse matrix by one unreadable array.

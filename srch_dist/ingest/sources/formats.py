@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from srch_dist.errors import InputError
+from srch_dist.errors import InputError, refusal
 from srch_dist.ingest.sources.contents import ListedSource
 
 
@@ -23,7 +23,9 @@ def open_source(path: str | Path | Sequence[str | Path]) -> ListedSource:
     try:
         return _open_path(paths[0]) if len(paths) == 1 else _open_files(paths)
     except OSError as error:
-        raise InputError(f"cannot read {error.filename or paths[0]}: {error.strerror}") from None
+        raise refusal(
+            InputError, f"cannot read {error.filename or paths[0]}: {error.strerror}", error
+        ) from None
 
 
 def open_in_process(path: Path, *shards: Path) -> ListedSource:

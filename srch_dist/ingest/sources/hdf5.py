@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from srch_dist.errors import InputError, require
+from srch_dist.errors import InputError, refusal, require
 from srch_dist.ingest import limits
 from srch_dist.ingest.sources import reasons
 from srch_dist.ingest.sources.contents import TEXT, ListedSource
@@ -48,7 +48,9 @@ class Hdf5Source(ListedSource):
                     try:
                         self._describe_member(name, key, item)
                     except _DAMAGE as error:
-                        raise InputError(f"cannot be read: {error}. Write it again.") from None
+                        raise refusal(
+                            InputError, f"cannot be read: {error}. Write it again.", error
+                        ) from None
         self.contents.fold_sparse(
             path.stem,
             lambda _: "scipy.sparse.csr_matrix((data, indices, indptr), shape).toarray().",
@@ -163,7 +165,9 @@ class Hdf5Source(ListedSource):
         except (MemoryError, OverflowError, AttributeError, IndexError) as error:
             raise InputError(f"{self._path} is damaged: {error}") from None
         except _DAMAGE as error:
-            raise InputError(f"{self._path} cannot be read as HDF5: {error}") from None
+            raise refusal(
+                InputError, f"{self._path} cannot be read as HDF5: {error}", error
+            ) from None
 
 
 class MatlabHdf5Source(Hdf5Source):

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.io
 from scipy.io.matlab import MatReadError
 
-from srch_dist.errors import InputError
+from srch_dist.errors import InputError, refusal
 from srch_dist.ingest import limits
 from srch_dist.ingest.sources import reasons
 from srch_dist.ingest.sources.contents import TEXT, ListedSource
@@ -46,7 +46,7 @@ def open_matlab(path: Path) -> MatlabV5Source | Hdf5Source:
         with path.open("rb") as file:
             head = file.read(520)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error}") from None
+        raise refusal(InputError, f"cannot read {path}: {error}", error) from None
     if head[:8] == _HDF5_SIGNATURE or head[512:520] == _HDF5_SIGNATURE:
         return MatlabHdf5Source(path) if head[:6] == b"MATLAB" else Hdf5Source(path)
     return MatlabV5Source(path)
@@ -73,7 +73,9 @@ class MatlabV5Source(ListedSource):
                 with self.contents.describing(path, name):
                     self._describe(name, shape, kind, element)
         except _DAMAGE as error:
-            raise InputError(f"{path} is not a readable .mat file: {error}") from None
+            raise refusal(
+                InputError, f"{path} is not a readable .mat file: {error}", error
+            ) from None
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
         """Yield the variable from row ``start`` in blocks of ``rows`` rows."""
@@ -128,7 +130,9 @@ class MatlabV5Source(ListedSource):
                     native = variable.astype(variable.dtype.newbyteorder("="), copy=False)
                     values = native.reshape(vector_shape(variable.shape))
             except _DAMAGE as error:
-                raise InputError(f"{self._path}: {name} cannot be read: {error}") from None
+                raise refusal(
+                    InputError, f"{self._path}: {name} cannot be read: {error}", error
+                ) from None
             self._loaded = name, values
         return self._loaded[1]
 

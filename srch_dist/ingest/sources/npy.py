@@ -9,7 +9,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from srch_dist.errors import InputError
+from srch_dist.errors import InputError, refusal
 from srch_dist.ingest.sources.contents import ListedSource, native_text
 from srch_dist.kernels.types import Array
 from srch_dist.storage.npy_header import ObjectArrayError, read_npy_header
@@ -40,7 +40,7 @@ class NpySource(ListedSource):
                     self._path, self._dtype, "r", self._offset, self._shape, order=order
                 )
             except (OSError, ValueError) as error:
-                raise InputError(f"cannot read {self._path}: {error}") from None
+                raise refusal(InputError, f"cannot read {self._path}: {error}", error) from None
             block = np.array(mapped[first : first + rows] if self._shape else mapped, order="C")
             yield native_text(block)
 
@@ -53,7 +53,7 @@ class NpySource(ListedSource):
                 )
                 self._offset = file.tell()
         except OSError as error:
-            raise InputError(f"cannot read {self._path}: {error}") from None
+            raise refusal(InputError, f"cannot read {self._path}: {error}", error) from None
         expected = self._offset + math.prod(self._shape) * self._dtype.itemsize
         if expected != size:
             raise InputError(
@@ -80,7 +80,7 @@ def read_header(path: Path, name: str, file: IO[bytes], size: int) -> NpyHeader:
             f"{path}: {name} is an object array; save it as numbers or as text"
         ) from None
     except (ValueError, OSError) as error:
-        raise InputError(f"{path}: {name} is not an array: {error}") from None
+        raise refusal(InputError, f"{path}: {name} is not an array: {error}", error) from None
     if not header.fits(size):
         raise InputError(
             f"{path}: {name} has shape {header.shape} of {header.dtype}, but holds {size} bytes"

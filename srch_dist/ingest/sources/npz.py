@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from srch_dist.errors import InputError
+from srch_dist.errors import InputError, refusal
 from srch_dist.ingest import limits
 from srch_dist.ingest.sources.contents import ListedSource, native_text
 from srch_dist.ingest.sources.npy import NpyHeader, read_header, skip_header
@@ -48,7 +48,9 @@ class NpzSource(ListedSource):
                     else:
                         self.contents.skipped[info.filename] = "not an .npy member"
         except _UNREADABLE as error:
-            raise InputError(f"{path} is not a readable .npz file: {error}") from None
+            raise refusal(
+                InputError, f"{path} is not a readable .npz file: {error}", error
+            ) from None
         self.contents.fold_sparse(path.stem, self._dense_line)
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
@@ -77,7 +79,9 @@ class NpzSource(ListedSource):
                 if member.read(1):  # also makes zipfile compare the member's checksum
                     raise InputError(f"{self._path}: {name} holds more data than its shape {shape}")
         except _UNREADABLE as error:
-            raise InputError(f"{self._path}: {name} cannot be read: {error}") from None
+            raise refusal(
+                InputError, f"{self._path}: {name} cannot be read: {error}", error
+            ) from None
         except Exception as error:
             if isinstance(error, InputError):
                 raise
@@ -90,7 +94,9 @@ class NpzSource(ListedSource):
             with archive.open(info) as member:
                 header = read_header(self._path, name, member, info.file_size)
         except _UNREADABLE as error:
-            raise InputError(f"{self._path}: {name} cannot be read: {error}") from None
+            raise refusal(
+                InputError, f"{self._path}: {name} cannot be read: {error}", error
+            ) from None
         shape, fortran, dtype = header
         size = math.prod(shape) * dtype.itemsize
         if self.contents.add(name, shape, dtype) and fortran and size > limits.MAX_BLOCK_BYTES:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from srch_dist import errors
-from srch_dist.errors import InputError, SrchError
+from srch_dist.errors import InputError, SrchError, refusal
 from srch_dist.ingest.sources import formats
 from srch_dist.ingest.sources.contents import ListedSource
 from srch_dist.kernels.types import Array
@@ -188,10 +188,8 @@ def _answer(
     except SrchError as error:
         return "refused", (type(error).__name__, str(error))
     except OSError as error:
-        return "refused", (
-            "InputError",
-            f"cannot read {_listing(paths)}: {error.strerror or error}",
-        )
+        text = f"cannot read {_listing(paths)}: {error.strerror or error}"
+        return "refused", (type(refusal(InputError, text, error)).__name__, text)
     except Exception:
         return "failed", traceback.format_exc()
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from srch_dist.errors import InputError, require
+from srch_dist.errors import InputError, refusal, require
 
 BATCH_ROWS = 4096
 
@@ -143,7 +143,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, UnicodeError) as error:
-        raise InputError(f"{path} cannot be read as a table: {error}") from None
+        raise refusal(InputError, f"{path} cannot be read as a table: {error}", error) from None
     except (OverflowError, TypeError) as error:
         raise InputError(f"{path} is damaged: {error}") from None
 

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from srch_dist.errors import StorageError
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location
 from srch_dist.storage.locks.lease import Holder, Lease, Reading
 
@@ -61,7 +61,7 @@ class FileLock(Lease):
                 self._file.close()
                 raise
         except OSError as error:
-            raise StorageError(f"cannot write {self._path}: {error.strerror or error}") from None
+            raise storage_error("write", self._path, error, first=True) from None
 
     def _lock_file(self) -> bool:
         """Open the lock file and take its kernel lock; return whether the file is new."""
@@ -100,6 +100,13 @@ class FileLock(Lease):
             return False
         self._put(beat)
         return True
+
+    def _vanished(self) -> bool:
+        try:
+            # Of a removed file no name is left; on a disk that went away it has one still.
+            return not self._path.exists() and os.fstat(self._file.fileno()).st_nlink > 0
+        except OSError:
+            return True
 
     def _put(self, beat: int) -> None:
         content = self._holder.dump(beat)

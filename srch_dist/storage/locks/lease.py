@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from srch_dist.errors import StorageError
+from srch_dist.errors import StorageError, StorageUnavailableError, is_outage
 from srch_dist.storage.locations import Location
 
 BEAT_SECONDS = 5.0
@@ -126,6 +126,11 @@ class Lease(ABC):
                 self.check()
             self._thread.start()
             yield self
+        except (StorageError, FileNotFoundError) as error:
+            # Absent files are an error of the input only while the disk is there.
+            if is_outage(error) or not self._vanished():
+                raise
+            raise self._outage() from None
         finally:
             self._ended.set()
             if self._thread.ident is not None:
@@ -135,7 +140,9 @@ class Lease(ABC):
                 self._remove()
 
     def check(self) -> None:
-        """Raise StorageError if another process has taken the lock over."""
+        """Raise StorageError if another process has taken the lock over, or its disk is gone."""
+        if self._lost and self._vanished():
+            raise self._outage()
         if self._lost:
             raise StorageError(
                 f"{self._place} was taken over by another run while this one stood still; nothing "
@@ -165,6 +172,16 @@ class Lease(ABC):
         return StorageError(
             f"{self._place} is in use by another run ({holder or 'it has just started'}); wait for "
             f"it to end, or {self.remedy}"
+        )
+
+    def _vanished(self) -> bool:
+        """Whether the document is gone although nobody took it over: the disk went away."""
+        return False
+
+    def _outage(self) -> StorageUnavailableError:
+        return StorageUnavailableError(
+            f"{self._place} has vanished while it was in use; bring its disk back, and repeat the "
+            "command"
         )
 
     def _beat(self) -> None:

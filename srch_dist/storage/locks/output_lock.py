@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from srch_dist.errors import StorageError
 from srch_dist.storage.atomic_files import is_stream, remove_partials
 from srch_dist.storage.durable import make_folder
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location, S3Path
 from srch_dist.storage.locks.file_lock import FileLock
 from srch_dist.storage.locks.object_lock import ObjectLock
@@ -34,7 +34,7 @@ def hold_output(place: Location) -> Iterator[Callable[[], None]]:
     try:
         created = make_folder(place.parent)
     except OSError as error:
-        raise StorageError(f"cannot write {place}: {error.strerror or error}") from None
+        raise storage_error("write", place, error, first=True) from None
     try:
         path = place.with_name(f".{place.name}.lock")
         with FileLock(place, path, "name another output").hold() as lease:

@@ -11,6 +11,7 @@ from srch_dist.config.options import TrainConfig
 from srch_dist.errors import StorageError
 from srch_dist.storage import durable
 from srch_dist.storage.atomic_files import write_text
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location, check_access, local_path, locate
 from srch_dist.storage.locks.file_lock import live_holder
 from srch_dist.storage.outputs import check_folder
@@ -58,7 +59,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _unwritable(folder: Path, error: OSError) -> StorageError:
-    return StorageError(f"cannot write the run directory {folder}: {error}")
+    return storage_error("write the run directory", folder, error, first=True)
 
 
 def occupied(folder: Location) -> StorageError:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from srch_dist.config.identity import fingerprint
 from srch_dist.config.options import TrainConfig
-from srch_dist.errors import StorageError
 from srch_dist.storage.atomic_files import write_json, write_text
 from srch_dist.storage.durable import flush
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.run.layout import RunPaths
 from srch_dist.storage.run.results import RunReader, run_head
 from srch_dist.storage.run.stages import StageLog
@@ -41,7 +41,7 @@ class RunRecords(RunPaths, RunReader[Path]):
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+            raise storage_error("write", path, error) from None
 
     def restart_history(self, records: list[Any]) -> None:
         """Replace the content of ``history.jsonl`` by ``records``, one per iteration."""
