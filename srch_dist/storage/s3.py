@@ -1,24 +1,28 @@
 """S3 servers through obstore: connections, retries, and one-line errors.
 
 Endpoint, region and credentials come from the environment of each process that reads or writes.
+Credentials can be in a file, as container platforms mount secrets: AWS_SHARED_CREDENTIALS_FILE.
 """
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from srch_dist.errors import require
+from srch_dist.errors import StorageError, refusal, require
 
 # Seconds during which a request is retried, at growing intervals, if a server does not answer or
 # asks to slow down.
 RETRY_SECONDS = 60
 # Seconds of retries of a command's first request. Short, so that a wrong address or key fails soon.
 PROBE_SECONDS = 8
+_KEYS = ("access_key_id", "secret_access_key", "session_token")
 # Environment variables of the endpoint, in order of precedence. The tool s5cmd of the Kubernetes
 # job reads the last one.
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT_URL")
@@ -43,7 +47,12 @@ def reason(error: BaseException, url: str) -> str:
     """Explain in one line why an S3 request failed; for other errors, return their text."""
     if not is_answer(error):
         return str(error)
-    text, name = str(error), _answered(error)
+    if _has_no_credentials(error):
+        return (
+            "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a "
+            "file of them in AWS_SHARED_CREDENTIALS_FILE"
+        )
+    name = _answered(error)
     if name == "NoSuchBucket":
         return f"there is no bucket {url.split('/')[2]}; create it, or correct the name"
     if name in _CREDENTIALS:
@@ -61,8 +70,6 @@ def reason(error: BaseException, url: str) -> str:
         return ABSENT
     if name:
         return f"the server answers {name}"
-    if _has_no_credentials(text):
-        return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     return (
         f"no answer from {endpoint() or 'Amazon S3'}; check that the server is up and that "
         "AWS_ENDPOINT_URL is its address"
@@ -71,12 +78,12 @@ def reason(error: BaseException, url: str) -> str:
 
 def has_no_service(error: BaseException) -> bool:
     """Whether a request failed since the server is away, overloaded or broken: try again later."""
-    if not is_answer(error) or isinstance(error, FileNotFoundError):
+    if not is_answer(error) or isinstance(error, FileNotFoundError) or _has_no_credentials(error):
         return False
     name = _answered(error)
     if name:
         return name in (*_NO_SERVICE, *_THROTTLED) or _has_failed(str(error))
-    return type(error).__name__ == "GenericError" and not _has_no_credentials(str(error))
+    return type(error).__name__ == "GenericError"
 
 
 def _answered(error: BaseException) -> str:
@@ -91,9 +98,9 @@ def _has_failed(text: str) -> bool:
     return status is not None and status.group(1).startswith("5")
 
 
-def _has_no_credentials(text: str) -> bool:
+def _has_no_credentials(error: BaseException) -> bool:
     # Without keys, obstore asks the machine's metadata service for some.
-    return any(part in text for part in ("metadata", "169.254.169.254", "security-credentials"))
+    return any(part in str(error) for part in ("//169.254.", "//[fd00:ec2", "security-credentials"))
 
 
 def is_answer(error: BaseException) -> bool:
@@ -115,14 +122,43 @@ def connect(bucket: str, seconds: int | None = None, prefix: str | None = None) 
     prefix : key that the client puts before every key.
     """
     settings = {k: v for k, v in os.environ.items() if k.startswith("AWS_") or k in ENDPOINTS}
+    settings["keys"] = json.dumps(_keys_of_file())
     return _connect(bucket, seconds or RETRY_SECONDS, prefix, json.dumps(settings, sort_keys=True))
 
 
+def _keys_of_file() -> dict[str, str]:
+    """Credentials of the file AWS_SHARED_CREDENTIALS_FILE, which obstore does not read.
+
+    As for Amazon's own tools, keys in the environment come first, and without the file or its
+    profile (AWS_PROFILE) the next way is tried, such as the identity of the machine.
+    """
+    file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")
+    if not file or os.environ.get("AWS_ACCESS_KEY_ID"):
+        return {}
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(Path(file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise refusal(StorageError, f"cannot read {file}: {error}", error) from None
+    except configparser.Error:  # its message repeats lines, which hold a secret
+        raise StorageError(
+            f"{file} is not a file of credentials; write [default], aws_access_key_id = ... and "
+            "aws_secret_access_key = ..."
+        ) from None
+    profile = os.environ.get("AWS_PROFILE", "default")
+    found = parser[profile] if parser.has_section(profile) else {}
+    return {name: found[f"aws_{name}"] for name in _KEYS if f"aws_{name}" in found}
+
+
 @lru_cache(maxsize=256)
-def _connect(bucket: str, seconds: int, prefix: str | None, _settings: str) -> Any:
+def _connect(bucket: str, seconds: int, prefix: str | None, settings: str) -> Any:
     store = require("obstore.store", "s3", f"s3://{bucket}")
     address = endpoint()
-    options: dict[str, Any] = {} if address is None else {"endpoint": address}
+    options: dict[str, Any] = json.loads(json.loads(settings)["keys"])
+    if address is not None:
+        options["endpoint"] = address
     timeout = min(seconds, 30)
     return store.S3Store(
         bucket,

@@ -176,6 +176,17 @@ def test_reading_is_enough_for_data_and_not_for_results(server, s3_environment, 
     assert not (tmp_path / "run").exists()
 
 
+def test_credentials_may_be_in_a_file(server, s3_environment, tmp_path):
+    key, secret = server.full
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        s3_environment.delenv(name)
+    (tmp_path / "secret").write_text(
+        f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
+    )
+    s3_environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "secret"))
+    assert open_store(DATA).path == DATA
+
+
 @pytest.mark.fault("S3: the command with wrong credentials", "refused")
 def test_command_ends_with_one_line(server, s3_environment, tmp_path):
     server.use(s3_environment, ("nobody", "a-wrong-secret"))
@@ -304,7 +315,9 @@ def test_throttling_without_end_is_an_error(server, s3_environment):
     before = len(server.answers())
     server.script("throttle", 10_000)
     start = time.monotonic()
-    with pytest.raises(StorageError, match=r"asks to slow down, and still did .*\(SlowDown\)"):
+    with pytest.raises(
+        StorageUnavailableError, match=r"asks to slow down, and still did .*\(SlowDown\)"
+    ):
         found.read("image")
     assert time.monotonic() - start < SOON
     # Retries are spaced at growing intervals.

@@ -64,6 +64,8 @@ ANSWERS = [
     (GenericError, "error: status code: 301 Moved", False),
     (GenericError, "error: status code: 400, body: <Error><Code>ExpiredToken</Code>", False),
     (GenericError, "request to http://169.254.169.254/latest/api/token failed", False),
+    (GenericError, "PUT http://169.254.169.254/latest: status code: 502 Bad Gateway", False),
+    (GenericError, "PUT http://127.0.0.1:9/some-bucket/metadata.json: connection refused", True),
     (PermissionDeniedError, "error: status code: 403, body: <Code>AccessDenied</Code>", False),
     (PermissionDeniedError, "no answer at all", False),
     (FileNotFoundError, "absent", False),
