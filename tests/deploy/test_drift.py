@@ -60,8 +60,7 @@ def test_the_schedulers_command_ports_probes_and_service_agree(folder):
         r"(\w+)://([\w-]+):(\d+)", scheduler.env["DASK_SCHEDULER_ADDRESS"]
     ).groups()
     assert (host, int(port)) == (service_name(documents), opened["tcp-comm"])
-    encrypted = "tls" in folder or "production" in folder
-    assert scheme == ("tls" if encrypted else "tcp")
+    assert scheme == ("tcp" if folder.endswith("-without-tls") else "tls")
 
 
 def service_name(documents) -> str:
@@ -130,7 +129,7 @@ def test_a_retried_run_resumes():
     assert settings.get("resume", False) == ("resume" in names)
 
 
-@pytest.mark.parametrize("folder", ["overlays/s3", "overlays/production"])
+@pytest.mark.parametrize("folder", ["overlays/s3-without-tls", "overlays/production"])
 def test_containers_copy_the_data_and_results_of_the_run(folder, tmp_path):
     documents = build(folder)
     (tmp_path / "run.yaml").write_text((KUBERNETES / "settings" / "run.yaml").read_text())
@@ -169,7 +168,7 @@ def test_every_variable_is_known(folder, name):
 
 
 def test_workers_have_the_allocator_settings_of_a_local_cluster():
-    env = process(build("overlays/pvc"), "worker", "pod-1").env
+    env = process(build("overlays/pvc-without-tls"), "worker", "pod-1").env
     local = {name.rsplit(".", 1)[1]: str(value) for name, value in local_cluster.ALLOCATOR.items()}
     assert local.items() <= env.items()
 
@@ -206,7 +205,7 @@ def test_the_example_certificate_has_the_secret_and_host_name_of_the_manifests()
 
 
 def test_the_image_contains_the_pre_stop_script():
-    worker = process(build("overlays/pvc"), "worker", "pod-1")
+    worker = process(build("overlays/pvc-without-tls"), "worker", "pod-1")
     command = worker.container["lifecycle"]["preStop"]["exec"]["command"]
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
     (copied,) = re.findall(r"^COPY (deploy/\S+\.py deploy/\S+\.py) /opt/$", dockerfile, re.M)
@@ -216,7 +215,7 @@ def test_the_image_contains_the_pre_stop_script():
 
 
 def test_drift_is_detected(tmp_path):
-    worker = process(build("overlays/pvc"), "worker", "pod-1")
+    worker = process(build("overlays/pvc-without-tls"), "worker", "pod-1")
     with pytest.raises(click.UsageError):
         options([*worker.args, "--memory-limits", "1GiB"])
     path = tmp_path / "run.yaml"

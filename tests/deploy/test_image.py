@@ -1,9 +1,11 @@
 """The image: the Dockerfile passes hadolint, the lock file pins and hashes every dependency."""
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,7 @@ def test_the_dockerfile_passes_hadolint():
 @pytest.mark.parametrize(
     ("line", "rule"),
     [
-        ("FROM python:3.11.14-slim-bookworm", "DL3006"),
+        (re.search(r"FROM python:\S+", DOCKERFILE.read_text())[0], "DL3006"),
         ("install -y --no-install-recommends tini=0.19.0-1*", "DL3008"),
         ("USER 10001:10001", "DL3002"),
     ],
@@ -84,6 +86,43 @@ def test_the_lock_file_has_an_allowed_version_of_every_dependency():
     for requirement in map(Requirement, needed):
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)])
     assert len(versions) > 30
+
+
+def test_ci_installs_the_locked_versions():
+    script = (ROOT / ".ci" / "run").read_text()
+    (line,) = re.findall(r"^ *(sed .*requirements\.lock) > \"\$PIP_CONSTRAINT\"$", script, re.M)
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert dict(one.split("==") for one in done.stdout.split()) == locked()
+    assert script.index(line) < script.index("bash -euo pipefail -c")
+
+
+@pytest.mark.skipif(
+    "PIP_CONSTRAINT" not in os.environ, reason="installed without the lock file; .ci/run uses it"
+)
+def test_the_versions_under_test_are_the_locked_ones():
+    found = {canonicalize_name(one.name): one.version for one in distributions()}
+    both = locked().keys() & found.keys()
+    assert len(both) > 30
+    assert {name: found[name] for name in both} == {name: locked()[name] for name in both}
+
+
+def test_base_images_are_pinned_by_digest_and_are_the_same():
+    images = re.findall(r"^FROM (\S+)", DOCKERFILE.read_text(), re.M)
+    assert len(images) == 2
+    assert set(images) == {images[0]}
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}", images[0])
+
+
+def test_the_image_has_no_pip():
+    """`.ci/image` runs the lines of the build stage and looks for pip in what they make."""
+    build_stage, final = re.split(r"^FROM ", DOCKERFILE.read_text(), flags=re.M)[1:]
+    assert "venv --without-pip /opt/venv" in build_stage
+    assert "uninstall --yes setuptools" in build_stage
+    assert re.search(r"pip uninstall --yes .*\bpip\b", final)
+    assert "ensurepip" in final
+    assert "pip install" not in final
 
 
 def test_files_that_the_dockerfile_copies_exist_and_are_sent_to_the_builder():

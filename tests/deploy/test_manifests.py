@@ -2,11 +2,14 @@
 
 import copy
 import functools
+import re
+import shutil
 
 import kubernetes_validate
 import pytest
 import yaml
 
+from srch_dist.cli.command import BAD_INPUT, NO_STORAGE, TRY_AGAIN
 from tests.helpers.manifests import (
     KUBERNETES,
     OPERATOR,
@@ -17,6 +20,7 @@ from tests.helpers.manifests import (
     check,
     containers,
     kustomize,
+    one,
     pod_specs,
 )
 
@@ -24,6 +28,8 @@ pytestmark = pytest.mark.slow
 
 BUILDS = [*(f"overlays/{name}" for name in OVERLAYS), *(f"operator/{name}" for name in OPERATOR)]
 OPERATOR_API = "kubernetes.dask.org/v1"
+# A tag can be moved to another image.
+PINNED = re.compile(r"registry\.example/srch-dist@sha256:[0-9a-f]{64}")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -84,7 +90,8 @@ def test_everything_is_in_one_namespace_with_the_restricted_pod_security_standar
     for document in build(folder):
         if document["kind"] == "Namespace":
             labels = document["metadata"]["labels"]
-            assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+            for mode in ("enforce", "audit", "warn"):
+                assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
         else:
             assert document["metadata"]["namespace"] == "srch-dist", document["metadata"]
 
@@ -105,7 +112,7 @@ def test_containers_have_no_privileges_and_requests_equal_limits(folder):
         }
         assert container["resources"]["requests"] == container["resources"]["limits"]
         assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
-        assert container["image"] == "registry.example/srch-dist:0.1.0"
+        assert PINNED.fullmatch(container["image"]), container["image"]
         assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
@@ -140,73 +147,6 @@ def test_referenced_objects_exist(folder):
     assert "srch-dist-run" in text
 
 
-def _matches(selector: dict, labels: dict) -> bool:
-    exact = selector.get("matchLabels", {})
-    expressions = selector.get("matchExpressions", [])
-    return all(labels.get(key) == value for key, value in exact.items()) and all(
-        item["operator"] == "In" and labels.get(item["key"]) in item["values"]
-        for item in expressions
-    )
-
-
-def _labels(folder: str) -> dict[str, dict]:
-    """Labels of the pods by role: scheduler, worker, train."""
-    labels = {}
-    for document in build(folder):
-        for owner in _owners(document):
-            pod = owner.get("template", owner)
-            names = [container["name"] for _, container in containers(pod)]
-            (name,) = {"scheduler", "worker", "train"} & set(names)
-            labels[name] = pod["metadata"]["labels"]
-    return labels
-
-
-def _owners(value):
-    """Mappings that have the metadata and the specification of a pod."""
-    if isinstance(value, dict):
-        if "metadata" in value and any(True for _ in pod_specs({"spec": value.get("spec")})):
-            inner = value["spec"]
-            if isinstance(inner, dict) and "containers" in inner:
-                yield value
-                return
-        for inner in value.values():
-            yield from _owners(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _owners(inner)
-
-
-@pytest.mark.parametrize("folder", BUILDS)
-def test_only_workers_and_job_reach_the_scheduler_and_no_pod_its_dashboard(folder):
-    labels = _labels(folder)
-    assert set(labels) == {"scheduler", "worker", "train"}
-    stranger = {"app.kubernetes.io/name": "other", "app.kubernetes.io/component": "worker"}
-    documents = build(folder)
-    policies = [d["spec"] for d in documents if d["kind"] == "NetworkPolicy"]
-    # The default policy selects all pods and denies ingress that no other policy allows.
-    default = next(p for p in policies if set(p["policyTypes"]) == {"Ingress", "Egress"})
-    assert all(_matches(default["podSelector"], each) for each in labels.values())
-    assert "ingress" not in default
-
-    def open_ports(target: dict, source: dict) -> set[int]:
-        return {
-            port["port"]
-            for policy in policies
-            if _matches(policy["podSelector"], target)
-            for rule in policy.get("ingress", [])
-            for peer in rule["from"]
-            if "podSelector" in peer and _matches(peer["podSelector"], source)
-            for port in rule["ports"]
-        }
-
-    for role in ("worker", "train"):
-        assert open_ports(labels["scheduler"], labels[role]) == {8786}
-    for role in ("scheduler", "worker", "train"):
-        assert open_ports(labels["worker"], labels[role]) == {8788, 8789}
-        assert open_ports(labels["train"], labels[role]) == set()
-        assert open_ports(labels[role], stranger) == set()
-
-
 def test_scheduler_and_job_avoid_spot_nodes_and_block_drains():
     documents = build("overlays/production")
     for document in documents:
@@ -226,13 +166,73 @@ def test_scheduler_and_job_avoid_spot_nodes_and_block_drains():
     assert budgets["worker"]["maxUnavailable"] == "25%"
 
 
-def test_an_evicted_job_is_replaced_and_exit_code_2_is_not_retried():
-    (job,) = [document for document in build("overlays/production") if document["kind"] == "Job"]
+@pytest.mark.parametrize("folder", BUILDS)
+def test_no_secret_is_a_variable(folder):
+    for document in build(folder):
+        for _, container in containers(document):
+            assert not [source for source in container.get("envFrom", []) if "secretRef" in source]
+            for item in container.get("env", []):
+                assert "secretKeyRef" not in item.get("valueFrom", {})
+
+
+@pytest.mark.parametrize("folder", BUILDS)
+def test_the_name_says_that_connections_are_not_encrypted(folder):
+    address = one(build(folder), "ConfigMap", "srch-dist-cluster")["data"]["DASK_SCHEDULER_ADDRESS"]
+    assert address.startswith("tcp://") == folder.endswith("-without-tls")
+
+
+def test_one_image_is_in_all_manifests_and_a_tag_alone_is_noticed(tmp_path):
+    """Also in the fields of the operator, and in the containers that `s3` adds."""
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    path = tmp_path / "kubernetes" / "components" / "image" / "kustomization.yaml"
+    text, count = re.subn(r"digest: sha256:0{64}\n", "newTag: 0.1.0\n", path.read_text())
+    assert count == 1
+    path.write_text(text)
+    for folder in BUILDS:
+        done = kustomize(tmp_path / "kubernetes" / folder)
+        assert done.returncode == 0, done.stderr
+        images = [
+            container["image"]
+            for document in yaml.safe_load_all(done.stdout)
+            for _, container in containers(document)
+        ]
+        assert set(images) == {"registry.example/srch-dist:0.1.0"}, folder
+        assert not PINNED.fullmatch(images[0])
+
+
+WITH_JOB = [f for f in BUILDS if f != "operator/job-without-tls"]  # there, a pod of the operator
+
+
+def _action(job: dict, container: str, code: int, disrupted: bool = False) -> str:
+    """What Kubernetes does after a failed pod: the first rule that matches decides."""
+    for rule in job["spec"]["podFailurePolicy"]["rules"]:
+        for condition in rule.get("onPodConditions", []):
+            if disrupted and condition == {"type": "DisruptionTarget", "status": "True"}:
+                return rule["action"]
+        codes = rule.get("onExitCodes")
+        if codes and codes["containerName"] == container:
+            assert codes["operator"] == "In"
+            if code in codes["values"]:
+                return rule["action"]
+    return "Count"
+
+
+@pytest.mark.parametrize("folder", WITH_JOB)
+def test_the_job_tries_again_unless_the_input_is_wrong(folder):
+    (job,) = [document for document in build(folder) if document["kind"] == "Job"]
     assert job["spec"]["podReplacementPolicy"] == "Failed"
-    ignored, failed = job["spec"]["podFailurePolicy"]["rules"]
-    assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
-    assert failed["onExitCodes"] == {"containerName": "train", "operator": "In", "values": [2]}
+    assert job["spec"]["backoffLimit"] >= 3
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"  # required by the policy
+    assert _action(job, "train", BAD_INPUT) == "FailJob"
+    for code in (NO_STORAGE, TRY_AGAIN, 137):
+        assert _action(job, "train", code) == "Count"
+        # An eviction is no failure, whatever the code.
+        assert _action(job, "train", code, disrupted=True) == "Ignore"
+    assert _action(job, "fetch", BAD_INPUT) == "Count"  # s5cmd has exit codes of its own
+    names = [container["name"] for _, container in containers(job)]
+    for rule in job["spec"]["podFailurePolicy"]["rules"]:
+        if "onExitCodes" in rule:
+            assert rule["onExitCodes"]["containerName"] in names
 
 
 def test_data_are_downloaded_before_training_and_codes_uploaded_after_it():
@@ -243,7 +243,7 @@ def test_data_are_downloaded_before_training_and_codes_uploaded_after_it():
 
 
 def test_autoscaled_workers_have_no_fixed_number():
-    for folder in ("overlays/autoscaling", "overlays/production"):
+    for folder in ("overlays/autoscaling-without-tls", "overlays/production"):
         documents = build(folder)
         (scaler,) = [d for d in documents if d["kind"] == "HorizontalPodAutoscaler"]
         target = scaler["spec"]["scaleTargetRef"]

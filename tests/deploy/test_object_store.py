@@ -22,6 +22,8 @@ from tests.helpers.runs import make_pairs, train_here
 pytestmark = pytest.mark.cluster
 
 KEYS = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "something"}
+# The file in the secret srch-dist-s3.
+CREDENTIALS = "[default]\naws_access_key_id = someone\naws_secret_access_key = something\n"
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +50,23 @@ def bucket(endpoint):
 
 
 def run(name: str, volume: Path, endpoint: str) -> subprocess.CompletedProcess:
-    """Run a container of the production overlay, with the folder ``volume`` as its volume."""
+    """Run a container of the production overlay, with the folder ``volume`` as its volume.
+
+    Credentials are in the mounted file alone.
+    """
     container = process(build("overlays/production"), name, "pod-1")
+    path = Path(container.env["AWS_SHARED_CREDENTIALS_FILE"])
+    assert container.mounts[str(path.parent)] == "credentials"
+    volume.mkdir(exist_ok=True)
+    secret = volume.with_name(f"{volume.name}-secret")
+    secret.write_text(CREDENTIALS)
+    without = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    settings = {"S3_ENDPOINT_URL": endpoint, "AWS_SHARED_CREDENTIALS_FILE": str(secret)}
     args = [argument.replace("/srv/work", str(volume)) for argument in container.args]
     assert args != container.args
     return subprocess.run(
         [Path(sys.executable).with_name(args[0]), *args[1:]],
-        env={**os.environ, **KEYS, **container.env, "S3_ENDPOINT_URL": endpoint},
+        env={**without, **container.env, **settings},
         capture_output=True,
         text=True,
         timeout=120,
@@ -84,12 +96,19 @@ def test_the_program_reads_the_bucket_with_the_same_settings(
     """The variables of the copying containers are enough for srch_dist to read the bucket."""
     with resources.as_file(resources.files("srch_dist.ingest") / "data" / "emoji.npz") as source:
         store = ingest_source(source, tmp_path / "features.zarr")
-    env = process(build("overlays/s3"), "fetch", "pod-1").env
+    env = process(build("overlays/s3-without-tls"), "fetch", "pod-1").env
     assert env["DATA_URL"].startswith(f"s3://{bucket.name}/")
     assert env["RUN_URL"].startswith(f"s3://{bucket.name}/")
     for name in ENDPOINTS:
         monkeypatch.delenv(name, raising=False)
-    for name, value in {**env, **KEYS, "S3_ENDPOINT_URL": endpoint}.items():
+    (tmp_path / "secret").write_text(CREDENTIALS)
+    settings = {
+        "S3_ENDPOINT_URL": endpoint,
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "secret"),
+    }
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**env, **settings}.items():
         monkeypatch.setenv(name, value)
     with resources.as_file(resources.files("srch_dist.ingest") / "data" / "emoji.npz") as source:
         written = ingest_source(source, f"s3://{bucket.name}/direct.zarr")

@@ -56,7 +56,7 @@ def operator_documents(name: str) -> list[dict]:
 def test_the_resources_are_valid_by_the_operators_definitions(schemas, name):
     documents = operator_documents(name)
     kinds = {document["kind"] for document in documents}
-    assert kinds == ({"DaskJob"} if name == "job" else {"DaskCluster", "DaskAutoscaler"})
+    assert kinds == ({"DaskJob"} if name.startswith("job") else {"DaskCluster", "DaskAutoscaler"})
     for document in documents:
         schemas[document["apiVersion"], document["kind"]].validate(document)
 
@@ -98,8 +98,8 @@ def rendered(cluster: dict, name: str) -> list[dict]:
 
 def clusters():
     """Both cluster specifications, each with the name of its cluster."""
-    cluster = one(build("operator/cluster"), "DaskCluster", "srch-dist")
-    job = one(build("operator/job"), "DaskJob", "srch-dist")
+    cluster = one(build("operator/cluster-without-tls"), "DaskCluster", "srch-dist")
+    job = one(build("operator/job-without-tls"), "DaskJob", "srch-dist")
     yield cluster["spec"], cluster["metadata"]["name"]
     yield job["spec"]["cluster"]["spec"], job["metadata"]["name"]
 
@@ -114,7 +114,7 @@ def test_the_objects_that_the_operator_builds_are_valid(version):
         selector = service["spec"]["selector"].items()
         assert selector <= labels.items()
         assert service["metadata"]["name"] == "srch-dist-scheduler"
-    job = one(build("operator/job"), "DaskJob", "srch-dist")
+    job = one(build("operator/job-without-tls"), "DaskJob", "srch-dist")
     runner = job["spec"]["job"]
     pod = controller.build_job_pod_spec(
         "srch-dist", "srch-dist", "srch-dist", runner["spec"], {}, runner["metadata"]["labels"]
@@ -128,7 +128,7 @@ def test_cluster_and_job_have_the_same_scheduler_and_workers():
 
 
 def test_the_operators_pods_equal_those_of_base():
-    base = build("overlays/pvc")
+    base = build("overlays/pvc-without-tls")
     for name in ("scheduler", "worker", "train"):
         expected = process(base, name, "pod-1")
         for kind in OPERATOR:

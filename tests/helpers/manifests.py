@@ -16,7 +16,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
-OPERATOR = ["cluster", "job"]
+OPERATOR = ["cluster-without-tls", "job-without-tls"]
 Document = dict[str, Any]
 
 
