@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from srch_dist.cli.command import print_line, run_command
 from srch_dist.export.formats import Format, export_codes
 from srch_dist.runtime.progress import Progress
+from srch_dist.storage.atomic_files import is_stream
 from srch_dist.storage.code_store import open_codes
 from srch_dist.storage.feature_store import open_store
 
@@ -22,7 +23,7 @@ class _Options:
     """faiss: exact binary index. faiss-ivf: inverted file, faster for many rows. usearch: index.
     npy: packed codes. parquet: table of row numbers and codes."""
     out: str
-    """File to write."""
+    """File to write; faiss-ivf writes its recall to OUT.json. Neither may exist yet."""
     data: str | None = None
     """Feature store of the codes. Used with parquet only: adds columns for ids and titles."""
     lists: int | None = None
@@ -48,7 +49,9 @@ def _export(options: _Options, progress: Progress) -> None:
         options.seed,
         progress,
     )
-    print_line(f"{options.format}: {path}")
+    # The export itself may have gone to standard output.
+    if not is_stream(path):
+        print_line(f"{options.format}: {path}")
 
 
 if __name__ == "__main__":

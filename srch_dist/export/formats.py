@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 
 from srch_dist.config.nearest import did_you_mean
 from srch_dist.errors import ConfigError, InputError, require
@@ -23,10 +26,13 @@ from srch_dist.kernels.sampling import Stream, smallest_hashes
 from srch_dist.kernels.types import Array, Packed
 from srch_dist.runtime.progress import Progress, ProgressStage, silent
 from srch_dist.search.hamming import search_codes
+from srch_dist.search.index_file import find_damage
+from srch_dist.storage.atomic_files import is_stream, replacing
 from srch_dist.storage.code_store import CodeStore
-from srch_dist.storage.failures import storage_error
+from srch_dist.storage.disk_space import check_space
 from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.locations import local_path
+from srch_dist.storage.locks.output_lock import hold_output
 from srch_dist.storage.outputs import check_file, check_new
 
 Format = Literal["faiss", "faiss-ivf", "usearch", "npy", "parquet"]
@@ -34,6 +40,8 @@ Format = Literal["faiss", "faiss-ivf", "usearch", "npy", "parquet"]
 # Training codes per list of an inverted file (faiss recommends 39 or more).
 _ROWS_A_LIST = 64
 _RECALL_QUERIES, _RECALL_TOP = 200, 10
+# Bytes that faiss hands over at once.
+_WRITE_BYTES = 1 << 20
 
 
 # The function has seven parameters, because it is public and takes the command's options.
@@ -48,7 +56,8 @@ def export_codes(
 ) -> Path:
     """Write codes to a file in the format of another tool.
 
-    ``out`` appears after all codes are written.
+    ``out`` exists only once all codes are on the disk. A device or a pipe is written to, and gets
+    no ``OUT.json``.
 
     Parameters
     ----------
@@ -69,33 +78,38 @@ def export_codes(
 
     Raises
     ------
-    StorageError : ``out`` already exists or cannot be written.
+    StorageError : ``out`` or its ``OUT.json`` already exists, another process writes it, or it
+        cannot be written.
     InputError : store and codes have different numbers of rows.
     ConfigError : the format is unknown, or ``lists`` is out of range.
     ExtraError : the library of the format is not installed.
     """
     progress = progress or silent()
     target = _check_request(codes, out, form, store, (lists, seed))
-    partial = target.with_name(f".{target.name}.partial")
-    writers: dict[str, Callable[[ProgressStage], None]] = {
-        "faiss": lambda stage: _write_flat(codes, partial, stage),
-        "faiss-ivf": lambda stage: _write_ivf(codes, partial, lists, seed, stage),
-        "usearch": lambda stage: _write_usearch(codes, partial, stage),
-        "npy": lambda stage: _write_npy(codes, partial, stage),
-        "parquet": lambda stage: _write_parquet(codes, partial, store, stage),
-    }
-    try:
+    write = _writer(form, store, lists, seed)
+    record = None if form != "faiss-ivf" or is_stream(target) else Path(f"{target}.json")
+    with ExitStack() as stack:
+        outputs = [target] if record is None else [target, record]
+        check_locks = [_claim(stack, output) for output in outputs]
+        if not is_stream(target):
+            check_space(target, _least_bytes(codes, form), "the export")
+        # The record's file is created first, so that it gets its name last.
+        record_file = None if record is None else stack.enter_context(replacing(record))
+        path = stack.enter_context(replacing(target))
         with progress.stage(f"export {form}", codes.rows) as stage:
-            writers[form](stage)
+            write(codes, path, stage)
         if form == "faiss-ivf":
-            record = _measure_recall(codes, partial, seed, progress)
-            Path(f"{target}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        partial.replace(target)
-    except OSError as error:
-        raise storage_error("write", target, error) from None
-    finally:
-        partial.unlink(missing_ok=True)
+            _record_recall(codes, path, record_file, seed, progress)
+        for check_lock in check_locks:
+            check_lock()
     return target
+
+
+def _claim(stack: ExitStack, place: Path) -> Callable[[], None]:
+    """Hold a new output until ``stack`` closes; return its `Lease.check`."""
+    check_lock = stack.enter_context(hold_output(place))
+    check_new(place)
+    return check_lock
 
 
 def _check_request(
@@ -130,13 +144,33 @@ def _check_request(
     return target
 
 
+def _least_bytes(codes: CodeStore, form: Format) -> int:
+    """Bytes that a file has at least: its codes, and the row numbers that an index adds."""
+    keyed = form in ("faiss-ivf", "usearch")
+    return codes.rows * (codes.bits // 8 + (8 if keyed else 0))
+
+
+def _writer(
+    form: Format, store: FeatureStore | None, lists: int | None, seed: int
+) -> Callable[[CodeStore, Path, ProgressStage], None]:
+    """The function that writes a format."""
+    writers: dict[str, Callable[[CodeStore, Path, ProgressStage], None]] = {
+        "faiss": _write_flat,
+        "faiss-ivf": partial(_write_ivf, lists=lists, seed=seed),
+        "usearch": _write_usearch,
+        "npy": _write_npy,
+        "parquet": partial(_write_parquet, store=store),
+    }
+    return writers[form]
+
+
 def _write_flat(codes: CodeStore, path: Path, stage: ProgressStage) -> None:
     faiss = require("faiss", "export", "a faiss index")
     _add_all(faiss.IndexBinaryFlat(codes.bits), codes, path, stage)
 
 
 def _write_ivf(
-    codes: CodeStore, path: Path, lists: int | None, seed: int, stage: ProgressStage
+    codes: CodeStore, path: Path, stage: ProgressStage, lists: int | None, seed: int
 ) -> None:
     faiss = require("faiss", "export", "a faiss index")
     count = lists or max(1, min(codes.rows, round(4 * math.sqrt(codes.rows))))
@@ -153,10 +187,14 @@ def _add_all(index: Any, codes: CodeStore, path: Path, stage: ProgressStage) -> 
     for _, run in codes.runs():
         index.add(np.ascontiguousarray(run))
         stage.advance(len(run))
+    # The file that faiss opens does not raise the error of its last bytes; one of Python does.
     try:
-        faiss.write_index_binary(index, str(path))
+        with path.open("wb") as file:
+            faiss.write_index_binary(index, faiss.PyCallbackIOWriter(file.write, _WRITE_BYTES))
     except RuntimeError as error:
-        raise OSError(str(error).strip().splitlines()[-1]) from None
+        raise OSError(_one_line(error)) from None
+    if damage := find_damage(path):
+        raise OSError(f"faiss wrote a damaged file: {damage}")
 
 
 def _write_usearch(codes: CodeStore, path: Path, stage: ProgressStage) -> None:
@@ -166,47 +204,64 @@ def _write_usearch(codes: CodeStore, path: Path, stage: ProgressStage) -> None:
     for start, run in codes.runs():
         index.add(np.arange(start, start + len(run), dtype=np.uint64), np.ascontiguousarray(run))
         stage.advance(len(run))
-    index.save(str(path))
+    length = index.serialized_length
+    try:
+        index.save(str(path))
+    except RuntimeError as error:  # it does not say why
+        free = shutil.disk_usage(path.parent).free + path.stat().st_size
+        raise OSError(f"{_one_line(error)}. It needs {length} bytes; {free} are free") from None
+    _check_size(path, length)
 
 
 def _write_npy(codes: CodeStore, path: Path, stage: ProgressStage) -> None:
+    # A memory map of a full disk would end the process with SIGBUS.
     shape = (codes.rows, codes.bits // 8)
-    mapped = open_memmap(path, "w+", np.uint8, shape)
-    for start, run in codes.runs():
-        mapped[start : start + len(run)] = run
-        stage.advance(len(run))
-    mapped.flush()
+    with path.open("wb") as file:
+        write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        length = file.tell() + codes.rows * shape[1]
+        for _, run in codes.runs():
+            file.write(np.ascontiguousarray(run).data)
+            stage.advance(len(run))
+    _check_size(path, length)
 
 
 def _write_parquet(
-    codes: CodeStore, path: Path, store: FeatureStore | None, stage: ProgressStage
+    codes: CodeStore, path: Path, stage: ProgressStage, store: FeatureStore | None
 ) -> None:
     """Write a Parquet table: ``row``, ``code``, and the store's ``ids`` and ``titles`` if any."""
     pa = require("pyarrow", "export", "a Parquet file")
     parquet = require("pyarrow.parquet", "export", "a Parquet file")
     side = [] if store is None else [name for name in ("ids", "titles") if name in store.side]
-    width = codes.bits // 8
     metadata = {"bits": str(codes.bits), "bitorder": "little", "modality": codes.modality or ""}
-    writer = None
-    try:
+    with path.open("wb") as file, ExitStack() as stack:
+        writer = None
         for start, run in codes.runs():
-            stop = start + len(run)
-            columns = {"row": pa.array(np.arange(start, stop))}
+            columns = {"row": pa.array(np.arange(start, start + len(run)))}
             for name in side:
                 assert store is not None
-                columns[name] = _arrow_column(pa, store.read(name, start, stop))
-            data = pa.py_buffer(np.ascontiguousarray(run))
-            columns["code"] = pa.FixedSizeBinaryArray.from_buffers(
-                pa.binary(width), len(run), [None, data]
-            )
+                columns[name] = _arrow_column(pa, store.read(name, start, start + len(run)))
+            values = pa.py_buffer(np.ascontiguousarray(run))
+            kind = pa.binary(codes.bits // 8)
+            columns["code"] = pa.FixedSizeBinaryArray.from_buffers(kind, len(run), [None, values])
             table = pa.table(columns)
             if writer is None:
-                writer = parquet.ParquetWriter(path, table.schema.with_metadata(metadata))
+                schema = table.schema.with_metadata(metadata)
+                writer = stack.enter_context(parquet.ParquetWriter(file, schema))
             writer.write_table(table.replace_schema_metadata(metadata))
             stage.advance(len(run))
-    finally:
-        if writer is not None:
-            writer.close()
+    found = parquet.read_metadata(path).num_rows
+    if found != codes.rows:
+        raise OSError(f"it has {found} rows, expected {codes.rows}")
+
+
+def _one_line(error: RuntimeError) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+def _check_size(path: Path, expected: int) -> None:
+    size = path.stat().st_size
+    if size != expected:
+        raise OSError(f"it has {size} bytes, expected {expected}")
 
 
 def _arrow_column(pa: ModuleType, values: Array) -> Any:
@@ -227,6 +282,15 @@ def _sample(codes: CodeStore, count: int, seed: int) -> Packed:
     """Draw a seeded sample of ``count`` codes, in row order."""
     rows = np.arange(codes.rows)
     return codes.read_scattered(smallest_hashes(rows, count, seed, Stream.INDEX_SAMPLE))
+
+
+def _record_recall(
+    codes: CodeStore, path: Path, record: Path | None, seed: int, progress: Progress
+) -> None:
+    """Measure the recall of the index at ``path``, and write it unless ``record`` is None."""
+    measured = _measure_recall(codes, path, seed, progress)
+    if record is not None:
+        record.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 def _measure_recall(codes: CodeStore, path: Path, seed: int, progress: Progress) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import shutil
 from pathlib import Path
 
 from srch_dist.errors import InputError
+from srch_dist.storage.disk_space import check_space
 from srch_dist.storage.locations import Location, stored_bytes
 
 # Maximum bytes of one array in memory: a whole column-major array, or one chunk.
@@ -51,15 +51,7 @@ def refuse_wide(label: str, name: str, shape: tuple[int, ...], itemsize: int) ->
 def refuse_full_disk(store: Location, needed: int) -> None:
     """Raise InputError if a store of ``needed`` bytes does not fit on its disk.
 
-    Bytes that an interrupted ingest already wrote count as free. An object store has no limit.
+    Bytes that an interrupted ingest already wrote count as free.
     """
-    if not isinstance(store, Path):
-        return
-    folder = next(parent for parent in store.parents if parent.exists())
-    free, stored = shutil.disk_usage(folder).free, stored_bytes(store)
-    if needed > free + stored:
-        raise InputError(
-            f"the store needs {needed} bytes, but {folder} has {free} free"
-            f"{f' and {stored} of the store written' if stored else ''}. Free disk space, or "
-            "choose another location."
-        )
+    stored = stored_bytes(store) if isinstance(store, Path) else 0
+    check_space(store, needed, "the store", stored)

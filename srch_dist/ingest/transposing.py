@@ -12,6 +12,7 @@ from srch_dist.ingest.limits import refuse_full_disk
 from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.kernels.types import Array
 from srch_dist.runtime.temporary import temporary_folder
+from srch_dist.storage.disk_space import create_map
 
 MARK = ".T"
 # Bytes of a (d, n) array per read.
@@ -64,7 +65,7 @@ class TransposedSource:
         if name not in self._files:
             path = Path(self._folder.name, str(len(self._files)))
             refuse_full_disk(path, shape[0] * shape[1] * dtype.itemsize)
-            values = np.memmap(path, dtype, "w+", shape=shape)
+            values = create_map(path, dtype, shape)
             at, step = 0, max(1, _BLOCK_BYTES // (shape[0] * dtype.itemsize))
             for block in self._source.blocks(name.removesuffix(MARK), step):
                 values[:, at : at + len(block)] = block.T

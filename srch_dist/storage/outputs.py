@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from srch_dist.errors import StorageError
+from srch_dist.storage.atomic_files import is_stream
 from srch_dist.storage.locations import Location, check_access
 
 # Bytes of one part of a path that file systems take, and what the names of partial files add.
@@ -15,10 +16,14 @@ _NAME_BYTES, _PARTIAL_BYTES = 255, 32
 def check_new(place: Location) -> Location:
     """Refuse a place that already exists, or that cannot be written; returns the place.
 
+    A device or a pipe is there to be written.
+
     Raises
     ------
     StorageError : with the place, the reason and what to do.
     """
+    if is_stream(place):
+        return place
     check_writable(place)
     if place.exists():
         raise StorageError(f"{place} already exists. Remove it, or choose another output.")
@@ -32,6 +37,8 @@ def check_file(path: Location) -> Location:
     ------
     StorageError : with the file, the reason and what to do.
     """
+    if is_stream(path):
+        return path
     if isinstance(path, Path):
         if path.is_dir():
             raise StorageError(f"cannot write {path}: it is a folder. Name a file.")

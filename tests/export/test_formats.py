@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args
 
 import faiss
 import numpy as np
@@ -17,15 +20,18 @@ from srch_dist.encode.model import save_model
 from srch_dist.encode.scoring import QueryEncoder, encode_rows
 from srch_dist.errors import ConfigError, InputError, StorageError
 from srch_dist.export import __main__ as export
-from srch_dist.export.formats import export_codes
+from srch_dist.export.formats import Format, export_codes
 from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.search.hamming import search_index
 from srch_dist.storage import code_store as code_files
-from srch_dist.storage.code_store import open_codes
+from srch_dist.storage import disk_space
+from srch_dist.storage.code_store import CodeStore, open_codes
 from tests.helpers.models import make_model
 
 pytestmark = pytest.mark.cluster
 
 ROWS, BITS = 500, 40
+FORMATS = get_args(Format)
 
 
 @pytest.fixture
@@ -134,9 +140,63 @@ def test_refusals_leave_nothing(tmp_path, codes):
         export_codes(codes, tmp_path / "new", "faiss-ivf", lists=501)
     with pytest.raises(ConfigError, match="known formats: faiss"):
         export_codes(codes, tmp_path / "new", "csv")
-    for form in ("faiss", "npy", "parquet", "usearch"):
-        with pytest.raises((StorageError, RuntimeError)):
-            export_codes(codes, tmp_path / "nowhere" / "a", form)
+    for form in FORMATS:
+        with pytest.raises(StorageError, match=r"cannot write .*there/a"):
+            export_codes(codes, tmp_path / "there" / "a", form)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_disk_that_is_too_small_is_refused_before_any_work(tmp_path, codes, form, monkeypatch):
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(CodeStore, "runs", lambda _: pytest.fail("codes were read"))
+    with pytest.raises(StorageError, match=r"the export needs \d{4} bytes, but .* has 1000 free"):
+        export_codes(codes, tmp_path / "a", form)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_record_that_is_there_is_not_overwritten(tmp_path, codes):
+    """`--out codes` would write its recall to codes.json."""
+    (tmp_path / "codes.json").write_text("precious")
+    with pytest.raises(StorageError, match=r"codes\.json already exists. Remove it"):
+        export_codes(codes, tmp_path / "codes", "faiss-ivf", lists=4)
+    assert (tmp_path / "codes.json").read_text() == "precious"
+    assert not (tmp_path / "codes").exists()
+
+
+def test_an_index_gets_its_name_before_its_record(tmp_path, codes, monkeypatch):
+    """Whatever ends the export between the two, no record stands without its index."""
+    real = Path.replace
+
+    def replace(path, target):
+        if target.name == "a.json":
+            raise OSError(5, "Input/output error")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(StorageError, match=r"cannot write .*a\.json: Input/output error"):
+        export_codes(codes, tmp_path / "a", "faiss-ivf", lists=4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "codes.zarr"]
+    assert search_index(tmp_path / "a", codes.read(0, 1), 1, 4).rows.tolist() == [[0]]
+
+
+def test_libraries_that_fail_end_in_one_line(tmp_path, codes, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("Error in faiss\nwrite error")
+
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(faiss, "write_index_binary", fail)
+    monkeypatch.setattr(usearch.index.Index, "save", fail)
+    for form in ("faiss", "usearch"):
+        with pytest.raises(StorageError, match=r"cannot write .*/a: .*write error") as end:
+            export_codes(codes, tmp_path / "a", form)
+        assert "\n" not in str(end.value)
+    monkeypatch.setattr(faiss, "write_index_binary", lambda *_: None)
+    monkeypatch.setattr(usearch.index.Index, "save", lambda *_: None)
+    for form in ("faiss", "usearch"):
+        with pytest.raises(StorageError, match=r"cannot write .*/a: "):
+            export_codes(codes, tmp_path / "a", form)
     assert sorted(tmp_path.iterdir()) == before
 
 

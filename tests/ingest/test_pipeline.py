@@ -14,8 +14,8 @@ import zarr
 from rich.console import Console
 
 from srch_dist.errors import InputError, SrchError, StorageError
-from srch_dist.ingest import limits
 from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.storage import disk_space
 from srch_dist.storage.feature_store import open_store
 
 ROWS = 23
@@ -331,8 +331,8 @@ def test_interrupted_ingest_needs_disk_only_for_the_missing_rows(ingest, tmp_pat
         ingest(make_pairs(2300), rows_per_chunk=50, progress=Interrupting(60))
     source, target = tmp_path / "source.npz", tmp_path / "store.zarr"
     room = [0]
-    monkeypatch.setattr(limits.shutil, "disk_usage", lambda _: SimpleNamespace(free=room[0]))
-    with pytest.raises(InputError, match=r"0 free and \d+ of the store written\. Free disk"):
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: SimpleNamespace(free=room[0]))
+    with pytest.raises(StorageError, match=r"0 free and \d+ of the store written\. Free disk"):
         ingest_source(source, target, rows_per_chunk=50)
     needed = sum(values.nbytes for values in make_pairs(2300).values())
     room[0] = needed // 2  # more than half was written

@@ -15,7 +15,7 @@ import pytest
 import scipy.io
 import zarr
 
-from srch_dist.errors import ExtraError, InputError
+from srch_dist.errors import ExtraError, InputError, StorageError
 from srch_dist.ingest import limits
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.ingest.sources.formats import open_in_process, open_source
@@ -295,7 +295,7 @@ class TestHostile:
         free = shutil.disk_usage(tmp_path)._replace(free=1000)
         monkeypatch.setattr(shutil, "disk_usage", lambda _path: free)
         write_parquet(tmp_path / "a.parquet", make_pairs())
-        with pytest.raises(InputError, match="1000 free"):
+        with pytest.raises(StorageError, match="1000 free"):
             ingest_source(tmp_path / "a.parquet", tmp_path / "a.zarr")
         assert not (tmp_path / "a.zarr").exists()
 

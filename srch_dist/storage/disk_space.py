@@ -1,0 +1,69 @@
+"""Space of a disk, checked and reserved before anything is written."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from srch_dist.errors import StorageError
+from srch_dist.storage.locations import Location
+
+
+def check_space(place: Location, needed: int, what: str, stored: int = 0) -> None:
+    """Refuse an output that its disk cannot hold. An object store has no limit.
+
+    Parameters
+    ----------
+    place : file or folder to write.
+    needed : its bytes.
+    what : name of the output, for the message.
+    stored : bytes of it that are already on the disk, and so count as free.
+
+    Raises
+    ------
+    StorageError : names both numbers.
+    """
+    if not isinstance(place, Path):
+        return
+    folder = next(parent for parent in place.parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free + stored:
+        raise StorageError(
+            f"{what} needs {needed} bytes, but {folder} has {free} free"
+            f"{f' and {stored} of {what} written' if stored else ''}. Free disk space, or "
+            "choose another location."
+        )
+
+
+def create_map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """Create a file and map it into memory, with its space reserved.
+
+    Writing to a map whose disk is full would end the process with SIGBUS.
+
+    Raises
+    ------
+    StorageError : the disk is full, or the file cannot be written.
+    """
+    try:
+        with path.open("xb") as file:
+            _reserve(file, math.prod(shape) * dtype.itemsize)
+        return np.memmap(path, dtype, "r+", shape=shape)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except AttributeError:  # macOS
+        file.truncate(size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+        file.truncate(size)  # the file system cannot reserve
