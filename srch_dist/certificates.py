@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ import tyro
 from srch_dist.cli.command import print_line, run_command
 from srch_dist.errors import ConfigError, StorageError
 from srch_dist.runtime.progress import Progress
+from srch_dist.storage.durable import flush_file, flush_folder, make_folder
 from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import local_path
 from srch_dist.storage.outputs import check_folder
@@ -72,18 +73,14 @@ def make_certificates(folder: str | Path, days: int = 365) -> Path:
 
     if path.exists() and any(path.iterdir()):
         raise StorageError(f"{path} is not empty. Name another folder.")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        authority_key = ec.generate_private_key(ec.SECP256R1())
-        authority = _certificate("srch-dist authority", authority_key, None, days)
-        _write(path / "ca.pem", _pem(authority), secret=False)
-        for role in ROLES:
-            key = ec.generate_private_key(ec.SECP256R1())
-            certificate = _certificate(f"srch-dist {role}", key, (authority, authority_key), days)
-            _write(path / f"{role}.pem", _pem(certificate), secret=False)
-            _write(path / f"{role}-key.pem", _key_pem(key), secret=True)
-    except OSError as error:
-        raise storage_error("write", path, error, first=True) from None
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    authority = _certificate("srch-dist authority", authority_key, None, days)
+    files = {"ca.pem": _pem(authority)}
+    for role in ROLES:
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = _certificate(f"srch-dist {role}", key, (authority, authority_key), days)
+        files |= {f"{role}.pem": _pem(certificate), f"{role}-key.pem": _key_pem(key)}
+    _write_all(path, files)
     return path
 
 
@@ -163,10 +160,25 @@ def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _write(path: Path, content: bytes, secret: bool) -> None:
-    mode = 0o600 if secret else 0o644
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
+def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write new files, all or none. Of two processes, the one that creates the first file wins."""
+    written: list[Path] = []
+    try:
+        make_folder(folder)
+        for name, content in files.items():
+            mode = 0o600 if name.endswith("-key.pem") else 0o644
+            path = folder / name
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                written.append(path)
+                file.write(content)
+            flush_file(path)
+        flush_folder(folder)
+    except BaseException as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise storage_error("write", folder, error, first=True) from None
+        raise
 
 
 if __name__ == "__main__":

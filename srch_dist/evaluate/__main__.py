@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from srch_dist.runtime.progress import Progress
 from srch_dist.storage.atomic_files import write_json
 from srch_dist.storage.feature_store import open_store
 from srch_dist.storage.locations import local_path, locate
+from srch_dist.storage.locks.output_lock import hold_output
 from srch_dist.storage.outputs import check_file
 from srch_dist.storage.run.open import open_run
 
@@ -41,12 +43,16 @@ def _evaluate(options: _Options, progress: Progress) -> None:
     # Refuse a wrong run, store or output before a cluster starts.
     run, store = open_run(options.model), open_store(options.data)
     query_split(run, store)
-    json = None if options.json is None else check_file(local_path(options.json))
-    with connect_for(options.cluster, progress, reads=(run.path, locate(store.path))):
-        result = evaluate_model(options.model, options.data, progress)
-    if json is not None:
-        write_json(json, result)
-    print_evaluation(output(), result)
+    out = None if options.json is None else check_file(local_path(options.json))
+    with ExitStack() as stack:
+        check_lock = None if out is None else stack.enter_context(hold_output(out))
+        with connect_for(options.cluster, progress, reads=(run.path, locate(store.path))):
+            result = evaluate_model(options.model, options.data, progress)
+        # First, so that the scores are seen where the file cannot be written.
+        print_evaluation(output(), result)
+        if out is not None and check_lock is not None:
+            check_lock()
+            write_json(out, result)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ numbers.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
@@ -209,7 +210,8 @@ def _write_usearch(codes: CodeStore, path: Path, stage: ProgressStage) -> None:
         index.save(str(path))
     except RuntimeError as error:  # it does not say why
         free = shutil.disk_usage(path.parent).free + path.stat().st_size
-        raise OSError(f"{_one_line(error)}. It needs {length} bytes; {free} are free") from None
+        cause = f"{_one_line(error)}. It needs {length} bytes; {free} are free"
+        raise OSError(errno.ENOSPC if free < length else errno.EIO, cause) from None
     _check_size(path, length)
 
 

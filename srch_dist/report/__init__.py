@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from srch_dist.errors import require
 from srch_dist.storage.atomic_files import write_text
 from srch_dist.storage.locations import Location, locate
+from srch_dist.storage.locks.output_lock import hold_output
 
 __all__ = ["write_page"]
 
@@ -22,7 +23,8 @@ def write_page(runs: Sequence[str | Location], out: str | Location) -> None:
     Raises
     ------
     ExtraError : matplotlib or Jinja, the extra ``report``, is not installed.
-    StorageError : a run does not exist or is not finished, or the page cannot be written.
+    StorageError : a run does not exist or is not finished, another process writes the page, or it
+        cannot be written.
     """
     for module in ("matplotlib", "jinja2"):
         require(module, "report", "the report")
@@ -31,6 +33,9 @@ def write_page(runs: Sequence[str | Location], out: str | Location) -> None:
     from srch_dist.report.page import run_page
     from srch_dist.report.records import load_records
 
-    records = load_records(runs)
-    page = run_page(records[0]) if len(records) == 1 else comparison_page(records)
-    write_text(locate(out), page)
+    place = locate(out)
+    with hold_output(place) as check_lock:
+        records = load_records(runs)
+        page = run_page(records[0]) if len(records) == 1 else comparison_page(records)
+        check_lock()
+        write_text(place, page)

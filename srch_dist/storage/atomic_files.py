@@ -39,11 +39,14 @@ def replacing(path: Path) -> Iterator[Path]:
     StorageError : the file cannot be written.
     """
     if is_stream(path):
-        with TemporaryDirectory(prefix="srch-dist-") as folder:
-            content = Path(folder) / path.name
-            content.touch()
-            yield content
-            _copy_to_stream(content, path)
+        try:
+            with TemporaryDirectory(prefix="srch-dist-") as folder:
+                content = Path(folder) / path.name
+                content.touch()
+                yield content
+                _copy_to_stream(content, path)
+        except OSError as error:
+            raise storage_error("write", path, error) from None
         return
     partial: Path | None = None
     try:
@@ -176,8 +179,5 @@ def _partial_prefix(path: Path) -> str:
 
 
 def _copy_to_stream(content: Path, path: Path) -> None:
-    try:
-        with content.open("rb") as source, path.open("wb") as target:
-            shutil.copyfileobj(source, target)
-    except OSError as error:
-        raise storage_error("write", path, error) from None
+    with content.open("rb") as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target)

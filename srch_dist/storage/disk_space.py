@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from srch_dist.errors import StorageError
+from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location
 
 
@@ -55,7 +56,7 @@ def create_map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.m
             _reserve(file, math.prod(shape) * dtype.itemsize)
         return np.memmap(path, dtype, "r+", shape=shape)
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+        raise storage_error("write", path, error) from None
 
 
 def _reserve(file: BinaryIO, size: int) -> None:

@@ -13,7 +13,7 @@ from srch_dist.cli.command import TrainOptions, output, print_line, run_command,
 from srch_dist.errors import ConfigError
 from srch_dist.runtime.progress import Progress
 from srch_dist.sweep.grid import parse_grid
-from srch_dist.sweep.results import results_table
+from srch_dist.sweep.results import Row, results_table
 from srch_dist.sweep.runner import sweep_options
 from srch_dist.train.runner import default_folder
 
@@ -58,8 +58,11 @@ def _sweep(options: _Options, out: str, progress: Progress) -> None:
             )
         config = dataclasses.replace(config, data=options.store)
     grid, folder = parse_grid(options.grid), config.out or out
-    rows = sweep_options(config, grid, folder, progress)
-    output().print(results_table(list(grid), rows))
+
+    def show(rows: Sequence[Row]) -> None:
+        output().print(results_table(list(grid), rows))
+
+    sweep_options(config, grid, folder, progress, show)
     print_line(f"sweep: {folder}")
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from srch_dist.errors import ExtraError, require
 from srch_dist.runtime.progress import Progress
-from srch_dist.storage.atomic_files import write_json, write_text
+from srch_dist.storage.atomic_files import replacing, write_json, write_text
 from srch_dist.storage.checked_json import read_checked
 from srch_dist.storage.run.shapes import Evaluation, IterationRecord, Summary
 
@@ -158,7 +158,8 @@ def plot_results(path: Path, options: Sequence[str], rows: Sequence[Row]) -> Non
     panels = figure.subplots(1, len(options), squeeze=False)[0]
     for axes, option in zip(panels, options, strict=True):
         _plot_option(axes, option, options, rows, scored[0])
-    figure.savefig(path, dpi=150)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=150, format="png")
 
 
 def _plot_option(

@@ -20,7 +20,7 @@ from typing import Any
 from srch_dist.config.identity import differing_options, fingerprint, up_to_graph
 from srch_dist.config.loading import check_config, load_config
 from srch_dist.config.options import TrainConfig
-from srch_dist.errors import ConfigError, InputError, PlanError, TrainingError
+from srch_dist.errors import ConfigError, InputError, PlanError, StorageError, TrainingError
 from srch_dist.ingest.shipped import shipped_store
 from srch_dist.plan.planner import check_memory, draft_plan
 from srch_dist.runtime.cluster import Cluster, connect_for
@@ -52,12 +52,14 @@ class _Sweep:
     store : the feature store of the data.
     progress : display of stages and log lines.
     check_lock : raises StorageError when another process has taken over the folder.
+    unwritten : results, by name of the combination, whose files could not be written.
     """
 
     folder: Path
     store: FeatureStore
     progress: Progress
     check_lock: Callable[[], None]
+    unwritten: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     def result_path(self, combination: Combination) -> Path:
         """Return the path of the result file of a combination."""
@@ -81,6 +83,8 @@ class _Sweep:
         InputError : the result belongs to other data.
         ConfigError : the result belongs to other options.
         """
+        if combination.name in self.unwritten:
+            return self.unwritten[combination.name]
         path = self.result_path(combination)
         if not path.exists():
             return None
@@ -99,7 +103,11 @@ class _Sweep:
 
 
 def sweep_options(
-    config: TrainConfig, grid: Grid, out: str | Path, progress: Progress | None = None
+    config: TrainConfig,
+    grid: Grid,
+    out: str | Path,
+    progress: Progress | None = None,
+    show: Callable[[Sequence[Row]], None] | None = None,
 ) -> list[Row]:
     """Train with every combination of ``grid`` over ``config``.
 
@@ -112,6 +120,7 @@ def sweep_options(
     config : options of all runs.
     grid : values by option name; see `parse_grid`.
     out : local folder of the sweep.
+    show : called with the rows before the files are written, also where they cannot be written.
 
     Returns
     -------
@@ -123,7 +132,7 @@ def sweep_options(
     SrchError : a combination is refused before any work, or an error as in `train_model`.
     """
     end_second_import()
-    progress = without_tables(progress or silent())
+    progress, show = without_tables(progress or silent()), show or (lambda _rows: None)
     config = check_config(config)
     if config.work is not None:
         raise ConfigError(
@@ -140,14 +149,25 @@ def sweep_options(
         store = shipped_store(folder) if config.data is None else open_store(config.data)
         _check_data(store, combinations)
         sweep = _Sweep(folder, store, progress, lock.check)
-        if any(sweep.result(combination) is None for combination in combinations):
-            _train_all(sweep, combinations, config)
-        rows = [
-            make_row(combination.values, _result_or_error(sweep, combination))
-            for combination in combinations
-        ]
+        try:
+            if any(sweep.result(combination) is None for combination in combinations):
+                _train_all(sweep, combinations, config)
+        except StorageError:
+            with suppress(StorageError):  # the first error is the one to report
+                if any(sweep.result(combination) for combination in combinations):
+                    show(_rows(sweep, combinations))
+            raise
+        rows = _rows(sweep, combinations)
+        show(rows)
         write_results(folder, list(grid), rows, progress)
     return rows
+
+
+def _rows(sweep: _Sweep, combinations: Sequence[Combination]) -> list[Row]:
+    return [
+        make_row(combination.values, _result_or_error(sweep, combination))
+        for combination in combinations
+    ]
 
 
 def _refuse_other_options(folder: Path, combinations: Sequence[Combination]) -> None:
@@ -232,7 +252,9 @@ def _train_group(sweep: _Sweep, group: Sequence[Combination], cluster: Cluster) 
             "fingerprint": fingerprint(combination.config),
             "store": dict(sweep.store.checksums),
         }
+        sweep.unwritten[combination.name] = record
         write_json(sweep.result_path(combination), record)
+        del sweep.unwritten[combination.name]
     if not group[0].config.keep_work:
         sweep.check_lock()
         for combination in group:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from srch_dist.config.options import TrainConfig
-from srch_dist.errors import ExtraError
+from srch_dist.errors import ExtraError, StorageError
 from srch_dist.evaluate.examples import can_show, gather_examples
 from srch_dist.evaluate.retrieval import evaluate_baseline, evaluate_model, has_queries
 from srch_dist.report import write_page
@@ -20,14 +21,36 @@ _EXAMPLES, _RESULTS = 6, 10
 def score_run(
     run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
 ) -> dict[str, Any] | None:
-    """Evaluate the model and the baseline, and record and return scores; None without queries."""
+    """Evaluate the model and the baseline and record and return scores; None without queries.
+
+    Raises
+    ------
+    StorageError : the scores, which are then in the log, cannot be written. The run is finished.
+    """
     if not config.evaluate or not has_queries(run, store):
         return None
     evaluation = evaluate_model(run.path, store.path, progress)
     if (scores := evaluate_baseline(run, store, progress)) is not None:
         evaluation["baseline"] = scores
-    run.write_record("evaluation", evaluation)
+    try:
+        run.write_record("evaluation", evaluation)
+    except StorageError as error:
+        progress.warn(f"scores: {_score_line(evaluation)}")
+        raise type(error)(  # a full disk has an exit code of its own
+            f"{error}. The run is finished and kept. Free disk space, then run the same command "
+            "with --resume to write its scores."
+        ) from None
     return evaluation
+
+
+def _score_line(evaluation: Mapping[str, Any]) -> str:
+    """MAP, if there are labels, and recall of the true partner, by direction."""
+    parts = []
+    for direction, pair in evaluation["pair_recall"].items():
+        scores = evaluation.get("map", {}).get(direction)
+        labelled = "" if scores is None else f"MAP={scores:.3f} "
+        parts.append(f"{direction} {labelled}pair_recall@10={pair['10']:.3f}")
+    return ", ".join(parts)
 
 
 def present_run(
@@ -48,7 +71,10 @@ def _try_examples(
         examples = gather_examples(run, store, _EXAMPLES, _RESULTS, config.seed)
         run.write_record("examples", examples)
     except Exception as error:
-        progress.note(f"no examples: {type(error).__name__}: {error}")
+        progress.note(
+            f"no examples: {type(error).__name__}: {error}; write them with the same command and "
+            "--resume"
+        )
 
 
 def _try_page(run: RunDirectory, progress: Progress) -> None:

@@ -6,16 +6,14 @@ import dataclasses
 import json
 import os
 import socket
-import subprocess
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from srch_dist.errors import InputError, PlanError, StorageError, StorageUnavailableError, is_outage
+from srch_dist.errors import PlanError, StorageError, StorageUnavailableError, is_outage
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage.feature_store import FeatureWriter, open_store
 from srch_dist.storage.locks import lease
@@ -23,35 +21,9 @@ from srch_dist.storage.locks.file_lock import hold_lock
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.open import open_run
 from srch_dist.storage.run.stages import StageLog
+from tests.helpers.disks import fill, small_disk
 from tests.helpers.faults import OPTIONS
 from tests.helpers.runs import make_pairs, train_here
-
-
-@contextmanager
-def small_disk(folder: Path, *options: str):
-    """Mount a tmpfs at ``folder``; skip the test if the machine does not permit it."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Fill the remaining space with a file ``ballast``."""
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        for size in (1 << 20, 4096):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                continue
-    return ballast
 
 
 @pytest.mark.fault("full disk (ENOSPC), then space and resume", "survived")
@@ -119,7 +91,7 @@ def test_full_disk_during_ingest(tmp_path, monkeypatch):
 def test_disk_that_is_too_small_for_a_store_is_refused_before_it_is_made(tmp_path):
     np.savez(tmp_path / "pairs.npz", **make_pairs(4000))
     with small_disk(tmp_path / "disk", "size=256k") as disk:
-        with pytest.raises(InputError, match=r"needs \d+ bytes, but .*disk has \d+ free"):
+        with pytest.raises(StorageError, match=r"needs \d+ bytes, but .*disk has \d+ free"):
             ingest_source(tmp_path / "pairs.npz", disk / "a.zarr")
         assert list(disk.iterdir()) == []
 

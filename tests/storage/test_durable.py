@@ -128,6 +128,13 @@ def test_an_open_file_of_the_process_is_written(tmp_path):
     assert (tmp_path / "link").is_symlink()
 
 
+def test_a_temporary_disk_that_is_full_is_one_refusal_for_a_stream(tmp_path):
+    (tmp_path / "null").symlink_to("/dev/null")
+    refused = pytest.raises(StorageError, match=r"cannot write .*null: No space left on device")
+    with refused, replacing(tmp_path / "null"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_a_locked_output_is_refused_to_others_and_freed(tmp_path):
     place = tmp_path / "new" / "codes.zarr"
     with hold_output(place):
