@@ -222,6 +222,6 @@ def test_drift_is_detected(tmp_path):
     path.write_text("outt: /srv/work/runs/first\n")
     with pytest.raises(ConfigError, match="did you mean out"):
         load_config(path)
-    with pytest.raises(SystemExit):
+    with pytest.raises(ConfigError, match="did you mean --workers-min"):
         parse_training(["--workers-minimum", "3"])
     assert "DASK_DISTRIBUTED__COMM__TLS__CA_FILES" not in _known_variables()

@@ -45,7 +45,7 @@ MEMORY = "distributed.worker.memory"
     ],
 )
 def test_a_setting_that_ends_every_worker_is_named(monkeypatch, key, value, problem):
-    monkeypatch.setattr(cluster, "_local_cluster", None)  # nothing starts
+    monkeypatch.setattr(cluster, "local_client", None)  # nothing starts
     refused = pytest.raises(ConfigError, match=re.escape(problem))
     with dask.config.set({key: value}), refused as end, start_local(1):
         pass

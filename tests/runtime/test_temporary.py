@@ -9,13 +9,14 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import dask
 import numpy as np
 import pytest
 
 from srch_dist.algorithm.neighbour_graph import nn_descent
 from srch_dist.errors import StorageError, require
 from srch_dist.ingest.pipeline import ingest_source
-from srch_dist.runtime import cluster, temporary
+from srch_dist.runtime import local_cluster, temporary
 from srch_dist.runtime.cluster import start_local
 from srch_dist.train.estimator import CrossModalHasher
 from tests.helpers.commands import run_command
@@ -147,12 +148,12 @@ def test_workers_share_a_folder_that_goes_with_the_cluster(monkeypatch):
     class StartedError(Exception):
         pass
 
-    def start(_workers, _limit, scratch, _security):
+    def start(_size, scratch, _security):
         key = f"distributed.nanny.pre-spawn-environ.{temporary.CACHE_VARIABLE}"
-        assert cluster.dask.config.get(key) == f"{scratch}/numba"
+        assert dask.config.get(key) == f"{scratch}/numba"
         raise StartedError
 
-    monkeypatch.setattr(cluster, "_local_cluster", start)
+    monkeypatch.setattr(local_cluster, "_make", start)
     with pytest.raises(StartedError), start_local(1):
         pass
 
