@@ -98,7 +98,7 @@ def test_disk_that_is_too_small_for_a_store_is_refused_before_it_is_made(tmp_pat
 
 @pytest.mark.fault("read-only directory", "refused")
 def test_read_only_directory(store, tmp_path):
-    refused = pytest.raises(StorageError, match=r"cannot write .*Read-only file system")
+    refused = pytest.raises(StorageError, match=r"cannot write .*read-only for this user")
     with small_disk(tmp_path / "disk", "ro") as disk, refused as end:
         train_here(store.path, disk / "run", **OPTIONS)
     assert not is_outage(end.value)
