@@ -20,25 +20,21 @@ from tests.helpers.runs import make_pairs, make_store, train_here
 from tests.helpers.s3 import DATA, s3_server
 
 
-def pytest_configure(config):
-    config.stash[_TABLE] = []
-
-
-_TABLE = pytest.StashKey[list]()
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
+    """Attach the cell to the report, which may travel to another process."""
     report = yield
     marker = item.get_closest_marker("fault")
     if marker is not None and (report.when == "call" or report.skipped or report.failed):
-        item.config.stash[_TABLE].append((*marker.args, report.outcome))
+        report.fault = list(marker.args)
     return report
 
 
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(terminalreporter):
     """Print the table: faults tried, survived and refused as expected."""
-    found = config.stash[_TABLE]
+    reports = [report for kind in terminalreporter.stats.values() for report in kind]
+    cells = [report for report in reports if hasattr(report, "fault")]
+    found = [(*report.fault, report.outcome) for report in cells]
     if found:
         terminalreporter.section("faults")
         for line in table(
