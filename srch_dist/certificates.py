@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def make_certificates(folder: str | Path, days: int = 365) -> Path:
-    """Write ``ca.pem``, and ``ROLE.pem`` with ``ROLE-key.pem`` for each role, to a new folder.
+    """Write certificates for the roles scheduler, worker and client to a new folder.
+
+    Files: ``ca.pem`` of the authority, and ``ROLE.pem`` with ``ROLE-key.pem`` for each role.
 
     The authority's key is not stored, so nobody can make further certificates of this authority.
 

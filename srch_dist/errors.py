@@ -11,7 +11,7 @@ from types import ModuleType
 class SrchError(Exception):
     """Base class. The message is for the user: commands print it and exit with code 2.
 
-    The exceptions are StorageUnavailableError (74) and ClusterLostError (75).
+    Two subclasses have another code: StorageUnavailableError 74, ClusterLostError 75.
     """
 
 
@@ -40,7 +40,7 @@ class ClusterError(SrchError):
 
 
 class PlanError(SrchError):
-    """The planned work does not fit in memory or on disk. The message has both numbers."""
+    """The planned work does not fit in memory or on disk. The message states need and limit."""
 
 
 class ExtraError(SrchError):
@@ -84,7 +84,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 def refusal(kind: type[SrchError], message: str, cause: BaseException) -> SrchError:
-    """An error of ``kind`` or, if the cause is an outage, a StorageUnavailableError."""
+    """Return an error of class ``kind``; StorageUnavailableError if ``cause`` is an outage."""
     return (StorageUnavailableError if is_outage(cause) else kind)(message)
 
 
@@ -100,7 +100,7 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     Raises
     ------
     ExtraError : the module cannot be imported.
-    StorageError : the module finds no folder to write to, as Matplotlib needs one.
+    StorageError : the module cannot write a folder that it needs, such as Matplotlib's cache.
     """
     try:
         return importlib.import_module(module)

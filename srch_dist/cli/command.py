@@ -180,7 +180,7 @@ def _parse(kind: type[T], command: str, arguments: Sequence[str] | None, default
 
 
 def _program(command: str) -> str:
-    """The program as it was called, for the usage line and the line that resumes it."""
+    """Return the program and command as the user typed them, such as ``srch-dist train``."""
     called = Path(sys.argv[0])
     if called.name == "srch-dist":
         return f"srch-dist {command}"

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP at a command: one interruption, whatever is pressed on the way out."""
+"""Handle Ctrl-C, SIGTERM and SIGHUP: one interruption; repeats do not disturb the shutdown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _started = 0.0
 
 
 def end_at_interrupt() -> None:
-    """End the process with one line at SIGINT, while modules are imported: nothing is to close."""
+    """End the process with one line at SIGINT; for the time of imports, when no cluster runs."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
@@ -32,8 +32,8 @@ def _end(_signal: int, _frame: object) -> None:
 def catch_interrupts() -> None:
     """Raise KeyboardInterrupt at the first SIGINT, SIGTERM or SIGHUP, and ignore repeats.
 
-    A SIGINT after `GRACE_SECONDS` ends the process at once. A signal that the parent process has
-    this one ignore stays ignored: SIGINT of a shell's background job, SIGHUP under ``nohup``.
+    A SIGINT after `GRACE_SECONDS` ends the process at once. A signal that is already
+    ignored stays ignored: SIGINT in a background job of a shell, SIGHUP under ``nohup``.
     """
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -70,7 +70,7 @@ def _repeat(number: int, _frame: object) -> None:
 
 
 def _leave_closed_terminal() -> None:
-    """Discard further output of this process to a terminal that is closed: a write would fail."""
+    """Redirect standard output and error to /dev/null if their terminal was closed."""
     for descriptor in (1, 2):
         is_device = stat.S_ISCHR(os.fstat(descriptor).st_mode)
         if is_device and not os.isatty(descriptor):

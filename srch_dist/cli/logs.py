@@ -22,7 +22,7 @@ Level = Literal["debug", "info", "warning", "error"]
 
 @dataclass(frozen=True)
 class LogOptions:
-    """What the command prints on standard error; never part of a run."""
+    """Log output on standard error. The options do not change results and are not recorded."""
 
     log_format: Format = "plain"
     """plain: progress bars on a terminal, else lines. json: one object per line, errors included,

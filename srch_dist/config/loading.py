@@ -172,7 +172,7 @@ def _names(kind: type[Any], prefix: str) -> list[str]:
 
 
 def _choice_hint(item: Mapping[str, Any]) -> str:
-    """The nearest choice, if pydantic refused a value that is none of an option's choices."""
+    """Return the clause of `did_you_mean` if pydantic refused a value as no choice, else ""."""
     if item["type"] != "literal_error":
         return ""
     return did_you_mean(str(item["input"]), re.findall(r"'([^']+)'", item["ctx"]["expected"]))

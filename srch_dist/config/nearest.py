@@ -30,9 +30,10 @@ _SYNONYMS = {
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that ``name`` most likely stands for; None if none is like it.
+    """Return the known name most similar to the wrong name ``name``; None if none is similar.
 
-    Names are compared without leading dashes, with ``_`` for ``-``, and without their section too.
+    Leading dashes, upper case and the difference of ``-`` and ``_`` are ignored. A name without its
+    section also matches: ``beta`` for ``method.beta``.
     """
     names = {one.lstrip("-").replace("-", "_").lower(): one for one in known}
     wanted = name.lstrip("-").replace("-", "_").lower()
@@ -50,6 +51,6 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A clause with the nearest name, to append to a message; empty if none is near."""
+    """Return the clause "; did you mean NAME?" to append to a message; "" if no name is similar."""
     near = nearest(name, known)
     return "" if near is None else f"; did you mean {near}?"

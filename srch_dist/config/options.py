@@ -131,8 +131,8 @@ class MethodConfig:
     threshold: NotNegative = 1e-3
     """Threshold of the stopping rule; lower it for more iterations, 0 runs all of them."""
     directions: Annotated[int, Field(ge=0, le=MOST)] = 24
-    """Number of leading directions of codes and encoded rows together, from which the final codes
-    are computed after the loop; 0 keeps the codes of the loop."""
+    """After the loop, compute the final codes from this number of leading principal directions of
+    encoder scores and loop codes; 0 keeps the codes of the loop."""
     loop_bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64
     """Bits that the loop learns if directions is not 0; memory and time of the loop grow with
     it."""

@@ -18,9 +18,9 @@ def current_versions() -> dict[str, str]:
 
 
 def changed_versions(recorded: Mapping[str, str]) -> list[str]:
-    """A phrase with both versions for each package that differs from ``recorded``.
+    """List packages whose version differs from ``recorded``: "numpy 2.1.0 (now 2.2.0)".
 
-    Packages that are not recorded, and Python itself, are not compared.
+    Python itself and packages without a recorded version are not compared.
     """
     return [
         f"{name} {recorded[name]} (now {version})"

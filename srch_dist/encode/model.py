@@ -134,12 +134,14 @@ def _check(model: Model) -> None:
         raise ValueError(f"bits is {model.bits!r}")
     for g, mean in model.means.items():
         if mean.ndim != 1 or mean.dtype.kind != "f":
-            raise ValueError(f"mean of {g} is {mean.dtype} {mean.shape}")
+            raise ValueError(f"mean of {g} is {mean.dtype} {mean.shape}, expected floats (d,)")
         expected = (model.bits, len(mean))
         shapes = {"projection": model.projections[g], "encoder": model.encoders[g]}
         for name, matrix in shapes.items():
             if matrix.shape != expected or matrix.dtype.kind != "f":
-                raise ValueError(f"{name} of {g} is {matrix.dtype} {matrix.shape}")
+                raise ValueError(
+                    f"{name} of {g} is {matrix.dtype} {matrix.shape}, expected floats {expected}"
+                )
         if g in model.anchors:
             anchors = model.anchors[g]
             count = len(anchors.rows)

@@ -107,7 +107,7 @@ def export_codes(
 
 
 def _claim(stack: ExitStack, place: Path) -> Callable[[], None]:
-    """Hold a new output until ``stack`` closes; return its `Lease.check`."""
+    """Lock a new output until ``stack`` closes; return a function that raises if it is lost."""
     check_lock = stack.enter_context(hold_output(place))
     check_new(place)
     return check_lock
@@ -146,7 +146,7 @@ def _check_request(
 
 
 def _least_bytes(codes: CodeStore, form: Format) -> int:
-    """Bytes that a file has at least: its codes, and the row numbers that an index adds."""
+    """Compute a lower bound of the file's bytes: the codes, and 8 bytes per row number."""
     keyed = form in ("faiss-ivf", "usearch")
     return codes.rows * (codes.bits // 8 + (8 if keyed else 0))
 
@@ -154,7 +154,7 @@ def _least_bytes(codes: CodeStore, form: Format) -> int:
 def _writer(
     form: Format, store: FeatureStore | None, lists: int | None, seed: int
 ) -> Callable[[CodeStore, Path, ProgressStage], None]:
-    """The function that writes a format."""
+    """Return the function that writes a format; its arguments: codes, file, progress stage."""
     writers: dict[str, Callable[[CodeStore, Path, ProgressStage], None]] = {
         "faiss": _write_flat,
         "faiss-ivf": partial(_write_ivf, lists=lists, seed=seed),
@@ -210,7 +210,7 @@ def _write_usearch(codes: CodeStore, path: Path, stage: ProgressStage) -> None:
         index.save(str(path))
     except RuntimeError as error:  # it does not say why
         free = shutil.disk_usage(path.parent).free + path.stat().st_size
-        cause = f"{_one_line(error)}. It needs {length} bytes; {free} are free"
+        cause = f"{_one_line(error)}. The index needs {length} bytes; {free} are free"
         raise OSError(errno.ENOSPC if free < length else errno.EIO, cause) from None
     _check_size(path, length)
 
@@ -267,7 +267,7 @@ def _check_size(path: Path, expected: int) -> None:
 
 
 def _arrow_column(pa: ModuleType, values: Array) -> Any:
-    """Rows of a side array (n, …) as an Arrow array of the same type; lists if a row has axes."""
+    """Convert a side array (n, …) to an Arrow array of n values, or of n nested lists."""
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.dtype.kind in "UT":
@@ -289,7 +289,7 @@ def _sample(codes: CodeStore, count: int, seed: int) -> Packed:
 def _record_recall(
     codes: CodeStore, path: Path, record: Path | None, seed: int, progress: Progress
 ) -> None:
-    """Measure the recall of the index at ``path``, and write it unless ``record`` is None."""
+    """Measure the recall of the index at ``path``; write it as JSON to ``record`` unless None."""
     measured = _measure_recall(codes, path, seed, progress)
     if record is not None:
         record.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")

@@ -38,11 +38,12 @@ class _Options:
     """Arrays to store beside the modalities, as a,b or ids=a,titles=b; by default every other array
     with the same number of rows."""
     split_from: str | None = None
-    """Lists of row numbers to make split of, as query=param_te,train=param_tr: 1 for query, 0 for
-    train or database; rows in no list are 0 without a train list, else 2, which is not used."""
+    """Make the array split from lists of row numbers, such as query=param_te,train=param_tr. Split
+    is 1 for rows of query, 0 for rows of train or database. Rows in no list: 2 (not used) if train
+    or database is given, else 0."""
     index_base: int | None = None
-    """Number of the first row in the lists of --split-from: 0, or 1 as in MATLAB; by default 0, and
-    for .mat as the numbers show."""
+    """Number of the first row in the lists of --split-from: 0, or 1 as in MATLAB. By default 0;
+    for .mat files, found from the lists."""
     rows_per_chunk: int | None = None
     """Rows per chunk; by default about 32 MiB of the widest modality."""
 

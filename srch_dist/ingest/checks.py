@@ -16,11 +16,12 @@ _LISTED = 5
 
 
 def check_block(label: str, name: str, block: Array, start: int, modality: bool) -> None:
-    """Refuse a block, whose first row is ``start``, with values that cannot be used.
+    """Check a block of rows of the array ``name``; row ``start`` of the array is its first row.
 
     Raises
     ------
-    InputError : with the rows.
+    InputError : NaN or Inf in a modality or in labels, labels that cannot be scored, or text that
+        is not valid Unicode. The message lists the rows.
     """
     if block.dtype.kind in TEXT_KINDS:
         _refuse_invalid_text(label, name, block, start)

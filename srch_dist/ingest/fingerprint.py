@@ -13,15 +13,15 @@ from typing import Any
 def source_fingerprint(
     paths: Sequence[Path], layout: Mapping[str, Any], rows_per_chunk: int
 ) -> str:
-    """Compute the SHA-256 of a source's files and of the arrays and chunks to write.
+    """Compute a SHA-256 that identifies an ingest: its files, its arrays and its chunk size.
 
-    It covers each file's path, resolved path, inode, size and time of change. So a link that now
-    points to another file changes the result.
+    The hash covers each file's path, resolved path, inode, size and modification time, but not its
+    content. So a link that now points to another file changes the hash.
 
     Parameters
     ----------
     paths : files and folders of the source.
-    layout : array in the source, shape and dtype, by name of the stored array.
+    layout : by name of the stored array: name of the array in the source, shape and dtype.
     """
     stats = sorted(_identity(file) for path in paths for file in _files(path))
     content = json.dumps([stats, dict(layout), rows_per_chunk], default=str)

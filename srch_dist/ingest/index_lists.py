@@ -1,4 +1,4 @@
-"""A split that a source keeps as lists of row numbers, such as param_tr and indexQuery."""
+"""Make the array ``split`` from lists of row numbers, such as param_tr and indexQuery."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ class IndexLists:
 
     Attributes
     ----------
-    parts : array by part: ``query`` (split 1), and ``train`` or ``database`` (split 0).
-    base : number of the first row, 0 or 1. If None, it is 0 unless the source is MATLAB's, where
-        the numbers have to show it.
+    parts : name of the list's array by part: ``query`` (split 1), and ``train`` or ``database``
+        (split 0).
+    base : number of the first row, 0 or 1. None means 0; for a .mat file, None means that the
+        lists must show it, by holding 0 or the number of rows.
     matlab : whether the source is a .mat file.
     """
 
@@ -39,11 +40,14 @@ class IndexLists:
 
 
 def parse_lists(items: Sequence[str] | None, base: int | None) -> IndexLists | None:
-    """Parse ``query=ARRAY`` and ``train=ARRAY`` of the command line.
+    """Parse the options --split-from (``query=ARRAY``, ``train=ARRAY``) and --index-base.
+
+    Returns None without --split-from.
 
     Raises
     ------
-    ConfigError : an unknown part, no queries, both train and database, or a base without lists.
+    ConfigError : an unknown part, no part query, both train and database, or --index-base without
+        --split-from.
     """
     if items is None:
         if base is not None:
@@ -62,7 +66,7 @@ def parse_lists(items: Sequence[str] | None, base: int | None) -> IndexLists | N
             "database=ARRAY for train: both are split 0)"
         )
     if base not in (None, 0, 1):
-        raise ConfigError(f"index_base is {base}; the first row has number 0 or 1")
+        raise ConfigError(f"index_base is {base}, expected 0 or 1 (the number of the first row)")
     return IndexLists(parts, base)
 
 
@@ -85,7 +89,7 @@ class IndexedSource:
         return self._specs
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
+        """Yield the array ``name`` from row ``start`` on, in blocks of ``rows`` rows."""
         if name != SPLIT:
             return self._source.blocks(name, rows, start)
         return (self._split[at : at + rows] for at in range(start, len(self._split), rows))
@@ -97,11 +101,15 @@ def index_split(
     modalities: Sequence[str] | None,
     side: Sequence[str] | None,
 ) -> tuple[Source, Sequence[str] | None]:
-    """Add ``split`` from lists of row numbers; as `stack_arrays` returns.
+    """Add the array ``split``, made from lists of row numbers.
+
+    Returns the source with ``split``, and the option ``side`` with ``split`` appended. Without
+    ``lists``, both are returned unchanged; ``side`` stays None if it is None.
 
     Raises
     ------
-    InputError : a list is no list of row numbers, or the source has a split already.
+    InputError : an array of ``lists`` does not exist or does not hold row numbers, or the source
+        already has an array ``split``.
     """
     if lists is None:
         return source, side
@@ -110,10 +118,10 @@ def index_split(
         if array in source.unreadable:
             raise InputError(f"{array} {source.unreadable[array]}")
         if array not in specs:
-            raise InputError(f"there is no array {array!r} to make a split of")
+            raise InputError(f"--split-from: there is no array {array!r}")
     named = [item.partition("=")[0] for item in side or ()]
     if SPLIT in named or (SPLIT in specs and SPLIT not in lists.parts.values()):
-        raise InputError("there is a split already. Leave out --split-from, or that split.")
+        raise InputError("there is a split already. Omit --split-from, or remove the array split.")
     arrays = [item.partition("=")[2] or item for item in modalities or ()]
     arrays = arrays or [name for name, spec in specs.items() if may_be_modality(*spec)]
     rows = max(
@@ -123,7 +131,10 @@ def index_split(
 
 
 def hint_lists(specs: Specs, rows: int) -> str:
-    """The line that makes a split of arrays that look like lists of row numbers; "" if none do."""
+    """Suggest the option --split-from for arrays that look like lists of row numbers.
+
+    Returns one line, or "" if no array looks like a list of queries.
+    """
     found: dict[str, str] = {}
     for name, (shape, dtype) in specs.items():
         part = index_part(name)
@@ -146,7 +157,7 @@ def hint_lists(specs: Specs, rows: int) -> str:
 
 
 def _make_split(source: Source, lists: IndexLists, rows: int) -> Array:
-    """``split`` (rows,) uint8; the lists are checked."""
+    """Return the array ``split`` (rows,) uint8; raise InputError for a wrong or repeated number."""
     read = {part: _read_list(source, array) for part, array in lists.parts.items()}
     base = _base(read, lists, rows)
     listed = any(_NUMBERS[part] == 0 for part in read)
@@ -185,7 +196,10 @@ def _make_split(source: Source, lists: IndexLists, rows: int) -> Array:
 
 
 def _read_list(source: Source, array: str) -> IntArray:
-    """The numbers (m,) of a list, which may be stored as (1, m), (m, 1) or floating point."""
+    """Read a list of m row numbers as (m,) int64.
+
+    The source may store it as (m,), (1, m) or (m, 1), and as floating-point numbers.
+    """
     shape, dtype = source.specs()[array]
     if len([size for size in shape if size != 1]) > 1 or not shape or dtype.kind not in "iuf":
         raise InputError(f"{array} has shape {shape} of {dtype}; expected a list of row numbers")
@@ -202,7 +216,7 @@ def _read_list(source: Source, array: str) -> IntArray:
 
 
 def _base(read: Mapping[str, IntArray], lists: IndexLists, rows: int) -> int:
-    """Number of the first row: as the option says, or as the numbers show."""
+    """Return the number of the first row, 0 or 1: ``lists.base``, or what the numbers show."""
     if lists.base is not None:
         return lists.base
     least = min(int(numbers.min()) for numbers in read.values())
@@ -212,6 +226,6 @@ def _base(read: Mapping[str, IntArray], lists: IndexLists, rows: int) -> int:
     if most == rows:
         return 1
     raise InputError(
-        f"{', '.join(lists.parts.values())} hold {least} to {most} for {rows} rows, which does not "
-        "show whether rows are numbered from 0 or 1. Add --index-base 1 (MATLAB's own) or 0."
+        f"{', '.join(lists.parts.values())} hold {least} to {most} for {rows} rows, so the first "
+        "row can be 0 or 1. Add --index-base 1 (as in MATLAB) or --index-base 0."
     )

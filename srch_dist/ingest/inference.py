@@ -42,9 +42,9 @@ def read_first_rows(source: Source, array: str) -> Array | None:
 
 
 def infer_modalities(specs: Specs, first_rows: Callable[[str], Array | None]) -> dict[str, str]:
-    """Choose all 2-D floating-point arrays whose names are not those of side arrays.
+    """Choose as modalities all 2-D floating-point arrays without a name of a side array.
 
-    Returns the arrays' names in the source by store name.
+    Returns a mapping from store name to the array's name in the source.
 
     Raises
     ------
@@ -75,7 +75,10 @@ def warn_of_labels(
 
 
 def renamed(arrays: Sequence[str], rename: Callable[[str], str], taken: set[str]) -> dict[str, str]:
-    """Map store names to array names; an array keeps its name if its new name is taken."""
+    """Rename arrays with ``rename``; return a mapping from new name to array name.
+
+    An array keeps its name if its new name is in ``taken`` or another array gets the same one.
+    """
     names = [rename(array) for array in arrays]
     return {
         name if names.count(name) == 1 and (name == array or name not in taken) else array: array
@@ -96,8 +99,8 @@ def listing(specs: Specs) -> str:
 def _refuse_labels(specs: Specs, rest: Sequence[str], labels: Mapping[str, str]) -> None:
     """Raise InputError: the arrays in ``labels`` look like class labels, not like features.
 
-    ``labels`` gives the reason by name of the array; the message suggests the arrays ``rest`` as
-    modalities.
+    ``labels`` maps each such array's name to the reason. The message suggests the arrays ``rest``
+    as modalities.
     """
     reasons = "; ".join(f"{name} {reason}" for name, reason in labels.items())
     problem = f"labels serve scoring and are not modalities by default, but {reasons}"
@@ -122,7 +125,10 @@ def _refuse_labels(specs: Specs, rest: Sequence[str], labels: Mapping[str, str])
 def _refuse_parts(
     specs: Specs, parts: Mapping[str, Mapping[str, str]], labels: Sequence[str]
 ) -> None:
-    """Raise InputError for train and test parts of an array; suggest options that stack them."""
+    """Raise InputError: some arrays are parts (train, test) of one array; suggest to stack them.
+
+    ``parts`` is the result of `split_parts`; ``labels`` names the arrays that look like labels.
+    """
     first = next(iter(parts.values()))
     order = [part for part in ("database", "train") if part in first][:1]
     order += [part for part in ("query", "validation") if part in first]
@@ -186,7 +192,7 @@ def _modality_name(array: str) -> str:
 def _label_reason(name: str, first_rows: Callable[[str], Array | None]) -> str | None:
     """Explain why an array looks like labels; None if it does not."""
     if is_label_name(name):
-        return "has a name of labels"
+        return "has a name that is usual for labels"
     return "holds only 0 and 1, as labels do" if _holds_labels(first_rows(name)) else None
 
 

@@ -44,7 +44,7 @@ def refuse_wide(label: str, name: str, shape: tuple[int, ...], itemsize: int) ->
     size = math.prod(shape[1:]) * itemsize
     if size > MAX_ROW_BYTES:
         raise InputError(
-            f"{label}: a row of {name} {shape} has {size} bytes; at most {MAX_ROW_BYTES} are read"
+            f"{label}: a row of {name} {shape} has {size} bytes, expected at most {MAX_ROW_BYTES}"
         )
 
 

@@ -48,12 +48,12 @@ _ALL = ("all", "full")
 
 
 def side_name(name: str) -> str | None:
-    """The store name of a side array with a meaning: ids for key; None for any other array."""
+    """Return the store name for a usual name of a side array (``ids`` for ``key``), else None."""
     return SIDE_NAMES.get(name.lower())
 
 
 def is_label_name(name: str) -> bool:
-    """Whether an array's name is one of labels, such as labels, img_label, LAll, L_tr, target."""
+    """Whether a name is usual for labels, such as labels, img_label, LAll, L_tr, target."""
     words, _ = _split_words(name)
     words = [word for word in words if word not in _ALL]
     if not words:
@@ -70,11 +70,12 @@ def is_label_name(name: str) -> bool:
 
 
 def split_parts(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Group arrays that are parts of one array, such as I_tr and I_te.
+    """Group names of arrays that are parts of one array, such as I_tr and I_te.
 
     Returns
     -------
-    For each divided array, the source's array name by part (train, database, query, validation).
+    By common name, the array name of each part (train, database, query, validation):
+    ``{"i": {"train": "I_tr", "query": "I_te"}}``. Arrays without parts are left out.
     """
     stems: dict[str, dict[str, str]] = {}
     for name in names:
@@ -92,20 +93,26 @@ def split_parts(names: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def index_part(name: str) -> str | None:
-    """Return the part whose row numbers an array lists, by its name: query for indexQuery."""
+    """Return the part of a list of row numbers, from its name: ``query`` for indexQuery.
+
+    None if the name is not usual for such a list.
+    """
     words, part = _split_words(name)
     return part if part and words and set(words) <= _INDEX_WORDS else None
 
 
 def store_name(name: str) -> str:
-    """Suggest a store name: image for XAll, text for T_tr; else the name without its part."""
+    """Suggest a store name: image for XAll, text for T_tr, else the name without its part."""
     words, _ = _split_words(name)
     words = [word for word in words if word not in _ALL]
     return _STORE_NAMES.get("_".join(words), "_".join(words) or name)
 
 
 def _split_words(name: str) -> tuple[list[str], str]:
-    """Split a name into words, and return the words without the part, and the part (or "")."""
+    """Split a name into lower-case words and its part: ``I_te`` into (["i"], "query").
+
+    The part is train, database, query or validation; "" if the name has none.
+    """
     words, part = [], ""
     for word in (found.lower() for found in _WORD.findall(name)):
         glued = _GLUED.match(word)

@@ -175,7 +175,10 @@ def _plain(value: object) -> str:
 def _comparable(
     names: tuple[str, str], left: Array, right: Array, start: int
 ) -> tuple[Array, Array]:
-    """Convert two blocks of ids to numbers if either has numbers, else to text."""
+    """Convert two blocks of ids to integers if either has numbers, else to text.
+
+    ``start`` is the row number of the first row, for messages.
+    """
     kinds = left.dtype.kind, right.dtype.kind
     if all(kind in TEXT_KINDS for kind in kinds):
         return native_text(left).astype(TEXT), native_text(right).astype(TEXT)

@@ -6,7 +6,8 @@ An ingest has three phases:
 - `_write_arrays` checks and writes blocks of rows. The store's journal records each block.
 - `_finalise` commits the manifest. Before that, readers refuse the folder.
 
-If data is refused in any phase, the store is removed. An interrupted store is kept to be resumed.
+If a check refuses data in any phase, the ingest removes the store. An interrupted ingest keeps
+the store; the same call resumes it.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ def ingest_source(
 ) -> FeatureStore:
     """Stream paired features into a feature store, with bounded memory.
 
-    Every row is checked before it is written. If data is refused, the store is removed. If the
-    ingest is interrupted, the same call resumes after the last written block. Only an ingest of
-    files into a local store can resume.
+    Every row is checked before it is written. If a check fails, the incomplete store is removed.
+    If the ingest is interrupted, the same call resumes after the last written block. Only an
+    ingest of files into a local store can resume.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ def _prepare(
 
 
 def _initialise(ingest: _Ingest, location: Location) -> FeatureWriter:
-    """Create the store, or resume an interrupted ingest of the same fingerprint."""
+    """Create the store, or resume an interrupted ingest that has the same fingerprint."""
     # Checked before a writer exists: this refusal must not discard an interrupted ingest.
     limits.refuse_full_disk(location, ingest.nbytes)
     modalities = tuple(ingest.schema.modalities)
@@ -226,7 +227,10 @@ def _write_array(
     hashes: Path,
     stage: ProgressStage,
 ) -> None:
-    """Check and write an array's missing rows; of a modality, also update profile and hashes."""
+    """Check and write the rows of an array that the store lacks.
+
+    For a modality, also update its ``profile`` and append its row hashes to the file ``hashes``.
+    """
     written = writer.written.get(name, 0)
     array = ingest.schema.rowwise[name]
     for block in ingest.source.blocks(array, writer.rows_per_chunk, written):
@@ -243,18 +247,18 @@ def _write_array(
         stage.advance()
     if written != ingest.schema.rows:
         raise InputError(
-            f"{ingest.label}: {name} is truncated: {written} of {ingest.schema.rows} rows"
+            f"{ingest.label}: {name} is truncated: read {written} of {ingest.schema.rows} rows"
         )
 
 
 def _finalise(ingest: _Ingest, writer: FeatureWriter, hash_folder: Path) -> FeatureStore:
-    """Commit the store, then delete the hash files; before that, a resumed ingest needs them."""
+    """Commit the store, then delete the hash files: a resumed ingest needs them until then."""
     hashes = [_hash_file(hash_folder, name) for name in ingest.schema.modalities]
     return writer.finish(ingest.attributes, hashes)
 
 
 def _joined(source: Source, arrays: Sequence[str]) -> str:
-    """List the files that were joined into these arrays, as the end of an error message."""
+    """List the shards of each array that has several files, to append to an error message."""
     return "".join(
         f"; {name} joins {', '.join(files[:_LISTED])}{', …' if len(files) > _LISTED else ''}"
         for name in arrays
@@ -315,7 +319,7 @@ def _show_schema(
 
 
 def _list_hint(arrays: Specs, schema: Schema) -> str:
-    """The line that makes a split of lists of row numbers, to append to a message."""
+    """Suggest --split-from if arrays look like lists of row numbers; "" otherwise."""
     others = {*schema.attributes.values(), *schema.left_out}
     hint = hint_lists({name: arrays[name] for name in arrays if name in others}, schema.rows)
     return f" {hint}" if hint and "split" not in schema.side else ""

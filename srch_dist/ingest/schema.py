@@ -136,8 +136,8 @@ def _unfit(
 ) -> str | None:
     """Explain why an array that no option names is left out; None if it has a role.
 
-    If ``named`` is False (no option names modalities), an array with a reserved name and another
-    number of rows than ``rows`` raises InputError.
+    ``named`` is whether an option names the modalities. If not, raises InputError for an array with
+    a reserved name, such as ``labels``, whose number of rows is not ``rows``.
     """
     # A side array with a meaning and another number of rows is a mistake, not an attribute.
     known, rowwise = name in RESERVED, shape[:1] == (rows,)

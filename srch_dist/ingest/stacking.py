@@ -56,7 +56,7 @@ class StackedSource:
         return self._specs
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
+        """Yield the array ``name`` from row ``start`` on, in blocks of ``rows`` rows."""
         if name in self._parts:
             return rechunk(self._pieces(name, rows, start), rows)
         if name == SPLIT and self._numbered:
@@ -65,7 +65,7 @@ class StackedSource:
         return self._source.blocks(name, rows, start)
 
     def is_part_sized(self, rows: int) -> bool:
-        """Whether ``rows`` is the size of a part: such an array may be a part not yet stacked."""
+        """Whether some stacked part has ``rows`` rows; an array of that size may be a part, too."""
         return rows in self._part_rows
 
     def _pieces(self, stack: str, rows: int, start: int) -> Iterator[Array]:

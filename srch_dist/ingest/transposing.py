@@ -41,7 +41,7 @@ class TransposedSource:
             shape, dtype = self._specs.pop(name)
             if len(shape) != 2 or dtype.kind not in "fiub":
                 raise InputError(
-                    f"{name} has shape {shape} of {dtype}; only matrices are transposed"
+                    f"{name} has shape {shape} of {dtype}; only a 2-D array can be transposed"
                 )
             self._specs[array] = shape[::-1], dtype
         self._transposed = frozenset(arrays)
@@ -51,7 +51,7 @@ class TransposedSource:
         return self._specs
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
+        """Yield the array ``name`` from row ``start`` on, in blocks of ``rows`` rows."""
         if name not in self._transposed:
             return self._source.blocks(name, rows, start)
         values = self._spooled(name)

@@ -37,7 +37,7 @@ TIMEOUTS = {"distributed.scheduler.worker-ttl": "120s", NO_WORKERS_TIMEOUT: "120
 
 @dataclass(frozen=True)
 class Cluster:
-    """Size of a connected cluster, as the plan needs it.
+    """Size of a connected cluster; the plan is made for it.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class ClusterRequirements:
     Attributes
     ----------
     workers : number of workers to wait for.
-    seconds : longest wait for the scheduler, and again for the workers.
+    seconds : maximum time to wait for the scheduler, and then again for the workers.
     reads : stores that every worker must be able to read.
     writes : folders that every worker and this process must share.
     """
@@ -88,7 +88,8 @@ def connect(
         started.
     workers, memory_limit : size of a local cluster; see `start_local`.
     demands : requirements that a running cluster must meet.
-    tls : files for encrypted connections. Both sides then need a certificate of the authority.
+    tls : files for encrypted connections. The scheduler, the workers and this process then need
+        certificates that the authority ``tls.ca`` signed.
         Default: Dask's configuration (``distributed.comm.tls``); in a local cluster, a certificate
         made for it.
 
@@ -161,8 +162,8 @@ def start_local(
     Raises
     ------
     ClusterError : the workers do not start.
-    ConfigError : a value is invalid or beyond the memory of this machine, or a Dask setting with
-        which no worker can work.
+    ConfigError : a value is invalid or beyond the memory of this machine, or a Dask setting would
+        stop every worker.
     StorageError : no temporary folder is writable.
     """
     size = local_size(workers, memory_limit)

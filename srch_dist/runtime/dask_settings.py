@@ -1,7 +1,7 @@
-"""Dask settings of the user with which no local cluster can work, refused before one starts.
+"""Refuse Dask settings of the user with which no cluster can work, before the work starts.
 
-Dask takes such values without a word: ``terminate: 0`` has the nanny kill every worker at its
-start, ``pause: 0`` lets none begin a task. The command would wait for workers until it gives up.
+Dask accepts such values without an error. With ``terminate: 0``, nannies kill every worker when it
+starts. With ``pause: 0``, no worker starts a task. The command would wait for workers in vain.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def check_local_settings(memory_limit: int) -> None:
 
     Raises
     ------
-    ConfigError : with these settings no worker could work; the message names the setting, the value
+    ConfigError : no worker could work with a setting; the message names the setting, its value
         and what to write.
     """
     check_client_settings()
@@ -75,7 +75,11 @@ def _refuse(key: str, check: _Check) -> None:
 
 
 def _share(default: float, memory_limit: int | None) -> _Check:
-    """Check a share of the memory limit, which False turns off."""
+    """Return a check of a setting that is a share of the memory limit, or False to turn it off.
+
+    ``default`` is Dask's value. ``memory_limit`` is in bytes; None skips the comparison with the
+    memory of an idle worker.
+    """
 
     def check(value: Any) -> str | None:
         if value is False:
@@ -88,8 +92,9 @@ def _share(default: float, memory_limit: int | None) -> _Check:
         # A small limit with the usual share is refused by the plan, with its figures.
         if memory_limit is not None and value < default and value * memory_limit < _IDLE_BYTES:
             return (
-                f"of a memory limit of {memory_limit >> 20} MiB that is less than an idle worker "
-                f"uses, {_IDLE_BYTES >> 20} MiB. Write {default}, or raise --memory-limit"
+                f"this share of the memory limit, {memory_limit >> 20} MiB, is less than the "
+                f"{_IDLE_BYTES >> 20} MiB that an idle worker uses. Write {default}, or raise "
+                "--memory-limit"
             )
         return None
 
@@ -97,7 +102,7 @@ def _share(default: float, memory_limit: int | None) -> _Check:
 
 
 def _seconds(value: Any, least: float, example: str) -> str | None:
-    """Check a time of more than ``least`` seconds."""
+    """Return what is wrong with a time; None if it is more than ``least`` seconds."""
     try:
         seconds = dask.utils.parse_timedelta(value)
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -111,13 +116,13 @@ def _idle_timeout(value: Any) -> str | None:
     if value is None or value is False or value == 0:
         return None
     problem = _seconds(value, _LEAST_IDLE_SECONDS, "1h")
-    return problem and f"the scheduler would end during a run: {problem}, or null, which never ends"
+    return problem and f"the scheduler would stop during a run: {problem}, or null for no timeout"
 
 
 def _lifetime(value: Any) -> str | None:
     if value is None or dask.config.get(f"{_LIFETIME}.restart", False):
         return None
-    return f"workers would end after it and not come back. Remove it, or set {_LIFETIME}.restart"
+    return f"workers would stop after this time for good. Remove it, or set {_LIFETIME}.restart"
 
 
 def _failures(value: Any) -> str | None:

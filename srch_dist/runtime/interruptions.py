@@ -10,10 +10,11 @@ from srch_dist.errors import ClusterLostError
 
 @contextmanager
 def resume_note(call: str | None) -> Iterator[None]:
-    """Add the call that resumes to an interruption, or to the loss of the cluster.
+    """Add a note to an interruption of this context: "finished work is kept. Call ``call``".
 
-    It replaces the note of an inner call. None removes that note, if nothing is kept. Commands
-    print the command line that resumes instead.
+    An interruption is a KeyboardInterrupt or a ClusterLostError. The note replaces the note of an
+    inner context. None removes that note: nothing is kept. Commands do not show the note; they
+    print the command line that resumes.
     """
     try:
         yield

@@ -59,7 +59,7 @@ def shows_dashboard() -> bool:
 
 @contextmanager
 def local_client(size: LocalSize, tls: Tls | None) -> Iterator[distributed.Client]:
-    """A client of a new cluster on the loopback interface, which ends with the context.
+    """Start a cluster on the loopback interface and yield its client; end both with the context.
 
     Parameters
     ----------
@@ -99,9 +99,10 @@ def local_client(size: LocalSize, tls: Tls | None) -> Iterator[distributed.Clien
 
 @contextmanager
 def _event_loop() -> Iterator[IOLoop]:
-    """A running loop in a thread that blocks `_OF_TERMINALS`, as its workers then do too.
+    """Run an event loop in a thread, and yield the loop.
 
-    A blocked signal stays blocked in the processes that a thread starts.
+    The thread blocks the signals `_OF_TERMINALS`. It starts the workers, and a new process inherits
+    the blocked signals of the thread that starts it. So the workers block these signals too.
     """
     runner = LoopRunner()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINALS)
@@ -122,7 +123,7 @@ def _event_loop() -> Iterator[IOLoop]:
 def _running(
     loop: IOLoop, size: LocalSize, scratch: str, security: distributed.Security | None
 ) -> Iterator[str]:
-    """The address of a scheduler with workers."""
+    """Start a scheduler and workers on ``loop``, yield the scheduler's address, then close them."""
     made: list[distributed.LocalCluster] = []
 
     async def start() -> str:

@@ -34,7 +34,7 @@ class LocalSize:
     Attributes
     ----------
     workers : number of worker processes.
-    memory_limit : memory limit of each, in bytes.
+    memory_limit : memory limit of each worker, in bytes.
     """
 
     workers: int
@@ -53,14 +53,14 @@ def parse_bytes(text: str) -> int:
 
 
 def local_size(workers: int | None, memory_limit: str | None) -> LocalSize:
-    """The size of a local cluster: what the caller asks for, or what this machine has.
+    """Choose the size of a local cluster: the given values, else values that fit this machine.
 
     Parameters
     ----------
-    workers : number of workers; default: one per CPU that this process may use; without a memory
-        limit too, no more than have 512 MiB each.
-    memory_limit : limit of a worker, such as "2GiB"; default: 2 GiB, or an equal share of the
-        memory that this process leaves, if that is less. At least 512 MiB.
+    workers : number of workers. Default: one per CPU that this process may use. If both values are
+        None, fewer if the memory does not suffice for 512 MiB per worker.
+    memory_limit : memory limit of each worker, such as "2GiB". Default: an equal share of the
+        memory besides that of this process, at least 512 MiB and at most 2 GiB.
 
     Raises
     ------
@@ -99,16 +99,16 @@ def check_local_size(size: LocalSize) -> None:
 
 
 def cpu_count(root: Path = Path("/")) -> int:
-    """CPUs that this process may use: its affinity, and the CPU quota of its cgroups, rounded up.
+    """Count the CPUs that this process may use, by its affinity and its cgroups' CPU quotas.
 
-    ``root`` is the folder of ``proc`` and ``sys``.
+    A quota of 1.5 CPUs counts as 2. ``root`` is the folder of ``proc`` and ``sys``.
     """
     quotas = [math.ceil(quota) for quota in _cpu_quotas(root)]
     return max(1, min([dask.system.cpu_count(), *quotas]))
 
 
 def memory_bytes(root: Path = Path("/")) -> int:
-    """Memory in bytes that this process may use: of the machine, or of its cgroups.
+    """Return the memory in bytes that this process may use: of the machine, or less by its cgroups.
 
     ``root`` is the folder of ``proc`` and ``sys``.
     """
@@ -137,7 +137,10 @@ def _cpu_quotas(root: Path) -> Iterator[float]:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of the cgroups that limit this process, of versions 1 and 2: its own and above."""
+    """Yield the folders of this process's cgroup and of every cgroup above it (versions 1 and 2).
+
+    ``controller`` is ``cpu`` or ``memory``; in version 1 each has its own tree of cgroups.
+    """
     own = {}
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -158,7 +161,10 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _upwards(place: Path, mounted: str, path: str) -> Iterator[Path]:
-    """Folders from a cgroup up to the mount at ``place``, which shows the cgroup ``mounted``."""
+    """Yield the folder of the cgroup ``path`` and of each cgroup above it, up to the mount.
+
+    The mount at ``place`` shows the cgroup ``mounted`` and those below it.
+    """
     own = Path(path)
     # In a container, the path can be one of the host that is not seen here.
     inner = own.relative_to(mounted) if own.is_relative_to(mounted) else Path()

@@ -1,8 +1,8 @@
-"""A script without ``if __name__ == "__main__":``, whose local workers would run it again.
+"""Detect a script without ``if __name__ == "__main__":``, and report it in one line.
 
-A worker process imports the script that started it. Without the guard it comes to the call that
-starts workers, and Python refuses that with a traceback in every worker. Here such a worker leaves
-a mark and ends silently; the script then learns the reason in one line.
+A worker process imports the script that started it. Without this guard, the worker also runs the
+call that starts workers, and Python would print a traceback in every worker. Instead, the worker
+writes a marker file and exits silently. The script finds the file and raises one error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def end_second_import() -> None:
 
 @contextmanager
 def marking(folder: str | Path) -> Iterator[None]:
-    """Let workers that start in the context leave their mark in a folder."""
+    """Name ``folder`` as the place of the marker file, for workers that start in this context."""
     os.environ[_FOLDER] = str(folder)
     try:
         yield
@@ -42,5 +42,5 @@ def marking(folder: str | Path) -> Iterator[None]:
 
 
 def imported_again(folder: str | Path) -> bool:
-    """Whether a worker has left its mark."""
+    """Whether a worker wrote the marker file: it has imported a script without a main guard."""
     return Path(folder, _MARK).exists()

@@ -81,7 +81,7 @@ class StageProfiler:
         self.peaks[stage] = {name: max(peaks[name], self._before.get(name, 0)) for name in peaks}
 
     def restart_workers(self, module: str) -> None:
-        """Restart workers that imported ``module``; the stage's peak keeps the memory before it."""
+        """Restart workers that imported ``module``; the stage's peak includes the old processes."""
         self._before = peak_memory()
         restart_workers(module)
 

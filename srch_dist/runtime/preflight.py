@@ -1,8 +1,8 @@
 """Preflight checks: whether the workers of a running cluster can do the work.
 
-All checks run before the work. The error names every worker that fails. A worker fails with other
-versions or code than this process, more than one thread, a store that it cannot read, or a folder
-that it does not share.
+All checks run before the work. A worker fails if its package versions or its code differ from this
+process, if it has more than one thread, if it cannot read a store, or if it does not share a
+folder. The error names the failed workers.
 """
 
 from __future__ import annotations
@@ -176,7 +176,10 @@ def _holds(path: Path, token: str) -> bool:
 
 @contextmanager
 def _probes(folder: Path, token: str) -> Iterator[Path]:
-    """Yield a temporary folder in ``folder`` that holds this process's probe file."""
+    """Make a folder for probe files in ``folder``, with this process's file; remove it at the end.
+
+    ``token`` is the name and the content of this process's file.
+    """
     place = folder / f".probe-{token}"
     try:
         place.mkdir()
@@ -227,13 +230,13 @@ def _describe(error: Exception) -> str:
 
 
 def _refuse_failed(answers: Answers, what: str, remedy: str) -> None:
-    """Call `_refuse` for the workers whose answer is an exception; do nothing without any."""
+    """Raise an error that names the workers whose answer is an exception; do nothing if none is."""
     failed = {a: f for a, f in answers.items() if isinstance(f, Exception)}
     _refuse({a: [_describe(f)] for a, f in failed.items()}, what, remedy, _kind(failed))
 
 
 def _kind(wrong: Answers) -> type[SrchError]:
-    """The error for wrong answers: the store is away if this is the cause of all of them."""
+    """Return the class of the error: StorageUnavailableError if every answer is an outage."""
     away = all(isinstance(answer, Exception) and is_outage(answer) for answer in wrong.values())
     return StorageUnavailableError if away else ClusterError
 

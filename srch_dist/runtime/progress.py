@@ -156,5 +156,5 @@ class _WithoutTables:
 
 
 def without_tables(progress: Progress) -> Progress:
-    """Wrap ``progress`` so that it drops tables: with many runs, plans would hide the results."""
+    """Wrap ``progress`` so that it drops tables; a sweep would show one plan per run."""
     return _WithoutTables(progress)

@@ -16,7 +16,7 @@ _FILES_A_WORKER, _FILES = 16, 64
 
 
 def explain_start(error: BaseException, workers: int) -> str:
-    """One line on an error of starting local workers: the reason, and what to do."""
+    """Explain in one line why local workers did not start, and what to do."""
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -45,7 +45,7 @@ def _remedy(cause: OSError, workers: int) -> str:
     if cause.errno in (errno.EAGAIN, errno.ENOMEM):
         return _processes(reason, workers)
     if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"{reason}. Name a folder with space that you may write by the variable TMPDIR"
+        return f"{reason}. Set the variable TMPDIR to a writable folder with free space"
     return reason
 
 
@@ -57,7 +57,7 @@ def _processes(reason: str, workers: int) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was raised from, innermost first."""
+    """Return the chain of causes of ``error``, the first cause first and ``error`` last."""
     chain: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in chain:

@@ -1,10 +1,11 @@
-"""Temporary folders, and a place for compiled code: found before work begins, or refused by name.
+"""Find writable temporary folders, and a cache folder for compiled code, before work begins.
 
 The owner of a temporary folder holds a kernel lock on a file in it. The kernel releases the lock
 when the process ends, also if it is killed. The next process removes folders whose lock is free.
 
-A container with a read-only file system or a foreign user may have no writable temporary folder,
-home or site-packages. Numba then fails at the import of the first function that it caches.
+In a container with a read-only file system, or with a user that does not own the files, temporary
+folder, home and site-packages may all be read-only. Numba then fails when a process imports a
+module with cached functions.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ _NO_FOLDER = "No usable temporary directory"
 
 
 def temporary_folder(prefix: str = _PREFIX) -> tempfile.TemporaryDirectory[str]:
-    """A new temporary folder, which is removed with the object or at the end of its context.
+    """Make a temporary folder; it is removed with the returned object or at the end of its context.
 
-    Folders that killed processes of this user left are removed first. ``prefix`` begins with
+    First removes the folders of killed processes of this user. ``prefix`` must begin with
     `_PREFIX`.
 
     Raises
@@ -63,7 +64,7 @@ class _OwnedFolder(tempfile.TemporaryDirectory[str]):
 
 
 def remove_abandoned() -> None:
-    """Remove this user's folders of `temporary_folder` whose process has ended."""
+    """Remove folders that `temporary_folder` made for this user's processes that have ended."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):
             if _is_own(folder) and _is_abandoned(folder / _LOCK):
@@ -88,12 +89,12 @@ def _is_abandoned(lock: Path) -> bool:
 
 
 def missing_folder(error: OSError) -> str | None:
-    """The message for an error of any library that found no temporary folder; None for others."""
+    """Return our message if a library failed because no temporary folder is writable, else None."""
     return _refusal(error) if _NO_FOLDER in str(error) else None
 
 
 def lacks_cache_folder(module: str) -> bool:
-    """Whether Numba finds no folder of its own to cache the functions of ``module`` in."""
+    """Whether none of Numba's usual cache folders for ``module`` is writable."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return False
@@ -108,11 +109,13 @@ def lacks_cache_folder(module: str) -> bool:
 
 
 def prepare_compiler_cache(module: str) -> None:
-    """Give Numba a folder in this process, if it finds none; call before ``module`` is imported.
+    """Set Numba's cache folder if none of its usual folders is writable.
+
+    Call it before this process imports ``module``.
 
     Raises
     ------
-    StorageError : nothing is writable.
+    StorageError : no temporary folder is writable either.
     """
     if module in sys.modules or not lacks_cache_folder(module):
         return
@@ -123,7 +126,7 @@ def prepare_compiler_cache(module: str) -> None:
 
 
 def _own_folder() -> str:
-    """The scratch folder of this Dask worker; elsewhere a temporary folder of this process."""
+    """Return the scratch folder of this Dask worker; in other processes, a temporary folder."""
     import distributed  # commands import this module before they need Dask
 
     with suppress(ValueError):
@@ -137,7 +140,7 @@ def _kept_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether Numba could cache in a folder, which is made if it does not exist."""
+    """Whether a folder is writable; makes it if it does not exist."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # a read-only mount refuses this, also for root

@@ -36,7 +36,7 @@ def tls_files(options: TlsConfig) -> Tls | None:
 
 
 def security_of(tls: Tls) -> distributed.Security:
-    """Dask's form of the files; raises ConfigError if one is not a file."""
+    """Return Dask's security object for the files; raise ConfigError if one does not exist."""
     for name, path in dataclasses.asdict(tls).items():
         if not Path(path).is_file():
             raise ConfigError(f"tls.{name} is {path}, which is not a file")
@@ -49,10 +49,10 @@ def security_of(tls: Tls) -> distributed.Security:
 
 
 def one_time_security() -> distributed.Security:
-    """A new key and certificate for one local cluster, in memory.
+    """Make a key and a certificate for one local cluster, in memory only.
 
-    The scheduler passes them to its workers through their pipes. No other process has them, so none
-    can connect.
+    The workers receive them through pipes from this process. No other process has them, so no
+    other process can connect.
     """
     security: distributed.Security = distributed.Security.temporary()
     return security

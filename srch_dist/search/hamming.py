@@ -99,7 +99,7 @@ def search_index(
     distances, rows = index.search(queries, top)
     if rows.min() < -1 or rows.max() >= index.ntotal:
         raise StorageError(
-            f"{path} is damaged: it has {index.ntotal} rows, and lists another row. Write it again "
+            f"{path} is damaged: it has {index.ntotal} rows, but names others. Write it again "
             "with: python -m srch_dist.export"
         )
     if (rows < 0).any():
@@ -177,7 +177,10 @@ def rerank(codes: CodeStore, scores: Matrix, candidates: SearchResult, top: int)
 
 
 def _nearest(distances: IntArray, rows: IntArray, top: int) -> tuple[IntArray, IntArray]:
-    """Select the ``top`` nearest rows of each query (q, …), by distance, then by row number."""
+    """Select the ``top`` nearest of the candidates (q, m) of q queries; ties by row number.
+
+    Returns distances and rows, each (q, top).
+    """
     order = np.lexsort((rows, distances), axis=1)[:, :top]
     return np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
 

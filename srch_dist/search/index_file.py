@@ -1,7 +1,8 @@
-"""The file of a faiss binary index, checked before faiss reads it.
+"""Check the file of a faiss binary index before faiss reads it.
 
-faiss allocates what a file claims to hold: 60 bytes can ask for gigabytes. An export writes two
-kinds of index. `check_index` follows their structure and allocates nothing larger than the file::
+faiss allocates as much memory as the file claims to need: a file of 60 bytes can claim gigabytes.
+An export writes two kinds of index. `check_index` follows their structure and allocates nothing
+larger than the file::
 
     flat      "IBxF", head, codes
     inverted  "IBwF", head, lists, probes, flat index of the centres, empty map of rows,
@@ -34,7 +35,7 @@ def check_index(path: Path) -> None:
 
     Raises
     ------
-    StorageError : it has not, or it cannot be read.
+    StorageError : the file has another length or structure, or it cannot be read.
     """
     try:
         damage = find_damage(path)
@@ -48,7 +49,7 @@ def check_index(path: Path) -> None:
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with the file of an index; None if nothing is. Raises OSError."""
+    """Describe the first damage of an index file; None if it is intact. Raises OSError."""
     try:
         with path.open("rb") as file:
             _IndexFile(file).check()
@@ -58,7 +59,7 @@ def find_damage(path: Path) -> str | None:
 
 
 class _IndexFile:
-    """Reads a file in order; every method raises ValueError where the file is damaged."""
+    """Parser of an index file; a method raises ValueError if its part of the file is damaged."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -77,7 +78,7 @@ class _IndexFile:
             raise ValueError(f"{self._left()} bytes follow its end")
 
     def _check_flat(self) -> tuple[int, int]:
-        """Bits and rows."""
+        """Check a flat index; return the bits of a code and the number of rows."""
         bits, width, rows = self._head()
         self._equal("bytes of codes", self._numbers("<Q"), (rows * width,))
         self._skip(rows * width)
@@ -94,25 +95,25 @@ class _IndexFile:
         self._skip(self._list_sizes(lists, rows) * (width + 8))
 
     def _list_sizes(self, lists: int, rows: int) -> int:
-        """Rows in all lists."""
+        """Check the sizes of the lists; return the number of rows in all lists together."""
         kind = self._bytes(4)
         if kind not in (b"full", b"sprs"):
             raise ValueError(f"its lists are of kind {kind!r}, expected full or sprs")
         sizes = self._vector()
         if kind == b"sprs":  # numbers and sizes of the lists that are not empty
             if len(sizes) % 2 or (len(sizes) and sizes[::2].max() >= lists):
-                raise ValueError(f"it names other lists than its {lists}")
+                raise ValueError(f"it names a list that is not one of its {lists} lists")
             sizes = sizes[1::2]
         else:
             self._equal("lists", len(sizes), lists)
         # A sum of sizes beyond the rows could wrap around.
         if len(sizes) and sizes.max() > rows:
-            raise ValueError(f"a list has {sizes.max()} rows, more than all {rows}")
+            raise ValueError(f"a list has {sizes.max()} rows, more than the {rows} of the index")
         self._equal("rows", int(sizes.sum()), rows)
         return rows
 
     def _head(self) -> tuple[int, int, int]:
-        """Bits and bytes of a code, and rows."""
+        """Read and check the head; return the bits of a code, its bytes, and the number of rows."""
         bits, width, rows, trained, metric = self._numbers("<iiqBi")
         if width < 1 or bits != 8 * width or rows < 1 or (trained, metric) != (1, _METRIC):
             raise ValueError(
@@ -122,11 +123,11 @@ class _IndexFile:
         return bits, width, rows
 
     def _vector(self) -> IntArray:
-        """A vector of uint64."""
+        """Read a vector of uint64, and return it as int64."""
         (count,) = self._numbers("<Q")
         values: NDArray[Any] = np.frombuffer(self._bytes(8 * count), "<u8")
         if count and values.max() >> np.uint64(63):
-            raise ValueError(f"it holds the number {values.max()}")
+            raise ValueError(f"it holds the number {values.max()}, expected less than 2**63")
         return values.astype(np.int64)
 
     def _numbers(self, form: str) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ P = TypeVar("P", bound=Location)
 
 
 class LostChunkError(Exception):
-    """A chunk vanished between the check of its size and its read; the message is its key."""
+    """A chunk vanished after its size was checked, before it was read. The message is its key."""
 
 
 class _WholeStore(ObjectStore[Any]):
@@ -38,7 +38,10 @@ class _WholeStore(ObjectStore[Any]):
 
 
 def zarr_store(path: Location, whole: bool = False) -> str | ObjectStore[Any]:
-    """Return the Zarr store of a location; with ``whole``, reading an absent chunk in S3 raises."""
+    """Return the Zarr store of a location.
+
+    With ``whole``, reading an absent chunk of an S3 location raises LostChunkError.
+    """
     if isinstance(path, Path):
         return str(path)
     store = connect(path.bucket, prefix=path.key)

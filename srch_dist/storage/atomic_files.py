@@ -84,7 +84,10 @@ def create_partial(path: Path) -> Path:
 
 
 def remove_partials(path: Path) -> None:
-    """Remove partial files of ``path`` that killed processes left; the caller holds its lock."""
+    """Remove partial files of ``path`` that killed processes left.
+
+    The caller must hold the lock of ``path``.
+    """
     pattern = re.compile(re.escape(_partial_prefix(path)) + r"[0-9a-f]{16}\.partial")
     for entry in path.parent.iterdir() if path.parent.is_dir() else ():
         if not pattern.fullmatch(entry.name):
@@ -97,7 +100,7 @@ def remove_partials(path: Path) -> None:
 
 
 def is_stream(path: Location) -> bool:
-    """Whether a path names a device, pipe or socket, or an open file of a process."""
+    """Whether a path is a device, pipe or socket, or a link in /proc, such as /dev/stdout."""
     if not isinstance(path, Path):
         return False
     try:

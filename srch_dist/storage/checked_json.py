@@ -1,6 +1,6 @@
-"""JSON files of this package, read with a check of their shape.
+"""Read JSON files of this package, and check their shape.
 
-A file that is cut, or holds other JSON than expected, becomes a StorageError with its name, not a
+A truncated file, or other JSON than expected, becomes a StorageError with its name, not a
 KeyError far from the place where it was read.
 """
 
@@ -30,7 +30,7 @@ def read_checked_lines(path: Location, remedy: str) -> list[dict[str, Any]]:
 
     Raises
     ------
-    StorageError : the file cannot be read, or a line is no JSON object, such as a cut last line.
+    StorageError : the file cannot be read, or a line is no JSON object, such as a truncated one.
     """
     lines = read_bytes(path).decode(errors="replace").splitlines()
     return [_parse_line(line, f"{path} line {number}", remedy) for number, line in

@@ -17,18 +17,18 @@ from srch_dist.storage.locations import Location
 
 
 def check_space(place: Location, needed: int, what: str, stored: int = 0) -> None:
-    """Refuse an output that its disk cannot hold. An object store has no limit.
+    """Raise an error if an output does not fit on its disk. An object store has no limit.
 
     Parameters
     ----------
     place : file or folder to write.
-    needed : its bytes.
+    needed : bytes of the complete output.
     what : name of the output, for the message.
-    stored : bytes of it that are already on the disk, and so count as free.
+    stored : bytes of the output that are already on the disk; they count as free.
 
     Raises
     ------
-    StorageError : names both numbers.
+    StorageError : the output does not fit; the message names the needed and the free bytes.
     """
     if not isinstance(place, Path):
         return

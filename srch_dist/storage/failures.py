@@ -13,15 +13,15 @@ from srch_dist.storage.s3 import ABSENT, UNMET, has_no_service, is_answer, reaso
 def storage_error(
     action: str, path: object, error: BaseException, first: bool = False
 ) -> StorageError:
-    """The error for what could not be done at a path: "cannot ACTION PATH: why".
+    """Return the error "cannot ACTION PATH: REASON" for the exception ``error``.
 
-    It is a StorageUnavailableError if the disk or server went away, failed or is full.
+    The error is a StorageUnavailableError if the disk or server went away, failed or is full.
 
     Parameters
     ----------
-    action : what was tried, such as ``read`` or ``write``.
-    first : whether nothing was written there before. A read-only file system is then a wrong path,
-        and not one that failed meanwhile.
+    action : verb for the message, such as ``read`` or ``write``.
+    first : whether this is the first write to the path. If so, a read-only file system means a
+        wrong path (StorageError), not a disk that failed during the work.
     """
     cause = reason(error, str(path))
     if isinstance(error, OSError) and not is_answer(error):
@@ -38,9 +38,10 @@ def storage_error(
 
 @contextmanager
 def translate_s3_errors(url: str, verb: str) -> Iterator[None]:
-    """Turn obstore errors into one-line StorageErrors.
+    """Convert obstore errors in this context to StorageErrors "cannot VERB URL: REASON".
 
-    A missing object stays a FileNotFoundError on read, and an unmet condition stays as it is.
+    If ``verb`` is ``read``, a missing object stays a FileNotFoundError. The error of a conditional
+    write whose condition is not met stays unchanged.
     """
     try:
         yield

@@ -66,7 +66,7 @@ class FeatureStore:
         return arrays.read_selected(locate(self.path) / name, rows)
 
     def show(self, name: str, row: int) -> str:
-        """A row of an array as text; several values, such as captions, with " / " between them."""
+        """Return a row of an array as text; joins several values, such as captions, by " / "."""
         values = (str(value).strip() for value in np.ravel(self.read(name, row, row + 1)))
         return " / ".join(value for value in values if value)
 
@@ -239,11 +239,11 @@ class FeatureWriter:
 
 
 def check_name(name: str) -> None:
-    """Raise InputError for a name that no array or attribute of a store may have."""
+    """Raise InputError unless ``name`` is valid for an array or attribute of a store."""
     if not _NAME.fullmatch(name) or name in ("zarr.json", _KEY):
         raise InputError(
-            f"{name!r} cannot name an array; use letters, digits, _ - . and neither zarr.json nor "
-            f"{_KEY}"
+            f"{name!r} cannot name an array; use letters, digits, _ - . (the names zarr.json and "
+            f"{_KEY} are reserved)"
         )
 
 
@@ -315,7 +315,7 @@ def _from_manifest(
     dims: dict[str, int] = {}
     for name in [*modalities, *side]:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise StorageError(f"{folder}: its manifest names an array {name!r}")
+            raise StorageError(f"{folder}: its manifest names an array {name!r}, an invalid name")
         array = arrays.open_array(folder / name)
         wanted = 2 if name in modalities else array.ndim
         if array.shape[:1] != (rows,) or array.ndim != wanted:

@@ -1,4 +1,4 @@
-"""What Python callers pass as arrays: converted to what NumPy reads, or refused by name.
+"""Convert the arrays of Python callers to arrays that NumPy can read, or raise InputError.
 
 The one place for sparse matrices, tensors, tables, columns and lists. It needs NumPy alone: the
 libraries are recognised by the methods of their objects.
@@ -20,7 +20,7 @@ _NUMBERS = (int, float, np.number, np.bool_)
 
 
 def as_array(name: str, values: Any) -> Any:
-    """Values as an array with a shape, a dtype that NumPy knows, and row slices.
+    """Convert values to an array that has a shape, a NumPy dtype, and row slices.
 
     NumPy, Dask, Zarr and HDF5 arrays stay as they are. Tables of numbers, columns, tensors and
     nested lists are converted.
@@ -57,7 +57,7 @@ def as_array(name: str, values: Any) -> Any:
 
 
 def read_rows(name: str, array: Any, start: int, stop: int) -> Array:
-    """Rows ``start`` to ``stop`` - 1 of an array of `as_array`, as a NumPy array."""
+    """Read rows ``start`` to ``stop`` - 1 of an array from `as_array`, as a NumPy array."""
     rows = array[start:stop]
     if hasattr(rows, "compute"):  # Dask: as NumPy, its masked arrays would lose their mask
         rows = rows.compute()
@@ -65,7 +65,10 @@ def read_rows(name: str, array: Any, start: int, stop: int) -> Array:
 
 
 def index_of(values: Any) -> Any:
-    """The index of a pandas table or column, if it is not the row numbers; None otherwise."""
+    """Return the index of a pandas table or column.
+
+    None if the index is 0, 1, 2, …, or if ``values`` are not from pandas.
+    """
     index = getattr(values, "index", None) if hasattr(values, "iloc") else None
     if index is None or (len(index) and np.array_equal(index, np.arange(len(index)))):
         return None
@@ -94,7 +97,7 @@ def _refuse_lazy_and_sparse(name: str, values: Any) -> None:
 
 
 def _columns(values: Any) -> list[tuple[Any, Any]] | None:
-    """Names and columns of a table of pandas, Polars or Arrow; None for anything else."""
+    """List (name, column) of a pandas, Polars or Arrow table; return None for other values."""
     if hasattr(values, "iloc") and hasattr(values, "columns"):
         return [(key, values.iloc[:, place]) for place, key in enumerate(values.columns)]
     if hasattr(values, "get_columns"):
@@ -105,7 +108,7 @@ def _columns(values: Any) -> list[tuple[Any, Any]] | None:
 
 
 def _from_table(name: str, columns: Sequence[tuple[Any, Any]]) -> Array:
-    """A matrix of the columns of a table, which are all numbers."""
+    """Convert the columns of a table to a matrix (rows, columns); all must hold numbers."""
     arrays = []
     for key, column in columns:
         array = _from_column(f"{name} column {key!r}", column)
@@ -131,7 +134,7 @@ def _from_table(name: str, columns: Sequence[tuple[Any, Any]]) -> Array:
 
 
 def _from_column(name: str, column: Any) -> Array:
-    """A column of pandas, Polars or Arrow without missing values."""
+    """Convert a column of pandas, Polars or Arrow; raise InputError for a missing value."""
     arrow = hasattr(column, "to_pylist")
     if arrow or hasattr(column, "is_null"):
         missing = np.asarray(column.is_null())
@@ -146,7 +149,7 @@ def _from_column(name: str, column: Any) -> Array:
 
 
 def _from_list(name: str, values: Sequence[Any]) -> Array:
-    """Numbers or text of a nested list."""
+    """Convert a nested list of numbers or text."""
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError, OverflowError):  # ragged, or rows that are tensors
@@ -168,7 +171,10 @@ def _from_list(name: str, values: Sequence[Any]) -> Array:
 
 
 def _from_objects(name: str, array: Array, kind: type) -> Array:
-    """Numbers, text or rows of equal length in an array of Python objects."""
+    """Convert an array of Python objects: numbers, texts, or rows with equal numbers of values.
+
+    ``kind`` is the caller's type, for messages.
+    """
     if array.ndim == 0:
         raise InputError(
             f"{name} is a {kind.__name__}. Pass an array (rows, dimensions) of numbers, or one "
@@ -206,7 +212,7 @@ def _from_objects(name: str, array: Array, kind: type) -> Array:
 
 
 def _from_rows(name: str, rows: Sequence[Any]) -> Array:
-    """A matrix of rows that are lists, arrays or tensors."""
+    """Stack rows, which are lists, arrays or tensors of equal shape, to one array."""
     arrays = [
         _from_list(f"{name} row {place}:", row)
         if isinstance(row, list | tuple)
@@ -227,7 +233,7 @@ def _from_rows(name: str, rows: Sequence[Any]) -> Array:
 
 
 def _to_numpy(name: str, values: Any) -> Array:
-    """NumPy's conversion of another library's array; masks and gradients are refused."""
+    """Convert another library's array; raise InputError if NumPy cannot, as with gradients."""
     try:
         return np.asarray(values)
     except Exception as error:  # other libraries raise many kinds
@@ -239,7 +245,10 @@ def _to_numpy(name: str, values: Any) -> Array:
 
 
 def _unmasked(name: str, values: Any, start: int) -> Any:
-    """Values as they are; a masked value is refused, since NumPy would show what it covers."""
+    """Return values without their mask; raise InputError if any value is masked (missing).
+
+    ``start`` is the row number of the first row, for the message.
+    """
     if isinstance(values, np.ma.MaskedArray):
         masked = np.ma.getmaskarray(values).reshape(len(values), -1).any(axis=1)
         if masked.any():
@@ -270,7 +279,7 @@ def _missing(name: str, row: int) -> str:
 
 
 def _large_integers(name: str, values: Sequence[int]) -> Array:
-    """Integers of which some need 64 bits without a sign; NumPy would round them to float64."""
+    """Convert integers above 2^63 to uint64; NumPy would round some of them to float64."""
     if min(values) >= 0 and max(values) < 2**64:
         return np.array(values, np.uint64)
     row = max(range(len(values)), key=lambda place: abs(int(values[place])))

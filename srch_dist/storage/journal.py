@@ -97,7 +97,7 @@ class Journal:
         self._waiting, self._flushed = [], time.monotonic()
 
     def read(self) -> list[dict[str, Any]]:
-        """Read the recorded blocks in order, and cut off a partly written last line."""
+        """Read the recorded blocks in order; truncate the file at the first partly written line."""
         path = self._folder / _LINES
         if not isinstance(path, Path) or not path.exists():
             return []

@@ -94,9 +94,10 @@ class S3Path:
             obstore().put(connect(self.bucket), self.key, content)
 
     def put_if(self, content: bytes, version: str | None) -> str | None:
-        """Replace the object if its ETag is ``version``; create it if absent and ``version`` None.
+        """Replace the object if its ETag is ``version``; create a new object if that is None.
 
-        Returns the new ETag, or None if the condition does not hold and nothing was written.
+        Returns the new ETag. Returns None, and writes nothing, if the ETag differs, or if an object
+        exists and ``version`` is None.
         """
         mode: Any = "create" if version is None else {"e_tag": version}
         try:
@@ -160,7 +161,7 @@ def local_path(location: str | Path | S3Path) -> Path:
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     if "://" in text:
-        raise StorageError(f"{location}: only local paths and file:// are supported here")
+        raise StorageError(f"{location}: only local paths and file:// URLs are supported")
     if not text:
         raise StorageError("the path of a store is empty")
     # Absolute, because each worker has its own working directory.

@@ -1,4 +1,4 @@
-"""Outputs, checked before the work that makes them: a refusal after hours of work helps nobody."""
+"""Check that outputs can be written, before the work, which may take hours, starts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _NAME_BYTES, _PARTIAL_BYTES = 255, 32
 
 
 def check_new(place: Location) -> Location:
-    """Refuse a place that already exists, or that cannot be written; returns the place.
+    """Raise an error if a new output already exists or cannot be written; return ``place``.
 
-    A device or a pipe is there to be written.
+    A device or a pipe may exist.
 
     Raises
     ------
-    StorageError : with the place, the reason and what to do.
+    StorageError : the message names the place, the reason and what to do.
     """
     if is_stream(place):
         return place
@@ -31,11 +31,13 @@ def check_new(place: Location) -> Location:
 
 
 def check_file(path: Location) -> Location:
-    """Refuse a file that cannot be written or replaced, or whose folder is missing.
+    """Raise an error if a file cannot be written or replaced, or its folder is missing.
+
+    Returns ``path``.
 
     Raises
     ------
-    StorageError : with the file, the reason and what to do.
+    StorageError : the message names the file, the reason and what to do.
     """
     if is_stream(path):
         return path
@@ -48,11 +50,13 @@ def check_file(path: Location) -> Location:
 
 
 def check_folder(path: Path) -> Path:
-    """Refuse a folder that cannot be created or written in; an existing one may hold files.
+    """Raise an error if a folder cannot be created or files in it cannot be written.
+
+    The folder may already exist and hold files. Returns ``path``.
 
     Raises
     ------
-    StorageError : with the folder, the reason and what to do.
+    StorageError : the message names the folder, the reason and what to do.
     """
     check_writable(path)
     if path.exists():
@@ -63,11 +67,13 @@ def check_folder(path: Path) -> Path:
 
 
 def check_writable(place: Location) -> Location:
-    """Refuse a place where nothing can be created; an S3 store is asked.
+    """Raise an error if a file or folder cannot be created at ``place``; return ``place``.
+
+    For an S3 location, sends test requests to the server; see `check_access`.
 
     Raises
     ------
-    StorageError : with the place, the reason and what to do.
+    StorageError : the message names the place, the reason and what to do.
     """
     if not isinstance(place, Path):
         check_access(place, write=True)

@@ -77,7 +77,10 @@ def reason(error: BaseException, url: str) -> str:
 
 
 def has_no_service(error: BaseException) -> bool:
-    """Whether a request failed since the server is away, overloaded or broken: try again later."""
+    """Whether a request failed because the server is away, overloaded or broken.
+
+    A later attempt can then succeed.
+    """
     if not is_answer(error) or isinstance(error, FileNotFoundError) or _has_no_credentials(error):
         return False
     name = _answered(error)
@@ -87,7 +90,7 @@ def has_no_service(error: BaseException) -> bool:
 
 
 def _answered(error: BaseException) -> str:
-    """The code in a server's answer, else the HTTP status, else ""."""
+    """Extract the S3 error code from an error's text, else the HTTP status, else ""."""
     text = str(error)
     found = _CODE.search(text) or _STATUS.search(text)
     return found.group(1) if found else ""
@@ -127,10 +130,10 @@ def connect(bucket: str, seconds: int | None = None, prefix: str | None = None) 
 
 
 def _keys_of_file() -> dict[str, str]:
-    """Credentials of the file AWS_SHARED_CREDENTIALS_FILE, which obstore does not read.
+    """Read the credentials in the file AWS_SHARED_CREDENTIALS_FILE, which obstore does not read.
 
-    As for Amazon's own tools, keys in the environment come first, and without the file or its
-    profile (AWS_PROFILE) the next way is tried, such as the identity of the machine.
+    Returns {} if AWS_ACCESS_KEY_ID is set, or if the file or its profile (AWS_PROFILE) is absent.
+    obstore then uses its other sources, such as the environment or the machine's identity.
     """
     file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")
     if not file or os.environ.get("AWS_ACCESS_KEY_ID"):

@@ -150,7 +150,10 @@ def spill_runs(
 def keep_runs(
     folder: Path | None, types: Mapping[str, Any], count: int, runs: Iterable[Mapping[str, Array]]
 ) -> Mapping[str, Array | SpilledValues]:
-    """Join blocks by name, ``count`` values in total: in files, or in memory without a folder."""
+    """Concatenate blocks by name: in files of ``folder``, or in memory if ``folder`` is None.
+
+    ``count`` is the number of values of each name, over all blocks.
+    """
     return join_runs(types, count, runs) if folder is None else spill_runs(folder, types, runs)
 
 

@@ -57,7 +57,8 @@ def warn_other_versions(recorded: Mapping[str, Any], progress: Progress) -> None
 
     Parameters
     ----------
-    recorded : the record of the stage "rows". One of an earlier srch-dist has no versions.
+    recorded : the record of the stage "rows". Runs of older srch-dist releases recorded no
+        versions; nothing is then compared.
     """
     changed = changed_versions(recorded.get("versions", {}))
     if changed:
@@ -70,7 +71,8 @@ def warn_other_versions(recorded: Mapping[str, Any], progress: Progress) -> None
 def verify_committed(job: Job) -> None:
     """Verify the checksum of every array that the run has committed.
 
-    A damaged checkpoint is given up for the one before; other arrays have no replacement.
+    If the last checkpoint is damaged, it is removed and the run resumes from the one before it. Any
+    other damaged array is an error.
 
     Raises
     ------
@@ -112,7 +114,10 @@ def resume_features(job: Job, store: FeatureStore) -> Statistics:
 
 
 def resume_graph(job: Job, restart: Restart | None) -> GraphReport:
-    """Return the report of the graph; build the graph if needed. `set_graph` uses ``restart``."""
+    """Return the report of the graph; build the graph if needed.
+
+    ``restart`` is a function that restarts the workers that imported a module; None to keep them.
+    """
     stages = job.stages
     if (record := stages.find("graph")) is None:
         record = stages.commit("graph", dataclasses.asdict(set_graph(job, restart)), {})

@@ -30,7 +30,8 @@ def choose_rows(
 
     Raises
     ------
-    InputError : too few rows or modalities, or ``queries`` contradicts the data or ``rows``.
+    InputError : too few rows or modalities, or the option ``queries`` conflicts with a split of the
+        store or with the option ``rows``.
     """
     if len(store.modalities) < 2:
         raise InputError(f"{store.path} has one modality; at least two are needed")

@@ -88,7 +88,7 @@ def train_model(
 def _train_at(
     out: Location, config: TrainConfig, progress: Progress, shared: SharedResources | None
 ) -> Trained:
-    """Train, and for an S3 store publish the results."""
+    """Train in the folder of ``out``; for an s3:// URL, train in a local folder and upload."""
     store = None if config.data is None else open_store(config.data)
     if store is not None:
         choose_rows(store, config)

@@ -60,7 +60,7 @@ def test_labels_are_refused_as_a_modality_with_the_line_to_type(tmp_path, ending
     if ending != "memory":
         save(source, arrays)
     message = refusal_of(source, tmp_path)
-    assert f"{names[2]} has a name of labels" in message
+    assert f"{names[2]} has a name that is usual for labels" in message
     options = typed(message)
     store = ingest_source(source, tmp_path / "store.zarr", **options)
     assert dict(store.modalities) == {"image": 6, "text": 4}

@@ -28,7 +28,7 @@ MEMORY = "distributed.worker.memory"
             for name in ("target", "spill", "pause", "terminate")
             for value in (0, 0.0, -0.5, 1.01, 95, "0.9", None, True, float("nan"))
         ],
-        (f"{MEMORY}.terminate", 0.01, "of a memory limit of 2048 MiB that is less than an idle"),
+        (f"{MEMORY}.terminate", 0.01, "2048 MiB, is less than the 128 MiB that an idle"),
         (f"{MEMORY}.pause", 0.05, "Write 0.8, or raise --memory-limit"),
         (f"{MEMORY}.monitor-interval", 0, "a time above 0 s, such as 100ms"),
         (f"{MEMORY}.monitor-interval", "often", "a time above 0 s, such as 100ms"),
@@ -41,7 +41,7 @@ MEMORY = "distributed.worker.memory"
         ("distributed.scheduler.no-workers-timeout", "soon", "a time above 0 s, such as 120s"),
         ("srch-dist.task-timeout", 0, "a time above 0 s"),
         ("distributed.comm.timeouts.connect", "0s", "a time above 0 s, such as 30s"),
-        ("distributed.worker.lifetime.duration", "1h", "not come back"),
+        ("distributed.worker.lifetime.duration", "1h", "stop after this time for good"),
     ],
 )
 def test_a_setting_that_ends_every_worker_is_named(monkeypatch, key, value, problem):

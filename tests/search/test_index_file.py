@@ -84,7 +84,7 @@ def test_damaged_heads_are_named(tmp_path, offset, value, size, message):
         (b"full", 0, 0, "expected full or sprs"),
         (b"full", 4, 1 << 61, "more bytes"),
         (b"full", 12, 1 << 63, "holds the number"),
-        (b"full", 12, 1 << 40, "more than all 300"),
+        (b"full", 12, 1 << 40, "more than the 300"),
         (b"full", 12, 0, "rows"),
     ],
 )

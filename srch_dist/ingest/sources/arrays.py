@@ -53,19 +53,19 @@ class ArraySource(ListedSource):
             self.contents.refuse(name, reason)
 
     def _check_index(self, name: str, index: Any, other: str, expected: Any) -> None:
-        """Refuse a pandas table whose rows are labelled otherwise than those of another one."""
+        """Refuse the pandas table ``name`` if its index differs from the table ``other``'s."""
         if len(index) != len(expected) or index.equals(expected):
             return
         row = int(np.flatnonzero(np.asarray(index != expected))[0])
         self.contents.refuse(
             name,
-            f"has another index than {other}: row {row} is {index[row]} and {expected[row]}. "
+            f"has another index than {other}: row {row} is {index[row]}, expected {expected[row]}. "
             f"Put the rows in one order, {name}.loc[{other}.index], or pass .to_numpy() if they "
             "are paired by position.",
         )
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
+        """Yield the array ``name`` from row ``start`` on, in blocks of ``rows`` rows."""
         array, dtype = self._arrays[name], self.contents.specs[name][1]
         if not array.shape:
             yield np.asarray(array)

@@ -22,18 +22,18 @@ class Source(Protocol):
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """Members that are neither numbers nor text: reason by name."""
+        """Reason by name, for each entry of the source that is neither numbers nor text."""
 
     @property
     def unreadable(self) -> Mapping[str, str]:
-        """Arrays that cannot be read completely or cannot be trusted: reason by name.
+        """Reason by name, for each array that cannot be read completely or cannot be trusted.
 
-        The reason ends with what the user can do.
+        A reason ends with what the user can do.
         """
 
     @property
     def side_only(self) -> Collection[str]:
-        """Names of unreadable arrays that would not be modalities by default."""
+        """Names of the unreadable arrays that are not 2-D floating-point: no default modalities."""
 
     @property
     def joined(self) -> Mapping[str, Sequence[str]]:
@@ -43,7 +43,7 @@ class Source(Protocol):
         """Return (shape, dtype) of every readable array by name, in the order of the source."""
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the array from row ``start`` on, in order, in blocks of ``rows`` rows.
+        """Yield the array ``name`` from row ``start`` on, in order, in blocks of ``rows`` rows.
 
         The last block may be shorter. An array of shape () is one block.
         """

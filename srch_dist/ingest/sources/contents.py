@@ -37,7 +37,7 @@ class Contents:
     Attributes
     ----------
     specs : (shape, dtype) of the readable arrays, in the order of the source.
-    skipped : members that are neither numbers nor text: reason by name.
+    skipped : reason by name, for each entry of the source that is neither numbers nor text.
     unreadable : arrays that cannot be read completely or cannot be trusted: reason by name. The
         reason ends with what the user can do.
     side_only : names of unreadable arrays that would not be modalities by default, because they are
@@ -52,7 +52,10 @@ class Contents:
     joined: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-        """Record an array as readable, skipped or unreadable by dtype; return if it is readable."""
+        """Record an array as readable, skipped or unreadable, by its dtype.
+
+        Returns whether it is readable.
+        """
         if dtype.kind == "T":
             self.specs[name] = shape, dtype
         elif dtype.hasobject:
@@ -70,7 +73,11 @@ class Contents:
         return name in self.specs
 
     def refuse(self, name: str, reason: str, side_only: bool | None = None) -> None:
-        """Record an array as unreadable; without ``side_only``, its recorded dtype decides that."""
+        """Record an array as unreadable.
+
+        ``side_only`` is whether it is no modality by default. If None, the array's recorded shape
+        and dtype decide.
+        """
         spec = self.specs.pop(name, None)
         if side_only is None:
             side_only = spec is not None and not may_be_modality(*spec)
@@ -96,7 +103,8 @@ class Contents:
         Parameters
         ----------
         whole : name for a matrix whose parts have no prefix.
-        line : function from a prefix to the code that makes this matrix dense, for the reason.
+        line : function that returns, for a prefix, Python code that makes the matrix dense. The
+            reason of the unreadable array quotes it.
         """
         names = {*self.specs, *self.skipped, *self.unreadable}
         for prefix in sorted(
@@ -116,7 +124,10 @@ class Contents:
                 break
 
     def _are_sparse(self, prefix: str, parts: Sequence[str]) -> bool:
-        """Whether all parts are vectors of numbers; only ``data`` may have more axes (BSR)."""
+        """Whether the arrays ``prefix`` + part exist and hold numbers in one axis each.
+
+        The part ``data`` may have more axes, as in scipy's BSR format.
+        """
         specs = [self.specs.get(prefix + part) for part in parts]
         return all(
             spec is not None and (len(spec[0]) == 1 or part == "data") and spec[1].kind in "fiub"
@@ -132,17 +143,17 @@ class ListedSource(ABC):
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """Members that are neither numbers nor text: reason by name."""
+        """Reason by name, for each entry of the source that is neither numbers nor text."""
         return self.contents.skipped
 
     @property
     def unreadable(self) -> Mapping[str, str]:
-        """Arrays that cannot be read completely or cannot be trusted: reason by name."""
+        """Reason by name, for each array that cannot be read completely or cannot be trusted."""
         return self.contents.unreadable
 
     @property
     def side_only(self) -> Collection[str]:
-        """Names of unreadable arrays that would not be modalities by default."""
+        """Names of the unreadable arrays that are not 2-D floating-point: no default modalities."""
         return self.contents.side_only
 
     @property
@@ -152,7 +163,7 @@ class ListedSource(ABC):
 
     @abstractmethod
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the array from row ``start``, in order, in blocks of ``rows`` rows."""
+        """Yield the array ``name`` from row ``start`` on, in order, in blocks of ``rows`` rows."""
 
     def specs(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Return (shape, dtype) of every readable array by name, in the order of the source."""
@@ -178,7 +189,7 @@ def promoted(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any] | None:
 
 
 def native_text(block: Array) -> Array:
-    """Convert text to native byte order, because NumPy converts only that to StringDType."""
+    """Convert text to native byte order: NumPy converts no other order to StringDType."""
     if block.dtype.kind != "U":
         return block
     return block.astype(block.dtype.newbyteorder("="), copy=False)

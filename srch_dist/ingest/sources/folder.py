@@ -41,7 +41,7 @@ class ShardedNpy(ListedSource):
             self._describe(paths)
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
+        """Yield the array ``name`` from row ``start`` on, in blocks of ``rows`` rows."""
         if name not in self.contents.specs:
             raise InputError(f"there is no array {name!r}")
         return rechunk(self._pieces(rows, start), rows)
@@ -66,7 +66,7 @@ class ShardedNpy(ListedSource):
             shape = specs[at][0]
             if (not shape and len(specs) > 1) or shape[1:] != first_shape[1:] or dtype is None:
                 raise InputError(
-                    f"has unlike shards: {paths[at]} has shape {shape} of {specs[at][1]}, but "
+                    f"has unequal shards: {paths[at]} has shape {shape} of {specs[at][1]}, but "
                     f"{paths[compared[0]]} has {first_shape} of {first_dtype}. Shards of one array "
                     "may differ only in their number of rows. If these are several arrays, give "
                     "them names that differ in more than a number."
@@ -77,7 +77,7 @@ class ShardedNpy(ListedSource):
             return
         for at, (shape, _) in enumerate(specs):
             if at not in compared and shape[1:] != first_shape[1:]:
-                self.contents.skipped[paths[at].name] = f"an empty shard, {shape}"
+                self.contents.skipped[paths[at].name] = f"shard without rows, of shape {shape}"
         self.shard_rows = [shape[0] for shape, _ in specs]
         self.contents.add(self._name, (sum(self.shard_rows), *first_shape[1:]), dtype)
         if len(paths) > 1:
@@ -99,8 +99,8 @@ class ShardedNpy(ListedSource):
 class CompositeSource(ListedSource):
     """A `Source` of all arrays of several sources.
 
-    If two sources have arrays of one name, the label of the source becomes a prefix:
-    ``image_embedding``.
+    If two sources have an array of the same name, each array gets its source's label as a prefix:
+    ``image_embedding`` for ``embedding`` of the source ``image``.
     """
 
     def __init__(self, parts: Mapping[str, ListedSource], skipped: Mapping[str, str]) -> None:
@@ -130,7 +130,7 @@ class CompositeSource(ListedSource):
         )
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
+        """Yield the array ``name`` from row ``start`` on, in blocks of ``rows`` rows."""
         part, inner = self._members[name]
         return part.blocks(inner, rows, start)
 
@@ -226,7 +226,10 @@ def _add(groups: dict[str, Family], folder: Path, family: Family) -> None:
 
 
 def _families_of(folder: Path, inner: bool) -> tuple[list[Family], dict[str, str]]:
-    """List the arrays and tables of a folder, and the skipped files with the reason."""
+    """List the arrays and tables of a folder, and the skipped files: reason by file name.
+
+    ``inner`` is whether the folder is inside the folder of the source.
+    """
     files, skipped = [], {}
     for file in sorted(folder.iterdir()):
         if file.is_dir() or file.name.startswith((".", "_")):
@@ -298,7 +301,10 @@ def _refuse_splits(folder: Path, families: Sequence[Family]) -> None:
 
 
 def _refuse_alike(parts: Mapping[str, ListedSource]) -> None:
-    """Raise InputError if several parts have the same modalities: their rows are not pairs."""
+    """Raise InputError if several parts have the same modalities, such as a train and a test file.
+
+    Rows of such parts are not pairs.
+    """
     alike: dict[frozenset[tuple[str, int]], list[str]] = defaultdict(list)
     for label, part in parts.items():
         vectors = vectors_of(part)
@@ -366,5 +372,5 @@ def _refuse_unpaired_shards(
         listing = "; ".join(unpaired[:_LISTED]) + ("; …" if len(unpaired) > _LISTED else "")
         raise InputError(
             f"{folder}: {len(unpaired)} shards do not pair (rows by array): {listing}. Write them "
-            "again: shards of one number need the same rows in every array."
+            "again: shards with the same number must have the same rows in every array."
         )

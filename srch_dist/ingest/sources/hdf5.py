@@ -57,7 +57,7 @@ class Hdf5Source(ListedSource):
         )
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the dataset from row ``start`` in blocks of ``rows`` rows."""
+        """Yield the dataset ``name`` from row ``start`` on, in blocks of ``rows`` rows."""
         shape, _ = self.contents.specs[name]
         label = f"{self._path}: {name}"
         with self._open() as file:
@@ -88,7 +88,7 @@ class Hdf5Source(ListedSource):
             self._add(name, key, dataset, dataset.shape, TEXT)
         elif h5py.check_vlen_dtype(dtype) is not None:
             numbers = h5py.check_vlen_dtype(dtype).kind in "fiub"
-            reason = "has lists of any length as rows. Save it as one array (rows, dimensions)."
+            reason = "has rows of variable length. Save it as one array (rows, dimensions)."
             self.contents.refuse(name, reason, side_only=not numbers)
         elif dtype.hasobject:
             self.contents.skipped[name] = f"{dtype} is neither numbers nor text"
@@ -101,7 +101,7 @@ class Hdf5Source(ListedSource):
     def _add(
         self, name: str, key: str, dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> None:
-        """Record a dataset that is read with this ``shape`` and ``dtype``."""
+        """Record the dataset at ``key`` as the array ``name`` of this ``shape`` and ``dtype``."""
         if not self.contents.add(name, shape, dtype):
             return
         self._keys[name] = key
@@ -196,7 +196,7 @@ class MatlabHdf5Source(Hdf5Source):
             if texts and len(shape) == 1:
                 self._add(name, key, dataset, shape, TEXT)
             else:
-                self.contents.skipped[name] = "a cell array of other values than a vector of texts"
+                self.contents.skipped[name] = "a cell array that is not a vector of texts"
         elif matlab_class == "logical":
             self._add(name, key, dataset, shape, np.dtype(bool))
         elif dataset.dtype.kind in "fiu":
@@ -249,7 +249,10 @@ def _members(file: Any, hidden: str | None) -> Iterator[tuple[str, Any]]:
 
 
 def _chunks_in(dataset: Any) -> int:
-    """Count the stored chunks within the dataset's shape; others remain from a larger shape."""
+    """Count the stored chunks inside the dataset's shape.
+
+    A dataset that was shrunk can still store chunks outside its shape.
+    """
     offsets: set[tuple[int, ...]] = set()
 
     def count(chunk: Any) -> None:

@@ -78,7 +78,7 @@ class MatlabV5Source(ListedSource):
             ) from None
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the variable from row ``start`` in blocks of ``rows`` rows."""
+        """Yield the variable ``name`` from row ``start`` on, in blocks of ``rows`` rows."""
         shape, dtype = self.contents.specs[name]
         values = self._load(name)
         if values.shape != shape or values.dtype != dtype:

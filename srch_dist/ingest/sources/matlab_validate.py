@@ -112,7 +112,7 @@ def check_elements(path: Path) -> list[StoredVariable]:
 
     Raises
     ------
-    InputError : an element fails a check. The message has the file and the element's claim.
+    InputError : an element fails a check. The message names the file and the wrong value.
     """
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -54,7 +54,7 @@ class NpzSource(ListedSource):
         self.contents.fold_sparse(path.stem, self._dense_line)
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the member from row ``start`` in blocks of ``rows`` rows."""
+        """Yield the member ``name`` from row ``start`` on, in blocks of ``rows`` rows."""
         for block in self._blocks(name, rows):
             # A compressed member can be read only from its first row on.
             if not block.ndim or start < len(block):
@@ -109,7 +109,7 @@ class NpzSource(ListedSource):
         self._headers[name] = header
 
     def _dense_line(self, prefix: str) -> str:
-        """Return Python code that makes the sparse matrix with this prefix of members dense."""
+        """Return Python code that makes dense the sparse matrix of members ``prefix`` + part."""
         if not prefix:
             loaded = f'scipy.sparse.load_npz("{self._path.name}").toarray()'
             return f'np.save("{self._path.stem}.npy", {loaded}).'

@@ -35,9 +35,9 @@ def sparse(line: str) -> str:
 
 
 def untyped_bfloat16(name: str) -> str:
-    """Return the reason for an array ``name`` of untyped values of two bytes, such as bfloat16."""
+    """Return the reason for the array ``name`` of void dtype V2, as NumPy saves bfloat16."""
     return (
-        "has 2 bytes per value without a type; NumPy saves bfloat16 so. Save it as float32: "
+        "has 2 bytes per value without a type; NumPy saves bfloat16 this way. Save it as float32: "
         f"({name}.view('<u2').astype('<u4') << 16).view('<f4')."
     )
 
@@ -45,21 +45,24 @@ def untyped_bfloat16(name: str) -> str:
 def missing_chunks(missing: int, wanted: int, fill: Any, hint: str = "") -> str:
     """Return the reason for an array that lacks ``missing`` of ``wanted`` chunks.
 
-    Such chunks read as the fill value ``fill``; ``hint`` is appended to what to do.
+    Missing chunks read as the fill value ``fill``. ``hint`` is appended to the advice.
     """
     return f"lacks {missing} of {wanted} chunks, which would read as {fill}. Write them{hint}."
 
 
 def left_out_chunks(missing: int, wanted: int, fill: Any) -> str:
-    """Return `missing_chunks` for Zarr, which by default omits chunks of the fill value only."""
+    """Return the reason of `missing_chunks`, with a hint for Zarr arrays.
+
+    By default, Zarr does not store chunks that hold only the fill value.
+    """
     hint = f"; write_empty_chunks=True keeps those that hold only {fill}"
     return missing_chunks(missing, wanted, fill, hint)
 
 
 def unequal_rows(row: int, length: int, expected: int, first: int) -> str:
-    """Return the reason for a list of ``length`` values in ``row``, not ``expected`` as in others.
+    """Return the reason for a list in ``row`` with ``length`` values instead of ``expected``.
 
-    ``first`` is the first row with the expected length.
+    ``first`` is the first row that has ``expected`` values.
     """
     return (
         f"row {row}: {length} values, expected {expected} as in row {first}. Give every row the "

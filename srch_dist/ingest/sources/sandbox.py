@@ -54,7 +54,7 @@ class SandboxedSource(ListedSource):
         self.contents, self.shard_rows = _child.ask(self._paths, "describe")
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
+        """Yield the array ``name`` from row ``start`` on, in blocks of ``rows`` rows."""
         shape, _ = self.contents.specs[name]
         first = start
         while (block := _child.ask(self._paths, "block", name, rows, first)) is not None:
@@ -145,14 +145,14 @@ atexit.register(_child.stop)
 
 
 def serve(descriptor: int, seconds: int, most_bytes: int) -> None:
-    """Answer requests in the child until the parent closes its end.
+    """Run in the child process: answer requests until the parent closes the socket.
 
     SIGALRM ends the child even inside a library call that never returns.
 
     Parameters
     ----------
     descriptor : file descriptor of the child's end of the socket pair.
-    seconds : maximum time of one answer.
+    seconds : maximum time to answer one request.
     most_bytes : bytes of address space that the process may add to its current size.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends the child

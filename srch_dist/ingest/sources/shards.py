@@ -95,9 +95,10 @@ class _Name:
 
 
 def _join(groups: Mapping[tuple[str, ...], list[_Name]]) -> list[Family]:
-    """Join files whose names differ only in numbers, along each number that counts shards.
+    """Join files whose names differ only in shard numbers to families.
 
-    Keys of ``groups`` are the numbers in a name.
+    All names have the same text between their numbers. ``groups`` maps the numbers of a name to
+    its files.
     """
     columns = [set(seen) for seen in zip(*groups, strict=True)]
     varying = [place for place, seen in enumerate(columns) if len(seen) > 1]

@@ -109,12 +109,12 @@ class ArrowTable:
             first += batch.num_rows
 
     def _sizes(self) -> Iterator[tuple[Any, int]]:
-        """Yield (schema, number of rows) of every batch."""
+        """Yield (schema, 0), then (schema, number of rows) of every batch."""
         for schema, batch in self._batches():
             yield schema, 0 if batch is None else batch.num_rows
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
-        """Yield (schema, None), then (schema, batch) of every batch."""
+        """Yield (schema, None), because a file can have no batch, then (schema, batch) of each."""
         with self._pa.memory_map(str(self.path), "r") as file:
             head = file.read(6)
             file.seek(0)

@@ -46,7 +46,7 @@ class TableSource(ListedSource):
             self.contents.joined = dict.fromkeys([*names], listing)
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the column from row ``start`` in blocks of ``rows`` rows."""
+        """Yield the column ``name`` from row ``start`` on, in blocks of ``rows`` rows."""
         return rechunk(self._pieces(name, start), rows)
 
     def _pieces(self, name: str, start: int) -> Iterator[Array]:

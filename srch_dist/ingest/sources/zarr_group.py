@@ -35,7 +35,7 @@ class ZarrSource(ListedSource):
         self.contents.fold_sparse(path.stem, lambda _: line)
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the array from row ``start`` in blocks of ``rows`` rows."""
+        """Yield the array ``name`` from row ``start`` on, in blocks of ``rows`` rows."""
         shape, dtype = self.contents.specs[name]
         for first in range(start, shape[0] if shape else 1, rows):
             stop = min(first + rows, shape[0]) if shape else 1

@@ -61,7 +61,10 @@ class Holder:
         return (self.host, self.boot) == (socket.gethostname(), _boot_id())
 
     def is_alive(self) -> bool:
-        """Whether the holder's process runs on this host; a later process of that id is another."""
+        """Whether the holder's process still runs on this host.
+
+        A later process with the same process id has another start time, so it does not count.
+        """
         return self.started != "" and self.started == _process_start(self.pid)
 
     def __str__(self) -> str:
@@ -140,13 +143,13 @@ class Lease(ABC):
                 self._remove()
 
     def check(self) -> None:
-        """Raise StorageError if another process has taken the lock over, or its disk is gone."""
+        """Raise StorageError if another process has replaced this holder, or the disk went away."""
         if self._lost and self._vanished():
             raise self._outage()
         if self._lost:
             raise StorageError(
-                f"{self._place} was taken over by another run while this one stood still; nothing "
-                "more is written"
+                f"{self._place} was taken over by another run while this process was paused; this "
+                "process writes nothing more"
             )
 
     def refuse_live(self, first: Reading | None) -> None:
@@ -175,7 +178,7 @@ class Lease(ABC):
         )
 
     def _vanished(self) -> bool:
-        """Whether the document is gone although nobody took it over: the disk went away."""
+        """Whether the lock document is absent because the disk went away."""
         return False
 
     def _outage(self) -> StorageUnavailableError:

@@ -12,7 +12,7 @@ bits.npz          mean and correlations of the learned bits
 evaluation.json   scores of the model and of the baseline, if evaluated
 baseline.npz      model of the baseline
 examples.json     example queries and what they retrieved
-report.html       the report
+report.html       the report page
 checkpoints/0007  codes, z and cross-covariance of an iteration; committed by its manifest.json
 work/             features, neighbours, graph and stage records; removed after the run
 lock.json         holder of the run's lock, while a process trains (see `storage.locks`)
@@ -127,7 +127,10 @@ class RunPaths(ResultPaths[Path]):
         return folder if part is None else folder / f"{part:06d}"
 
     def sample(self, name: str) -> Path:
-        """Array of the m sampled rows: features (m, d_g) of modality ``name``, or ``rows`` (m,)."""
+        """Array of the m sampled rows, as anchors or to learn a rotation.
+
+        ``name`` is a modality: its features (m, d_g). Or it is "rows": the row numbers (m,).
+        """
         return self.work / "sample" / name
 
     def neighbours(self, modality: str, kind: str) -> Path:

@@ -63,7 +63,7 @@ def _unwritable(folder: Path, error: OSError) -> StorageError:
 
 
 def occupied(folder: Location) -> StorageError:
-    """The refusal of a new run in a place that holds files: a run, or others."""
+    """Build the error for a new run in ``folder`` that already holds a run or other files."""
     another = "name another run directory with --out"
     if not (folder / "run.json").exists():
         return StorageError(f"{folder} holds files that are no run; {another}")

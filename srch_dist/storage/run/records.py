@@ -53,7 +53,7 @@ class RunRecords(RunPaths, RunReader[Path]):
         write_npz(self.bit_figures, values)
 
     def write_record(self, name: str, record: Any) -> None:
-        """Write ``record`` to the JSON file ``evaluation`` or ``examples``."""
+        """Write ``record`` to the file NAME.json; ``name`` is "evaluation" or "examples"."""
         write_json(self.path / f"{name}.json", record)
 
     def finish(self, summary: Mapping[str, Any]) -> None:

@@ -42,7 +42,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of codes; those after ``map`` need labels and come with it."""
+    """Scores of codes that need labels; either all are present, or ``map`` is None."""
 
     map: ByDirection | None = None
     map_at_50: ByDirection | None = None
@@ -75,7 +75,7 @@ class _Baseline:
 
 @dataclass(frozen=True)
 class Baseline(Scores, _Baseline):
-    """Scores of CCA-ITQ; with labels only."""
+    """Scores of the baseline CCA-ITQ, for data with labels."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Condensed:
-    """Figures of the final codes."""
+    """Figures of the PCA-ITQ step that makes the final codes from the loop's codes."""
 
     directions: int
     share: float
@@ -156,7 +156,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What every reader of a summary needs."""
+    """Keys of the summary in ``run.json`` that every reader needs."""
 
     reason: str
     store: dict[str, int]

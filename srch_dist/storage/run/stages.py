@@ -80,7 +80,7 @@ class StageLog:
         return record
 
     def commit(self, name: str, values: Mapping[str, Any], arrays: Arrays) -> StageRecord:
-        """Record a stage as finished, once all that was written is on disk."""
+        """Flush everything that this host wrote to disk, then record the stage as finished."""
         flush(self.folder)
         content = write_npz(self.folder / f"{name}.npz", arrays)
         write_manifest(
@@ -101,7 +101,7 @@ class StageLog:
         return read_npz(self._unit(name, number))
 
     def commit_unit(self, name: str, number: int, results: Arrays) -> None:
-        """Record a unit as finished, once all that was written is on disk."""
+        """Flush everything that this host wrote to disk, then record the unit as finished."""
         flush(self.folder)
         write_npz(self._unit(name, number), results)
 
