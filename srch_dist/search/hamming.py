@@ -99,8 +99,8 @@ def search_index(
     distances, rows = index.search(queries, top)
     if rows.min() < -1 or rows.max() >= index.ntotal:
         raise StorageError(
-            f"{path} is damaged: it has {index.ntotal} rows, but names others. Write it again "
-            "with: python -m srch_dist.export"
+            f"{path} is damaged: it has {index.ntotal} rows, but its lists hold other row "
+            "numbers. Write it again with: python -m srch_dist.export"
         )
     if (rows < 0).any():
         raise ConfigError(

@@ -127,9 +127,10 @@ class RunPaths(ResultPaths[Path]):
         return folder if part is None else folder / f"{part:06d}"
 
     def sample(self, name: str) -> Path:
-        """Array of the m sampled rows, as anchors or to learn a rotation.
+        """Array of the m rows that are sampled as anchors or to learn a rotation.
 
-        ``name`` is a modality: its features (m, d_g). Or it is "rows": the row numbers (m,).
+        If ``name`` is a modality: its features (m, d_g). If it is "rows": positions (m,) of the
+        sampled rows in training order.
         """
         return self.work / "sample" / name
 
