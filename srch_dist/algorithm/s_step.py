@@ -266,7 +266,7 @@ def _edge_runs(edges: int, share: tuple[int, int] = (0, 1)) -> list[slice]:
     """Split edges into runs of at most `TERM_EDGES`, to bound the memory of float64 copies.
 
     ``share`` (number, count) selects part ``number`` of the runs, which are split into ``count``
-    parts. A part without runs is one empty run.
+    parts. With fewer runs than parts, a part that gets none returns one empty slice.
     """
     starts = range(0, max(1, edges), TERM_EDGES)
     number, count = share

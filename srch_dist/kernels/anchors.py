@@ -98,7 +98,13 @@ def anchor_tiles(
 
 
 def tile_sums(tile: Array, near: Array) -> AnchorSums:
-    """Compute the sums over one tile of t rows: features (t, d), similarities ``near`` (t, m)."""
+    """Sum over the t rows of one tile.
+
+    Parameters
+    ----------
+    tile : (t, d) features.
+    near : (t, m) similarities of the rows to the m anchors.
+    """
     return AnchorSums(
         tile.sum(axis=0, dtype=np.float64),
         near.sum(axis=0, dtype=np.float64),

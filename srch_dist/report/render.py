@@ -30,7 +30,7 @@ class Section:
     Attributes
     ----------
     key : HTML id of the section, the target of its link.
-    folded : tables by heading that are collapsed until the reader opens them.
+    folded : collapsed tables, by heading.
     examples : example queries by direction; see `gather_examples`.
     """
 

@@ -121,7 +121,7 @@ class ForeignZarr:
 
 
 def _array_folders(path: Path) -> Iterator[Path]:
-    """Yield ``path`` and the folders below it that hold an array; links are not followed."""
+    """Yield each folder that holds an array, ``path`` included; do not follow links."""
     if (path / ".zarray").is_file() or _may_be_array(path):
         yield path
         return

@@ -41,7 +41,7 @@ _MAX_LEGEND_LINES = 12
 
 @dataclass(frozen=True)
 class _Result:
-    """Result of a combination: of a run that ended, or an ``error``."""
+    """Result of one combination: the records of its finished run, or the ``error`` of a failed one."""
 
     fingerprint: str
     store: dict[str, int]

@@ -138,7 +138,7 @@ def _train_in(
     progress: Progress,
     shared: SharedResources | None,
 ) -> Trained:
-    """Train in a folder on disk; remove a new folder if the input is refused."""
+    """Train in ``folder``. If the input is refused, remove the folder if this call created it."""
     with hold_run(folder, config) as locked:
         run = locked.run
         with ExitStack() as stack:

@@ -151,7 +151,7 @@ class SharedCoarseSpace(Sized):
     ----------
     smoother : (width,) diagonal smoother of each slot. The last m slots are the coarse unknowns.
     coarse_inverse : (m, m) inverse of the Galerkin coarse operator A_c = P'AP.
-    slots : for each block, the slots (own,) that it contributes to.
+    slots : for each block, an array (k,) of the numbers of the slots that it contributes to.
     """
 
     smoother: Matrix

@@ -54,7 +54,7 @@ class RunReader(ResultPaths[P]):
         return dict(read_checked(self._at("run.json"), Head, REMEDY)["summary"])
 
     def outcome(self) -> dict[str, Any]:
-        """Read the summary, with its ``reason`` and the checksums of its ``store``."""
+        """Read the summary of a finished run and check that it has the keys of `Outcome`."""
         return check_shape(self.summary(), Outcome, self._at("run.json"), REMEDY)
 
 
