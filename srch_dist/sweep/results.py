@@ -41,7 +41,7 @@ _MAX_LEGEND_LINES = 12
 
 @dataclass(frozen=True)
 class _Result:
-    """Result of one combination: the records of its finished run, or the ``error`` of a failed one."""
+    """Result of one combination: records of its finished run, or the ``error`` of a failed one."""
 
     fingerprint: str
     store: dict[str, int]
