@@ -17,6 +17,9 @@ nox.options.sessions = ["fast", "lint"]
 _PARALLEL = ("-n", "2", "--dist", "loadfile")
 _WITHOUT_FAULTS = "--ignore=tests/faults"
 
+# Warnings are errors; all are shown; references must resolve.
+_STRICT = ("-W", "--keep-going", "-n", "-q")
+
 # Compares without writing, so that the session leaves the checkout as it is.
 _CHECK_OPTIONS_PAGE = """
 import json, sys
@@ -58,14 +61,16 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
-    """Check style, format, types and import contracts, as CI does."""
+    """Check style, format, types, import contracts and spelling, as CI does."""
     session.run(_tool("ruff"), "check", ".")
     session.run(_tool("ruff"), "format", "--check", ".")
     session.run(_tool("mypy"))
     session.run(_tool("lint-imports"))
+    session.run(_tool("codespell"))
 
 
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
-    """Check that docs/options.md matches the options and the stored measurements; no site yet."""
+    """Check that docs/options.md, then build the site into docs/_build; a warning fails."""
     session.run(sys.executable, "-c", _CHECK_OPTIONS_PAGE)
+    session.run(sys.executable, "-m", "sphinx", *_STRICT, "docs", "docs/_build")

@@ -177,7 +177,7 @@ CASES = (
     Case("resume", "killed in the loop, then resumed", kill_and_resume, LONG),
     Case(
         "handover",
-        "begun by OLD, resumed by NEW; an uninterrupted run of OLD",
+        "started by OLD, resumed by NEW; an uninterrupted run of OLD",
         hand_over,
         # A resumed run records the rows a partition even where they were derived.
         ("--partition-rows", "800", "--columns", "32", *LONG),

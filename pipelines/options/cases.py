@@ -79,7 +79,7 @@ CASES = (
     Case("memory_limit", ("1GiB",)),
 )
 
-# Row of the README's ablation table (five data sets) for each option that has one.
+# Row of the ablation in docs/benchmarks/quality.md (five data sets) for each option that has one.
 ABLATION = {
     "method.omega": "graph (ω; off: 0)",
     "method.rebase": "rebase (off: S = 1)",

@@ -20,8 +20,9 @@ from srch_dist.cli.help_texts import option_texts
 from srch_dist.config.loading import build_config
 from srch_dist.config.options import TrainConfig
 
-README = Path(__file__).parents[2] / "README.md"
-PAGE = README.parent / "docs" / "options.md"
+_DOCS = Path(__file__).parents[2] / "docs"
+PAGE = _DOCS / "options.md"
+_QUALITY = _DOCS / "benchmarks" / "quality.md"
 _HEAD = """# Options
 
 This page lists every option of `python -m srch_dist.train`. Set an option on the command line
@@ -100,9 +101,9 @@ def _effects(name: str, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> s
 
 
 def _ablation(name: str) -> list[str]:
-    """Mean gain of an option over the five data sets of the README's ablation table."""
+    """Mean gain of an option over five data sets: the ablation in docs/benchmarks/quality.md."""
     label = ABLATION.get(name)
-    rows = (line.strip("| ").split(" | ") for line in README.read_text("utf-8").splitlines())
+    rows = (line.strip("| ").split(" | ") for line in _QUALITY.read_text("utf-8").splitlines())
     means = [row[-1] for row in rows if label is not None and row[0] == label]
     return [f"on instead of off, five data sets, 64 bits: {mean} MAP" for mean in means]
 

@@ -1,4 +1,4 @@
-"""Print the cluster sizing table of the README, computed by `python -m srch_dist.plan`.
+"""Print the sizing table of docs/how-to/plan-a-run.md, computed by `python -m srch_dist.plan`.
 
 python -m pipelines.scale.sizing
 """

@@ -52,7 +52,7 @@ def test_the_page_is_of_the_options_and_results_of_today(results):
     for name, records in results.items():
         assert [record["value"] for record in records] == list(tried[name].values), name
         assert all(one["beside"] == tried[name].beside for one in records)
-    assert PAGE.read_text() == page(results), "python -m pipelines.options.page writes it anew"
+    assert PAGE.read_text() == page(results), "python -m pipelines.options.page writes it again"
     for name in OPTIONS:
         assert f"| `{name}` |" in PAGE.read_text()
 
@@ -63,7 +63,7 @@ def test_what_is_said_to_change_no_codes_changed_none(results):
         assert [record["differing_bits"] for record in results[name]] == [0.0]
 
 
-def test_the_ablation_of_the_readme_has_every_option_that_is_taken_from_it():
+def test_the_ablation_of_the_quality_page_has_every_option_that_is_taken_from_it():
     for name in ABLATION:
         (line,) = (one for one in PAGE.read_text().splitlines() if one.startswith(f"| `{name}` |"))
         assert re.search(r"on instead of off, five data sets, 64 bits: \+\.\d{3} MAP", line)

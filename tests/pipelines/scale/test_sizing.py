@@ -1,4 +1,4 @@
-"""The README's sizing table is the output of the command, and shows each planning command."""
+"""docs/how-to/plan-a-run.md shows the output of the command, and each planning command."""
 
 import subprocess
 import sys
@@ -11,9 +11,10 @@ from pipelines.scale.sizing import CASES, command
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "how-to" / "plan-a-run.md"
 
 
-def test_every_case_fits_and_the_readme_shows_its_row():
+def test_every_case_fits_and_the_page_shows_its_row():
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.scale.sizing"],
         cwd=ROOT,
@@ -24,15 +25,15 @@ def test_every_case_fits_and_the_readme_shows_its_row():
     )
     assert done.returncode == 0, done.stderr
     head, rule, *rows = done.stdout.splitlines()
-    readme = (ROOT / "README.md").read_text().splitlines()
-    place = readme.index(head)
-    assert readme[place + 1] == rule
+    shown = PAGE.read_text().splitlines()
+    place = shown.index(head)
+    assert shown[place + 1] == rule
     assert len(rows) == 2
-    assert readme[place + 2 : place + 5] == [*rows, ""]
+    assert shown[place + 2 : place + 5] == [*rows, ""]
 
 
-def test_the_readme_gives_the_command_of_every_case():
-    lines = [line.split() for line in (ROOT / "README.md").read_text().splitlines()]
+def test_the_page_gives_the_command_of_every_case():
+    lines = [line.split() for line in PAGE.read_text().splitlines()]
     shown = [line for line in lines if line[:3] == ["python", "-m", "srch_dist.plan"]]
     for case in CASES:
         options = [str(option) for option in command(case)[1:]]
