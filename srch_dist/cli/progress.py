@@ -34,6 +34,19 @@ class _Display(LogProgress, ABC):
         if level >= self._level:
             self._print(f"warning: {message}" if level == logging.WARNING else message)
 
+    def show(self, item: RenderableType, summary: str | None = None) -> None:
+        level = logging.INFO
+        if summary is not None:
+            self.note(summary)
+            level = logging.DEBUG
+        log_record(level, "\n".join(table_lines(item)))
+        if level >= self._level:
+            self._print_table(item)
+
+    @abstractmethod
+    def _print_table(self, item: RenderableType) -> None:
+        """Print a table."""
+
     @abstractmethod
     def _print(self, line: str) -> None:
         """Print one line."""
@@ -92,10 +105,8 @@ class _Terminal(_Display):
         else:
             super().emit(level, message, **fields)
 
-    def show(self, item: RenderableType) -> None:
-        log_record(logging.INFO, "\n".join(table_lines(item)))
-        if self._level <= logging.INFO:
-            self._console.print(item)
+    def _print_table(self, item: RenderableType) -> None:
+        self._console.print(item)
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False)
@@ -108,12 +119,9 @@ class _Plain(_Display):
         super().__init__(console, level)
         self._started = time.monotonic()
 
-    def show(self, item: RenderableType) -> None:
-        lines = table_lines(item)
-        log_record(logging.INFO, "\n".join(lines))
-        if self._level <= logging.INFO:
-            for line in lines:
-                self._print(line)
+    def _print_table(self, item: RenderableType) -> None:
+        for line in table_lines(item):
+            self._print(line)
 
     def _print(self, line: str) -> None:
         stamped = f"[{time.monotonic() - self._started:7.1f} s] {line}"

@@ -80,6 +80,24 @@ def plan_table(plan: Plan, costs: Forecast, timed: bool) -> RenderableType:
     return Group(stages, _totals(plan, costs, timed))
 
 
+def plan_summary(plan: Plan, costs: Forecast) -> str:
+    """One line: the fullest stage, disk, and estimated time at the default rates."""
+    fullest, allowed = plan.fullest, max(plan.allowed_bytes, 0)
+    return (
+        f"plan: {plan.rows:,} rows; fullest stage {fullest.name}, "
+        f"{fullest.projected_bytes / MIB:,.0f} of {allowed / MIB:,.0f} MiB per worker; disk "
+        f"{plan.disk_bytes / MIB:,.0f} MiB; computing takes about {duration(costs.seconds)}. "
+        "--log-level debug shows each stage."
+    )
+
+
+def duration(seconds: float) -> str:
+    """Format a duration in seconds as seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def _title(plan: Plan) -> str:
     features = "cached in worker memory" if plan.cached else "read once per iteration"
     graph = "read from scratch files" if plan.spilled else "in memory"

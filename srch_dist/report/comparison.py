@@ -8,11 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
+from srch_dist.plan.table import duration
 from srch_dist.report import cost_charts, retrieval_charts
 from srch_dist.report.figures import SERIES, Chart, draw, literal_label
 from srch_dist.report.records import RunRecords, direction_label
 from srch_dist.report.render import Section, Tile, render
-from srch_dist.report.tables import Table, duration, flatten, number, size
+from srch_dist.report.tables import Table, flatten, number, size
 from srch_dist.report.training_charts import column, iterations_axis, weight_shares
 
 # Options of locations, which the table of differing options leaves out.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from srch_dist.evaluate.examples import EXAMPLE_ROWS
+from srch_dist.plan.table import duration
 from srch_dist.report import cost_charts, retrieval_charts, training_charts
 from srch_dist.report.records import RunRecords, direction_label
 from srch_dist.report.render import Section, Tile, render
-from srch_dist.report.tables import Table, duration, flatten, number, plural, size
+from srch_dist.report.tables import Table, flatten, number, plural, size
 
 _SYMMETRY = {
     "union": "union (edges found from either end)",

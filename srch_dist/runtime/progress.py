@@ -43,8 +43,8 @@ class Progress(Protocol):
     def warn(self, message: str) -> None:
         """Warn of data or options that are valid but give worse results or more cost."""
 
-    def show(self, item: RenderableType) -> None:
-        """Show a table."""
+    def show(self, item: RenderableType, summary: str | None = None) -> None:
+        """Show a table. With a ``summary``, report this line, and show the table at DEBUG only."""
 
 
 class CountedStage:
@@ -101,10 +101,14 @@ class LogProgress:
         """Log at WARNING."""
         self.emit(logging.WARNING, message)
 
-    def show(self, item: RenderableType) -> None:
-        """Log the text of a table at INFO."""
-        if LOGGER.isEnabledFor(logging.INFO):
-            self.emit(logging.INFO, "\n".join(table_lines(item)))
+    def show(self, item: RenderableType, summary: str | None = None) -> None:
+        """Log a table at INFO; with a ``summary``, log that instead, and the table at DEBUG."""
+        level = logging.INFO
+        if summary is not None:
+            self.note(summary)
+            level = logging.DEBUG
+        if LOGGER.isEnabledFor(level):
+            self.emit(level, "\n".join(table_lines(item)))
 
     def emit(self, level: int, message: str, **fields: Any) -> None:
         """Log a message; ``fields`` are added to its JSON line."""
@@ -151,8 +155,8 @@ class _WithoutTables:
     def warn(self, message: str) -> None:
         self._inner.warn(message)
 
-    def show(self, item: RenderableType) -> None:
-        """Drop the table ``item``."""
+    def show(self, item: RenderableType, summary: str | None = None) -> None:
+        """Drop the table ``item`` and its summary."""
 
 
 def without_tables(progress: Progress) -> Progress:

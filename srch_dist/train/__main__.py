@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 
 from srch_dist.cli.command import TrainOptions, output, print_line, run_command, training_config
@@ -35,6 +36,11 @@ def _train(options: TrainOptions, out: str, progress: Progress) -> None:
         places["page"] = trained.run.page
     for name, place in places.items():
         print_line(f"{name}: {place}")
+    modality = next(iter(trained.store.modalities))
+    encode = ["python", "-m", "srch_dist.encode", "--model", str(trained.run.path)]
+    encode += ["--data", trained.store.path, "--modality", modality]
+    encode += ["--out", f"{modality}-codes.zarr"]
+    print_line(f"next: {shlex.join(encode)}")
 
 
 if __name__ == "__main__":

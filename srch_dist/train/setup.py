@@ -12,7 +12,7 @@ from srch_dist.plan.cost_model import Forecast, forecast
 from srch_dist.plan.planner import check_disk, check_memory, draft_plan
 from srch_dist.plan.rates import Rates
 from srch_dist.plan.run_plan import Plan
-from srch_dist.plan.table import plan_record, plan_table
+from srch_dist.plan.table import plan_record, plan_summary, plan_table
 from srch_dist.runtime.cluster import Cluster
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.feature_store import FeatureStore
@@ -127,7 +127,7 @@ def _plan_run(
 ) -> Plan:
     """Plan the run, and show and save the plan; raise PlanError if it does not fit."""
     plan, costs = _draft(rows, store, config, shared.cluster)
-    progress.show(plan_table(plan, costs, timed=False))
+    progress.show(plan_table(plan, costs, timed=False), plan_summary(plan, costs))
     check_memory(plan)
     reused = [] if shared.base is None else reusable_folders(shared.base, config)
     stored = stored_bytes(run.path, *reused)

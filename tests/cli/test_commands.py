@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ import zarr
 
 import srch_dist
 from srch_dist import certificates
+from srch_dist.cli.command import parse
+from srch_dist.encode.__main__ import _Options as EncodeOptions
 from srch_dist.evaluate.retrieval import evaluate_model
 from srch_dist.storage.run.results import RunResults
 from srch_dist.train import __main__ as train
@@ -109,8 +112,11 @@ def test_train_reports_its_stages_as_plain_lines_on_standard_error(session):
     assert all(re.match(r"\[ *\d+\.\d s\] +\S", line) for line in lines), lines
     text = session.train.stderr
     assert re.search(r"cluster: 2 workers of 1\.0 GiB$", text, re.M)
-    assert re.search(r"\] plan: [\d,]+ rows, \d+ partitions", text)
-    assert re.search(r"\] +Z-step, per iteration +\d+", text)
+    plan = (
+        r"\] plan: [\d,]+ rows; fullest stage [\w-]+, [\d,]+ of [\d,]+ MiB per worker; disk .* s\. "
+    )
+    assert re.search(plan, text)
+    assert "Z-step, per iteration" not in text  # the table is for --log-level debug
     assert re.search(r"graph image: exact, recall 1\.000, \d+ edges", text)
     assert re.search(r"iteration  1: objective", text)
     assert "stopped: " in text
@@ -124,6 +130,8 @@ def test_train_ends_with_a_table_examples_and_places(session):
     assert re.search(r"pair \d+ 🦉 +pair \d+ 🦉 +pair \d+ 🦉", text)
     assert re.search(r"^run: .*run$", text, re.M)
     assert re.search(r"^page: .*run/report\.html$", text, re.M)
+    (line,) = re.findall(r"^next: python -m srch_dist\.encode (.*)$", text, re.M)
+    assert parse(EncodeOptions, "encode", shlex.split(line)).modality == "image"
 
 
 def test_report_writes_the_page_that_training_wrote(session):

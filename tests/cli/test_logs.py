@@ -167,7 +167,12 @@ def test_plain_output_holds_the_levels_from_the_one_named(level, shown, terminal
     table = Table("table")
     table.add_row("cell")
     report.show(table)
+    detail = Table("detail")
+    detail.add_row("cell")
+    report.show(detail, "brief: 1")
     text = console.file.getvalue()
+    assert ("brief: 1" in text) == (level in ("debug", "info"))
+    assert ("detail" in text) == (level == "debug")
     for line in ("note", "warning: advice", "table"):
         assert (line in text) == (line in shown), line
     assert ("one: started, 2 steps" in text) == (level == "debug")

@@ -258,7 +258,7 @@ class Noted:
 
     warn = note
 
-    def show(self, item) -> None:
+    def show(self, item, summary=None) -> None:
         """Tables are not looked at."""
 
 
