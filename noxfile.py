@@ -71,6 +71,6 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
-    """Check that docs/options.md, then build the site into docs/_build; a warning fails."""
+    """Check docs/options.md against the measurements, then build the site; a warning fails."""
     session.run(sys.executable, "-c", _CHECK_OPTIONS_PAGE)
     session.run(sys.executable, "-m", "sphinx", *_STRICT, "docs", "docs/_build")
