@@ -65,7 +65,7 @@ _OUTAGES = frozenset(
     getattr(errno, name)
     for name in (
         *("EIO", "ESTALE", "ENODEV", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EREMOTEIO", "ENOLINK"),
-        *("EROFS", "ENOSPC", "EDQUOT"),
+        *("EROFS", "ENOSPC", "EDQUOT", "EFBIG"),
     )
     if hasattr(errno, name)
 )

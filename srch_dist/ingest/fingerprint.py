@@ -9,28 +9,70 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from srch_dist.errors import InputError
+from srch_dist.storage.locations import Location
 
-def source_fingerprint(
-    paths: Sequence[Path], layout: Mapping[str, Any], rows_per_chunk: int
-) -> str:
-    """Compute a SHA-256 that identifies an ingest: its files, its arrays and its chunk size.
+# Endings of files beside the data that may grow while the data are read.
+_NOTES = (".log", ".txt", ".md")
 
-    The hash covers each file's path, resolved path, inode, size and modification time, but not its
-    content. So a link that now points to another file changes the hash.
+
+class SourceFiles:
+    """The files of a source, as they were when the ingest started.
 
     Parameters
     ----------
     paths : files and folders of the source.
-    layout : by name of the stored array: name of the array in the source, shape and dtype.
+    store : place of the store that is written. Files in it are not part of the source.
     """
-    stats = sorted(_identity(file) for path in paths for file in _files(path))
-    content = json.dumps([stats, dict(layout), rows_per_chunk], default=str)
-    return hashlib.sha256(content.encode()).hexdigest()
+
+    def __init__(self, paths: Sequence[Path], store: Location) -> None:
+        files = {file for path in paths for file in _files(path)}
+        self._identities = {
+            file: _identity(file) for file in sorted(files) if not _is_below(file, store)
+        }
+
+    def fingerprint(self, layout: Mapping[str, Any], rows_per_chunk: int) -> str:
+        """Compute a SHA-256 that identifies an ingest: its files, its arrays and its chunk size.
+
+        Parameters
+        ----------
+        layout : by name of the stored array: name of the array in the source, shape and dtype.
+        """
+        stats = list(self._identities.values())
+        content = json.dumps([stats, dict(layout), rows_per_chunk], default=str)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def check_unchanged(self) -> None:
+        """Raise InputError if one of the files was changed, replaced or removed since the start."""
+        for file, identity in self._identities.items():
+            if file.suffix in _NOTES:
+                continue
+            try:
+                changed = _identity(file) != identity
+            except OSError:
+                changed = True
+            if changed:
+                raise InputError(
+                    f"{file} changed while it was read. Ingest again once nothing writes to it."
+                )
 
 
 def _identity(file: Path) -> list[Any]:
+    """Path, target of links, inode, size, and times of modification and of status change.
+
+    The time of status change also shows a file whose earlier modification time was put back.
+    """
     at = file.stat()
-    return [str(file.absolute()), str(file.resolve()), at.st_ino, at.st_size, at.st_mtime_ns]
+    times = [at.st_mtime_ns, at.st_ctime_ns]
+    return [str(file.absolute()), str(file.resolve()), at.st_ino, at.st_size, *times]
+
+
+def _is_below(file: Path, store: Location) -> bool:
+    """Whether a file lies in the folder ``store``, or is its lock or a partial file beside it."""
+    if not isinstance(store, Path):
+        return False
+    beside = file.parent == store.parent and file.name.startswith(f".{store.name}.")
+    return beside or store in file.parents
 
 
 def _files(path: Path) -> Iterator[Path]:

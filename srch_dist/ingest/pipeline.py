@@ -25,7 +25,7 @@ import numpy as np
 from srch_dist.errors import ConfigError, InputError, StorageError
 from srch_dist.ingest import limits
 from srch_dist.ingest.checks import check_block, integral_split
-from srch_dist.ingest.fingerprint import source_fingerprint
+from srch_dist.ingest.fingerprint import SourceFiles
 from srch_dist.ingest.index_lists import IndexLists, hint_lists, index_split
 from srch_dist.ingest.inference import read_first_rows
 from srch_dist.ingest.pairing import Pairing, check_ids, explain_unequal
@@ -95,13 +95,16 @@ def ingest_source(
     if rows_per_chunk is not None and not 1 <= rows_per_chunk <= limits.MOST_ROWS:
         raise ConfigError(f"rows_per_chunk is {rows_per_chunk}, expected 1 to {limits.MOST_ROWS}")
     location = check_writable(locate(store))
-    ingest = _prepare(source, (modalities, side), split_from, rows_per_chunk, progress)
+    roles = modalities, side
+    ingest = _prepare(source, location, roles, split_from, rows_per_chunk, progress)
     with hold_output(location) as check_lock, _hash_folder(location) as hash_folder:
         writer = _initialise(ingest, location)
         try:
             profiles = _write_arrays(ingest, writer, hash_folder, progress)
             progress.show(profile_table(ingest.schema.rows, profiles, ingest.schema.modalities))
             check_lock()
+            if ingest.files is not None:
+                ingest.files.check_unchanged()
             return _finalise(ingest, writer, hash_folder)
         except InputError:
             writer.discard()
@@ -123,6 +126,7 @@ class _Ingest:
     specs : (shape, dtype) of every array of n rows by store name, modalities first.
     attributes : small arrays of other lengths, as plain values.
     rows_per_chunk : rows per chunk of every array.
+    files : files of the source; None for arrays in memory.
     fingerprint : SHA-256 that a resumed ingest must match; None for arrays in memory, which have
         no identity and so never resume.
     """
@@ -133,6 +137,7 @@ class _Ingest:
     specs: Specs
     attributes: Mapping[str, Any]
     rows_per_chunk: int
+    files: SourceFiles | None
     fingerprint: str | None
 
     @property
@@ -143,6 +148,7 @@ class _Ingest:
 
 def _prepare(
     source: SourceLike,
+    location: Location,
     roles: tuple[Sequence[str] | None, Sequence[str] | None],
     split_from: IndexLists | None,
     rows_per_chunk: int | None,
@@ -150,6 +156,7 @@ def _prepare(
 ) -> _Ingest:
     """Open the source, assign a role to each array, compare ids, and read the attributes."""
     opened, label, paths = _open(source)
+    files = None if paths is None else SourceFiles(paths, location)
     arrays, (modalities, side) = opened.specs(), roles
     if split_from is not None and paths is not None:
         matlab = all(path.suffix.lower() == ".mat" for path in paths)
@@ -183,8 +190,8 @@ def _prepare(
     layout: dict[str, Any] = {name: [schema.rowwise[name], *specs[name]] for name in specs}
     if split_from is not None:
         layout["--split-from"] = str(split_from)
-    fingerprint = None if paths is None else source_fingerprint(paths, layout, per_chunk)
-    return _Ingest(opened, label, schema, specs, attributes, per_chunk, fingerprint)
+    fingerprint = None if files is None else files.fingerprint(layout, per_chunk)
+    return _Ingest(opened, label, schema, specs, attributes, per_chunk, files, fingerprint)
 
 
 def _initialise(ingest: _Ingest, location: Location) -> FeatureWriter:

@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from srch_dist.kernels.types import Array
+from srch_dist.storage.atomic_files import open_own
 
 # Hashes per sort when duplicates are counted: 128 MiB.
 _SORTED_ROWS = 1 << 24
@@ -61,7 +62,7 @@ class DataProfile:
             hashlib.blake2b(row, digest_size=8).digest()
             for row in np.ascontiguousarray(block + np.zeros(1, block.dtype))
         )
-        with hashes.open("r+b" if hashes.exists() else "wb") as file:
+        with open_own(hashes, "r+b" if hashes.exists() else "xb") as file:
             file.seek(8 * start)
             file.write(digests)
 

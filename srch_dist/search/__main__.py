@@ -16,6 +16,7 @@ from srch_dist.errors import ConfigError, InputError
 from srch_dist.runtime.progress import Progress
 from srch_dist.search.hamming import (
     SearchResult,
+    check_index_rows,
     rerank,
     search_codes,
     search_index,
@@ -110,11 +111,7 @@ def _find(
         found = search_index(options.index, queries.codes, wanted, options.probes)
         recall = stated_recall(options.index, options.probes)
         progress.note(f"index: {options.index}, {recall or 'exact, or recall not measured'}")
-        if found.rows.max() >= codes.rows:
-            raise InputError(
-                f"{options.index} holds more rows than {codes.path}. Name the index that was "
-                "exported from these codes."
-            )
+        check_index_rows(options.index, codes, queries.codes, found)
     else:
         found = search_codes(codes, queries.codes, wanted, progress)
     if options.rerank and queries.scores is not None:

@@ -111,6 +111,28 @@ def search_index(
     return SearchResult(rows, distances)
 
 
+def check_index_rows(
+    path: str | Path, codes: CodeStore, queries: Packed, found: SearchResult
+) -> None:
+    """Compare what an index found with the codes that it should hold.
+
+    Raises
+    ------
+    InputError : the index has other rows or other codes than ``codes``.
+    """
+    index = open_index(path)
+    same = index.ntotal == codes.rows and index.d == codes.bits
+    if same:
+        stored = codes.read_scattered(found.rows.ravel()).reshape(*found.rows.shape, -1)
+        differing = np.bitwise_count(stored ^ queries[:, None]).sum(axis=2, dtype=np.int64)
+        same = bool((differing == found.distances).all())
+    if not same:
+        raise InputError(
+            f"{path} is an index of other codes than {codes.path}. Name the index that was "
+            "exported from these codes, or export them again."
+        )
+
+
 def default_probes(lists: int) -> int:
     """Return how many of the ``lists`` of an inverted file are searched by default."""
     return max(1, lists // 32)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from srch_dist.errors import StorageError
 from srch_dist.storage.durable import flush_file, flush_folder, make_folder
@@ -81,6 +81,16 @@ def create_partial(path: Path) -> Path:
     partial = partial_name(path)
     os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     return partial
+
+
+def open_own(path: Path, mode: str) -> BinaryIO:
+    """Open a working file of this package; a link in its place raises OSError and stays."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+
+    # Path.open takes no opener.
+    return cast(BinaryIO, open(path, mode, opener=opener))
 
 
 def remove_partials(path: Path) -> None:

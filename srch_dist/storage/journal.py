@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from srch_dist.errors import StorageError
-from srch_dist.storage.atomic_files import read_manifest, write_manifest
+from srch_dist.storage.atomic_files import open_own, read_manifest, write_manifest
 from srch_dist.storage.durable import flush
 from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location
@@ -88,7 +88,7 @@ class Journal:
         path = self._folder / _LINES
         try:
             if self._file is None:
-                self._file = path.open("ab")
+                self._file = open_own(path, "ab")
             self._file.write(b"".join(self._waiting))
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -103,7 +103,7 @@ class Journal:
             return []
         records, whole = [], 0
         try:
-            with path.open("r+b") as file:
+            with open_own(path, "r+b") as file:
                 for line in file:
                     record = _parse(line)
                     if record is None:

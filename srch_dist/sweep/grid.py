@@ -105,6 +105,6 @@ def _scalar(text: str) -> Any:
     """Parse a number, text or boolean as in an options file; return None for other values."""
     try:
         value = parse_plain(text)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         return None
     return value if isinstance(value, bool | int | float | str) else None

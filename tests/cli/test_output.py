@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from io import StringIO
@@ -60,6 +61,16 @@ def test_an_encoding_without_the_signs_shows_their_escapes(encoding):
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr
     assert b"Z-step" in done.stdout
+
+
+def test_an_output_that_the_caller_closed_ends_quietly():
+    done = subprocess.run(
+        f"{shlex.quote(sys.executable)} -m srch_dist.plan --pairs 1000 --dims a=8,b=8 >&-",
+        shell=True,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--pairs", "1000", "--dims", "a=8,b=8"]])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from srch_dist.errors import StorageError
+from srch_dist.errors import InputError, StorageError
 from srch_dist.ingest import pipeline
-from srch_dist.ingest.fingerprint import source_fingerprint
+from srch_dist.ingest.fingerprint import SourceFiles
 from srch_dist.ingest.pipeline import ingest_source
+
+NOWHERE = Path("/nowhere/store")
 
 
 def write(folder, value):
@@ -36,7 +39,7 @@ def turn(linked):
 
 
 def identity(*paths):
-    return source_fingerprint(paths, {}, 1)
+    return SourceFiles(paths, NOWHERE).fingerprint({}, 1)
 
 
 def test_a_linked_folder_that_points_elsewhere_is_another_source(linked):
@@ -86,3 +89,53 @@ def test_an_interrupted_ingest_does_not_go_on_over_other_files(linked, tmp_path,
     turn(linked)
     with pytest.raises(StorageError, match="already exists"):
         ingest_source(source, tmp_path / "store", rows_per_chunk=10)
+
+
+def overwrite(path, put_back):
+    """Change the content in place; ``put_back`` restores the time of modification."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"\0\0\0\x40")
+    if put_back:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("put_back", [False, True])
+def test_a_file_that_is_overwritten_while_it_is_read_is_refused(tmp_path, monkeypatch, put_back):
+    write(tmp_path / "first", 1)
+    real, calls = pipeline.FeatureWriter.write, []
+
+    def change(self, *arguments):
+        calls.append(real(self, *arguments))
+        if len(calls) == 2:
+            overwrite(tmp_path / "first" / "image.npy", put_back)
+
+    monkeypatch.setattr(pipeline.FeatureWriter, "write", change)
+    with pytest.raises(InputError, match=r"image.npy changed while it was read"):
+        ingest_source(tmp_path / "first", tmp_path / "store", rows_per_chunk=10)
+    assert not (tmp_path / "store").exists()
+
+
+def test_content_changed_between_two_attempts_is_another_source(tmp_path):
+    write(tmp_path / "first", 1)
+    before = identity(tmp_path / "first")
+    overwrite(tmp_path / "first" / "image.npy", put_back=True)
+    assert identity(tmp_path / "first") != before
+
+
+def test_notes_beside_the_data_may_grow(tmp_path):
+    write(tmp_path / "first", 1)
+    (tmp_path / "first" / "job.log").write_text("a")
+    files = SourceFiles([tmp_path / "first"], NOWHERE)
+    (tmp_path / "first" / "job.log").write_text("ab")
+    files.check_unchanged()
+
+
+def test_a_store_in_the_folder_of_its_source_is_not_part_of_it(tmp_path):
+    write(tmp_path / "first", 1)
+    before = SourceFiles([tmp_path / "first"], tmp_path / "first" / "s").fingerprint({}, 1)
+    (tmp_path / "first" / "s").mkdir()
+    (tmp_path / "first" / "s" / "zarr.json").write_text("{}")
+    (tmp_path / "first" / ".s.lock").write_text("{}")
+    assert SourceFiles([tmp_path / "first"], tmp_path / "first" / "s").fingerprint({}, 1) == before

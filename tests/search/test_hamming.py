@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 
+import faiss
 import numpy as np
 import pytest
 import zarr
@@ -232,6 +233,25 @@ def test_command_searches_an_exported_index_and_states_its_recall(trained, capsy
     # Which rows are found among those that tie for the last places is faiss's choice.
     assert distances_of(json.loads(done.out)) == distances_of(exact)
     assert "recall@10 1.000 at 4 probes" in done.err
+
+
+@pytest.mark.parametrize("kind", ["fewer", "other", "reversed"])
+def test_an_index_of_other_codes_is_refused(trained, tmp_path, capsys, monkeypatch, kind):
+    monkeypatch.chdir(trained)
+    codes = open_codes("codes.zarr").read(0, 90)
+    stored = {"fewer": codes[:40], "other": ~codes, "reversed": codes[::-1]}[kind]
+    index = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    index.add(np.ascontiguousarray(stored))
+    faiss.write_index_binary(index, str(tmp_path / "index"))
+    with pytest.raises(SystemExit) as end:
+        search.main(
+            [
+                *("--model", "run", "--codes", "codes.zarr", "--query", "4", "--top", "5"),
+                *("--index", str(tmp_path / "index")),
+            ]
+        )
+    assert end.value.code == 2
+    assert "is an index of other codes than" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

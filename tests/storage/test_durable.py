@@ -163,3 +163,24 @@ def test_leftovers_of_a_killed_process_go_and_others_stay(tmp_path):
         path.write_text("x")
     remove_partials(place)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_link_in_place_of_a_lock_is_not_written_to(tmp_path, link):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    link(victim, tmp_path / ".a.lock")
+    with pytest.raises(StorageError, match=r"\.a\.lock is a link"), hold_output(tmp_path / "a"):
+        pass
+    assert victim.read_text() == "precious"
+    assert os.path.lexists(tmp_path / ".a.lock")
+
+
+def test_a_link_in_place_of_a_working_file_is_not_written_to(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "link").symlink_to(victim)
+    for mode in ("ab", "r+b", "xb"):
+        with pytest.raises(OSError, match=r"symbolic links|exists"):
+            atomic_files.open_own(tmp_path / "link", mode)
+    assert victim.read_text() == "precious"

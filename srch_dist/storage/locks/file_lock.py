@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from srch_dist.errors import StorageError
 from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location
 from srch_dist.storage.locks.lease import Holder, Lease, Reading
@@ -71,7 +73,8 @@ class FileLock(Lease):
                 file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
                 created = True
             except FileExistsError:
-                file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+                self._refuse_link()
+                file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
                 created = False
             self._file = os.fdopen(file, "r+b")
             try:
@@ -85,6 +88,16 @@ class FileLock(Lease):
                 if os.fstat(file).st_ino == self._path.stat().st_ino:
                     return created
             self._file.close()
+
+    def _refuse_link(self) -> None:
+        """Raise StorageError if the lock file leads to another file, which a write would change."""
+        with suppress(FileNotFoundError):
+            found = self._path.lstat()
+            if stat.S_ISLNK(found.st_mode) or found.st_nlink > 1:
+                raise StorageError(
+                    f"{self._path} is a link to another file and no lock. Remove the link, if "
+                    "nobody else needs it."
+                )
 
     def _read(self) -> Reading | None:
         try:

@@ -16,6 +16,7 @@ A paused holder that was replaced detects this at its next beat; `Lease.check` r
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -30,6 +31,8 @@ from typing import Any, NamedTuple, Self
 
 from srch_dist.errors import StorageError, StorageUnavailableError, is_outage
 from srch_dist.storage.locations import Location
+
+_LOG = logging.getLogger("srch_dist")
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 30.0
@@ -81,7 +84,7 @@ class Holder:
         """Parse the holder in a lock document; None if the document is incomplete or damaged."""
         try:
             return cls(**json.loads(content))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return None
 
     def dump(self, beat: int) -> bytes:
@@ -163,6 +166,12 @@ class Lease(ABC):
             if holder.is_alive():
                 raise self.refusal(holder)
             return
+        _LOG.warning(
+            "lock: %s may be in use by another run (%s); waiting up to %.0f s for a sign of life",
+            self._place,
+            holder or "its lock file is not complete",
+            LEASE_SECONDS,
+        )
         end = time.monotonic() + LEASE_SECONDS
         while time.monotonic() < end:
             time.sleep(LOOK_SECONDS)
