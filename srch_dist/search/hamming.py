@@ -141,6 +141,8 @@ def default_probes(lists: int) -> int:
 def open_index(path: str | Path) -> Any:
     """Read a faiss binary index from a file; raise StorageError if it cannot be read."""
     faiss = require("faiss", "search", PURPOSE)
+    if Path(path).exists() and not Path(path).is_file():
+        raise StorageError(f"{path} is no file. Name an index that srch_dist.export wrote.")
     if not Path(path).is_file():
         raise StorageError(f"{path} does not exist. Write it with: python -m srch_dist.export")
     check_index(Path(path))

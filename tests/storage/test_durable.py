@@ -12,6 +12,7 @@ import pytest
 from srch_dist.errors import StorageError
 from srch_dist.storage import atomic_files, durable
 from srch_dist.storage.atomic_files import remove_partials, replacing, write_bytes
+from srch_dist.storage.locks.file_lock import FileLock
 from srch_dist.storage.locks.output_lock import hold_output
 
 
@@ -184,3 +185,13 @@ def test_a_link_in_place_of_a_working_file_is_not_written_to(tmp_path):
         with pytest.raises(OSError, match=r"symbolic links|exists"):
             atomic_files.open_own(tmp_path / "link", mode)
     assert victim.read_text() == "precious"
+
+
+def test_a_lock_that_cannot_be_written_leaves_no_file(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(FileLock, "_put", fail)
+    with pytest.raises(StorageError, match="No space left"), hold_output(tmp_path / "a"):
+        pass
+    assert list(tmp_path.iterdir()) == []

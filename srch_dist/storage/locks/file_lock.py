@@ -60,6 +60,8 @@ class FileLock(Lease):
                     self.refuse_live(self._read())
                 self._put(0)
             except BaseException:
+                if created:  # such as on a full disk; an empty lock would delay the next process
+                    self._path.unlink(missing_ok=True)
                 self._file.close()
                 raise
         except OSError as error:
