@@ -13,6 +13,7 @@ from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import partial_name
+from srch_dist.storage.code_store import record_checksums
 from srch_dist.storage.durable import flush
 from srch_dist.storage.failures import storage_error
 from srch_dist.storage.feature_store import FeatureStore, open_store
@@ -95,7 +96,8 @@ def _write_codes(
         for start in range(0, store.rows, rows)
     ]
     with progress.stage(f"encode {modality}", len(work)) as stage:
-        tasks.run_all(work, stage)
+        checksums = tasks.run_all(work, stage)
+    record_checksums(path, rows, checksums)
 
 
 def encoding_rows(store: FeatureStore) -> int:
@@ -121,6 +123,6 @@ def check_modalities(model: Model, store: FeatureStore, names: list[str]) -> Non
 
 def _encode_span(
     model: Model, store: FeatureStore, modality: str, start: int, stop: int, path: Location
-) -> None:
+) -> int:
     codes = encode_rows(model, modality, store.read(modality, start, min(stop, store.rows)))
-    arrays.write_rows(path, start, codes)
+    return arrays.write_rows(path, start, codes)

@@ -179,8 +179,16 @@ def read_opened(
         raise storage_error(f"read rows {start} to {stop - 1} of", path, error) from None
 
 
-def read_selected(path: str | Location, rows: NDArray[np.int64]) -> Array:
-    """Read the rows with the ascending numbers ``rows`` (m,), one chunk at a time."""
+def read_selected(
+    path: str | Location,
+    rows: NDArray[np.int64],
+    read: Callable[[int, int], Array] | None = None,
+) -> Array:
+    """Read the rows with the ascending numbers ``rows`` (m,), one chunk at a time.
+
+    ``read`` (start, stop) reads rows start to stop - 1 of the array; default: `read_rows`.
+    """
+    read = read or partial(read_rows, path)
     array = open_array(path)
     step = array.chunks[0]
     cuts = np.searchsorted(rows, np.arange(0, array.shape[0] + step, step))
@@ -188,14 +196,18 @@ def read_selected(path: str | Location, rows: NDArray[np.int64]) -> Array:
     for chunk in np.flatnonzero(np.diff(cuts)):
         wanted = rows[cuts[chunk] : cuts[chunk + 1]]
         first, last = int(wanted[0]), int(wanted[-1])
-        parts.append(read_rows(path, first, last + 1)[wanted - first])
+        parts.append(read(first, last + 1)[wanted - first])
     return np.concatenate(parts) if parts else read_rows(path, 0, 0)
 
 
-def read_scattered(path: str | Location, rows: NDArray[np.int64]) -> Array:
-    """Read the rows with the numbers ``rows`` (m,), in any order and possibly repeated."""
+def read_scattered(
+    path: str | Location,
+    rows: NDArray[np.int64],
+    read: Callable[[int, int], Array] | None = None,
+) -> Array:
+    """Read as `read_selected` does, rows in any order and possibly repeated."""
     wanted, places = np.unique(rows, return_inverse=True)
-    selected: Array = read_selected(path, wanted)[places]
+    selected: Array = read_selected(path, wanted, read)[places]
     return selected
 
 
@@ -222,7 +234,11 @@ def checksum(values: Array, before: int = 0) -> int:
         return zlib.crc32("".join(f"{text}\0" for text in values.ravel()).encode(), before)
     if not values.dtype.isnative:  # Zarr returns native values
         values = values.astype(values.dtype.newbyteorder("="))
-    return zlib.crc32(np.ascontiguousarray(values).tobytes(), before)
+    values = np.ascontiguousarray(values)
+    # Numbers are read in place: a copy would add the size of a task's rows to its memory.
+    if values.dtype.kind in "biuf":
+        return zlib.crc32(values.reshape(-1).view(np.uint8).data, before)
+    return zlib.crc32(values.tobytes(), before)
 
 
 def missing_chunks(path: str | Location) -> int:
@@ -255,13 +271,18 @@ def verify_rows(path: str | Location, start: int, stop: int | None, expected: in
     ------
     StorageError : the checksum differs, even if each chunk matches its own crc32c.
     """
-    path = locate(path)
-    if checksum(read_rows(path, start, stop)) != expected:
+    verify_values(locate(path), start, read_rows(path, start, stop), expected)
+
+
+def verify_values(path: Location, start: int, values: Array, expected: int) -> None:
+    """Verify ``values``, which were read from row ``start`` on, as `verify_rows` does."""
+    if checksum(values) != expected:
         array = open_array(path)
         place = first_of_rows(array, start // array.chunks[0])
         raise StorageError(
-            f"{path}: the rows from {start} on do not match their recorded checksum; their chunk "
-            f"is stale or was exchanged ({chunk_file(path, array, place)})"
+            f"{path}: rows {start} to {start + len(values) - 1} do not match their recorded "
+            f"checksum; a chunk is stale or was exchanged ({chunk_file(path, array, place)}); "
+            "write the array again"
         )
 
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
 from srch_dist.errors import InputError, StorageError
-from srch_dist.kernels.types import Packed
+from srch_dist.kernels.types import IntArray, Packed
 from srch_dist.storage import arrays
 from srch_dist.storage.failures import storage_error
-from srch_dist.storage.locations import Location, check_access, locate
+from srch_dist.storage.locations import Location, check_access, locate, writing
 from srch_dist.storage.npy_header import map_npy
 from srch_dist.storage.read_ahead import read_ahead
+from srch_dist.storage.recorded_runs import parse_runs, read_verified
 
 # Bytes of codes per read. A search keeps two such ranges of rows in memory.
 _RUN_BYTES = 32 << 20
+# Attributes of an array of codes: the crc32 of each block of rows, and the rows of a block.
+_CHECKSUMS, _CHECKSUM_ROWS = "checksums", "checksum_rows"
+_NONE: IntArray = np.empty((0, 3), np.int64)
+_NONE.flags.writeable = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,8 @@ class CodeStore:
     path : a Zarr array, or a local .npy file, which is memory-mapped.
     modality : the encoded modality; None if the file does not record it.
     values : all codes, mapped or in memory; None if rows are read from the Zarr array on demand.
+    recorded : (r, 3) first row, end row and crc32 of the blocks that `encode` wrote; (0, 3) if no
+        checksums are recorded. Rows that are read from the Zarr array are verified against them.
     """
 
     path: Location
@@ -37,6 +47,7 @@ class CodeStore:
     bits: int
     modality: str | None
     values: Packed | None = field(default=None, repr=False, compare=False)
+    recorded: IntArray = field(default_factory=lambda: _NONE, repr=False, compare=False)
 
     def hold(self) -> CodeStore:
         """Read all codes into memory, for many small searches; return the new store."""
@@ -46,7 +57,7 @@ class CodeStore:
         """Read the codes (stop - start, bits / 8) of rows ``start`` to ``stop`` - 1."""
         if self.values is not None:
             return self.values[start:stop]
-        return arrays.read_rows(self.path, start, stop)
+        return read_verified(self.path, self.recorded, start, min(stop, self.rows))
 
     def read_scattered(self, rows: NDArray[np.int64]) -> Packed:
         """Read the codes (m, bits / 8) of the rows numbered ``rows`` (m,), in that order."""
@@ -55,7 +66,7 @@ class CodeStore:
             raise InputError(f"there is no row {outside[0]} in {self.path}; it has {self.rows}")
         if self.values is not None:
             return self.values[rows]
-        return arrays.read_scattered(self.path, rows)
+        return arrays.read_scattered(self.path, rows, self.read)
 
     def runs(self) -> Iterator[tuple[int, Packed]]:
         """Yield (first row, codes) for consecutive ranges of rows, and read one range ahead."""
@@ -65,11 +76,12 @@ class CodeStore:
                 yield start, self.values[start : start + step]
             return
         array = arrays.open_array(self.path, whole=True)
+        rows_of = partial(arrays.read_opened, self.path, array)
         step = max(1, step // array.chunks[0]) * array.chunks[0]
 
         def read(start: int) -> tuple[int, Packed]:
             stop = min(start + step, self.rows)
-            return start, arrays.read_opened(self.path, array, start, stop)
+            return start, read_verified(self.path, self.recorded, start, stop, rows_of)
 
         yield from read_ahead(read, range(0, self.rows, step))
 
@@ -90,6 +102,7 @@ def open_codes(path: str | Location) -> CodeStore:
     if not place.exists():
         raise StorageError(f"{place} does not exist; make codes with srch_dist.encode")
     values: Packed | None = None
+    recorded = _NONE
     if isinstance(place, Path) and place.suffix == ".npy":
         values = _map(place)
         shape, kind, modality = values.shape, values.dtype, None
@@ -97,6 +110,7 @@ def open_codes(path: str | Location) -> CodeStore:
         array = arrays.open_array(place)
         shape, kind = array.shape, array.dtype
         modality = array.attrs.get("modality")
+        recorded = _recorded(place, array)
         if array.attrs.get("bitorder", "little") != "little":
             raise StorageError(f"{place} is in {array.attrs['bitorder']} bit order, not little")
     if len(shape) != 2 or kind != np.uint8 or min(shape) < 1:
@@ -104,7 +118,29 @@ def open_codes(path: str | Location) -> CodeStore:
     if values is None and (missing := arrays.missing_chunks(place)):
         raise StorageError(f"{place}: {missing} chunks are missing; encode again")
     name = None if modality is None else str(modality)
-    return CodeStore(place, shape[0], 8 * shape[1], name, values)
+    return CodeStore(place, shape[0], 8 * shape[1], name, values, recorded)
+
+
+def record_checksums(path: Location, rows: int, checksums: Sequence[int]) -> None:
+    """Store the `arrays.checksum` of each block of ``rows`` rows in the attributes of codes."""
+    array = arrays.open_array(path)
+    with writing(path):
+        array.attrs.update({_CHECKSUMS: list(checksums), _CHECKSUM_ROWS: rows})
+
+
+def _recorded(path: Location, array: zarr.Array[Any]) -> IntArray:
+    """Return the blocks that `record_checksums` stored; (0, 3) for codes without."""
+    checksums: Any = array.attrs.get(_CHECKSUMS, [])
+    step: Any = array.attrs.get(_CHECKSUM_ROWS)
+    if not checksums:
+        return _NONE
+    try:
+        starts = range(0, array.shape[0], step)
+        blocks = zip(starts, checksums, strict=True)
+        records = [(start, min(start + step, array.shape[0]), value) for start, value in blocks]
+    except (IndexError, TypeError, ValueError) as error:
+        raise StorageError(f"{path}: its recorded checksums are damaged ({error!r})") from None
+    return parse_runs(path, array.shape[0], records)
 
 
 def _map(path: Path) -> Packed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import zarr
 from numpy.typing import NDArray
 
 from srch_dist.errors import InputError, StorageError
-from srch_dist.kernels.types import Array
+from srch_dist.kernels.types import Array, IntArray
 from srch_dist.storage import arrays
 from srch_dist.storage._text_codec import TEXT
 from srch_dist.storage._zarr_stores import zarr_store
@@ -24,6 +25,7 @@ from srch_dist.storage.durable import flush
 from srch_dist.storage.failures import storage_error
 from srch_dist.storage.journal import Journal
 from srch_dist.storage.locations import Location, check_access, locate, writing
+from srch_dist.storage.recorded_runs import parse_runs, read_verified
 
 FORMAT = 1
 # Target size of a chunk of the widest array. The memory model counts the chunks that a task reads.
@@ -56,19 +58,41 @@ class FeatureStore:
     checksums: Mapping[str, int]
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
-        """Read rows ``start`` to ``stop`` - 1 (None: to the end) of a modality or side array."""
-        self._check(name)
-        return arrays.read_rows(locate(self.path) / name, start, stop)
+        """Read rows ``start`` to ``stop`` - 1 (None: to the end) of a modality or side array.
 
-    def read_selected(self, name: str, rows: NDArray[np.int64]) -> Array:
-        """Read the rows with the ascending numbers ``rows`` (m,), one chunk at a time."""
+        Raises
+        ------
+        StorageError : a chunk is damaged, or the rows do not match their recorded checksum.
+        """
         self._check(name)
-        return arrays.read_selected(locate(self.path) / name, rows)
+        path, runs = locate(self.path) / name, self._runs(name)
+        stop = self.rows if stop is None else min(stop, self.rows)
+        values = read_verified(path, runs, start, stop)
+        # Earlier versions recorded no runs of side arrays, and summed text in another encoding.
+        if not len(runs) and values.dtype.kind in "biuf" and len(values) == self.rows:
+            arrays.verify_values(path, 0, values, self.checksums[name])
+        return values
+
+    def read_selected(self, name: str, rows: NDArray[np.int64], verify: bool = True) -> Array:
+        """Read the rows with the ascending numbers ``rows`` (m,), one chunk at a time.
+
+        Raises StorageError as `read` does. ``verify=False`` does not compare recorded checksums:
+        for the passes of training, which verifies all runs first.
+        """
+        self._check(name)
+        path = locate(self.path) / name
+        if not verify:
+            return arrays.read_selected(path, rows)
+        return arrays.read_selected(path, rows, partial(read_verified, path, self._runs(name)))
 
     def show(self, name: str, row: int) -> str:
         """Return a row of an array as text; joins several values, such as captions, by " / "."""
         values = (str(value).strip() for value in np.ravel(self.read(name, row, row + 1)))
         return " / ".join(value for value in values if value)
+
+    def _runs(self, name: str) -> IntArray:
+        # Not a field: a store is part of every task, and a large one has many runs.
+        return _cached_runs(self.path, self.rows, tuple(self.checksums.items()))[name]
 
     def _check(self, name: str) -> None:
         if name not in self.modalities and name not in self.side:
@@ -129,9 +153,10 @@ class FeatureWriter:
 
     def write(self, name: str, start: int, block: Array) -> None:
         """Append ``block`` to an array at row ``start``; blocks are whole chunks, in row order."""
-        checksum = arrays.write_rows(self.path / name, start, block)
-        if name in self._runs:
-            self._runs[name].append([start, start + len(block), checksum])
+        # As it is read again: text of a fixed width becomes text of any length.
+        stored = block.astype(_stored(self._specs[name][1]), copy=False)
+        checksum = arrays.write_rows(self.path / name, start, stored)
+        self._runs[name].append([start, start + len(block), checksum])
         self._checksums[name] = arrays.checksum(block, self._checksums[name])
         self.written[name] = start + len(block)
         self._journal.append(
@@ -182,7 +207,7 @@ class FeatureWriter:
         self.written: dict[str, int] = {}
         self.state: dict[str, Any] = {}
         self._checksums = dict.fromkeys(self._specs, 0)
-        self._runs: dict[str, list[list[int]]] = {name: [] for name in self._modalities}
+        self._runs: dict[str, list[list[int]]] = {name: [] for name in self._specs}
 
     def _create(self) -> None:
         """Create the group and its empty arrays."""
@@ -191,8 +216,9 @@ class FeatureWriter:
             with writing(self.path):
                 zarr.create_group(zarr_store(self.path), zarr_format=3)
                 for name, (shape, dtype) in self._specs.items():
-                    stored = TEXT if dtype.kind == "U" else dtype
-                    arrays.create_array(self.path / name, shape, self.rows_per_chunk, stored)
+                    arrays.create_array(
+                        self.path / name, shape, self.rows_per_chunk, _stored(dtype)
+                    )
         except StorageError:
             self.discard()
             raise
@@ -217,8 +243,7 @@ class FeatureWriter:
                     raise ValueError(f"row {start} follows row {self.written.get(name, 0)}")
                 self.written[name] = stop
                 self._checksums[name] = record["checksum"]
-                if name in self._runs:
-                    self._runs[name].append([start, stop, checksum])
+                self._runs[name].append([start, stop, checksum])
                 if record["state"] is not None:
                     self.state[name] = record["state"]
         except (KeyError, TypeError, ValueError) as error:
@@ -236,6 +261,11 @@ class FeatureWriter:
     def settle(self) -> None:
         """Flush the written rows to disk, then record them in the journal."""
         self._journal.settle()
+
+
+def _stored(dtype: np.dtype[Any]) -> Any:
+    """Return the dtype in which a store keeps values of ``dtype``."""
+    return TEXT if dtype.kind == "U" else dtype
 
 
 def check_name(name: str) -> None:
@@ -287,16 +317,38 @@ def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
     Covers the modalities. Only these checksums detect a stale chunk, which matches its own crc32c.
     Empty for a store of an earlier version.
     """
-    group = zarr.open_group(zarr_store(locate(store.path)), mode="r", zarr_format=3)
-    manifest: Any = dict(group.attrs)[_KEY]
+    runs = _read_runs(store.path, store.rows)
+    return [
+        (locate(store.path) / g, start, stop, checksum)
+        for g in store.modalities
+        for start, stop, checksum in runs[g].tolist()
+    ]
+
+
+def _read_runs(path: str, rows: int) -> Mapping[str, IntArray]:
+    """Read the recorded runs of all arrays of a store; (0, 3) of arrays without."""
+    folder = locate(path)
     try:
-        return [
-            (locate(store.path) / g, int(start), int(stop), int(checksum))
-            for g in store.modalities
-            for start, stop, checksum in dict(manifest.get("runs", {})).get(g, [])
-        ]
-    except (TypeError, ValueError) as error:
-        raise StorageError(f"{store.path}: its manifest is damaged ({error!r})") from None
+        group = zarr.open_group(zarr_store(folder), mode="r", zarr_format=3)
+        manifest: Any = dict(group.attrs)[_KEY]
+    except Exception as error:
+        raise storage_error("read the manifest of", folder, error) from None
+    try:
+        recorded = dict(manifest.get("runs", {}))
+        names = [*manifest["modalities"], *manifest["side"]]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StorageError(f"{path}: its manifest is damaged ({error!r})") from None
+    return {name: parse_runs(folder / name, rows, recorded.get(name, [])) for name in names}
+
+
+@lru_cache(maxsize=8)
+def _cached_runs(
+    path: str,
+    rows: int,
+    checksums: tuple[tuple[str, int], ...],  # noqa: ARG001  (part of the key of the cache)
+) -> Mapping[str, IntArray]:
+    """Read the runs of a store once per process; ``checksums`` tell its data from earlier ones."""
+    return _read_runs(path, rows)
 
 
 def _from_manifest(

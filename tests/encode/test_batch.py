@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zlib
 
 import numpy as np
 import pytest
 import zarr
 
-from srch_dist.encode.batch import encode_rows, encode_store
+from srch_dist.encode.batch import encode_rows, encode_store, encoding_rows
 from srch_dist.encode.model import load_model
 from srch_dist.errors import InputError, StorageError
 from tests.helpers.models import numpy_bits
-from tests.helpers.runs import DIMS, ROWS, make_pairs, make_store, train_here
+from tests.helpers.runs import DIMS, ROWS, exchange_chunk, make_pairs, make_store, train_here
 
 
 @pytest.fixture(scope="module", params=["balanced", "paper"])
@@ -34,7 +35,13 @@ def test_codes_are_a_packed_array_at_the_root_in_row_order(trained, tmp_path, mo
     bits = numpy_bits(trained.run.model, modality, trained.store.read(modality))
     np.testing.assert_array_equal(codes[:], np.packbits(bits, axis=1, bitorder="little"))
     assert len(np.unique(codes[:], axis=0)) > 10
-    assert dict(codes.attrs) == {"modality": modality, "bits": 24, "bitorder": "little"}
+    assert dict(codes.attrs) == {
+        "modality": modality,
+        "bits": 24,
+        "bitorder": "little",
+        "checksums": [zlib.crc32(codes[:].tobytes())],
+        "checksum_rows": encoding_rows(trained.store),
+    }
 
 
 def test_codes_do_not_depend_on_the_chunks_of_the_store(trained, tmp_path, monkeypatch):
@@ -115,6 +122,16 @@ def test_damaged_chunk_is_refused_and_leaves_no_codes(trained, tmp_path):
     chunk.write_bytes(raw)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(StorageError, match="the chunk with row 39 is damaged"):
+        encode_store(trained.run.path, store.path, "image", tmp_path / "codes.zarr")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_chunk_of_another_store_is_refused_and_leaves_no_codes(trained, tmp_path):
+    store = make_store(tmp_path / "a", 13, **make_pairs(split=None))
+    other = make_store(tmp_path / "b", 13, **make_pairs(split=None, seed=1))
+    exchange_chunk(f"{store.path}/image", f"{other.path}/image", 3)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(StorageError, match="image: rows 39 to 51 do not match their recorded"):
         encode_store(trained.run.path, store.path, "image", tmp_path / "codes.zarr")
     assert sorted(tmp_path.iterdir()) == before
 

@@ -17,7 +17,7 @@ from srch_dist.errors import InputError, StorageError
 from srch_dist.evaluate import examples, retrieval
 from srch_dist.evaluate.retrieval import evaluate_model
 from tests.helpers.models import numpy_bits
-from tests.helpers.runs import ROWS, make_pairs, make_store, train_here
+from tests.helpers.runs import ROWS, exchange_chunk, make_pairs, make_store, train_here
 
 pytestmark = pytest.mark.slow
 
@@ -303,6 +303,17 @@ def test_missing_chunk_of_the_learned_codes_is_noticed(labelled, tmp_path):
         evaluate_model(run, labelled.store.path)
 
 
+@pytest.mark.parametrize("name", ["image", "labels", "split"])
+def test_chunk_of_another_store_is_refused(labelled, tmp_path, name):
+    pairs = make_pairs()
+    store = make_store(tmp_path / "a", 17, **pairs)
+    turned = {each: values[::-1] for each, values in pairs.items()}
+    other = make_store(tmp_path / "b", 17, **turned)
+    exchange_chunk(f"{store.path}/{name}", f"{other.path}/{name}")
+    with pytest.raises(StorageError, match=f"{name}: rows 17 to 33 do not match their recorded"):
+        evaluate_model(labelled.run.path, store.path)
+
+
 def test_unfinished_runs_are_not_scored(labelled, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(labelled.run.path, run)
@@ -322,6 +333,9 @@ def test_queries_that_were_trained_on_are_counted(tmp_path):
 def test_labels_of_older_stores_that_cannot_be_scored_are_refused(labelled, tmp_path, value):
     labels = labelled.store.read("labels").astype(np.float32)
     store = make_store(tmp_path, 17, **make_pairs(labels=labels))
+    group = zarr.open_group(store.path, mode="r+")
+    manifest = dict(group.attrs["srch_dist"])
+    group.attrs["srch_dist"] = {**manifest, "runs": {}}  # they recorded none of side arrays
     array = zarr.open_array(f"{store.path}/labels", mode="r+")
     row = split_rows(store)[0][0]
     array[row, 0] = value

@@ -20,7 +20,7 @@ from srch_dist.search.text import encode_texts
 from srch_dist.storage import code_store as code_files
 from srch_dist.storage.code_store import open_codes
 from tests.helpers.models import make_model, numpy_bits
-from tests.helpers.runs import ROWS, make_pairs, make_store, train_here
+from tests.helpers.runs import ROWS, exchange_chunk, make_pairs, make_store, train_here
 
 pytestmark = pytest.mark.slow
 
@@ -252,6 +252,16 @@ def test_an_index_of_other_codes_is_refused(trained, tmp_path, capsys, monkeypat
         )
     assert end.value.code == 2
     assert "is an index of other codes than" in capsys.readouterr().err
+
+
+def test_command_refuses_query_features_of_another_store(trained, tmp_path, capsys):
+    store = make_store(tmp_path / "a", 13, **make_pairs(split=None))
+    other = make_store(tmp_path / "b", 13, **make_pairs(split=None, seed=1))
+    exchange_chunk(f"{store.path}/text", f"{other.path}/text")
+    with pytest.raises(SystemExit) as end:
+        run_search(trained, capsys, "--data", store.path, "--modality", "text", "--query", "14")
+    assert end.value.code == 2
+    assert "text: rows 13 to 25 do not match" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

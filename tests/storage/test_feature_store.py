@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import zlib
 
@@ -12,6 +13,7 @@ import pytest
 from srch_dist.errors import InputError, StorageError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage.feature_store import FeatureWriter, open_store
+from tests.helpers.runs import exchange_chunk
 
 ROWS = 20
 
@@ -63,7 +65,8 @@ def test_manifest_describes_the_store(store, arrays, tmp_path):
     for name in ("image", "text", "labels"):
         assert checksums[name] == zlib.crc32(arrays[name].tobytes())
     runs = manifest.pop("runs")
-    assert list(runs) == ["image", "text"]
+    assert list(runs) == list(arrays)
+    assert [run[:2] for run in runs.pop("titles")] == [[0, 6], [6, 12], [12, 18], [18, 20]]
     for name, found in runs.items():
         starts = range(0, ROWS, 6)
         parts = [arrays[name][start : start + 6] for start in starts]
@@ -140,6 +143,50 @@ def test_flipped_byte_is_noticed_at_reading(store, tmp_path, name):
     chunks[1].write_bytes(raw)
     with pytest.raises(StorageError, match=r"chunk with row 6 is damaged \(.*c/1"):
         store.read(name, 6, 12)
+
+
+@pytest.fixture
+def other(arrays, tmp_path):
+    """A store of the same shape with other values."""
+    pairs = {name: values[::-1] for name, values in arrays.items()}
+    return ingest_source(pairs, tmp_path / "other.zarr", rows_per_chunk=6)
+
+
+@pytest.mark.parametrize("name", ["image", "text", "labels", "titles"])
+def test_chunk_of_another_store_is_refused_where_its_rows_are_read(store, other, name):
+    exchange_chunk(f"{store.path}/{name}", f"{other.path}/{name}")
+    refusal = rf"{name}: rows 6 to 11 do not match .* \(.*{name}/c/1.*\); write the array again"
+    for read in (
+        lambda: store.read(name),
+        lambda: store.read(name, 6, 12),
+        lambda: store.read(name, 11, 14),
+        lambda: store.read_selected(name, np.array([2, 8])),
+        lambda: store.show(name, 7),
+        lambda: pickle.loads(pickle.dumps(store)).read(name),
+    ):
+        with pytest.raises(StorageError, match=refusal):
+            read()
+    assert len(store.read(name, 12, 99)) == 8
+    assert len(store.read_selected(name, np.array([0, 19]))) == 2
+    assert len(store.read_selected(name, np.array([8]), verify=False)) == 1
+
+
+def test_whole_side_array_of_an_older_store_is_verified(store, other, arrays, tmp_path):
+    """Earlier versions recorded one checksum of each array, and no runs of side arrays."""
+    edit_manifest(tmp_path / "a.zarr", runs=None)
+    older = open_store(store.path)
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(older.read(name), values)
+    exchange_chunk(f"{store.path}/labels", f"{other.path}/labels")
+    with pytest.raises(StorageError, match="labels: rows 0 to 19 do not match their recorded"):
+        older.read("labels")
+
+
+@pytest.mark.parametrize("runs", [5, {"image": 5}, {"image": [[0, 6]]}, {"image": [[0, 6, "x"]]}])
+def test_damaged_runs_of_a_manifest_are_refused(store, tmp_path, runs):
+    edit_manifest(tmp_path / "a.zarr", runs=runs)
+    with pytest.raises(StorageError, match=r"a\.zarr.* damaged"):
+        open_store(store.path).read("image")
 
 
 @pytest.mark.parametrize(

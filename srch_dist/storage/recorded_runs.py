@@ -1,0 +1,77 @@
+"""Read rows and verify them against checksums that were recorded when they were written.
+
+A run is a block of consecutive rows that was written at once, usually one chunk. Its crc32 detects
+a chunk that is intact but stale, misplaced or from another array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import numpy as np
+
+from srch_dist.errors import StorageError
+from srch_dist.kernels.types import Array, IntArray
+from srch_dist.storage import arrays
+from srch_dist.storage.locations import Location
+
+
+def parse_runs(path: Location, rows: int, records: Iterable[Iterable[int]]) -> IntArray:
+    """Return the runs (r, 3) of an array of n rows: first row, end row, `arrays.checksum`.
+
+    Parameters
+    ----------
+    path : the array, for messages.
+    rows : number of rows n.
+    records : the stored runs; empty if none were recorded.
+
+    Raises
+    ------
+    StorageError : the runs do not cover all rows in order.
+    """
+    try:
+        runs: IntArray = np.array([list(run) for run in records], np.int64).reshape(-1, 3)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise StorageError(f"{path}: its recorded checksums are damaged ({error!r})") from None
+    starts, stops = runs[:, 0], runs[:, 1]
+    if len(runs) and not (
+        np.array_equal(starts, [0, *stops[:-1]]) and (starts < stops).all() and stops[-1] == rows
+    ):
+        raise StorageError(
+            f"{path}: its recorded checksums are damaged: their rows are not 0 to {rows - 1} in "
+            "order; write the array again"
+        )
+    return runs
+
+
+def read_verified(
+    path: Location,
+    runs: IntArray,
+    start: int,
+    stop: int,
+    read: Callable[[int, int], Array] | None = None,
+) -> Array:
+    """Read rows ``start`` to ``stop`` - 1, and verify every run that holds one of them.
+
+    The runs are read whole. A run of one chunk costs no more reading, since a chunk is read whole.
+
+    Parameters
+    ----------
+    runs : as `parse_runs` returns them; without any, nothing is verified.
+    read : reads rows of the array; default: `arrays.read_rows`.
+
+    Raises
+    ------
+    StorageError : a run does not match its checksum, or a chunk is damaged.
+    """
+    read = read or partial(arrays.read_rows, path)
+    first_run = np.searchsorted(runs[:, 1], start, side="right")
+    touched = runs[first_run : np.searchsorted(runs[:, 0], stop)].tolist()
+    if not touched:
+        return read(start, stop)
+    first = touched[0][0]
+    values = read(first, touched[-1][1])
+    for low, high, expected in touched:
+        arrays.verify_values(path, low, values[low - first : high - first], expected)
+    return values[start - first : stop - first]
