@@ -12,8 +12,10 @@ import numpy as np
 
 from srch_dist.errors import StorageError
 from srch_dist.kernels.types import Matrix
+from srch_dist.storage.atomic_files import read_bytes
 from srch_dist.storage.locations import Location, locate
-from srch_dist.storage.safe_npz import read_npz, write_npz
+from srch_dist.storage.run.head import read_record
+from srch_dist.storage.safe_npz import unpack_npz, write_npz
 
 FORMAT = 1
 
@@ -98,8 +100,8 @@ def load_model(path: str | Location) -> Model:
     ------
     StorageError : the file does not exist, is damaged, or has another format.
     """
-    file = _model_file(path)
-    members = read_npz(file, "the model")
+    file, content = _read_file(path)
+    members = unpack_npz(content, f"the model {file}")
     try:
         header = json.loads(str(members["header"]))
         if header["format"] != FORMAT:
@@ -121,11 +123,13 @@ def load_model(path: str | Location) -> Model:
     return model
 
 
-def _model_file(path: str | Location) -> Location:
+def _read_file(path: str | Location) -> tuple[Location, bytes]:
     location = locate(path) if str(path).startswith("s3://") else Path(str(path))
     # An object store has no folders, so the suffix decides.
     is_run = location.is_dir() if isinstance(location, Path) else location.suffix != ".npz"
-    return location / "model.npz" if is_run else location
+    if is_run:
+        return location / "model.npz", read_record(location / "model.npz")
+    return location, read_bytes(location)
 
 
 def _check(model: Model) -> None:

@@ -10,8 +10,8 @@ from srch_dist.config.identity import to_dict
 from srch_dist.kernels.types import Arrays
 from srch_dist.storage.checked_json import check_shape
 from srch_dist.storage.locations import Location
+from srch_dist.storage.run.head import REMEDY
 from srch_dist.storage.run.open import open_run
-from srch_dist.storage.run.results import REMEDY
 from srch_dist.storage.run.shapes import History, PlanRecord, Summary
 
 

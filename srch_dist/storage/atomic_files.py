@@ -156,11 +156,29 @@ def write_json(path: Location, value: Any) -> None:
 
 def read_json(path: Location) -> Any:
     """Read a JSON file; if that fails, raise StorageError with its path."""
-    content = read_bytes(path)
+    return parse_json(read_bytes(path), path)
+
+
+def parse_json(content: bytes, path: Location) -> Any:
+    """Parse the content of the JSON file ``path``; if that fails, raise StorageError."""
     try:
-        return json.loads(content)
+        return json.loads(decode_text(content))
+    except UnicodeDecodeError:
+        raise StorageError(
+            f"{path} is damaged: it is not JSON text. Restore the file from a copy."
+        ) from None
     except (ValueError, RecursionError) as error:
         raise StorageError(f"cannot read {path}: {error}") from None
+
+
+def decode_text(content: bytes) -> str:
+    """Decode UTF-8 text; raise UnicodeDecodeError for other bytes, also for NUL.
+
+    A file system can fill a file with NUL after a crash. `json.loads` takes those bytes for UTF-32.
+    """
+    if (place := content.find(b"\0")) >= 0:
+        raise UnicodeDecodeError("utf-8", content, place, place + 1, "NUL")
+    return content.decode()
 
 
 def write_manifest(path: Location, values: Mapping[str, Any]) -> None:
@@ -170,12 +188,21 @@ def write_manifest(path: Location, values: Mapping[str, Any]) -> None:
 
 def read_manifest(path: Location) -> dict[str, Any]:
     """Read a manifest; raise StorageError if its values do not match its checksum."""
-    values = read_json(path)
-    if not isinstance(values, dict):
+    return check_manifest(read_json(path), path)
+
+
+def check_manifest(content: Any, path: Location, remedy: str = "") -> dict[str, Any]:
+    """Return the values of a manifest without their checksum; raise StorageError if it differs.
+
+    The message ends with ``remedy``, a sentence on what to do.
+    """
+    if not isinstance(content, dict):
         raise StorageError(f"{path} is damaged: it is not a manifest")
+    values: dict[str, Any] = dict(content)
     expected = values.pop(_CRC, None)
     if expected != _checksum(values):
-        raise StorageError(f"{path} is damaged: it does not match its own checksum")
+        fault = f"{path} is damaged: it does not match its own checksum"
+        raise StorageError(f"{fault}. {remedy}" if remedy else fault)
     return values
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from srch_dist.errors import StorageError
-from srch_dist.storage.atomic_files import read_bytes, read_json
+from srch_dist.storage.atomic_files import decode_text, read_json
 from srch_dist.storage.locations import Location
 
 T = TypeVar("T")
@@ -25,16 +25,17 @@ def read_checked(path: Location, kind: type[Any], remedy: str) -> dict[str, Any]
     return value
 
 
-def read_checked_lines(path: Location, remedy: str) -> list[dict[str, Any]]:
-    """Read a file of one JSON object per line.
+def parse_checked_lines(content: bytes, path: Location, remedy: str) -> list[dict[str, Any]]:
+    """Parse the content of the file ``path``, which has one JSON object per line.
 
     Raises
     ------
-    StorageError : the file cannot be read, or a line is no JSON object, such as a truncated one.
+    StorageError : a line is no JSON object, such as a truncated one.
     """
-    lines = read_bytes(path).decode(errors="replace").splitlines()
-    return [_parse_line(line, f"{path} line {number}", remedy) for number, line in
-            enumerate(lines, 1)]  # fmt: skip
+    return [
+        _parse_line(line, f"{path} line {number}", remedy)
+        for number, line in enumerate(content.splitlines(), 1)
+    ]
 
 
 def check_shape(value: T, kind: Any, place: object, remedy: str) -> T:
@@ -68,9 +69,11 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _parse_line(line: str, place: str, remedy: str) -> dict[str, Any]:
+def _parse_line(line: bytes, place: str, remedy: str) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = json.loads(decode_text(line))
+    except UnicodeDecodeError:
+        raise StorageError(f"{place} is damaged: it is not JSON text. {remedy}") from None
     except (ValueError, RecursionError) as error:
         raise StorageError(f"{place} is damaged: {error}. {remedy}") from None
     return check_shape(value, dict[str, Any], place, remedy)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from srch_dist.config.identity import differing_options, fingerprint, up_to_graph
-from srch_dist.config.loading import check_config, load_config
+from srch_dist.config.loading import check_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, InputError, PlanError, StorageError, TrainingError
 from srch_dist.ingest.shipped import shipped_store
@@ -173,9 +173,9 @@ def _rows(sweep: _Sweep, combinations: Sequence[Combination]) -> list[Row]:
 def _refuse_other_options(folder: Path, combinations: Sequence[Combination]) -> None:
     """Raise ConfigError if a run in the folder has other options than its combination."""
     for combination in combinations:
-        recorded = folder / "runs" / combination.name / "config.yaml"
-        if recorded.exists():
-            changed = differing_options(load_config(recorded), combination.config)
+        run = RunDirectory(folder / "runs" / combination.name)
+        if (run.path / "config.yaml").exists():
+            changed = differing_options(run.config(), combination.config)
             if changed:
                 raise ConfigError(
                     f"{folder} holds {combination.name} with other options: {'; '.join(changed)}. "

@@ -14,10 +14,23 @@ from srch_dist.report.records import load_records
 
 @pytest.fixture
 def run(shown, tmp_path):
-    """A copy of a finished run, without its arrays."""
-    folder = tmp_path / "run"
+    """A copy of a finished run of an earlier version, without its arrays and checksums."""
+    folder = copy_records(shown.run.path, tmp_path / "run")
+    head = json.loads((folder / "run.json").read_text())
+    del head["checksums"], head["crc32"]
+    (folder / "run.json").write_text(json.dumps(head))
+    return folder
+
+
+@pytest.fixture
+def checked(shown, tmp_path):
+    """A copy of a finished run with its checksums, without its arrays."""
+    return copy_records(shown.run.path, tmp_path / "run")
+
+
+def copy_records(run, folder):
     folder.mkdir()
-    for path in shown.run.path.iterdir():
+    for path in run.iterdir():
         if path.is_file():
             shutil.copy(path, folder)
     return folder
@@ -79,3 +92,57 @@ def test_sound_records_pass_as_they_are(run):
         json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()
     ]
     assert records.evaluation == json.loads((run / "evaluation.json").read_text())
+
+
+def without_a_line(content: bytes) -> bytes:
+    lines = content.splitlines(keepends=True)
+    return b"".join(lines[:1] + lines[2:])
+
+
+CHANGES = {
+    "empty": lambda _: b"",
+    "cut": lambda content: content[: content.index(b"\n", len(content) // 2) + 1],
+    "line removed": without_a_line,
+    "line doubled": lambda content: content + content.splitlines(keepends=True)[-1],
+    "zeroed": lambda content: bytes(len(content)),
+}
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "history.jsonl", "plan.json", "bits.npz"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_record_that_changed_after_the_end_is_refused(checked, name, change):
+    path = checked / name
+    path.write_bytes(CHANGES[change](path.read_bytes()))
+    expected = rf"{name} is damaged: it does not match its checksum in run\.json\. Restore the file"
+    with pytest.raises(StorageError, match=expected):
+        load_records([checked])
+
+
+def test_a_record_that_is_gone_is_refused(checked):
+    (checked / "bits.npz").unlink()
+    with pytest.raises(StorageError, match=r"cannot read .*bits\.npz"):
+        load_records([checked])
+
+
+def test_a_figure_of_run_json_that_changed_is_refused(checked):
+    path = checked / "run.json"
+    head = json.loads(path.read_text())
+    head["summary"]["iterations"] += 1
+    path.write_text(json.dumps(head))
+    with pytest.raises(StorageError, match=r"run\.json is damaged: .* its own checksum\. Res"):
+        load_records([checked])
+
+
+def test_the_evaluation_may_change_after_the_end(checked):
+    evaluation = json.loads((checked / "evaluation.json").read_text())
+    (checked / "evaluation.json").write_text(json.dumps({**evaluation, "queries": 1}))
+    (records,) = load_records([checked])
+    assert records.evaluation["queries"] == 1
+
+
+@pytest.mark.parametrize("name", ["run.json", "plan.json", "history.jsonl", "evaluation.json"])
+@pytest.mark.parametrize("content", [bytes(64), b"\xff\xfe{}", b'{"a": "\xe9"}'])
+def test_bytes_that_are_no_text_are_named_so(run, name, content):
+    (run / name).write_bytes(content)
+    with pytest.raises(StorageError, match=rf"{name}.* is damaged: it is not JSON text\. Restore"):
+        load_records([run])

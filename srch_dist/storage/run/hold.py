@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srch_dist.config.identity import differing_options, dump_config
-from srch_dist.config.loading import load_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError
 from srch_dist.storage.atomic_files import write_text
@@ -17,8 +16,8 @@ from srch_dist.storage.locations import local_path
 from srch_dist.storage.locks.file_lock import hold_lock
 from srch_dist.storage.locks.lease import Lease
 from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.head import read_head, run_head
 from srch_dist.storage.run.open import check_unused, create_run, make_folder
-from srch_dist.storage.run.results import read_head, run_head
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def _resume(run: RunDirectory, config: TrainConfig) -> bool:
     recorded = run.path / "config.yaml"
     if not recorded.exists():  # killed before it was written, so the run holds nothing else
         write_text(recorded, dump_config(config))
-    changed = differing_options(load_config(recorded), config)
+    changed = differing_options(run.config(), config)
     if changed:
         raise ConfigError(
             f"{run.path} was started with other options: {'; '.join(changed)}; pass those again, "

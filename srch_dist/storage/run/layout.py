@@ -1,7 +1,7 @@
 """Paths of a run directory.
 
 ```
-run.json          format, whether the run is finished, summary of its stages
+run.json          format, whether the run is finished, summary of its stages, checksums
 config.yaml       every option, resolved
 plan.json         partitions, blocks and the expected memory, disk and time
 history.jsonl     one line per iteration

@@ -16,7 +16,8 @@ from srch_dist.storage.locations import Location, check_access, local_path, loca
 from srch_dist.storage.locks.file_lock import live_holder
 from srch_dist.storage.outputs import check_folder
 from srch_dist.storage.run.directory import RunDirectory
-from srch_dist.storage.run.results import RunResults, read_head, run_head
+from srch_dist.storage.run.head import read_head, run_head
+from srch_dist.storage.run.results import RunResults
 
 
 def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:

@@ -10,8 +10,9 @@ from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError
 from srch_dist.storage.locations import S3Path, check_access
 from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.head import read_head
 from srch_dist.storage.run.open import occupied
-from srch_dist.storage.run.results import RunResults, read_head
+from srch_dist.storage.run.results import RunResults
 
 # Files that are no results, and run.json, which is uploaded last.
 _WORK = ("checkpoints", "work", "lock.json", "run.json", "emoji.zarr")

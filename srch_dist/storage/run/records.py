@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,18 @@ from numpy.typing import NDArray
 
 from srch_dist.config.identity import fingerprint
 from srch_dist.config.options import TrainConfig
-from srch_dist.storage.atomic_files import write_json, write_text
+from srch_dist.storage.atomic_files import read_bytes, write_json, write_manifest, write_text
 from srch_dist.storage.durable import flush
 from srch_dist.storage.failures import storage_error
+from srch_dist.storage.run.head import CHECKSUMS, run_head
 from srch_dist.storage.run.layout import RunPaths
-from srch_dist.storage.run.results import RunReader, run_head
+from srch_dist.storage.run.results import RunReader
 from srch_dist.storage.run.stages import StageLog
 from srch_dist.storage.safe_npz import write_npz
+
+# Records that a finished run no longer changes. The evaluation, the examples and the page are
+# written after its end, and again by later commands.
+_FINAL = ("config.yaml", "plan.json", "history.jsonl", "model.npz", "bits.npz", "baseline.npz")
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,12 @@ class RunRecords(RunPaths, RunReader[Path]):
         write_json(self.path / f"{name}.json", record)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Flush the run to disk, then mark it as finished and save its summary in ``run.json``."""
+        """Flush the run to disk, then mark it as finished in ``run.json``.
+
+        The file holds ``summary``, and checksums of the records that do not change any more.
+        """
         flush(self.path)
-        write_json(self.path / "run.json", {**run_head(True), "summary": dict(summary)})
+        records = [self.path / name for name in _FINAL]
+        checksums = {path.name: zlib.crc32(read_bytes(path)) for path in records if path.exists()}
+        head = {**run_head(True), "summary": dict(summary), CHECKSUMS: checksums}
+        write_manifest(self.path / "run.json", head)

@@ -10,16 +10,14 @@ from numpy.typing import NDArray
 from srch_dist.config.loading import parse_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import StorageError
-from srch_dist.storage.atomic_files import read_bytes, read_json
-from srch_dist.storage.checked_json import check_shape, read_checked, read_checked_lines
+from srch_dist.storage.atomic_files import decode_text, parse_json
+from srch_dist.storage.checked_json import check_shape, parse_checked_lines, read_checked
 from srch_dist.storage.locations import Location
+from srch_dist.storage.run.head import REMEDY, read_head, read_record, recorded_checksums
 from srch_dist.storage.run.layout import P, ResultPaths
 from srch_dist.storage.run.shapes import Evaluation, Examples, Head, Outcome
-from srch_dist.storage.safe_npz import read_npz
+from srch_dist.storage.safe_npz import unpack_npz
 
-FORMAT = 1
-# What to do with a record that is damaged.
-REMEDY = "Restore the file from a copy, or train the run again in another directory."
 _SHAPES = {"evaluation": Evaluation, "examples": Examples}
 
 
@@ -29,7 +27,10 @@ class RunReader(ResultPaths[P]):
 
     def bits(self) -> dict[str, NDArray[Any]] | None:
         """Read ``means`` (l,) and ``correlations`` (l, l) of the l bits; None in older runs."""
-        return read_npz(self.bit_figures) if self.bit_figures.exists() else None
+        path = self.bit_figures
+        if not path.exists() and path.name not in recorded_checksums(self.path):
+            return None
+        return unpack_npz(read_record(path), str(path))
 
     def record(self, name: str) -> Any:
         """Read the JSON file ``evaluation`` or ``examples``; None if the run has none."""
@@ -39,19 +40,23 @@ class RunReader(ResultPaths[P]):
     def config(self) -> TrainConfig:
         """Read the resolved options of the run, including defaults."""
         path = self._at("config.yaml")
-        return parse_config(read_bytes(path).decode(), str(path))
+        return _parse_recorded(read_record(path), path)
 
     def plan(self) -> dict[str, Any]:
         """Read the record of the plan; see `plan.table.plan_record`."""
-        return read_checked(self._at("plan.json"), dict[str, Any], REMEDY)
+        path = self._at("plan.json")
+        plan: dict[str, Any] = parse_json(read_record(path), path)
+        return check_shape(plan, dict[str, Any], path, REMEDY)
 
     def history(self) -> list[dict[str, Any]]:
         """Read the records of all iterations, in order."""
-        return read_checked_lines(self._at("history.jsonl"), REMEDY)
+        path = self._at("history.jsonl")
+        return parse_checked_lines(read_record(path), path, REMEDY)
 
     def summary(self) -> dict[str, Any]:
         """Read the summary that `RunRecords.finish` saved."""
-        return dict(read_checked(self._at("run.json"), Head, REMEDY)["summary"])
+        head = check_shape(read_head(self.path), Head, self._at("run.json"), REMEDY)
+        return dict(head["summary"])
 
     def outcome(self) -> dict[str, Any]:
         """Read the summary of a finished run and check that it has the keys of `Outcome`."""
@@ -62,14 +67,13 @@ class RunReader(ResultPaths[P]):
 RunResults = RunReader[Location]
 
 
-def read_head(folder: Location) -> dict[str, Any]:
-    """Read ``run.json``; raise StorageError if it is damaged or has another format version."""
-    head = read_json(folder / "run.json")
-    if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise StorageError(f"{folder}/run.json is not of format {FORMAT}")
-    return {"finished": False, **head}
-
-
-def run_head(finished: bool) -> dict[str, Any]:
-    """Return the first entries of ``run.json``: its format, and whether the run is finished."""
-    return {"format": FORMAT, "finished": finished}
+def _parse_recorded(content: bytes, path: Location) -> TrainConfig:
+    try:
+        text = decode_text(content)
+    except UnicodeDecodeError:
+        text = ""
+    # `dump_config` writes every option, and the section tls last. Without its end, a file would
+    # look like the options of another run.
+    if not (text.endswith("\n") and "\ntls:" in text):
+        raise StorageError(f"{path} is damaged: it is not a complete list of options. {REMEDY}")
+    return parse_config(text, str(path))

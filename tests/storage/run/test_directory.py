@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from srch_dist.config.identity import dump_config
 from srch_dist.config.loading import build_config, load_config
+from srch_dist.encode.model import load_model
 from srch_dist.errors import StorageError
 from srch_dist.storage.locations import S3Path
 from srch_dist.storage.run.directory import RunDirectory
+from srch_dist.storage.run.hold import hold_run
 from srch_dist.storage.run.open import create_run, open_run
 from srch_dist.storage.run.results import RunResults
 
@@ -35,6 +39,45 @@ def test_finished_run_is_opened_with_its_summary(tmp_path, config):
     run = open_run(tmp_path / "a")
     assert run.path == (tmp_path / "a").resolve()
     assert run.summary() == {"rows": 7}
+
+
+def test_a_run_of_an_earlier_version_has_no_checksums(tmp_path, config):
+    run = create_run(tmp_path / "a", config)
+    (run.path / "run.json").write_text('{"format": 1, "finished": true, "summary": {"rows": 7}}')
+    (run.path / "config.yaml").write_text(dump_config(config) + "# a comment\n")
+    assert open_run(run.path).summary() == {"rows": 7}
+    assert open_run(run.path).config() == config
+
+
+def test_a_model_that_does_not_belong_to_the_run_is_refused(tmp_path, config):
+    run = create_run(tmp_path / "a", config)
+    run.model.write_bytes(b"one")
+    run.finish({})
+    run.model.write_bytes(b"two")
+    with pytest.raises(
+        StorageError, match=r"model\.npz is damaged: it does not match its checksum"
+    ):
+        load_model(run.path)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("kept", [0, 20, 0.5, -1, None])
+def test_damaged_options_are_not_taken_for_other_options(tmp_path, config, finished, kept):
+    run = create_run(tmp_path / "a", config)
+    if finished:
+        run.finish({})
+    path = run.path / "config.yaml"
+    content = path.read_bytes()
+    if kept is None:
+        path.write_bytes(bytes(len(content)))
+    else:
+        path.write_bytes(content[: int(kept * len(content)) if kept == 0.5 else kept])
+    resumed = dataclasses.replace(config, resume=True)
+    with (
+        pytest.raises(StorageError, match=r"config\.yaml is damaged: .*\. Restore the file"),
+        hold_run(run.path, resumed),
+    ):
+        pass
 
 
 def test_directory_with_anything_in_it_is_in_use(tmp_path, config):
