@@ -17,8 +17,10 @@ from srch_dist.storage.atomic_files import write_json
 from srch_dist.storage.feature_store import open_store
 from srch_dist.storage.locations import local_path, locate
 from srch_dist.storage.locks.output_lock import hold_output
-from srch_dist.storage.outputs import check_file
+from srch_dist.storage.outputs import check_file, json_kind
 from srch_dist.storage.run.open import open_run
+
+_RESULT = json_kind("evaluation result", "queries", "database", "bits", "pair_recall")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def _evaluate(options: _Options, progress: Progress) -> None:
     # Refuse a wrong run, store or output before a cluster starts.
     run, store = open_run(options.model), open_store(options.data)
     query_split(run, store)
-    out = None if options.json is None else check_file(local_path(options.json))
+    out = None if options.json is None else check_file(local_path(options.json), _RESULT)
     with ExitStack() as stack:
         check_lock = None if out is None else stack.enter_context(hold_output(out))
         with connect_for(options.cluster, progress, reads=(run.path, locate(store.path))):

@@ -8,8 +8,20 @@ from srch_dist.errors import require
 from srch_dist.storage.atomic_files import write_text
 from srch_dist.storage.locations import Location, locate
 from srch_dist.storage.locks.output_lock import hold_output
+from srch_dist.storage.outputs import OutputKind, check_file
 
 __all__ = ["write_page"]
+
+# Bytes that contain the head of a page, up to its title.
+_HEAD_BYTES = 8192
+
+
+def _is_page(_path: Location, content: bytes) -> bool:
+    head = content[:_HEAD_BYTES]
+    return head.startswith(b"<!doctype html>") and b"srch-dist</title>" in head
+
+
+_PAGE = OutputKind("report page", _is_page)
 
 
 def write_page(runs: Sequence[str | Location], out: str | Location) -> None:
@@ -18,13 +30,13 @@ def write_page(runs: Sequence[str | Location], out: str | Location) -> None:
     Parameters
     ----------
     runs : run directories of finished runs.
-    out : file to write; an existing file is replaced.
+    out : file to write; an existing report page is replaced.
 
     Raises
     ------
     ExtraError : matplotlib or Jinja, the extra ``report``, is not installed.
-    StorageError : a run does not exist or is not finished, another process writes the page, or it
-        cannot be written.
+    StorageError : a run does not exist or is not finished, another process writes the page, it
+        cannot be written, or ``out`` is a file that is no report page.
     """
     for module in ("matplotlib", "jinja2"):
         require(module, "report", "the report")
@@ -33,7 +45,7 @@ def write_page(runs: Sequence[str | Location], out: str | Location) -> None:
     from srch_dist.report.page import run_page
     from srch_dist.report.records import load_records
 
-    place = locate(out)
+    place = check_file(locate(out), _PAGE)
     with hold_output(place) as check_lock:
         records = load_records(runs)
         page = run_page(records[0]) if len(records) == 1 else comparison_page(records)

@@ -13,7 +13,6 @@ from srch_dist.report import write_page
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.atomic_files import is_stream
 from srch_dist.storage.locations import locate
-from srch_dist.storage.outputs import check_file
 from srch_dist.storage.run.open import open_run
 
 
@@ -42,7 +41,7 @@ def _report(options: _Options, _progress: Progress) -> None:
     runs = [open_run(path) for path in options.runs]
     default = runs[0].page if len(runs) == 1 else locate("comparison.html")
     out = default if options.out is None else locate(options.out)
-    write_page([run.path for run in runs], check_file(out))
+    write_page([run.path for run in runs], out)
     # The page itself may have gone to standard output.
     if not is_stream(out):
         print_line(f"page: {out}")

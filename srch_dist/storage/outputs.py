@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from srch_dist.errors import StorageError
-from srch_dist.storage.atomic_files import is_stream
+from srch_dist.storage.atomic_files import is_stream, parse_json, read_bytes
 from srch_dist.storage.locations import Location, check_access
 
 # Bytes of one part of a path that file systems take, and what the names of partial files add.
 _NAME_BYTES, _PARTIAL_BYTES = 255, 32
+
+
+@dataclass(frozen=True)
+class OutputKind:
+    """Kind of a file that a command replaces by a new one of the same kind.
+
+    Attributes
+    ----------
+    name : for the message, such as "report page".
+    recognises : whether a file has this kind, from its path and content.
+    """
+
+    name: str
+    recognises: Callable[[Location, bytes], bool]
+
+
+def json_kind(name: str, *keys: str) -> OutputKind:
+    """Return the kind of JSON objects that have all ``keys``."""
+
+    def recognises(path: Location, content: bytes) -> bool:
+        try:
+            value = parse_json(content, path)
+        except StorageError:
+            return False
+        return isinstance(value, dict) and set(keys) <= set(value)
+
+    return OutputKind(name, recognises)
 
 
 def check_new(place: Location) -> Location:
@@ -30,10 +59,10 @@ def check_new(place: Location) -> Location:
     return place
 
 
-def check_file(path: Location) -> Location:
+def check_file(path: Location, kind: OutputKind | None = None) -> Location:
     """Raise an error if a file cannot be written or replaced, or its folder is missing.
 
-    Returns ``path``.
+    An existing file that is not empty must be of the ``kind``, if that is given. Returns ``path``.
 
     Raises
     ------
@@ -46,7 +75,10 @@ def check_file(path: Location) -> Location:
             raise StorageError(f"cannot write {path}: it is a folder. Name a file.")
         if not path.parent.exists():
             raise StorageError(f"cannot write {path}: its folder does not exist. Create it.")
-    return check_writable(path)
+    check_writable(path)
+    if kind is not None:
+        _refuse_other_kind(path, kind)
+    return path
 
 
 def check_folder(path: Path) -> Path:
@@ -88,6 +120,13 @@ def check_writable(place: Location) -> Location:
         raise StorageError(f"cannot write {place}: {above} is a file. Name another place.")
     _refuse_read_only(place, above)
     return place
+
+
+def _refuse_other_kind(path: Location, kind: OutputKind) -> None:
+    exists = path.exists() if isinstance(path, Path) else path.size() is not None
+    content = read_bytes(path) if exists else b""
+    if content and not kind.recognises(path, content):
+        raise StorageError(f"{path} exists and is no {kind.name}. Remove it, or name another file.")
 
 
 def _refuse_read_only(place: Path, folder: Path) -> None:

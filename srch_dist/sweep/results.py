@@ -17,6 +17,7 @@ from srch_dist.errors import ExtraError, require
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.atomic_files import replacing, write_json, write_text
 from srch_dist.storage.checked_json import read_checked
+from srch_dist.storage.outputs import OutputKind, json_kind
 from srch_dist.storage.run.shapes import Evaluation, IterationRecord, Summary
 
 # Columns of a row: values of the grid's options, then scores and measures. A missing value is None.
@@ -53,6 +54,15 @@ class _Result:
     def __post_init__(self) -> None:
         if self.error is None and (self.summary is None or self.last is None):
             raise ValueError("it holds neither a summary with its last iteration nor an error")
+
+
+# Files of a sweep that are replaced by every call with the same folder.
+TABLES = {
+    "results.json": json_kind("table of a sweep", "options", "rows"),
+    "results.csv": OutputKind(
+        "table of a sweep", lambda _path, content: b"error" in content.splitlines()[0].split(b",")
+    ),
+}
 
 
 def read_result(path: Path) -> dict[str, Any]:

@@ -32,11 +32,11 @@ from srch_dist.storage.atomic_files import write_json
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import local_path, locate
 from srch_dist.storage.locks.file_lock import hold_lock
-from srch_dist.storage.outputs import check_folder
+from srch_dist.storage.outputs import check_file, check_folder
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.open import make_folder
 from srch_dist.sweep.grid import Combination, Grid, combine
-from srch_dist.sweep.results import Row, make_row, read_result, write_results
+from srch_dist.sweep.results import TABLES, Row, make_row, read_result, write_results
 from srch_dist.train.rows import choose_rows
 from srch_dist.train.runner import prepare_run, train_model
 from srch_dist.train.setup import SharedResources
@@ -140,6 +140,8 @@ def sweep_options(
         )
     combinations = combine(config, grid)
     folder = check_folder(local_path(out))
+    for name, kind in TABLES.items() if folder.exists() else ():
+        check_file(folder / name, kind)
     _refuse_other_options(folder, combinations)
     if config.data is not None:
         _check_data(open_store(config.data), combinations)

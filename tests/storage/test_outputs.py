@@ -127,6 +127,48 @@ def test_a_run_of_a_live_process_is_in_use(tmp_path):
     assert "is not finished; resume it with --resume" in str(occupied(tmp_path))
 
 
+OTHER_FILES = ["pairs.npz", "run/model.npz", "run/run.json", "run/codes.zarr/zarr.json"]
+
+
+@pytest.mark.parametrize("name", [*OTHER_FILES, "run/config.yaml"])
+def test_evaluate_replaces_no_other_file(made, refused, name):
+    refuses_to_replace(made[0] / name, "evaluation result", refused, evaluate)
+
+
+@pytest.mark.parametrize("name", [*OTHER_FILES, "run/evaluation.json"])
+def test_report_replaces_no_other_file(made, refused, name):
+    refuses_to_replace(made[0] / name, "report page", refused, report)
+
+
+@pytest.mark.parametrize("name", ["results.json", "results.csv"])
+def test_sweep_replaces_no_other_file(made, refused, name):
+    path = made[0] / "sweep" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"mine": 1}')
+    line = refused(sweep, "sweep")
+    path.unlink()
+    assert f"{path} exists and is no table of a sweep. Remove it" in line
+
+
+def refuses_to_replace(path, kind, refused, command):
+    before = path.read_bytes()
+    line = refused(command, str(path))
+    assert f"{path} exists and is no {kind}. Remove it, or name another file." in line
+    assert path.read_bytes() == before
+
+
+def test_outputs_of_the_same_kind_and_empty_files_are_replaced(made, monkeypatch):
+    folder, _store, run = made
+    monkeypatch.chdir(folder)
+    Path("page.html").touch()
+    for _ in range(2):
+        report.main([str(run), "--out", "page.html"])
+    check_file(run / "evaluation.json", evaluate._RESULT)
+    Path("empty.json").touch()
+    check_file(folder / "empty.json", evaluate._RESULT)
+    check_file(Path("/dev/null"), evaluate._RESULT)
+
+
 def test_good_outputs_pass(tmp_path):
     check_new(tmp_path / "a" / "b")
     (tmp_path / "file").write_text("x")
