@@ -229,7 +229,7 @@ def test_killed_server_is_waited_for_in_writing(server, published, store, tmp_pa
     written = ingest_source(source, place("again.zarr"), rows_per_chunk=50)
     thread.join()
     assert written.checksums == store.checksums
-    server.script("die", 30)
+    server.script("die", 32)
     thread = server.restart_when_dead(1.5)
     encode_store(published, DATA, "image", place("codes/killed.zarr"))
     thread.join()
