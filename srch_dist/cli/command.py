@@ -148,7 +148,7 @@ def resume_line(command: str, arguments: Sequence[str] | None, out: str) -> str:
         words += ["--out", out]
     if command == "train" and "--resume" not in words:
         words.append("--resume")
-    return f"{_program(command)} {shlex.join(words)}"
+    return f"{program_called(command)} {shlex.join(words)}"
 
 
 def output() -> Console:
@@ -172,7 +172,7 @@ def _parse(kind: type[T], command: str, arguments: Sequence[str] | None, default
     )
     options = tyro.cli(
         with_log,
-        prog=_program(command),
+        prog=program_called(command),
         args=arguments,
         default=MISSING_NONPROP if default is None else with_log(**vars(default)),
         config=_TYRO,
@@ -181,7 +181,7 @@ def _parse(kind: type[T], command: str, arguments: Sequence[str] | None, default
     return cast(T, options)
 
 
-def _program(command: str) -> str:
+def program_called(command: str) -> str:
     """Return the program and command as the user typed them, such as ``srch-dist train``."""
     called = Path(sys.argv[0])
     if called.name == "srch-dist":

@@ -6,7 +6,14 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 
-from srch_dist.cli.command import TrainOptions, output, print_line, run_command, training_config
+from srch_dist.cli.command import (
+    TrainOptions,
+    output,
+    print_line,
+    program_called,
+    run_command,
+    training_config,
+)
 from srch_dist.cli.console import print_evaluation, print_examples
 from srch_dist.runtime.progress import Progress
 from srch_dist.train.runner import default_folder, train_model
@@ -37,10 +44,9 @@ def _train(options: TrainOptions, out: str, progress: Progress) -> None:
     for name, place in places.items():
         print_line(f"{name}: {place}")
     modality = next(iter(trained.store.modalities))
-    encode = ["python", "-m", "srch_dist.encode", "--model", str(trained.run.path)]
-    encode += ["--data", trained.store.path, "--modality", modality]
-    encode += ["--out", f"{modality}-codes.zarr"]
-    print_line(f"next: {shlex.join(encode)}")
+    encode = ["--model", str(trained.run.path), "--data", trained.store.path]
+    encode += ["--modality", modality, "--out", f"{modality}-codes.zarr"]
+    print_line(f"next: {program_called('encode')} {shlex.join(encode)}")
 
 
 if __name__ == "__main__":

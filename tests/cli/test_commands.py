@@ -385,10 +385,13 @@ def test_console_script_runs_every_command_by_name(session):
 
 def test_places_are_printed_as_they_are(monkeypatch, capsys):
     """Brackets are markup to what prints them: some would be left out, others an error."""
-    run, store = RunResults(Path("/data/[old]/run")), SimpleNamespace(path="/data/[/x]/a.zarr")
+    run = RunResults(Path("/data/[old]/run"))
+    store = SimpleNamespace(path="/data/[/x]/a.zarr", modalities={"image": 4})
     monkeypatch.setattr(train, "train_model", lambda *_: Trained(run, store, "", None))
     train.main([])
-    assert capsys.readouterr().out == "run: /data/[old]/run\ndata: /data/[/x]/a.zarr\n"
+    shown = capsys.readouterr().out
+    assert shown.startswith("run: /data/[old]/run\ndata: /data/[/x]/a.zarr\nnext: ")
+    assert "--model '/data/[old]/run' --data '/data/[/x]/a.zarr'" in shown
     monkeypatch.setattr(certificates, "make_certificates", lambda *_: Path("[a]/[/b]"))
     certificates.main(["x"])
     assert capsys.readouterr().out.count("[a]/[/b]/ca.pem") == 4

@@ -6,8 +6,10 @@ import os
 import distributed
 import pytest
 
+from srch_dist.runtime import cluster as cluster_module
 from srch_dist.runtime import workers
 from srch_dist.runtime.cluster import connect
+from srch_dist.runtime.progress import silent
 
 pytestmark = pytest.mark.cluster
 
@@ -25,5 +27,5 @@ def test_workers_that_have_imported_a_module_start_anew_where_nobody_else_uses_t
         assert len(after) == 1
         assert set(before.values()).isdisjoint(after.values())
         address = client.scheduler.address
-        with distributed.Client(address), connect(scheduler=address) as shared:
-            assert not shared.restarts
+        with distributed.Client(address, security=client.security, set_as_default=False):
+            assert not cluster_module._describe(client, silent()).restarts

@@ -136,10 +136,10 @@ def test_without_directions_the_codes_are_those_of_the_loop(finish):
 
 def test_collapsed_codes_end_the_run(finish, monkeypatch):
     monkeypatch.setattr("srch_dist.algorithm.encoders.final_codes.COLLAPSED", 100.0)
-    with pytest.raises(SrchError, match=r"spread from 5 directions: 24 bits are equivalent to \d"):
+    with pytest.raises(SrchError, match=r"24 bits, made from 5 directions, are equivalent to \d"):
         finish()
 
 
 def test_one_direction_is_refused_before_any_work(finish):
-    with pytest.raises(ConfigError, match=r"method\.directions is 1, so every bit"):
+    with pytest.raises(ConfigError, match=r"method\.directions is 1, so all bits"):
         finish(directions=1)
