@@ -64,6 +64,12 @@ class Command:
         assert not list(self.errors.parent.rglob("dask-scratch-space"))
 
 
+def _heed_signals() -> None:
+    """A test run in the background, or under nohup, ignores signals; its children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @contextmanager
 def local_training(store, folder: Path, *more: str, start=(), workers: int = 2):
     temporary = folder / "tmp"
@@ -78,8 +84,7 @@ def local_training(store, folder: Path, *more: str, start=(), workers: int = 2):
         stdout=subprocess.DEVNULL,
         stderr=errors.open("w"),
         start_new_session=True,
-        # A test run in the background ignores SIGINT, and its children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_heed_signals,
     )
     command = Command(process, errors, temporary)
     try:
