@@ -52,6 +52,7 @@ IGNORED = (
     Ignored("*run.json", ("seconds",), _TIMES),
     Ignored("*run.json", ("peak_memory", "stage_peaks"), _MEMORY),
     Ignored("*run.json", ("checksums", "crc32"), "checksums of files that hold times and paths"),
+    Ignored("*encoded.zarr", ("checksums", "checksum_rows"), "follow from the codes"),
     Ignored("*/results/*.json", ("seconds", "cg_iteration_seconds"), _TIMES),
     Ignored("*/results/*.json", ("peak_memory", "stage_peaks"), _MEMORY),
     Ignored("*results.json", ("seconds",), _TIMES),
