@@ -15,6 +15,7 @@ import distributed
 
 from srch_dist.config.options import ClusterOptions, TrainConfig
 from srch_dist.errors import ClusterError
+from srch_dist.runtime.collection import without_collection
 from srch_dist.runtime.dask_settings import check_client_settings, check_local_settings
 from srch_dist.runtime.local_cluster import local_client, shows_dashboard
 from srch_dist.runtime.machine import check_local_size, local_size
@@ -198,7 +199,10 @@ def _existing(
     try:
         # With set_as_default, a client that fails to connect would stay the default. In a context
         # of another client, the new client would not become the default.
-        client = distributed.Client(address, timeout=left, security=security, set_as_default=False)
+        with without_collection():
+            client = distributed.Client(
+                address, timeout=left, security=security, set_as_default=False
+            )
     except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
         hint = ""
         if address.startswith("tls://"):

@@ -16,6 +16,7 @@ from distributed.utils import LoopRunner
 from tornado.ioloop import IOLoop
 
 from srch_dist.errors import ClusterError
+from srch_dist.runtime.collection import without_collection
 from srch_dist.runtime.machine import LocalSize
 from srch_dist.runtime.main_guard import MESSAGE, end_second_import, imported_again, marking
 from srch_dist.runtime.start_failures import explain_start
@@ -86,7 +87,10 @@ def local_client(size: LocalSize, tls: Tls | None) -> Iterator[distributed.Clien
         try:
             with marking(scratch):
                 address = stack.enter_context(_running(loop, size, scratch, security))
-            client = distributed.Client(address, security=security, loop=loop, set_as_default=False)
+            with without_collection():
+                client = distributed.Client(
+                    address, security=security, loop=loop, set_as_default=False
+                )
         except (RuntimeError, OSError, ValueError, KeyError, TimeoutError) as error:
             if imported_again(scratch):
                 raise ClusterError(MESSAGE) from None
@@ -110,13 +114,15 @@ def _event_loop() -> Iterator[IOLoop]:
         # Otherwise it starts with the first worker, and unblocks SIGINT in that worker's thread.
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINALS)
-        runner.start()
+        with without_collection():
+            runner.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield runner.loop
     finally:
-        runner.stop()
+        with without_collection():
+            runner.stop()
 
 
 @contextmanager
