@@ -118,23 +118,25 @@ def test_scores_are_printed_where_their_file_cannot_be_written(
     tmp_path, commands, monkeypatch, capsys
 ):
     with small_disk(tmp_path / "disk", "size=1m") as disk:
-        (disk / "out").write_text("old")
+        old = json.dumps(dict.fromkeys(("queries", "database", "bits", "pair_recall")))
+        (disk / "out").write_text(old)
         filling(monkeypatch, evaluate, "evaluate_model", disk)
         line, output = refused(evaluate, commands(disk / "out")[evaluate], capsys, FULL)
         assert line == f"error: cannot write {disk / 'out'}: No space left on device"
         assert "image → text" in output
-        assert (disk / "out").read_text() == "old"
+        assert (disk / "out").read_text() == old
         assert sorted(path.name for path in disk.iterdir()) == ["ballast", "out"]
 
 
 @pytest.mark.fault("full disk during report", "refused")
 def test_report_on_a_full_disk(tmp_path, commands, monkeypatch, capsys):
     with small_disk(tmp_path / "disk", "size=1m") as disk:
-        (disk / "out").write_text("old")
+        old = "<!doctype html><title>a run - srch-dist</title>"
+        (disk / "out").write_text(old)
         filling(monkeypatch, records, "load_records", disk)
         line, _ = refused(report, commands(disk / "out")[report], capsys, FULL)
         assert line == f"error: cannot write {disk / 'out'}: No space left on device"
-        assert (disk / "out").read_text() == "old"
+        assert (disk / "out").read_text() == old
         assert sorted(path.name for path in disk.iterdir()) == ["ballast", "out"]
 
 
