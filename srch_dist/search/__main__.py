@@ -16,7 +16,6 @@ from srch_dist.errors import ConfigError, InputError
 from srch_dist.runtime.progress import Progress
 from srch_dist.search.hamming import (
     SearchResult,
-    check_index_rows,
     rerank,
     search_codes,
     search_index,
@@ -108,10 +107,9 @@ def _find(
         )
     wanted = min(codes.rows, options.top * _CANDIDATES) if options.rerank else options.top
     if options.index is not None:
-        found = search_index(options.index, queries.codes, wanted, options.probes)
+        found = search_index(options.index, queries.codes, wanted, options.probes, codes)
         recall = stated_recall(options.index, options.probes)
         progress.note(f"index: {options.index}, {recall or 'exact, or recall not measured'}")
-        check_index_rows(options.index, codes, queries.codes, found)
     else:
         found = search_codes(codes, queries.codes, wanted, progress)
     if options.rerank and queries.scores is not None:

@@ -76,7 +76,11 @@ def search_codes(
 
 
 def search_index(
-    path: str | Path, queries: Packed, top: int, probes: int | None = None
+    path: str | Path,
+    queries: Packed,
+    top: int,
+    probes: int | None = None,
+    codes: CodeStore | None = None,
 ) -> SearchResult:
     """Find the nearest rows of each query with a faiss binary index written by export.
 
@@ -85,10 +89,13 @@ def search_index(
     path : file of the index.
     queries, top : as in `search_codes`.
     probes : number of lists of an inverted file to search; None uses `default_probes`.
+    codes : the codes that the index should hold; what it finds is compared with them. None: no
+        comparison.
 
     Raises
     ------
     ConfigError : the searched lists have fewer than ``top`` rows.
+    InputError : the index has other rows or other codes than ``codes``.
     StorageError : the index does not exist, is damaged or cannot be read.
     """
     faiss = require("faiss", "search", PURPOSE)
@@ -108,29 +115,22 @@ def search_index(
             "search without --index."
         )
     distances, rows = _nearest(distances.astype(np.int64), rows.astype(np.int64), top)
-    return SearchResult(rows, distances)
-
-
-def check_index_rows(
-    path: str | Path, codes: CodeStore, queries: Packed, found: SearchResult
-) -> None:
-    """Compare what an index found with the codes that it should hold.
-
-    Raises
-    ------
-    InputError : the index has other rows or other codes than ``codes``.
-    """
-    index = open_index(path)
-    same = index.ntotal == codes.rows and index.d == codes.bits
-    if same:
-        stored = codes.read_scattered(found.rows.ravel()).reshape(*found.rows.shape, -1)
-        differing = np.bitwise_count(stored ^ queries[:, None]).sum(axis=2, dtype=np.int64)
-        same = bool((differing == found.distances).all())
-    if not same:
+    found = SearchResult(rows, distances)
+    if codes is not None and not _agrees(index, codes, queries, found):
         raise InputError(
             f"{path} is an index of other codes than {codes.path}. Name the index that was "
             "exported from these codes, or export them again."
         )
+    return found
+
+
+def _agrees(index: Any, codes: CodeStore, queries: Packed, found: SearchResult) -> bool:
+    """Whether an index has as many rows as ``codes``, and found rows at their true distances."""
+    if index.ntotal != codes.rows or index.d != codes.bits:
+        return False
+    stored = codes.read_scattered(found.rows.ravel()).reshape(*found.rows.shape, -1)
+    differing = np.bitwise_count(stored ^ queries[:, None]).sum(axis=2, dtype=np.int64)
+    return bool((differing == found.distances).all())
 
 
 def default_probes(lists: int) -> int:

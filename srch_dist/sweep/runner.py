@@ -134,17 +134,7 @@ def sweep_options(
     end_second_import()
     progress, show = without_tables(progress or silent()), show or (lambda _rows: None)
     config = check_config(config)
-    if config.work is not None:
-        raise ConfigError(
-            f"work is {config.work!r}, but a sweep writes only to local folders; leave work out"
-        )
-    combinations = combine(config, grid)
-    folder = check_folder(local_path(out))
-    for name, kind in TABLES.items() if folder.exists() else ():
-        check_file(folder / name, kind)
-    _refuse_other_options(folder, combinations)
-    if config.data is not None:
-        _check_data(open_store(config.data), combinations)
+    folder, combinations = _check_request(config, grid, out)
     make_folder(folder)
     again = resume_note(f"sweep_options again with out={str(folder)!r}")
     with hold_lock(folder) as lock, again:
@@ -163,6 +153,24 @@ def sweep_options(
         show(rows)
         write_results(folder, list(grid), rows, progress)
     return rows
+
+
+def _check_request(
+    config: TrainConfig, grid: Grid, out: str | Path
+) -> tuple[Path, list[Combination]]:
+    """Check options, folder and data before any work; return the folder and the combinations."""
+    if config.work is not None:
+        raise ConfigError(
+            f"work is {config.work!r}, but a sweep writes only to local folders; leave work out"
+        )
+    combinations = combine(config, grid)
+    folder = check_folder(local_path(out))
+    for name, kind in TABLES.items() if folder.exists() else ():
+        check_file(folder / name, kind)
+    _refuse_other_options(folder, combinations)
+    if config.data is not None:
+        _check_data(open_store(config.data), combinations)
+    return folder, combinations
 
 
 def _rows(sweep: _Sweep, combinations: Sequence[Combination]) -> list[Row]:

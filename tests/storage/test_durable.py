@@ -43,8 +43,13 @@ def test_new_folders_reach_the_disk(tmp_path, monkeypatch):
     assert set(seen) == {tmp_path, tmp_path / "a"}
 
 
-def test_flush_of_a_place_that_is_not_there_yet(tmp_path):
+def test_flush_of_a_place_that_is_not_there_yet(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        durable, "_flush_filesystem", lambda number: seen.append(os.fstat(number).st_ino)
+    )
     durable.flush(tmp_path / "a" / "b")
+    assert seen == [tmp_path.stat().st_ino]
 
 
 def test_a_failing_disk_is_named(tmp_path, monkeypatch):

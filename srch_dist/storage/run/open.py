@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from srch_dist.config.identity import dump_config
@@ -34,8 +33,7 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
         # Of two runs that start at once, one creates the file and the other is refused.
         with (folder / "run.json").open("x", encoding="utf-8") as file:
             json.dump(run_head(False), file)
-            file.flush()
-            os.fsync(file.fileno())
+        durable.flush_file(folder / "run.json")
         write_text(folder / "config.yaml", dump_config(config))
     except FileExistsError:
         raise occupied(folder) from None
