@@ -1,8 +1,8 @@
 """B-step, line 8 of Algorithm 1: B = sign(β Z + Σ_g 2 W_g X_g) (Eq. 17).
 
-The B-step makes the only pass over X in an iteration. For each partition the pass computes the
-codes, and the partition's part of three sums: X_g Bᵀ for the next W-step, B Bᵀ and ‖Z - B‖² for
-Eq. 9. `code_rule` chooses the scales of the two terms: as printed in the paper, or balanced.
+The B-step makes the only pass over X in an iteration. For each partition, the pass computes the
+codes and adds to three sums: X_g Bᵀ for the next W-step, B Bᵀ and ‖Z - B‖² for Eq. 9. `code_rule`
+chooses the scales of the terms β Z and Σ_g 2 W_g X_g: as printed in the paper, or balanced.
 """
 
 from __future__ import annotations
@@ -94,8 +94,9 @@ def code_rule(
     """Choose the scales of the two terms of Eq. 17.
 
     ``method.scaling: printed`` computes β Z + Σ_g 2 W_g X_g. ``balanced`` computes
-    ω (Z - mean) / rms(Z - mean) + P / rms(P) with P = Σ_g weights_g W_g X_g / rms(W_g X_g). The
-    Gram matrices give these rms values.
+    ω (Z - mean) / rms(Z - mean) + P / rms(P) with P = Σ_g weights_g W_g X_g / rms(W_g X_g), where
+    rms is the root mean square of all entries. Without a pass over X, rms(P) and rms(W_g X_g)
+    follow from the Gram matrices in ``statistics``.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def code_rule(
 
 
 def with_rotation(job: Job, graph: BlockGraph, rule: CodeRule, z: Embedding) -> CodeRule:
-    """Add the rotation to the rule if ``method.rotate`` is on; else return the rule unchanged."""
+    """Add the matrix of `rotation` to ``rule`` if ``method.rotate`` is on; else return ``rule``."""
     if not job.config.method.rotate:
         return rule
     return replace(rule, rotation=rotation(job.run, graph, rule, z.groups))
@@ -133,7 +134,7 @@ def rotation(
 
     Parameters
     ----------
-    groups : Z: for each group of columns, one array (rows, columns) per block.
+    groups : Z on the workers. Each column group has one array (rows, columns) per block.
     """
     rows = arrays.read_rows(run.sample("rows"))
     parts = []
@@ -171,8 +172,8 @@ def _update_stored(
 ) -> tuple[CodeSums, list[int]]:
     """Compute and store the new codes of consecutive partitions.
 
-    A thread reads the next partition while this one is computed. Returns the sums over all these
-    partitions, and the crc32 of each partition's codes.
+    While a partition is computed, a thread reads the next partition. Returns the sums over the
+    rows of these partitions, and the crc32 of each partition's codes.
     """
     features = {g: arrays.reader(run.features(g)) for g in modalities}
     z, before = _code_readers(run, number)
@@ -209,10 +210,7 @@ def _update_kept(
 
 
 def _code_readers(run: RunDirectory, number: int) -> tuple[Reader, Reader]:
-    """Open Z (n, l) of iteration ``number``, and the codes of the iteration before.
-
-    The codes are packed, (n, l / 8).
-    """
+    """Open Z (n, l) of iteration ``number``, and the packed codes (n, l / 8) of the one before."""
     z, before = run.checkpoint(number, "z"), run.checkpoint(number - 1, "codes")
     return arrays.reader(z), arrays.reader(before)
 
@@ -237,8 +235,8 @@ def _update_partition(
 def _sample_product(paths: Mapping[str, Path], rule: CodeRule, *z: Array) -> Matrix:
     """Compute Tᵀ sign(T) (l, l) from the scores T (m, l) of the m sampled rows.
 
-    ``paths`` are the arrays of the sampled rows' features, by modality. ``z`` is Z at the sampled
-    rows, in parts that follow each other.
+    ``paths`` has, for each modality, the array of the sampled rows' features. The concatenated
+    arrays ``z`` are Z at the sampled rows.
     """
     features = {g: arrays.read_rows(path).astype(np.float64) for g, path in paths.items()}
     scores = code_scores(rule, features, np.concatenate(z))

@@ -24,15 +24,15 @@ from srch_dist.storage import arrays
 
 @dataclass(frozen=True)
 class LoopState:
-    """State that the loop passes from one iteration to the next, without B, Z and S.
+    """State that one iteration of the loop passes to the next; B and Z are in the checkpoint.
 
     Attributes
     ----------
     iteration : number of the last committed iteration; its checkpoint holds B and Z. 0 before the
         first iteration.
     cross_covariance : X_g Bᵀ as (d_g, l) float64, by modality.
-    objective : Eq. 9; infinite before the first iteration.
-    changed : share of bits that the B-step changed; 1 before the first iteration.
+    objective : value of Eq. 9; infinite before the first iteration.
+    changed : share of bits (0 to 1) that the B-step changed; 1 before the first iteration.
     reason : why the loop stopped; empty while it continues.
     resumed : whether an interrupted attempt may have stored a part of the next iteration.
     """
@@ -95,9 +95,10 @@ def resume_state(job: Job, statistics: Statistics) -> LoopState:
 def resume_z_and_s(
     job: Job, graph: BlockGraph, state: LoopState
 ) -> tuple[Embedding | None, EdgeReweighting | None]:
-    """Return Z and S of the last committed iteration, or (None, None): Z = 0 and S = 1.
+    """Return Z and S of the last committed iteration.
 
-    Checkpoints hold Z alone; S is computed from Z.
+    Checkpoints hold Z alone; S is computed from Z. Before the first commit, both results are None,
+    which means Z = 0 and S = 1.
     """
     if not state.iteration:
         return None, None
@@ -147,7 +148,7 @@ def commit_iteration(
 
 
 def discard_damaged_checkpoints(job: Job) -> None:
-    """Verify the last committed iteration; while it is damaged, discard it for the one before.
+    """Verify the last committed iteration; while it is damaged, go back to the previous one.
 
     Raises
     ------

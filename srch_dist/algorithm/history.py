@@ -25,7 +25,7 @@ def iteration_record(
     s: EdgeReweighting,
     sums: CodeSums,
 ) -> dict[str, Any]:
-    """Make the record of an iteration in ``history.jsonl``: objective, solver, time, memory."""
+    """Make an iteration's record for ``history.jsonl``: objective, solver, seconds, memory."""
     n = job.plan.rows
     means = np.abs(sums.bit_sums) / n
     return {

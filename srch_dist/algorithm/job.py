@@ -27,7 +27,7 @@ class Job:
     Attributes
     ----------
     run : directory of the run.
-    plan : partitions, blocks, column groups and passes.
+    plan : how the work is split into partitions, blocks, column groups and passes.
     config : all options, resolved.
     modalities : names in the order of the feature store.
     progress : display of stages and log lines.

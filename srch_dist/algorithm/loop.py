@@ -52,7 +52,7 @@ def learn_codes(job: Job, statistics: Statistics, weights: Mapping[str, float]) 
     Parameters
     ----------
     statistics : Gram matrices X_gᵀX_h and X_g Bᵀ of the random first codes.
-    weights : weight of each modality in the graph and in the projections; 1 as in the paper.
+    weights : weight of each modality in the graph and in the projections; the paper has weights 1.
 
     Returns
     -------
@@ -112,7 +112,8 @@ def stopping_reason(method: MethodConfig, before: float, record: Mapping[str, An
 
     Parameters
     ----------
-    before : Eq. 9 after the previous iteration; infinite before the first, as in the paper.
+    before : value of Eq. 9 after the previous iteration. Before the first iteration it is
+        infinite, as in the paper.
     record : record of the iteration; see `iteration_record`.
     """
     if method.stop == "changed_bits":

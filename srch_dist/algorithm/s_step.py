@@ -66,8 +66,8 @@ def s_step(job: Job, graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> 
 
     Parameters
     ----------
-    groups : Z: for each group of columns, one array (rows, columns) per block. Squared lengths are
-        sums over the groups.
+    groups : Z on the workers. Each column group has one array (rows, columns) per block. Squared
+        lengths are sums over the groups.
     """
     method, lam = job.config.method, job.config.method.lam
     shared = min(graph.plan.groups_at_once, len(groups)) > 1
@@ -194,8 +194,8 @@ def _map_edges(
 ) -> list[list[Delayed]]:
     """Create tasks ``function(block, lengths, share, *arguments)``.
 
-    A share is (number, count), a part of the block's edges; see `_edge_runs`. Returns, for each
-    block, the list of its tasks, one per share.
+    The share (number, count) is part ``number`` of a block's edges in ``count`` parts; see
+    `_edge_runs`. Returns, for each block, the list of its tasks, one per share.
     """
     mapped = []
     for block, lengths in zip(graph.blocks, distances, strict=True):

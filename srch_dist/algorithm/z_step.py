@@ -53,8 +53,9 @@ class Embedding:
     cg_iterations : number of CG iterations of the slowest column.
     cg_residual : largest relative residual of a column at the end.
     cg_residuals : (cg_iterations + 1,) largest relative residual of a column before each update.
-    cg_iteration_seconds : seconds of one CG iteration over all columns: for each group, seconds of
-        the solve / number of iterations, then summed. Groups solved at once share the time equally.
+    cg_iteration_seconds : seconds of one CG iteration over all columns: the sum over the column
+        groups of (seconds of the solve / number of iterations). Groups that are solved at the same
+        time share the seconds equally.
     """
 
     path: Path
@@ -249,9 +250,10 @@ def _sides(
     beta: float,
     dtype: np.dtype[Any],
 ) -> Sides:
-    """Return two lists with one call per block: calls that read β B, calls that read initial Z.
+    """Return two lists, each with one call per block: the first reads β B, the second initial Z.
 
-    A call returns (rows, columns) for the column group ``columns``.
+    A call is (function, *arguments). It returns an array (rows, columns) for the column group
+    ``columns``.
     """
     spans = [plan.block_span(b) for b in plan.blocks]
     return (

@@ -1,6 +1,7 @@
 """The mathematics on one block of rows, on NumPy and SciPy alone: no Dask, no Zarr, no files.
 
-Arrays hold samples in rows: X_g is (n, d_g), Z and B are (n, l), W_g is (l, d_g). The paper holds
-them in columns. Products that are named by the paper's letters, such as X_g B' (d_g, l) and
-BB' (l, l), follow the paper. Equation numbers are the paper's (SRCH, IJCAI 2020).
+n is the number of rows, d_g the number of dimensions of modality g, and l the number of bits.
+Arrays hold one sample per row: X_g is (n, d_g), Z and B are (n, l), W_g is (l, d_g). The paper
+holds one sample per column, and formulas follow the paper: X_g B' is (d_g, l), BB' is (l, l).
+Equation numbers are those of the paper (SRCH, IJCAI 2020).
 """

@@ -153,8 +153,9 @@ def anchor_encoder(
 ) -> tuple[Matrix, Matrix, Matrix]:
     """Fit codes B (n, l) by ridge regression on F = [X, s (K - mean K)].
 
-    The factor s scales the centred similarities K (n, m) to three times the trace of the features
-    X (n, d). The fitted encoder is sign(linear x + on_anchors k + offset).
+    X (n, d) are the features, and K (n, m) the similarities to anchors. The factor s makes the
+    trace of the Gram matrix of s (K - mean K) three times that of X. The fitted encoder is
+    sign(linear x + on_anchors k + offset).
 
     Parameters
     ----------

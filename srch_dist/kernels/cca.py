@@ -21,7 +21,7 @@ from srch_dist.kernels.types import Matrix
 def canonical_directions(
     grams: GramMatrices, first: str, second: str, width: int, ridge: float
 ) -> dict[str, Matrix]:
-    """Compute the leading canonical directions, each times its correlation, strongest first.
+    """Compute the leading canonical directions, each multiplied by its correlation.
 
     The directions maximise tr(W_x' C_xy W_y) subject to W_g' (C_gg + γ_g I) W_g = I, with
     γ_g = ``ridge`` · tr(C_gg) / d_g.
@@ -34,7 +34,7 @@ def canonical_directions(
 
     Returns
     -------
-    Directions (d_g, r) by modality, with r = min(width, d_x, d_y).
+    Directions (d_g, r) by modality, with r = min(width, d_x, d_y), by descending correlation.
 
     Raises
     ------

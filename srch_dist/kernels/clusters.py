@@ -166,7 +166,7 @@ def distinct_groups(groups: IntArray, count: int) -> IntArray:
 def slice_bounds(
     parts: Iterable[IntArray], sizes: IntArray, starts: IntArray
 ) -> Iterator[IntArray]:
-    """Count, for each part, how many of the part's rows come before positions in the row order.
+    """Count, for each part of the rows, how many of its rows come before the positions ``starts``.
 
     The row order is by cluster, then by part, then by position in the part. Each part stores its
     rows in this order, so the rows between two positions are consecutive in every part.

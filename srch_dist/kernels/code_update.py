@@ -18,7 +18,8 @@ class CodeRule(Sized):
     """Rule of the B-step: B = sign((z_scale (Z - z_mean) + Σ_g X_g projections_g') rotation).
 
     Eq. 17 as printed has z_mean = 0, z_scale = β and projections_g = 2 W_g. With
-    ``method.scaling: balanced``, both terms have one scale.
+    ``method.scaling: balanced``, the term of the projections has root mean square 1, and the term
+    of Z has root mean square ``method.omega``.
 
     Attributes
     ----------

@@ -5,8 +5,8 @@ in F. McSherry and M. Najork, "Computing information retrieval performance measu
 the presence of tied scores", ECIR 2008. The package does not use trec_eval or ir_measures, which
 break ties by document identifier.
 
-``items`` and ``relevant`` are (q, l + 1) int64: the database rows, and the relevant ones, at each
-distance 0 … l from each query. Counts of several database blocks add up.
+``items`` and ``relevant`` are (q, l + 1) int64. For each of q queries and each distance 0 … l, they
+count the database rows and the relevant database rows. Counts of several database blocks add up.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def distance_counts(distances: Counts, mask: NDArray[np.bool_] | None, bits: int
 
 
 def invalid_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], str]:
-    """Find rows whose labels are no valid classes and no valid multi-hot labels.
+    """Find rows whose labels are neither valid classes nor valid multi-hot labels.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def invalid_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], str]:
     Returns
     -------
     rows : ascending row numbers; empty if all labels are valid.
-    problem : what is wrong with these rows, and what to do about it; empty if nothing is.
+    problem : what is wrong with these rows, and what to do; empty if all labels are valid.
     """
     if labels.dtype.kind not in "iuf":
         return np.empty(0, dtype=np.int64), ""

@@ -75,7 +75,7 @@ def hash_words(seed: int, rows: IntArray, count: int) -> NDArray[np.uint64]:
 def smallest_hashes(rows: IntArray, count: int, seed: int, stream: Stream) -> IntArray:
     """Draw a simple random sample: positions of the ``count`` rows with the smallest hashes.
 
-    The sampled row numbers depend on the set ``rows``, the seed and the stream, not on the order.
+    The sample depends on the set ``rows``, the seed and the stream, not on the order of ``rows``.
 
     Parameters
     ----------

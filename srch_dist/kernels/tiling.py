@@ -14,8 +14,8 @@ _CACHED_VALUES = 1 << 15
 def cached_tiles(values: NDArray[Any]) -> Iterator[slice]:
     """Split the rows of ``values`` (rows, l) into tiles that stay in a core's cache.
 
-    The caller applies several operations to one tile, and then goes to the next. Each operation on
-    all of millions of rows would read main memory.
+    The caller applies several operations to one tile, and then goes to the next tile. An operation
+    on millions of rows at once would read them from main memory.
     """
     step = max(1, _CACHED_VALUES // values.shape[1])
     return (slice(start, start + step) for start in range(0, len(values), step))

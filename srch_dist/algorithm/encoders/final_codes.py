@@ -1,9 +1,9 @@
 """PCA-ITQ final codes B = sign(V R), from the encoders' scores and the loop's codes.
 
 V (n, r) holds each row's coordinates along the r leading principal directions of scores and codes.
-R (r, l) spreads these directions over l bits. Iterative quantisation learns R (Gong et al., TPAMI
-2013). There are two passes over X. The first sums products of scores and codes, which give the
-directions. The second writes B.
+The frame R (r, l) spreads these directions over l bits; it is learned by iterative quantisation
+(Gong et al., TPAMI 2013). There are two passes over X. The first pass sums products of scores and
+codes, which give the directions. The second pass writes B.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LEAST_START = 1e-3
 
 @dataclass(frozen=True)
 class FinalCodes:
-    """Figures of the final codes B, and the sums over rows to which the model is fitted.
+    """Measures of the final codes B, and the sums over rows to which the model is fitted.
 
     Attributes
     ----------
@@ -83,8 +83,9 @@ def make_final_codes(
 ) -> FinalCodes:
     """Write B = sign(V R) to ``run.final_codes``, packed and in training order.
 
-    R is learned on the run's fixed sample of rows. The first R expresses the loop's bits in the r
-    directions. The codes therefore depend only on the subspace that the directions span.
+    R is learned on the run's fixed sample of rows. Learning starts from an R that expresses the
+    loop's bits in the r directions. The codes therefore depend only on the subspace that the
+    directions span.
 
     Parameters
     ----------

@@ -49,8 +49,8 @@ def fit_final_model(
 
     Returns
     -------
-    The model, and figures of the final codes for the summary. With ``method.directions: 0`` the
-    final codes equal the loop's codes, and the figures are empty.
+    The model, and measures of the final codes for the summary. With ``method.directions: 0`` the
+    final codes equal the loop's codes, and the measures are empty.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def _recorded_targets(record: StageRecord, modalities: tuple[str, ...]) -> Targe
 
 
 def _model_tasks(job: Job) -> int:
-    """Count the steps of the progress bar: the tasks of each pass, plus one sum per pass."""
+    """Count the steps of the progress bar: for each pass, its tasks and one step for the sum."""
     method, plan = job.config.method, job.plan
     passes = len(job.modalities) if method.encoder == "anchors" else 0
     passes += 2 if method.directions else 0
@@ -125,7 +125,7 @@ def _fit_model(
     targets: Targets,
     bits: int,
 ) -> Model:
-    """Fit the model to the codes whose products are ``targets``.
+    """Fit the model to codes B; ``targets`` are the products of B with features and similarities.
 
     ``anchors`` are from `prepare_anchors`, empty without anchors. ``bits`` is the number of bits of
     a code. One more W-step (Eq. 11) gives the model's projections.

@@ -1,7 +1,8 @@
 """Fit the out-of-sample encoders to the learned codes, from sums over the training rows.
 
-``method.encoder`` selects the projection of Eq. 18, ridge regression on the features, or ridge
-regression on the features and Gaussian similarities to anchors (sampled training rows).
+``method.encoder`` selects the encoder: the projection of Eq. 18; ridge regression on the features;
+or ridge regression on features together with Gaussian similarities to anchors. Anchors are sampled
+training rows.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class AnchorRows:
 
 @dataclass(frozen=True)
 class _AnchorPart(Sized):
-    """Sums over some rows of one modality; `AnchorTargets` are the sums that need codes."""
+    """Sums over some rows of one modality: `AnchorSums` (without codes) and `AnchorTargets`."""
 
     sums: AnchorSums
     targets: AnchorTargets
@@ -100,7 +101,8 @@ def prepare_anchors(
 
     Returns
     -------
-    Two mappings by modality: first the anchors with the sums without B, then the sums with B.
+    Two mappings by modality. The first has the anchors and the sums that do not contain B; the
+    second has the sums that contain B.
     """
     run, plan = job.run, job.plan
     anchors, targets = {}, {}
@@ -120,7 +122,7 @@ def prepare_anchors(
 def fit_encoders(
     job: Job, statistics: Statistics, anchors: Mapping[str, AnchorRows], targets: Targets
 ) -> Encoders:
-    """Fit the encoders that ``method.encoder`` selects; no pass over the features.
+    """Fit the encoders that ``method.encoder`` selects from sums, without a pass over the features.
 
     ``anchors`` are from `prepare_anchors`; ``targets`` are the products with the codes to fit.
     """

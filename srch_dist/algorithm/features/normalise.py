@@ -111,7 +111,7 @@ def _means(job: Job, store: FeatureStore, clusters: int) -> dict[str, Matrix]:
 
 
 def _order_centres(job: Job, clusters: int, means: Mapping[str, Matrix]) -> Matrix:
-    """Find the centres (c, w) of the row order's clusters, with near centres in sequence."""
+    """Find the centres (c, w) of the row order's clusters; sort near centres next to each other."""
     stages, config = job.stages, job.config
     if (record := stages.find("order")) is None:
         centres: Matrix = np.zeros((1, 1))
@@ -243,7 +243,7 @@ def _refuse_out_of_range(g: str, block: NDArray[np.floating]) -> None:
 
 
 def _refuse_huge(g: str, block: NDArray[np.floating]) -> None:
-    """Raise InputError for values above `_LARGEST_VALUE`; rows of unit norm have none."""
+    """Raise InputError for values above `_LARGEST_VALUE`; unit-norm rows never have such values."""
     largest = float(np.abs(block).max(initial=0.0))
     if largest > _LARGEST_VALUE:
         raise InputError(
@@ -256,6 +256,6 @@ def _refuse_zero_rows(zero_rows: Mapping[str, int], rows: int, share: float) -> 
     for g, count in zero_rows.items():
         if count > max(1, int(share * rows)):
             raise InputError(
-                f"{g}: {count} of {rows} rows are zero after centring, more than {share:.0%}; "
-                "such rows carry no information. Remove them, or raise features.max_zero_share"
+                f"{g}: {count} of {rows} rows are zero after centring; at most {share:.0%} may be. "
+                "Zero rows carry no information. Remove them, or raise features.max_zero_share"
             )

@@ -18,7 +18,7 @@ from srch_dist.storage.run.directory import RunDirectory
 def load_features(job: Job) -> list[Delayed]:
     """Load the features of every partition into worker memory, as {modality: (rows, d_g)}.
 
-    Partitions of a lost worker are read again.
+    If a worker is lost, its partitions are read again.
     """
     return tasks.persist(
         [

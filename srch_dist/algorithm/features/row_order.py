@@ -68,11 +68,11 @@ def spill_rows(
 
 
 def gather_units(job: Job, dims: Mapping[str, int], clusters: int) -> list[Work]:
-    """Create one unit of work per partition: it writes features, row order and first codes.
+    """Create one `Work` per partition, which writes its features, row order and first codes.
 
     Parameters
     ----------
-    dims : d_g by modality.
+    dims : number of dimensions d_g, by modality.
     clusters : number of clusters; the spilled rows are sorted by cluster.
     """
     run, plan, config = job.run, job.plan, job.config
@@ -90,7 +90,7 @@ def gather_units(job: Job, dims: Mapping[str, int], clusters: int) -> list[Work]
 
 
 def _write_bounds(run: RunDirectory, plan: Plan, clusters: int) -> None:
-    """Find and write where each partition of the training order starts in every spilled file."""
+    """Write the row at which each partition of the training order starts in each scratch file."""
 
     def cluster_counts() -> Iterator[NDArray[np.int64]]:
         for p in plan.partitions:
@@ -115,7 +115,7 @@ def _gather_partition(
 ) -> dict[str, NDArray[Any]]:
     """Write one partition, in training order, of the features, row order and first codes.
 
-    Returns the partition's crc32 (1,) by array: "features.NAME", "order" and "codes".
+    Returns the crc32 (1,) of each written part, as "features.MODALITY", "order" and "codes".
     """
     folders = [run.scratch("order", p) for p in plan.partitions]
     spans = [read_spill(folder, "bounds", partition, partition + 2).tolist() for folder in folders]

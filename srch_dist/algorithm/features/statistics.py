@@ -54,7 +54,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class FeatureSums:
-    """Sums over the normalised features of a part of the rows; see `Statistics`."""
+    """Sums over the normalised features of some rows; see `Statistics`."""
 
     zero_rows: Mapping[str, int]
     grams: GramMatrices
@@ -71,7 +71,8 @@ class FeatureSums:
 class ColumnSums(dict[str, Matrix]):
     """Column sums by modality; ``+`` adds the sums of disjoint rows.
 
-    Each is (2, d_g): the float64 sums, then their rounding errors; see `column_sums`.
+    Each value is (2, d_g): row 0 has the float64 sums, row 1 their rounding errors; see
+    `column_sums`.
     """
 
     def __add__(self, other: ColumnSums) -> ColumnSums:

@@ -33,7 +33,7 @@ _EDGE_KINDS = ("indptr", "indices", "members")
 
 @dataclass(frozen=True)
 class ModalityReport:
-    """Figures of the neighbour graph of one modality.
+    """Measures of the neighbour graph of one modality.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class ModalityReport:
 
 @dataclass(frozen=True)
 class GraphReport:
-    """Figures of each modality's graph, and the number of connected components of their union."""
+    """Measures by modality, and the number of connected components of all graphs together."""
 
     modalities: Mapping[str, ModalityReport]
     components: int
@@ -71,7 +71,7 @@ class GraphReport:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Counts over some rows, and their connected components.
+    """Counts of edges over some rows, and the connected components that these edges form.
 
     Attributes
     ----------
@@ -106,7 +106,8 @@ def set_graph(job: Job, restart: Restart | None = None) -> GraphReport:
 
     Parameters
     ----------
-    restart : restarts workers that hold compiled code; None lets them run on.
+    restart : function that restarts workers after the search, to free compiled code. With None,
+        no worker is restarted.
 
     Raises
     ------
@@ -129,7 +130,7 @@ def release_compiler_memory(restart: Restart | None) -> None:
 
 
 def _search(job: Job) -> dict[str, SearchResult]:
-    """Search the neighbours of each modality, except where a result is committed already."""
+    """Search the neighbours in each modality that has no committed result yet."""
     run, plan, k, stages = job.run, job.plan, job.config.graph.k, job.stages
     for g in job.modalities:
         for kind, dtype in (("rows", np.int64), ("distances", np.float64)):
@@ -151,7 +152,7 @@ def _search(job: Job) -> dict[str, SearchResult]:
 
 
 def verify_graph(job: Job) -> list[Delayed]:
-    """Create tasks that verify the checksums of the edges of `set_graph`."""
+    """Create tasks that compare the edges that `set_graph` wrote with their checksums."""
     return [
         tasks.task(arrays.verify_rows, job.run.edges(p, kind), 0, None, int(found[p]))
         for kind, found in job.stages.read("edges").arrays.items()
@@ -218,8 +219,9 @@ def _write_run(
 ) -> dict[str, NDArray[Any]]:
     """Write the edges of consecutive partitions.
 
-    The task reads the neighbours of all rows, one partition at a time. It returns the fields of
-    `_Counts`; and for each array of `Adjacency`, by its name, the partitions' checksums.
+    The task reads the neighbours of all rows, one partition at a time. It returns a dictionary with
+    the fields of `_Counts`. The dictionary also has, under the name of each array of `Adjacency`,
+    the checksums of that array's partitions.
     """
     start, stop = plan.starts[partitions.start], plan.starts[partitions.stop]
     order = arrays.read_rows(run.order)
@@ -274,10 +276,11 @@ def _directed_keys(
     stop: int,
     position: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return sorted keys of the edges out of, and into, the rows ``start`` … ``stop`` - 1.
+    """Return the directed edges of the rows ``start`` … ``stop`` - 1, as two sorted arrays of keys.
 
-    A key is (row - start) * n + neighbour. ``position`` (n,) is the position of each row number
-    in training order.
+    The first array has the edges that leave these rows, the second the edges that enter them. A
+    key is (row - start) * n + neighbour. ``position`` (n,) is the position of each row number in
+    training order.
     """
     n = plan.rows
     outgoing: list[NDArray[Any]] = []
@@ -297,9 +300,9 @@ def _directed_keys(
 def _write_weights(
     run: RunDirectory, plan: Plan, partitions: range, mean: NDArray[Any]
 ) -> dict[str, NDArray[Any]]:
-    """Write the weights of consecutive partitions and return their checksums.
+    """Write the weights C (Eq. 6) of consecutive partitions and return their checksums.
 
-    The task reads the degrees of all rows once.
+    The task reads the degrees of all rows once. ``mean`` (modalities,) is the mean degree.
     """
     degrees = arrays.read_rows(run.degrees)
     checksums = []

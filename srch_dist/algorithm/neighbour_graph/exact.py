@@ -15,7 +15,7 @@ from srch_dist.storage.run.directory import RunDirectory
 
 
 def search_works(run: RunDirectory, modality: str, plan: Plan, k: int) -> list[Work]:
-    """Create one unit of work per partition: find and write the k nearest neighbours."""
+    """Create one `Work` per partition, which finds and writes the k nearest neighbours."""
     return [(_search_partition, run, modality, plan.starts, p, k) for p in plan.partitions]
 
 

@@ -47,7 +47,7 @@ def search_whole(
 ) -> None:
     """Find and write the k nearest neighbours of every row, in one process.
 
-    The first search of a process compiles for about 20 s.
+    The first search in a process spends about 20 s on compiling.
     """
     read = partial(arrays.read_rows, run.features(modality))
     found = descend(read, arrays.read_rows(run.order), k, SPARE_WHOLE, seed)
@@ -61,8 +61,9 @@ def descend(
 ) -> Neighbours:
     """Search the k nearest neighbours of every row among all other rows.
 
-    NN-descent finds k + 1 + ``spare`` candidates in the leading principal components. Float64
-    distances in all dimensions choose k of them. Rows with fewer candidates are searched exactly.
+    NN-descent finds k + 1 + ``spare`` candidates in the leading principal components. The k
+    nearest candidates, by float64 distance in all dimensions, are kept. Rows with fewer candidates
+    are searched exactly.
 
     Parameters
     ----------

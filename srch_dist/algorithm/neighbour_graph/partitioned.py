@@ -96,7 +96,7 @@ def search_partitioned(job: Job, modality: str, sample: Delayed) -> SearchResult
 
 
 def _route(job: Job, modality: str, sample: Delayed) -> Mapping[str, Any]:
-    """Route the rows to clusters; return ``clusters`` (a count) and ``shares`` (see `coverage`)."""
+    """Route the rows to clusters; return the number ``clusters``, and `coverage` as ``shares``."""
     stages, most = job.stages, job.config.graph.overlap_max
     if (record := stages.find(f"routed.{modality}")) is None:
         clusters = find_clusters(job, modality)
@@ -113,7 +113,7 @@ def choose_overlap(shares: NDArray[np.float64], options: GraphConfig) -> int:
 
     Parameters
     ----------
-    shares : (overlap_max,) `coverage` at overlap 1, 2, …, 0 to 1.
+    shares : (overlap_max,) result of `coverage` for overlap 1, 2, …; each share is 0 to 1.
     """
     if options.refine:  # refinement finds neighbours in other clusters too
         return options.overlap
@@ -286,7 +286,7 @@ def _merge_partition(
 ) -> None:
     """Merge the neighbours that were found in all clusters, for the rows of one partition.
 
-    ``shape`` is (overlap, k): lists of neighbours per row, and neighbours per list.
+    ``shape`` is (overlap, k): the search found ``overlap`` lists of k neighbours for each row.
     """
     (low, high), (overlap, k) = span, shape
     lists = np.zeros(high - low, dtype=np.int64)

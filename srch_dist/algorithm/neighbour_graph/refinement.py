@@ -21,8 +21,9 @@ def refine_neighbours(job: Job, modality: str, overlap: int, stage: ProgressStag
     """Replace each row's neighbours by the k nearest of its neighbours and their neighbours.
 
     A task refines the rows of one partition. It reads every partition that holds candidates for
-    them, one at a time. The names of the units of work contain ``overlap``, because each search
-    with a larger overlap is refined again. The stage advances twice per partition.
+    them, one at a time. Finished tasks are recorded under a name that contains ``overlap``: if the
+    search is repeated with a larger overlap, its result is refined again. The progress bar
+    ``stage`` advances twice per partition.
     """
     run, plan, stages, name = job.run, job.plan, job.stages, f"{modality}.{overlap}"
     works: list[Work] = [(_refine_partition, run, modality, plan, p) for p in plan.partitions]

@@ -108,10 +108,10 @@ def route_rows(job: Job, modality: str, clusters: Clusters, stage: ProgressStage
 
 
 def coverage(run: RunDirectory, modality: str, sample: Sample, most: int) -> NDArray[np.float64]:
-    """Measure which share of the true neighbours is in one of their row's clusters.
+    """Measure the share of pairs of a sampled row and a true neighbour that share a cluster.
 
-    Returns a share (most,), 0 to 1, for each overlap 1 … ``most`` (the number of clusters of a
-    row). A search inside clusters cannot have a higher recall.
+    Returns shares (most,), 0 to 1: one for each overlap 1 … ``most``. The overlap is the number of
+    clusters in which each row is searched. A search inside clusters cannot have a higher recall.
     """
     order = arrays.read_rows(run.order)
     position = inverse_permutation(order)
@@ -128,9 +128,10 @@ def coverage(run: RunDirectory, modality: str, sample: Sample, most: int) -> NDA
 def _shape_clusters(
     run: RunDirectory, name: str, centres: NDArray[np.float64], share: float
 ) -> Clusters:
-    """Split large and pack small clusters; the limit is a ``share`` of the sample per cluster.
+    """Split large clusters and pack small ones.
 
-    ``share`` is 0 to 1. ``name`` is the name under which the sampled points are stored.
+    ``share`` (0 to 1) is the largest share of the sampled points that a cluster should have.
+    ``name`` is the name under which the sampled points are stored.
     """
     points = arrays.read_rows(run.points(name))
     limit = share * len(points)

@@ -1,4 +1,4 @@
-"""Build the aggregation hierarchies on the workers: one per subdomain, and one over all.
+"""Build the aggregation hierarchies on the workers: one per subdomain, and one above them all.
 
 Subdomains are fixed ranges of row numbers that do not depend on the plan. If a block ends inside a
 subdomain, one task receives the edges of the whole subdomain, and each block receives its part of
@@ -55,7 +55,8 @@ class RowRange:
 class Hierarchies:
     """Aggregation hierarchies on the workers, and the first slot of each.
 
-    A slot is an entry of the vector that the blocks share.
+    A slot is an entry of the vector that the blocks share: an aggregate with rows in several
+    blocks, or a coarse unknown.
 
     Attributes
     ----------
@@ -252,7 +253,7 @@ def _contract(
     numbering: AggregateNumbering,
     *parts: _SubdomainPart,
 ) -> Nodes:
-    """Turn the aggregates of one subdomain into nodes, with edges to those of all subdomains.
+    """Turn one subdomain's aggregates into nodes, with edges to the aggregates of all subdomains.
 
     The arguments after ``beta`` are those of `coarsen_subdomain`; ``span`` is the subdomain's row
     range.

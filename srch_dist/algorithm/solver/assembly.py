@@ -49,11 +49,11 @@ def make_systems(
 ) -> list[Delayed]:
     """Create one task per block that assembles its system βI + λH; see `make_system`.
 
-    If the graph is in scratch files, so are the systems: in the scratch folder "system".
+    If the graph is in scratch files, the systems are too, in the scratch folder "system".
 
     Parameters
     ----------
-    lengths : squared lengths ‖z_i - z_j‖² of each block's edges, or None for S = 1.
+    lengths : for each block, the squared lengths ‖z_i - z_j‖² of its edges; None means S = 1.
     """
     folder = graph.scratch("system")
     systems = []

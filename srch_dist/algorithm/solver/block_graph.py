@@ -46,9 +46,9 @@ class BlockGraph:
     Attributes
     ----------
     plan : the blocks' row ranges.
-    blocks : a `GraphBlock` per block, read from the run directory; a lost one is read again.
-    requests : by (owner, taker), the rows that block ``taker`` needs for its halo, as positions in
-        block ``owner``.
+    blocks : a `GraphBlock` per block, read from the run directory; a lost block is read again.
+    requests : for each key (owner, taker), the rows of block ``owner`` that the halo of block
+        ``taker`` contains, as positions in ``owner``.
     folder : folder of scratch files if the plan keeps the graph on disk, else None.
     """
 
@@ -68,7 +68,7 @@ class BlockGraph:
     def place(self, number: int) -> AbstractContextManager[Any]:
         """Return a context in which all tasks of share ``number`` are placed on the same worker.
 
-        It has no effect if a block has one share.
+        It has no effect if there is one share per block.
         """
         return tasks.on_worker(number) if self.shares > 1 else nullcontext()
 
@@ -93,7 +93,7 @@ class BlockGraph:
     def incoming(
         self, values: Sequence[Delayed], taker: int, pick: Callable[[Any, Array], Array]
     ) -> list[Delayed]:
-        """Create one task per other block, which selects the rows in the halo of ``taker``.
+        """Create one task for each block except ``taker``; it selects rows in the taker's halo.
 
         ``values`` has one result per block. A task calls ``pick`` with the result of its block and
         the positions of the rows there.

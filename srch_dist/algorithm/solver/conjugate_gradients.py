@@ -2,8 +2,8 @@
 
 The method is single-reduction CG; the kernels are in `srch_dist.kernels.multigrid`. An iteration
 has five tasks per block (receive scalars, update and precondition, pick halo rows, multiply, sum)
-and one task for all blocks. That task holds the shared coarse unknowns; each block sends and
-receives only the slots that it contributes to.
+and one task for all blocks. That task holds a vector that the blocks share. An entry of this vector
+is a slot; each block sends and receives only the slots that it contributes to.
 """
 
 from __future__ import annotations
@@ -244,7 +244,8 @@ def _first_step(levels: MultilevelPreconditioner, vectors: Vectors, correction: 
 def _first(tolerance: float, space: SharedCoarseSpace, sums: SharedSums, *parts: Any) -> _Scalars:
     """Compute the scalars of the first iteration.
 
-    ``parts`` holds all blocks' `BlockSums`, then all blocks' squared norms (l,) of b.
+    ``parts`` holds all blocks' `BlockSums`, then all blocks' squared norms (l,) of the right-hand
+    side.
     """
     blocks = len(parts) // 2
     dots, shared = _total(space, parts[:blocks])

@@ -66,7 +66,8 @@ def symmetrise(outgoing: IntArray, incoming: IntArray, mutual: bool) -> IntArray
     Parameters
     ----------
     outgoing, incoming : sorted distinct edge keys ``row * n + neighbour``.
-    mutual : if true, keep an edge that exists in both directions; if false, in either (union).
+    mutual : true keeps edges that exist in both directions; false keeps edges that exist in at
+        least one direction (union).
 
     Returns
     -------
@@ -143,7 +144,8 @@ def edge_weights(
 def modality_weights(shares: NDArray[Any]) -> NDArray[np.float64]:
     """Weight each modality by the cube of its share of mutual edges, capped at 0.65.
 
-    Neighbours by chance are seldom mutual, so the share detects a noisy modality without labels.
+    Two rows are seldom mutual neighbours by chance. A low share therefore shows a noisy modality,
+    without labels.
 
     Parameters
     ----------
@@ -163,8 +165,8 @@ def modality_weights(shares: NDArray[Any]) -> NDArray[np.float64]:
 def component_stars(nodes: IntArray, others: IntArray) -> IntArray:
     """Find connected components; link each node to the lowest node of its component.
 
-    Another call can connect the results (stars) of several blocks, since they are edges. The number
-    of components among n rows is n minus the number of stars over all edges.
+    The links (stars) are edges too, so another call can connect the concatenated links of several
+    blocks. The number of components among n rows is n minus the number of links for all edges.
 
     Parameters
     ----------
@@ -209,7 +211,7 @@ def connect_rows(adjacency: Adjacency, first_row: int) -> IntArray:
 
 
 def _merge_sorted(parts: Sequence[IntArray]) -> IntArray:
-    """Merge sorted arrays to their distinct values; a stable sort does so in linear time."""
+    """Merge sorted arrays and keep distinct values; a stable sort merges them in linear time."""
     return _without_repeats(np.sort(np.concatenate(parts), kind="stable"))
 
 

@@ -97,7 +97,7 @@ class GraphBlock(Sized):
     Attributes
     ----------
     first_row : number of the first row, in training order.
-    indptr : (rows + 1,), of the dtype of ``columns``.
+    indptr : (rows + 1,) CSR row pointers, of the dtype of ``columns``.
     columns : (edges,) int32 (int64 from 2³¹ edges or columns), the local column of the neighbour.
         It is the row inside the block, or ``rows`` + position in the halo. Edges of a row are
         sorted by the neighbour's row number, so sums along a row round equally for any blocks.

@@ -35,7 +35,7 @@ class SystemBlock(Sized):
         Parameters
         ----------
         own : (rows, l) the vectors at the block's rows.
-        halo : the vectors at the halo rows, in parts (h_i, l) that follow each other.
+        halo : arrays (h_i, l); concatenated, they are the vectors at the halo rows.
 
         Returns
         -------
@@ -87,7 +87,7 @@ class SystemRows:
 def system_block(
     block: GraphBlock, semantic: Callable[[slice], Matrix] | None, rule: SystemRule
 ) -> SystemBlock:
-    """Assemble the rows of A for a block; CS² is computed once.
+    """Assemble the rows of A for a block.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def system_block(
 def row_pointers(counts: Sequence[NDArray[np.int64]], dtype: np.dtype[Any]) -> Array:
     """Compute the CSR ``indptr`` (rows + 1,).
 
-    ``counts`` is the number of entries of each row, as arrays that follow each other.
+    The concatenated arrays ``counts`` are the number of entries of each row.
     """
     indptr: Array = np.cumsum(np.concatenate([[0], *counts])).astype(dtype)
     return indptr

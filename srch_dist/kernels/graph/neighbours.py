@@ -1,6 +1,6 @@
 """Exact k nearest neighbours between blocks of rows; results do not depend on the block shapes.
 
-The package does not use faiss here: it computes in float32, drops rows with NaN, pads missing
+faiss is not used here, because it computes in float32, drops rows with NaN, pads missing
 neighbours, and does not order float64 ties by row number.
 """
 
@@ -117,9 +117,9 @@ def candidate_distances(
 
 
 def principal_subspace(features: Array, share: float) -> NDArray[np.float64]:
-    """Compute the leading principal directions that keep a share of the variance.
+    """Compute the leading principal directions that keep a given share of the variance.
 
-    They are computed from at most 16,384 evenly spaced rows.
+    The directions are computed from at most 16,384 evenly spaced rows.
 
     Parameters
     ----------
@@ -170,7 +170,9 @@ def keep_nearest(
 def keep_nearest_columns(
     distances: NDArray[np.float64], rows: NDArray[np.int64], k: int
 ) -> Neighbours:
-    """Keep the k nearest candidates of each row of a table, much faster than `keep_nearest`.
+    """Keep the k nearest candidates of each row, if all rows have the same number of candidates.
+
+    This is much faster than `keep_nearest`.
 
     Parameters
     ----------

@@ -42,8 +42,8 @@ class Hierarchy(Sized):
     ----------
     parents : for each level k, the aggregate (m_{k-1},) int64 of each node of level k - 1.
     smoothers : for each level k, the diagonal (m_k,) of E_k. It is 1 / diag(P_k'AP_k), minus the
-        correction by finer levels, but at least 0; and 0 for an aggregate of one node. Without the
-        subtraction, smooth vectors are corrected again on each level.
+        correction by finer levels, but at least 0. For an aggregate of one node it is 0. Without
+        the subtraction, every level would correct smooth vectors again.
     coarse_nodes : nodes of the last level that become coarse unknowns, ascending.
     """
 
@@ -135,8 +135,8 @@ def build_hierarchy(nodes: Nodes, max_coarse: int) -> Hierarchy:
     A node is coupled if its edges are not negligible against its diagonal, else isolated. The
     nodes must have no edges to outer rows.
 
-    Every matching is a level. Skipping levels would save little work per iteration, and cost
-    iterations.
+    Every matching makes one level. Skipping levels would save little work per CG iteration, but
+    CG would need more iterations.
 
     Isolated aggregates come last on their level. On coarser levels, a single node with smoother 0
     replaces them all.
@@ -197,9 +197,9 @@ def _match_level(
 ) -> tuple[IntArray, int] | None:
     """Match the nodes of one level; return their aggregates and the number of aggregates.
 
-    ``attempts`` are pairs of the ``combine`` of `match_nodes` and a coarsening ratio. The result is
-    the first attempt that reaches its ratio. It is None if no attempt does, or if at most
-    ``enough`` nodes are coupled.
+    ``attempts`` are pairs: the argument ``combine`` of `match_nodes`, and a coarsening ratio. The
+    first attempt that reaches its ratio is the result. The result is None if no attempt reaches
+    its ratio, or if at most ``enough`` nodes are coupled.
     """
     coupled = np.count_nonzero(_coupling_sums(nodes) > _ISOLATED * nodes.diagonal)
     if coupled <= enough:

@@ -51,10 +51,11 @@ def galerkin_coupling(
     Parameters
     ----------
     coupling : (m, columns) CSR of C.
-    aggregates : (m,) the aggregate of each row of C, counted from ``first``.
-    ends : (columns,) the aggregate of each column of C among all aggregates.
-    first : number of the first of these aggregates among all aggregates.
-    shape : shape (count, all) of the result. Entries outside it are left out.
+    aggregates : (m,) the aggregate of each row of C, as its number minus ``first``.
+    ends : (columns,) number of the aggregate of each column of C.
+    first : lowest number in ``aggregates``; aggregates are numbered consecutively over all rows.
+    shape : (count, all): number of aggregates of the rows of C, and of all aggregates. Entries
+        outside this shape are left out.
     weak : (all,) threshold of each aggregate for random sparsification; None keeps every edge.
         An edge below min(weak_i, weak_j) is kept with probability weight / min(weak_i, weak_j)
         and then weighs min(weak_i, weak_j). Sums over many weak edges keep their expectation.
@@ -100,7 +101,7 @@ def entry_rows(matrix: scipy.sparse.csr_array, rows: slice) -> NDArray[Any]:
 
 
 def concatenate_and_clear(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Concatenate the parts, then clear the list to free their memory."""
+    """Concatenate the arrays in ``parts``, then clear the list to free their memory."""
     joined = np.concatenate(parts)
     parts.clear()
     return joined

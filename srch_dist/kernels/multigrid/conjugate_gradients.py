@@ -7,8 +7,9 @@ and one sum over all rows. With u = M⁻¹r and w = Au, the recurrences are
     p ← u + βp,  s ← w + βs,  x ← x + αp,  r ← r - αs,
     γ = (r, u),  δ = (w, u),  β = γ / γ_previous,  α = γ / (δ - βγ / α_previous).
 
-The restriction P' to the shared slots is linear, so P'r follows the same recurrences. An iteration
-therefore needs no second sum over the blocks for it.
+A slot is an entry of a vector that is summed over all blocks; see `preconditioner`. The restriction
+P' of the rows to the slots is linear, so P'r follows the same recurrences. An iteration therefore
+needs no second sum over the blocks.
 
 Each column has its own scalars. A column is frozen once its relative residual ‖r‖ / ‖b‖ is at most
 the tolerance. Columns solved in groups therefore have the same result as columns solved at once.
@@ -45,8 +46,8 @@ class BlockSums(Sized):
 
     Attributes
     ----------
-    dots : (3, l) float64: (r, u), (w, u) and (r, r).
-    shared : (own, l) `MultilevelPreconditioner.restrict` of w.
+    dots : (3, l) float64: rows are (r, u), (w, u) and (r, r); columns are those of the vectors.
+    shared : (own, l) `MultilevelPreconditioner.restrict` of w, for the block's ``own`` slots.
     """
 
     dots: Matrix
@@ -83,7 +84,7 @@ class SharedSums(Sized):
 
     Attributes
     ----------
-    residual, direction : (width, l) P'r and P's.
+    residual, direction : P'r and P's, (width, l) for ``width`` slots.
     coarse : (m, l) corrections of the coarse unknowns; see `SharedCoarseSpace.solve`.
     """
 

@@ -43,9 +43,9 @@ def match_nodes(
     pair of its strongest neighbour, and otherwise stays alone. A hash of both ends orders equal
     strengths, so that many nodes of a chain with equal weights pair up in one round.
 
-    Candidates are edges that are among the strongest of both ends. With weaker candidates, the odd
-    node of a tight cluster would pair with a node of another cluster. No coarser level could then
-    represent the cluster's indicator vector, whose energy is near zero.
+    Candidates are edges that are among the strongest of both ends. With weaker candidates, a node
+    of a tight cluster that finds no partner there would pair with a node of another cluster. No
+    coarser level could then represent the cluster's indicator vector, whose energy is near zero.
 
     Edges to outer rows count among the strongest, but no node pairs along them. A node whose
     cluster is outside the subdomain therefore stays alone.
@@ -54,8 +54,9 @@ def match_nodes(
     ----------
     coupling : (m, m + outer) CSR of non-negative weights, symmetric in its first m columns.
     diagonal : (m + outer,) diagonal of the matrix at nodes and outer rows.
-    combine : combines the diagonals of both ends to the reference of `_STRONG`. With np.maximum an
-        edge must be strong for both ends, with np.minimum for one end.
+    combine : function of the diagonals at both ends. An edge is strong if its weight is above
+        `_STRONG` times the result: with np.maximum it must be strong for both ends, with
+        np.minimum for one end.
 
     Returns
     -------

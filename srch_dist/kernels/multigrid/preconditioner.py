@@ -35,7 +35,8 @@ class LocalHierarchy(Sized):
     parents : as in `Hierarchy`.
     smoothers : as in `Hierarchy`, but 0 for shared aggregates, which `SharedCoarseSpace` corrects.
     slots : for each level, the slot (m,) of each aggregate; -1 if it is not shared.
-    coarsest : (m,) nodes of the last level, as ascending numbers of the whole `Hierarchy`.
+    coarsest : (m,) the block's nodes on the last level, by their numbers in the whole `Hierarchy`,
+        ascending.
     """
 
     parents: tuple[IntArray, ...]
@@ -151,7 +152,7 @@ class SharedCoarseSpace(Sized):
     ----------
     smoother : (width,) diagonal smoother of each slot. The last m slots are the coarse unknowns.
     coarse_inverse : (m, m) inverse of the Galerkin coarse operator A_c = P'AP.
-    slots : for each block, an array (k,) of the numbers of the slots that it contributes to.
+    slots : for each block, an array (own,): numbers of the slots that the block contributes to.
     """
 
     smoother: Matrix
@@ -358,7 +359,7 @@ def _pad_levels(part: LocalHierarchy, depth: int) -> LocalHierarchy:
 
 
 def _stack_parents(parents: Sequence[IntArray]) -> IntArray:
-    """Concatenate arrays of parents; the aggregates of each array follow those of the last.
+    """Concatenate arrays of parents, and number the aggregates of all arrays consecutively.
 
     In each array of ``parents``, the aggregates are numbered from 0.
     """

@@ -1,9 +1,9 @@
-"""Aggregation of a graph by subdomains: match the rows of each, then aggregate all jointly.
+"""Aggregate a graph by subdomains: match rows inside each subdomain, then aggregate all jointly.
 
 Subdomains are fixed ranges of row numbers. The preconditioner therefore does not depend on blocks
 or workers. Each subdomain is matched once. The edges between aggregates are summed after all
-subdomains are matched, so edges across subdomains count like edges inside. A second
-matching before that would join rows whose clusters are in other subdomains.
+subdomains are matched, so edges across subdomains count like edges inside. If subdomains were
+matched twice, rows whose clusters are in other subdomains would be joined.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def coarsen_subdomain(
 def uncoupled_aggregates(own: SubdomainAggregates, numbering: AggregateNumbering) -> Nodes:
     """Turn one subdomain's aggregates into nodes without edges.
 
-    Runs with more than `JOINT_ROWS` rows use it instead of `coarsen_subdomain`.
+    A training run with more than `JOINT_ROWS` rows uses it instead of `coarsen_subdomain`.
     """
     shape = (len(own.diagonal), len(numbering.diagonal))
     none = scipy.sparse.coo_array(shape, dtype=np.float32)
