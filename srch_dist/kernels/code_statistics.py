@@ -84,7 +84,7 @@ def bit_correlations(code_gram: Matrix, bit_sums: Matrix, n: int) -> Matrix:
 
 
 def correlation_summary(code_gram: Matrix, bit_sums: Matrix, n: int) -> dict[str, float]:
-    """Compute the mean and largest absolute correlation of two bits, as "mean" and "worst".
+    """Compute the "mean" and the largest ("worst") absolute correlation over all pairs of bits.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ def inverse_permutation(order: IntArray) -> IntArray:
 
     Parameters
     ----------
-    order : (n,) every number 0 … n - 1 once.
+    order : (n,) numbers 0 … n - 1, each once.
 
     Returns
     -------

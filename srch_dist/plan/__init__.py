@@ -1,7 +1,7 @@
 """Estimate memory, disk, network traffic and time of a run, from shapes, before it starts.
 
-Four terms describe the memory of one worker, in bytes. The terms are Cubed's, except that allowed
-and projected memory exclude reserved memory here.
+Four terms describe the memory of one worker, in bytes. They are terms of the library Cubed. Unlike
+there, allowed memory and projected memory do not include reserved memory.
 
 memory limit
     Memory that the worker may use: ``--memory-limit``, or the limit of a running Dask worker.

@@ -26,20 +26,20 @@ _MOST_DIMS = 1 << 24
 
 @dataclass(frozen=True)
 class _Options:
-    """Plan a training run: memory, disk, network, tasks and time. Reads and trains nothing."""
+    """Estimate memory, disk, network, tasks and time of a training run, without reading data."""
 
     pairs: int
-    """Rows to train on, as 100000000 or 100_000_000."""
+    """Number of rows to train on, such as 100000000 or 100_000_000."""
     dims: str
-    """Dimensions of each modality, for example image=768,text=768."""
+    """Number of dimensions of each modality, for example image=768,text=768."""
     bits: int | None = None
     """Bits per code; by default from --config, else 32."""
     workers: int | None = None
     """Worker processes of one thread each; by default from --config, else one per CPU that this
     process may use."""
     memory_limit: str | None = None
-    """Memory per worker; by default from --config, else 2GiB, or less where this machine or its
-    cgroup has less."""
+    """Memory per worker, such as 4GiB; by default from --config, else 2GiB, or less if this machine
+    or its cgroup has too little."""
     config: str | None = None
     """YAML file of options, as for srch_dist.train; --bits, --workers and --memory-limit override
     it."""
@@ -49,7 +49,7 @@ class _Options:
     """Measure the rates of this machine first (about 15 s on 2 cores) and use them instead of
     --rates."""
     rates: Rates = field(default_factory=Rates)
-    """Rates of a worker, for the estimated seconds."""
+    """Rates of one worker, from which the seconds are estimated."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -88,10 +88,10 @@ def _plan(options: _Options, progress: Progress) -> None:
 
 def _check_numbers(options: _Options) -> None:
     if options.pairs > MOST:
-        raise ConfigError(f"pairs is {options.pairs}, expected at most {MOST}")
+        raise ConfigError(f"--pairs is {options.pairs}, expected at most {MOST}")
     for name, rate in asdict(options.rates).items():
         if not 0 < rate <= MOST:
-            raise ConfigError(f"rates.{name} is {rate}, expected a number above 0, up to {MOST}")
+            raise ConfigError(f"--rates.{name} is {rate}, expected a number above 0, up to {MOST}")
 
 
 def _configuration(options: _Options) -> TrainConfig:
@@ -120,12 +120,15 @@ def parse_dims(text: str) -> dict[str, int]:
             raise ConfigError(f"--dims is {text!r}. Write for example image=768,text=768.")
         # Python converts at most some 4,000 digits.
         if len(number.strip()) > len(str(_MOST_DIMS)) or int(number) > _MOST_DIMS:
-            raise ConfigError(f"--dims of {name} are above {_MOST_DIMS}. Name the width of a row.")
+            raise ConfigError(
+                f"--dims has more than {_MOST_DIMS} dimensions for {name}. Give the number of "
+                "values in one row."
+            )
         dims[name] = int(number)
     if len(dims) < 2:
         raise ConfigError(
-            f"--dims is {text!r}, one modality; at least two are needed. Write for example "
-            "image=768,text=768."
+            f"--dims is {text!r}, which is one modality; at least two are needed. Write for "
+            "example image=768,text=768."
         )
     return dims
 

@@ -121,7 +121,7 @@ class _Costs:
 
     @property
     def halo_rows(self) -> int:
-        """Number of rows in the halos of all blocks together; one exchange sends them.
+        """Number of rows in the halos of all blocks together; one halo exchange sends these rows.
 
         If m edges of a block lead to random rows among the r rows of other blocks, its halo has
         r (1 - exp(-m / r)) rows.
@@ -212,7 +212,7 @@ class _Costs:
         return self.cost("neighbours", tasks, 0, work, False)
 
     def graph(self) -> StageCost:
-        """Estimate the graph stage: each run of partitions reads all neighbours, merges edges."""
+        """Estimate the graph stage; each of its tasks reads all neighbours and merges edges."""
         n, k, count = self.plan.rows, self.config.graph.k, len(self.dims)
         runs = len(self.plan.runs)
         read = runs * n * k * count * 8 / self.rates.read
@@ -221,7 +221,7 @@ class _Costs:
         return self.cost("graph", 2 * runs + _sum_tasks(runs), 0, work, False)
 
     def z(self) -> StageCost:
-        """Estimate one Z-step: aggregation; product, updates and exchange per CG iteration."""
+        """Estimate one Z-step: aggregation, then CG with products, updates and halo exchanges."""
         bits, blocks, r = self.config.loop_bits, len(self.plan.blocks), self.rates
         itemsize = vector_dtype(self.config).itemsize
         n, groups = self.plan.rows, len(self.plan.column_groups(bits))

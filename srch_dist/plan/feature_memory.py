@@ -42,7 +42,7 @@ def feature_bytes(sizes: ProblemSize) -> int:
 
 
 def _stored_chunks(sizes: ProblemSize) -> int:
-    """Compute memory of one chunk of the feature store while it is read: encoded and decoded."""
+    """Compute memory of reading one chunk of the feature store: its encoded and decoded bytes."""
     return min(2 * CHUNK_BYTES, sizes.rows * sizes.widest * _STORED_ITEMSIZE)
 
 
@@ -173,7 +173,7 @@ def _spread_codes(sizes: ProblemSize, bits: int) -> int:
 
 
 def client_bytes(sizes: ProblemSize) -> int:
-    """Compute memory of the client above its idle size: numbers per row, and matrices."""
+    """Compute memory of the client above that of an idle client: values per row, and matrices."""
     total, bits = sizes.total_dims, max(sizes.config.bits, sizes.config.loop_bits)
     memory = MemoryModel()
     memory.allocate(k_means_bytes(sizes.rows, sizes.methods, sizes.config))

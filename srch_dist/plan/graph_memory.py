@@ -29,9 +29,9 @@ _ASSEMBLY_BYTES = 64
 class AggregationBytes:
     """Bytes per row or edge while the preconditioner's aggregation hierarchy is built.
 
-    Figures marked "several subdomains" apply to runs with more rows than a subdomain. They were
-    measured on graphs of 26 to 28 edges per row, in subdomains of 262,144 rows, with a third of the
-    edges leading to other subdomains.
+    A subdomain has 262,144 rows. Values marked "several subdomains" apply to training runs with
+    more rows. They were measured on graphs with 26 to 28 edges per row, of which a third lead to
+    other subdomains.
     """
 
     local_hierarchy: int = 54
@@ -52,13 +52,16 @@ class AggregationBytes:
     joint_tile_edge: int = 80
     """Several subdomains. Per edge of a tile, in the task that aggregates all of them jointly."""
     separate_row: int = 70
-    """Replaces ``joint_row`` in runs with more than `JOINT_ROWS` rows: half a node per row, and one
-    level, before and after the split by block."""
+    """Replaces ``joint_row`` in training runs with more than `JOINT_ROWS` rows: half a node per
+    row, and one level, both before and after the split by block."""
 
 
 @dataclass(frozen=True)
 class SharedSlots:
-    """Numbers for the memory of slots; a slot is an entry of the vector that blocks share."""
+    """Numbers from which the memory of slots is computed.
+
+    A slot is an entry of the vector that the blocks share in the Z-step.
+    """
 
     per_joint_row: float = 0.1
     """Slots per row, if the aggregates of several subdomains are aggregated jointly."""
@@ -77,7 +80,8 @@ class SolveVectors:
     one_block: int = 7
     """Six vectors of the solver, and one for all levels of the preconditioner."""
     several_blocks: int = 14
-    """Six before an update and five after it; one for the halo, two for rows and halo joined."""
+    """Six vectors before an update, five after it, one for the halo, and two for the block's rows
+    joined with the halo."""
 
 
 _AGGREGATION, _SLOTS, _VECTORS = AggregationBytes(), SharedSlots(), SolveVectors()

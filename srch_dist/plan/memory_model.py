@@ -58,7 +58,7 @@ def allowed_bytes(memory_limit: int, reserved: int) -> int:
 
 
 def headroom_bytes(memory_limit: int) -> int:
-    """Compute the bytes of the memory limit that no stage may use; the page cache uses them."""
+    """Compute the bytes of the memory limit that no stage uses; they are for the page cache."""
     return int(memory_limit * (1 - ALLOWED_SHARE))
 
 
@@ -68,7 +68,7 @@ def reserved_bytes(rows: int, methods: Mapping[str, str], config: TrainConfig) -
 
 
 def k_means_bytes(rows: int, methods: Mapping[str, str], config: TrainConfig) -> int:
-    """Compute memory of importing k-means; 0 for a run that clusters no rows."""
+    """Compute the memory that importing k-means needs; 0 for a run that clusters no rows."""
     ordered = order_clusters(rows, config.graph.order_rows) > 1
     return _K_MEANS_BYTES if ordered or "partitioned" in methods.values() else 0
 

@@ -59,27 +59,27 @@ def search_method(graph: GraphConfig, rows: int, dims: int) -> str:
             method = "pynndescent" if whole else "partitioned"
     if method == "partitioned" and graph.cluster_rows < 4 * (graph.k + 1):
         raise ConfigError(
-            f"graph.cluster_rows is {graph.cluster_rows}, but clusters need "
-            f"{4 * (graph.k + 1)} rows at least with graph.k = {graph.k}. Raise graph.cluster_rows."
+            f"graph.cluster_rows is {graph.cluster_rows}, but with graph.k = {graph.k}, clusters "
+            f"need at least {4 * (graph.k + 1)} rows. Raise graph.cluster_rows."
         )
     return method
 
 
 def cut_edges(starts: tuple[int, ...], sizes: ProblemSize, allowed: int) -> tuple[int, ...]:
-    """Split the partitions into runs; one task writes the edges of a run.
+    """Split the partitions into sequences ("runs"); one task writes the edges of a sequence.
 
-    Each task reads all neighbours, so few runs are faster. The number of runs is the smallest
-    multiple of the workers that fits the allowed memory.
+    Each task reads all neighbours, so few sequences are faster. Their number is the smallest
+    multiple of the number of workers that fits the allowed memory.
 
     Parameters
     ----------
     starts : first row of each partition, then n.
-    sizes : sizes of the run.
+    sizes : sizes of the training run.
     allowed : allowed memory of a worker, in bytes.
 
     Returns
     -------
-    First partition of each run, then the number of partitions.
+    First partition of each sequence, then the number of partitions.
     """
     partitions = len(starts) - 1
 
@@ -102,8 +102,8 @@ def cut_solve(starts: tuple[int, ...], sizes: ProblemSize, allowed: int, headroo
        are independent. (Rows are not: most have neighbours in other blocks.)
     2. One block on disk, if every worker gets columns and the page cache can hold the files that
        each product reads.
-    3. The fewest blocks with all columns. Then one block per worker, the useful maximum, with the
-       widest column groups.
+    3. The fewest blocks in memory with all columns at once. If that does not fit: one block per
+       worker (more blocks do not help), with the widest column groups.
     4. One block on disk, or one block per worker on disk, for files of any size.
 
     Parameters
@@ -116,8 +116,9 @@ def cut_solve(starts: tuple[int, ...], sizes: ProblemSize, allowed: int, headroo
 
     Returns
     -------
-    First partition of each block, then the number of partitions; and ``sizes`` with blocks, rows
-    per worker, columns of the Z- and S-step, and ``spilled`` set.
+    A pair. The first item has the first partition of each block, then the number of partitions. The
+    second is a copy of ``sizes`` with the chosen blocks, rows per worker, columns of the Z- and
+    S-step, and ``spilled``.
     """
     for cuts, chosen in _cuts(starts, sizes, allowed + headroom):  # noqa: B007 - else, the last
         if _fits(chosen, allowed):
@@ -160,11 +161,11 @@ def _cuts(starts: tuple[int, ...], sizes: ProblemSize, cached: int) -> Iterator[
 
 
 def _block_counts(partitions: int, most: int) -> list[int]:
-    """Numbers of blocks to try, ascending from 1 to ``most``.
+    """List numbers of blocks to try, ascending from 1 to ``most``.
 
-    The longest block has m = ⌈P / R⌉ of P partitions in R blocks. A larger R with the same m needs
-    more memory, unless only the last block, whose last partition may be short, has m. So some
-    4 √P numbers suffice.
+    If P partitions are split into R blocks, the longest block has m = ⌈P / R⌉ partitions. Of two R
+    with the same m, the larger needs more memory. The exception is an R whose only block of m
+    partitions is the last, since the last partition may be short. About 4 √P numbers suffice.
     """
     counts, blocks = {most}, 1
     while blocks <= most:
@@ -197,8 +198,8 @@ def _cut(
 def _with_length_columns(sizes: ProblemSize, allowed: int) -> ProblemSize:
     """Set the columns per S-step pass to the largest number that fits the allowed memory.
 
-    Each further pass reads and rewrites the partial edge lengths. A pass consists of whole column
-    groups of the Z-step, at most one worker's share of them.
+    Each further pass reads and rewrites the partial edge lengths. A pass reads one or more whole
+    column groups of the Z-step, but not more groups than one worker solves.
     """
     bits = sizes.config.loop_bits
     count = -(-len(range(0, bits, sizes.columns)) // sizes.groups_at_once)
@@ -224,8 +225,8 @@ def _widths(widest: int) -> list[int]:
 
 
 def _most_rows(starts: tuple[int, ...], cuts: tuple[int, ...]) -> int:
-    """Return the number of rows in the longest run of partitions.
+    """Return the number of rows in the longest sequence of partitions.
 
-    ``cuts`` is the first partition of each run, then the number of partitions.
+    ``cuts`` has the first partition of each sequence, then the number of partitions.
     """
     return max(starts[stop] - starts[start] for start, stop in pairwise(cuts))

@@ -47,7 +47,7 @@ def draft_plan(
     cluster: Cluster,
     degree: float | None = None,
 ) -> Plan:
-    """Plan a run. The plan may not fit; `check_memory` and `check_disk` test that.
+    """Plan a run, even if it does not fit; `check_memory` and `check_disk` refuse such plans.
 
     Parameters
     ----------
@@ -107,8 +107,9 @@ def check_memory(plan: Plan) -> None:
         raise PlanError(
             f"the {worst.name} stage needs {worst.projected_bytes / MIB:.0f} MiB in a worker, but "
             f"only {max(allowed, 0) / MIB:.0f} MiB are allowed: {ALLOWED_SHARE:.0%} of its "
-            f"{plan.memory_limit / MIB:.0f} MiB limit, minus {plan.reserved_bytes / MIB:.0f} MiB "
-            "of an idle worker. Give workers more memory (--memory-limit), or use more workers."
+            f"{plan.memory_limit / MIB:.0f} MiB limit, minus the {plan.reserved_bytes / MIB:.0f} "
+            "MiB that an idle worker uses. Give workers more memory (--memory-limit), or use more "
+            "workers."
         )
 
 
@@ -132,7 +133,7 @@ def check_disk(plan: Plan, folder: str, free: int, stored: int = 0) -> None:
         raise PlanError(
             f"the run needs {plan.disk_bytes / MIB:.0f} MiB of disk, most of it for {largest} "
             f"({plan.disk[largest] / MIB:.0f} MiB), but {folder} has {free / MIB:.0f} MiB "
-            f"free{beside}. Free disk space, or name a run directory on another disk (--out)."
+            f"free{beside}. Free disk space, or choose a run directory on another disk (--out)."
         )
 
 
@@ -163,9 +164,9 @@ def _problem_size(
 def _refuse_many_partitions(sizes: ProblemSize) -> None:
     if sizes.partitions > _MOST_PARTITIONS:
         raise ConfigError(
-            f"{sizes.rows} rows in partitions of {sizes.partition_rows} are {sizes.partitions} "
-            f"partitions, expected at most {_MOST_PARTITIONS}. Train on fewer rows, or raise "
-            "partition_rows."
+            f"{sizes.rows} rows in partitions of {sizes.partition_rows} rows make "
+            f"{sizes.partitions} partitions, expected at most {_MOST_PARTITIONS}. Train on fewer "
+            "rows, or raise partition_rows."
         )
 
 

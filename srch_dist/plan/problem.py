@@ -30,7 +30,7 @@ class ProblemSize:
     length_columns : number of columns of Z in one pass of the S-step, at least ``columns``. 0 means
         ``columns``.
     spilled : whether the loop reads the graph from scratch files.
-    cached_partitions : partitions of X that each worker keeps in memory; 0 for none.
+    cached_partitions : number of partitions of X that each worker keeps in memory.
     """
 
     rows: int
@@ -70,9 +70,9 @@ class ProblemSize:
 
     @property
     def length_sums(self) -> tuple[int, int]:
-        """Partial sums of a block's edge lengths in memory, and S-step passes that add to each.
+        """Number of partial sums of a block's edge lengths, and of S-step passes that add to each.
 
-        With one block, every worker has a partial sum. With several blocks, a block has one.
+        With one block, every worker has a partial sum. With several blocks, each block has one.
         """
         columns = self.length_columns or self.columns
         groups = len(range(0, self.config.loop_bits, max(1, columns)))

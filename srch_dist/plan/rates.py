@@ -7,45 +7,53 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates of one single-threaded worker per second, and assumptions about the data.
+    """Rates of one single-threaded worker, and assumptions about the data.
 
-    Defaults are rounded. They were measured on 2 cores of a small cloud machine, with
-    ``--calibrate`` unless the text of a rate says otherwise.
+    Defaults are rounded. They were measured on 2 cores of a small cloud machine, unless the text of
+    a rate says that its default is assumed.
     """
 
     read: float = 1.5e9
-    """Bytes of Zarr chunks read and verified. Calibrated on cached files; a disk is slower."""
+    """Bytes of Zarr chunks read and verified per second. --calibrate measures it on cached files; a
+    disk is slower."""
     write: float = 3.0e8
-    """Bytes of Zarr chunks written. Calibrated."""
+    """Bytes of Zarr chunks written per second. --calibrate measures it."""
     gemm: float = 8.0e10
-    """Operations of float32 matrix products; multiply and add count as two. Calibrated."""
+    """Operations of float32 matrix products per second; multiply and add count as two. --calibrate
+    measures it."""
     normalise: float = 5.0e7
-    """Feature values summed for the mean, centred and scaled. Calibrated."""
+    """Feature values summed for the mean, centred and scaled per second. --calibrate measures
+    it."""
     pairs: float = 5.0e7
-    """Distances that exact search compares, without the matrix products. Calibrated."""
+    """Distances that exact search compares per second, without the time of the matrix products.
+    --calibrate measures it."""
     edges: float = 8.0e6
-    """Directed edges sorted and merged. Calibrated."""
+    """Directed edges sorted and merged per second. --calibrate measures it."""
     sparse: float = 1.0e9
-    """Multiplications in the product of a CSR matrix and a dense matrix, with most entries near the
-    diagonal. Calibrated."""
+    """Multiplications per second in the product of a CSR matrix, with most entries near the
+    diagonal, and a dense matrix. --calibrate measures it."""
     scan: float = 3.0e9
-    """Bytes of scratch files read in sequence. Calibrated on cached files; a disk is slower."""
+    """Bytes of scratch files read in sequence per second. --calibrate measures it on cached files;
+    a disk is slower."""
     similar: float = 5.0e8
-    """Similarities to anchors, without the matrix products. Measured by pipelines/scale."""
+    """Similarities to anchors per second, without the time of the matrix products. Measured by
+    pipelines/scale."""
     stream: float = 5.0e9
-    """Bytes that vector updates read and write in memory. Calibrated."""
+    """Bytes that vector updates read and write in memory per second. --calibrate measures it."""
     task: float = 2.0e-3
-    """Seconds of the scheduler per task; one thread serves all workers. Calibrated."""
+    """Seconds that the scheduler needs per task; its one thread serves all workers. --calibrate
+    measures it."""
     descent: float = 8.0e6
-    """Feature values that NN-descent indexes. Measured by pipelines/scale."""
+    """Feature values that NN-descent indexes per second. Measured by pipelines/scale."""
     compile: float = 25.0
     """Seconds to compile NN-descent in a worker. Measured by pipelines/scale."""
     network: float = 1.25e9
-    """Bytes sent between two workers. Assumed: 10 Gbit/s."""
+    """Bytes sent between two workers per second. Assumed: 10 Gbit/s."""
     crossing: float = 0.5
-    """Share of edges that may lead to other blocks; 1 if the row order is random. Assumed."""
+    """Share of edges (0 to 1) that may lead to other blocks; 1 if the row order is random.
+    Assumed."""
     union: float = 1.5
-    """Directed edges per row / k in a modality's union graph, 1 to 2. Used until edges are counted.
-    Measured by pipelines/scale."""
+    """Mean number of directed edges per row in a modality's union graph, divided by k: 1 to 2. Used
+    until the edges are counted. Measured by pipelines/scale."""
     cg_iterations: int = 7
     """Conjugate-gradient iterations per Z-step; generated pairs need 5 to 7 on average."""

@@ -50,8 +50,8 @@ class Plan:
     Attributes
     ----------
     starts : first row of each partition, then n.
-    run_starts : first partition of each run of partitions, then the number of partitions. One task
-        writes the edges of a run of partitions.
+    run_starts : first partition of each sequence ("run") of partitions, then the number of
+        partitions. One task writes the edges of a sequence.
     block_starts : first partition of each Z-step block, then the number of partitions.
     columns : number of columns of Z in one solve.
     length_columns : number of columns of Z in one pass of the S-step, at least ``columns``. A
@@ -107,7 +107,7 @@ class Plan:
 
     @property
     def runs(self) -> list[range]:
-        """Runs of partitions, as ranges of their numbers; one task writes the edges of a run."""
+        """Sequences of partitions, as ranges; one task writes the edges of a sequence."""
         return [range(low, high) for low, high in pairwise(self.run_starts)]
 
     @property
@@ -139,7 +139,7 @@ class Plan:
 
     @property
     def passes(self) -> list[range]:
-        """Partitions of each task of a pass over X, as ranges of partition numbers."""
+        """For each task of a pass over X, the range of its partition numbers."""
         count = len(self.partitions)
         if self.cached:
             return [range(p, p + 1) for p in self.partitions]

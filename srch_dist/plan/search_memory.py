@@ -1,7 +1,7 @@
 """Memory model of the neighbour search: exact, one NN-descent index, or one index per cluster.
 
-Bytes per value are literal numbers: 8 for float64 and int64, 4 for float32. A found neighbour is a
-row number and a distance, 8 + 8 bytes.
+Bytes per value are literal numbers: 8 for float64 and int64, 4 for float32. Each neighbour in the
+result needs 16 bytes: 8 for its row number and 8 for its distance.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from srch_dist.plan.run_plan import Plan
 def plan_record(plan: Plan, costs: Forecast) -> dict[str, Any]:
     """Convert a plan and its costs to plain values, in bytes and seconds.
 
-    The keys are fixed, because ``plan.json`` has them. "usable_bytes" is allowed memory,
-    "idle_bytes" is reserved memory, and "worker_bytes" is the projected memory of a stage.
+    The keys are fixed, because they are the keys of ``plan.json``. "usable_bytes" is allowed
+    memory, "idle_bytes" is reserved memory, and "worker_bytes" is the projected memory of a stage.
     """
     by_name = {cost.name: cost for cost in costs.stages}
     return {
@@ -81,12 +81,12 @@ def plan_table(plan: Plan, costs: Forecast, timed: bool) -> RenderableType:
 
 
 def plan_summary(plan: Plan, costs: Forecast) -> str:
-    """One line: the fullest stage, disk, and estimated time at the default rates."""
+    """Format one line: stage with the largest memory, disk, and estimated time."""
     fullest, allowed = plan.fullest, max(plan.allowed_bytes, 0)
     return (
-        f"plan: {plan.rows:,} rows; fullest stage {fullest.name}, "
-        f"{fullest.projected_bytes / MIB:,.0f} of {allowed / MIB:,.0f} MiB per worker; disk "
-        f"{plan.disk_bytes / MIB:,.0f} MiB; computing takes about {duration(costs.seconds)}. "
+        f"plan: {plan.rows:,} rows; the {fullest.name} stage needs most memory, "
+        f"{fullest.projected_bytes / MIB:,.0f} of {allowed / MIB:,.0f} MiB allowed per worker; "
+        f"disk {plan.disk_bytes / MIB:,.0f} MiB; estimated time {duration(costs.seconds)}. "
         "--log-level debug shows each stage."
     )
 
@@ -113,8 +113,8 @@ def _totals(plan: Plan, costs: Forecast, timed: bool) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2))
     allowed, limit = max(plan.allowed_bytes, 0), plan.memory_limit
     table.add_row("allowed per worker", f"{allowed / MIB:,.0f} MiB (limit {limit / MIB:,.0f} MiB)")
-    table.add_row("fullest stage (*)", f"{plan.fullest.projected_bytes / MIB:,.0f} MiB")
-    table.add_row("client, above idle", f"{plan.client_bytes / MIB:,.0f} MiB")
+    table.add_row("largest stage (*)", f"{plan.fullest.projected_bytes / MIB:,.0f} MiB")
+    table.add_row("client", f"{plan.client_bytes / MIB:,.0f} MiB more than when idle")
     disk = ", ".join(f"{name} {size / MIB:,.0f}" for name, size in plan.disk.items())
     table.add_row("disk", f"{plan.disk_bytes / MIB:,.0f} MiB: {disk}")
     table.add_row("network per iteration", f"{costs.network_bytes / MIB:,.0f} MiB")

@@ -38,7 +38,7 @@ TIMEOUTS = {"distributed.scheduler.worker-ttl": "120s", NO_WORKERS_TIMEOUT: "120
 
 @dataclass(frozen=True)
 class Cluster:
-    """Size of a connected cluster; the plan is made for it.
+    """Size of a connected cluster, for which the plan is made.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class ClusterRequirements:
     Attributes
     ----------
     workers : number of workers to wait for.
-    seconds : maximum time to wait for the scheduler, and then again for the workers.
+    seconds : maximum seconds to wait for the scheduler, and again as many for the workers.
     reads : stores that every worker must be able to read.
     writes : folders that every worker and this process must share.
     """
@@ -96,7 +96,8 @@ def connect(
 
     Raises
     ------
-    ClusterError : no answer in time, too few workers, or workers that fail a requirement.
+    ClusterError : the scheduler does not answer in time, there are too few workers, or workers do
+        not meet a requirement.
     """
     progress = progress or silent()
     scheduler = scheduler or dask.config.get("scheduler-address", None)
@@ -132,7 +133,7 @@ def connect_for(
 
     Raises
     ------
-    ConfigError : only one or two of the three TLS files are named.
+    ConfigError : only one or two of the three TLS files are set.
     """
     if isinstance(options, TrainConfig):
         needs = ClusterRequirements(options.workers_min, options.workers_wait, reads, writes)
@@ -188,7 +189,10 @@ def _timeouts() -> dict[str, str]:
 def _existing(
     scheduler: str, seconds: float, security: distributed.Security | None
 ) -> Iterator[distributed.Client]:
-    """Yield a client of a running scheduler: the current client if it fits, else a new one."""
+    """Yield the current client if it is connected to ``scheduler``, else a new client.
+
+    ``scheduler`` is the address of a running scheduler, or the name of its scheduler file.
+    """
     start = time.monotonic()
     address = scheduler if _ADDRESS.fullmatch(scheduler) else _read_address(scheduler, seconds)
     current = current_client()
@@ -206,7 +210,10 @@ def _existing(
     except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
         hint = ""
         if address.startswith("tls://"):
-            hint = "; tls:// needs certificates: --tls.ca, --tls.cert and --tls.key, or Dask's own"
+            hint = (
+                ". A tls:// address needs certificates: set --tls.ca, --tls.cert and --tls.key, or "
+                "Dask's setting distributed.comm.tls"
+            )
         raise ClusterError(
             f"no Dask scheduler answers at {address} within {seconds:g} s: {error}{hint}"
         ) from None
@@ -223,8 +230,9 @@ def _read_address(name: str, seconds: float) -> str:
         except (OSError, ValueError, KeyError, TypeError) as error:
             if time.monotonic() > deadline:
                 raise ClusterError(
-                    f"scheduler is {name!r}, neither an address such as tcp://HOST:8786 or "
-                    f"tls://HOST:8786 nor, within {seconds:g} s, a scheduler file ({error})"
+                    f"scheduler is {name!r}. It is no address such as tcp://HOST:8786 or "
+                    f"tls://HOST:8786, and did not become a complete scheduler file within "
+                    f"{seconds:g} s ({error})"
                 ) from None
             time.sleep(_POLL_SECONDS)
 
@@ -241,9 +249,9 @@ def _await_workers(
         states = [worker["status"] for worker in info["workers"].values()]
         running, address = states.count("running"), info["address"]
         raise ClusterError(
-            f"{running} workers joined {address} within {demands.seconds:g} s, "
-            f"{demands.workers} are needed (--workers-min, --workers-wait); start more, or check "
-            f"why they do not join{_paused(client)}"
+            f"{running} workers joined {address} within {demands.seconds:g} s, but "
+            f"{demands.workers} are needed (--workers-min, --workers-wait). Start more workers, or "
+            f"check why they do not join{_paused(client)}"
         ) from None
 
 
@@ -254,7 +262,7 @@ def _describe(
         client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
     except TimeoutError:
         raise ClusterError(
-            f"the cluster has had no workers for {_CONNECT_SECONDS} s; start workers and try again"
+            f"the cluster has had no workers for {_CONNECT_SECONDS} s. Start workers and try again"
             f"{_paused(client)}"
         ) from None
     workers = client.scheduler_info(n_workers=-1)["workers"]
@@ -267,10 +275,10 @@ def _describe(
 
 
 def _paused(client: distributed.Client) -> str:
-    """Return the end of an error message that counts paused workers; "" if no worker is paused."""
+    """Return the sentence that counts paused workers; "" if no worker is paused."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     count = sum(worker["status"] == "paused" for worker in workers)
-    return f"; {count} are paused, since their memory is nearly full" if count else ""
+    return f". Paused workers, whose memory is nearly full: {count}" if count else ""
 
 
 def _is_alone(client: distributed.Client) -> bool:

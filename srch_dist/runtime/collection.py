@@ -1,4 +1,4 @@
-"""Keep Python's garbage collection out of code in which it could wait for ever."""
+"""Keep Python's garbage collection out of code in which it could wait forever."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from contextlib import contextmanager
 def without_collection() -> Iterator[None]:
     """Collect garbage now, and not again in this context.
 
-    Starting or stopping a loop of distributed holds a lock. A client that is collected meanwhile in
-    the same thread closes itself, for which it waits for that lock: the thread would stand still.
+    A thread that starts or stops an event loop of distributed holds a lock. If the thread collects
+    a client meanwhile, the client closes itself and waits for that lock, so the thread would wait
+    forever.
     """
     enabled = gc.isenabled()
     gc.collect()

@@ -1,7 +1,7 @@
 """Refuse Dask settings of the user with which no cluster can work, before the work starts.
 
 Dask accepts such values without an error. With ``terminate: 0``, nannies kill every worker when it
-starts. With ``pause: 0``, no worker starts a task. The command would wait for workers in vain.
+starts. With ``pause: 0``, no worker starts a task. The command would wait for workers forever.
 """
 
 from __future__ import annotations
@@ -75,10 +75,11 @@ def _refuse(key: str, check: _Check) -> None:
 
 
 def _share(default: float, memory_limit: int | None) -> _Check:
-    """Return a check of a setting that is a share of the memory limit, or False to turn it off.
+    """Return a function that checks a setting which is a share of the memory limit.
 
-    ``default`` is Dask's value. ``memory_limit`` is in bytes; None skips the comparison with the
-    memory of an idle worker.
+    A value is a share above 0 and up to 1, or False, which turns the setting off. ``default`` is
+    Dask's value. ``memory_limit`` is in bytes; None skips the comparison with the memory of an
+    idle worker.
     """
 
     def check(value: Any) -> str | None:

@@ -13,8 +13,8 @@ def resume_note(call: str | None) -> Iterator[None]:
     """Add a note to an interruption of this context: "finished work is kept. Call ``call``".
 
     An interruption is a KeyboardInterrupt or a ClusterLostError. The note replaces the note of an
-    inner context. None removes that note: nothing is kept. Commands do not show the note; they
-    print the command line that resumes.
+    inner `resume_note`. If ``call`` is None, nothing is kept, and the inner note is removed.
+    Commands do not show the note; they print the command line that resumes.
     """
     try:
         yield

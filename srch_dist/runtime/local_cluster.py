@@ -60,7 +60,7 @@ def shows_dashboard() -> bool:
 
 @contextmanager
 def local_client(size: LocalSize, tls: Tls | None) -> Iterator[distributed.Client]:
-    """Start a cluster on the loopback interface and yield its client; end both with the context.
+    """Start a cluster on the loopback interface, yield its client, and close both at the end.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """CPUs and memory that this process may use, and the size of a local cluster that fits in them.
 
 Limits of control groups (cgroups) apply to a process from its own group and from every group above.
-Dask reads one of these groups only, so this module reads all of them.
+Dask reads the limits of only one of these groups; this module reads the limits of all.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def local_size(workers: int | None, memory_limit: str | None) -> LocalSize:
 
     Parameters
     ----------
-    workers : number of workers. Default: one per CPU that this process may use. If both values are
-        None, fewer if the memory does not suffice for 512 MiB per worker.
-    memory_limit : memory limit of each worker, such as "2GiB". Default: an equal share of the
-        memory besides that of this process, at least 512 MiB and at most 2 GiB.
+    workers : number of workers. Default: one per CPU that this process may use. If ``memory_limit``
+        is None too, there are fewer workers if the memory is less than 512 MiB per worker.
+    memory_limit : memory limit of each worker, such as "2GiB". Default: the memory that this
+        process does not need, split equally, but at least 512 MiB and at most 2 GiB.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 def _upwards(place: Path, mounted: str, path: str) -> Iterator[Path]:
     """Yield the folder of the cgroup ``path`` and of each cgroup above it, up to the mount.
 
-    The mount at ``place`` shows the cgroup ``mounted`` and those below it.
+    The file system mounted at ``place`` shows the cgroup ``mounted`` and all cgroups below it.
     """
     own = Path(path)
     # In a container, the path can be one of the host that is not seen here.

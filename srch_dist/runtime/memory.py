@@ -14,11 +14,11 @@ from srch_dist.runtime.workers import restart_workers
 
 
 def peak_memory(since: bool = False) -> dict[str, int]:
-    """Measure peak resident memory in bytes, by process: the ``client`` and the largest ``worker``.
+    """Measure the peak resident memory of the ``client`` and of the largest ``worker``, in bytes.
 
     Parameters
     ----------
-    since : also reset the peaks, so that the next call measures from now on (Linux only).
+    since : also reset the peak memory, so that the next call measures from now on (Linux only).
     """
     measure = _take_peak if since else peak_bytes
     peaks = {"client": measure()}
@@ -33,7 +33,7 @@ def peak_memory(since: bool = False) -> dict[str, int]:
 
 
 def _take_peak() -> int:
-    """Return the peak of `peak_bytes`, and reset the peak to the current memory."""
+    """Return `peak_bytes`, then reset the peak memory to the current memory."""
     peak = peak_bytes()
     # Linux then sets VmHWM (peak) to the current resident memory.
     with suppress(OSError):
@@ -44,7 +44,7 @@ def _take_peak() -> int:
 def peak_bytes() -> int:
     """Return the peak resident memory of this process in bytes.
 
-    Linux: read from /proc, because getrusage inherits the peak of the parent process.
+    On Linux it is read from /proc, because getrusage inherits the peak of the parent process.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -61,7 +61,7 @@ class StageProfiler:
     Attributes
     ----------
     seconds : wall-clock seconds by stage.
-    peaks : peak bytes of the ``client`` and of the largest ``worker``, by stage.
+    peaks : peak memory in bytes of the ``client`` and of the largest ``worker``, by stage.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class StageProfiler:
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Measure this context as the stage ``stage``."""
+        """Measure seconds and peak memory of this context, and store them under ``stage``."""
         peak_memory(since=True)
         self._before = {}
         start = time.perf_counter()
@@ -86,6 +86,6 @@ class StageProfiler:
         restart_workers(module)
 
     def peak(self) -> dict[str, int]:
-        """Return the largest peak bytes over all stages, of the ``client`` and of a ``worker``."""
+        """Return the peak memory over all stages, of the ``client`` and a ``worker``, in bytes."""
         names = {name for peaks in self.peaks.values() for name in peaks}
         return {name: max(p.get(name, 0) for p in self.peaks.values()) for name in sorted(names)}

@@ -56,15 +56,15 @@ def check_workers(client: distributed.Client) -> None:
         _compare(wrong, what, here, {a: versions[what] for a, versions in there.items()})
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
         if worker["nthreads"] != 1:
-            wrong.setdefault(address, []).append(f"{worker['nthreads']} threads (1 is safe)")
+            wrong.setdefault(address, []).append(f"{worker['nthreads']} threads (only 1 is safe)")
     if not wrong:
         # Workers of one version can still run different code, for example from two checkouts.
         _compare(wrong, "code of srch-dist", code_digest(), _ask(client, code_digest))
     _refuse(
         wrong,
-        "do not run what this command runs",
+        "do not run the same software as this command",
         "start scheduler, workers and this command from one image or environment, with one thread "
-        "a worker",
+        "per worker",
     )
 
 
@@ -74,7 +74,7 @@ def check_readable(client: distributed.Client, store: Location) -> None:
     answers = _ask(client, store_digest, str(store))
     wrong = {address: answer for address, answer in answers.items() if answer != here}
     causes = {
-        address: [_describe(answer) if isinstance(answer, Exception) else "another store"]
+        address: [_describe(answer) if isinstance(answer, Exception) else "a different store"]
         for address, answer in wrong.items()
     }
     remedy = "mount the same volume at the same path everywhere"
@@ -85,9 +85,9 @@ def check_readable(client: distributed.Client, store: Location) -> None:
 def check_shared(client: distributed.Client, folder: Location) -> None:
     """Raise ClusterError unless all workers and this process share ``folder``.
 
-    Every worker writes a file, and reads one file of another worker and one of this process. This
-    process reads all files. In an object store all processes see the same objects, so only the
-    permission to write is checked.
+    Every worker writes a file. It reads a file that another worker wrote, and a file that this
+    process wrote. This process reads all files. In an object store, all processes see the same
+    objects, so only the permission to write is checked.
     """
     if isinstance(folder, S3Path):
         _refuse_failed(
@@ -151,9 +151,9 @@ def write_probe(place: str, token: str, dask_worker: distributed.Worker) -> str:
 async def read_probes(
     place: str, token: str, others: Mapping[str, str], dask_worker: distributed.Worker
 ) -> None:
-    """Read the probe files of one other worker and of the client; raise OSError if one is absent.
+    """Read two probe files, of another worker and of the client; raise OSError if one is absent.
 
-    ``others`` maps a worker's address to the name of the file that it reads.
+    ``others`` maps each worker's address to the name of the other worker's file.
     """
     await _read_all(Path(place), token, [others[dask_worker.address], token])
 
@@ -222,7 +222,7 @@ def _compare(wrong: dict[str, list[str]], what: str, here: str | None, there: An
         if answer != here:
             missing = answer is None or isinstance(answer, Exception)
             has = f"without {what}" if missing else f"{what} {answer}"
-            wrong.setdefault(address, []).append(f"{has} (here {here})")
+            wrong.setdefault(address, []).append(f"{has} (this command: {here})")
 
 
 def _describe(error: Exception) -> str:
@@ -236,7 +236,7 @@ def _refuse_failed(answers: Answers, what: str, remedy: str) -> None:
 
 
 def _kind(wrong: Answers) -> type[SrchError]:
-    """Return the class of the error: StorageUnavailableError if every answer is an outage."""
+    """Return StorageUnavailableError if every answer is an outage, else ClusterError."""
     away = all(isinstance(answer, Exception) and is_outage(answer) for answer in wrong.values())
     return StorageUnavailableError if away else ClusterError
 

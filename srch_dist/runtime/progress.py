@@ -102,7 +102,7 @@ class LogProgress:
         self.emit(logging.WARNING, message)
 
     def show(self, item: RenderableType, summary: str | None = None) -> None:
-        """Log a table at INFO; with a ``summary``, log that instead, and the table at DEBUG."""
+        """Log a table at INFO. With a ``summary``, log the summary at INFO, the table at DEBUG."""
         level = logging.INFO
         if summary is not None:
             self.note(summary)
@@ -116,7 +116,7 @@ class LogProgress:
 
 
 def silent() -> Progress:
-    """Return a progress for library use: it writes to `logging` and prints nothing."""
+    """Return a `Progress` for library use, which writes to `logging` and prints nothing."""
     return LogProgress()
 
 
@@ -141,7 +141,7 @@ def table_lines(item: RenderableType) -> list[str]:
 
 
 class _WithoutTables:
-    """Forwards stages and messages to another progress, and drops tables."""
+    """Forwards stages and messages to another `Progress`, and drops tables."""
 
     def __init__(self, inner: Progress) -> None:
         self._inner = inner
@@ -160,5 +160,5 @@ class _WithoutTables:
 
 
 def without_tables(progress: Progress) -> Progress:
-    """Wrap ``progress`` so that it drops tables; a sweep would show one plan per run."""
+    """Wrap ``progress`` to drop tables, so that a sweep does not show a plan for each run."""
     return _WithoutTables(progress)

@@ -1,4 +1,8 @@
-"""Resumable tasks: each finished unit of a stage is recorded in the run directory."""
+"""Resumable tasks: each finished unit of a stage is recorded in the run directory.
+
+A stage is a named part of a training run. A unit is the work of one task of the stage, for example
+on one partition, and has a number. A `Work` is the function and the arguments of a unit.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ Work = tuple[Any, ...]
 def unit_tasks(stages: StageLog, name: str, works: Sequence[Work]) -> list[Delayed]:
     """Create one task per unit of the stage ``name``; a task returns the unit's results.
 
-    The task of a unit that an earlier attempt recorded only reads the record.
+    If an earlier attempt recorded a unit, its task only reads the record.
     """
     done = stages.units(name)
     return [

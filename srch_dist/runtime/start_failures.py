@@ -29,7 +29,7 @@ def explain_start(error: BaseException, workers: int) -> str:
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if open_files != resource.RLIM_INFINITY and open_files < _FILES + _FILES_A_WORKER * workers:
         return (
-            f"{_line(error)}; the limit of open files, {open_files}, is low for {workers} workers. "
+            f"{_line(error)}. The limit of open files, {open_files}, is low for {workers} workers. "
             "Raise it (ulimit -n 1024), or use fewer --workers"
         )
     return _line(error)
@@ -57,7 +57,7 @@ def _processes(reason: str, workers: int) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Return the chain of causes of ``error``, the first cause first and ``error`` last."""
+    """Iterate over the causes of ``error``, from the original cause to ``error`` itself."""
     chain: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in chain:

@@ -1,7 +1,7 @@
 """Dask tasks: create them, place them on workers, add up their results and run them.
 
-With a current `distributed` client, tasks run on its cluster under the watchdog; without one, on
-Dask's local scheduler (tests, very small data).
+If there is a current `distributed` client, tasks run on its cluster, and the watchdog checks them.
+Without a client, tasks run on Dask's local scheduler (tests, very small data).
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def add_up(parts: Sequence[Delayed]) -> Delayed:
 
 
 def run_all(tasks: Sequence[Delayed], stage: ProgressStage | None = None) -> list[Any]:
-    """Compute tasks and return their results in order; ``stage`` counts each.
+    """Compute tasks and return their results in order; ``stage`` counts the finished tasks.
 
     Raises
     ------

@@ -89,7 +89,7 @@ def _is_abandoned(lock: Path) -> bool:
 
 
 def missing_folder(error: OSError) -> str | None:
-    """Return our message if a library failed because no temporary folder is writable, else None."""
+    """Return a message if ``error`` means that no temporary folder is writable, else None."""
     return _refusal(error) if _NO_FOLDER in str(error) else None
 
 
@@ -115,7 +115,7 @@ def prepare_compiler_cache(module: str) -> None:
 
     Raises
     ------
-    StorageError : no temporary folder is writable either.
+    StorageError : no temporary folder is writable.
     """
     if module in sys.modules or not lacks_cache_folder(module):
         return

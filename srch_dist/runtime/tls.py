@@ -14,7 +14,7 @@ from srch_dist.errors import ConfigError
 
 @dataclass(frozen=True)
 class Tls:
-    """Paths of a TLS connection's PEM files: authority's certificate, own certificate, own key."""
+    """Paths of PEM files: the authority's certificate, and this process's certificate and key."""
 
     ca: str
     cert: str
@@ -31,7 +31,7 @@ def tls_files(options: TlsConfig) -> Tls | None:
     if options.ca is None and options.cert is None and options.key is None:
         return None
     if options.ca is None or options.cert is None or options.key is None:
-        raise ConfigError("tls.ca, tls.cert and tls.key belong together; name all three or none")
+        raise ConfigError("tls.ca, tls.cert and tls.key belong together; set all three or none")
     return Tls(options.ca, options.cert, options.key)
 
 

@@ -2,7 +2,8 @@
 
 Dask has no limit on the time of a task. `Watch.look` asks the scheduler for tasks that run too
 long. `_hung_workers` and `_is_wanted` read fields of the scheduler's state that Dask does not
-document. ``tests/runtime/test_watchdog.py`` lists these fields and the Dask versions with them.
+document. ``tests/runtime/test_watchdog.py`` lists these fields and the Dask versions that have
+them.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Watch:
             if self._hung[key] == _ATTEMPTS or not has_nanny:
                 raise ClusterError(
                     f"the task {task_name(key)} has run for more than {limit:.0f} s in "
-                    f"{self._hung[key]} workers, last in {address}"
+                    f"{self._hung[key]} workers, most recently in {address}"
                     f"{'' if has_nanny else ', which has no nanny to restart it'}; check what it "
                     f"waits for there, or allow more time (Dask's option {TASK_TIMEOUT}), then "
                     "resume with --resume"
@@ -117,10 +118,11 @@ def _seconds(option: str, default: str) -> float:
 def _hung_workers(
     client: str, limit: float, dask_scheduler: distributed.Scheduler
 ) -> dict[str, tuple[str, bool]]:
-    """Find hanging tasks: (key of the task, worker has a nanny) by address of the worker.
+    """Find hanging tasks; this function runs on the scheduler.
 
     A task hangs if ``client`` waits for it and it had run for more than ``limit`` seconds at the
-    worker's last heartbeat. Runs on the scheduler.
+    worker's last heartbeat. Returns, by address of the worker, the key of the task and whether the
+    worker has a nanny.
     """
     return {
         address: (str(task.key), bool(worker.nanny))

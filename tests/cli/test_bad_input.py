@@ -185,7 +185,7 @@ class TestTrain:
         text[:5] = text[5]
         message = refused(train, "--data", stored(text=text, split=None))
         assert re.search(
-            rf"text: \d+ of {ROWS} rows are zero after centring; at most 5% may be", message
+            rf"text: \d+ of {ROWS} rows are zero after centring; 5% are allowed", message
         )
         assert "Remove them, or raise features.max_zero_share" in message
 

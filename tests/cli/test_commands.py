@@ -113,7 +113,8 @@ def test_train_reports_its_stages_as_plain_lines_on_standard_error(session):
     text = session.train.stderr
     assert re.search(r"cluster: 2 workers of 1\.0 GiB$", text, re.M)
     plan = (
-        r"\] plan: [\d,]+ rows; fullest stage [\w-]+, [\d,]+ of [\d,]+ MiB per worker; disk .* s\. "
+        r"\] plan: [\d,]+ rows; the [\w-]+ stage needs most memory, [\d,]+ of [\d,]+ MiB allowed "
+        r"per worker; disk .* s\. "
     )
     assert re.search(plan, text)
     assert "Z-step, per iteration" not in text  # the table is for --log-level debug

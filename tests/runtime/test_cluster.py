@@ -73,7 +73,7 @@ def test_workers_that_are_paused_are_said_to_be(tmp_path):
             time.sleep(0.1)
         text = refusal(cluster.scheduler_address, demands=ClusterRequirements(1, 0.5))
     assert "0 workers joined" in text
-    assert "; 1 are paused, since their memory is nearly full" in text
+    assert ". Paused workers, whose memory is nearly full: 1" in text
 
 
 def test_a_scheduler_that_is_not_there_is_given_up_on_in_time():
@@ -192,8 +192,8 @@ def odd_cluster(tmp_path_factory):
 def test_a_worker_with_other_versions_or_threads_is_named_before_any_work(odd_cluster):
     _, names, _, file = odd_cluster
     text = refusal(str(file), demands=ClusterRequirements(2, 30))
-    assert text.startswith("1 workers do not run what this command runs: ")
-    assert f"{names['odd']}: numpy 9.9.9 (here {np.__version__}), 2 threads" in text
+    assert text.startswith("1 workers do not run the same software as this command: ")
+    assert f"{names['odd']}: numpy 9.9.9 (this command: {np.__version__}), 2 threads" in text
     assert names["like"] not in text
 
 
@@ -256,7 +256,8 @@ def test_a_worker_without_a_package_is_named():
         def scheduler_info(self, **_):
             return {"workers": {address: {"nthreads": 1} for address in there}}
 
-    with pytest.raises(ClusterError, match=r"1 workers .*: tcp://2: without zarr \(here 1.2.3\);"):
+    message = r"1 workers .*: tcp://2: without zarr \(this command: 1.2.3\);"
+    with pytest.raises(ClusterError, match=message):
         check_workers(Client())
 
 

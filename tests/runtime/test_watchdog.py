@@ -88,7 +88,8 @@ def test_hung_task_is_started_again_once_and_given_up_the_second_time():
     client.hung = {"tcp://2": (KEY, True)}
     with pytest.raises(
         ClusterError,
-        match=r"task _update_partition has run for more than 5 s in 2 workers, last in tcp://2;",
+        match=r"task _update_partition has run for more than 5 s in 2 workers, most "
+        r"recently in tcp://2;",
     ):
         looking.look()
 

@@ -256,6 +256,6 @@ def _refuse_zero_rows(zero_rows: Mapping[str, int], rows: int, share: float) -> 
     for g, count in zero_rows.items():
         if count > max(1, int(share * rows)):
             raise InputError(
-                f"{g}: {count} of {rows} rows are zero after centring; at most {share:.0%} may be. "
+                f"{g}: {count} of {rows} rows are zero after centring; {share:.0%} are allowed. "
                 "Zero rows carry no information. Remove them, or raise features.max_zero_share"
             )

@@ -67,8 +67,8 @@ def descend(
 
     Parameters
     ----------
-    read : returns the rows (n, d), n > k. It is called twice, so that the rows are not in memory
-        beside the index.
+    read : returns the rows (n, d), n > k. It is called twice, so that rows and index are not in
+        memory at the same time.
     numbers : (n,) row numbers. Of rows at equal distance, the smaller number comes first.
     spare : number of candidates per row beyond k and the row itself.
     """

@@ -130,7 +130,7 @@ def _check(coefficients: Coefficients, options: SolverConfig) -> None:
         raise TrainingError(
             f"the Z-step has a relative residual of {worst:.1e} after {coefficients.iterations} "
             f"iterations, above solver.tolerance {options.tolerance:.1e}. Raise "
-            "solver.max_iterations, or lower method.lam / method.beta."
+            "solver.max_iterations, or lower the ratio of method.lam to method.beta."
         )
 
 

@@ -203,7 +203,7 @@ def test_search_sets_split_residents_that_do_not_fit():
 
 
 def test_clusters_smaller_than_the_neighbours_are_refused():
-    with pytest.raises(ConfigError, match=r"graph\.cluster_rows is 20, .* 24 rows at least"):
+    with pytest.raises(ConfigError, match=r"graph\.cluster_rows is 20, .* at least 24 rows"):
         plan_of(build_config(options(cluster_rows=20)))
 
 
