@@ -56,7 +56,7 @@ def make_certificates(folder: str | Path, days: int = 365) -> Path:
 
     Files: ``ca.pem`` of the authority, and ``ROLE.pem`` with ``ROLE-key.pem`` for each role.
 
-    The authority's key is not stored, so nobody can make further certificates of this authority.
+    The authority's key is not stored, so nobody can sign further certificates with it.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def make_certificates(folder: str | Path, days: int = 365) -> Path:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     if path.exists() and any(path.iterdir()):
-        raise StorageError(f"{path} is not empty. Name another folder.")
+        raise StorageError(f"{path} is not empty. Choose a new or an empty folder.")
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("srch-dist authority", authority_key, None, days)
     files = {"ca.pem": _pem(authority)}
@@ -163,7 +163,7 @@ def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
 
 
 def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write new files, all or none. Of two processes, the one that creates the first file wins."""
+    """Write new files, all or none. If two processes write at once, one of them writes all."""
     written: list[Path] = []
     try:
         make_folder(folder)

@@ -40,7 +40,7 @@ class ClusterError(SrchError):
 
 
 class PlanError(SrchError):
-    """The planned work does not fit in memory or on disk. The message states need and limit."""
+    """The planned work does not fit in memory or on disk. The message has need and limit."""
 
 
 class ExtraError(SrchError):
@@ -74,7 +74,7 @@ _STATED = re.compile(r"\berrno = (\d+)")
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error says that a disk or store went away, failed or is full."""
+    """Whether ``error`` means that a disk or store went away, failed or is full (an outage)."""
     if isinstance(error, StorageUnavailableError):
         return True
     if not isinstance(error, OSError):
@@ -94,8 +94,8 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     Parameters
     ----------
     module : dotted name, such as ``matplotlib.figure``.
-    extra : the extra of this package that installs it.
-    purpose : what needs the module; the subject of the error message.
+    extra : name of this package's optional extra that installs the module, such as ``report``.
+    purpose : what needs the module; it is the subject of the error message.
 
     Raises
     ------

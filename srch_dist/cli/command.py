@@ -45,7 +45,7 @@ class TrainOptions(TrainConfig):  # noqa: D101 - the documentation is that of Tr
     __doc__ = TrainConfig.__doc__
 
     config: str | None = None
-    """YAML file of options. It overrides the preset; the command line overrides it."""
+    """YAML file of options. It overrides the preset, and the command line overrides it."""
 
 
 def run_command(
@@ -57,15 +57,15 @@ def run_command(
 ) -> None:
     """Parse options, run a command's work, and exit with its code if it fails.
 
-    Exit code 2: the command refuses. Exit code 74: a disk or store went away or is full. Exit code
-    75: a signal or a lost cluster interrupts it.
+    Exit code 2: the options or the data are refused. Exit code 74: a disk or store went away or is
+    full. Exit code 75: a signal or a lost cluster interrupts the command.
 
     Parameters
     ----------
     command : name, as in `python -m srch_dist.NAME`.
     kind : dataclass of its options.
     work : called with the options and the progress display.
-    arguments : the command line; that of the process if None.
+    arguments : the command line; None reads the command line of the process.
     out : default output folder of a command that can resume; an interruption prints the command
         line that resumes.
     """
@@ -95,7 +95,7 @@ def run_command(
 
 @contextmanager
 def _plain_streams() -> Iterator[None]:
-    """Avoid tracebacks from output: escape characters the encoding lacks; exit on a closed pipe."""
+    """Avoid tracebacks from output: escape unencodable characters, exit if the pipe is closed."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -152,7 +152,7 @@ def resume_line(command: str, arguments: Sequence[str] | None, out: str) -> str:
 
 
 def output() -> Console:
-    """Create the console for results; if it is no terminal, it is wide enough for a table."""
+    """Create the console for results, with a fixed width if the output is no terminal."""
     console = SafeConsole()
     return console if console.is_terminal else SafeConsole(width=TABLE_WIDTH)
 

@@ -17,7 +17,9 @@ _TITLES, _CHARACTERS = 4, 8
 
 
 def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
-    """Print one table row per direction: recall of the partner; with labels, MAP and precision.
+    """Print one table row per direction: pair recall, and with labels also MAP and precision.
+
+    A pair is a query and its partner, the same row in the other modality.
 
     Parameters
     ----------

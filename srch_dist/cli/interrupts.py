@@ -1,4 +1,4 @@
-"""Handle Ctrl-C, SIGTERM and SIGHUP: one interruption; repeats do not disturb the shutdown."""
+"""Handle Ctrl-C, SIGTERM and SIGHUP: interrupt once; repeats do not disturb the shutdown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _started = 0.0
 
 
 def end_at_interrupt() -> None:
-    """End the process with one line at SIGINT; for the time of imports, when no cluster runs."""
+    """Make SIGINT end the process with one line while modules are imported and no cluster runs."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 

@@ -25,11 +25,11 @@ class LogOptions:
     """Log output on standard error. The options do not change results and are not recorded."""
 
     log_format: Format = "plain"
-    """plain: progress bars on a terminal, else lines. json: one object per line, errors included,
-    no bars; use it if a program reads the log."""
+    """plain: text, with progress bars if the output is a terminal. json: one JSON object per line,
+    also for errors, without progress bars; use it if a program reads the log."""
     log_level: Level = "info"
-    """Lowest level to show. debug adds the start and seconds of each stage; warning shows only
-    warnings and errors; error shows only errors."""
+    """Lowest level of messages to show. debug adds the start and seconds of each stage; warning
+    shows only warnings and errors; error shows only errors."""
 
     @property
     def level(self) -> int:
@@ -64,7 +64,7 @@ def reporting(options: LogOptions) -> Iterator[Progress]:
 
 
 def report_end(options: LogOptions, message: str, **fields: Any) -> None:
-    """Report on standard error why a command ends without a result."""
+    """Report on standard error why a command ends without a result, in the log format."""
     if options.log_format == "json":
         log_record(logging.ERROR, message, **fields)
     else:

@@ -1,4 +1,4 @@
-"""Unknown options and choices on a command line, refused with the nearest known one."""
+"""Refuse unknown options and choices on a command line, and suggest the nearest known one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ALWAYS = ("--help", "-h", "--log-format", "--log-level")
 def refuse_unknown_names(kind: type[Any], words: Sequence[str]) -> None:
     """Raise ConfigError for the first option or choice that a dataclass of options does not have.
 
-    The parser refuses everything else.
+    The parser refuses all other wrong command lines.
     """
     known = _options(kind, "")
     names = [*known, *_ALWAYS]
@@ -41,7 +41,7 @@ def refuse_unknown_names(kind: type[Any], words: Sequence[str]) -> None:
 
 
 def _options(kind: type[Any], prefix: str) -> dict[str, tuple[str, ...]]:
-    """Names of the options of a dataclass, each with its choices, if it has any."""
+    """Return the options of a dataclass by name, each with its choices (empty if it has none)."""
     options: dict[str, tuple[str, ...]] = {}
     hints = get_type_hints(kind, include_extras=True)
     for item in dataclasses.fields(kind):

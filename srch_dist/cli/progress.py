@@ -53,7 +53,7 @@ class _Display(LogProgress, ABC):
 
 
 class _BarStage:
-    """A stage that advances its counter and its progress bar."""
+    """A stage whose steps advance a counter and a progress bar."""
 
     def __init__(self, bars: Bars, name: str, total: float, counted: ProgressStage) -> None:
         self._bars, self._counted = bars, counted

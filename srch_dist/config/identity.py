@@ -1,4 +1,4 @@
-"""Identity of a configuration: its plain values, fingerprint, and options that change codes."""
+"""Compare configurations: plain values, fingerprints, and the options that can change codes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def differing_options(recorded: TrainConfig, requested: TrainConfig) -> list[str
 
 
 def up_to_graph(config: TrainConfig) -> TrainConfig:
-    """Replace every option that has an effect only after the graph by a fixed value.
+    """Set all options that change neither features nor graph to fixed values.
 
     If the resulting configurations of two runs are equal, their features, first codes and graphs
     are equal.

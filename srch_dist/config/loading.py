@@ -1,7 +1,7 @@
 """Build a `TrainConfig` from a preset, a YAML file and given values; refuse wrong values.
 
-A preset names values of the method. A YAML file overrides the preset, and the command line
-overrides both.
+A preset is a named set of values for the section ``method``. A YAML file overrides the preset, and
+the command line overrides both.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainC
 def check_config(config: TrainConfig) -> TrainConfig:
     """Validate a configuration that was created without `build_config`.
 
-    If its ``method`` has only default values, it is replaced by the method of its preset.
+    If all values of ``method`` are defaults, the preset's values replace them.
 
     Raises
     ------
@@ -144,7 +144,7 @@ class _PlainLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("it has an alias; write the value out")
+            raise yaml.YAMLError("it has an alias (*NAME); write the value itself")
         return super().compose_node(parent, index)
 
 
@@ -172,7 +172,7 @@ def _names(kind: type[Any], prefix: str) -> list[str]:
 
 
 def _choice_hint(item: Mapping[str, Any]) -> str:
-    """Return the clause of `did_you_mean` if pydantic refused a value as no choice, else ""."""
+    """Return the clause of `did_you_mean` if the refused value is none of the choices, else ""."""
     if item["type"] != "literal_error":
         return ""
     return did_you_mean(str(item["input"]), re.findall(r"'([^']+)'", item["ctx"]["expected"]))
@@ -189,13 +189,14 @@ def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], prefix: str) -> 
         if isinstance(section, type) and value is not None:
             if not isinstance(value, Mapping):
                 raise ConfigError(
-                    f"{prefix}{key} is {value!r}, expected a section. Write its options below it."
+                    f"{prefix}{key} is {value!r}, expected a section. Write the section's options "
+                    "below its name."
                 )
             _refuse_unknown(value, section, f"{prefix}{key}.")
 
 
 def _refuse_conflicts(values: Mapping[str, Any], method: Mapping[str, Any], preset: str) -> None:
-    """Raise ConfigError if values make the preset ineffective, or make all bits equal."""
+    """Raise ConfigError if the values leave the preset without effect, or make all bits equal."""
     complete = {item.name for item in dataclasses.fields(MethodConfig)} <= set(method)
     if complete and values.get("preset", preset) != preset:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The nearest known name of a wrong one: of a command, an option, a value or a key of a file."""
+"""Find the known name nearest to a wrong name of a command, an option, a value or a YAML key."""
 
 from __future__ import annotations
 

@@ -38,8 +38,9 @@ Workers = Annotated[
 MemoryLimit = Annotated[
     str | None,
     Field(
-        description="Local cluster: memory per worker; by default 2GiB, or less where the machine "
-        "or its cgroup has less. Raise it if a plan is refused or a worker is killed."
+        description="Local cluster: memory per worker, such as 4GiB; by default 2GiB, or less if "
+        "the machine or its cgroup has too little. Raise it if a plan is refused or a worker is "
+        "killed."
     ),
 ]
 
@@ -53,8 +54,8 @@ class FeatureConfig:
     unit_norm: bool = True
     """Scale each row to unit length after centring; turn off only if lengths carry meaning."""
     max_zero_share: Share = 0.05
-    """Maximum share of rows that are zero after centring; data with more are refused, because zero
-    rows have no meaningful neighbours. Raise it only if you expect such rows."""
+    """Maximum share (0 to 1) of rows that are zero after centring. Data with more zero rows are
+    refused, because zero rows have no meaningful neighbours. Raise it only if you expect them."""
 
 
 @dataclass(frozen=True)
@@ -64,29 +65,33 @@ class GraphConfig:
     k: PositiveInt = 10
     """Neighbours per row; memory, disk and time of the graph grow with it."""
     method: Literal["auto", "exact", "pynndescent", "partitioned"] = "auto"
-    """Neighbour search: exact, one approximate index (pynndescent), or an index per cluster of
-    rows (partitioned). auto chooses by rows and dimensions alone."""
+    """Neighbour search. exact compares all rows, pynndescent builds one approximate index, and
+    partitioned builds an index per cluster of rows. auto chooses by the numbers of rows and
+    dimensions alone."""
     symmetry: Literal["union", "mutual"] = "union"
-    """Keep an edge if one row is a neighbour of the other (union), or only if both are (mutual).
-    mutual can leave rows without edges."""
+    """union keeps an edge if at least one of its rows is a neighbour of the other. mutual keeps it
+    only if each row is a neighbour of the other, and can leave rows without edges."""
     recall_rows: PositiveInt = 500
-    """Rows sampled to measure recall@k against exact search; raise it for a smaller error."""
+    """Number of rows sampled to measure recall@k against exact search; raise it for a smaller
+    sampling error."""
     recall_target: Share = 0.95
-    """Partitioned search: repeat the search with overlap + 1 while recall@k is lower."""
+    """Partitioned search: while recall@k (0 to 1) is below this value, repeat the search with one
+    more cluster per row."""
     cluster_rows: PositiveInt = 50_000
-    """Partitioned search: rows per cluster. A task holds up to overlap_max times this number of
-    rows; lower it if they do not fit in memory."""
+    """Partitioned search: rows per cluster. A task holds up to graph.overlap_max times this number
+    of rows; lower it if these rows do not fit in memory."""
     overlap: PositiveInt = 2
-    """Partitioned search: number of clusters in which each row is searched at first; recall_target
-    can raise it."""
+    """Partitioned search: number of clusters in which each row is searched. If recall@k is below
+    graph.recall_target, the search is repeated with more clusters per row."""
     overlap_max: PositiveInt = 4
-    """Partitioned search: upper limit of overlap; raise it if recall stays below recall_target."""
+    """Partitioned search: largest number of clusters in which each row is searched; raise it if
+    recall@k stays below graph.recall_target."""
     refine: bool = False
-    """Partitioned search: also compare each row with its neighbours' neighbours, once; turn on if
-    recall stays low at overlap_max."""
+    """Partitioned search: also compare each row with its neighbours' neighbours, once. Turn it on
+    if recall@k stays low with graph.overlap_max clusters per row."""
     order_rows: PositiveInt = 4096
-    """Rows per cluster of the row order, which stores similar rows next to each other. Data with
-    fewer than 16 clusters keep their order."""
+    """Training stores similar rows next to each other, in clusters of about this number of rows.
+    Data with fewer than 16 clusters keep the order of the store."""
 
 
 @dataclass(frozen=True)
@@ -94,57 +99,61 @@ class MethodConfig:
     """Algorithm 1: weights of Eq. 9, stopping rule, final codes and encoder."""
 
     scaling: Literal["balanced", "printed"] = "balanced"
-    """B-step: bring both terms of Eq. 17 to one scale (balanced), or use them as printed. As
-    printed, the graph has almost no effect."""
+    """Scale of the two terms of Eq. 17, embedding and projections. balanced gives both the same
+    size; printed uses the paper's factors, with which the graph has almost no effect."""
     alpha: Positive | Literal["median"] = "median"
-    """Weight of Eq. 7. median sets it in each S-step so that half of the edges have S > 1/2."""
+    """Weight of Eq. 7, which keeps S near 1. median chooses the weight in each S-step so that half
+    of the edges have S > 1/2."""
     beta: Annotated[float, Field(ge=1e-12, allow_inf_nan=False)] = 1.0
     """Weight of Eq. 5, which ties the embedding Z to the codes B; raise it for fewer CG
     iterations."""
     lam: NotNegative = 10.0
     """The paper's lambda: weight of Eq. 4, which pulls neighbours together; 0 ignores the graph."""
     omega: NotNegative = 1.0
-    """Weight of the embedding against the projections (balanced scaling only); 0 leaves the
-    embedding out of the codes."""
+    """With balanced scaling: weight of the embedding Z relative to the projections W X; 0 leaves
+    the embedding out of the codes."""
     center_z: bool = True
-    """Subtract the mean of the embedding before the B-step (balanced scaling only); off lets the
-    constant vector dominate the codes."""
+    """With balanced scaling: subtract the mean of the embedding Z before the B-step. If off, the
+    mean can dominate the codes."""
     weights: Literal["equal", "mutual"] = "mutual"
-    """Weight of each modality: by its share of mutual neighbours (mutual), or all equal. Use equal
-    if you trust all modalities alike."""
+    """Weights of the modalities. mutual gives a modality more weight if a larger share of its
+    neighbour pairs is mutual; equal gives all the same weight: use it if you trust them equally."""
     rotate: bool = True
     """Rotate the scores towards ±1 vectors before taking signs, so that bits are less
     correlated."""
     rebase: bool = True
     """Re-weight the edges by Eq. 15 after each Z-step; off keeps S = 1."""
     drop: Annotated[float, Field(ge=0, lt=1)] = 1e-4
-    """Z-step: leave out edges with lambda C S^2 below this share of beta, to save time; 0 keeps
-    all."""
+    """Z-step: to save time, leave out edges whose weight lambda C S^2 is below this value times
+    beta; 0 keeps all edges."""
     forcing: Share = 1.0
-    """Inexact Z-step: stop CG at forcing × (share of bits changed last), clamped to
-    [solver.tolerance, 0.1]; 0 always solves to solver.tolerance."""
+    """Inexact Z-step: stop CG at a residual of this value × (share of bits that the last B-step
+    changed), clamped to [solver.tolerance, 0.1]; 0 always solves to solver.tolerance."""
     iterations: PositiveInt = 20
-    """Maximum number of outer iterations; raise it if the loop ends before its threshold."""
+    """Maximum number of iterations of the loop; raise it if the loop ends before it reaches
+    method.threshold."""
     stop: Literal["changed_bits", "objective"] = "changed_bits"
-    """Stopping rule: stop when the share of changed bits, or the relative change of Eq. 9, is below
-    threshold. With alpha median, Eq. 9 changes between iterations."""
+    """Stop the loop when the share of changed bits (changed_bits), or the relative change of Eq. 9
+    (objective), is below method.threshold. With method.alpha median, Eq. 9 itself changes between
+    iterations."""
     threshold: NotNegative = 1e-3
-    """Threshold of the stopping rule; lower it for more iterations, 0 runs all of them."""
+    """Threshold of method.stop; lower it for more iterations. With 0, the loop runs all
+    method.iterations."""
     directions: Annotated[int, Field(ge=0, le=MOST)] = 24
     """After the loop, compute the final codes from this number of leading principal directions of
     encoder scores and loop codes; 0 keeps the codes of the loop."""
     loop_bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64
-    """Bits that the loop learns if directions is not 0; memory and time of the loop grow with
-    it."""
+    """Bits per code that the loop learns if method.directions is not 0; memory and time of the
+    loop grow with it."""
     encoder: Literal["ridge", "anchors", "projection"] = "anchors"
-    """Encoder of new rows: ridge regression of B on the features (ridge), on features and
-    similarities to anchor rows (anchors), or Eq. 18, sign(W X) (projection)."""
+    """Encoder of new rows. ridge: ridge regression of the codes on the features. anchors: ridge
+    regression on the features and on similarities to anchor rows. projection: Eq. 18, sign(W X)."""
     anchors: Annotated[int, Field(ge=2, le=MOST)] = 1000
-    """Number of training rows to sample as anchors; the rotation is learned from them too. Encoding
-    time grows with this number."""
+    """Number of training rows to sample as anchors of the encoder; method.rotate uses the same
+    sample. Encoding time grows with this number."""
     ridge: Positive = 0.1
-    """Ridge penalty of the encoder, in units of the mean eigenvalue of X'X; raise it for few or
-    noisy rows."""
+    """Ridge penalty of the encoder, in units of the mean eigenvalue of its inputs' Gram matrix;
+    raise it for few or noisy rows."""
 
 
 @dataclass(frozen=True)
@@ -152,33 +161,33 @@ class SolverConfig:
     """Conjugate gradients (CG) for the Z-step (Eq. 14)."""
 
     tolerance: Annotated[float, Field(ge=1e-12, le=0.1)] = 1e-4
-    """Relative residual at which a column of Z is solved; method.forcing allows more while many
-    bits change."""
+    """Relative residual at which a column of Z counts as solved; method.forcing allows a larger
+    residual while many bits change."""
     max_iterations: PositiveInt = 1000
-    """Maximum number of CG iterations of a Z-step; reaching it is an error, never a worse
-    result."""
+    """Maximum number of CG iterations of a Z-step. If CG does not converge within them, training
+    stops with an error."""
     coarse: Literal["auto", "on", "off"] = "auto"
     """Multilevel preconditioner from aggregates of strongly coupled rows. auto turns it on from
-    16,384 rows, below which its setup costs more than it saves."""
+    16,384 rows; for fewer rows, its setup costs more time than it saves."""
     warm: bool = True
     """Start CG from the Z of the previous iteration; off starts from zero and needs more
     iterations."""
     fused: PositiveInt = 10
-    """CG iterations per task graph, between two checks of the residual; raise it if the scheduler
-    is slow."""
+    """Number of CG iterations in one task graph; the residual is checked after each graph. Raise
+    it if the scheduler is slow."""
 
 
 @dataclass(frozen=True)
 class TlsConfig:
-    """TLS between scheduler, workers and client: name all three files or none."""
+    """TLS between scheduler, workers and client: set all three files or none."""
 
     ca: str | None = None
-    """PEM file of the authority's certificate; peers without a certificate from this authority are
-    refused."""
+    """PEM file with the certificate of the authority; processes without a certificate from this
+    authority are refused."""
     cert: str | None = None
-    """PEM file of this side's certificate."""
+    """PEM file with the certificate of this command."""
     key: str | None = None
-    """PEM file of this side's private key."""
+    """PEM file with the private key of this command."""
 
 
 @dataclass(frozen=True)
@@ -200,36 +209,38 @@ class TrainConfig:
     """
 
     data: str | None = None
-    """Feature store made by srch_dist.ingest, a path or s3:// URL; by default the shipped emoji
+    """Path or s3:// URL of a feature store made by srch_dist.ingest; by default the shipped emoji
     pairs."""
     out: str | None = None
     """Run directory; by default a new folder under runs/. With an s3:// URL, the results are
     uploaded there when the run has finished."""
     work: str | None = None
-    """With an s3:// URL as out: run directory on a disk that this command and all workers share;
-    by default runs/BUCKET/KEY."""
+    """If --out is an s3:// URL: run directory during training, on a disk that this command and all
+    workers share; by default runs/BUCKET/KEY."""
     resume: bool = False
-    """Resume the run in the run directory from its last commit; start one if there is none."""
+    """Resume the run in the run directory from its last commit; if there is no run, start one."""
     bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 32
     """Bits per code, a multiple of 8; more bits usually rank better and need more space."""
     preset: Preset = "balanced"
-    """balanced: terms at one scale, so that the graph has an effect. paper: equations and constants
-    as printed."""
+    """balanced: both terms of Eq. 17 have the same size, so that the graph has an effect. paper:
+    equations and constants as printed in the paper."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the first codes, of samples and of held-out queries."""
     rows: Literal["train", "all"] = "train"
-    """Rows to train on: split 0 (train; all rows if the store has no split), or all rows."""
+    """Rows to train on. train: the rows of split 0, or all rows if the store has no split. all: all
+    rows."""
     queries: Annotated[int, Field(ge=0, le=MOST)] = 0
-    """Rows to hold out as queries, chosen by seed; only for a store without a split."""
+    """Number of rows to hold out as queries, chosen by --seed; only for a store without a split."""
     evaluate: bool = True
-    """Score the model on the store's queries after training."""
+    """Score the model on the query rows (split 1, or those that --queries holds out)."""
     baseline: bool = True
-    """Score CCA-ITQ too, if the store has labels and exactly two modalities."""
+    """Also fit and score the baseline CCA-ITQ, if the store has labels and two modalities."""
     report: bool = True
-    """Write report.html, a page about the run, after training; needs the extra report."""
+    """Write report.html, a page about the run, after training; this needs the extra 'report'."""
     scheduler: Scheduler = None
     workers_min: PositiveInt = 1
-    """Running cluster: workers to wait for before work begins; others may join and leave later."""
+    """Running cluster: number of workers to wait for before work begins; workers may join and leave
+    later."""
     workers_wait: NotNegative = 60.0
     """Running cluster: seconds to wait for the scheduler, then for the workers; raise it if they
     start slowly."""
@@ -238,11 +249,11 @@ class TrainConfig:
     partition_rows: PositiveInt | None = None
     """Rows per partition; by default about 32 MiB of features. Never changes the codes."""
     blocks: PositiveInt | None = None
-    """Number of blocks of the Z-step; by default the smallest that fits in memory. Never changes
-    the codes."""
+    """Number of row blocks in the Z-step; by default the smallest number with which the Z-step fits
+    in memory. Never changes the codes."""
     columns: PositiveInt | None = None
-    """Number of columns of Z solved together; by default the largest that fits in memory. Never
-    changes the codes."""
+    """Number of columns of Z that are solved together; by default the largest number that fits in
+    memory. Never changes the codes."""
     cache: Literal["auto", "off"] = "auto"
     """Keep features in worker memory when the plan says they fit (auto), or read them in every
     iteration (off). Never changes the codes."""
@@ -250,7 +261,7 @@ class TrainConfig:
     """Read the graph from scratch files in the loop if it does not fit in worker memory (auto), or
     always (on). Never changes the codes."""
     precision: Literal["auto", "float32", "float64"] = "auto"
-    """Arithmetic of training; auto uses float64 up to 2**26 feature values, else float32."""
+    """Floating-point type of training; auto is float64 up to 2**26 feature values, else float32."""
     keep_work: bool = False
     """Keep normalised features and graph in the run directory after training; they are large."""
     features: FeatureConfig = field(default_factory=FeatureConfig)

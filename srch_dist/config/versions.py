@@ -10,7 +10,7 @@ _PACKAGES = ("srch-dist", "numpy", "scipy", "dask", "zarr", "pynndescent")
 
 
 def current_versions() -> dict[str, str]:
-    """Version of Python and of each package, by name."""
+    """Return the versions of Python and of each package, by name."""
     return {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},

@@ -212,7 +212,7 @@ def test_command_prints_what_to_give_to_whom(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     topics = [line.split(":")[0] for line in lines]
     assert topics == ["scheduler", "worker", "client", "options of srch_dist"]
-    with pytest.raises(StorageError, match=r"not empty\. Name another folder"):
+    with pytest.raises(StorageError, match=r"not empty\. Choose a new or an empty folder"):
         make_certificates(tmp_path / "a")
 
 
