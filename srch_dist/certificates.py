@@ -47,7 +47,7 @@ class _Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make certificates with options from the command line."""
+    """Read the options of the command line, and make certificates."""
     run_command("certificates", _Options, _make, arguments)
 
 

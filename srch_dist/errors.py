@@ -11,7 +11,7 @@ from types import ModuleType
 class SrchError(Exception):
     """Base class. The message is for the user: commands print it and exit with code 2.
 
-    Two subclasses have another code: StorageUnavailableError 74, ClusterLostError 75.
+    Two subclasses have other exit codes: StorageUnavailableError 74, ClusterLostError 75.
     """
 
 

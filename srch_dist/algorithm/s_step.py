@@ -265,8 +265,8 @@ def _add_runs(*shares: list[_EdgeSums]) -> _EdgeSums:
 def _edge_runs(edges: int, share: tuple[int, int] = (0, 1)) -> list[slice]:
     """Split edges into runs of at most `TERM_EDGES`, to bound the memory of float64 copies.
 
-    ``share`` (number, count) selects part ``number`` of the runs, which are split into ``count``
-    parts. With fewer runs than parts, a part that gets none returns one empty slice.
+    The runs are split into ``count`` parts, and ``share`` (number, count) selects one of the
+    parts. A part without runs returns one empty slice.
     """
     starts = range(0, max(1, edges), TERM_EDGES)
     number, count = share

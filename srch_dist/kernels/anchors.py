@@ -153,9 +153,9 @@ def anchor_encoder(
 ) -> tuple[Matrix, Matrix, Matrix]:
     """Fit codes B (n, l) by ridge regression on F = [X, s (K - mean K)].
 
-    X (n, d) are the features, and K (n, m) the similarities to anchors. The factor s makes the
-    trace of the Gram matrix of s (K - mean K) three times that of X. The fitted encoder is
-    sign(linear x + on_anchors k + offset).
+    X (n, d) are the features, and K (n, m) the similarities to anchors. With the factor s, the
+    Gram matrix of s (K - mean K) has three times the trace of the Gram matrix of X. The fitted
+    encoder is sign(linear x + on_anchors k + offset).
 
     Parameters
     ----------

@@ -28,7 +28,8 @@ def canonical_directions(
 
     Parameters
     ----------
-    grams : C_gh = X_g' X_h (d_g, d_h) of centred features by (g, h), in either order of the pair.
+    grams : Gram matrices C_gh = X_g' X_h (d_g, d_h) of centred features, by (g, h). Of (x, y) and
+        (y, x), one is enough.
     first, second : names x and y of the modalities.
     width : maximum number of directions.
 

@@ -53,7 +53,7 @@ class _Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Plan with options from the command line."""
+    """Read the options of the command line, and print the plan."""
     run_command("plan", _Options, _plan, arguments)
 
 

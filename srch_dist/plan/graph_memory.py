@@ -35,7 +35,7 @@ class AggregationBytes:
     """
 
     local_hierarchy: int = 54
-    """Per row: all levels of the hierarchy. Freed once the preconditioner is built."""
+    """Per row: all levels of the hierarchy, which is freed once the preconditioner is built."""
     preconditioner: int = 44
     """Per row: all levels of the preconditioner that is built from the hierarchy."""
     subdomain_edge: int = 84

@@ -108,7 +108,7 @@ def cpu_count(root: Path = Path("/")) -> int:
 
 
 def memory_bytes(root: Path = Path("/")) -> int:
-    """Return the memory in bytes that this process may use: of the machine, or less by its cgroups.
+    """Return the bytes of memory that this process may use, limited by machine and cgroups.
 
     ``root`` is the folder of ``proc`` and ``sys``.
     """

@@ -113,7 +113,7 @@ def block_sums(
 
 
 def column_dots(vectors: Vectors, u: Array, w: Array) -> Vector:
-    """Compute the block's part of (r, u), (w, u) and (r, r) by column, (3, l) float64."""
+    """Compute the block's part of (r, u), (w, u) and (r, r), as rows of a (3, l) float64 array."""
     total = np.zeros((3, u.shape[1]))
     for rows in cached_tiles(u):
         r, v = vectors.r[rows].astype(np.float64), u[rows].astype(np.float64)

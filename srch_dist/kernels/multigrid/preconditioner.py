@@ -7,7 +7,8 @@ preconditioners", Math. Comp. 55, 1990.
 
 All levels act on the same residual, so blocks exchange one vector per application. Each block sums
 the aggregates inside it. Aggregates in several blocks, and coarse unknowns, are shared: each has
-one entry (slot) in a vector that is summed over all blocks.
+one entry (slot) in a vector that is summed over all blocks. In shapes, ``width`` is the number of
+all slots, and ``own`` the number of slots that one block contributes to.
 """
 
 from __future__ import annotations
