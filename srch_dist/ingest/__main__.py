@@ -32,20 +32,20 @@ class _Options:
     """Files or folders with features, paired row by row. The last one is the store to create."""
     modalities: str | None = None
     """Arrays to use as modalities, as a,b or image=a,text=b; by default every 2-D floating-point
-    array. image=I_tr+I_te stacks a training part (split 0) and a test part (split 1). image=XAll.T
-    transposes a matrix (d, n)."""
+    array. image=I_tr+I_te stacks the training rows I_tr (split 0) and the test rows I_te (split 1).
+    image=XAll.T transposes an array (dimensions, rows)."""
     side: str | None = None
     """Arrays to store beside the modalities, as a,b or ids=a,titles=b; by default every other array
     with the same number of rows."""
     split_from: str | None = None
-    """Make the array split from lists of row numbers, such as query=param_te,train=param_tr. Split
-    is 1 for rows of query, 0 for rows of train or database. Rows in no list: 2 (not used) if train
-    or database is given, else 0."""
+    """Make the array 'split' from lists of row numbers, such as query=param_te,train=param_tr. Rows
+    in the list 'query' get 1, rows in the list 'train' or 'database' get 0. Rows in no list get 2
+    (not used), or 0 if 'query' is the only list."""
     index_base: int | None = None
-    """Number of the first row in the lists of --split-from: 0, or 1 as in MATLAB. By default 0;
-    for .mat files, found from the lists."""
+    """Number that the lists of --split-from use for the first row: 0, or 1 as in MATLAB. By default
+    0; for .mat files, 0 if a list contains 0, and 1 if a list contains the number of rows."""
     rows_per_chunk: int | None = None
-    """Rows per chunk; by default about 32 MiB of the widest modality."""
+    """Rows per chunk. By default, a chunk of the widest array has about 32 MiB."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _ingest(options: _Options, progress: Progress) -> None:
     if len(options.paths) < 2:
-        only = options.paths[0] if options.paths else "nothing"
-        raise ConfigError(f"the command names only {only}. Name one SOURCE or more, then STORE.")
+        only = f"only the path {options.paths[0]}" if options.paths else "no path"
+        raise ConfigError(f"the command has {only}. Give one SOURCE or more, then STORE.")
     *sources, folder = options.paths
     store = ingest_source(
         sources,

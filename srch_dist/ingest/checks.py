@@ -16,7 +16,7 @@ _LISTED = 5
 
 
 def check_block(label: str, name: str, block: Array, start: int, modality: bool) -> None:
-    """Check a block of rows of the array ``name``; row ``start`` of the array is its first row.
+    """Check a block of rows of the array ``name``; the block begins at row ``start`` of the array.
 
     Raises
     ------

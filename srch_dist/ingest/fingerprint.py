@@ -22,7 +22,7 @@ class SourceFiles:
     Parameters
     ----------
     paths : files and folders of the source.
-    store : place of the store that is written. Files in it are not part of the source.
+    store : location of the store that is written. Files in it are not part of the source.
     """
 
     def __init__(self, paths: Sequence[Path], store: Location) -> None:
@@ -36,7 +36,7 @@ class SourceFiles:
 
         Parameters
         ----------
-        layout : by name of the stored array: name of the array in the source, shape and dtype.
+        layout : for the name of each stored array, its name in the source, shape and dtype.
         """
         stats = list(self._identities.values())
         content = json.dumps([stats, dict(layout), rows_per_chunk], default=str)
@@ -53,14 +53,14 @@ class SourceFiles:
                 changed = True
             if changed:
                 raise InputError(
-                    f"{file} changed while it was read. Ingest again once nothing writes to it."
+                    f"{file} changed while it was read. Ingest again when no program writes to it."
                 )
 
 
 def _identity(file: Path) -> list[Any]:
-    """Path, target of links, inode, size, and times of modification and of status change.
+    """Return path, target of links, inode, size, modification time and status change time.
 
-    The time of status change also shows a file whose earlier modification time was put back.
+    A program can set back the modification time of a changed file, but not the status change time.
     """
     at = file.stat()
     times = [at.st_mtime_ns, at.st_ctime_ns]
@@ -68,7 +68,7 @@ def _identity(file: Path) -> list[Any]:
 
 
 def _is_below(file: Path, store: Location) -> bool:
-    """Whether a file lies in the folder ``store``, or is its lock or a partial file beside it."""
+    """Whether a file lies in the folder ``store``, or is the store's lock or partial file."""
     if not isinstance(store, Path):
         return False
     beside = file.parent == store.parent and file.name.startswith(f".{store.name}.")

@@ -27,10 +27,10 @@ class IndexLists:
 
     Attributes
     ----------
-    parts : name of the list's array by part: ``query`` (split 1), and ``train`` or ``database``
-        (split 0).
-    base : number of the first row, 0 or 1. None means 0; for a .mat file, None means that the
-        lists must show it, by holding 0 or the number of rows.
+    parts : array with the row numbers, by part of the split: ``query`` (split 1), and ``train`` or
+        ``database`` (split 0).
+    base : number of the first row, 0 or 1. None means 0, except for a .mat file: there, it means 0
+        if a list contains 0, and 1 if a list contains the number of rows.
     matlab : whether the source is a .mat file.
     """
 
@@ -46,12 +46,14 @@ def parse_lists(items: Sequence[str] | None, base: int | None) -> IndexLists | N
 
     Raises
     ------
-    ConfigError : an unknown part, no part query, both train and database, or --index-base without
-        --split-from.
+    ConfigError : a list is neither query, train nor database; there is no list query; there are
+        lists train and database; or --index-base is given without --split-from.
     """
     if items is None:
         if base is not None:
-            raise ConfigError(f"index_base is {base}. It needs --split-from.")
+            raise ConfigError(
+                f"--index-base is {base}, but --split-from is not given. Add --split-from."
+            )
         return None
     parts = dict(item.partition("=")[::2] for item in items)
     wrong = [part for part in parts if part not in _NUMBERS or not parts[part]]
@@ -62,11 +64,11 @@ def parse_lists(items: Sequence[str] | None, base: int | None) -> IndexLists | N
         or {"train", "database"} <= {*parts}
     ):
         raise ConfigError(
-            f"split_from is {','.join(items)!r}; write query=ARRAY, or query=ARRAY,train=ARRAY (or "
-            "database=ARRAY for train: both are split 0)"
+            f"--split-from is {','.join(items)!r}; write query=ARRAY or query=ARRAY,train=ARRAY. "
+            "'database' can replace 'train'; both mean split 0."
         )
     if base not in (None, 0, 1):
-        raise ConfigError(f"index_base is {base}, expected 0 or 1 (the number of the first row)")
+        raise ConfigError(f"--index-base is {base}, expected 0 or 1 (the number of the first row)")
     return IndexLists(parts, base)
 
 
@@ -85,7 +87,7 @@ class IndexedSource:
         self._specs[SPLIT] = self._split.shape, self._split.dtype
 
     def specs(self) -> Specs:
-        """(shape, dtype) of every array; ``split`` replaces the lists."""
+        """Return (shape, dtype) of every array, with ``split`` in place of the lists."""
         return self._specs
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
@@ -103,8 +105,8 @@ def index_split(
 ) -> tuple[Source, Sequence[str] | None]:
     """Add the array ``split``, made from lists of row numbers.
 
-    Returns the source with ``split``, and the option ``side`` with ``split`` appended. Without
-    ``lists``, both are returned unchanged; ``side`` stays None if it is None.
+    Returns the source with ``split``, and the option ``side`` with ``split`` appended. If ``lists``
+    is None, returns both unchanged. If ``side`` is None, it stays None.
 
     Raises
     ------
@@ -121,7 +123,9 @@ def index_split(
             raise InputError(f"--split-from: there is no array {array!r}")
     named = [item.partition("=")[0] for item in side or ()]
     if SPLIT in named or (SPLIT in specs and SPLIT not in lists.parts.values()):
-        raise InputError("there is a split already. Omit --split-from, or remove the array split.")
+        raise InputError(
+            "the source already has an array 'split'. Omit --split-from, or remove the array."
+        )
     arrays = [item.partition("=")[2] or item for item in modalities or ()]
     arrays = arrays or [name for name, spec in specs.items() if may_be_modality(*spec)]
     rows = max(
@@ -133,7 +137,7 @@ def index_split(
 def hint_lists(specs: Specs, rows: int) -> str:
     """Suggest the option --split-from for arrays that look like lists of row numbers.
 
-    Returns one line, or "" if no array looks like a list of queries.
+    Returns one line, or "" if no array looks like a list of the row numbers of queries.
     """
     found: dict[str, str] = {}
     for name, (shape, dtype) in specs.items():
@@ -179,7 +183,7 @@ def _make_split(source: Source, lists: IndexLists, rows: int) -> Array:
             row = zero_based[twice[0]]
             raise InputError(
                 f"{array} lists row {row + base} twice, in entries {places[row]} and {twice[0]}. "
-                "Remove one."
+                "Remove one of these entries."
             )
         owners[part] = places
         split[zero_based] = _NUMBERS[part]
@@ -189,8 +193,8 @@ def _make_split(source: Source, lists: IndexLists, rows: int) -> Array:
             row = both[0]
             raise InputError(
                 f"{lists.parts[left]} and {lists.parts[right]} share {len(both)} rows: row "
-                f"{row + base} is entry {owners[left][row]} of the first and "
-                f"{owners[right][row]} of the second. Remove shared rows from one of them."
+                f"{row + base} is entry {owners[left][row]} of {lists.parts[left]} and entry "
+                f"{owners[right][row]} of {lists.parts[right]}. Remove shared rows from one list."
             )
     return split
 
@@ -216,7 +220,7 @@ def _read_list(source: Source, array: str) -> IntArray:
 
 
 def _base(read: Mapping[str, IntArray], lists: IndexLists, rows: int) -> int:
-    """Return the number of the first row, 0 or 1: ``lists.base``, or what the numbers show."""
+    """Return the number of the first row: ``lists.base`` or, if None, 0 or 1 from the lists."""
     if lists.base is not None:
         return lists.base
     least = min(int(numbers.min()) for numbers in read.values())
@@ -226,6 +230,6 @@ def _base(read: Mapping[str, IntArray], lists: IndexLists, rows: int) -> int:
     if most == rows:
         return 1
     raise InputError(
-        f"{', '.join(lists.parts.values())} hold {least} to {most} for {rows} rows, so the first "
-        "row can be 0 or 1. Add --index-base 1 (as in MATLAB) or --index-base 0."
+        f"{', '.join(lists.parts.values())}: row numbers {least} to {most} for {rows} rows. The "
+        "first row can be 0 or 1. Add --index-base 1 (as in MATLAB) or --index-base 0."
     )

@@ -42,7 +42,7 @@ def read_first_rows(source: Source, array: str) -> Array | None:
 
 
 def infer_modalities(specs: Specs, first_rows: Callable[[str], Array | None]) -> dict[str, str]:
-    """Choose as modalities all 2-D floating-point arrays without a name of a side array.
+    """Choose as modalities all 2-D floating-point arrays whose names are not usual for side arrays.
 
     Returns a mapping from store name to the array's name in the source.
 
@@ -67,8 +67,8 @@ def warn_of_labels(
 ) -> list[str]:
     """Return a warning for each chosen modality whose name and values look like labels."""
     return [
-        f"modality {name}: {array} has the name and the values of labels; codes learn from "
-        "every modality"
+        f"modality {name}: {array} has the name and the values of labels, but "
+        "codes are learned from it"
         for name, array in chosen.items()
         if (is_label_name(name) or is_label_name(array)) and _holds_labels(first_rows(array))
     ]
@@ -77,7 +77,7 @@ def warn_of_labels(
 def renamed(arrays: Sequence[str], rename: Callable[[str], str], taken: set[str]) -> dict[str, str]:
     """Rename arrays with ``rename``; return a mapping from new name to array name.
 
-    An array keeps its name if its new name is in ``taken`` or another array gets the same one.
+    An array keeps its name if its new name is in ``taken``, or if two arrays get the same new name.
     """
     names = [rename(array) for array in arrays]
     return {
@@ -103,7 +103,7 @@ def _refuse_labels(specs: Specs, rest: Sequence[str], labels: Mapping[str, str])
     as modalities.
     """
     reasons = "; ".join(f"{name} {reason}" for name, reason in labels.items())
-    problem = f"labels serve scoring and are not modalities by default, but {reasons}"
+    problem = f"labels are used for scores and are not modalities by default, but {reasons}"
     if len(rest) < 2:
         raise InputError(
             f"{problem}. At least two modalities are needed: name them with --modalities a,b; the "
@@ -162,7 +162,7 @@ def _refuse_parts(
 
 
 def _named(arrays: Sequence[str]) -> list[str]:
-    """Format arrays as items of --modalities, with suggested store names."""
+    """Format arrays as items NAME=ARRAY of --modalities, with suggested names."""
     names = [store_name(without_feature_suffix(array)) for array in arrays]
     return [
         f"{name}={array}" if name != array and names.count(name) == 1 else array

@@ -1,4 +1,4 @@
-"""Limits on the memory and disk that a source may claim, checked before anything is allocated."""
+"""Limits on the memory and disk that a source may need, checked before anything is allocated."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ MOST_ROWS = 1 << 48
 
 
 def refuse_bomb(path: Path, name: str, expanded: int, stored: int) -> None:
-    """Raise InputError if ``stored`` bytes expand over `BOMB_RATIO`-fold and over `BOMB_BYTES`."""
+    """Raise InputError if data expand more than `BOMB_RATIO`-fold and to more than `BOMB_BYTES`.
+
+    ``stored`` is the size in bytes before, ``expanded`` the size after the expansion.
+    """
     if expanded > BOMB_BYTES and expanded > BOMB_RATIO * max(1, stored):
         raise InputError(
-            f"{path}: {name} would expand from {stored} bytes to {expanded}, more than "
+            f"{path}: {name} would expand from {stored} to {expanded} bytes, more than "
             f"{BOMB_RATIO}-fold. If it really holds features, save it uncompressed."
         )
 
@@ -34,8 +37,8 @@ def refuse_chunk(path: Path, name: str, chunk: tuple[int, ...], itemsize: int) -
     size = math.prod(chunk) * itemsize
     if size > MAX_BLOCK_BYTES:
         raise InputError(
-            f"{path}: {name} has chunks {chunk} of {size} bytes; at most {MAX_BLOCK_BYTES} are "
-            "read at once. Save it in smaller chunks."
+            f"{path}: {name} has chunks of shape {chunk}, {size} bytes each, expected at most "
+            f"{MAX_BLOCK_BYTES} bytes. Save it in smaller chunks."
         )
 
 
@@ -44,7 +47,8 @@ def refuse_wide(label: str, name: str, shape: tuple[int, ...], itemsize: int) ->
     size = math.prod(shape[1:]) * itemsize
     if size > MAX_ROW_BYTES:
         raise InputError(
-            f"{label}: a row of {name} {shape} has {size} bytes, expected at most {MAX_ROW_BYTES}"
+            f"{label}: a row of {name}, shape {shape}, has {size} bytes, expected at most "
+            f"{MAX_ROW_BYTES} bytes"
         )
 
 

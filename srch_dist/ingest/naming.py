@@ -48,12 +48,12 @@ _ALL = ("all", "full")
 
 
 def side_name(name: str) -> str | None:
-    """Return the store name for a usual name of a side array (``ids`` for ``key``), else None."""
+    """Return the name in the store of a usual side array, ``ids`` for ``key``; None for others."""
     return SIDE_NAMES.get(name.lower())
 
 
 def is_label_name(name: str) -> bool:
-    """Whether a name is usual for labels, such as labels, img_label, LAll, L_tr, target."""
+    """Whether an array of this name usually has labels: labels, img_label, LAll, L_tr, target."""
     words, _ = _split_words(name)
     words = [word for word in words if word not in _ALL]
     if not words:
@@ -74,8 +74,9 @@ def split_parts(names: Iterable[str]) -> dict[str, dict[str, str]]:
 
     Returns
     -------
-    By common name, the array name of each part (train, database, query, validation):
-    ``{"i": {"train": "I_tr", "query": "I_te"}}``. Arrays without parts are left out.
+    For each array, by the common name of its parts, a mapping from part (train, database, query or
+    validation) to the part's name: ``{"i": {"train": "I_tr", "query": "I_te"}}``. Other names are
+    left out.
     """
     stems: dict[str, dict[str, str]] = {}
     for name in names:
@@ -93,16 +94,16 @@ def split_parts(names: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def index_part(name: str) -> str | None:
-    """Return the part of a list of row numbers, from its name: ``query`` for indexQuery.
+    """Return the part of the split that a list of row numbers defines: ``query`` for indexQuery.
 
-    None if the name is not usual for such a list.
+    Returns None if ``name`` is not a usual name of such a list.
     """
     words, part = _split_words(name)
     return part if part and words and set(words) <= _INDEX_WORDS else None
 
 
 def store_name(name: str) -> str:
-    """Suggest a store name: image for XAll, text for T_tr, else the name without its part."""
+    """Suggest a name in the store: image for XAll, text for T_tr, foo for foo_tr."""
     words, _ = _split_words(name)
     words = [word for word in words if word not in _ALL]
     return _STORE_NAMES.get("_".join(words), "_".join(words) or name)

@@ -126,7 +126,7 @@ def _compare(label: str, source: Source, names: tuple[str, str], rows: int) -> N
         listing = "; ".join(examples) + ("; …" if count > len(examples) else "")
         raise _DifferentIdsError(
             f"{label}: {names[0]} and {names[1]} differ in {count} of {rows} rows "
-            f"({listing}). Sort the modalities by id, and remove ids that one of them lacks."
+            f"({listing}). Sort the rows of both by id, and remove ids that one of them lacks."
         )
 
 

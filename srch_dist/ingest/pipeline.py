@@ -77,14 +77,15 @@ def ingest_source(
     ----------
     source : file or folder, several files or folders, or arrays by name.
     store : local folder or s3:// URL of the store to create.
-    modalities : modalities, as ``array`` or ``name=array``; all 2-D floating-point arrays if None.
-        ``name=a+b`` stacks the rows of two arrays; ``split`` is then 0 for rows of the first and 1
-        for rows of the second. ``name=a.T`` transposes a matrix (d, n).
-    rows_per_chunk : rows per chunk of every array; about 32 MiB of the widest array if None.
+    modalities : arrays to use as modalities, as ``array`` or ``name=array``; all 2-D floating-point
+        arrays if None. ``name=a+b`` stacks the rows of two arrays; ``split`` is then 0 for rows of
+        ``a`` and 1 for rows of ``b``. ``name=a.T`` transposes an array (d, n).
+    rows_per_chunk : rows per chunk of every array. If None, a chunk of the widest array has about
+        32 MiB.
     progress : display of the progress; silent if None.
     side : other arrays of n rows to store, in the form of ``modalities``. If None, all of them are
         stored, and arrays of other lengths become attributes.
-    split_from : lists of row numbers that make ``split``.
+    split_from : lists of row numbers, from which the array ``split`` is made.
 
     Raises
     ------
@@ -127,8 +128,8 @@ class _Ingest:
     attributes : small arrays of other lengths, as plain values.
     rows_per_chunk : rows per chunk of every array.
     files : files of the source; None for arrays in memory.
-    fingerprint : SHA-256 that a resumed ingest must match; None for arrays in memory, which have
-        no identity and so never resume.
+    fingerprint : SHA-256 that a resumed ingest must match; None for arrays in memory, because a
+        later process cannot check that they are the same.
     """
 
     source: Source
@@ -154,7 +155,10 @@ def _prepare(
     rows_per_chunk: int | None,
     progress: Progress,
 ) -> _Ingest:
-    """Open the source, assign a role to each array, compare ids, and read the attributes."""
+    """Open the source, assign a role to each array, compare ids, and read the attributes.
+
+    ``roles`` is (modalities, side), the options of `ingest_source`.
+    """
     opened, label, paths = _open(source)
     files = None if paths is None else SourceFiles(paths, location)
     arrays, (modalities, side) = opened.specs(), roles
@@ -259,7 +263,7 @@ def _write_array(
 
 
 def _finalise(ingest: _Ingest, writer: FeatureWriter, hash_folder: Path) -> FeatureStore:
-    """Commit the store, then delete the hash files: a resumed ingest needs them until then."""
+    """Commit the store, then delete the hash files; they are needed to resume before the commit."""
     hashes = [_hash_file(hash_folder, name) for name in ingest.schema.modalities]
     return writer.finish(ingest.attributes, hashes)
 
@@ -286,7 +290,7 @@ def _open(source: SourceLike) -> tuple[Source, str, list[Path] | None]:
 
 @contextmanager
 def _hash_folder(location: Location) -> Iterator[Path]:
-    """Yield the folder of the hash files: a local store itself, else a temporary folder."""
+    """Yield the folder for the files of row hashes: a local store, else a temporary folder."""
     if isinstance(location, Path):
         yield location
         return
@@ -321,7 +325,7 @@ def _show_schema(
             f"warning: pairing: ids cannot be compared: {reason}; rows are paired by position"
         )
     ids = ", ".join(pairing.compared)
-    paired = f"by position; {ids} agree" if len(pairing.compared) > 1 else "by position"
+    paired = f"by position; the arrays {ids} agree" if len(pairing.compared) > 1 else "by position"
     progress.note(f"pairing: {paired}. Choose other arrays with --modalities and --side.")
 
 
@@ -333,7 +337,7 @@ def _list_hint(arrays: Specs, schema: Schema) -> str:
 
 
 def _read_attributes(label: str, source: Source, arrays: Specs, schema: Schema) -> dict[str, Any]:
-    """Read the small arrays that have no row per pair, as plain values by name."""
+    """Read the small arrays that do not have one row per pair; return JSON values by name."""
     values: dict[str, Any] = {}
     for name, array in schema.attributes.items():
         shape, dtype = arrays[array]

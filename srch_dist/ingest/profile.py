@@ -47,7 +47,7 @@ class DataProfile:
     duplicates: int = 0
 
     def add(self, block: Array, start: int, hashes: Path) -> None:
-        """Add rows ``start`` to ``start`` + m - 1, ``block`` (m, d); append their hashes."""
+        """Add rows ``block`` (m, d), the first with number ``start``; append their hashes."""
         norms = np.concatenate(
             [
                 np.sqrt(np.square(block[tile : tile + _TILE_ROWS], dtype=np.float64).sum(axis=1))

@@ -1,6 +1,8 @@
 """The schema of an ingest: which array of a source is a modality, a side array or an attribute.
 
-Options name the arrays. Without options, names, shapes and dtypes decide.
+Options can name the arrays. If no option names them, names, shapes and dtypes decide. A side array
+has one value or row per pair, such as ids or labels, and is stored beside the modalities. An
+attribute is a small array of another length, such as the names of the labels.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class UnequalRowsError(InputError):
     Attributes
     ----------
     arrays : names of the modalities' arrays in the source.
-    hint : a sentence that suggests to transpose the arrays, or "".
+    hint : a sentence that suggests transposing the arrays, or "".
     """
 
     def __init__(self, message: str, arrays: Sequence[str], hint: str) -> None:
@@ -53,7 +55,8 @@ class Schema:
     side : other arrays of n rows.
     attributes : small arrays of other lengths.
     rows : number n of rows.
-    left_out : arrays that no option names and that have no role: reasons by name in the source.
+    left_out : for each array that no option names and that has no role, the reason, by its name in
+        the source.
     warnings : messages about roles that may be a mistake.
     """
 
@@ -159,7 +162,7 @@ def _unfit(
 
 
 def _parse_names(specs: Specs, items: Sequence[str]) -> dict[str, str]:
-    """Parse items ``array`` and ``name=array`` into names in the source by store name."""
+    """Parse items ``array`` and ``name=array``; map names in the store to names in the source."""
     chosen: dict[str, str] = {}
     for item in items:
         name, _, array = item.partition("=")
@@ -170,7 +173,7 @@ def _parse_names(specs: Specs, items: Sequence[str]) -> dict[str, str]:
             raise InputError(f"there is no array {array!r}; the source has: {listing(specs)}")
         if chosen.get(name, array) != array:
             raise InputError(
-                f"{name} names two arrays, {chosen[name]} and {array}. Choose one of them."
+                f"two arrays are named {name}: {chosen[name]} and {array}. Choose one of them."
             )
         chosen[name] = array
     return chosen
@@ -196,7 +199,7 @@ def _check_modalities(specs: Specs, chosen: Mapping[str, str]) -> None:
 
 
 def _paired_rows(specs: Specs, chosen: Mapping[str, str]) -> int:
-    """Return the number n of rows; raise `UnequalRowsError` if modalities differ in it."""
+    """Return the number n of rows; raise `UnequalRowsError` if it differs between modalities."""
     counts = {name: specs[array][0][0] for name, array in chosen.items()}
     if len(set(counts.values())) > 1:
         unequal = ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -13,7 +13,7 @@ from srch_dist.storage.feature_store import FeatureStore, open_store
 
 
 def shipped_store(folder: Path) -> FeatureStore:
-    """Open the feature store ``emoji.zarr`` in a folder, or create the store there."""
+    """Open the feature store ``emoji.zarr`` in ``folder``; create the store if it is absent."""
     path = folder / "emoji.zarr"
     with suppress(StorageError):  # it does not exist, or a killed run left it unfinished
         return open_store(path)

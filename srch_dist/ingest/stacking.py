@@ -1,4 +1,4 @@
-"""Stack the parts of an array, such as I_tr and I_te, to one array, and add a split."""
+"""Stack arrays of training and test rows, such as I_tr and I_te; add an array ``split``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StackedSource:
     """
 
     def __init__(self, source: Source, stacks: Sequence[str], numbered: bool) -> None:
-        """Stack the arrays of ``source`` that ``stacks`` name; ``numbered`` adds ``split``."""
+        """Stack the arrays that ``stacks`` name; if ``numbered``, add the array ``split``."""
         self._source = source
         self.skipped = source.skipped
         self.unreadable, self.side_only = source.unreadable, source.side_only
@@ -34,7 +34,8 @@ class StackedSource:
                 f"{stack} {' + '.join(map(str, rows))}" for stack, rows in lengths.items()
             )
             raise InputError(
-                f"stacked arrays need the same number of rows in each part, but have: {listing}"
+                "the corresponding parts of stacked arrays must have equal numbers of rows, but "
+                f"have: {listing}"
             )
         stacked = {}
         for stack, parts in self._parts.items():

@@ -71,7 +71,7 @@ class TransposedSource:
                 values[:, at : at + len(block)] = block.T
                 at += len(block)
             if at != shape[1]:
-                raise InputError(f"{name} is truncated: {at} of {shape[1]} rows")
+                raise InputError(f"{name} is truncated: read {at} of {shape[1]} rows")
             values.flush()
             self._files[name] = path
         return np.memmap(self._files[name], dtype, "r", shape=shape)

@@ -1,4 +1,4 @@
-"""Decide whether an ingest with unreadable arrays is refused or leaves these arrays out."""
+"""Decide whether an ingest fails on an unreadable array or leaves the array out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from srch_dist.ingest.sources.contents import may_be_modality
 def refuse_unreadable(
     source: Source, modalities: Sequence[str] | None, side: Sequence[str] | None
 ) -> None:
-    """Raise InputError if an unreadable array is named or would be chosen by default.
+    """Raise InputError if an option names an unreadable array, or if the defaults would choose it.
 
     Raises
     ------

@@ -73,13 +73,18 @@ def test_matlab_lists_that_reach_both_ends_are_numbered_from_one(tmp_path, roles
 @pytest.mark.parametrize(
     ("ending", "query", "train", "problem"),
     [
-        (".mat", [2, 3], [4, 5], "q, t hold 2 to 5 for 23 rows, so the first row can be 0 or 1"),
+        (
+            ".mat",
+            [2, 3],
+            [4, 5],
+            "q, t: row numbers 2 to 5 for 23 rows. The first row can be 0 or 1",
+        ),
         (".npz", [2, ROWS], [4], f"q entry 1 is {ROWS}, expected 0 to {ROWS - 1} for {ROWS} rows."),
         (".npz", [2, ROWS], [4], "If rows are numbered from 1, add --index-base 1."),
         (".npz", [2, -1], [4], "q entry 1 is -1, expected 0 to"),
         (".mat", [0, ROWS], [4], f"q entry 1 is {ROWS}, expected 0 to"),
         (".npz", [2, 7, 2], [4], "q lists row 2 twice, in entries 0 and 2"),
-        (".npz", [2, 7], [4, 7], "q and t share 1 rows: row 7 is entry 1 of the first and 1 of"),
+        (".npz", [2, 7], [4, 7], "q and t share 1 rows: row 7 is entry 1 of q and entry 1 of t"),
         (".npz", [2.5, 7], [4], "q entry 0 is 2.5; expected a row number"),
         (".npz", [np.nan, 7], [4], "q entry 0 is nan; expected a row number"),
         (".npz", [[1, 2], [3, 4]], [4], "q has shape (2, 2) of int64; expected a list of row"),
@@ -98,7 +103,7 @@ def test_wrong_lists_are_refused(tmp_path, ending, query, train, problem):
 
 def test_a_split_that_is_there_and_a_list_that_is_not(tmp_path):
     lists = IndexLists({"query": "q"})
-    with pytest.raises(InputError, match="there is a split already"):
+    with pytest.raises(InputError, match="already has an array 'split'"):
         ingest_source(PAIRS | {"q": QUERY, "split": SPLIT}, tmp_path / "a.zarr", split_from=lists)
     with pytest.raises(InputError, match="--split-from: there is no array 'q'"):
         ingest_source(PAIRS, tmp_path / "a.zarr", split_from=lists)
@@ -111,9 +116,9 @@ def test_a_split_that_is_there_and_a_list_that_is_not(tmp_path):
         (["query=a", "test=b"], None, "write query=ARRAY"),
         (["query"], None, "write query=ARRAY"),
         (["query=a", "query=b"], None, "write query=ARRAY"),
-        (["query=a", "train=b", "database=c"], None, "both are split 0"),
-        (["query=a"], 2, "index_base is 2, expected 0 or 1"),
-        (None, 1, "It needs --split-from"),
+        (["query=a", "train=b", "database=c"], None, "both mean split 0"),
+        (["query=a"], 2, "--index-base is 2, expected 0 or 1"),
+        (None, 1, "--split-from is not given"),
     ],
 )
 def test_options_are_checked(items, base, problem):

@@ -143,7 +143,7 @@ def test_stacked_parts_must_fit(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {name: rng.normal(size=(12, 3)) for name in ("i_tr", "i_te", "t_tr", "t_te")}
     for name, values, message in [
-        ("t_te", np.ones((11, 3)), "same number of rows in each part.*12 \\+ 12; .*12 \\+ 11"),
+        ("t_te", np.ones((11, 3)), "must have equal numbers of rows.*12 \\+ 12; .*12 \\+ 11"),
         ("t_te", np.ones((12, 4)), "may differ only in their number of rows"),
         ("gone", np.ones(12), "no array 'lost' to stack"),
     ]:

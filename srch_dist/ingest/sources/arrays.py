@@ -53,15 +53,15 @@ class ArraySource(ListedSource):
             self.contents.refuse(name, reason)
 
     def _check_index(self, name: str, index: Any, other: str, expected: Any) -> None:
-        """Refuse the pandas table ``name`` if its index differs from the table ``other``'s."""
+        """Refuse the table ``name`` if its index is not ``expected``, the index of ``other``."""
         if len(index) != len(expected) or index.equals(expected):
             return
         row = int(np.flatnonzero(np.asarray(index != expected))[0])
         self.contents.refuse(
             name,
-            f"has another index than {other}: row {row} is {index[row]}, expected {expected[row]}. "
-            f"Put the rows in one order, {name}.loc[{other}.index], or pass .to_numpy() if they "
-            "are paired by position.",
+            f"has a different index than {other}: row {row} is {index[row]}, expected "
+            f"{expected[row]}. Put the rows in one order, {name}.loc[{other}.index], or pass "
+            ".to_numpy() if the rows are paired by position.",
         )
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:

@@ -33,7 +33,10 @@ class Source(Protocol):
 
     @property
     def side_only(self) -> Collection[str]:
-        """Names of the unreadable arrays that are not 2-D floating-point: no default modalities."""
+        """Names of the unreadable arrays that would not be modalities by default.
+
+        Only 2-D floating-point arrays are modalities by default.
+        """
 
     @property
     def joined(self) -> Mapping[str, Sequence[str]]:

@@ -38,8 +38,8 @@ class Contents:
     ----------
     specs : (shape, dtype) of the readable arrays, in the order of the source.
     skipped : reason by name, for each entry of the source that is neither numbers nor text.
-    unreadable : arrays that cannot be read completely or cannot be trusted: reason by name. The
-        reason ends with what the user can do.
+    unreadable : reason by name, for each array that cannot be read completely or cannot be trusted.
+        The reason ends with what the user can do.
     side_only : names of unreadable arrays that would not be modalities by default, because they are
         not (n, d) floating-point numbers.
     joined : file names by array name, for each array that is stored in several files.
@@ -75,8 +75,8 @@ class Contents:
     def refuse(self, name: str, reason: str, side_only: bool | None = None) -> None:
         """Record an array as unreadable.
 
-        ``side_only`` is whether it is no modality by default. If None, the array's recorded shape
-        and dtype decide.
+        ``side_only`` says that the array would not be a modality by default. If None, its recorded
+        shape and dtype decide.
         """
         spec = self.specs.pop(name, None)
         if side_only is None:
@@ -86,7 +86,7 @@ class Contents:
 
     @contextmanager
     def describing(self, path: Path, name: str) -> Iterator[None]:
-        """Record an array as unreadable if this context raises InputError; the error is caught."""
+        """Catch an InputError in this context, and record the array ``name`` as unreadable."""
         try:
             yield
         except (InputError, StorageUnavailableError) as error:
@@ -153,7 +153,7 @@ class ListedSource(ABC):
 
     @property
     def side_only(self) -> Collection[str]:
-        """Names of the unreadable arrays that are not 2-D floating-point: no default modalities."""
+        """Names of the unreadable arrays that would not be modalities by default."""
         return self.contents.side_only
 
     @property

@@ -190,7 +190,7 @@ def open_folder(path: Path) -> CompositeSource:
 
 
 def _is_source_folder(path: Path) -> bool:
-    """Whether a path is a folder whose name does not start with . or _, as auxiliary folders do."""
+    """Whether a path is a folder with data; names of auxiliary folders start with . or _."""
     return path.is_dir() and not path.name.startswith((".", "_"))
 
 
@@ -207,7 +207,7 @@ def _refuse_sharded_folders(folder: Path, children: Sequence[Path]) -> None:
 
 
 def _missing_shards(groups: Mapping[str, Family]) -> dict[str, str]:
-    """Describe missing shards by array, if file names state the count, as in part-0-of-5."""
+    """Describe the missing shards of each array whose file names count them, as in part-0-of-5."""
     return {
         f"{name} (shards)": (
             f"{family.count - len(family.files)} of {family.count} files are missing"
@@ -301,9 +301,9 @@ def _refuse_splits(folder: Path, families: Sequence[Family]) -> None:
 
 
 def _refuse_alike(parts: Mapping[str, ListedSource]) -> None:
-    """Raise InputError if several parts have the same modalities, such as a train and a test file.
+    """Raise InputError if several sources of a folder have the same modalities.
 
-    Rows of such parts are not pairs.
+    Rows of such sources, for example a train and a test file, are not pairs.
     """
     alike: dict[frozenset[tuple[str, int]], list[str]] = defaultdict(list)
     for label, part in parts.items():
@@ -314,8 +314,8 @@ def _refuse_alike(parts: Mapping[str, ListedSource]) -> None:
         if len(labels) > 1:
             names = ", ".join(sorted(name for name, _ in vectors))
             raise InputError(
-                f"{', '.join(labels[:_LISTED])} hold the same arrays ({names}), so their rows are "
-                f"not pairs of each other. {_ONE_SPLIT}"
+                f"{', '.join(labels[:_LISTED])} hold arrays of the same names ({names}), so their "
+                f"rows are no pairs. {_ONE_SPLIT}"
             )
 
 
@@ -347,7 +347,7 @@ def _open_family(family: Family) -> ListedSource:
 def _refuse_unpaired_shards(
     folder: Path, groups: Mapping[str, Family], parts: Mapping[str, ListedSource]
 ) -> None:
-    """Raise InputError if shards of the same number have unequal rows, so that rows do not pair."""
+    """Raise InputError if arrays have unequal numbers of rows in the shards of the same number."""
     rows: dict[str, dict[str, int]] = {}
     for name, part in parts.items():
         if isinstance(part, ShardedNpy | SandboxedSource) and part.shard_rows:

@@ -116,7 +116,7 @@ class Hdf5Source(ListedSource):
         """Raise InputError if a dataset is not fully in the file, or its chunks are too large."""
         if dataset.is_virtual or dataset.external:
             raise InputError(
-                "is virtual or stored outside the file, and only the file is opened. Save it as a "
+                "is virtual or stored in other files, and no other file is opened. Save it as a "
                 "dataset of its own: file.create_dataset(name, data=dataset[()])."
             )
         self._check_filters(dataset)

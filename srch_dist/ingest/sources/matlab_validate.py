@@ -35,7 +35,7 @@ _MAX_SHAPE_BYTES = 256
 
 
 class StoredVariable(NamedTuple):
-    """Properties in a variable's header that SciPy's listing lacks.
+    """Properties in a variable's header that `scipy.io.whosmat` does not list.
 
     Attributes
     ----------
@@ -89,14 +89,14 @@ class _Inflated:
             size -= len(content)
 
     def finish(self) -> None:
-        """Decompress the rest, so that zlib verifies the checksum at the end; SciPy does not."""
+        """Decompress the rest, so that zlib verifies the checksum at the end, as SciPy does not."""
         while self.read(_STEP_BYTES):
             pass
         if not self._stream.eof:
             raise InputError(f"{self._path} is damaged: a compressed variable is truncated")
 
     def refuse_expanded(self, size: int) -> None:
-        """Raise InputError if ``size`` decompressed bytes of a variable are too many to read."""
+        """Raise InputError if ``size``, the decompressed bytes of a variable, is too large."""
         if size > limits.MAX_BLOCK_BYTES + _HEADER_BYTES:
             raise InputError(
                 f"{self._path}: a variable decompresses to more than {limits.MAX_BLOCK_BYTES} "
@@ -105,7 +105,7 @@ class _Inflated:
 
 
 def check_elements(path: Path) -> list[StoredVariable]:
-    """Check every element, and return the properties of each variable that SciPy does not list.
+    """Check every element; return, for each variable, the properties that SciPy does not list.
 
     An element must fit into the file and into memory and have a known data type. A compressed
     element must match its checksum.

@@ -30,7 +30,7 @@ _PLAUSIBLE_SHARE = 0.99
 
 
 def sparse(line: str) -> str:
-    """Return the reason for a sparse matrix; ``line`` is code that makes it dense."""
+    """Return the reason for a sparse matrix; the Python code ``line`` makes it a dense array."""
     return f"is a sparse matrix. Save it as a dense array: {line}"
 
 
@@ -55,7 +55,7 @@ def left_out_chunks(missing: int, wanted: int, fill: Any) -> str:
 
     By default, Zarr does not store chunks that hold only the fill value.
     """
-    hint = f"; write_empty_chunks=True keeps those that hold only {fill}"
+    hint = f"; write_empty_chunks=True also writes chunks that hold only {fill}"
     return missing_chunks(missing, wanted, fill, hint)
 
 

@@ -65,7 +65,7 @@ class SandboxedSource(ListedSource):
 
 
 class _Child:
-    """The parent's handle on the reading process."""
+    """The parent's handle of the child process that reads files."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -211,7 +211,7 @@ class _Reader:
         return self._source
 
     def block(self, paths: tuple[Path, ...], name: str, rows: int, first: int) -> Array | None:
-        """Return at most ``rows`` rows of an array from row ``first`` on; None after the last."""
+        """Return at most ``rows`` rows of an array from row ``first`` on; None after its end."""
         source = self._source if paths == self._paths else self.reopen(paths)
         blocks = self._iterators.pop((name, rows, first), None)
         if blocks is None:

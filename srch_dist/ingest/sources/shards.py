@@ -39,8 +39,8 @@ class Family:
     ----------
     name : name of the array or table.
     files : one or more files.
-    numbers : shard number of each file, which pairs shards of several arrays; "" without a number.
-    count : number of files by their names, such as 2 in train-00000-of-00002; 0 if not stated.
+    numbers : shard number of each file, "" if it has none. Shards of several arrays pair by it.
+    count : number of files that the names state, such as 2 in train-00000-of-00002, else 0.
     """
 
     name: str
@@ -165,10 +165,10 @@ def _label(name: _Name, places: Sequence[int]) -> str:
 
 
 def _are_shard_numbers(numbers: set[str]) -> bool:
-    """Whether the numbers in otherwise equal names count shards.
+    """Whether names that differ only in these numbers are names of shards.
 
     Shard numbers are padded with zeros, begin at 0, or are consecutive. If they begin at 1, up to
-    half of them may be missing; the comparison with other arrays finds missing shards.
+    half of them may be missing; a later comparison with other arrays finds missing shards.
     """
     if any(len(number) > 1 and number.startswith("0") for number in numbers):
         return True

@@ -114,7 +114,7 @@ class ArrowTable:
             yield schema, 0 if batch is None else batch.num_rows
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
-        """Yield (schema, None), because a file can have no batch, then (schema, batch) of each."""
+        """Yield (schema, None), because a file can lack batches, then (schema, batch) per batch."""
         with self._pa.memory_map(str(self.path), "r") as file:
             head = file.read(6)
             file.seek(0)

@@ -23,8 +23,9 @@ class TableSource(ListedSource):
     """A `Source` of the columns of a table, in one file or in shards.
 
     Readable columns hold numbers, text, or lists of numbers of one length. Null text is read as
-    empty text. A column's type may differ between shards: integers mix with floating-point numbers,
-    and so do all types of text and of lists. A column of type null has only missing values.
+    empty text. A column's type may differ between shards: integers and floating-point numbers can
+    mix, all types of text can mix, and all types of lists can mix. A column of type null has only
+    missing values.
 
     Attributes
     ----------
@@ -85,15 +86,15 @@ class TableSource(ListedSource):
             self._refuse_bomb(name)
 
     def _merged(self, name: str) -> _Column:
-        """Merge a column's types of all shards; ignores shards without rows or of type null."""
+        """Merge the types that a column has in the shards; ignore empty shards and type null."""
         filled = [file for file in self._files if file.rows] or self._files
         merged, first = _Column("null", "null"), filled[0]
         for file in filled:
             if name not in file.kinds:
                 other = next(other for other in filled if name in other.kinds)
                 raise InputError(
-                    f"{name} is missing in {file.path.name}, but {other.path.name} has it. Write "
-                    "the column in every shard."
+                    f"{name} is missing in {file.path.name}, but present in {other.path.name}. "
+                    "Write the column in every shard."
                 )
             column = _column(file.kinds[name])
             if merged.form == "null":
@@ -164,7 +165,7 @@ class _Column(NamedTuple):
     form : "null", "numbers", "vectors", "nested", "text" or "other".
     kind : name of the Arrow type.
     dtype : dtype of the numbers.
-    width : numbers per vector, if the Arrow type fixes it.
+    width : numbers per vector if the Arrow type fixes it, else None.
     """
 
     form: str

@@ -65,7 +65,9 @@ def test_what_is_refused_is_named_in_every_role(tmp_path, role, values):
 
 def test_tables_of_pandas_whose_rows_are_in_another_order_are_refused(tmp_path):
     frame = pd.DataFrame(np.arange(ROWS * 2.0).reshape(ROWS, 2), index=np.arange(ROWS) + 5)
-    with pytest.raises(InputError, match=r"text has another index than image: row 0 is .*16.* 5"):
+    with pytest.raises(
+        InputError, match=r"text has a different index than image: row 0 is .*16.* 5"
+    ):
         ingest_source({"image": frame, "text": frame[::-1]}, tmp_path / "a.zarr")
     ingest_source({"image": frame, "text": frame}, tmp_path / "b.zarr")
     ingest_source({"image": frame, "text": frame[::-1].to_numpy()}, tmp_path / "c.zarr")

@@ -115,7 +115,7 @@ def test_splits_are_named_and_not_paired(tmp_path):
         split = name.split("-")[0]
         (tmp_path / "b" / split).mkdir(parents=True)
         (tmp_path / "a" / name).rename(tmp_path / "b" / split / "part-0.parquet")
-    with pytest.raises(InputError, match=r"test, train hold the same arrays \(image, text\)"):
+    with pytest.raises(InputError, match=r"test, train hold arrays .* \(image, text\)"):
         open_source(tmp_path / "b")
 
 
@@ -123,7 +123,7 @@ def test_archives_of_two_splits_are_not_paired(tmp_path):
     (tmp_path / "a").mkdir()
     for split in ("train", "test"):
         np.savez(tmp_path / "a" / f"{split}.npz", **make_pairs())
-    with pytest.raises(InputError, match=r"test, train hold the same arrays \(image, text\)"):
+    with pytest.raises(InputError, match=r"test, train hold arrays .* \(image, text\)"):
         open_source(tmp_path / "a")
 
 
