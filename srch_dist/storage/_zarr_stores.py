@@ -21,7 +21,7 @@ P = TypeVar("P", bound=Location)
 
 
 class LostChunkError(Exception):
-    """A chunk vanished after its size was checked, before it was read. The message is its key."""
+    """A chunk vanished between the check of its size and its read; the message is its key."""
 
 
 class _WholeStore(ObjectStore[Any]):

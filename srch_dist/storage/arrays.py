@@ -81,7 +81,7 @@ def ensure_array(
 ) -> bool:
     """Create an array, unless an earlier attempt created the same one.
 
-    Returns True if the array existed already. Its chunks may be complete.
+    Returns True if the array existed already; all of its chunks may be written already.
     """
     if locate(path).exists():
         try:
@@ -99,7 +99,7 @@ def ensure_array(
 
 
 def create_chunk(path: str | Location, values: Array) -> int:
-    """Write ``values`` as an array of one chunk, and replace any old one; return the `checksum`."""
+    """Write ``values`` as an array of one chunk, replacing any old array; return the `checksum`."""
     remove(path)
     create_array(path, values.shape, max(1, len(values)), values.dtype)
     return write_rows(path, 0, values) if values.size else checksum(values)
@@ -110,11 +110,13 @@ def open_array(path: str | Location, whole: bool = False) -> zarr.Array[Any]:
 
     Parameters
     ----------
-    whole : every chunk was written, and the array is only read. An absent chunk is then an error.
+    whole : whether every chunk is written and the array is only read. If so, an absent chunk is an
+        error.
 
     Raises
     ------
-    StorageError : the array is absent, damaged, or has other codecs or Python objects.
+    StorageError : the array is absent or damaged, has codecs that this package does not write, or
+        holds Python objects.
     """
     path = locate(path)
     try:
@@ -123,7 +125,7 @@ def open_array(path: str | Location, whole: bool = False) -> zarr.Array[Any]:
     except Exception as error:  # Zarr raises many kinds over damaged metadata
         raise storage_error("open the Zarr array", path, error) from None
     if min(chunks, default=1) < 1:
-        raise StorageError(f"cannot open the Zarr array {path}: it has chunks {chunks}")
+        raise StorageError(f"cannot open the Zarr array {path}: its chunks have shape {chunks}")
     metadata: Any = array.metadata.to_dict()
     codecs = [codec["name"] for codec in metadata["codecs"]]
     if not set(codecs) <= set(_CODECS) or array.dtype.kind == "O":
@@ -205,7 +207,7 @@ def read_scattered(
     rows: NDArray[np.int64],
     read: Callable[[int, int], Array] | None = None,
 ) -> Array:
-    """Read as `read_selected` does, rows in any order and possibly repeated."""
+    """Read rows as `read_selected` does; ``rows`` can be in any order and repeat."""
     wanted, places = np.unique(rows, return_inverse=True)
     selected: Array = read_selected(path, wanted, read)[places]
     return selected
@@ -228,7 +230,7 @@ def checksum(values: Array, before: int = 0) -> int:
 
     Parameters
     ----------
-    before : checksum of the preceding rows; the result then covers both.
+    before : checksum of the preceding rows; the result covers them too.
     """
     if values.dtype.kind == "T":
         return zlib.crc32("".join(f"{text}\0" for text in values.ravel()).encode(), before)
@@ -275,7 +277,7 @@ def verify_rows(path: str | Location, start: int, stop: int | None, expected: in
 
 
 def verify_values(path: Location, start: int, values: Array, expected: int) -> None:
-    """Verify ``values``, which were read from row ``start`` on, as `verify_rows` does."""
+    """Verify ``values``, read from row ``start`` on, against the `checksum` ``expected``."""
     if checksum(values) != expected:
         array = open_array(path)
         place = first_of_rows(array, start // array.chunks[0])
@@ -346,7 +348,7 @@ def _size(file: Location) -> int | None:
 
 
 def _name_damage(array: zarr.Array[Any], path: Location, places: Iterator[tuple[int, ...]]) -> None:
-    """Read chunks one by one; raise StorageError with the row and file of the first damaged one."""
+    """Read chunk by chunk; raise StorageError with the row and file of the first damaged chunk."""
     for place in places:
         try:
             array.get_block_selection(place)

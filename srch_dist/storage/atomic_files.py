@@ -69,7 +69,8 @@ def partial_name(path: P) -> P:
     """Return a path beside ``path`` for content that is still being written.
 
     On a disk the name is random, so that no attacker can put a link there. In an object store,
-    which has no links, the name is fixed, so that the next process replaces a killed one's object.
+    which has no links, the name is fixed, so that the next process replaces the object of a killed
+    process.
     """
     if isinstance(path, S3Path):
         return cast(P, path.parent / f".{path.name}.partial")
@@ -84,7 +85,7 @@ def create_partial(path: Path) -> Path:
 
 
 def open_own(path: Path, mode: str) -> BinaryIO:
-    """Open a working file of this package; a link in its place raises OSError and stays."""
+    """Open a working file of this package; raise OSError if the path is a link."""
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NOFOLLOW, 0o666)
@@ -192,7 +193,7 @@ def read_manifest(path: Location) -> dict[str, Any]:
 
 
 def check_manifest(content: Any, path: Location, remedy: str = "") -> dict[str, Any]:
-    """Return the values of a manifest without their checksum; raise StorageError if it differs.
+    """Return the values of a manifest; raise StorageError if they do not match its checksum.
 
     The message ends with ``remedy``, a sentence on what to do.
     """

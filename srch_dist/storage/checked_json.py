@@ -1,7 +1,7 @@
-"""Read JSON files of this package, and check their shape.
+"""Read JSON files of this package, and check their shape: the keys, and the types of the values.
 
-A truncated file, or other JSON than expected, becomes a StorageError with its name, not a
-KeyError far from the place where it was read.
+A truncated file or unexpected JSON raises a StorageError that names the file, where the file is
+read, and not a KeyError later.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def parse_checked_lines(content: bytes, path: Location, remedy: str) -> list[dic
 
     Raises
     ------
-    StorageError : a line is no JSON object, such as a truncated one.
+    StorageError : a line is not a JSON object, for example because the line is truncated.
     """
     return [
         _parse_line(line, f"{path} line {number}", remedy)
@@ -51,7 +51,7 @@ def check_shape(value: T, kind: Any, place: object, remedy: str) -> T:
 
     Raises
     ------
-    StorageError : names the first key that is missing or has another type.
+    StorageError : a key is missing, or its value has another type. The message names the key.
     """
     try:
         # Strict, and as JSON: in Python a dict is no instance of a dataclass.

@@ -50,7 +50,7 @@ class CodeStore:
     recorded: IntArray = field(default_factory=lambda: _NONE, repr=False, compare=False)
 
     def hold(self) -> CodeStore:
-        """Read all codes into memory, for many small searches; return the new store."""
+        """Return a code store with all codes in memory, for many small searches."""
         return replace(self, values=np.array(self.read(0, self.rows)))
 
     def read(self, start: int, stop: int) -> Packed:
@@ -63,7 +63,9 @@ class CodeStore:
         """Read the codes (m, bits / 8) of the rows numbered ``rows`` (m,), in that order."""
         outside = rows[(rows < 0) | (rows >= self.rows)]
         if len(outside):
-            raise InputError(f"there is no row {outside[0]} in {self.path}; it has {self.rows}")
+            raise InputError(
+                f"there is no row {outside[0]} in {self.path}; it has {self.rows} rows"
+            )
         if self.values is not None:
             return self.values[rows]
         return arrays.read_scattered(self.path, rows, self.read)
@@ -114,7 +116,7 @@ def open_codes(path: str | Location) -> CodeStore:
         if array.attrs.get("bitorder", "little") != "little":
             raise StorageError(f"{place} is in {array.attrs['bitorder']} bit order, not little")
     if len(shape) != 2 or kind != np.uint8 or min(shape) < 1:
-        raise StorageError(f"{place} is {shape} of {kind}; codes are uint8 (rows, bits / 8)")
+        raise StorageError(f"{place} has shape {shape} of {kind}; codes are uint8 (rows, bits / 8)")
     if values is None and (missing := arrays.missing_chunks(place)):
         raise StorageError(f"{place}: {missing} chunks are missing; encode again")
     name = None if modality is None else str(modality)
@@ -122,14 +124,14 @@ def open_codes(path: str | Location) -> CodeStore:
 
 
 def record_checksums(path: Location, rows: int, checksums: Sequence[int]) -> None:
-    """Store the `arrays.checksum` of each block of ``rows`` rows in the attributes of codes."""
+    """Store the `arrays.checksum` of each block of ``rows`` rows as an attribute of the array."""
     array = arrays.open_array(path)
     with writing(path):
         array.attrs.update({_CHECKSUMS: list(checksums), _CHECKSUM_ROWS: rows})
 
 
 def _recorded(path: Location, array: zarr.Array[Any]) -> IntArray:
-    """Return the blocks that `record_checksums` stored; (0, 3) for codes without."""
+    """Return the (r, 3) blocks that `record_checksums` stored; (0, 3) if it stored none."""
     checksums: Any = array.attrs.get(_CHECKSUMS, [])
     step: Any = array.attrs.get(_CHECKSUM_ROWS)
     if not checksums:

@@ -36,7 +36,7 @@ def check_space(place: Location, needed: int, what: str, stored: int = 0) -> Non
     free = shutil.disk_usage(folder).free
     if needed > free + stored:
         raise StorageError(
-            f"{what} needs {needed} bytes, but {folder} has {free} free"
+            f"{what} needs {needed} bytes, but the disk of {folder} has {free} free"
             f"{f' and {stored} of {what} written' if stored else ''}. Free disk space, or "
             "choose another location."
         )

@@ -1,4 +1,4 @@
-"""One-line errors of disks and S3 servers, and the class that says whether to try again."""
+"""One-line errors of disks and S3 servers; their class says whether a retry can succeed."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def storage_error(
 def translate_s3_errors(url: str, verb: str) -> Iterator[None]:
     """Convert obstore errors in this context to StorageErrors "cannot VERB URL: REASON".
 
-    If ``verb`` is ``read``, a missing object stays a FileNotFoundError. The error of a conditional
-    write whose condition is not met stays unchanged.
+    If ``verb`` is ``read``, a missing object stays a FileNotFoundError. If a conditional write
+    fails because its condition is not met, its error stays unchanged.
     """
     try:
         yield

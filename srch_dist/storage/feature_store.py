@@ -45,7 +45,7 @@ class FeatureStore:
     modalities : dimensions d_g by name, in the order of the store.
     side : names of the other arrays of n rows (labels, split, ids, titles, …).
     rows_per_chunk : rows per chunk, the same in every array.
-    attributes : small arrays of other lengths (label_names, …) as JSON values, by name.
+    attributes : small arrays that do not have n rows (label_names, …), as JSON values by name.
     checksums : crc32 of all rows, by array name; does not depend on the chunks.
     """
 
@@ -76,8 +76,8 @@ class FeatureStore:
     def read_selected(self, name: str, rows: NDArray[np.int64], verify: bool = True) -> Array:
         """Read the rows with the ascending numbers ``rows`` (m,), one chunk at a time.
 
-        Raises StorageError as `read` does. ``verify=False`` does not compare recorded checksums:
-        for the passes of training, which verifies all runs first.
+        Raises StorageError as `read` does. ``verify=False`` does not compare recorded checksums.
+        Training uses it, because it verifies all checksums before it reads the features.
         """
         self._check(name)
         path = locate(self.path) / name
@@ -105,7 +105,7 @@ FeatureStore.__module__ = "srch_dist"
 
 
 class FeatureWriter:
-    """Write a feature store row block by row block; readers refuse the store before `finish`.
+    """Write a feature store in blocks of rows; readers refuse the store until `finish`.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class FeatureWriter:
         self._reset()
         if self.path.exists():
             if not self._journal.belongs():
-                raise StorageError(f"{self.path} already exists; remove it or name another store")
+                raise StorageError(f"{self.path} already exists; remove it or choose another store")
             # In an object store the rows cannot be resumed: the caller's scratch files were on the
             # disk of the earlier process.
             if isinstance(self.path, Path) and self._resume():
@@ -152,7 +152,10 @@ class FeatureWriter:
         self._create()
 
     def write(self, name: str, start: int, block: Array) -> None:
-        """Append ``block`` to an array at row ``start``; blocks are whole chunks, in row order."""
+        """Append ``block`` at row ``start`` of the array ``name``.
+
+        Blocks are whole chunks, in row order; the last chunk of an array may be shorter.
+        """
         # As it is read again: text of a fixed width becomes text of any length.
         stored = block.astype(_stored(self._specs[name][1]), copy=False)
         checksum = arrays.write_rows(self.path / name, start, stored)
@@ -240,7 +243,9 @@ class FeatureWriter:
             for record in records:
                 name, (start, stop, checksum) = record["array"], record["run"]
                 if start != self.written.get(name, 0):
-                    raise ValueError(f"row {start} follows row {self.written.get(name, 0)}")
+                    raise ValueError(
+                        f"{name}: row {start}, expected row {self.written.get(name, 0)}"
+                    )
                 self.written[name] = stop
                 self._checksums[name] = record["checksum"]
                 self._runs[name].append([start, stop, checksum])
@@ -272,7 +277,7 @@ def check_name(name: str) -> None:
     """Raise InputError unless ``name`` is valid for an array or attribute of a store."""
     if not _NAME.fullmatch(name) or name in ("zarr.json", _KEY):
         raise InputError(
-            f"{name!r} cannot name an array; use letters, digits, _ - . (the names zarr.json and "
+            f"{name!r} is no valid name of an array; use letters, digits, _ - . (zarr.json and "
             f"{_KEY} are reserved)"
         )
 
@@ -312,10 +317,11 @@ def open_store(path: str | Location) -> FeatureStore:
 
 
 def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
-    """List (array path, first row, end row, `arrays.checksum`) of every written block of rows.
+    """List the blocks of rows of all modalities: (array path, first row, end row, checksum).
 
-    Covers the modalities. Only these checksums detect a stale chunk, which matches its own crc32c.
-    Empty for a store of an earlier version.
+    A block is the rows of one write; the end row is not part of it. Only these `arrays.checksum`
+    values detect a stale chunk, which matches its own crc32c. The list is empty for a store of an
+    earlier version.
     """
     runs = _read_runs(store.path, store.rows)
     return [
@@ -326,7 +332,7 @@ def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
 
 
 def _read_runs(path: str, rows: int) -> Mapping[str, IntArray]:
-    """Read the recorded runs of all arrays of a store; (0, 3) of arrays without."""
+    """Read the runs (r, 3) of every array, see `recorded_runs`; (0, 3) if none are recorded."""
     folder = locate(path)
     try:
         group = zarr.open_group(zarr_store(folder), mode="r", zarr_format=3)
@@ -347,21 +353,24 @@ def _cached_runs(
     rows: int,
     checksums: tuple[tuple[str, int], ...],  # noqa: ARG001  (part of the key of the cache)
 ) -> Mapping[str, IntArray]:
-    """Read the runs of a store once per process; ``checksums`` tell its data from earlier ones."""
+    """Return the result of `_read_runs`, cached in this process.
+
+    A store that was written again at the same path has other ``checksums``, and is read again.
+    """
     return _read_runs(path, rows)
 
 
 def _from_manifest(
     folder: Location, group: zarr.Group, manifest: Mapping[str, Any]
 ) -> FeatureStore:
-    """Build the `FeatureStore` that a manifest describes; raise StorageError if arrays differ."""
+    """Build the `FeatureStore` of a manifest; raise StorageError if the arrays do not match it."""
     try:
         rows, per_chunk = int(manifest["rows"]), int(manifest["rows_per_chunk"])
         modalities, side = list(manifest["modalities"]), list(manifest["side"])
         values = {str(name): group.attrs[name] for name in manifest["attributes"]}
         checksums = {name: int(value) for name, value in dict(manifest["checksums"]).items()}
         if rows < 1 or per_chunk < 1 or not modalities:
-            raise ValueError(f"{rows} rows, {per_chunk} in a chunk, modalities {modalities}")
+            raise ValueError(f"{rows} rows, {per_chunk} rows per chunk, modalities {modalities}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StorageError(f"{folder}: its manifest is damaged ({error!r})") from None
     dims: dict[str, int] = {}

@@ -40,7 +40,7 @@ def missing_in_shard(
 
     Raises
     ------
-    InputError : the shard is damaged, or has an index of another kind.
+    InputError : the shard is damaged, or its index has unknown codecs.
     """
     with path.open("rb") as file:
 
@@ -63,8 +63,8 @@ def sharding_of(codecs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None
         return None
     if len(codecs) > 1:
         raise InputError(
-            f"has shards among other codecs ({', '.join(map(str, names))}), whose missing chunks "
-            "would not be noticed. Save it with sharding_indexed as its only codec."
+            f"has the codecs {', '.join(map(str, names))}; missing chunks in its shards would not "
+            "be noticed. Save it with sharding_indexed as its only codec."
         )
     configuration: Mapping[str, Any] = codecs[0]["configuration"]
     return configuration
@@ -123,7 +123,7 @@ def _index(
     length = content + checked * _CHECKSUM_BYTES
     if length > size:
         raise InputError(
-            f"is damaged: {path} has {size} bytes, its index alone {length}. Write it again."
+            f"is damaged: {path} has {size} bytes, but its index needs {length}. Write it again."
         )
     at_end = codec.get("index_location", "end") == "end"
     raw = read(size - length if at_end else 0, length)

@@ -54,8 +54,10 @@ class ForeignZarr:
     Attributes
     ----------
     arrays : metadata of every array that can be opened.
-    incomplete : arrays with missing chunks, as (missing chunks, all chunks, fill value).
-    unreadable : arrays that cannot be opened, are damaged, or hold Python objects; with the reason.
+    incomplete : by name of each array with missing chunks: (number of missing chunks, number of all
+        chunks, fill value).
+    unreadable : reason by name, for each array that cannot be opened, is damaged, or holds Python
+        objects.
     """
 
     def __init__(self, path: Path) -> None:
@@ -141,7 +143,7 @@ def _may_be_array(place: Path) -> bool:
 
 
 def _counts(shape: Sequence[int], step: Sequence[int]) -> list[int]:
-    """Count the chunks along each axis, from the ``shape`` and the size ``step`` of a chunk."""
+    """Count the chunks along each axis, from the shape of the array and the shape of a chunk."""
     return [-(-rows // length) for rows, length in zip(shape, step, strict=True)]
 
 

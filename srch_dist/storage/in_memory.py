@@ -233,7 +233,7 @@ def _from_rows(name: str, rows: Sequence[Any]) -> Array:
 
 
 def _to_numpy(name: str, values: Any) -> Array:
-    """Convert another library's array; raise InputError if NumPy cannot, as with gradients."""
+    """Convert an array of another library; raise InputError if NumPy cannot convert it."""
     try:
         return np.asarray(values)
     except Exception as error:  # other libraries raise many kinds

@@ -1,7 +1,7 @@
 """Journal of an unfinished feature store, with one line per block of rows that is on disk.
 
 ```
-.unfinished.json    fingerprint of the ingest that owns the store
+.unfinished.json    owner file: fingerprint of the ingest that owns the store
 .unfinished.jsonl   one line per block: its crc32, a space, and its JSON
 ```
 
@@ -36,7 +36,7 @@ class Journal:
     Parameters
     ----------
     folder : folder or S3 location of the store.
-    fingerprint : fingerprint that a later ingest must match to resume; None keeps no journal.
+    fingerprint : fingerprint that a later ingest must match to resume. None: keep no journal.
     """
 
     def __init__(self, folder: Location, fingerprint: str | None) -> None:
@@ -72,7 +72,7 @@ class Journal:
             return False
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add the line of a written block; it can stay in memory for up to `FLUSH_SECONDS`."""
+        """Add the line of a written block; keep it in memory for at most `FLUSH_SECONDS`."""
         if self._fingerprint is None or not isinstance(self._folder, Path):
             return
         text = json.dumps(record).encode()
@@ -81,7 +81,10 @@ class Journal:
             self.settle()
 
     def settle(self) -> None:
-        """Flush the blocks to disk, then write the lines in memory; may raise StorageError."""
+        """Flush the blocks to disk, then append the lines that `append` kept in memory.
+
+        Raises StorageError if the disk fails.
+        """
         if not self._waiting or not isinstance(self._folder, Path):
             return
         flush(self._folder)

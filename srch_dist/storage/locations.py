@@ -28,7 +28,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 @dataclass(frozen=True, order=True)
 class S3Path:
-    """A key in an S3 bucket, with those methods of `pathlib.Path` that stores use.
+    """A key in an S3 bucket, with the methods of `pathlib.Path` that stores use.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class S3Path:
             obstore().put(connect(self.bucket), self.key, content)
 
     def put_if(self, content: bytes, version: str | None) -> str | None:
-        """Replace the object if its ETag is ``version``; create a new object if that is None.
+        """Replace the object if its ETag is ``version``; if ``version`` is None, create an object.
 
         Returns the new ETag. Returns None, and writes nothing, if the ETag differs, or if an object
         exists and ``version`` is None.
@@ -134,7 +134,7 @@ def locate(location: str | Path | S3Path) -> Location:
 
     Raises
     ------
-    StorageError : the text is empty, another kind of URL, or lacks a valid bucket or key.
+    StorageError : the text is empty, is another kind of URL, or has no valid bucket or key.
     """
     if isinstance(location, S3Path):
         return location
@@ -173,7 +173,7 @@ def local_path(location: str | Path | S3Path) -> Path:
             raise StorageError(NO_WORKING_FOLDER) from None
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-            raise StorageError(f"{text}: {error.strerror}. Name another path.") from None
+            raise StorageError(f"{text}: {error.strerror}. Choose another path.") from None
     except ValueError as error:  # a null character
         raise StorageError(f"{text!r} is no path: {error}") from None
     return path
@@ -194,7 +194,8 @@ def check_access(path: Location, write: bool = False) -> None:
 
     Raises
     ------
-    StorageError : no answer, wrong credentials, no such bucket, or no permission.
+    StorageError : the server does not answer, the credentials are wrong, the bucket does not exist,
+        or the permission is missing.
     """
     if isinstance(path, Path):
         return

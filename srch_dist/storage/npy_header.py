@@ -64,7 +64,7 @@ def map_npy(path: str | Path) -> NDArray[Any]:
 
     Raises
     ------
-    ValueError : the file is damaged, holds Python objects, or fewer bytes than its header claims.
+    ValueError : the file is damaged, holds Python objects, or is shorter than its header claims.
     OSError : the file cannot be read.
     """
     with Path(path).open("rb") as file:
@@ -72,7 +72,7 @@ def map_npy(path: str | Path) -> NDArray[Any]:
         values = os.fstat(file.fileno()).st_size - header.offset
     if not header.fits(values):
         raise ValueError(
-            f"its header claims {header.shape} of {header.dtype}, its values are {values} bytes"
+            f"its header claims {header.shape} of {header.dtype}, but {values} bytes follow"
         )
     if not header.value_bytes:  # nothing to map
         return np.empty(header.shape, header.dtype)
@@ -99,7 +99,7 @@ def read_npy_header(file: IO[bytes]) -> NpyHeader:
         length = int.from_bytes(claimed, "little")
         if length > _MAX_HEADER_BYTES:
             raise ValueError(
-                f"the header claims {length} bytes; at most {_MAX_HEADER_BYTES} are read"
+                f"the header claims {length} bytes, expected at most {_MAX_HEADER_BYTES}"
             )
         shape, column_major, dtype = reader(io.BytesIO(claimed + file.read(length)))
     except OSError:

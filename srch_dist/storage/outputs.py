@@ -17,12 +17,12 @@ _NAME_BYTES, _PARTIAL_BYTES = 255, 32
 
 @dataclass(frozen=True)
 class OutputKind:
-    """Kind of a file that a command replaces by a new one of the same kind.
+    """Kind of output file. A command replaces an existing file only by a file of the same kind.
 
     Attributes
     ----------
-    name : for the message, such as "report page".
-    recognises : whether a file has this kind, from its path and content.
+    name : name of the kind in messages, such as "report page".
+    recognises : function of a file's path and content that says whether the file has this kind.
     """
 
     name: str
@@ -62,7 +62,7 @@ def check_new(place: Location) -> Location:
 def check_file(path: Location, kind: OutputKind | None = None) -> Location:
     """Raise an error if a file cannot be written or replaced, or its folder is missing.
 
-    An existing file that is not empty must be of the ``kind``, if that is given. Returns ``path``.
+    If ``kind`` is given, an existing file must be empty or of this kind. Returns ``path``.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def check_file(path: Location, kind: OutputKind | None = None) -> Location:
         return path
     if isinstance(path, Path):
         if path.is_dir():
-            raise StorageError(f"cannot write {path}: it is a folder. Name a file.")
+            raise StorageError(f"cannot write {path}: it is a folder. Give a file.")
         if not path.parent.exists():
             raise StorageError(f"cannot write {path}: its folder does not exist. Create it.")
     check_writable(path)
@@ -93,7 +93,7 @@ def check_folder(path: Path) -> Path:
     check_writable(path)
     if path.exists():
         if not path.is_dir():
-            raise StorageError(f"cannot write {path}: it is a file. Name a folder.")
+            raise StorageError(f"cannot write {path}: it is a file. Give a folder.")
         _refuse_read_only(path, path)
     return path
 
@@ -113,11 +113,11 @@ def check_writable(place: Location) -> Location:
     if len(os.fsencode(place.name)) > _NAME_BYTES - _PARTIAL_BYTES:
         raise StorageError(
             f"cannot write {place}: its name has {len(os.fsencode(place.name))} bytes, expected at "
-            f"most {_NAME_BYTES - _PARTIAL_BYTES}. Name a shorter one."
+            f"most {_NAME_BYTES - _PARTIAL_BYTES}. Give a shorter name."
         )
     above = next(folder for folder in place.parents if folder.exists())
     if not above.is_dir():
-        raise StorageError(f"cannot write {place}: {above} is a file. Name another place.")
+        raise StorageError(f"cannot write {place}: {above} is a file. Choose another location.")
     _refuse_read_only(place, above)
     return place
 
@@ -126,12 +126,14 @@ def _refuse_other_kind(path: Location, kind: OutputKind) -> None:
     exists = path.exists() if isinstance(path, Path) else path.size() is not None
     content = read_bytes(path) if exists else b""
     if content and not kind.recognises(path, content):
-        raise StorageError(f"{path} exists and is no {kind.name}. Remove it, or name another file.")
+        raise StorageError(
+            f"{path} exists and is no {kind.name}. Remove it, or choose another file."
+        )
 
 
 def _refuse_read_only(place: Path, folder: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StorageError(
-            f"cannot write {place}: {folder} is read-only for this user. Name another place, or "
-            "change its permissions."
+            f"cannot write {place}: {folder} is read-only for this user. Choose another "
+            "location, or change its permissions."
         )

@@ -20,6 +20,8 @@ from srch_dist.storage.locations import Location
 def parse_runs(path: Location, rows: int, records: Iterable[Iterable[int]]) -> IntArray:
     """Return the runs (r, 3) of an array of n rows: first row, end row, `arrays.checksum`.
 
+    The end row is not part of the run.
+
     Parameters
     ----------
     path : the array, for messages.
@@ -39,8 +41,8 @@ def parse_runs(path: Location, rows: int, records: Iterable[Iterable[int]]) -> I
         np.array_equal(starts, [0, *stops[:-1]]) and (starts < stops).all() and stops[-1] == rows
     ):
         raise StorageError(
-            f"{path}: its recorded checksums are damaged: their rows are not 0 to {rows - 1} in "
-            "order; write the array again"
+            f"{path}: its recorded checksums are damaged: they do not cover rows 0 to {rows - 1} "
+            "in order; write the array again"
         )
     return runs
 
@@ -54,11 +56,12 @@ def read_verified(
 ) -> Array:
     """Read rows ``start`` to ``stop`` - 1, and verify every run that holds one of them.
 
-    The runs are read whole. A run of one chunk costs no more reading, since a chunk is read whole.
+    Every such run is read whole. For a run of one chunk, this reads nothing more, because a chunk
+    is always read whole.
 
     Parameters
     ----------
-    runs : as `parse_runs` returns them; without any, nothing is verified.
+    runs : as `parse_runs` returns them; if empty, nothing is verified.
     read : reads rows of the array; default: `arrays.read_rows`.
 
     Raises

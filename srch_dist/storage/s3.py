@@ -49,8 +49,8 @@ def reason(error: BaseException, url: str) -> str:
         return str(error)
     if _has_no_credentials(error):
         return (
-            "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a "
-            "file of them in AWS_SHARED_CREDENTIALS_FILE"
+            "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a "
+            "file with both in AWS_SHARED_CREDENTIALS_FILE"
         )
     name = _answered(error)
     if name == "NoSuchBucket":
@@ -58,7 +58,7 @@ def reason(error: BaseException, url: str) -> str:
     if name in _CREDENTIALS:
         return (
             f"the credentials are wrong or have expired ({name}); set AWS_ACCESS_KEY_ID, "
-            "AWS_SECRET_ACCESS_KEY and, for temporary ones, AWS_SESSION_TOKEN"
+            "AWS_SECRET_ACCESS_KEY and, for temporary credentials, AWS_SESSION_TOKEN"
         )
     if name in ("AccessDenied", "AllAccessDisabled", "403"):
         return f"the credentials do not permit this ({name})"

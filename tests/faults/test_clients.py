@@ -38,7 +38,9 @@ def start(store, cluster, tmp_path, *more):
 def test_killed_client(store, clean, cluster, tmp_path, moment, call):
     arm(tmp_path / "armed", moment, "kill", call)
     assert start(store, cluster, tmp_path).returncode == -signal.SIGKILL
-    with pytest.raises(StorageError, match="not finished; train it again, with --resume"):
+    with pytest.raises(
+        StorageError, match="not finished; repeat its training command with --resume"
+    ):
         open_run(tmp_path / "run")
     train(store, tmp_path / "run", cluster, resume=True)
     clean.assert_same(tmp_path / "run")

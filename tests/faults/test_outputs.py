@@ -205,7 +205,7 @@ def test_the_second_of_two_is_refused_by_name(tmp_path, commands, monkeypatch, c
     monkeypatch.setattr(*MOMENTS[which], meanwhile)
     command.main(commands(out)[which])
     assert f"{out} is in use by another run (process {os.getpid()} on" in lines[0]
-    assert "name another output" in lines[0]
+    assert "choose another output" in lines[0]
     assert content(out) == content(tmp_path / "alone")
     assert not list(tmp_path.glob(".*"))
 

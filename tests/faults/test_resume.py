@@ -110,7 +110,9 @@ def test_run_killed_at_a_commit_ends_with_the_same_codes(
     with pytest.raises(Killed):
         train_here(store.path, tmp_path / "run", **OPTIONS)
     if not (name == "finish" and after):
-        with pytest.raises(StorageError, match="not finished; train it again, with --resume"):
+        with pytest.raises(
+            StorageError, match="not finished; repeat its training command with --resume"
+        ):
             open_run(tmp_path / "run")
     monkeypatch.undo()
     resume(store, tmp_path / "run")

@@ -18,7 +18,7 @@ from srch_dist.storage.locations import locate
 def test_both_numbers_are_named_and_written_bytes_count(tmp_path, monkeypatch):
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     check_space(tmp_path / "new" / "a", 100, "the export")
-    with pytest.raises(StorageError, match=rf"the export needs 101 bytes, but {tmp_path} has 100"):
+    with pytest.raises(StorageError, match=rf"needs 101 bytes, but the disk of {tmp_path} has 100"):
         check_space(tmp_path / "new" / "a", 101, "the export")
     check_space(tmp_path / "a", 150, "the store", stored=50)
     check_space(locate("s3://bucket/key"), 1 << 60, "the store")

@@ -144,7 +144,7 @@ def test_a_temporary_disk_that_is_full_is_one_refusal_for_a_stream(tmp_path):
 def test_a_locked_output_is_refused_to_others_and_freed(tmp_path):
     place = tmp_path / "new" / "codes.zarr"
     with hold_output(place):
-        refused = pytest.raises(StorageError, match=r"codes.zarr is in use .*name another output")
+        refused = pytest.raises(StorageError, match=r"codes.zarr is in use .*choose another output")
         with refused, hold_output(place):
             pass
         (place.parent / "other").write_text("x")

@@ -102,7 +102,7 @@ def test_lines_that_do_not_follow_each_other_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "a" / ".unfinished.jsonl"
     whole = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(whole[0] + whole[2])
-    with pytest.raises(StorageError, match=r"row 20 follows row 10.* remove"):
+    with pytest.raises(StorageError, match=r"row 20, expected row 10.* remove"):
         start(tmp_path / "a")
 
 

@@ -69,23 +69,23 @@ COMMANDS = [encode, evaluate, report, export, sweep, train, ingest]
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_name_that_is_too_long(refused, command):
     assert "too long" in refused(command, LONG)
-    assert "Name a shorter one" in refused(command, "n" * 250)
+    assert "Give a shorter name" in refused(command, "n" * 250)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_file_in_the_way(refused, command):
-    assert "pairs.npz is a file. Name another place" in refused(command, "pairs.npz/out")
+    assert "pairs.npz is a file. Choose another location" in refused(command, "pairs.npz/out")
 
 
 @pytest.mark.parametrize("command", [evaluate, report])
 def test_a_folder_where_a_file_is_written(refused, command):
-    assert "it is a folder. Name a file." in refused(command, ".")
+    assert "it is a folder. Give a file." in refused(command, ".")
     assert "its folder does not exist. Create it." in refused(command, "nowhere/out")
 
 
 @pytest.mark.parametrize("command", [sweep, train])
 def test_a_file_where_a_folder_is_written(refused, command):
-    assert "pairs.npz: it is a file. Name a folder." in refused(command, "pairs.npz")
+    assert "pairs.npz: it is a file. Give a folder." in refused(command, "pairs.npz")
 
 
 @pytest.mark.parametrize("command", [encode, export])
@@ -114,7 +114,7 @@ def test_encode_looks_at_the_modality_before_it_starts_a_cluster(refused, monkey
 
 def test_a_finished_run_is_not_in_use(refused):
     line = refused(train, "run")
-    assert "run holds a finished run; name another run directory with --out" in line
+    assert "run holds a finished run; choose another run directory with --out" in line
     assert "in use" not in line
 
 
@@ -153,7 +153,7 @@ def test_sweep_replaces_no_other_file(made, refused, name):
 def refuses_to_replace(path, kind, refused, command):
     before = path.read_bytes()
     line = refused(command, str(path))
-    assert f"{path} exists and is no {kind}. Remove it, or name another file." in line
+    assert f"{path} exists and is no {kind}. Remove it, or choose another file." in line
     assert path.read_bytes() == before
 
 

@@ -3,8 +3,8 @@
 The lock file of a run directory is ``lock.json`` in it. Any other lock file is beside its target.
 
 The holder locks the file with `fcntl.flock`. The kernel releases that lock when the process ends,
-even if it is killed. Hosts of a shared file system may not see each other's kernel locks. For them,
-the file also contains the document of `lease`.
+even if it is killed. Hosts of a shared file system may not see each other's kernel locks. For such
+hosts, the file also contains the lock document that `lease` describes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from srch_dist.storage.locks.lease import Holder, Lease, Reading
 
 def hold_lock(folder: Path) -> AbstractContextManager[Lease]:
     """Lock an existing run directory in a context; see `Lease.hold`."""
-    return FileLock(folder, folder / "lock.json", "name another run directory with --out").hold()
+    return FileLock(folder, folder / "lock.json", "choose another run directory with --out").hold()
 
 
 def live_holder(folder: Location) -> Holder | None:
-    """The process of this host that holds the lock of a directory; None if there is none."""
+    """Return the process of this host that holds the lock of a directory; None if there is none."""
     try:
         holder = Holder.parse((folder / "lock.json").read_bytes())
     except OSError:
@@ -41,7 +41,7 @@ class FileLock(Lease):
 
     Parameters
     ----------
-    remedy : what the refused user can do, as the end of the error message.
+    remedy : end of the error message, which says what the refused user can do.
     """
 
     def __init__(self, place: Path, path: Path, remedy: str) -> None:
@@ -97,7 +97,7 @@ class FileLock(Lease):
             found = self._path.lstat()
             if stat.S_ISLNK(found.st_mode) or found.st_nlink > 1:
                 raise StorageError(
-                    f"{self._path} is a link to another file and no lock. Remove the link, if "
+                    f"{self._path} is a link to another file, not a lock. Remove the link, if "
                     "nobody else needs it."
                 )
 

@@ -1,15 +1,16 @@
 """A lease, on which both locks build: one writer at a time, and a dead writer's lock expires.
 
-A lock is a JSON document beside the locked location. It names its holder and a beat (a number),
-which the holder increases every `BEAT_SECONDS`. A process that finds another process's document
+A lock is a JSON document beside the locked location. It has its holder and a heartbeat: a number
+that the holder increases every `BEAT_SECONDS`. A process that finds another process's document
 decides as follows:
 
 - Same host and boot: the process table shows whether the holder is alive. A dead holder is
   replaced at once.
-- Any other host: the process watches the document for `LEASE_SECONDS`. If the beat changes, the
-  holder is alive and the lock is refused. If the beat does not change, the holder is replaced.
+- Any other host: the process watches the document for `LEASE_SECONDS`. If the heartbeat changes,
+  the holder is alive and the lock is refused. If it does not change, the holder is replaced.
 
-A paused holder that was replaced detects this at its next beat; `Lease.check` raises from then on.
+A paused holder that was replaced detects this at its next heartbeat. From then on, `Lease.check`
+raises StorageError.
 `file_lock` keeps the document on a file system, `object_lock` in an object store.
 """
 
@@ -49,7 +50,7 @@ class Holder:
     host, boot : host name, and the kernel's id of this boot ("" outside Linux).
     pid, started : process id, and its start time in clock ticks since boot ("" outside Linux).
     token : random text, one per lock.
-    beat : number of the last beat.
+    beat : number of the last heartbeat.
     """
 
     host: str
@@ -88,12 +89,12 @@ class Holder:
             return None
 
     def dump(self, beat: int) -> bytes:
-        """Format the lock document with the number ``beat``: one line of JSON."""
+        """Format the lock document with heartbeat number ``beat``: one line of JSON."""
         return json.dumps({**self.__dict__, "beat": beat}).encode() + b"\n"
 
 
 class Reading(NamedTuple):
-    """Content of a lock document: its holder, and a version that changes with every beat."""
+    """Content of a lock document: its holder, and a version that changes with every heartbeat."""
 
     holder: Holder | None
     version: Any
@@ -104,8 +105,8 @@ class Lease(ABC):
 
     Attributes
     ----------
-    remedy : what the refused user can do, as the end of the error message.
-    confirms : whether a second write must prove that the store supports conditional writes.
+    remedy : end of the error message, which says what the refused user can do.
+    confirms : whether to test with a second write that the store supports conditional writes.
     """
 
     remedy: str
@@ -156,10 +157,10 @@ class Lease(ABC):
             )
 
     def refuse_live(self, first: Reading | None) -> None:
-        """Raise StorageError if the holder of a lock document is alive; see the module's rule.
+        """Raise StorageError if the holder of a lock document is alive, by the rule of this module.
 
-        Without a readable holder, a live process may be writing the document. It is then watched
-        for `LEASE_SECONDS`, like the document of another host.
+        If the document has no readable holder, a live process may be writing it. The document is
+        then watched for `LEASE_SECONDS`, like the document of another host.
         """
         holder = first and first.holder
         if holder is not None and holder.is_here():
@@ -167,7 +168,7 @@ class Lease(ABC):
                 raise self.refusal(holder)
             return
         _LOG.warning(
-            "lock: %s may be in use by another run (%s); waiting up to %.0f s for a sign of life",
+            "lock: %s may be in use by another run (%s); waiting up to %.0f s for a heartbeat",
             self._place,
             holder or "its lock file is not complete",
             LEASE_SECONDS,
@@ -206,7 +207,7 @@ class Lease(ABC):
 
     @abstractmethod
     def _acquire(self) -> None:
-        """Write the document with beat 0; before replacing another one, call `refuse_live`."""
+        """Write the document with heartbeat 0; call `refuse_live` before replacing a document."""
 
     @abstractmethod
     def _read(self) -> Reading | None:
@@ -214,7 +215,7 @@ class Lease(ABC):
 
     @abstractmethod
     def _write(self, beat: int) -> bool:
-        """Write the number ``beat``; return False if the document belongs to another holder."""
+        """Write heartbeat number ``beat``; return False if the document has another holder."""
 
     @abstractmethod
     def _remove(self) -> None:

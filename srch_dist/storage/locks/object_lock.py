@@ -1,8 +1,8 @@
 """Lock of a location in an object store: a lock object beside it, with conditional writes.
 
 Object stores have no locks, but conditional writes: create only if absent (``If-None-Match: *``),
-replace only if unchanged (``If-Match``). Creation, beats and takeover use conditional writes. So
-only one of two simultaneous processes succeeds. `lease` states the protocol.
+replace only if unchanged (``If-Match``). Creation, heartbeats and takeover use conditional writes,
+so that only one of two simultaneous processes succeeds. `lease` states the protocol.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from srch_dist.storage.locks.lease import Holder, Lease, Reading
 class ObjectLock(Lease):
     """Lock of the location ``place``, stored in the object ``path``."""
 
-    remedy = "name another place"
+    remedy = "choose another location"
     confirms = True
 
     def __init__(self, place: S3Path, path: S3Path) -> None:

@@ -1,4 +1,4 @@
-"""Lock of an output: if a process writes to a location, a second process is refused."""
+"""Lock of an output: while a process writes to a location, other processes are refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def hold_output(place: Location) -> Iterator[Callable[[], None]]:
         raise storage_error("write", place, error, first=True) from None
     try:
         path = place.with_name(f".{place.name}.lock")
-        with FileLock(place, path, "name another output").hold() as lease:
+        with FileLock(place, path, "choose another output").hold() as lease:
             remove_partials(place)
             yield lease.check
     finally:

@@ -2,6 +2,8 @@
 
 An iteration writes its arrays first and, once they are on disk, its manifest. A checkpoint without
 a manifest is ignored. The previous checkpoint is kept until the next commit.
+
+Within an iteration, the Z-step commits column groups: ranges of columns of Z, solved together.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ class CheckpointStore(RunPaths):
     """A run directory's checkpoints: write, commit, find and read them."""
 
     def commit(self, iteration: int, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest of a checkpoint; keep it and the previous one, remove older ones."""
+        """Write the manifest of a checkpoint; keep the previous checkpoint, remove older ones."""
         flush(self.path)
         write_manifest(self.checkpoint(iteration, "manifest.json"), manifest)
         for folder in self.checkpoint(0).parent.iterdir():
@@ -49,7 +51,7 @@ class CheckpointStore(RunPaths):
         return sorted(int(path.parent.name) for path in manifests if path.parent.name.isdigit())
 
     def discard_checkpoint(self, iteration: int) -> None:
-        """Remove the checkpoint of an iteration, so that the previous one is the latest."""
+        """Remove the checkpoint of an iteration; the previous checkpoint becomes the latest."""
         self.checkpoint(iteration, "manifest.json").unlink(missing_ok=True)
         arrays.remove(self.checkpoint(iteration))
 
@@ -60,7 +62,7 @@ class CheckpointStore(RunPaths):
         return {name: arrays.checksum(values) for name, values in matrices.items()}
 
     def read_matrices(self, folder: Path, checksums: Mapping[str, int]) -> dict[str, NDArray[Any]]:
-        """Read the arrays of `write_matrices`; raise StorageError if a crc32 differs."""
+        """Read arrays that `write_matrices` wrote; raise StorageError if a crc32 differs."""
         for name, expected in checksums.items():
             arrays.verify_rows(folder / name, 0, None, expected)
         return {name: arrays.read_rows(folder / name) for name in checksums}

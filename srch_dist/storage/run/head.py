@@ -22,7 +22,7 @@ def read_head(folder: Location) -> dict[str, Any]:
     path = folder / "run.json"
     head = read_json(path)
     if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise StorageError(f"{path} is not of format {FORMAT}")
+        raise StorageError(f"{path} does not have format {FORMAT}")
     # Unfinished runs, and runs of earlier versions, have no checksums.
     if CHECKSUMS in head or "crc32" in head:
         head = check_manifest(head, path, REMEDY)
@@ -35,9 +35,9 @@ def run_head(finished: bool) -> dict[str, Any]:
 
 
 def read_record(path: Location) -> bytes:
-    """Read a record of a run; of a finished run, compare it with its checksum in ``run.json``.
+    """Read a record of a run, and compare it with its checksum in ``run.json`` if there is one.
 
-    Runs of earlier versions have no checksums.
+    Unfinished runs and runs of earlier versions have no checksums.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def read_record(path: Location) -> bytes:
 
 
 def recorded_checksums(folder: Location) -> Mapping[str, int]:
-    """Return the crc32 of records by file name; none if the run is not finished or is older."""
+    """Return the crc32 of records by file name; {} for unfinished runs and old versions."""
     # A folder of files that were copied out of a run has no run.json.
     if not (folder / "run.json").exists():
         return {}

@@ -74,7 +74,7 @@ def _is_truncated(path: Path) -> bool:
 
 
 def _resume(run: RunDirectory, config: TrainConfig) -> bool:
-    """Refuse a run of other options, remove partial files, and return whether it is finished."""
+    """Refuse a run with other options; remove partial files; return whether the run is finished."""
     head = read_head(run.path)
     recorded = run.path / "config.yaml"
     if not recorded.exists():  # killed before it was written, so the run holds nothing else
@@ -82,8 +82,8 @@ def _resume(run: RunDirectory, config: TrainConfig) -> bool:
     changed = differing_options(run.config(), config)
     if changed:
         raise ConfigError(
-            f"{run.path} was started with other options: {'; '.join(changed)}; pass those again, "
-            "or name another run directory with --out"
+            f"{run.path} was started with other options: {'; '.join(changed)}; pass the options of "
+            "the run, or choose another run directory with --out"
         )
     run.sweep()
     return head["finished"] is True

@@ -74,7 +74,7 @@ class ResultPaths(Generic[P]):
 
     @property
     def bit_figures(self) -> P:
-        """The .npz file of bit means and correlations, which `RunReader.bits` reads."""
+        """The .npz file with the means and correlations of the bits; `RunReader.bits` reads it."""
         return self._at("bits.npz")
 
     def _at(self, name: str) -> P:
@@ -118,11 +118,14 @@ class RunPaths(ResultPaths[Path]):
         return self.work / "routes" / modality
 
     def points(self, space: str) -> Path:
-        """Array of m sampled points of w dimensions, (m, w), for k-means on the space ``space``."""
+        """Array of m sampled points of w dimensions, (m, w), for k-means in the space ``space``.
+
+        A space is a modality, or "order": all modalities together.
+        """
         return self.work / "points" / space
 
     def scratch(self, name: str, part: int | None = None) -> Path:
-        """The folder ``name`` of scratch files, or the folder of its part number ``part``."""
+        """The folder ``name`` of scratch files, or its subfolder number ``part``."""
         folder = self.work / "scratch" / name
         return folder if part is None else folder / f"{part:06d}"
 

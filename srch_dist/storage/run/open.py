@@ -63,7 +63,7 @@ def _unwritable(folder: Path, error: OSError) -> StorageError:
 
 def occupied(folder: Location) -> StorageError:
     """Build the error for a new run in ``folder`` that already holds a run or other files."""
-    another = "name another run directory with --out"
+    another = "choose another run directory with --out"
     if not (folder / "run.json").exists():
         return StorageError(f"{folder} holds files that are no run; {another}")
     try:
@@ -93,5 +93,7 @@ def open_run(path: str | Location) -> RunResults:
     if not (folder / "run.json").exists():
         raise StorageError(f"{folder} is not a run directory; make one with srch_dist.train")
     if read_head(folder).get("finished") is not True:
-        raise StorageError(f"the run {folder} is not finished; train it again, with --resume")
+        raise StorageError(
+            f"the run {folder} is not finished; repeat its training command with --resume"
+        )
     return RunResults(folder.resolve() if isinstance(folder, Path) else folder)

@@ -35,8 +35,8 @@ def find_published(out: S3Path, config: TrainConfig) -> bool:
         raise occupied(out)
     if changed := differing_options(RunResults(out).config(), config):
         raise ConfigError(
-            f"{out} has the results of other options: {'; '.join(changed)}; pass those again, or "
-            "name another place with --out"
+            f"{out} has the results of a run with other options: {'; '.join(changed)}; pass the "
+            "options of that run, or choose another location with --out"
         )
     return read_head(out)["finished"] is True
 

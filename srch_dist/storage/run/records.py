@@ -1,4 +1,4 @@
-"""Write the records of a run: plan, history, bit figures, evaluation, summary."""
+"""Write the records of a run: plan, history, bit statistics, evaluation, summary."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class RunRecords(RunPaths, RunReader[Path]):
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Flush the run to disk, then mark it as finished in ``run.json``.
 
-        The file holds ``summary``, and checksums of the records that do not change any more.
+        The file also gets ``summary``, and checksums of the records that no longer change.
         """
         flush(self.path)
         records = [self.path / name for name in _FINAL]

@@ -42,7 +42,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of codes that need labels; either all are present, or ``map`` is None."""
+    """Scores that need labels. Without labels, ``map`` is None; with labels, no key is missing."""
 
     map: ByDirection | None = None
     map_at_50: ByDirection | None = None
@@ -56,7 +56,7 @@ class Scores:
         for name in ("map_at_50", "precision_at", "precision_recall"):
             values = getattr(self, name)
             if values is None or not set(self.map) <= set(values):
-                raise ValueError(f"{name} is missing, or has other directions than map")
+                raise ValueError(f"{name} is missing, or does not have the directions of map")
         if any("10" not in values for values in (self.precision_at or {}).values()):
             raise ValueError("precision_at has no value at 10")
 
@@ -88,7 +88,7 @@ class _Evaluation:
 
 @dataclass(frozen=True)
 class Evaluation(Scores, _Evaluation):
-    """``evaluation.json``, and the file of ``evaluate --json``."""
+    """Content of ``evaluation.json`` and of the file that ``evaluate --json`` writes."""
 
     train_codes: Annotated[Scores, AfterValidator(_with_map)] | None = None
     baseline: Annotated[Baseline, AfterValidator(_with_map)] | None = None
@@ -140,7 +140,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Condensed:
-    """Figures of the PCA-ITQ step that makes the final codes from the loop's codes."""
+    """Statistics of the PCA-ITQ step, which makes the final codes from the loop's codes."""
 
     directions: int
     share: float
@@ -149,7 +149,7 @@ class Condensed:
 
 @dataclass(frozen=True)
 class Head:
-    """``run.json`` of a finished run."""
+    """Content of ``run.json`` of a finished run."""
 
     summary: dict[str, Any]
 
@@ -164,7 +164,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Summary:
-    """``summary`` of ``run.json``."""
+    """Value of the key ``summary`` in ``run.json``."""
 
     reason: str
     iterations: int
@@ -181,9 +181,9 @@ class Summary:
 
     def __post_init__(self) -> None:
         if not set(self.graph.modalities) <= set(self.weights):
-            raise ValueError("weights has other modalities than graph")
+            raise ValueError("weights and graph have different modalities")
         if not set(self.seconds) <= set(self.stage_peaks):
-            raise ValueError("stage_peaks has other stages than seconds")
+            raise ValueError("stage_peaks and seconds have different stages")
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class IterationRecord:
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """``plan.json``."""
+    """Content of ``plan.json``."""
 
     workers: int
     memory_limit: int

@@ -56,7 +56,7 @@ class StageLog:
 
         Raises
         ------
-        StorageError : the record is damaged, or of another configuration.
+        StorageError : the record is damaged, or was written for another configuration.
         """
         path = self.folder / f"{name}.json"
         if not path.exists():
@@ -71,7 +71,7 @@ class StageLog:
         return StageRecord(manifest["values"], unpack_npz(content, str(file)))
 
     def read(self, name: str) -> StageRecord:
-        """Read the record of a stage as `find`; raise StorageError if the stage is not finished."""
+        """Read the record of a stage as `find` does; raise StorageError if it is not finished."""
         record = self.find(name)
         if record is None:
             raise StorageError(

@@ -18,7 +18,7 @@ from srch_dist.storage.locks.lease import Holder, Lease, Reading
 class MemoryLock(Lease):
     """A lock whose document is ``stored["document"]``."""
 
-    remedy = "name another place"
+    remedy = "choose another location"
 
     def __init__(self, stored: dict) -> None:
         super().__init__("here")

@@ -30,7 +30,9 @@ def test_new_run_records_its_options_and_is_not_finished(tmp_path, config):
     run = create_run(tmp_path / "runs" / "a", config)
     assert load_config(run.path / "config.yaml") == config
     assert json.loads((run.path / "run.json").read_text())["finished"] is False
-    with pytest.raises(StorageError, match=r"the run .*a is not finished; train it again"):
+    with pytest.raises(
+        StorageError, match=r"the run .*a is not finished; repeat its training command"
+    ):
         open_run(run.path)
 
 
@@ -87,9 +89,9 @@ def test_directory_with_anything_in_it_is_in_use(tmp_path, config):
     (tmp_path / "b" / "mine").write_text("x")
     (tmp_path / "c").write_text("x")
     for name, reason in (
-        ("a", r"a holds a run that is not finished; resume it with --resume, or name another .*"),
-        ("b", "b holds files that are no run; name another run directory with --out"),
-        ("c", r"cannot write .*c: it is a file\. Name a folder\."),
+        ("a", r"a holds a run that is not finished; resume it with --resume, or choose another .*"),
+        ("b", "b holds files that are no run; choose another run directory with --out"),
+        ("c", r"cannot write .*c: it is a file\. Give a folder\."),
     ):
         with pytest.raises(StorageError, match=reason):
             create_run(tmp_path / name, config)
@@ -104,7 +106,9 @@ def test_empty_directory_may_be_used(tmp_path, config):
 
 def test_place_that_cannot_be_written_is_refused(tmp_path, config):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match=r"cannot write .*file is a file\. Name another place\."):
+    with pytest.raises(
+        StorageError, match=r"cannot write .*file is a file\. Choose another location\."
+    ):
         create_run(tmp_path / "file" / "a", config)
 
 
