@@ -107,7 +107,7 @@ def encoding_rows(store: FeatureStore) -> int:
 
 
 def check_modalities(model: Model, store: FeatureStore, names: list[str]) -> None:
-    """Raise InputError unless the model can encode these modalities of the store."""
+    """Raise InputError unless the model can encode the modalities ``names`` of the store."""
     for name in names:
         if name not in model.means or name not in store.modalities:
             raise InputError(

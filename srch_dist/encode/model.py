@@ -22,7 +22,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Anchors:
-    """Anchor term of a modality; adds ``encoder @ exp(-‖x - rows‖² / bandwidth)`` to scores.
+    """Anchor term of a modality: ``encoder @ exp(-‖x - rows‖² / bandwidth)``, added to scores.
 
     Attributes
     ----------
@@ -133,9 +133,9 @@ def _read_file(path: str | Location) -> tuple[Location, bytes]:
 
 
 def _check(model: Model) -> None:
-    """Raise ValueError if dtypes or shapes of the model's arrays do not match each other."""
+    """Raise ValueError if the dtypes or the shapes of the model's arrays do not fit together."""
     if type(model.bits) is not int or model.bits < 8 or model.bits % 8:
-        raise ValueError(f"bits is {model.bits!r}")
+        raise ValueError(f"bits is {model.bits!r}, expected a multiple of 8")
     for g, mean in model.means.items():
         if mean.ndim != 1 or mean.dtype.kind != "f":
             raise ValueError(f"mean of {g} is {mean.dtype} {mean.shape}, expected floats (d,)")

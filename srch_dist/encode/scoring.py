@@ -83,7 +83,7 @@ class QueryEncoder:
             self._squared_norms = np.einsum("ij,ij->i", anchors.rows, anchors.rows)
 
     def scores(self, row: Array) -> Vector:
-        """Compute scores (l,) float64 of raw features (d_g,); InputError as in `score_rows`."""
+        """Compute scores (l,) float64 of raw features (d_g,); raise errors as `score_rows` does."""
         model, mean = self._model, self._model.means[self._modality]
         values = np.asarray(as_array(self._modality, row))
         if values.shape != mean.shape or not np.isfinite(values).all():

@@ -30,9 +30,10 @@ class _Options:
     model: str
     """Run directory of a finished run, a path or s3:// URL."""
     data: str
-    """Feature store with the queries (split 1) and the database (split 0), a path or s3:// URL."""
+    """Feature store to retrieve from, a path or s3:// URL. In its array 'split', 1 is a query, 0 is
+    the database. Without that array, the rows that the run held out are the queries."""
     json: str | None = None
-    """JSON file to write all measures to; the table shows only some of them."""
+    """JSON file to write, with all measures; the printed table has only some of them."""
     cluster: Annotated[ClusterOptions, FLAT] = field(default_factory=ClusterOptions)
 
 

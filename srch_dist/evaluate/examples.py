@@ -37,8 +37,8 @@ class ExampleSample:
     ----------
     count : queries per direction.
     top : results per query.
-    seed : seed of the sampled queries. The database is sampled too if it has more than
-        `EXAMPLE_ROWS` rows.
+    seed : seed that selects the queries. It also selects rows of a database with more than
+        `EXAMPLE_ROWS` rows, of which only so many are searched.
     """
 
     count: int
@@ -103,7 +103,7 @@ def example_queries(
     run, model : a finished run and its model.
     store : store with queries for the run; see `query_split`.
     direction : modality of the queries, and modality of the database.
-    sample : numbers of queries and results, and the seed.
+    sample : number of queries, number of results per query, and the seed.
     """
     source, target = direction
     split = query_split(run, store)
@@ -135,7 +135,7 @@ def example_queries(
 def _nearest(distances: IntArray, rows: IntArray, top: int) -> tuple[IntArray, IntArray]:
     """Select the ``top`` nearest candidates of each query: distances and rows (q, top).
 
-    ``distances`` and ``rows`` are (q, candidates). Of equal distances, the earlier column comes
+    ``distances`` and ``rows`` are (q, candidates). At equal distances, the earlier column comes
     first.
     """
     order = np.argsort(distances, axis=1, kind="stable")[:, :top]

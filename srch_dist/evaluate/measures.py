@@ -37,8 +37,8 @@ class EncodedRows:
 class Counts(dict[tuple[str, str], IntArray]):
     """Numbers of database rows at each Hamming distance, by (query, database) modality.
 
-    A value is (2, q, l + 1): all rows and relevant rows × queries × Hamming distance 0 … l. ``+``
-    adds the counts of disjoint database rows.
+    A value is an array (2, q, l + 1): [0] counts all rows and [1] the relevant rows, for each of q
+    queries, at each Hamming distance 0 … l. ``+`` adds the counts of disjoint database rows.
     """
 
     def __add__(self, other: Counts) -> Counts:
@@ -58,13 +58,15 @@ def measure_queries(
     ----------
     names : modalities.
     queries : codes and labels of the queries.
-    database_counts, query_counts : rows of the database, and all query rows, by distance.
-    learned_counts : learned codes of the training rows by distance; None to leave them out.
+    database_counts : numbers of database rows at each distance from the queries.
+    query_counts : numbers of query rows (all of them) at each distance from the queries.
+    learned_counts : numbers of training rows whose learned codes are at each distance; None to
+    omit the measures "learned".
 
     Returns
     -------
-    pair : (q, 1 + cutoffs) rank and recall of the partner, the same row in the other modality.
-        The partner is ranked among the rows of database and queries.
+    pair : (q, 1 + cutoffs) rank of the partner, then recall at each cutoff. The partner is the same
+        row in the other modality. It is ranked among all rows of the database and the queries.
     retrieval, learned : see `_measures`; empty without labels.
     """
     result: dict[str, Any] = {"pair": {}, "retrieval": {}, "learned": {}}
@@ -92,8 +94,8 @@ def _measures(items: IntArray, relevant: IntArray) -> dict[str, Array]:
 
     Parameters
     ----------
-    items, relevant : (q, l + 1) number of all and of relevant database rows: queries × Hamming
-        distance 0 … l.
+    items : (q, l + 1) number of database rows by query and Hamming distance 0 … l.
+    relevant : (q, l + 1) number of relevant database rows, in the same order.
 
     Returns
     -------

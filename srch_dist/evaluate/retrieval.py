@@ -55,13 +55,13 @@ class Split:
 class _RowBitmap:
     """Ascending row numbers, stored as a bitmap from the first to the last.
 
-    The task graph contains these bitmaps for the whole database. Row
-    numbers as int64 would need 8 bytes each.
+    The task graph contains the row numbers of the whole database. As int64, they would need 8 bytes
+    per row.
 
     Attributes
     ----------
-    first : the first row number.
-    bits : packed bits, one for every row from the first on.
+    first : the smallest row number.
+    bits : packed bits, one for each number from ``first`` on: whether the row is in the set.
     """
 
     first: int
@@ -102,7 +102,7 @@ def evaluate_model(
 
     Raises
     ------
-    InputError : the store has no queries for this run, or other modalities.
+    InputError : the store has no queries for this run, or lacks a modality of the model.
     """
     progress = progress or silent()
     run, store = open_run(model), open_store(data)
@@ -152,8 +152,8 @@ def query_split(run: RunResults, store: FeatureStore) -> Split:
     elif run.queries.exists():
         if not _same_store(run, store):
             raise InputError(
-                f"the run held out queries of another store than {store.path}. Evaluate on the "
-                "store it was trained on, or add an array 'split' (0 database, 1 queries)."
+                f"the run's held-out queries are not from {store.path}. Evaluate on the store that "
+                "the run was trained on, or add an array 'split' (0 database, 1 queries)."
             )
         queries = arrays.read_rows(run.queries)
         rows = Split(np.setdiff1d(np.arange(store.rows), queries), queries)
@@ -164,7 +164,7 @@ def query_split(run: RunResults, store: FeatureStore) -> Split:
             "(0 database, 1 queries), or train with --queries N."
         )
     if not len(rows.database) or not len(rows.queries):
-        raise InputError(f"{store.path} cannot be evaluated: it needs {needed}")
+        raise InputError(f"{store.path} cannot be used for an evaluation: it needs {needed}")
     return rows
 
 
@@ -235,7 +235,7 @@ def _evaluate(
 
 
 def _same_store(run: RunResults, store: FeatureStore) -> bool:
-    """Return whether the run was trained on a store with the same values, in any chunks."""
+    """Return whether the run was trained on a store with the same values, in chunks of any size."""
     return bool(run.outcome()["store"] == dict(store.checksums))
 
 
@@ -254,7 +254,7 @@ def _encode_blocks(
 
 
 def _read_blocks(run: RunResults, store: FeatureStore, step: int) -> list[Delayed]:
-    """Create one task per ``step`` database rows: it reads their learned codes and labels.
+    """Create one task per ``step`` database rows; a task reads their learned codes and labels.
 
     Returns an empty list if the run was trained on another store.
     """

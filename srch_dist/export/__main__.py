@@ -18,19 +18,20 @@ class _Options:
     """Write codes in the format of another tool. Bit j of a code is bit j % 8 of byte j // 8."""
 
     codes: str
-    """Codes to export: made by srch_dist.encode, or a .npy of packed codes."""
+    """Codes to export: an array that srch_dist.encode wrote, or a .npy file of packed codes."""
     format: Format
     """faiss: exact binary index. faiss-ivf: inverted file, faster for many rows. usearch: index.
     npy: packed codes. parquet: table of row numbers and codes."""
     out: str
-    """File to write; faiss-ivf writes its recall to OUT.json. Neither may exist yet."""
+    """File to write. It must not exist yet. faiss-ivf also writes its recall to a new file
+    OUT.json."""
     data: str | None = None
-    """Feature store of the codes. Used with parquet only: adds columns for ids and titles."""
+    """Feature store that was encoded. Only for parquet: adds columns with its ids and titles."""
     lists: int | None = None
-    """faiss-ivf: number of lists; by default about 4 × sqrt(rows). Export measures the recall for
-    several numbers of searched lists."""
+    """faiss-ivf: number of inverted lists (clusters of codes); by default about 4 × sqrt(rows). The
+    export measures the recall for several numbers of lists searched per query."""
     seed: int = 0
-    """faiss-ivf: seed of the rows that train the lists and of the queries that measure recall."""
+    """faiss-ivf: seed that selects rows to train the lists, and queries to measure the recall."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -68,9 +68,9 @@ def export_codes(
         exact search is measured and written to ``OUT.json``; ``usearch``, an index by Hamming
         distance; ``npy``, the packed codes (n, l / 8) uint8; ``parquet``, row numbers, ids, titles
         and codes.
-    store : feature store that was encoded; ``parquet`` also writes its ids and titles.
+    store : feature store that was encoded. Only ``parquet`` uses it, and writes its ids and titles.
     lists : number of lists of ``faiss-ivf``; None means about 4 √n.
-    seed : seed of two samples: the codes that train the lists, and the queries that measure recall.
+    seed : seed that selects the codes to train the lists, and the queries to measure the recall.
     progress : display of the progress; None shows nothing.
 
     Returns
@@ -107,7 +107,7 @@ def export_codes(
 
 
 def _claim(stack: ExitStack, place: Path) -> Callable[[], None]:
-    """Lock a new output until ``stack`` closes; return a function that raises if it is lost."""
+    """Lock a new output until ``stack`` closes; return a function that raises on a lost lock."""
     check_lock = stack.enter_context(hold_output(place))
     check_new(place)
     return check_lock
@@ -139,9 +139,9 @@ def _check_request(
             "store that was encoded."
         )
     if not 0 <= seed < 1 << 63:
-        raise ConfigError(f"seed is {seed}, expected 0 to 2**63 - 1")
+        raise ConfigError(f"'seed' is {seed}, expected 0 to 2**63 - 1")
     if lists is not None and not 1 <= lists <= codes.rows:
-        raise ConfigError(f"lists is {lists}, expected 1 to {codes.rows}, the number of rows")
+        raise ConfigError(f"'lists' is {lists}, expected 1 to {codes.rows}, the number of rows")
     return target
 
 
@@ -154,7 +154,7 @@ def _least_bytes(codes: CodeStore, form: Format) -> int:
 def _writer(
     form: Format, store: FeatureStore | None, lists: int | None, seed: int
 ) -> Callable[[CodeStore, Path, ProgressStage], None]:
-    """Return the function that writes a format; its arguments: codes, file, progress stage."""
+    """Return the function (codes, file, progress stage) that writes a format."""
     writers: dict[str, Callable[[CodeStore, Path, ProgressStage], None]] = {
         "faiss": _write_flat,
         "faiss-ivf": partial(_write_ivf, lists=lists, seed=seed),

@@ -25,7 +25,7 @@ _PAGE = OutputKind("report page", _is_page)
 
 
 def write_page(runs: Sequence[str | Location], out: str | Location) -> None:
-    """Write the report of one run, or a comparison of several, as one HTML file.
+    """Write the report of one run, or a comparison of several runs, as one HTML file.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ def write_page(runs: Sequence[str | Location], out: str | Location) -> None:
 
     Raises
     ------
-    ExtraError : matplotlib or Jinja, the extra ``report``, is not installed.
-    StorageError : a run does not exist or is not finished, another process writes the page, it
-        cannot be written, or ``out`` is a file that is no report page.
+    ExtraError : matplotlib or Jinja is not installed; the extra ``report`` installs both.
+    StorageError : a run does not exist or is not finished, another process writes the page, the
+        page cannot be written, or ``out`` is a file that is no report page.
     """
     for module in ("matplotlib", "jinja2"):
         require(module, "report", "the report")

@@ -24,7 +24,7 @@ class _Options:
     """
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """Run directories: one for the report of this run, several to compare them."""
+    """Run directories. For one, write its report; for several, write a comparison."""
     out: str | None = None
     """File to write; by default report.html in the run directory, or comparison.html in the current
     folder."""
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _report(options: _Options, _progress: Progress) -> None:
     if not options.runs:
-        raise ConfigError("the command names no run. Name a run directory, or several to compare.")
+        raise ConfigError("the command has no run directory. Give one, or several to compare.")
     runs = [open_run(path) for path in options.runs]
     default = runs[0].page if len(runs) == 1 else locate("comparison.html")
     out = default if options.out is None else locate(options.out)

@@ -91,7 +91,7 @@ def _stages(runs: Sequence[RunRecords]) -> list[str]:
 def _height(stages: Sequence[str], groups: Sequence[object]) -> float:
     """Compute the height of a bar chart in inches.
 
-    ``groups`` has one entry per bar of a stage. One bar gets the space of two.
+    ``groups`` has one entry per bar of a stage. A stage with one bar gets the space of two bars.
     """
     return 1.3 + 0.2 * len(stages) * (max(2, len(groups)) + 0.5)
 
@@ -105,8 +105,8 @@ def _bars(
 ) -> None:
     """Draw for each stage a group of horizontal bars, one per name in ``names``.
 
-    ``values`` has, for each name, a mapping from stage to value; a missing stage counts 0. Each bar
-    is labelled with its value in ``unit``, "MiB" or "s".
+    ``values`` has, for each name, a mapping from stage to value; a missing stage has value 0. Each
+    bar is labelled with its value in ``unit``, "MiB" or "s".
     """
     thickness = 0.8 / len(values)
     digits = "{:,.0f} " if unit == "MiB" else "{:.2f} "

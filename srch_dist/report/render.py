@@ -1,4 +1,4 @@
-"""Render one HTML page with Jinja: key figures, then sections of charts, tables and examples."""
+"""Render one HTML page with Jinja: key results, then sections of charts, tables and examples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srch_dist.report.tables import Table
 
 @dataclass(frozen=True)
 class Tile:
-    """A key figure at the top of the page: its name, its value and a short note."""
+    """A key result at the top of the page: its name, its value and a short note."""
 
     name: str
     value: str

@@ -15,9 +15,9 @@ class Table:
     ----------
     columns : headings of the columns.
     rows : lists of cells, one per row.
-    numeric : number of the first right-aligned column.
-    best : (group, column). In each column from ``column`` on, the largest value among rows with
-        equal cells in column ``group`` is bold. If None, no cell is bold.
+    numeric : index of the first right-aligned column; the columns after it are right-aligned too.
+    best : indexes (group, column). In each column from ``column`` on, the largest value among rows
+        with equal cells in column ``group`` is bold. If None, no cell is bold.
     """
 
     columns: Sequence[str]

@@ -161,7 +161,7 @@ def residual_chart(run: RunRecords) -> Chart:
 
 
 def rebase_chart(run: RunRecords) -> Chart:
-    """Chart the distribution of S: initial, after the first iteration, after the last one."""
+    """Chart the distribution of edge weights S: initial, after the first and last iteration."""
     records = [record for record in run.history if record.get("s_counts")]
 
     def paint(axes: Axes) -> None:
@@ -206,7 +206,10 @@ def rebase_history_chart(run: RunRecords) -> Chart:
 
 
 def weight_shares(record: Any) -> Array:
-    """Return the share of edges (bins,) in equal bins of S over [0, 1], after an iteration."""
+    """Return the share of edges (bins,) by weight S, in bins of equal width over [0, 1].
+
+    ``record`` is the record of an iteration.
+    """
     counts = np.array(record["s_counts"], dtype=np.float64)
     shares: Array = counts / max(1.0, counts.sum())
     return shares

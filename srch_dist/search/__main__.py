@@ -39,15 +39,15 @@ class _Options:
     model: str
     """Run directory of a finished run, a path or s3:// URL."""
     codes: str
-    """Codes to search in: made by srch_dist.encode, or exported to .npy. The .npy is faster for few
-    queries."""
+    """Codes to search in: an array from srch_dist.encode, or a .npy file from srch_dist.export. The
+    .npy file is faster for few queries."""
     query: str | None = None
-    """Row numbers to use as queries, for example 3,17. With --modality and --data, the features of
-    these rows are encoded; else their codes are the queries."""
+    """Row numbers to use as queries, for example 3,17. With --modality and --data, the model
+    encodes the features of these rows. Without them, the codes of these rows are the queries."""
     query_file: str | None = None
     """File .npy of query features (rows, dimensions); needs --modality."""
     text: str | None = None
-    """Text to use as query. Only for models of the shipped emoji pairs; needs the extra text."""
+    """Text to use as query. Only for models of the shipped emoji pairs; needs the extra 'text'."""
     modality: str | None = None
     """Modality of the query features; needed with --query-file."""
     data: str | None = None
@@ -55,14 +55,14 @@ class _Options:
     top: int = 10
     """Rows to return per query."""
     rerank: bool = False
-    """Fetch 10 × --top candidates and sort them by the real-valued scores of the query. Improves
-    the order, takes longer. Needs query features."""
+    """Find 10 × --top candidates and sort them by the real-valued scores of the query. Improves the
+    order, takes longer. Needs query features, not codes."""
     index: str | None = None
     """faiss index made by srch_dist.export, to search instead of the codes. Useful from about
     10 M rows on."""
     probes: int | None = None
-    """Lists of an inverted file to search per query; by default 1/32 of all. More lists raise the
-    recall."""
+    """Number of lists of an inverted file to search per query; by default 1/32 of its lists. More
+    lists raise the recall and the time."""
     json: bool = False
     """Print JSON instead of tables."""
 
@@ -78,16 +78,18 @@ def _search(options: _Options, progress: Progress) -> None:
     if codes.bits != model.bits:
         raise InputError(
             f"{codes.path} holds codes of {codes.bits} bits, but the model makes {model.bits}. "
-            "Name the model that made the codes."
+            "Give the model that made the codes."
         )
     store = None if options.data is None else open_store(options.data)
     if store is not None and store.rows != codes.rows:
         raise InputError(
-            f"{store.path} has {store.rows} rows, but {codes.path} has {codes.rows}. Name the "
+            f"{store.path} has {store.rows} rows, but {codes.path} has {codes.rows}. Give the "
             "store that was encoded."
         )
     if options.probes is not None and (options.index is None or options.probes < 1):
-        raise ConfigError(f"probes is {options.probes}. It needs --index and must be at least 1.")
+        raise ConfigError(
+            f"--probes is {options.probes}. It must be at least 1, and needs --index."
+        )
     request = QueryRequest(options.query, options.query_file, options.text, options.modality)
     queries = read_queries(request, model, codes, store)
     found = _find(options, codes, queries, progress)

@@ -29,7 +29,7 @@ class SearchResult:
     rows : (q, top) row numbers.
     distances : (q, top) Hamming distances.
     scores : (q, top) inner products ⟨s, b⟩ of the query's real-valued scores s and the ±1 code b
-        of the row. Re-ranked rows are sorted by them. None without re-ranking.
+    of the row, by which re-ranked rows are sorted. None without re-ranking.
     """
 
     rows: IntArray
@@ -54,7 +54,7 @@ def search_codes(
 
     Raises
     ------
-    InputError : queries have another number of bits.
+    InputError : the queries do not have as many bits as the codes.
     ConfigError : ``top`` is out of range.
     """
     progress = progress or silent()
@@ -89,13 +89,13 @@ def search_index(
     path : file of the index.
     queries, top : as in `search_codes`.
     probes : number of lists of an inverted file to search; None uses `default_probes`.
-    codes : the codes that the index should hold; what it finds is compared with them. None: no
-        comparison.
+    codes : the codes that the index should hold. The rows and distances that it finds are compared
+        with these codes. If None, nothing is compared.
 
     Raises
     ------
     ConfigError : the searched lists have fewer than ``top`` rows.
-    InputError : the index has other rows or other codes than ``codes``.
+    InputError : the rows or the codes of the index differ from ``codes``.
     StorageError : the index does not exist, is damaged or cannot be read.
     """
     faiss = require("faiss", "search", PURPOSE)
@@ -106,8 +106,8 @@ def search_index(
     distances, rows = index.search(queries, top)
     if rows.min() < -1 or rows.max() >= index.ntotal:
         raise StorageError(
-            f"{path} is damaged: it has {index.ntotal} rows, but its lists hold other row "
-            "numbers. Write it again with: python -m srch_dist.export"
+            f"{path} is damaged: its lists hold row numbers outside 0 to {index.ntotal - 1}. "
+            "Write it again with: python -m srch_dist.export"
         )
     if (rows < 0).any():
         raise ConfigError(
@@ -118,8 +118,8 @@ def search_index(
     found = SearchResult(rows, distances)
     if codes is not None and not _agrees(index, codes, queries, found):
         raise InputError(
-            f"{path} is an index of other codes than {codes.path}. Name the index that was "
-            "exported from these codes, or export them again."
+            f"{path} is not an index of the codes {codes.path}. Give the index that was exported "
+            "from these codes, or export them again."
         )
     return found
 
@@ -134,7 +134,7 @@ def _agrees(index: Any, codes: CodeStore, queries: Packed, found: SearchResult) 
 
 
 def default_probes(lists: int) -> int:
-    """Return how many of the ``lists`` of an inverted file are searched by default."""
+    """Return how many of the ``lists`` of an inverted file a query searches by default."""
     return max(1, lists // 32)
 
 
@@ -142,7 +142,7 @@ def open_index(path: str | Path) -> Any:
     """Read a faiss binary index from a file; raise StorageError if it cannot be read."""
     faiss = require("faiss", "search", PURPOSE)
     if Path(path).exists() and not Path(path).is_file():
-        raise StorageError(f"{path} is no file. Name an index that srch_dist.export wrote.")
+        raise StorageError(f"{path} is no file. Give an index that srch_dist.export wrote.")
     if not Path(path).is_file():
         raise StorageError(f"{path} does not exist. Write it with: python -m srch_dist.export")
     check_index(Path(path))

@@ -102,7 +102,7 @@ class _IndexFile:
         sizes = self._vector()
         if kind == b"sprs":  # numbers and sizes of the lists that are not empty
             if len(sizes) % 2 or (len(sizes) and sizes[::2].max() >= lists):
-                raise ValueError(f"it names a list that is not one of its {lists} lists")
+                raise ValueError(f"it has a list number above {lists - 1}, for {lists} lists")
             sizes = sizes[1::2]
         else:
             self._equal("lists", len(sizes), lists)

@@ -64,7 +64,7 @@ def read_queries(
     """
     sources = [request.query, request.query_file, request.text]
     if sum(value is not None for value in sources) != 1:
-        raise ConfigError("give one of --query, --query-file and --text")
+        raise ConfigError("give exactly one of --query, --query-file and --text")
     if request.query is not None:
         rows = _row_numbers(request.query)
         names = [f"row {row}" for row in rows]
@@ -96,7 +96,7 @@ def _row_numbers(text: str) -> IntArray:
     try:
         return np.array([int(part) for part in text.split(",")], np.int64)
     except (ValueError, OverflowError):
-        raise ConfigError(f"query is {text!r}, expected row numbers such as 3,17") from None
+        raise ConfigError(f"--query is {text!r}, expected row numbers such as 3,17") from None
 
 
 def _read_features(path: str) -> Array:

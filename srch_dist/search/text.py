@@ -19,7 +19,8 @@ def encode_texts(texts: Sequence[str], model: Model, modality: str = "text") -> 
 
     Raises
     ------
-    InputError : the model has no such modality with 384 dimensions; another encoder was used.
+    InputError : the model has no modality ``modality`` of 384 dimensions, so another encoder made
+        its features.
     ExtraError : the text encoder is not installed.
     """
     if modality not in model.means or len(model.means[modality]) != DIMS:

@@ -27,14 +27,14 @@ class _Options(TrainOptions):
     """
 
     store: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
-    """Feature store, as --data names it; for command lines of earlier versions."""
+    """Feature store, the same as --data. It exists for command lines of earlier versions."""
     out: str | None = None
     """Folder for the runs, results.csv, results.json and sweep.png; by default a new folder under
     runs/."""
     work: tyro.conf.Suppress[str | None] = None
     resume: tyro.conf.Suppress[bool] = False
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """An option and its values, as bits=16,32,64 or method.beta=0.3,1,3. Repeat it for more
+    """An option and its values, as bits=16,32,64 or method.beta=0.3,1,3. Repeat --grid for more
     options."""
 
 
@@ -54,7 +54,8 @@ def _sweep(options: _Options, out: str, progress: Progress) -> None:
     if options.store is not None:
         if config.data is not None:
             raise ConfigError(
-                f"the command names two stores, {options.store} and --data {config.data}. Name one."
+                f"the command has two feature stores, {options.store} and --data {config.data}. "
+                "Give one."
             )
         config = dataclasses.replace(config, data=options.store)
     grid, folder = parse_grid(options.grid), config.out or out

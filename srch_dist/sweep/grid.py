@@ -51,10 +51,10 @@ def parse_grid(items: Sequence[str]) -> dict[str, list[Any]]:
         values = [_scalar(part.strip()) for part in text.split(",")]
         if not option or None in values:
             raise ConfigError(
-                f"grid is {item!r}. Write an option and its values, such as bits=16,32,64."
+                f"--grid is {item!r}. Write an option and its values, such as bits=16,32,64."
             )
         if option in grid:
-            raise ConfigError(f"grid names {option} twice. Write all its values in one --grid.")
+            raise ConfigError(f"--grid has {option} twice. Write all its values in one --grid.")
         grid[option] = values
     return grid
 
@@ -73,7 +73,7 @@ def combine(base: TrainConfig, grid: Grid) -> list[Combination]:
     for option in grid:
         if option not in known:
             raise ConfigError(
-                f"grid names {option}, which is no option that changes codes"
+                f"--grid has {option}, which is not an option that changes codes"
                 f"{did_you_mean(option, known)}"
             )
     combinations = [
@@ -83,7 +83,7 @@ def combine(base: TrainConfig, grid: Grid) -> list[Combination]:
     names = [one.name for one in combinations]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"the grid holds {name} twice. Remove one of the equal values.")
+            raise ConfigError(f"the grid has the run {name} twice. Remove one of the equal values.")
     return combinations
 
 
@@ -96,7 +96,7 @@ def _combination(base: TrainConfig, values: Mapping[str, Any]) -> Combination:
         config = build_config(nested)
     except ConfigError as error:
         point = ", ".join(f"{option}={value}" for option, value in values.items())
-        raise ConfigError(f"the grid's {point}: {error}") from None
+        raise ConfigError(f"the grid's run {point}: {error}") from None
     resolved = effective_options(config)
     return Combination({option: resolved[option] for option in values}, config)
 

@@ -81,9 +81,13 @@ def make_row(values: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
 
     Returns
     -------
-    The values; scores, each a mean over the directions; ``effective_bits`` of the codes;
-    ``iterations``; and ``seconds`` of loop and model stage, without the shared features and graph.
-    ``pair_recall_10`` is the share of queries whose true partner is among the 10 nearest rows.
+    By name:
+
+    - the values of the grid's options;
+    - the scores, each a mean over the directions. ``pair_recall_10`` is the share of queries (0 to
+      1) whose true partner is among the 10 nearest rows;
+    - ``effective_bits`` of the codes, and the number of ``iterations``;
+    - ``seconds`` of the loop and the model stage, without the shared features and graph.
     """
     row: Row = dict(values)
     row |= dict.fromkeys((*_SCORES, *_MEASURES, "error"))

@@ -2,7 +2,7 @@
 
 ```
 runs/NAME            run directory of a combination
-results/NAME.json    result of a combination, written when its run ends; it is not trained again
+results/NAME.json    result of a combination, written when its run ends; the sweep skips this run
 prepared/FINGERPRINT features and graph that unfinished runs share; removed after the last run
 results.json, .csv   one row per combination; sweep.png plots them (see `srch_dist.sweep.results`)
 ```
@@ -51,8 +51,8 @@ class _Sweep:
     folder : folder of all runs and results.
     store : the feature store of the data.
     progress : display of stages and log lines.
-    check_lock : raises StorageError when another process has taken over the folder.
-    unwritten : results, by name of the combination, whose files could not be written.
+    check_lock : function that raises StorageError if another process has taken over the folder.
+    unwritten : results whose files could not be written, by name of the combination.
     """
 
     folder: Path
@@ -91,13 +91,13 @@ class _Sweep:
         record = read_result(path)
         if record["fingerprint"] != fingerprint(combination.config):
             raise ConfigError(
-                f"{path} was written with other options; name another folder with --out, or remove "
-                "the file"
+                f"{path} was written with other options; choose another folder with --out, or "
+                "remove the file"
             )
         if record["store"] != dict(self.store.checksums):
             raise InputError(
                 f"{path} was written with other data than {self.store.path}. Give the feature "
-                "store of the first sweep, or name another folder with --out"
+                "store of the first sweep, or choose another folder with --out"
             )
         return record
 
@@ -109,18 +109,19 @@ def sweep_options(
     progress: Progress | None = None,
     show: Callable[[Sequence[Row]], None] | None = None,
 ) -> list[Row]:
-    """Train with every combination of ``grid`` over ``config``.
+    """Train with every combination of the values in ``grid``; ``config`` has all other options.
 
-    Combinations with equal options up to the graph share features and graph. A second call with the
-    same arguments trains the combinations that have no result yet. Runs are scored on the queries
-    of the data; no combination is selected by its score.
+    Combinations with equal options up to the graph stage share features and graph. A second call
+    with the same arguments trains the combinations that have no result yet. Runs are scored on the
+    queries of the data; no combination is selected by its score.
 
     Parameters
     ----------
     config : options of all runs.
     grid : values by option name; see `parse_grid`.
     out : local folder of the sweep.
-    show : called with the rows before the files are written, also where they cannot be written.
+    show : function that is called with the rows, before the results are written to files. It is
+        also called if the files cannot be written.
 
     Returns
     -------
@@ -161,7 +162,7 @@ def _check_request(
     """Check options, folder and data before any work; return the folder and the combinations."""
     if config.work is not None:
         raise ConfigError(
-            f"work is {config.work!r}, but a sweep writes only to local folders; leave work out"
+            f"'work' is {config.work!r}, but a sweep writes only to local folders; omit 'work'"
         )
     combinations = combine(config, grid)
     folder = check_folder(local_path(out))
@@ -189,7 +190,7 @@ def _refuse_other_options(folder: Path, combinations: Sequence[Combination]) -> 
             if changed:
                 raise ConfigError(
                     f"{folder} holds {combination.name} with other options: {'; '.join(changed)}. "
-                    "Give the options of the existing run, or name another folder with --out"
+                    "Give the options of the existing run, or choose another folder with --out"
                 )
 
 
@@ -198,7 +199,7 @@ def _check_data(store: FeatureStore, combinations: Sequence[Combination]) -> Non
         try:
             choose_rows(store, combination.config)
         except InputError as error:
-            raise InputError(f"the grid's {combination.name}: {error}") from None
+            raise InputError(f"the grid's run {combination.name}: {error}") from None
 
 
 def _train_all(sweep: _Sweep, combinations: Sequence[Combination], config: TrainConfig) -> None:
@@ -217,7 +218,7 @@ def _check_plan(combination: Combination, store: FeatureStore, cluster: Cluster)
     try:
         check_memory(plan)
     except PlanError as error:
-        raise PlanError(f"the grid's {combination.name}: {error}") from None
+        raise PlanError(f"the grid's run {combination.name}: {error}") from None
 
 
 def _groups_by_graph(combinations: Sequence[Combination]) -> Iterator[list[Combination]]:

@@ -46,11 +46,11 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     bits : bits per code, a multiple of 8.
     preset : ``balanced`` or ``paper``.
     k : neighbours per row.
-    seed : seed of the first codes and of samples.
+    seed : seed of the first codes and of all samples.
     options : further options, nested as in a YAML file: ``{"method": {"lam": 5}}``.
     out : run directory to keep; by default a temporary directory that is removed.
     scheduler, workers, memory_limit : the cluster, as in `TrainConfig`.
-    verbose : show stages on standard error.
+    verbose : whether to show the progress on standard error.
 
     Attributes
     ----------
@@ -92,10 +92,10 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : features (n, d_g) by modality name, or a `FeatureStore` or its path; or features
-            (n, d_g) of one modality, if ``y`` has the second. Arrays are NumPy, Dask, Zarr or HDF5;
-            tables of numbers (pandas, Polars, Arrow), tensors and nested lists are converted.
-            Sparse matrices are refused.
+        X : if ``y`` is given, features (n, d_g) of the first modality. If not, features (n, d_g) by
+            modality name, a `FeatureStore`, or the path of one. Features are NumPy, Dask, Zarr or
+            HDF5 arrays; tables of numbers (pandas, Polars, Arrow), tensors and nested lists are
+            converted. Sparse matrices are refused.
         y : features (n, d_h) of the second modality. The modalities are then named ``x`` and ``y``.
 
         Raises
@@ -131,8 +131,8 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        InputError : an unknown modality, another number of dimensions, NaN or Inf, or a kind of
-            array that is refused.
+        InputError : the modality is unknown, the number of dimensions is not that of `fit`, the
+            features have NaN or Inf, or their type is refused.
         """
         check_is_fitted(self, "model_")
         name = self.modalities_[0] if modality is None else modality
@@ -183,7 +183,7 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         twice = sorted(set(values) & set(parameters)) + (["graph.k"] if "k" in graph else [])
         if twice:
             raise ConfigError(
-                f"options holds {', '.join(twice)}; pass these as parameters of the estimator"
+                f"'options' holds {', '.join(twice)}; pass these as parameters of the estimator"
             )
         # Without `out` the folder is removed, so a report page would be lost.
         page = {"report": self.out is not None}

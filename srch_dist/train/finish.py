@@ -21,11 +21,11 @@ _EXAMPLES, _RESULTS = 6, 10
 def score_run(
     run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
 ) -> dict[str, Any] | None:
-    """Evaluate the model and the baseline and record and return scores; None without queries.
+    """Score the model and the baseline; record and return the scores, or None without queries.
 
     Raises
     ------
-    StorageError : the scores, which are then in the log, cannot be written. The run is finished.
+    StorageError : the scores cannot be written. They are then in the log. The run is finished.
     """
     if not config.evaluate or not has_queries(run, store):
         return None
@@ -44,7 +44,7 @@ def score_run(
 
 
 def _score_line(evaluation: Mapping[str, Any]) -> str:
-    """MAP, if there are labels, and recall of the true partner, by direction."""
+    """Format MAP (with labels) and recall of the true partner, by direction."""
     parts = []
     for direction, pair in evaluation["pair_recall"].items():
         scores = evaluation.get("map", {}).get(direction)
@@ -56,7 +56,7 @@ def _score_line(evaluation: Mapping[str, Any]) -> str:
 def present_run(
     run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
 ) -> None:
-    """Record example queries, if the data can display them, and write the report page."""
+    """Record example queries, if the data have text or pictures, and write the report page."""
     if config.evaluate and has_queries(run, store) and can_show(store):
         _try_examples(run, store, config, progress)
     if config.report:

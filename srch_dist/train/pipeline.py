@@ -35,7 +35,8 @@ def run_pipeline(prepared: PreparedRun) -> None:
 
     Raises
     ------
-    SrchError : bad data, a lost cluster, a solver that does not converge, collapsed codes.
+    SrchError : the data are bad, the cluster is lost, the solver does not converge, or the codes
+        collapse to few independent bits.
     """
     store, profiler = prepared.store, StageProfiler()
     statistics, graph = build_graph(prepared, profiler)
@@ -82,7 +83,7 @@ def build_graph(prepared: PreparedRun, profiler: StageProfiler) -> tuple[Statist
 
 
 def uses_sample(method: MethodConfig) -> bool:
-    """Whether the run needs a fixed sample of rows, as anchors or to learn a rotation."""
+    """Whether the run needs a fixed sample of rows, for anchors or for learning a rotation."""
     return method.rotate or method.encoder == "anchors" or method.directions > 0
 
 
@@ -101,13 +102,13 @@ def _write_sample_once(job: Job) -> None:
 
 
 def _wants_baseline(job: Job, store: FeatureStore) -> bool:
-    """Whether to train the baseline CCA-ITQ: it will be scored, and there are two modalities."""
+    """Whether to train the baseline CCA-ITQ: if it will be scored and there are two modalities."""
     scored = job.config.evaluate and "labels" in store.side and has_queries(job.run, store)
     return job.config.baseline and scored and len(job.modalities) == 2
 
 
 def _summary(prepared: PreparedRun, job: Job, learned: LoopState) -> dict[str, Any]:
-    """Collect the figures of the loop, the data and the plan for ``run.json``."""
+    """Collect the values about the loop, the data and the plan for ``run.json``."""
     return {
         "reason": learned.reason,
         "iterations": learned.iteration,
@@ -131,4 +132,4 @@ def _note_graph(job: Job, graph: GraphReport, statistics: Statistics) -> None:
             f"mean degree {report.mean_degree:.1f}, isolated {report.isolated}, rows with a "
             f"duplicate {report.duplicates}, zero rows {statistics.zero_rows[g]}"
         )
-    job.progress.note(f"graph of all modalities: components {graph.components}")
+    job.progress.note(f"graph of all modalities: connected components {graph.components}")

@@ -1,4 +1,4 @@
-"""Resume a run: verify its data and checksums against their records; skip finished stages."""
+"""Resume a run: verify its data and arrays against recorded checksums; skip finished stages."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def refuse_other_data(run: RunDirectory, store: FeatureStore, recorded: Mapping[
     if changed:
         raise InputError(
             f"{run.path} was started with other data than {store.path}: {'; '.join(changed)}. "
-            "Name the data of the run, or another run directory with --out"
+            "Give the data of the run, or choose another run directory with --out"
         )
 
 
@@ -63,7 +63,7 @@ def warn_other_versions(recorded: Mapping[str, Any], progress: Progress) -> None
     changed = changed_versions(recorded.get("versions", {}))
     if changed:
         progress.warn(
-            f"the run was started with {', '.join(changed)}. Codes may differ from those of an "
+            f"the run was started with {', '.join(changed)}. Codes may differ from the codes of an "
             "uninterrupted run. To avoid this, resume with the versions of the start"
         )
 
@@ -89,19 +89,22 @@ def verify_committed(job: Job) -> None:
 
 
 def memory_advice(plan: Plan) -> str:
-    """Return advice for killed workers: the memory that the plan expects, and what to change."""
+    """Return advice if workers are killed: the memory that the plan expects, and what to change."""
     worst = plan.fullest
     expected = plan.reserved_bytes + worst.projected_bytes
     return (
-        f"the plan expects {expected / 2**20:.0f} MiB at most in a "
-        f"worker (in the {worst.name} stage) of the {plan.memory_limit / 2**20:.0f} MiB that it "
-        "may use. Give workers more memory (--memory-limit), or use fewer workers if the machine "
-        "has less memory than all of them together; then continue with --resume"
+        f"the plan expects that a worker uses at most {expected / 2**20:.0f} MiB (in the "
+        f"{worst.name} stage); its limit is {plan.memory_limit / 2**20:.0f} MiB. Give workers more "
+        "memory (--memory-limit). If the machine has less memory than the limits of all workers "
+        "together, use fewer workers. Then continue with --resume"
     )
 
 
 def resume_features(job: Job, store: FeatureStore) -> Statistics:
-    """Return the statistics of the features; first verify data and prepare features if needed."""
+    """Return the statistics of the features.
+
+    First verify the data and prepare the features, unless an earlier attempt finished these stages.
+    """
     stages = job.stages
     if stages.find("verified") is None:
         work = [tasks.task(arrays.verify_rows, *recorded) for recorded in recorded_runs(store)]
@@ -114,9 +117,9 @@ def resume_features(job: Job, store: FeatureStore) -> Statistics:
 
 
 def resume_graph(job: Job, restart: Restart | None) -> GraphReport:
-    """Return the report of the graph; build the graph if needed.
+    """Return the report of the graph; build the graph if no earlier attempt built it.
 
-    ``restart`` is a function that restarts the workers that imported a module; None to keep them.
+    ``restart`` is a function that restarts the workers that imported a module; None keeps them.
     """
     stages = job.stages
     if (record := stages.find("graph")) is None:

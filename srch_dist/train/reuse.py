@@ -22,7 +22,7 @@ _GRAPH = ("edges", "graph")
 
 
 def reused_partition_rows(base: RunDirectory) -> int:
-    """Return the rows per partition of the base run, which every run that reuses it needs."""
+    """Return the rows per partition of the base run; a run that reuses it must have the same."""
     rows: int = base.stages(_options(base)).read("rows").values["partition_rows"]
     return rows
 
@@ -35,15 +35,15 @@ def reusable_folders(base: RunDirectory, config: TrainConfig) -> list[Path]:
 
 
 def reuse_stages(base: RunDirectory, run: RunDirectory, config: TrainConfig) -> None:
-    """Link the graph of ``base`` into ``run``, and its features if both loops have equal bits.
+    """Link the graph of ``base`` into ``run``; also its features if ``loop_bits`` are equal.
 
-    A run with another number of bits in the loop prepares its own features, because the first codes
-    and their sums depend on that number. Does nothing if the run already reuses the stages.
+    A run with a different number of bits in the loop prepares its own features, because the first
+    codes and their sums depend on that number. Does nothing if the run already reuses the stages.
 
     Raises
     ------
     ConfigError : an option that the graph depends on differs.
-    StorageError : ``base`` has no finished graph, or another partitioning.
+    StorageError : ``base`` has no finished graph, or has other partitions.
     """
     recorded = _options(base)
     alike = dataclasses.replace(up_to_graph(config), bits=recorded.bits)
@@ -55,7 +55,7 @@ def reuse_stages(base: RunDirectory, run: RunDirectory, config: TrainConfig) -> 
         return
     if reused_partition_rows(base) != config.partition_rows:
         raise StorageError(
-            f"{run.path} has partitions of {config.partition_rows} rows, {base.path} of "
+            f"{run.path} has partitions of {config.partition_rows} rows, but {base.path} of "
             f"{reused_partition_rows(base)}; remove one of the two folders"
         )
     places, names = [run.degrees, run.graph], list(_GRAPH)

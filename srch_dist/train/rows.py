@@ -40,8 +40,8 @@ def choose_rows(
     if config.queries:
         if "split" in store.side:
             raise InputError(
-                f"{store.path} has a split, and its rows of split 1 are the queries; "
-                "leave --queries out"
+                f"{store.path} has an array 'split', whose rows with 1 are the queries; "
+                "omit --queries"
             )
         if config.rows == "all":
             raise InputError(
@@ -49,7 +49,7 @@ def choose_rows(
             )
         if config.queries >= store.rows:
             raise InputError(
-                f"--queries {config.queries} of {store.rows} rows leaves none to train on; lower "
+                f"--queries {config.queries} leaves none of {store.rows} rows to train on; lower "
                 "--queries"
             )
         queries = smallest_hashes(rows, config.queries, config.seed, Stream.HELD_OUT_QUERIES)
@@ -85,7 +85,7 @@ def warn_unused_rows(
     config: TrainConfig,
     progress: Progress,
 ) -> None:
-    """Warn of unused rows: rows with a split other than 0 (train) and 1 (queries)."""
+    """Warn of unused rows: rows whose ``split`` is neither 0 (train) nor 1 (queries)."""
     if "split" in store.side and config.rows == "train":
         queries = np.flatnonzero(store.read("split") == 1)
     unused = store.rows - len(rows) - len(queries)

@@ -64,9 +64,9 @@ def train_model(
 
     Parameters
     ----------
-    config : options. Without ``scheduler`` a local cluster is started for the run.
+    config : options. Without ``scheduler``, this function starts a local cluster for the run.
     progress : display of stages and log lines; default: silent.
-    shared : cluster and base run that the runs of a sweep share. They do not change the codes.
+    shared : cluster and base run that the runs of a sweep share. Sharing does not change the codes.
 
     Returns
     -------
@@ -95,8 +95,8 @@ def _train_at(
     if isinstance(out, Path):
         if config.work is not None:
             raise ConfigError(
-                f"work is {config.work!r}, but out is no s3:// URL; name the run directory with "
-                "out, and leave work out"
+                f"'work' is {config.work!r}, but 'out' is not an s3:// URL. Set 'out' to the run "
+                "directory, and omit 'work'."
             )
         return _train_in(out, store, config, progress, shared)
     if find_published(out, config) and store is not None:
@@ -123,7 +123,7 @@ def prepare_run(
     progress = progress or silent()
     config = check_config(config)
     if config.data is None or config.out is None:
-        raise ConfigError("a base run needs the options data and out; set both")
+        raise ConfigError("a base run needs the options 'data' and 'out'; set both")
     with hold_run(config.out, config) as locked:
         prepared = start_or_resume(open_store(config.data), locked, config, shared, progress)
         with _explained_kills(prepared.job.plan):
@@ -173,7 +173,7 @@ def _connect(
 
 @contextmanager
 def _discarded_on(locked: LockedRun, *errors: type[BaseException]) -> Iterator[None]:
-    """Remove a new run directory if this context raises one of ``errors``, then raise it again."""
+    """If this context raises one of ``errors``, remove the run directory if it is new."""
     try:
         yield
     except errors:

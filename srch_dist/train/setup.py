@@ -49,7 +49,7 @@ class PreparedRun:
 
     Attributes
     ----------
-    job : the job, with the plan that is used until the graph is built.
+    job : the job. Its plan is used until the graph is built; then see `replan`.
     store : the feature store of the data.
     shared : cluster and base run.
     held_out : number of rows held out as queries.

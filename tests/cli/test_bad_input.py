@@ -170,9 +170,9 @@ class TestTrain:
     @pytest.mark.parametrize(
         ("changes", "options", "expected"),
         [
-            ({}, ["--queries", "5"], "has a split, .* leave --queries out"),
+            ({}, ["--queries", "5"], "has an array 'split', .* omit --queries"),
             ({"split": None}, ["--queries", "5", "--rows", "all"], "use only one of them"),
-            ({"split": None}, ["--queries", ROWS], "leaves none to train"),
+            ({"split": None}, ["--queries", ROWS], "leaves none of .* rows to train"),
         ],
     )
     def test_queries_that_cannot_be_held_out(self, refused, changes, options, expected):
@@ -203,7 +203,7 @@ class TestTrain:
         Path("run").mkdir()
         Path("run", "mine").write_text("x")
         message = refused(train, "--data", stored(), "--out", "run")
-        assert "run holds files that are no run; name another run directory with --out" in message
+        assert "run holds files that are no run; choose another run directory with --out" in message
         assert [path.name for path in Path("run").iterdir()] == ["mine"]
 
     def test_data_with_a_missing_chunk(self, refused):
@@ -229,7 +229,7 @@ class TestEncodeAndEvaluate:
         Path("run").mkdir()
         Path("run", "run.json").write_text('{"format": 1, "finished": false}')
         message = refused(evaluate, "--model", "run", "--data", stored())
-        assert "is not finished; train it again" in message
+        assert "is not finished; repeat its training command" in message
 
     def test_unknown_modality(self, refused):
         store = stored()

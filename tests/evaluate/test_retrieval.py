@@ -272,7 +272,7 @@ def test_store_and_run_without_queries_are_refused_with_the_remedy(tmp_path):
 def test_held_out_rows_of_another_store_are_refused(tmp_path):
     trained = trained_on(tmp_path / "a", queries=20, split=None)
     other = make_store(tmp_path / "b", **make_pairs(rows=50, split=None))
-    with pytest.raises(InputError, match="Evaluate on the store it was trained on"):
+    with pytest.raises(InputError, match="held-out queries are not from"):
         evaluate_model(trained.run.path, other.path)
 
 

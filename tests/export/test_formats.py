@@ -136,7 +136,7 @@ def test_refusals_leave_nothing(tmp_path, codes):
         export_codes(codes, tmp_path / "there", "npy")
     with pytest.raises(InputError, match=r"has 3 rows, .* has 500"):
         export_codes(codes, tmp_path / "new", "parquet", other)
-    with pytest.raises(ConfigError, match="lists is 501"):
+    with pytest.raises(ConfigError, match="'lists' is 501"):
         export_codes(codes, tmp_path / "new", "faiss-ivf", lists=501)
     with pytest.raises(ConfigError, match="known formats: faiss"):
         export_codes(codes, tmp_path / "new", "csv")

@@ -251,7 +251,7 @@ def test_an_index_of_other_codes_is_refused(trained, tmp_path, capsys, monkeypat
             ]
         )
     assert end.value.code == 2
-    assert "is an index of other codes than" in capsys.readouterr().err
+    assert "is not an index of the codes" in capsys.readouterr().err
 
 
 def test_command_refuses_query_features_of_another_store(trained, tmp_path, capsys):
@@ -267,9 +267,9 @@ def test_command_refuses_query_features_of_another_store(trained, tmp_path, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one of --query, --query-file and --text"),
-        (["--query", "1", "--text", "x"], "give one of"),
-        (["--query", "a"], "query is 'a', expected row numbers"),
+        ([], "give exactly one of --query, --query-file and --text"),
+        (["--query", "1", "--text", "x"], "give exactly one of"),
+        (["--query", "a"], "--query is 'a', expected row numbers"),
         (["--query", "90"], "there is no row 90 in"),
         (["--query", "-1"], "there is no row -1 in"),
         (["--query", "1", "--top", "91"], "top is 91, expected 1 to 90"),

@@ -24,5 +24,5 @@ def test_two_stores_are_refused(seen, capsys):
     with pytest.raises(SystemExit) as end:
         sweep.main(["a.zarr", "--data", "b.zarr", "--grid", "bits=8"])
     assert end.value.code == 2
-    assert "two stores, a.zarr and --data b.zarr" in capsys.readouterr().err
+    assert "two feature stores, a.zarr and --data b.zarr" in capsys.readouterr().err
     assert seen == []

@@ -168,8 +168,8 @@ def test_an_interrupted_sweep_resumes(store, tmp_path, monkeypatch, made, stop):
         (["bits"], "Write an option and its values"),
         (["bits=16,"], "Write an option and its values"),
         (["bits=[8]"], "Write an option and its values"),
-        (["bits=16,12"], r"the grid's bits=12.*multiple of 8"),
-        (["bits=16", "bits=8"], "names bits twice"),
+        (["bits=16,12"], r"the grid's run bits=12.*multiple of 8"),
+        (["bits=16", "bits=8"], "--grid has bits twice"),
         (["bits=8,8"], "holds bits=8 twice"),
         (["method.beta=1,1.0"], "holds method.beta=1.0 twice"),
         (["method.bata=1"], "did you mean method.beta"),
@@ -192,7 +192,7 @@ def test_a_combination_that_does_not_fit_the_data_or_the_memory_is_refused_early
     with pytest.raises(InputError, match=r"graph\.k=80: .* rows to train on"):
         sweep(store.path, tmp_path / "s", ["graph.k=5,80"])
     assert not (tmp_path / "s").exists()
-    with pytest.raises(PlanError, match="the grid's bits=4096"):
+    with pytest.raises(PlanError, match="the grid's run bits=4096"):
         sweep(store.path, tmp_path / "s", ["bits=8,4096"], "paper", memory_limit="1200MiB")
     assert made == {"set_graph": 0, "prepare_features": 0, "learn_codes": 0}
 
@@ -305,7 +305,7 @@ def test_the_command_trains_on_workers_prints_a_table_and_resumes(store, tmp_pat
     assert (again.stdout, again.stderr) == (done.stdout, "")
     refused = run("--grid", "bits=9")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == "error: grid names bits twice. Write all its values in one --grid.\n"
+    assert refused.stderr == "error: --grid has bits twice. Write all its values in one --grid.\n"
 
 
 def test_reused_folders_do_not_count_as_needed_disk(store, tmp_path, monkeypatch):

@@ -200,7 +200,7 @@ def test_bad_input_is_refused(fitted):
     with pytest.raises(InputError, match="compute_chunk_sizes"):
         CrossModalHasher().fit(lazy[lazy[:, 0] > 0], PAIRS["text"])
     wrong = CrossModalHasher(options={"bits": 8, "graph": {"k": 3}})
-    with pytest.raises(ConfigError, match=r"options holds bits, graph\.k"):
+    with pytest.raises(ConfigError, match=r"'options' holds bits, graph\.k"):
         wrong.fit(PAIRS["image"], PAIRS["text"])
     with pytest.raises(InputError, match=r"fitted on \(n, 20\)"):
         fitted.encode(PAIRS["text"])

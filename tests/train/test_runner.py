@@ -266,7 +266,9 @@ def test_too_many_zero_rows_are_refused_and_the_folder_removed(tmp_path):
 
 def test_a_run_directory_in_use_is_refused_and_untouched(store, trained):
     before = sorted(path.name for path in trained.run.path.iterdir())
-    with pytest.raises(StorageError, match="a finished run; name another run directory with --out"):
+    with pytest.raises(
+        StorageError, match="a finished run; choose another run directory with --out"
+    ):
         train_here(store.path, trained.run.path)
     assert sorted(path.name for path in trained.run.path.iterdir()) == before
     assert open_run(trained.run.path).summary() == trained.run.summary()
