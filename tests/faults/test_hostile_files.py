@@ -298,7 +298,7 @@ def write_bomb(path: Path, shape: tuple[int, ...], data_bytes: int) -> None:
     [
         ((4, 10**14), 1 << 20, "image has shape"),
         ((2, 150 << 20), 1200 << 20, r"would expand from \d+ to \d+ bytes, more than 200-fold"),
-        ((2, 20 << 20), 160 << 20, r"a row of image \(2, 20971520\) has 83886080 bytes"),
+        ((2, 20 << 20), 160 << 20, r"a row of image, shape \(2, 20971520\), has 83886080 bytes"),
     ],
     ids=["claimed", "bomb", "wide rows"],
 )

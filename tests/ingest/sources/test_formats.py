@@ -288,7 +288,7 @@ class TestHostile:
     def test_wide_rows_are_refused(self, tmp_path, monkeypatch):
         monkeypatch.setattr(limits, "MAX_ROW_BYTES", 20)
         write_parquet(tmp_path / "a.parquet", make_pairs())
-        with pytest.raises(InputError, match=r"a row of image \(23, 6\) has 24 bytes"):
+        with pytest.raises(InputError, match=r"a row of image, shape \(23, 6\), has 24 bytes"):
             ingest_source(tmp_path / "a.parquet", tmp_path / "a.zarr")
 
     def test_store_that_the_disk_cannot_hold_is_refused(self, tmp_path, monkeypatch):
