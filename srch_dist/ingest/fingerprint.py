@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ class SourceFiles:
 
     def __init__(self, paths: Sequence[Path], store: Location) -> None:
         files = {file for path in paths for file in _files(path)}
+        self._ways = {way: way.lstat() for way in sorted(_ways(paths, files))}
         self._identities = {
             file: _identity(file) for file in sorted(files) if not _is_below(file, store)
         }
@@ -43,17 +46,25 @@ class SourceFiles:
         return hashlib.sha256(content.encode()).hexdigest()
 
     def check_unchanged(self) -> None:
-        """Raise InputError if one of the files was changed, replaced or removed since the start."""
-        for file, identity in self._identities.items():
-            if file.suffix in _NOTES:
-                continue
+        """Check that the source is as it was at the start.
+
+        Raises
+        ------
+        InputError : a file was changed, replaced or removed; or a link or a folder on the way to a
+            file was exchanged, even if it was exchanged back.
+        """
+        identities, ways = self._identities.items(), self._ways.items()
+        for path, check in [
+            *((file, partial(_was_changed, file, before)) for file, before in identities),
+            *((way, partial(_was_exchanged, way, before)) for way, before in ways),
+        ]:
             try:
-                changed = _identity(file) != identity
+                changed = check()
             except OSError:
                 changed = True
             if changed:
                 raise InputError(
-                    f"{file} changed while it was read. Ingest again when no program writes to it."
+                    f"{path} changed while it was read. Ingest again when no program writes to it."
                 )
 
 
@@ -65,6 +76,34 @@ def _identity(file: Path) -> list[Any]:
     at = file.stat()
     times = [at.st_mtime_ns, at.st_ctime_ns]
     return [str(file.absolute()), str(file.resolve()), at.st_ino, at.st_size, *times]
+
+
+def _was_changed(file: Path, before: list[Any]) -> bool:
+    """Whether a file was changed, replaced or removed. Notes beside the data may change."""
+    return file.suffix not in _NOTES and _identity(file) != before
+
+
+def _was_exchanged(way: Path, before: os.stat_result) -> bool:
+    """Whether a link or folder was replaced or renamed.
+
+    Renaming a folder sets its status change time alone. Adding a file to it, or removing one, also
+    sets its modification time; that is allowed. A link never changes, it is only replaced.
+    """
+    now = way.lstat()
+    if now.st_ino != before.st_ino:
+        return True
+    renamed = now.st_ctime_ns != before.st_ctime_ns
+    return renamed and (stat.S_ISLNK(now.st_mode) or now.st_mtime_ns == before.st_mtime_ns)
+
+
+def _ways(paths: Sequence[Path], files: Iterable[Path]) -> set[Path]:
+    """List the links and folders that lead to the files, from the root of the file system."""
+    ways: set[Path] = set()
+    for path in {*paths, *files}:
+        for place in (path.absolute(), path.resolve()):
+            above = set(place.parents)
+            ways |= above | ({place} if place.is_symlink() or place.is_dir() else set())
+    return ways
 
 
 def _is_below(file: Path, store: Location) -> bool:

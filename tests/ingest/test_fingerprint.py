@@ -117,6 +117,55 @@ def test_a_file_that_is_overwritten_while_it_is_read_is_refused(tmp_path, monkey
     assert not (tmp_path / "store").exists()
 
 
+def link_to(link, target):
+    (link.parent / "new").symlink_to(target)
+    (link.parent / "new").rename(link)
+
+
+def exchange(folder, other):
+    folder.rename(folder.parent / "away")
+    other.rename(folder)
+    return lambda: (folder.rename(other), (folder.parent / "away").rename(folder))
+
+
+@pytest.mark.parametrize("way", ["link", "folder", "folder above"])
+def test_a_source_that_is_exchanged_and_exchanged_back_is_refused(tmp_path, monkeypatch, way):
+    for number in (1, 2):
+        (tmp_path / f"v{number}").mkdir()
+        write(tmp_path / f"v{number}" / "pairs", number)
+    source = tmp_path / ("current" if way == "link" else "v1")
+    if way == "link":
+        source.symlink_to("v1")
+    real, back = pipeline.FeatureWriter.write, []
+
+    def turn(self, *arguments):
+        if not back:
+            if way == "link":
+                link_to(source, "v2")
+                back.append(lambda: link_to(source, "v1"))
+            elif way == "folder":
+                back.append(exchange(source / "pairs", tmp_path / "v2" / "pairs"))
+            else:
+                back.append(exchange(source, tmp_path / "v2"))
+        elif back[0] is not None:
+            back[0]()
+            back[0] = None
+        return real(self, *arguments)
+
+    monkeypatch.setattr(pipeline.FeatureWriter, "write", turn)
+    with pytest.raises(InputError, match="changed while it was read"):
+        ingest_source(source / "pairs", tmp_path / "store", rows_per_chunk=10)
+    assert not (tmp_path / "store").exists()
+
+
+def test_files_may_come_and_go_beside_the_source(tmp_path):
+    write(tmp_path / "first", 1)
+    files = SourceFiles([tmp_path / "first"], NOWHERE)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "first" / "new.log").write_text("a")
+    files.check_unchanged()
+
+
 def test_content_changed_between_two_attempts_is_another_source(tmp_path):
     write(tmp_path / "first", 1)
     before = identity(tmp_path / "first")
