@@ -7,6 +7,7 @@ from contextlib import suppress
 import numpy as np
 
 from srch_dist.encode.model import Model, load_model
+from srch_dist.encode.provenance import code_attributes
 from srch_dist.encode.scoring import encode_rows
 from srch_dist.errors import InputError, StorageError
 from srch_dist.runtime import tasks
@@ -88,7 +89,7 @@ def _write_codes(
     progress: Progress,
 ) -> None:
     rows = encoding_rows(store)
-    attributes = {"modality": modality, "bits": model.bits, "bitorder": "little"}
+    attributes = code_attributes(model, modality, store)
     arrays.create_array(path, (store.rows, model.bits // 8), rows, np.uint8, attributes)
     shared_model = tasks.task(load_model, source)
     work = [

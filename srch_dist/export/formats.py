@@ -22,7 +22,8 @@ import numpy as np
 from numpy.lib.format import write_array_header_1_0
 
 from srch_dist.config.nearest import did_you_mean
-from srch_dist.errors import ConfigError, InputError, require
+from srch_dist.encode.provenance import check_store
+from srch_dist.errors import ConfigError, require
 from srch_dist.kernels.sampling import Stream, smallest_hashes
 from srch_dist.kernels.types import Array, Packed
 from srch_dist.runtime.progress import Progress, ProgressStage, silent
@@ -133,11 +134,8 @@ def _check_request(
     target = local_path(out)
     check_file(target)
     check_new(target)
-    if store is not None and store.rows != codes.rows:
-        raise InputError(
-            f"{store.path} has {store.rows} rows, but {codes.path} has {codes.rows}. Give the "
-            "store that was encoded."
-        )
+    if store is not None:
+        check_store(codes, store)
     if not 0 <= seed < 1 << 63:
         raise ConfigError(f"'seed' is {seed}, expected 0 to 2**63 - 1")
     if lists is not None and not 1 <= lists <= codes.rows:

@@ -12,7 +12,8 @@ from rich.table import Table
 from srch_dist.cli.command import output, run_command
 from srch_dist.cli.safe_text import dump_json
 from srch_dist.encode.model import load_model
-from srch_dist.errors import ConfigError, InputError
+from srch_dist.encode.provenance import check_model, check_store
+from srch_dist.errors import ConfigError
 from srch_dist.runtime.progress import Progress
 from srch_dist.search.hamming import (
     SearchResult,
@@ -75,17 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _search(options: _Options, progress: Progress) -> None:
     model = load_model(open_run(options.model).path)
     codes = open_codes(options.codes)
-    if codes.bits != model.bits:
-        raise InputError(
-            f"{codes.path} holds codes of {codes.bits} bits, but the model makes {model.bits}. "
-            "Give the model that made the codes."
-        )
+    check_model(codes, model, options.model)
     store = None if options.data is None else open_store(options.data)
-    if store is not None and store.rows != codes.rows:
-        raise InputError(
-            f"{store.path} has {store.rows} rows, but {codes.path} has {codes.rows}. Give the "
-            "store that was encoded."
-        )
+    if store is not None:
+        check_store(codes, store)
     if options.probes is not None and (options.index is None or options.probes < 1):
         raise ConfigError(
             f"--probes is {options.probes}. It must be at least 1, and needs --index."

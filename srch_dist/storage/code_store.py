@@ -40,6 +40,8 @@ class CodeStore:
     values : all codes, mapped or in memory; None if rows are read from the Zarr array on demand.
     recorded : (r, 3) first row, end row and crc32 of the blocks that `encode` wrote; (0, 3) if no
         checksums are recorded. Rows that are read from the Zarr array are verified against them.
+    model : identity of the model that made the codes; None if it is not recorded.
+    features : crc32 of the encoded features; None if it is not recorded.
     """
 
     path: Location
@@ -48,6 +50,8 @@ class CodeStore:
     modality: str | None
     values: Packed | None = field(default=None, repr=False, compare=False)
     recorded: IntArray = field(default_factory=lambda: _NONE, repr=False, compare=False)
+    model: str | None = field(default=None, repr=False)
+    features: int | None = field(default=None, repr=False)
 
     def hold(self) -> CodeStore:
         """Return a code store with all codes in memory, for many small searches."""
@@ -104,23 +108,29 @@ def open_codes(path: str | Location) -> CodeStore:
     if not place.exists():
         raise StorageError(f"{place} does not exist; make codes with srch_dist.encode")
     values: Packed | None = None
+    attributes: dict[str, Any]
     recorded = _NONE
     if isinstance(place, Path) and place.suffix == ".npy":
         values = _map(place)
-        shape, kind, modality = values.shape, values.dtype, None
+        shape, kind, attributes = values.shape, values.dtype, {}
     else:
         array = arrays.open_array(place)
-        shape, kind = array.shape, array.dtype
-        modality = array.attrs.get("modality")
+        shape, kind, attributes = array.shape, array.dtype, dict(array.attrs)
         recorded = _recorded(place, array)
-        if array.attrs.get("bitorder", "little") != "little":
-            raise StorageError(f"{place} is in {array.attrs['bitorder']} bit order, not little")
+        if attributes.get("bitorder", "little") != "little":
+            raise StorageError(f"{place} is in {attributes['bitorder']} bit order, not little")
     if len(shape) != 2 or kind != np.uint8 or min(shape) < 1:
         raise StorageError(f"{place} has shape {shape} of {kind}; codes are uint8 (rows, bits / 8)")
     if values is None and (missing := arrays.missing_chunks(place)):
         raise StorageError(f"{place}: {missing} chunks are missing; encode again")
-    name = None if modality is None else str(modality)
-    return CodeStore(place, shape[0], 8 * shape[1], name, values, recorded)
+    modality, model = (_text(attributes.get(name)) for name in ("modality", "model"))
+    features = attributes.get("features")
+    crc = features if isinstance(features, int) else None
+    return CodeStore(place, shape[0], 8 * shape[1], modality, values, recorded, model, crc)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def record_checksums(path: Location, rows: int, checksums: Sequence[int]) -> None:

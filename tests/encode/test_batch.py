@@ -12,6 +12,7 @@ import zarr
 
 from srch_dist.encode.batch import encode_rows, encode_store, encoding_rows
 from srch_dist.encode.model import load_model
+from srch_dist.encode.provenance import model_identity
 from srch_dist.errors import InputError, StorageError
 from tests.helpers.models import numpy_bits
 from tests.helpers.runs import DIMS, ROWS, exchange_chunk, make_pairs, make_store, train_here
@@ -39,6 +40,8 @@ def test_codes_are_a_packed_array_at_the_root_in_row_order(trained, tmp_path, mo
         "modality": modality,
         "bits": 24,
         "bitorder": "little",
+        "model": model_identity(load_model(trained.run.path)),
+        "features": trained.store.checksums[modality],
         "checksums": [zlib.crc32(codes[:].tobytes())],
         "checksum_rows": encoding_rows(trained.store),
     }

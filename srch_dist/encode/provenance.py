@@ -1,0 +1,80 @@
+"""Record which model and which features made stored codes, and check both when codes are used."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from srch_dist.encode.model import Model
+from srch_dist.errors import InputError
+from srch_dist.storage.code_store import CodeStore
+from srch_dist.storage.feature_store import FeatureStore
+
+
+def code_attributes(model: Model, modality: str, store: FeatureStore) -> dict[str, Any]:
+    """Return the attributes of an array of codes, which `open_codes` reads."""
+    return {
+        "modality": modality,
+        "bits": model.bits,
+        "bitorder": "little",
+        "model": model_identity(model),
+        "features": store.checksums.get(modality),
+    }
+
+
+def model_identity(model: Model) -> str:
+    """Compute a SHA-256 (hex) of everything that determines the codes of a model."""
+    digest = hashlib.sha256(repr((model.bits, model.center, model.unit_norm)).encode())
+    for g in sorted(model.means):
+        arrays = [model.means[g], model.encoders[g]]
+        if (anchors := model.anchors.get(g)) is not None:
+            arrays += [anchors.rows, anchors.encoder, anchors.offset, np.array(anchors.bandwidth)]
+        for array in arrays:
+            digest.update(repr((g, array.shape, array.dtype.str)).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def check_model(codes: CodeStore, model: Model, source: str) -> None:
+    """Check that ``model``, read from ``source``, made the codes.
+
+    Codes that do not record their model, such as a .npy file, are compared by their bits alone.
+
+    Raises
+    ------
+    InputError : another model made the codes.
+    """
+    if codes.bits != model.bits:
+        raise InputError(
+            f"{codes.path} holds codes of {codes.bits} bits, but the model makes {model.bits}. "
+            "Give the model that made the codes."
+        )
+    if codes.model not in (None, model_identity(model)):
+        raise InputError(
+            f"{codes.path} was encoded with another model than {source}; distances between codes "
+            "of two models mean nothing. Give the model that made the codes, or encode again."
+        )
+
+
+def check_store(codes: CodeStore, store: FeatureStore) -> None:
+    """Check that the rows of the codes are those of ``store``.
+
+    Codes that do not record their features are compared by the number of rows alone.
+
+    Raises
+    ------
+    InputError : the codes were made of another store.
+    """
+    if store.rows != codes.rows:
+        raise InputError(
+            f"{store.path} has {store.rows} rows, but {codes.path} has {codes.rows}. Give the "
+            "store that was encoded."
+        )
+    known = None if codes.modality is None else store.checksums.get(codes.modality)
+    if None not in (codes.features, known) and codes.features != known:
+        raise InputError(
+            f"{codes.path} was not encoded from {store.path}: the features {codes.modality!r} "
+            "differ. Give the store that was encoded, or encode again."
+        )
