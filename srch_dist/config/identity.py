@@ -82,6 +82,23 @@ def up_to_graph(config: TrainConfig) -> TrainConfig:
     )
 
 
+def up_to_loop(config: TrainConfig) -> TrainConfig:
+    """Replace every option that has an effect only after the loop by a fixed value.
+
+    If the resulting configurations of two runs are equal, the codes that their loops learn are
+    equal. The number of anchors stays: it is also the size of the sample for the rotation.
+    """
+    default = MethodConfig()
+    method = dataclasses.replace(
+        config.method,
+        directions=0,
+        loop_bits=default.loop_bits,
+        encoder=default.encoder,
+        ridge=default.ridge,
+    )
+    return dataclasses.replace(config, bits=config.loop_bits, preset="balanced", method=method)
+
+
 def _with_effect(config: TrainConfig) -> dict[str, Any]:
     return {key: value for key, value in to_dict(config).items() if key not in _WITHOUT_EFFECT}
 

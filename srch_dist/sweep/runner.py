@@ -1,4 +1,7 @@
-"""Hyper-parameter sweep: one run per combination of a grid; runs with equal graphs share them.
+"""Hyper-parameter sweep: one run per combination of a grid.
+
+Runs with equal options up to the graph share features and graph. Runs with equal options up to the
+end of the loop also share the learned codes: they differ in bits, directions or encoder only.
 
 ```
 runs/NAME            run directory of a combination
@@ -17,7 +20,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from srch_dist.config.identity import differing_options, fingerprint, up_to_graph
+from srch_dist.config.identity import differing_options, fingerprint, up_to_graph, up_to_loop
 from srch_dist.config.loading import check_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, InputError, PlanError, StorageError, TrainingError
@@ -65,6 +68,10 @@ class _Sweep:
         """Return the path of the result file of a combination."""
         return self.folder / "results" / f"{combination.name}.json"
 
+    def run(self, combination: Combination) -> RunDirectory:
+        """Return the run directory of a combination."""
+        return RunDirectory(self.folder / "runs" / combination.name)
+
     def base_run(self, combination: Combination) -> RunDirectory:
         """Return the run directory with features and graph that a combination reuses (base run)."""
         key = fingerprint(up_to_graph(combination.config))[:16]
@@ -111,9 +118,10 @@ def sweep_options(
 ) -> list[Row]:
     """Train with every combination of the values in ``grid``; ``config`` has all other options.
 
-    Combinations with equal options up to the graph stage share features and graph. A second call
-    with the same arguments trains the combinations that have no result yet. Runs are scored on the
-    queries of the data; no combination is selected by its score.
+    Combinations with equal options up to the graph share features and graph; combinations that
+    differ only in bits (with ``method.directions`` above 0), directions or encoder also share the
+    loop. A second call with the same arguments trains the combinations that have no result yet.
+    Runs are scored on the queries of the data; no combination is selected by its score.
 
     Parameters
     ----------
@@ -253,7 +261,8 @@ def _train_group(sweep: _Sweep, group: Sequence[Combination], cluster: Cluster) 
             place = sweep.base_run(combination).path
             if place not in bases:
                 bases[place] = _prepare(sweep, combination, group, cluster)
-            record = _train_one(sweep, combination, SharedResources(cluster, bases[place]))
+            loop = _finished_loop(sweep, combination, group)
+            record = _train_one(sweep, combination, SharedResources(cluster, bases[place], loop))
         except TrainingError as error:
             sweep.progress.note(f"{combination.name} failed: {error}")
             record = {"error": str(error)}
@@ -290,8 +299,22 @@ def _prepare(
     return prepare_run(config, SharedResources(cluster, source), sweep.progress)
 
 
+def _finished_loop(
+    sweep: _Sweep, combination: Combination, group: Sequence[Combination]
+) -> RunDirectory | None:
+    """Find a finished run of the group whose loop learns the same codes; None if there is none."""
+    wanted = fingerprint(up_to_loop(combination.config))
+    for other in group:
+        if other == combination or fingerprint(up_to_loop(other.config)) != wanted:
+            continue
+        run, result = sweep.run(other), sweep.result(other)
+        if result is not None and "error" not in result and run.committed():
+            return run
+    return None
+
+
 def _train_one(sweep: _Sweep, combination: Combination, shared: SharedResources) -> dict[str, Any]:
-    out = str(sweep.folder / "runs" / combination.name)
+    out = str(sweep.run(combination).path)
     config = dataclasses.replace(combination.config, data=sweep.store.path, out=out, resume=True)
     trained = train_model(config, sweep.progress, shared)
     return {

@@ -1,19 +1,23 @@
-"""Reuse the features and the graph of another run (the base run) with the same options.
+"""Reuse features, graph and loop of other runs with the same options.
 
-A run that reuses them has its own stage records, with the checksums of the base run. Its arrays are
-relative links to the arrays of the base run, so a folder with all runs can be moved.
+Features and graph are those of a base run. A run that reuses them has its own stage records, with
+the checksums of the base run. Its arrays are relative links to the arrays of the base run, so a
+folder with all runs can be moved. The loop is that of any finished run, whose last checkpoint is
+copied.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
-from srch_dist.config.identity import differing_options, up_to_graph
+from srch_dist.config.identity import differing_options, fingerprint, up_to_graph, up_to_loop
 from srch_dist.config.loading import load_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, StorageError
+from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 
 # Stages in the order in which they finish. The last stage of the graph marks a complete reuse.
@@ -68,6 +72,34 @@ def reuse_stages(base: RunDirectory, run: RunDirectory, config: TrainConfig) -> 
     for name in names:
         record = base_stages.read(name)
         stages.commit(name, record.values, record.arrays)
+
+
+def reuse_loop(source: RunDirectory, run: RunDirectory, config: TrainConfig) -> None:
+    """Copy the last checkpoint of the finished run ``source`` to ``run``, so that its loop is done.
+
+    Does nothing if ``run`` has a checkpoint already. A copy that is interrupted has no manifest, so
+    the next attempt copies again.
+
+    Raises
+    ------
+    ConfigError : an option that the loop depends on differs.
+    StorageError : ``source`` has no finished loop.
+    """
+    changed = differing_options(up_to_loop(_options(source)), up_to_loop(config))
+    if changed:
+        raise ConfigError(f"{source.path} has other options than this run: {'; '.join(changed)}")
+    if run.latest() is not None:
+        return
+    manifest = source.latest()
+    if manifest is None or not manifest["reason"]:
+        raise StorageError(f"{source.path} has no finished loop; train it again")
+    number = manifest["iteration"]
+    target = run.checkpoint(number)
+    arrays.remove(target)
+    shutil.copytree(
+        source.checkpoint(number), target, ignore=shutil.ignore_patterns("manifest.json")
+    )
+    run.commit(number, {**manifest, "config": fingerprint(config)})
 
 
 def _options(base: RunDirectory) -> TrainConfig:

@@ -66,7 +66,7 @@ def train_model(
     ----------
     config : options. Without ``scheduler``, this function starts a local cluster for the run.
     progress : display of stages and log lines; default: silent.
-    shared : cluster and base run that the runs of a sweep share. Sharing does not change the codes.
+    shared : cluster and results that the runs of a sweep share. They do not change the codes.
 
     Returns
     -------

@@ -25,22 +25,29 @@ from srch_dist.train.resume import (
     verify_committed,
     warn_other_versions,
 )
-from srch_dist.train.reuse import reusable_folders, reuse_stages, reused_partition_rows
+from srch_dist.train.reuse import (
+    reusable_folders,
+    reuse_loop,
+    reuse_stages,
+    reused_partition_rows,
+)
 from srch_dist.train.rows import choose_rows, warn_unused_rows, write_rows
 
 
 @dataclasses.dataclass(frozen=True)
 class SharedResources:
-    """Cluster and base run that the runs of a sweep share.
+    """Cluster and results of other runs that the runs of a sweep share.
 
     Attributes
     ----------
     cluster : the connected cluster.
     base : run from `prepare_run` whose features and graph are reused. If None, the run builds them.
+    loop : finished run whose loop is reused. If None, the run learns its own codes.
     """
 
     cluster: Cluster
     base: RunDirectory | None = None
+    loop: RunDirectory | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +58,7 @@ class PreparedRun:
     ----------
     job : the job. Its plan is used until the graph is built; then see `replan`.
     store : the feature store of the data.
-    shared : cluster and base run.
+    shared : cluster, base run, and run whose loop is reused.
     held_out : number of rows held out as queries.
     """
 
@@ -100,6 +107,9 @@ def start_or_resume(
         stages.commit("rows", {**data_record(store), **values}, {})
     if base is not None:
         reuse_stages(base, run, config)
+    if shared.loop is not None:
+        reuse_loop(shared.loop, run, config)
+        progress.note(f"loop: reused from {shared.loop.path}")
     job = Job(run, plan, config, tuple(store.modalities), progress, locked.lock.check)
     if record is not None:
         verify_committed(job)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 from matplotlib.image import imread
 from rich.console import Console
 
@@ -23,51 +22,11 @@ from srch_dist.storage.locations import stored_bytes
 from srch_dist.sweep import runner
 from srch_dist.sweep.grid import combine, parse_grid
 from srch_dist.sweep.results import results_table
-from srch_dist.train import pipeline, resume, reuse, setup
-from tests.helpers.runs import make_pairs, make_store, no_cluster, train_here
+from srch_dist.train import pipeline, reuse, setup
+from tests.helpers.runs import make_pairs, make_store, train_here
+from tests.helpers.sweeps import OPTIONS, codes, sweep
 
 pytestmark = pytest.mark.cluster
-
-OPTIONS = {"bits": 16, "graph": {"k": 5}, "partition_rows": 20, "method": {"iterations": 4}}
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("data"), 25, **make_pairs())
-
-
-@pytest.fixture
-def made(monkeypatch):
-    """How often the runs of a test build the graph, prepare features and learn codes."""
-    counts = {"set_graph": 0, "prepare_features": 0, "learn_codes": 0}
-
-    def counting(module, name):
-        inner = getattr(module, name)
-
-        def counted(*arguments):
-            counts[name] += 1
-            return inner(*arguments)
-
-        monkeypatch.setattr(module, name, counted)
-
-    counting(resume, "set_graph")
-    counting(resume, "prepare_features")
-    counting(pipeline, "learn_codes")
-    return counts
-
-
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch):
-    monkeypatch.setattr("srch_dist.runtime.cluster.connect", no_cluster)
-
-
-def sweep(data, out, grid, preset=None, **options):
-    config = build_config({"data": str(data), **OPTIONS, **options}, preset)
-    return runner.sweep_options(config, parse_grid(grid), out)
-
-
-def codes(run) -> np.ndarray:
-    return zarr.open_array(run / "codes.zarr", mode="r")[:]
 
 
 def test_every_run_has_the_codes_of_a_single_run(store, tmp_path):
@@ -92,7 +51,7 @@ def test_every_run_has_the_codes_of_a_single_run(store, tmp_path):
 
 def test_runs_with_other_bits_share_the_graph_but_not_the_first_codes(store, tmp_path, made):
     rows = sweep(store.path, tmp_path / "s", ["bits=8,16", "method.lam=1,10"], "paper")
-    assert made == {"set_graph": 1, "prepare_features": 2, "learn_codes": 4}
+    assert made == {"set_graph": 1, "prepare_features": 2, "load_graph": 4}
     for bits, lam in product((8, 16), (1.0, 10.0)):
         options = {**OPTIONS, "bits": bits, "method": {**OPTIONS["method"], "lam": lam}}
         alone = train_here(store.path, tmp_path / f"{bits}-{lam}", "paper", **options)
@@ -108,7 +67,7 @@ def test_runs_with_other_bits_share_the_graph_but_not_the_first_codes(store, tmp
 
 def test_each_graph_is_built_once_and_removed(store, tmp_path, made):
     sweep(store.path, tmp_path / "s", ["method.beta=0.3,1,3", "graph.k=4,6", "bits=8,16"])
-    assert made == {"set_graph": 2, "prepare_features": 2, "learn_codes": 12}
+    assert made == {"set_graph": 2, "prepare_features": 2, "load_graph": 6}
     assert {path.name for path in (tmp_path / "s").iterdir()} == {
         "results",
         "results.csv",
@@ -124,7 +83,7 @@ def test_each_graph_is_built_once_and_removed(store, tmp_path, made):
 def test_a_larger_grid_reuses_kept_work(store, tmp_path, made):
     sweep(store.path, tmp_path / "s", ["bits=8"], keep_work=True)
     rows = sweep(store.path, tmp_path / "s", ["bits=8,16"], keep_work=True)
-    assert made == {"set_graph": 1, "prepare_features": 1, "learn_codes": 2}
+    assert made == {"set_graph": 1, "prepare_features": 1, "load_graph": 1}
     assert [row["bits"] for row in rows] == [8, 16]
 
 
@@ -156,9 +115,9 @@ def test_an_interrupted_sweep_resumes(store, tmp_path, monkeypatch, made, stop):
     for run in (tmp_path / "whole" / "runs").iterdir():
         np.testing.assert_array_equal(codes(tmp_path / "s" / "runs" / run.name), codes(run))
     assert [row["map"] for row in rows] == [row["map"] for row in whole]
-    made["learn_codes"] = 0
+    made["load_graph"] = 0
     assert sweep(store.path, tmp_path / "s", grid, "paper") == rows
-    assert made["learn_codes"] == 0
+    assert made["load_graph"] == 0
 
 
 @pytest.mark.parametrize(
@@ -194,7 +153,7 @@ def test_a_combination_that_does_not_fit_the_data_or_the_memory_is_refused_early
     assert not (tmp_path / "s").exists()
     with pytest.raises(PlanError, match="the grid's run bits=4096"):
         sweep(store.path, tmp_path / "s", ["bits=8,4096"], "paper", memory_limit="1200MiB")
-    assert made == {"set_graph": 0, "prepare_features": 0, "learn_codes": 0}
+    assert made == {"set_graph": 0, "prepare_features": 0, "load_graph": 0}
 
 
 def test_other_options_or_data_in_the_same_folder_are_refused(store, tmp_path):
