@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import importlib
+import importlib.util
 import re
+from collections.abc import Mapping
 from types import ModuleType
 
 
@@ -107,9 +109,44 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     except ImportError as error:
         package = module.split(".")[0]
         raise ExtraError(
-            f"{purpose} needs {package}, which cannot be imported ({error}). Install it with: "
-            f"pip install 'srch-dist[{extra}]'"
+            f"{purpose} needs {package}, which cannot be imported ({error}). {install_hint(extra)}"
         ) from None
     except OSError as error:
         package = module.split(".")[0]
         raise StorageError(f"{purpose} needs {package}, which cannot start: {error}") from None
+
+
+def require_all(modules: Mapping[str, str], purpose: str) -> None:
+    """Check, without importing them, that modules of optional dependencies are installed.
+
+    Parameters
+    ----------
+    modules : the extra of this package that installs a module, by top-level name of the module.
+    purpose : what needs the modules; the subject of the error message.
+
+    Raises
+    ------
+    ExtraError : a module is not installed; the message names all that are missing.
+    """
+    missing = {name: extra for name, extra in modules.items() if _absent(name)}
+    if missing:
+        raise ExtraError(
+            f"{purpose} needs {' and '.join(missing)}, not installed. "
+            f"{install_hint(*missing.values())}"
+        )
+
+
+def install_hint(*extras: str) -> str:
+    """Return the sentence that says how to install extras of this package."""
+    named = ",".join(dict.fromkeys(extras))
+    return (
+        f"Install it with: pip install 'srch-dist[{named}]', or in a clone of the repository: "
+        f"pip install '.[{named}]'"
+    )
+
+
+def _absent(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is None
+    except (ImportError, ValueError):  # ValueError: sys.modules holds None or a module without spec
+        return True

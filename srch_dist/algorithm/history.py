@@ -48,11 +48,13 @@ def iteration_record(
     }
 
 
-def iteration_line(record: Mapping[str, Any]) -> str:
-    """Format the record of an iteration as a log line."""
+def iteration_line(record: Mapping[str, Any], iterations: int) -> str:
+    """Format the record of an iteration as a log line; ``iterations`` is the limit of the loop."""
     seconds = sum(record["seconds"].values())
+    left = iterations - record["iteration"]
     return (
         f"iteration {record['iteration']:>2}: objective {record['objective']:.6g}, "
         f"changed bits {record['changed_bits']:.2%}, "
-        f"{record['cg_iterations']} CG iterations, {seconds:.2f} s"
+        f"{record['cg_iterations']} CG iterations, {seconds:.2f} s; "
+        f"at most {left} more, {left * seconds:.0f} s"
     )

@@ -88,7 +88,7 @@ def learn_codes(job: Job, statistics: Statistics, weights: Mapping[str, float]) 
             state = LoopState.after(record, b.sums.cross_covariance, reason)
             commit_iteration(job, state, record, z, b)
             stage.advance()
-            job.progress.note(iteration_line(record))
+            job.progress.note(iteration_line(record, job.config.method.iterations))
     return state
 
 

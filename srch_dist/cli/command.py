@@ -22,7 +22,7 @@ from srch_dist.cli.exit_codes import BAD_INPUT, NO_STORAGE, PIPE_CLOSED, TRY_AGA
 from srch_dist.cli.help_texts import REGISTRY
 from srch_dist.cli.interrupts import catch_interrupts
 from srch_dist.cli.logs import LogOptions, find_log_options, report_end, reporting
-from srch_dist.cli.option_names import refuse_unknown_names
+from srch_dist.cli.option_names import refuse_missing_options, refuse_unknown_names
 from srch_dist.cli.safe_text import SafeConsole
 from srch_dist.config.loading import build_config, check_config, load_config
 from srch_dist.config.options import TrainConfig
@@ -118,7 +118,9 @@ def parse(kind: type[T], command: str, arguments: Sequence[str] | None) -> T:
     For training, the YAML file overrides the preset, and the command line overrides both.
     """
     default = _training_defaults(kind, arguments) if issubclass(kind, TrainOptions) else None
-    refuse_unknown_names(kind, sys.argv[1:] if arguments is None else arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    refuse_unknown_names(kind, words)
+    refuse_missing_options(kind, words)
     if find_log_options(arguments).log_format == "plain":
         return _parse(kind, command, arguments, default)
     message = StringIO()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -26,9 +26,12 @@ def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
     result : the scores that `evaluate_model` returns.
     """
     queries = f"{result['queries']} queries"
-    if "map" in result:
-        queries += f" ({result['queries'] - result['queries_without_relevant']} scored for MAP)"
-    title = f"{result['bits']} bits, {queries}, database of {result['database']} rows"
+    if unscored := result.get("queries_without_relevant"):
+        queries += f" ({result['queries'] - unscored} scored for MAP)"
+    title = (
+        f"{result['bits']} bits, {queries}, database of {result['database']} rows; pairs are "
+        f"ranked among all {result['database'] + result['queries']}"
+    )
     table = Table(title=title, box=box.SIMPLE, title_justify="left")
     table.add_column("direction")
     labelled = "map" in result
@@ -50,6 +53,24 @@ def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
         cells += [f"{pair['1']:.3f}", f"{pair['10']:.3f}", f"{pair['median_rank']:.1f}"]
         table.add_row(direction.replace("_to_", " → "), *cells)
     console.print(table)
+    for line in _remarks(result):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines below the table: how to get MAP, and MAP of the baseline."""
+    if "map" not in result:
+        yield (
+            "no labels: MAP needs an array 'labels' in the store, see docs/how-to/splits.md. "
+            "Labels do not change the codes."
+        )
+    baseline = result.get("baseline") or {}
+    if scores := baseline.get("map"):
+        named = ", ".join(
+            f"{direction.replace('_to_', ' → ')} {'–' if value is None else f'{value:.3f}'}"
+            for direction, value in scores.items()
+        )
+        yield f"for comparison, MAP of {baseline['method']}, {baseline['bits']} bits: {named}"
 
 
 def print_examples(console: Console, direction: str, examples: Sequence[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Refuse unknown options and choices on a command line, and suggest the nearest known one."""
+"""Refuse unknown options and choices with the nearest known one, and name missing options."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import tyro
+
+from srch_dist.cli.help_texts import option_texts
 from srch_dist.config.nearest import did_you_mean
 from srch_dist.errors import ConfigError
 
+# Marks a field that has no option but a place on the command line.
+_POSITIONAL = get_args(tyro.conf.Positional[str])[1]
 # Options of every command, which are no fields.
 _ALWAYS = ("--help", "-h", "--log-format", "--log-level")
 
@@ -38,6 +43,22 @@ def refuse_unknown_names(kind: type[Any], words: Sequence[str]) -> None:
                     f"{name} is {value!r}, expected {', '.join(choices)}"
                     f"{did_you_mean(value, choices)}"
                 )
+
+
+def refuse_missing_options(kind: type[Any], words: Sequence[str]) -> None:
+    """Raise ConfigError if a required option of a dataclass of options is not given."""
+    given = {word.partition("=")[0].replace("_", "-") for word in words}
+    if given & {"--help", "-h"}:
+        return
+    texts, hints = option_texts(kind), get_type_hints(kind, include_extras=True)
+    missing = []
+    for item in dataclasses.fields(kind):
+        required = item.default is item.default_factory is dataclasses.MISSING
+        option = f"--{item.name.replace('_', '-')}"
+        if required and option not in given and _POSITIONAL not in get_args(hints[item.name]):
+            missing.append(f"{option} ({texts.get(item.name, '').partition('. ')[0].rstrip('.')})")
+    if missing:
+        raise ConfigError(f"missing {' and '.join(missing)}")
 
 
 def _options(kind: type[Any], prefix: str) -> dict[str, tuple[str, ...]]:

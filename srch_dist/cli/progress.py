@@ -22,6 +22,9 @@ from rich.progress import Progress as Bars
 from srch_dist.cli.safe_text import SafeConsole
 from srch_dist.runtime.progress import LogProgress, Progress, ProgressStage, log_record, table_lines
 
+# Stages of which each step prints a line of its own.
+_REPORTED = frozenset({"training"})
+
 
 class _Display(LogProgress, ABC):
     """Logs like `LogProgress`, and prints messages of at least ``level`` on a console."""
@@ -118,6 +121,12 @@ class _Plain(_Display):
     def __init__(self, console: Console, level: int) -> None:
         super().__init__(console, level)
         self._started = time.monotonic()
+
+    def emit(self, level: int, message: str, **fields: Any) -> None:
+        if level == logging.INFO and fields.get("stage") in _REPORTED:
+            log_record(level, message, **fields)
+        else:
+            super().emit(level, message, **fields)
 
     def _print_table(self, item: RenderableType) -> None:
         for line in table_lines(item):

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from srch_dist.config.nearest import did_you_mean
 from srch_dist.encode.model import Model, load_model
 from srch_dist.encode.provenance import code_attributes
 from srch_dist.encode.scoring import encode_rows
@@ -114,6 +115,7 @@ def check_modalities(model: Model, store: FeatureStore, names: list[str]) -> Non
             raise InputError(
                 f"modality {name!r} is not in both the model ({', '.join(model.means)}) and "
                 f"{store.path} ({', '.join(store.modalities)})"
+                f"{did_you_mean(name, set(model.means) & set(store.modalities))}"
             )
         if store.modalities[name] != len(model.means[name]):
             raise InputError(

@@ -129,6 +129,10 @@ def _read_file(path: str | Location) -> tuple[Location, bytes]:
     is_run = location.is_dir() if isinstance(location, Path) else location.suffix != ".npz"
     if is_run:
         return location / "model.npz", read_record(location / "model.npz")
+    if isinstance(location, Path) and not location.exists():
+        raise StorageError(
+            f"{location} does not exist; name a model file or the directory of a finished run"
+        )
     return location, read_bytes(location)
 
 

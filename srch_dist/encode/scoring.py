@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from srch_dist.config.nearest import did_you_mean
 from srch_dist.encode.model import Model
 from srch_dist.errors import InputError
 from srch_dist.kernels.features import invalid_rows, normalise
@@ -20,20 +21,33 @@ def score_rows(model: Model, modality: str, rows: Array) -> Matrix:
     ------
     InputError : the modality is unknown, the shape is not (n, d_g), or a row holds NaN or Inf.
     """
-    mean = model.means.get(modality)
-    if mean is None:
-        known = ", ".join(model.means)
-        raise InputError(f"the model has no modality {modality!r}; it has {known}")
+    _check_modality(model, modality)
+    mean = model.means[modality]
     rows = np.asarray(as_array(modality, rows))
     if rows.ndim != 2 or rows.shape[1] != len(mean):
         raise InputError(
             f"{modality} has shape {rows.shape}, expected (n, {len(mean)}) as in training"
+            f"{_modality_of_width(model, rows.shape[1:])}"
         )
     invalid = invalid_rows(rows)
     if len(invalid):
         raise InputError(f"{modality} holds NaN or Inf in row {invalid[0]} of the rows to encode")
     features, _ = normalise(rows, mean, model.center, model.unit_norm, np.dtype(np.float64))
     return score_features(model, modality, features)
+
+
+def _check_modality(model: Model, modality: str) -> None:
+    if modality not in model.means:
+        raise InputError(
+            f"the model has no modality {modality!r}; it has {', '.join(model.means)}"
+            f"{did_you_mean(modality, model.means)}"
+        )
+
+
+def _modality_of_width(model: Model, shape: tuple[int, ...]) -> str:
+    """Return the clause that names the modality with rows of ``shape``; "" if there is none."""
+    fits = [name for name, mean in model.means.items() if mean.shape == shape]
+    return f"; did you mean the modality {fits[0]}?" if fits else ""
 
 
 def score_features(model: Model, modality: str, features: Array) -> Array:
@@ -73,9 +87,7 @@ class QueryEncoder:
     """
 
     def __init__(self, model: Model, modality: str) -> None:
-        if modality not in model.means:
-            known = ", ".join(model.means)
-            raise InputError(f"the model has no modality {modality!r}; it has {known}")
+        _check_modality(model, modality)
         self._model, self._modality = model, modality
         anchors = model.anchors.get(modality)
         self._anchors = anchors
@@ -89,7 +101,7 @@ class QueryEncoder:
         if values.shape != mean.shape or not np.isfinite(values).all():
             raise InputError(
                 f"a query of {self._modality} must be ({len(mean)},) finite numbers, not "
-                f"{values.shape} of {values.dtype}"
+                f"{values.shape} of {values.dtype}{_modality_of_width(model, values.shape)}"
             )
         dtype = np.dtype(np.float64)
         features, _ = normalise(values[None], mean, model.center, model.unit_norm, dtype)

@@ -150,7 +150,10 @@ def _describe(store: FeatureStore, example: Example, source: str, target: str) -
         if relevant is not None:
             item["relevant"] = bool(relevant[place])
         items.append(item)
-    return {"query": _item(store, example.query, source), "found": items}
+    query = _item(store, example.query, source)
+    if source != "text" and not query.keys() & {"picture", "glyph"} and "titles" in store.side:
+        query["text"] = f"{source} of ‘{query['text']}’"
+    return {"query": query, "found": items}
 
 
 def _relevant(store: FeatureStore, example: Example) -> NDArray[np.bool_] | None:

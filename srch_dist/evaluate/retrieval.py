@@ -112,7 +112,7 @@ def evaluate_model(
     learned_from = run if "labels" in store.side else None
     result = _evaluate(run.model, store, split, learned_from, progress)
     trained_on = 0
-    if _same_store(run, store):
+    if not _differing(run, store):
         trained_on = len(np.intersect1d(arrays.read_rows(run.rows), split.queries))
         if trained_on:
             progress.warn(
@@ -150,10 +150,12 @@ def query_split(run: RunResults, store: FeatureStore) -> Split:
         rows = Split(np.flatnonzero(split == 0), np.flatnonzero(split == 1))
         needed = "rows of split 1 (queries) and of split 0 (database)"
     elif run.queries.exists():
-        if not _same_store(run, store):
+        if differing := _differing(run, store):
             raise InputError(
-                f"the run's held-out queries are not from {store.path}. Evaluate on the store that "
-                "the run was trained on, or add an array 'split' (0 database, 1 queries)."
+                f"the run's held-out queries are not from {store.path}: {', '.join(differing)} "
+                "differ from the features that the run was trained on. Evaluate on a store with "
+                "the same features (labels may be added), or add an array 'split' (0 database, 1 "
+                "queries)."
             )
         queries = arrays.read_rows(run.queries)
         rows = Split(np.setdiff1d(np.arange(store.rows), queries), queries)
@@ -234,9 +236,14 @@ def _evaluate(
     return average_measures(measured, names, labels is not None, bool(learned))
 
 
-def _same_store(run: RunResults, store: FeatureStore) -> bool:
-    """Return whether the run was trained on a store with the same values, in chunks of any size."""
-    return bool(run.outcome()["store"] == dict(store.checksums))
+def _differing(run: RunResults, store: FeatureStore) -> list[str]:
+    """Return the modalities of the run whose features the store lacks or has other values of.
+
+    An empty list means that row numbers of the run are row numbers of the store. Chunks do not
+    matter, nor do side arrays: labels may have been added after training.
+    """
+    trained = run.outcome()["store"]
+    return [g for g in load_model(run.path).means if store.checksums.get(g) != trained.get(g)]
 
 
 def _blocks(rows: IntArray, step: int) -> list[IntArray]:
@@ -259,7 +266,7 @@ def _read_blocks(run: RunResults, store: FeatureStore, step: int) -> list[Delaye
     Returns an empty list if the run was trained on another store.
     """
     rows = arrays.read_rows(run.rows)
-    if not _same_store(run, store):
+    if _differing(run, store):
         return []
     if "split" in store.side:
         positions = np.flatnonzero(store.read("split")[rows] == 0)

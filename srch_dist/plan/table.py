@@ -86,8 +86,8 @@ def plan_summary(plan: Plan, costs: Forecast) -> str:
     return (
         f"plan: {plan.rows:,} rows; the {fullest.name} stage needs most memory, "
         f"{fullest.projected_bytes / MIB:,.0f} of {allowed / MIB:,.0f} MiB allowed per worker; "
-        f"disk {plan.disk_bytes / MIB:,.0f} MiB; estimated time {duration(costs.seconds)}. "
-        "--log-level debug shows each stage."
+        f"disk {plan.disk_bytes / MIB:,.0f} MiB; computing takes {_estimate(costs.seconds)} at the "
+        "default rates, without start-up and scoring. --log-level debug shows each stage."
     )
 
 
@@ -96,6 +96,11 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _estimate(seconds: float) -> str:
+    """Format estimated seconds; below a minute, overheads outweigh what the cost model counts."""
+    return "under a minute" if seconds < 60 else f"about {duration(seconds)}"
 
 
 def _title(plan: Plan) -> str:

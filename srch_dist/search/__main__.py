@@ -13,9 +13,10 @@ from srch_dist.cli.command import output, run_command
 from srch_dist.cli.safe_text import dump_json
 from srch_dist.encode.model import load_model
 from srch_dist.encode.provenance import check_model, check_store
-from srch_dist.errors import ConfigError
+from srch_dist.errors import ConfigError, InputError, require_all
 from srch_dist.runtime.progress import Progress
 from srch_dist.search.hamming import (
+    PURPOSE,
     SearchResult,
     rerank,
     search_codes,
@@ -23,6 +24,7 @@ from srch_dist.search.hamming import (
     stated_recall,
 )
 from srch_dist.search.queries import Queries, QueryRequest, read_queries
+from srch_dist.search.text import ENCODER, check_encodable
 from srch_dist.storage.code_store import CodeStore, open_codes
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.run.open import open_run
@@ -47,17 +49,22 @@ class _Options:
     encodes the features of these rows. Without them, the codes of these rows are the queries."""
     query_file: str | None = None
     """File .npy of query features (rows, dimensions); needs --modality."""
+    title: str | None = None
+    """Title of a row of --data, to use that row as query instead of its number. Upper case is
+    ignored. A title with commas also matches by the text before its first comma."""
     text: str | None = None
     """Text to use as query. Only for models of the shipped emoji pairs; needs the extra 'text'."""
     modality: str | None = None
     """Modality of the query features; needed with --query-file."""
     data: str | None = None
-    """Feature store of the codes. The table shows its titles; --query reads its features."""
+    """Feature store of the codes. The table shows its titles; --query and --title read its
+    features."""
     top: int = 10
     """Rows to return per query."""
     rerank: bool = False
     """Find 10 × --top candidates and sort them by the real-valued scores of the query. Improves the
-    order, takes longer. Needs query features, not codes."""
+    order, takes longer. Rows with equal codes stay in row order. Needs query features, not
+    codes."""
     index: str | None = None
     """faiss index made by srch_dist.export, to search instead of the codes. Useful from about
     10 M rows on."""
@@ -74,23 +81,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _search(options: _Options, progress: Progress) -> None:
+    request = QueryRequest(
+        options.query, options.query_file, options.text, options.modality, options.title
+    )
+    request.check()
     model = load_model(open_run(options.model).path)
+    text = {}
+    if options.text is not None:
+        check_encodable(model, options.modality or "text")
+        text = {ENCODER: "text"}
+    # All missing packages at once, before the codes are read and the text encoder loads.
+    require_all({"faiss": "search", **text}, PURPOSE)
     codes = open_codes(options.codes)
     check_model(codes, model, options.model)
     store = None if options.data is None else open_store(options.data)
-    if store is not None:
-        check_store(codes, store)
+    _check_rows(codes, store, progress)
     if options.probes is not None and (options.index is None or options.probes < 1):
         raise ConfigError(
             f"--probes is {options.probes}. It must be at least 1, and needs --index."
         )
-    request = QueryRequest(options.query, options.query_file, options.text, options.modality)
     queries = read_queries(request, model, codes, store)
     found = _find(options, codes, queries, progress)
     if options.json:
         print(dump_json(_record(queries, found)))
     else:
         _print(queries, found, store)
+        if store is None and not codes.learned:
+            progress.note("hint: add --data STORE, the feature store of the codes, to show titles")
+
+
+def _check_rows(codes: CodeStore, store: FeatureStore | None, progress: Progress) -> None:
+    """Refuse codes with other rows than the store; warn of learned codes without a store."""
+    learned = (
+        f"{codes.path} holds the codes that a run learned for its {codes.rows} training rows: row "
+        "i is the i-th training row, not row i of the feature store. To search a store, make its "
+        "codes with: python -m srch_dist.encode"
+    )
+    if store is None:
+        if codes.learned:
+            progress.warn(learned)
+        return
+    if codes.learned and store.rows != codes.rows:
+        raise InputError(f"{store.path} has {store.rows} rows. {learned}")
+    check_store(codes, store)
 
 
 def _find(

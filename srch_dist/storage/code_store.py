@@ -42,6 +42,7 @@ class CodeStore:
         checksums are recorded. Rows that are read from the Zarr array are verified against them.
     model : identity of the model that made the codes; None if it is not recorded.
     features : crc32 of the encoded features; None if it is not recorded.
+    learned : whether these are the codes that a run learned for its training rows.
     """
 
     path: Location
@@ -52,6 +53,7 @@ class CodeStore:
     recorded: IntArray = field(default_factory=lambda: _NONE, repr=False, compare=False)
     model: str | None = field(default=None, repr=False)
     features: int | None = field(default=None, repr=False)
+    learned: bool = False
 
     def hold(self) -> CodeStore:
         """Return a code store with all codes in memory, for many small searches."""
@@ -126,7 +128,8 @@ def open_codes(path: str | Location) -> CodeStore:
     modality, model = (_text(attributes.get(name)) for name in ("modality", "model"))
     features = attributes.get("features")
     crc = features if isinstance(features, int) else None
-    return CodeStore(place, shape[0], 8 * shape[1], modality, values, recorded, model, crc)
+    learned = "rows" in attributes
+    return CodeStore(place, shape[0], 8 * shape[1], modality, values, recorded, model, crc, learned)
 
 
 def _text(value: Any) -> str | None:

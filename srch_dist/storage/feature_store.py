@@ -16,6 +16,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from srch_dist.config.nearest import did_you_mean
 from srch_dist.errors import InputError, StorageError
 from srch_dist.kernels.types import Array, IntArray
 from srch_dist.storage import arrays
@@ -86,9 +87,12 @@ class FeatureStore:
         return arrays.read_selected(path, rows, partial(read_verified, path, self._runs(name)))
 
     def show(self, name: str, row: int) -> str:
-        """Return a row of an array as text; joins several values, such as captions, by " / "."""
+        """Return a row of an array as text; joins several values, such as captions, by " / ".
+
+        A text that says the same twice, "x, x", is shown once.
+        """
         values = (str(value).strip() for value in np.ravel(self.read(name, row, row + 1)))
-        return " / ".join(value for value in values if value)
+        return " / ".join(_once(value) for value in values if value)
 
     def _runs(self, name: str) -> IntArray:
         # Not a field: a store is part of every task, and a large one has many runs.
@@ -97,7 +101,8 @@ class FeatureStore:
     def _check(self, name: str) -> None:
         if name not in self.modalities and name not in self.side:
             known = ", ".join([*self.modalities, *self.side])
-            raise InputError(f"{self.path} has no array {name!r}; it has {known}")
+            near = did_you_mean(name, [*self.modalities, *self.side])
+            raise InputError(f"{self.path} has no array {name!r}; it has {known}{near}")
 
 
 # The public name, so that pickles survive moves of modules.
@@ -268,6 +273,12 @@ class FeatureWriter:
         self._journal.settle()
 
 
+def _once(text: str) -> str:
+    """Return "x" for the text "x, x"; any other text unchanged."""
+    half = text[: len(text) // 2 - 1]
+    return half if half and text == f"{half}, {half}" else text
+
+
 def _stored(dtype: np.dtype[Any]) -> Any:
     """Return the dtype in which a store keeps values of ``dtype``."""
     return TEXT if dtype.kind == "U" else dtype
@@ -287,12 +298,14 @@ def open_store(path: str | Location) -> FeatureStore:
 
     Raises
     ------
-    StorageError : the path holds no finished store, or chunks are missing.
+    StorageError : the path does not exist, or holds no finished store, or chunks are missing.
     """
     folder = locate(path)
     check_access(folder)
     hint = "make it with: python -m srch_dist.ingest SOURCE STORE"
     if not (folder / "zarr.json").exists():
+        if not folder.exists():
+            raise StorageError(f"{folder} does not exist; {hint}")
         raise StorageError(f"{folder} is not a feature store; {hint}")
     try:
         group = zarr.open_group(zarr_store(folder), mode="r", zarr_format=3)

@@ -43,10 +43,17 @@ def _train(options: TrainOptions, out: str, progress: Progress) -> None:
         places["page"] = trained.run.page
     for name, place in places.items():
         print_line(f"{name}: {place}")
-    modality = next(iter(trained.store.modalities))
-    encode = ["--model", str(trained.run.path), "--data", trained.store.path]
-    encode += ["--modality", modality, "--out", f"{modality}-codes.zarr"]
+    _print_next(str(trained.run.path), trained.store.path, list(trained.store.modalities))
+
+
+def _print_next(run: str, store: str, modalities: Sequence[str]) -> None:
+    """Print commands that encode the first modality, and search its codes with the last one."""
+    codes = f"{modalities[0]}-codes.zarr"
+    there = ["--model", run, "--data", store]
+    encode = [*there, "--modality", modalities[0], "--out", codes]
+    search = [*there, "--codes", codes, "--modality", modalities[-1], "--query", "0"]
     print_line(f"next: {program_called('encode')} {shlex.join(encode)}")
+    print_line(f"then: {program_called('search')} {shlex.join(search)}")
 
 
 if __name__ == "__main__":

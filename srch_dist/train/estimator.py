@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from srch_dist.cli.progress import on_console
 from srch_dist.config.loading import build_config
+from srch_dist.config.nearest import did_you_mean
 from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import load_model
 from srch_dist.encode.scoring import encode_rows
@@ -192,7 +193,10 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _check_width(self, shape: tuple[int, ...], modality: str) -> None:
         if modality not in self.model_.means:
             known = ", ".join(self.modalities_)
-            raise InputError(f"the model has no modality {modality!r}; it has {known}")
+            raise InputError(
+                f"the model has no modality {modality!r}; it has {known}"
+                f"{did_you_mean(modality, self.modalities_)}"
+            )
         dims = len(self.model_.means[modality])
         if len(shape) != 2 or shape[1] != dims:
             raise InputError(f"{modality} has shape {shape}, the model was fitted on (n, {dims})")

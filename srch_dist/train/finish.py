@@ -29,6 +29,7 @@ def score_run(
     """
     if not config.evaluate or not has_queries(run, store):
         return None
+    progress.note("scoring: encodes queries and database, and measures retrieval")
     evaluation = evaluate_model(run.path, store.path, progress)
     if (scores := evaluate_baseline(run, store, progress)) is not None:
         evaluation["baseline"] = scores
@@ -60,6 +61,7 @@ def present_run(
     if config.evaluate and has_queries(run, store) and can_show(store):
         _try_examples(run, store, config, progress)
     if config.report:
+        progress.note("report: writes the page")
         _try_page(run, progress)
 
 

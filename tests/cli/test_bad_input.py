@@ -16,6 +16,7 @@ from srch_dist.errors import ConfigError
 from srch_dist.evaluate import __main__ as evaluate
 from srch_dist.ingest import __main__ as ingest
 from srch_dist.runtime.cluster import connect
+from srch_dist.search import __main__ as search
 from srch_dist.train import __main__ as train
 from tests.helpers.runs import DIMS, ROWS, make_pairs, no_cluster
 
@@ -120,7 +121,7 @@ class TestIngest:
 class TestTrain:
     def test_missing_data(self, refused):
         message = refused(train, "--data", "nowhere.zarr")
-        assert "nowhere.zarr is not a feature store; make it with: python -m srch_dist" in message
+        assert "nowhere.zarr does not exist; make it with: python -m srch_dist.ingest" in message
 
     @pytest.mark.parametrize(
         ("option", "value", "name", "expected"),
@@ -217,13 +218,13 @@ class TestEncodeAndEvaluate:
     def test_missing_run(self, refused, command):
         more = ["--modality", "image", "--out", "codes.zarr"] if command is encode else []
         message = refused(command, "--model", "nowhere", "--data", stored(), *more)
-        assert "nowhere is not a run directory; make one with srch_dist.train" in message
+        assert "nowhere does not exist; name the directory of a finished run" in message
 
     @pytest.mark.parametrize("command", [encode, evaluate])
     def test_missing_data(self, refused, command):
         more = ["--modality", "image", "--out", "codes.zarr"] if command is encode else []
         message = refused(command, "--model", "run", "--data", "nowhere.zarr", *more)
-        assert "nowhere.zarr is not a feature store" in message or "run is not a run" in message
+        assert "nowhere.zarr does not exist" in message or "run does not exist" in message
 
     def test_unfinished_run(self, refused):
         Path("run").mkdir()
@@ -280,3 +281,12 @@ class TestAcceptedAndReported:
         lines = self.train(capsys, image=image)
         assert re.search(r"graph image: .*zero rows 1\b", lines)
         assert re.search(r"graph text: .*zero rows 0\b", lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), [([], ["--model", "--codes"]), (["--model=run"], ["--codes"])]
+)
+def test_missing_options_are_named_in_one_line(refused, arguments, named):
+    message = refused(search, *arguments)
+    assert re.findall(r"--\w+(?= \()", message) == named
+    assert re.search(r"error: missing --\w+ \([A-Z][^()]+\)", message)

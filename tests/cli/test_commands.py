@@ -27,6 +27,7 @@ from srch_dist import certificates
 from srch_dist.cli.command import parse
 from srch_dist.encode.__main__ import _Options as EncodeOptions
 from srch_dist.evaluate.retrieval import evaluate_model
+from srch_dist.search.__main__ import _Options as SearchOptions
 from srch_dist.storage.run.results import RunResults
 from srch_dist.train import __main__ as train
 from srch_dist.train.runner import Trained
@@ -114,7 +115,7 @@ def test_train_reports_its_stages_as_plain_lines_on_standard_error(session):
     assert re.search(r"cluster: 2 workers of 1\.0 GiB$", text, re.M)
     plan = (
         r"\] plan: [\d,]+ rows; the [\w-]+ stage needs most memory, [\d,]+ of [\d,]+ MiB allowed "
-        r"per worker; disk .* s\. "
+        r"per worker; disk .*; computing takes under a minute at the default rates"
     )
     assert re.search(plan, text)
     assert "Z-step, per iteration" not in text  # the table is for --log-level debug
@@ -133,6 +134,9 @@ def test_train_ends_with_a_table_examples_and_places(session):
     assert re.search(r"^page: .*run/report\.html$", text, re.M)
     (line,) = re.findall(r"^next: python -m srch_dist\.encode (.*)$", text, re.M)
     assert parse(EncodeOptions, "encode", shlex.split(line)).modality == "image"
+    (line,) = re.findall(r"^then: python -m srch_dist\.search (.*)$", text, re.M)
+    options = parse(SearchOptions, "search", shlex.split(line))
+    assert (options.modality, options.codes) == ("text", "image-codes.zarr")
 
 
 def test_report_writes_the_page_that_training_wrote(session):
@@ -266,7 +270,7 @@ def test_help_describes_every_option(tmp_path, name):
     [
         ("ingest", ["nowhere.npz", "a.zarr"], r"nowhere\.npz does not exist"),
         ("ingest", ["text.npz", "a.zarr"], r"text\.npz is not a readable \.npz file"),
-        ("train", ["--data", "nowhere.zarr"], r"nowhere\.zarr is not a feature store"),
+        ("train", ["--data", "nowhere.zarr"], r"nowhere\.zarr does not exist"),
         ("train", ["--bits", "12"], "bits.*multiple of 8"),
         ("train", ["--config", "bad.yaml"], r"bad\.yaml: unknown option method\.lamda; did you"),
         (
@@ -275,8 +279,12 @@ def test_help_describes_every_option(tmp_path, name):
             "nowhere|no-run",
         ),
         ("evaluate", ["--model", "no-run", "--data", "nowhere.zarr"], "nowhere|no-run"),
-        ("search", ["--model", "no-run", "--codes", "no.zarr", "--query", "1"], "no-run is not"),
-        ("report", ["no-run"], "no-run is not a run directory"),
+        (
+            "search",
+            ["--model", "no-run", "--codes", "no.zarr", "--query", "1"],
+            "no-run does not exist",
+        ),
+        ("report", ["no-run"], "no-run does not exist"),
         ("export", ["--codes", "no.zarr", "--format", "npy", "--out", "a"], r"no\.zarr does not"),
     ],
 )

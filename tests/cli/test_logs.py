@@ -79,7 +79,7 @@ def test_an_error_is_json_with_the_exit_code(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     (record,) = records_of(done.stderr)
     assert (record["level"], record["topic"], record["exit_code"]) == ("error", "error", 2)
-    assert "nowhere.zarr is not a feature store" in record["message"]
+    assert "nowhere.zarr does not exist" in record["message"]
 
 
 @pytest.mark.usefixtures("here")

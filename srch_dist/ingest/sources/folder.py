@@ -19,6 +19,8 @@ from srch_dist.kernels.types import Array
 
 # Maximum number of items that an error message lists.
 _LISTED = 5
+# Endings of tables that no reader reads.
+_TEXT_TABLES = (".csv", ".json", ".jsonl", ".tsv", ".txt")
 _ONE_SPLIT = (
     "Ingest the files of one split only, or write all rows with a column split: 0 to train on, 1 "
     "for queries."
@@ -237,7 +239,7 @@ def _families_of(folder: Path, inner: bool) -> tuple[list[Family], dict[str, str
         if is_known(file):
             files.append(file)
         else:
-            skipped[file.name] = "unknown format"
+            skipped[file.name] = _unknown(file)
     return _families(folder, files, inner), skipped
 
 
@@ -374,3 +376,10 @@ def _refuse_unpaired_shards(
             f"{folder}: {len(unpaired)} shards do not pair (rows by array): {listing}. Write them "
             "again: shards with the same number must have the same rows in every array."
         )
+
+
+def _unknown(file: Path) -> str:
+    """Say why a file is skipped; for a table as text, name a format to convert it to."""
+    if file.suffix.lower() in _TEXT_TABLES:
+        return "unknown format; convert it to .parquet (docs/how-to/input-layouts.md)"
+    return "unknown format"

@@ -86,11 +86,13 @@ def open_run(path: str | Location) -> RunResults:
 
     Raises
     ------
-    StorageError : the path holds no run, or one that is not finished.
+    StorageError : the path does not exist, or holds no run, or one that is not finished.
     """
     folder = locate(path)
     check_access(folder)
     if not (folder / "run.json").exists():
+        if not folder.exists():
+            raise StorageError(f"{folder} does not exist; name the directory of a finished run")
         raise StorageError(f"{folder} is not a run directory; make one with srch_dist.train")
     if read_head(folder).get("finished") is not True:
         raise StorageError(

@@ -18,6 +18,7 @@ import zarr
 from srch_dist.errors import ExtraError, InputError, StorageError
 from srch_dist.ingest import limits
 from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.ingest.sources.folder import _families_of
 from srch_dist.ingest.sources.formats import open_in_process, open_source
 from srch_dist.ingest.unreadable import refuse_unreadable
 from tests.helpers.source_files import (
@@ -307,3 +308,11 @@ class TestHostile:
         assert "a" in open_source(tmp_path / "a.npy").unreadable
         with pytest.raises(InputError, match=r"a\.npy"):
             ingest_source(tmp_path / "a.npy", tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize(("name", "converted"), [("captions.CSV", True), ("a.jpg", False)])
+def test_a_skipped_table_says_what_to_convert_it_to(tmp_path, name, converted):
+    (tmp_path / name).write_text("a,b\n")
+    _families, skipped = _families_of(tmp_path, inner=False)
+    assert skipped[name].startswith("unknown format")
+    assert ("convert it to .parquet" in skipped[name]) == converted

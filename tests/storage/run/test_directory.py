@@ -170,9 +170,10 @@ def test_only_true_means_finished(tmp_path, config, finished):
 
 
 def test_place_that_is_no_run_is_refused(tmp_path):
-    for place in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(StorageError, match="is not a run directory; make one with"):
-            open_run(place)
+    with pytest.raises(StorageError, match="is not a run directory; make one with"):
+        open_run(tmp_path)
+    with pytest.raises(StorageError, match="nowhere does not exist; name the directory of a"):
+        open_run(tmp_path / "nowhere")
 
 
 def test_of_two_runs_that_start_at_once_one_is_refused(tmp_path, config):
