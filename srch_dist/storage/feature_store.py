@@ -87,10 +87,7 @@ class FeatureStore:
         return arrays.read_selected(path, rows, partial(read_verified, path, self._runs(name)))
 
     def show(self, name: str, row: int) -> str:
-        """Return a row of an array as text; joins several values, such as captions, by " / ".
-
-        A text that says the same twice, "x, x", is shown once.
-        """
+        """Return a row of an array as text: several values joined by " / "; "x, x" shown as "x"."""
         values = (str(value).strip() for value in np.ravel(self.read(name, row, row + 1)))
         return " / ".join(_once(value) for value in values if value)
 
@@ -100,9 +97,9 @@ class FeatureStore:
 
     def _check(self, name: str) -> None:
         if name not in self.modalities and name not in self.side:
-            known = ", ".join([*self.modalities, *self.side])
-            near = did_you_mean(name, [*self.modalities, *self.side])
-            raise InputError(f"{self.path} has no array {name!r}; it has {known}{near}")
+            names = [*self.modalities, *self.side]
+            known = ", ".join(names) + did_you_mean(name, names)
+            raise InputError(f"{self.path} has no array {name!r}; it has {known}")
 
 
 # The public name, so that pickles survive moves of modules.
