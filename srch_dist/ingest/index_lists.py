@@ -65,7 +65,7 @@ def parse_lists(items: Sequence[str] | None, base: int | None) -> IndexLists | N
     ):
         raise ConfigError(
             f"--split-from is {','.join(items)!r}; write query=ARRAY or query=ARRAY,train=ARRAY. "
-            "'database' can replace 'train'; both mean split 0."
+            "'database=ARRAY' means the same as 'train=ARRAY'."
         )
     if base not in (None, 0, 1):
         raise ConfigError(f"--index-base is {base}, expected 0 or 1 (the number of the first row)")
