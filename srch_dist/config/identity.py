@@ -83,10 +83,10 @@ def up_to_graph(config: TrainConfig) -> TrainConfig:
 
 
 def up_to_loop(config: TrainConfig) -> TrainConfig:
-    """Replace every option that has an effect only after the loop by a fixed value.
+    """Set every option that has an effect only after the loop to a fixed value.
 
-    If the resulting configurations of two runs are equal, the codes that their loops learn are
-    equal. The number of anchors stays: it is also the size of the sample for the rotation.
+    If the resulting configurations of two runs are equal, their loops learn equal codes. The number
+    of anchors is kept, because the loop learns its rotation from as many sampled rows.
     """
     default = MethodConfig()
     method = dataclasses.replace(

@@ -108,8 +108,8 @@ def load_config(path: str | Path, preset: str | None = None) -> TrainConfig:
         raise refusal(ConfigError, f"cannot read the options file {path}: {error}", error) from None
     if len(text) > _MAX_FILE_CHARACTERS:
         raise ConfigError(
-            f"{path} has more than {_MAX_FILE_CHARACTERS} characters; an options file is shorter. "
-            "Name another file."
+            f"{path} has more than {_MAX_FILE_CHARACTERS} characters, too many for options. "
+            "Choose another file."
         )
     return parse_config(text, str(path), preset)
 

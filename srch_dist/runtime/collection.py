@@ -11,7 +11,7 @@ from contextlib import contextmanager
 def without_collection() -> Iterator[None]:
     """Collect garbage now, and not again in this context.
 
-    A thread that starts or stops an event loop of distributed holds a lock. If the thread collects
+    A thread holds a lock while it starts or stops an event loop of Dask. If the thread collects
     a client meanwhile, the client closes itself and waits for that lock, so the thread would wait
     forever.
     """

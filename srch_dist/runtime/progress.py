@@ -44,7 +44,7 @@ class Progress(Protocol):
         """Warn of data or options that are valid but give worse results or more cost."""
 
     def show(self, item: RenderableType, summary: str | None = None) -> None:
-        """Show a table. With a ``summary``, report this line, and show the table at DEBUG only."""
+        """Show a table. With the text ``summary``, show that instead, and the table at DEBUG."""
 
 
 class CountedStage:

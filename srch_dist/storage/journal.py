@@ -46,7 +46,7 @@ class Journal:
         self._file: BinaryIO | None = None
 
     def start(self) -> None:
-        """Write the owner file with the fingerprint, before any other file of the store."""
+        """Write the owner file, which holds the fingerprint, before any other file of the store."""
         if self._fingerprint is not None:
             write_manifest(self._folder / _OWNER, {"fingerprint": self._fingerprint})
 

@@ -116,7 +116,7 @@ def test_a_split_that_is_there_and_a_list_that_is_not(tmp_path):
         (["query=a", "test=b"], None, "write query=ARRAY"),
         (["query"], None, "write query=ARRAY"),
         (["query=a", "query=b"], None, "write query=ARRAY"),
-        (["query=a", "train=b", "database=c"], None, "both mean split 0"),
+        (["query=a", "train=b", "database=c"], None, "means the same as"),
         (["query=a"], 2, "--index-base is 2, expected 0 or 1"),
         (None, 1, "--split-from is not given"),
     ],

@@ -56,7 +56,7 @@ class AnchorRows:
 
 @dataclass(frozen=True)
 class _AnchorPart(Sized):
-    """Sums over some rows of one modality: `AnchorSums`, which need no codes, and `AnchorTargets`."""
+    """Sums over rows of one modality: `AnchorSums`, which need no codes, and `AnchorTargets`."""
 
     sums: AnchorSums
     targets: AnchorTargets

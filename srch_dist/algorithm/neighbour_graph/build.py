@@ -255,7 +255,7 @@ def _write_run(
 
 
 def _degree_histogram(degrees: NDArray[np.int32], last: int) -> NDArray[np.int64]:
-    """Count ``degrees`` (n, modalities) in bins 0 … ``last``: (modalities, last + 1)."""
+    """Count ``degrees`` (n, modalities) in bins 0 … ``last``, as (modalities, last + 1)."""
     columns = np.minimum(degrees, last).T
     return np.stack([np.bincount(column, minlength=last + 1) for column in columns])
 
