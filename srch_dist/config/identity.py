@@ -1,4 +1,4 @@
-"""Compare configurations: plain values, fingerprints, and the options that can change codes."""
+"""Compare configurations by value or fingerprint, or only by options that can change codes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def differing_options(recorded: TrainConfig, requested: TrainConfig) -> list[str
 
 
 def up_to_graph(config: TrainConfig) -> TrainConfig:
-    """Set all options that change neither features nor graph to fixed values.
+    """Fix the values of all options that change neither features nor graph.
 
     If the resulting configurations of two runs are equal, their features, first codes and graphs
     are equal.
