@@ -11,6 +11,7 @@ import dataclasses
 import re
 import types
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 from unittest import mock
 
@@ -34,6 +35,7 @@ class Option:
     default: str
     text: str
     positional: bool
+    short: tuple[str, ...] = ()
 
 
 def options_class(name: str) -> type[Any]:
@@ -61,7 +63,9 @@ def options(kind: type[Any], prefix: str = "") -> Iterator[Option]:
         metavars = (getattr(mark, "metavar", None) for mark in marks)
         shown = next(filter(None, metavars), item.name.upper()) if positional else item.name
         name = f"{prefix}{shown}".replace("_", "-")
-        yield Option(name, _value(inner), _default(item), texts.get(item.name, ""), positional)
+        short = tuple(chain.from_iterable(getattr(mark, "aliases", None) or () for mark in marks))
+        text = texts.get(item.name, "")
+        yield Option(name, _value(inner), _default(item), text, positional, short)
 
 
 def _value(hint: Any) -> str:
@@ -94,7 +98,8 @@ def table(rows: Iterator[Option]) -> str:
     lines = ["| option | value | default | description |", "|---|---|---|---|"]
     for row in rows:
         name = row.name if row.positional else f"--{row.name}"
-        cells = (f"`{name}`", row.value, row.default, row.text)
+        names = ", ".join(f"`{one}`" for one in (*row.short, name))
+        cells = (names, row.value, row.default, row.text)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
 
 from srch_dist.cli.progress import on_console
 from srch_dist.cli.safe_text import visible
@@ -28,12 +30,16 @@ class LogOptions:
     """plain: text, with progress bars if the output is a terminal. json: one JSON object per line,
     also for errors, without progress bars; use it if a program reads the log."""
     log_level: Level = "info"
-    """Lowest level of messages to show. debug adds the start and seconds of each stage; warning
-    shows only warnings and errors; error shows only errors."""
+    """Lowest level of messages to show. debug adds the tables of the plan, and the start and
+    seconds of each stage; warning shows only warnings and errors; error shows only errors."""
+    verbose: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(aliases=("-v",))] = False
+    """Short for --log-level debug. It overrides --log-level."""
 
     @property
     def level(self) -> int:
         """The level as an integer of the module `logging`."""
+        if self.verbose:
+            return logging.DEBUG
         return logging.getLevelNamesMapping()[self.log_level.upper()]
 
 
@@ -43,13 +49,15 @@ def find_log_options(arguments: Sequence[str] | None) -> LogOptions:
     The parser's errors already use these options. Wrong values are ignored here; the parser
     refuses them later.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--log-format", "--log_format", nargs="?")
     parser.add_argument("--log-level", "--log_level", nargs="?")
-    known, _ = parser.parse_known_args(arguments)
+    known, _ = parser.parse_known_args(words)
     return LogOptions(
         known.log_format if known.log_format in get_args(Format) else "plain",
         known.log_level if known.log_level in get_args(Level) else "info",
+        verbose="-v" in words or "--verbose" in words,
     )
 
 

@@ -16,7 +16,7 @@ from srch_dist.errors import ConfigError
 # Marks a field that has no option but a place on the command line.
 _POSITIONAL = get_args(tyro.conf.Positional[str])[1]
 # Options of every command, which are no fields.
-_ALWAYS = ("--help", "-h", "--log-format", "--log-level")
+_ALWAYS = ("--help", "-h", "--log-format", "--log-level", "--verbose")
 
 
 def refuse_unknown_names(kind: type[Any], words: Sequence[str]) -> None:

@@ -87,7 +87,7 @@ def plan_summary(plan: Plan, costs: Forecast) -> str:
         f"plan: {plan.rows:,} rows; the {fullest.name} stage needs most memory, "
         f"{fullest.projected_bytes / MIB:,.0f} of {allowed / MIB:,.0f} MiB allowed per worker; "
         f"disk {plan.disk_bytes / MIB:,.0f} MiB; computing takes {_estimate(costs.seconds)} at the "
-        "default rates, without start-up and scoring. --log-level debug shows each stage."
+        "default rates, without start-up and scoring. --verbose shows each stage."
     )
 
 

@@ -118,7 +118,7 @@ def test_train_reports_its_stages_as_plain_lines_on_standard_error(session):
         r"per worker; disk .*; computing takes under a minute at the default rates"
     )
     assert re.search(plan, text)
-    assert "Z-step, per iteration" not in text  # the table is for --log-level debug
+    assert "Z-step, per iteration" not in text  # the table is for --verbose
     assert re.search(r"graph image: exact, recall 1\.000, \d+ edges", text)
     assert re.search(r"iteration  1: objective", text)
     assert "stopped: " in text

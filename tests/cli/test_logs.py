@@ -147,6 +147,17 @@ def test_json_holds_the_levels_from_the_one_named(capsys, level, levels):
     assert len(advice) == (1 if levels else 0)  # text has fewer dimensions than bits
 
 
+def test_verbose_shows_the_tables_of_the_plan(here, capsys):
+    data = ["--data", "pairs.zarr", "--bits", "8", "--graph.k", "5", "--no-baseline"]
+    for out, *flags in (("brief",), ("tables", "-v")):
+        train.main([*data, "--no-report", "--out", out, *flags])
+        shown = capsys.readouterr().err
+        assert "--verbose shows each stage" in shown
+        assert ("Z-step, per iteration" in shown) == bool(flags)
+        assert ("features: started, " in shown) == bool(flags)
+    assert "verbose" not in (here / "tables" / "config.yaml").read_text()
+
+
 @pytest.mark.parametrize(
     ("level", "shown"),
     [
@@ -304,6 +315,10 @@ def test_log_options_are_found_before_parsing():
     assert find_log_options([]) == LogOptions("plain", "info")
     assert find_log_options(["--bits", "8", "--log-format=json"]) == LogOptions("json", "info")
     assert find_log_options(["--log_level", "error", "x"]) == LogOptions("plain", "error")
+    for flag in ("-v", "--verbose"):
+        words = ["--log-level", "error", flag, "--bits", "8"]
+        assert find_log_options(words).level == logging.DEBUG
+        assert parse(ClusterOptions, "encode", [flag]).log.level == logging.DEBUG
     # The parser refuses these.
     assert find_log_options(["--log-format", "xml", "--log-level"]) == LogOptions()
 

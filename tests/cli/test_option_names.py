@@ -78,7 +78,17 @@ def test_every_spelling_that_the_parser_takes_passes():
             )
     refuse_unknown_names(
         TrainOptions,
-        ["--no-report", "--solver.no-warm", "--log-format", "json", "--bits=8", "--", "--x"],
+        [
+            "--no-report",
+            "--solver.no-warm",
+            "--log-format",
+            "json",
+            "-v",
+            "--verbose",
+            "--bits=8",
+            "--",
+            "--x",
+        ],
     )
 
 
