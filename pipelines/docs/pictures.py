@@ -36,9 +36,14 @@ SCHEMES = (
 )
 
 
-def save(name: str, size: tuple[float, float], draw: Callable[[Figure, Scheme], None]) -> None:
-    """Write ``NAME-light.svg`` and ``NAME-dark.svg``; ``size`` is in inches."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+def save(
+    name: str,
+    size: tuple[float, float],
+    draw: Callable[[Figure, Scheme], None],
+    folder: Path = FOLDER,
+) -> None:
+    """Write ``NAME-light.svg`` and ``NAME-dark.svg`` to ``folder``; ``size`` is in inches."""
+    folder.mkdir(parents=True, exist_ok=True)
     for scheme in SCHEMES:
         style = {
             "svg.fonttype": "none",
@@ -62,7 +67,7 @@ def save(name: str, size: tuple[float, float], draw: Callable[[Figure, Scheme], 
             logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
             figure = Figure(figsize=size, layout="constrained")
             draw(figure, scheme)
-            path = FOLDER / f"{name}-{scheme.name}.svg"
+            path = folder / f"{name}-{scheme.name}.svg"
             figure.savefig(path, transparent=True, metadata={"Date": None})
             text = path.read_text(encoding="utf-8")
         # Trailing blanks would be stripped by the hooks of the repository.

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-Record = dict[str, Any]
+from .runs import MIB, client_mib, generated, reference_seconds, short, table
 
-MIB = 1 << 20
-_SHARES = ("features", "graph", "w", "z", "s", "b", "model")
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -92,17 +91,12 @@ def _knn(record: Record) -> list[dict[str, Any]]:
 def _memory(record: Record) -> list[dict[str, Any]]:
     engine, reference = record["engine"], record["reference"]
     worker = engine["peak_bytes"]["worker"] - engine["idle_bytes"]["worker"]
-    rows = [_row("client memory above idle, MiB", record, _client_bytes(engine) / MIB, "")]
+    rows = [_row("client memory above idle, MiB", record, client_mib(engine), "")]
     if reference:
         index = reference["peaks"]["neighbours"] - reference["idle_bytes"]
         ratio = worker / index
         rows.append(_row("worker memory above idle / one index", record, ratio, "≤ 0.25"))
     return rows
-
-
-def _client_bytes(engine: Record) -> int:
-    """Peak memory of the client above its idle process, in bytes."""
-    return int(engine["peak_bytes"]["client"] - engine["idle_bytes"]["client"])
 
 
 def _solver(record: Record) -> list[dict[str, Any]]:
@@ -142,8 +136,7 @@ def _training(record: Record) -> list[dict[str, Any]]:
     engine, reference = record["engine"], record["reference"]
     if not reference:
         return []
-    seconds = sum(value for name, value in reference["seconds"].items() if name != "compile")
-    ratio = engine["training_seconds"] / seconds
+    ratio = engine["training_seconds"] / sum(reference_seconds(reference).values())
     difference = max(abs(engine["map"][pair] - reference["map"][pair]) for pair in engine["map"])
     return [
         _row("training time / reference", record, ratio, "≤ 0.7"),
@@ -215,12 +208,6 @@ _PER_RECORD: tuple[Callable[[Record], list[dict[str, Any]]], ...] = (
 )
 
 
-def generated(records: list[Record]) -> list[Record]:
-    """Records of generated data, by size. Only they are alike, so only they show growth."""
-    sized = [record for record in records if record["data"].isdigit()]
-    return sorted(sized, key=lambda record: int(record["data"]))
-
-
 def _growth(records: list[Record]) -> list[dict[str, Any]]:
     """Time and memory of each generated size over the next smaller one."""
     rows = []
@@ -239,57 +226,9 @@ def _growth(records: list[Record]) -> list[dict[str, Any]]:
 
 def markdown(records: list[Record], rows: list[dict[str, Any]]) -> str:
     """Two tables: cost and quality of each run, then the figures of `figures`."""
-    lines = [
-        "| data | rows | run | seconds | graph | Z | S | B | CG | recall | MAP | worker MiB "
-        "| client MiB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for record in records:
-        lines.append(_engine_line(record))
-        if record["reference"]:
-            lines.append(_reference_line(record))
-    lines += ["", "| figure | data | measured | target |", "|---|---|---|---|"]
+    lines = ["| figure | data | measured | target |", "|---|---|---|---|"]
     lines += [
         f"| {row['what']} | {row['data']} | {row['measured']:.3g} | {row['target']} |"
         for row in rows
     ]
-    return "\n".join(lines) + "\n"
-
-
-def _engine_line(record: Record) -> str:
-    engine = record["engine"]
-    seconds, peaks = engine["seconds"], engine["peak_bytes"]
-    cells = [
-        record["data"], f"{engine['rows']}", "engine", f"{engine['training_seconds']:.1f}",
-        *(f"{seconds[name]:.1f}" for name in ("graph", "z", "s", "b")),
-        f"{max(engine['cg_iterations'])}", f"{min(engine['recall'].values()):.3f}",
-        _pair(engine["map"]),
-        f"{(peaks['worker'] - engine['idle_bytes']['worker']) / MIB:.0f}",
-        f"{_client_bytes(engine) / MIB:.0f}",
-    ]  # fmt: skip
-    return "| " + " | ".join(cells) + " |"
-
-
-def _reference_line(record: Record) -> str:
-    reference = record["reference"]
-    seconds = {name: value for name, value in reference["seconds"].items() if name != "compile"}
-    graph = seconds["neighbours"] + seconds["graph"]
-    above = max(reference["peaks"].values()) - reference["idle_bytes"]
-    cells = [
-        record["data"], f"{record['engine']['rows']}", "reference", f"{sum(seconds.values()):.1f}",
-        f"{graph:.1f}", "–", "–", "–", f"{max(reference['cg_iterations'])}",
-        f"{min(reference['recall'].values()):.3f}", _pair(reference["map"]),
-        f"{above / MIB:.0f}", "–",
-    ]  # fmt: skip
-    return "| " + " | ".join(cells) + " |"
-
-
-def _pair(scores: dict[str, float]) -> str:
-    return " / ".join(f"{value:.3f}" for value in scores.values())
-
-
-def stage_shares(engine: Record) -> dict[str, float]:
-    """Share of the run's seconds by stage."""
-    seconds = {name: engine["seconds"].get(name, 0.0) for name in _SHARES}
-    total = sum(seconds.values())
-    return {name: value / total for name, value in seconds.items()}
+    return table([short(record) for record in records]) + "\n" + "\n".join(lines) + "\n"

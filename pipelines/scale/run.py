@@ -2,6 +2,7 @@
 
     python -m pipelines.scale.run all --out FOLDER --npz icons151k.npz
     python -m pipelines.scale.run b-step --out FOLDER --sizes 250000 --repeats 3
+    python -m pipelines.scale.run draw --out docs/figures/scale    # measures nothing
 
 Every run of srch_dist ("engine") and of the in-memory reference has its own process.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,11 +22,12 @@ from srch_dist import ingest_source, open_store
 
 from .figures import FIGURES, figures, markdown
 from .manifolds import Manifolds, write_store
-from .plots import draw
+from .plots import RUNS, draw, load_runs, redraw
 from .processes import run_module
+from .runs import short, table
 
 Record = dict[str, Any]
-Figure = Literal["all", "knn", "cg", "b-step", "training", "growth", "plan"]
+Figure = Literal["all", "knn", "cg", "b-step", "training", "growth", "plan", "draw"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,9 @@ class Options:
     """Measure training at several sizes against an in-memory reference and hardware floors."""
 
     figure: Annotated[Figure, tyro.conf.Positional]
-    """What to measure: one figure, or all."""
+    """What to measure: one figure, or all. draw measures nothing and draws the plots again."""
     out: Path
-    """Folder for data, results.json, results.md and plots. Existing data is reused."""
+    """Folder for data, results.json, runs.json, results.md and plots. Existing data is reused."""
     sizes: list[int] | None = None
     """Training rows of generated data. Each figure has its own default."""
     npz: Path | None = None
@@ -59,6 +62,8 @@ class Options:
     """Options of the runs as JSON, nested as in a YAML file."""
     resume: bool = False
     """Reuse finished runs of an earlier call in the folder. Their options are not compared."""
+    records: Path = Path("pipelines/scale")
+    """Folder of the runs.json and residuals.json that draw reads. Default: those of the docs."""
 
 
 def run_all(options: Options) -> list[Record]:
@@ -156,6 +161,9 @@ def median_of(runs: list[Any]) -> Any:
 def _save(options: Options, records: list[Record]) -> None:
     """Write the results so far, so that an interrupted series keeps them."""
     rows = figures(records)
+    today = datetime.now(UTC).date().isoformat()
+    runs = {"measured": today, "runs": [short(record) for record in records]}
+    (options.out / RUNS).write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
     results = {
         "figure": options.figure,
         "repeats": options.repeats,
@@ -168,15 +176,31 @@ def _save(options: Options, records: list[Record]) -> None:
     (options.out / "results.md").write_text(markdown(records, rows), encoding="utf-8")
 
 
+def _draw_again(options: Options) -> None:
+    """Draw the plots of the records, and print the table of the runs."""
+    names = redraw(options.records, options.out)
+    if not names:
+        raise SystemExit(
+            f"error: {options.records} has no runs.json and no residuals.json. "
+            "Pass their folder as --records."
+        )
+    if (options.records / RUNS).exists():
+        print(table(load_runs(options.records)))
+    print(f"drawn: {', '.join(names)}")
+
+
 def main() -> None:
-    """Measure, write results and plots, and print the tables."""
+    """Measure, write results and plots, and print the tables; or draw the plots again."""
     options = tyro.cli(Options)
+    if options.figure == "draw":
+        _draw_again(options)
+        return
     if options.repeats < 1:
         raise SystemExit(f"error: --repeats is {options.repeats}. It must be at least 1.")
     records = run_all(options)
     if not records:
         raise SystemExit(f"error: {options.figure} has no default data. Pass --sizes or --npz.")
-    draw(records, options.out)
+    draw([short(record) for record in records], options.out)
     print(markdown(records, figures(records)))
 
 

@@ -3,8 +3,10 @@
     python -m pipelines.scale.solver --npz icons151k.npz --out FOLDER
     python -m pipelines.scale.solver --out FOLDER               # the shipped emoji pairs
 
-Writes solver.json, solver.md and convergence.png. In the first part every Z-step starts from zero,
-on the first graph and on the re-weighted ones of later iterations.
+Writes solver.json, solver.md, residuals.json and the picture convergence. In the first part every
+Z-step starts from zero, on the first graph and on the re-weighted ones of later iterations.
+
+The documentation shows pipelines/scale/residuals.json: a copy of the file that this command writes.
 """
 
 from __future__ import annotations
@@ -14,14 +16,13 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
 from srch_dist import build_config, ingest_source, train_model
 from srch_dist.config.identity import fingerprint, up_to_graph
@@ -32,6 +33,8 @@ from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.train.runner import Trained, prepare_run
 from srch_dist.train.setup import SharedResources
+
+from .plots import RESIDUALS, draw_convergence
 
 Record = dict[str, Any]
 
@@ -97,7 +100,7 @@ class _Bench:
 
 
 def measure(options: Options) -> Record:
-    """Train every run and return the record that `markdown` and `draw` read."""
+    """Train every run and return the record that `markdown` and `residuals` read."""
     options.out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=options.out) as name,
@@ -205,32 +208,33 @@ def _line(row: Record) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def draw(record: Record, path: Path) -> None:
-    """Plot residuals over CG iterations on the first and last graph, one panel per preset."""
-    mpl.use("Agg")
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, preset in zip(panels, ("balanced", "paper"), strict=True):
-        for case in (case for case in record["cold"] if case["preset"] == preset):
-            name = "with" if case["coarse"] == "on" else "without"
-            style = "-" if case["coarse"] == "on" else "--"
-            for label, colour, curve in (
-                ("first graph", "C0", case["residuals"][0]),
-                ("last graph", "C1", case["residuals"][-1]),
-            ):
-                axes.plot(curve, style, color=colour, label=f"{label}, {name} coarse space")
-        axes.set(title=preset, xlabel="CG iteration", xscale="symlog", yscale="log")
-        axes.legend(fontsize="small")
-    panels[0].set(ylabel="largest relative residual of a column")
-    figure.savefig(path, dpi=120)
+def residuals(record: Record) -> Record:
+    """The part of a record that the picture shows: residuals on the first and last graph."""
+    return {
+        "measured": datetime.now(UTC).date().isoformat(),
+        **{name: record[name] for name in ("data", "rows", "bits")},
+        "cold": [
+            {
+                **{name: case[name] for name in ("preset", "coarse", "iterations")},
+                "first": _rounded(case["residuals"][0]),
+                "last": _rounded(case["residuals"][-1]),
+            }
+            for case in record["cold"]
+        ],
+    }
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]
 
 
 def save(record: Record, folder: Path) -> None:
-    """Write solver.json, solver.md and convergence.png."""
-    text = json.dumps(record, indent=1) + "\n"
-    (folder / "solver.json").write_text(text, encoding="utf-8")
+    """Write solver.json, solver.md, residuals.json and the picture."""
+    shown = residuals(record)
+    for name, values in (("solver.json", record), (RESIDUALS, shown)):
+        (folder / name).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     (folder / "solver.md").write_text(markdown(record), encoding="utf-8")
-    draw(record, folder / "convergence.png")
+    draw_convergence(shown["cold"], folder)
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pipelines.scale import run
-from pipelines.scale.figures import figures, markdown, stage_shares
+from pipelines.scale.figures import figures, markdown
+from pipelines.scale.runs import short, stage_shares, table
 
 pytestmark = pytest.mark.cluster
 
@@ -42,7 +43,7 @@ def test_every_size_has_engine_and_reference(results):
         assert min(reference["recall"].values()) == 1.0
         assert engine["peak_bytes"]["worker"] >= engine["idle_bytes"]["worker"] > 0
         assert set(engine["seconds"]) == {"features", "graph", "model", "w", "z", "s", "b"}
-        assert sum(stage_shares(engine).values()) == pytest.approx(1)
+        assert sum(stage_shares(short(record)).values()) == pytest.approx(1)
 
 
 def test_reference_and_engine_agree(results):
@@ -79,9 +80,13 @@ def test_tables_and_plots_are_written(results):
     folder, output = results
     text = (folder / "results.md").read_text(encoding="utf-8")
     assert text == markdown(output["records"], output["figures"])
-    assert text.count("| engine |") == text.count("| reference |") == len(SIZES)
+    assert text.count("| srch-dist |") == text.count("| reference |") == len(SIZES)
     for name in ("growth", "stages", "cg"):
-        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        for scheme in ("light", "dark"):
+            assert "<svg" in (folder / f"{name}-{scheme}.svg").read_text(encoding="utf-8")
+    kept = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
+    assert kept["runs"] == [short(record) for record in output["records"]]
+    assert text.startswith(table(kept["runs"]))
 
 
 def test_figures_follow_from_the_records(results):

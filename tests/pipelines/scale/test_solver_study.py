@@ -57,4 +57,10 @@ def test_results_tables_and_plot_are_written(study):
     assert json.loads((folder / "solver.json").read_text(encoding="utf-8")) == record
     text = (folder / "solver.md").read_text(encoding="utf-8")
     assert text.count("| balanced |") == text.count("| paper |") == 2
-    assert (folder / "convergence.png").read_bytes().startswith(b"\x89PNG")
+    kept = json.loads((folder / "residuals.json").read_text(encoding="utf-8"))
+    for case, whole in zip(kept["cold"], record["cold"], strict=True):
+        assert case["iterations"] == whole["iterations"]
+        for name, curve in (("first", whole["residuals"][0]), ("last", whole["residuals"][-1])):
+            assert case[name] == pytest.approx(curve, rel=1e-3)
+    for scheme in ("light", "dark"):
+        assert "<svg" in (folder / f"convergence-{scheme}.svg").read_text(encoding="utf-8")
