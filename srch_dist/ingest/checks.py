@@ -1,4 +1,4 @@
-"""Checks of every block of rows before it is written: numbers, labels, split and text."""
+"""Check the numbers, labels, split and text of every block of rows before it is written."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _refuse_invalid_numbers(label: str, name: str, block: Array, start: int) -> 
 
 
 def integral_split(label: str, block: Array, start: int) -> Array:
-    """Convert the numbers of ``split`` to integers; raise InputError for any other number."""
+    """Convert a block of ``split`` to integers; raise InputError for NaN, Inf or a fraction."""
     whole = np.isfinite(block) & (np.where(np.isfinite(block), block, 0) % 1 == 0)
     if not whole.all():
         row = int(np.flatnonzero(~whole)[0])

@@ -39,7 +39,7 @@ class SourceFiles:
 
         Parameters
         ----------
-        layout : for the name of each stored array, its name in the source, shape and dtype.
+        layout : by name of each stored array: its name in the source, its shape and its dtype.
         """
         stats = list(self._identities.values())
         content = json.dumps([stats, dict(layout), rows_per_chunk], default=str)
@@ -50,7 +50,7 @@ class SourceFiles:
 
         Raises
         ------
-        InputError : a file was changed, replaced or removed; or a link or a folder on the way to a
+        InputError : a file was changed, replaced or removed; or a link or a folder in the path of a
             file was exchanged, even if it was exchanged back.
         """
         identities, ways = self._identities.items(), self._ways.items()
@@ -69,7 +69,7 @@ class SourceFiles:
 
 
 def _identity(file: Path) -> list[Any]:
-    """Return path, target of links, inode, size, modification time and status change time.
+    """Return a file's path, resolved path, inode, size, modification and status change time.
 
     A program can set back the modification time of a changed file, but not the status change time.
     """
@@ -79,15 +79,15 @@ def _identity(file: Path) -> list[Any]:
 
 
 def _was_changed(file: Path, before: list[Any]) -> bool:
-    """Whether a file was changed, replaced or removed. Notes beside the data may change."""
+    """Whether a file was changed, replaced or removed; False for endings in ``_NOTES``."""
     return file.suffix not in _NOTES and _identity(file) != before
 
 
 def _was_exchanged(way: Path, before: os.stat_result) -> bool:
     """Whether a link or folder was replaced or renamed.
 
-    Renaming a folder sets its status change time alone. Adding a file to it, or removing one, also
-    sets its modification time; that is allowed. A link never changes, it is only replaced.
+    Renaming a folder sets only its status change time. Adding or removing a file in the folder,
+    which is allowed, also sets its modification time. A link never changes, it is only replaced.
     """
     now = way.lstat()
     if now.st_ino != before.st_ino:

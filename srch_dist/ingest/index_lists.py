@@ -15,7 +15,8 @@ from srch_dist.ingest.sources.contents import may_be_modality
 from srch_dist.ingest.stacking import SPLIT
 from srch_dist.kernels.types import Array, IntArray
 
-# Numbers in ``split`` by part; rows in no list get _UNUSED if a part of number 0 is listed, else 0.
+# Number in ``split`` of each part. Rows in no list get _UNUSED if a list train or database exists,
+# else 0.
 _NUMBERS = {"train": 0, "database": 0, "query": 1}
 _UNUSED = 2
 _BLOCK_ROWS = 1 << 20
@@ -46,8 +47,8 @@ def parse_lists(items: Sequence[str] | None, base: int | None) -> IndexLists | N
 
     Raises
     ------
-    ConfigError : a list is neither query, train nor database; there is no list query; there are
-        lists train and database; or --index-base is given without --split-from.
+    ConfigError : a list is not named query, train or database; the list query is missing; the lists
+        train and database are both given; or --index-base is given without --split-from.
     """
     if items is None:
         if base is not None:
@@ -105,8 +106,8 @@ def index_split(
 ) -> tuple[Source, Sequence[str] | None]:
     """Add the array ``split``, made from lists of row numbers.
 
-    Returns the source with ``split``, and the option ``side`` with ``split`` appended. If ``lists``
-    is None, returns both unchanged. If ``side`` is None, it stays None.
+    Returns the source with ``split``, and the option ``side`` with ``split`` appended, or None if
+    ``side`` is None. If ``lists`` is None, returns ``source`` and ``side`` unchanged.
 
     Raises
     ------
@@ -137,7 +138,7 @@ def index_split(
 def hint_lists(specs: Specs, rows: int) -> str:
     """Suggest the option --split-from for arrays that look like lists of row numbers.
 
-    Returns one line, or "" if no array looks like a list of the row numbers of queries.
+    Returns one line, or "" if no array looks like the list of the queries' row numbers.
     """
     found: dict[str, str] = {}
     for name, (shape, dtype) in specs.items():
@@ -161,7 +162,7 @@ def hint_lists(specs: Specs, rows: int) -> str:
 
 
 def _make_split(source: Source, lists: IndexLists, rows: int) -> Array:
-    """Return the array ``split`` (rows,) uint8; raise InputError for a wrong or repeated number."""
+    """Return ``split`` (rows,) uint8; raise InputError for a wrong or repeated row number."""
     read = {part: _read_list(source, array) for part, array in lists.parts.items()}
     base = _base(read, lists, rows)
     listed = any(_NUMBERS[part] == 0 for part in read)
@@ -202,7 +203,7 @@ def _make_split(source: Source, lists: IndexLists, rows: int) -> Array:
 def _read_list(source: Source, array: str) -> IntArray:
     """Read a list of m row numbers as (m,) int64.
 
-    The source may store it as (m,), (1, m) or (m, 1), and as floating-point numbers.
+    The source may store the list as (m,), (1, m) or (m, 1), and as floating-point numbers.
     """
     shape, dtype = source.specs()[array]
     if len([size for size in shape if size != 1]) > 1 or not shape or dtype.kind not in "iuf":
@@ -220,7 +221,11 @@ def _read_list(source: Source, array: str) -> IntArray:
 
 
 def _base(read: Mapping[str, IntArray], lists: IndexLists, rows: int) -> int:
-    """Return the number of the first row: ``lists.base`` or, if None, 0 or 1 from the lists."""
+    """Return the number of the first row: ``lists.base`` or, if that is None, 0 or 1.
+
+    ``read`` has the row numbers of each list. For a .mat file, they decide between 0 and 1; raises
+    InputError if both are possible.
+    """
     if lists.base is not None:
         return lists.base
     least = min(int(numbers.min()) for numbers in read.values())

@@ -15,7 +15,7 @@ from srch_dist.ingest.naming import RESERVED, is_label_name, side_name, split_pa
 from srch_dist.ingest.sources.base import Source, Specs
 from srch_dist.kernels.types import Array
 
-# Suffixes of names of embeddings: img_emb, text_embeddings, image.features.
+# Suffixes of embedding names, as in img_emb, text_embeddings, image.features.
 _FEATURE_SUFFIX = re.compile(r"[_.-](embs?|embeddings?|features?|feats?|vectors?|vecs?)$")
 _MODALITY_NAMES = {"img": "image", "images": "image", "txt": "text", "texts": "text"}
 # 0/1 matrices of at most this many columns count as labels: wider ones may be bags of words.
@@ -77,7 +77,7 @@ def warn_of_labels(
 def renamed(arrays: Sequence[str], rename: Callable[[str], str], taken: set[str]) -> dict[str, str]:
     """Rename arrays with ``rename``; return a mapping from new name to array name.
 
-    An array keeps its name if its new name is in ``taken``, or if two arrays get the same new name.
+    An array keeps its name if its new name is in ``taken`` or is also another array's new name.
     """
     names = [rename(array) for array in arrays]
     return {
@@ -162,7 +162,7 @@ def _refuse_parts(
 
 
 def _named(arrays: Sequence[str]) -> list[str]:
-    """Format arrays as items NAME=ARRAY of --modalities, with suggested names."""
+    """Format each array as an item NAME=ARRAY of --modalities, with a suggested NAME."""
     names = [store_name(without_feature_suffix(array)) for array in arrays]
     return [
         f"{name}={array}" if name != array and names.count(name) == 1 else array
@@ -190,14 +190,14 @@ def _modality_name(array: str) -> str:
 
 
 def _label_reason(name: str, first_rows: Callable[[str], Array | None]) -> str | None:
-    """Explain why an array looks like labels; None if it does not."""
+    """Explain why the array ``name`` looks like labels; None if it does not."""
     if is_label_name(name):
         return "has a name that is usual for labels"
     return "holds only 0 and 1, as labels do" if _holds_labels(first_rows(name)) else None
 
 
 def _holds_labels(block: Array | None) -> bool:
-    """Whether rows (m, c) of an array look like labels of c classes: multi-hot, one-hot or ±1."""
+    """Whether m rows (m, c) of an array look like multi-hot, one-hot or ±1 labels of c classes."""
     if block is None or block.ndim != 2 or block.dtype.kind not in "fiub" or not block.size:
         return False
     values = np.unique(block)

@@ -1,4 +1,4 @@
-"""Recognise, by their names, arrays with labels and parts of a train/test split."""
+"""Recognise label arrays and the parts of a train/test split by the names of the arrays."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import itertools
 import re
 from collections.abc import Iterable
 
-# Side arrays with a meaning, by the names that sources give them (in lower case).
+# Store name of each side array that has a meaning, by the lower-case names that sources use.
 SIDE_NAMES = {
     **dict.fromkeys(("labels", "label"), "labels"),
     "split": "split",
     **dict.fromkeys(("ids", "id", "key", "keys"), "ids"),
     **dict.fromkeys(("titles", "title", "caption", "captions"), "titles"),
 }
-# Their names in a store.
+# The names of these arrays in a store.
 RESERVED = tuple(dict.fromkeys(SIDE_NAMES.values()))
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PART_WORDS = {
@@ -39,16 +39,16 @@ _STORE_NAMES = {
     **dict.fromkeys(("i", "x", "img", "imgs", "image", "images"), "image"),
     **dict.fromkeys(("t", "y", "txt", "text", "texts"), "text"),
 }
-# Words that are ignored in a name, because they mean the whole array: LAll, FullText.
 # Words of lists of row numbers, beside the word of a part: param_tr, indexQuery, train_id.
 _INDEX_WORDS = frozenset(
     ("param", "index", "indexes", "indices", "idx", "idxs", "ind", "inds", "id", "ids", "rows")
 )
+# Words that are ignored in a name, because they mean the whole array: LAll, FullText.
 _ALL = ("all", "full")
 
 
 def side_name(name: str) -> str | None:
-    """Return the name in the store of a usual side array, ``ids`` for ``key``; None for others."""
+    """Return the store name of a usual side array, such as ``ids`` for ``key``; else None."""
     return SIDE_NAMES.get(name.lower())
 
 
@@ -74,9 +74,9 @@ def split_parts(names: Iterable[str]) -> dict[str, dict[str, str]]:
 
     Returns
     -------
-    For each array, by the common name of its parts, a mapping from part (train, database, query or
-    validation) to the part's name: ``{"i": {"train": "I_tr", "query": "I_te"}}``. Other names are
-    left out.
+    A mapping such as ``{"i": {"train": "I_tr", "query": "I_te"}}``. Its keys are the names that the
+    parts have in common. Its values map a part (train, database, query or validation) to the part's
+    full name. Names that belong to no group are left out.
     """
     stems: dict[str, dict[str, str]] = {}
     for name in names:
@@ -94,7 +94,7 @@ def split_parts(names: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def index_part(name: str) -> str | None:
-    """Return the part of the split that a list of row numbers defines: ``query`` for indexQuery.
+    """Return the part of the split that a list of row numbers selects: ``query`` for indexQuery.
 
     Returns None if ``name`` is not a usual name of such a list.
     """

@@ -1,4 +1,4 @@
-"""Check that rows of the modalities are pairs: if the source has ids, they must agree."""
+"""Check that the modalities have the same id in each row, if the source has ids."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Pairing:
     Attributes
     ----------
     compared : id arrays that agree in every row; fewer than two if no two could be compared.
-    warnings : id arrays that cannot be compared, each with the reason.
+    warnings : for each id array that cannot be compared, a text with its name and the reason.
     """
 
     compared: list[str]
@@ -131,7 +131,7 @@ def _compare(label: str, source: Source, names: tuple[str, str], rows: int) -> N
 
 
 def explain_unequal(source: Source, specs: Specs, arrays: Sequence[str]) -> str:
-    """List the ids that only one of the first two modalities has, to append to an error message.
+    """List, for an error message, the ids that only one of the first two modalities has.
 
     Returns "" if fewer than two modalities have ids, or if there are too many ids to load.
     """
@@ -175,7 +175,7 @@ def _plain(value: object) -> str:
 def _comparable(
     names: tuple[str, str], left: Array, right: Array, start: int
 ) -> tuple[Array, Array]:
-    """Convert two blocks of ids to integers if either has numbers, else to text.
+    """Convert two blocks of ids: both to integers if either has numbers, else both to text.
 
     ``start`` is the row number of the first row, for messages.
     """

@@ -125,7 +125,7 @@ class _Ingest:
     source, label : the opened source, and its name in messages.
     schema : roles and store names of the source's arrays.
     specs : (shape, dtype) of every array of n rows by store name, modalities first.
-    attributes : small arrays of other lengths, as plain values.
+    attributes : small arrays of other lengths, as JSON values by name.
     rows_per_chunk : rows per chunk of every array.
     files : files of the source; None for arrays in memory.
     fingerprint : SHA-256 that a resumed ingest must match; None for arrays in memory, because a
@@ -263,13 +263,13 @@ def _write_array(
 
 
 def _finalise(ingest: _Ingest, writer: FeatureWriter, hash_folder: Path) -> FeatureStore:
-    """Commit the store, then delete the hash files; they are needed to resume before the commit."""
+    """Commit the store, then delete the hash files; until the commit, a resume needs them."""
     hashes = [_hash_file(hash_folder, name) for name in ingest.schema.modalities]
     return writer.finish(ingest.attributes, hashes)
 
 
 def _joined(source: Source, arrays: Sequence[str]) -> str:
-    """List the shards of each array that has several files, to append to an error message."""
+    """List, for an error message, the shards of each array that has several files."""
     return "".join(
         f"; {name} joins {', '.join(files[:_LISTED])}{', …' if len(files) > _LISTED else ''}"
         for name in arrays
@@ -290,7 +290,7 @@ def _open(source: SourceLike) -> tuple[Source, str, list[Path] | None]:
 
 @contextmanager
 def _hash_folder(location: Location) -> Iterator[Path]:
-    """Yield the folder for the files of row hashes: a local store, else a temporary folder."""
+    """Yield the folder for files of row hashes: the local store or, for S3, a temporary folder."""
     if isinstance(location, Path):
         yield location
         return
@@ -305,7 +305,7 @@ def _hash_file(folder: Path, name: str) -> Path:
 def _show_schema(
     progress: Progress, source: Source, arrays: Specs, schema: Schema, pairing: Pairing
 ) -> None:
-    """Report the role of every array, skipped arrays with the reason, and how rows are paired."""
+    """Display each array's role, the reason for each skipped array, and how rows are paired."""
     for name, array in schema.modalities.items():
         (rows, dims), dtype = arrays[array]
         progress.note(f"modality {name}: array={array} rows={rows} dims={dims} dtype={dtype}")

@@ -1,4 +1,4 @@
-"""Data profile of a modality, collected while it streams: zero rows, duplicates, row norms."""
+"""Count zero rows and duplicates, and measure row norms, while a modality is ingested."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TILE_ROWS = 1024
 
 @dataclass
 class DataProfile:
-    """Statistics of the rows of a modality that were read so far.
+    """Statistics of the rows read so far from one modality.
 
     A separate file holds a 64-bit hash of each row. The store's journal saves the attributes under
     their names.
@@ -47,7 +47,7 @@ class DataProfile:
     duplicates: int = 0
 
     def add(self, block: Array, start: int, hashes: Path) -> None:
-        """Add rows ``block`` (m, d), the first with number ``start``; append their hashes."""
+        """Add the m rows of ``block`` (m, d), which starts at row ``start``, and their hashes."""
         norms = np.concatenate(
             [
                 np.sqrt(np.square(block[tile : tile + _TILE_ROWS], dtype=np.float64).sum(axis=1))

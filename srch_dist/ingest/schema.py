@@ -55,8 +55,8 @@ class Schema:
     side : other arrays of n rows.
     attributes : small arrays of other lengths.
     rows : number n of rows.
-    left_out : for each array that no option names and that has no role, the reason, by its name in
-        the source.
+    left_out : reason by name in the source, for each array that has no role and that no option
+        names.
     warnings : messages about roles that may be a mistake.
     """
 
@@ -142,7 +142,7 @@ def _unfit(
     ``named`` is whether an option names the modalities. If not, raises InputError for an array with
     a reserved name, such as ``labels``, whose number of rows is not ``rows``.
     """
-    # A side array with a meaning and another number of rows is a mistake, not an attribute.
+    # A reserved name with another number of rows is a mistake, not an attribute.
     known, rowwise = name in RESERVED, shape[:1] == (rows,)
     if known and not rowwise:
         if not named:
@@ -162,7 +162,7 @@ def _unfit(
 
 
 def _parse_names(specs: Specs, items: Sequence[str]) -> dict[str, str]:
-    """Parse items ``array`` and ``name=array``; map names in the store to names in the source."""
+    """Parse items ``array`` and ``name=array``; return a mapping from store name to source name."""
     chosen: dict[str, str] = {}
     for item in items:
         name, _, array = item.partition("=")

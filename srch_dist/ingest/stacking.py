@@ -66,7 +66,7 @@ class StackedSource:
         return self._source.blocks(name, rows, start)
 
     def is_part_sized(self, rows: int) -> bool:
-        """Whether some stacked part has ``rows`` rows; an array of that size may be a part, too."""
+        """Whether any stacked part has ``rows`` rows; an array of that size may be a part, too."""
         return rows in self._part_rows
 
     def _pieces(self, stack: str, rows: int, start: int) -> Iterator[Array]:

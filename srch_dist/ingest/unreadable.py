@@ -26,7 +26,7 @@ def refuse_unreadable(
     if modalities is not None:
         return
     for name, reason in source.unreadable.items():
-        # An ingest leaves out a side array with a meaning only if told to.
+        # Without --side, an unreadable side array with a meaning, such as labels, is refused.
         meant = side is None and side_name(name) is not None
         if meant or name not in source.side_only:
             found = [other for other, spec in source.specs().items() if may_be_modality(*spec)]

@@ -18,7 +18,7 @@ _SMALL_FLOATS = ("bfloat16", "float8", "float6", "float4")
 
 
 class ArraySource(ListedSource):
-    """A `Source` of arrays by name: anything with a shape, a dtype and row slices."""
+    """A `Source` of named arrays: any objects that `as_array` accepts."""
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class ArraySource(ListedSource):
         self._arrays[name] = array
         shape = tuple(int(size) for size in array.shape)
         dtype = np.dtype(array.dtype)
-        # Not by name alone: "float64" also starts with "float6".
+        # The name alone does not suffice: "float64" also starts with "float6".
         small = dtype.kind == "V" and str(dtype).startswith(_SMALL_FLOATS)
         self.contents.add(name, shape, np.dtype(np.float32) if small else dtype)
         reason = reasons.packed(_attributes(array))
@@ -53,7 +53,7 @@ class ArraySource(ListedSource):
             self.contents.refuse(name, reason)
 
     def _check_index(self, name: str, index: Any, other: str, expected: Any) -> None:
-        """Refuse the table ``name`` if its index is not ``expected``, the index of ``other``."""
+        """Refuse table ``name`` if its index is not ``expected``, the index of table ``other``."""
         if len(index) != len(expected) or index.equals(expected):
             return
         row = int(np.flatnonzero(np.asarray(index != expected))[0])

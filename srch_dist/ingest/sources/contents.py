@@ -91,7 +91,7 @@ class Contents:
             yield
         except (InputError, StorageUnavailableError) as error:
             reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{name} ")
-            if isinstance(error, StorageUnavailableError):  # of the disk, and not of the array
+            if isinstance(error, StorageUnavailableError):  # the disk failed, not the array
                 raise StorageUnavailableError(f"{path}: {name} {reason}") from None
             self.refuse(name, reason)
 
@@ -124,9 +124,9 @@ class Contents:
                 break
 
     def _are_sparse(self, prefix: str, parts: Sequence[str]) -> bool:
-        """Whether the arrays ``prefix`` + part exist and hold numbers in one axis each.
+        """Whether a 1-D array of numbers named ``prefix`` + part exists for each of ``parts``.
 
-        The part ``data`` may have more axes, as in scipy's BSR format.
+        The part ``data`` may have more axes, as in SciPy's BSR format.
         """
         specs = [self.specs.get(prefix + part) for part in parts]
         return all(
@@ -171,7 +171,7 @@ class ListedSource(ABC):
 
 
 def may_be_modality(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-    """Whether an array has (n, d) floating-point numbers and so is a modality by default."""
+    """Whether an array is a modality by default: floating-point numbers of shape (n, d)."""
     return len(shape) == 2 and dtype.kind == "f"
 
 

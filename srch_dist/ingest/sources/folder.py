@@ -19,7 +19,7 @@ from srch_dist.kernels.types import Array
 
 # Maximum number of items that an error message lists.
 _LISTED = 5
-# Endings of tables that no reader reads.
+# Endings of text tables, which no reader reads.
 _TEXT_TABLES = (".csv", ".json", ".jsonl", ".tsv", ".txt")
 _ONE_SPLIT = (
     "Ingest the files of one split only, or write all rows with a column split: 0 to train on, 1 "
@@ -163,8 +163,8 @@ def open_folder(path: Path) -> CompositeSource:
     """Open a folder of files and of inner folders as one source.
 
     `shards.find_families` decides which files are shards, and their order. If all files of an inner
-    folder are shards of one array or table, the array or table gets the folder's name
-    (``img_emb/img_emb_0.npy``).
+    folder are shards of one array or table, that array or table gets the folder's name, such as
+    ``img_emb`` for ``img_emb/img_emb_0.npy``.
     """
     groups: dict[str, Family] = {}
     families, skipped = _families_of(path, inner=False)
@@ -209,7 +209,10 @@ def _refuse_sharded_folders(folder: Path, children: Sequence[Path]) -> None:
 
 
 def _missing_shards(groups: Mapping[str, Family]) -> dict[str, str]:
-    """Describe the missing shards of each array whose file names count them, as in part-0-of-5."""
+    """Describe missing shards, if file names state the number of shards, as in part-0-of-5.
+
+    Returns a text for each array that lacks shards.
+    """
     return {
         f"{name} (shards)": (
             f"{family.count - len(family.files)} of {family.count} files are missing"
@@ -228,9 +231,9 @@ def _add(groups: dict[str, Family], folder: Path, family: Family) -> None:
 
 
 def _families_of(folder: Path, inner: bool) -> tuple[list[Family], dict[str, str]]:
-    """List the arrays and tables of a folder, and the skipped files: reason by file name.
+    """List the arrays and tables of a folder; map the name of each skipped file to the reason.
 
-    ``inner`` is whether the folder is inside the folder of the source.
+    ``inner`` is False for the folder of the source, and True for a folder inside it.
     """
     files, skipped = [], {}
     for file in sorted(folder.iterdir()):
@@ -322,7 +325,7 @@ def _refuse_alike(parts: Mapping[str, ListedSource]) -> None:
 
 
 def vectors_of(source: ListedSource) -> frozenset[tuple[str, int]]:
-    """Return (name, dimensions) of each array that is a modality by default."""
+    """Return (name, number of dimensions d) of each array that is a modality by default."""
     return frozenset(
         (name, shape[1])
         for name, (shape, dtype) in source.specs().items()
@@ -349,7 +352,7 @@ def _open_family(family: Family) -> ListedSource:
 def _refuse_unpaired_shards(
     folder: Path, groups: Mapping[str, Family], parts: Mapping[str, ListedSource]
 ) -> None:
-    """Raise InputError if arrays have unequal numbers of rows in the shards of the same number."""
+    """Raise InputError if shards of the same number have unequal numbers of rows in two arrays."""
     rows: dict[str, dict[str, int]] = {}
     for name, part in parts.items():
         if isinstance(part, ShardedNpy | SandboxedSource) and part.shard_rows:
@@ -379,7 +382,7 @@ def _refuse_unpaired_shards(
 
 
 def _unknown(file: Path) -> str:
-    """Say why a file is skipped; for a table as text, name a format to convert it to."""
+    """Return the reason why a file is skipped; for a text table, also a format to convert it to."""
     if file.suffix.lower() in _TEXT_TABLES:
         return "unknown format; convert it to .parquet (docs/how-to/input-layouts.md)"
     return "unknown format"

@@ -27,7 +27,7 @@ _DAMAGE = (
 class Hdf5Source(ListedSource):
     """A `Source` of the datasets of an HDF5 file, named ``group.name`` inside groups.
 
-    Nothing outside the file is opened: external links, raw files and virtual datasets are not read.
+    No other file is opened: external links, external raw data and virtual datasets are not read.
     A dataset with chunks that were never written is unreadable, because they would read as zeros.
     """
 
@@ -113,7 +113,7 @@ class Hdf5Source(ListedSource):
             self._fills[name] = reasons.fill_values(attributes)
 
     def _check_stored(self, name: str, dataset: Any) -> None:
-        """Raise InputError if a dataset is not fully in the file, or its chunks are too large."""
+        """Raise InputError for a dataset that is not fully in the file or has too large chunks."""
         if dataset.is_virtual or dataset.external:
             raise InputError(
                 "is virtual or stored in other files, and no other file is opened. Save it as a "
@@ -224,8 +224,8 @@ class MatlabHdf5Source(Hdf5Source):
 def _members(file: Any, hidden: str | None) -> Iterator[tuple[str, Any]]:
     """Yield (key, dataset) in the order of the file, and (key, group) for MATLAB sparse matrices.
 
-    Each object is yielded once. Soft and external links are not followed. For an object that cannot
-    be opened, the second item is the exception.
+    Keys that start with ``hidden`` are left out. Each object is yielded once. Soft and external
+    links are not followed. For an object that cannot be opened, the second item is the exception.
     """
     h5py = require("h5py", "formats", _PURPOSE)
     keys: list[str] = []
@@ -265,7 +265,7 @@ def _chunks_in(dataset: Any) -> int:
 
 
 def vector_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Map the shapes (n, 1) and (1, n) to (n,), because MATLAB stores vectors as matrices."""
+    """Return (n,) for (n, 1) and (1, n), the shapes of MATLAB vectors; other shapes unchanged."""
     return (max(shape),) if len(shape) == 2 and 1 in shape else shape
 
 
@@ -278,7 +278,7 @@ def _cell_text(dataset: Any) -> str:
 
 
 def _decoded(units: Array) -> str:
-    """Decode code units (m,) to text, and strip the padding blanks of a row of a char matrix.
+    """Decode m code units (m,) to text without the blanks that pad the rows of a char matrix.
 
     MATLAB writes UTF-16. Other programs write UTF-8 or UTF-32; the item size identifies them.
     """

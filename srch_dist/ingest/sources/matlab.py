@@ -20,7 +20,7 @@ from srch_dist.ingest.sources.matlab_validate import StoredVariable, check_eleme
 from srch_dist.kernels.types import Array
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# Stored dtype by MATLAB class.
+# Stored dtype of each MATLAB class.
 _DTYPES = {
     **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
     "double": "float64",
@@ -56,8 +56,8 @@ class MatlabV5Source(ListedSource):
     """A `Source` of the variables of a .mat file of version 4 to 7.
 
     SciPy reads only whole variables, so variables above 1 GiB are unreadable. Vectors (n, 1) and
-    (1, n) become (n,). Char matrices and cell vectors of text become text. Structs and other
-    classes are skipped.
+    (1, n) become (n,). Char matrices and cell vectors of text become text (n,). Structs and
+    other classes are skipped.
     """
 
     def __init__(self, path: Path) -> None:

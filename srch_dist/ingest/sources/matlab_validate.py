@@ -30,7 +30,7 @@ _LARGEST_TYPE = 5000
 _MAX_DEPTH = 32
 # Bytes per step when decompressed bytes are skipped.
 _STEP_BYTES = 1 << 20
-# Maximum bytes of a shape: 64 axes, the maximum of NumPy.
+# Maximum bytes of a stored shape: four for each of 64 axes, the maximum of NumPy.
 _MAX_SHAPE_BYTES = 256
 
 
@@ -39,8 +39,8 @@ class StoredVariable(NamedTuple):
 
     Attributes
     ----------
-    sparse : whether it is a sparse matrix. SciPy lists a sparse logical matrix as dense.
-    complex_values : whether the numbers have imaginary parts.
+    sparse : whether the variable is a sparse matrix. SciPy lists a sparse logical matrix as dense.
+    complex_values : whether its numbers have imaginary parts.
     dtype : stored dtype in version 4, where SciPy lists double; None in later versions.
     """
 
@@ -56,7 +56,7 @@ class _Stream(Protocol):
 
 
 class _Stored:
-    """Stream of uncompressed bytes of the file."""
+    """Stream of the file's bytes, for variables that are not compressed."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -69,7 +69,7 @@ class _Stored:
 
 
 class _Inflated:
-    """Stream that decompresses bytes on demand, up to the maximum size of a variable."""
+    """Stream that decompresses one variable on demand; refuses a variable that is too large."""
 
     def __init__(self, path: Path, data: bytes) -> None:
         self._path, self._data = path, data
@@ -89,7 +89,7 @@ class _Inflated:
             size -= len(content)
 
     def finish(self) -> None:
-        """Decompress the rest, so that zlib verifies the checksum at the end, as SciPy does not."""
+        """Decompress the rest, so that zlib verifies the checksum at the end; SciPy does not."""
         while self.read(_STEP_BYTES):
             pass
         if not self._stream.eof:
@@ -142,7 +142,7 @@ def check_elements(path: Path) -> list[StoredVariable]:
 
 
 def _check_version_4(path: Path, file: IO[bytes], size: int) -> list[StoredVariable]:
-    """Check a file of version 4, in which a variable is five int32, its name and its values."""
+    """Check a file of version 4: each variable has five int32, then its name, then its values."""
     file.seek(0)
     order: Literal["little", "big"] = "little"
     if int.from_bytes(file.read(4), order) > _LARGEST_TYPE:
@@ -223,7 +223,7 @@ class _Walk:
             )
 
     def _refuse_unknown(self, kind: int, nested: bool) -> None:
-        """Raise InputError for an unknown data type; if ``nested``, an array is allowed too."""
+        """Raise InputError if ``kind`` is no data type of values or, if ``nested``, of arrays."""
         if kind not in _VALUE_TYPES and not (nested and kind == _MATRIX):
             raise InputError(
                 f"{self._path} is damaged: an element within a variable has the data type {kind}"

@@ -67,7 +67,9 @@ NpyHeader = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
 def read_header(path: Path, name: str, file: IO[bytes], size: int) -> NpyHeader:
-    """Read and check the header of an .npy file or member of ``size`` bytes, header included.
+    """Read and check the header of an .npy file, or of an .npy file inside an .npz archive.
+
+    ``size`` is the number of bytes of the .npy file, header included.
 
     Raises
     ------

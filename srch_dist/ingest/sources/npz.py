@@ -109,7 +109,7 @@ class NpzSource(ListedSource):
         self._headers[name] = header
 
     def _dense_line(self, prefix: str) -> str:
-        """Return Python code that makes a dense array of the members ``prefix`` + part."""
+        """Return Python code that makes a dense array from the sparse members ``prefix`` + part."""
         if not prefix:
             loaded = f'scipy.sparse.load_npz("{self._path.name}").toarray()'
             return f'np.save("{self._path.stem}.npy", {loaded}).'

@@ -21,10 +21,11 @@ OBJECTS = (
 )
 BYTES = "is an array of bytes. Save it as text: .astype(str)."
 NO_VALUES = "has no values in any row. Fill it, or remove it from the source."
-# Attributes of the CF conventions: a stored value means value * scale_factor + add_offset.
+# Attributes of the CF conventions: a stored value means value * scale_factor + add_offset. The
+# numbers here leave values unchanged.
 _PACKED = {"scale_factor": 1, "add_offset": 0}
 _FILL = ("_FillValue", "missing_value")
-# Bit patterns of bfloat16 numbers of size 2^-27 … 2^14, sign bit removed.
+# Bit patterns, without the sign bit, of bfloat16 numbers of magnitude 2^-27 to 2^14.
 _SMALLEST_PATTERN, _LARGEST_PATTERN = 0x3200, 0x46FF
 _PLAUSIBLE_SHARE = 0.99
 
@@ -35,7 +36,7 @@ def sparse(line: str) -> str:
 
 
 def untyped_bfloat16(name: str) -> str:
-    """Return the reason for the array ``name`` of void dtype V2, as NumPy saves bfloat16."""
+    """Return the reason for the array ``name`` of void dtype V2, the dtype of bfloat16 in .npy."""
     return (
         "has 2 bytes per value without a type; NumPy saves bfloat16 this way. Save it as float32: "
         f"({name}.view('<u2').astype('<u4') << 16).view('<f4')."
@@ -81,7 +82,7 @@ def missing_values(count: int, rows: int) -> str:
 
 
 def packed(attributes: Mapping[str, Any]) -> str | None:
-    """Return the reason if ``attributes`` declare packed numbers (scale, offset), else None."""
+    """Return the reason for numbers packed by a scale or offset in ``attributes``; else None."""
     found = {
         name: attributes[name]
         for name, neutral in _PACKED.items()
@@ -104,7 +105,7 @@ def fill_values(attributes: Mapping[str, Any]) -> list[float]:
 
 
 def _decoded(value: Any) -> Any:
-    """Decode a number in an attribute; xarray writes it as base64 of a double in Zarr v3."""
+    """Decode base64 of a double, as xarray writes attributes in Zarr v3; else return ``value``."""
     if not isinstance(value, str):
         return value
     try:

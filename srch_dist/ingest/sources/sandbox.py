@@ -35,7 +35,7 @@ ANSWER_SECONDS = 120
 # Bytes of address space that the child may add to its size at the start, for libraries, a variable
 # and its copies.
 MEMORY_BYTES = 5 << 30
-# Number of arrays with an open iterator: the check of ids reads two columns in alternation.
+# Maximum number of arrays with an open iterator: the check of ids alternates between two columns.
 _MAX_OPEN_READERS = 8
 
 
@@ -195,7 +195,7 @@ def _answer(
 
 
 class _Reader:
-    """State of the child: the last opened source, and an iterator per array that is being read."""
+    """State of the child: the source opened last, and an iterator for each array being read."""
 
     def __init__(self) -> None:
         self._paths: tuple[Path, ...] = ()
@@ -203,7 +203,7 @@ class _Reader:
         self._iterators: dict[Any, Iterator[Array]] = {}
 
     def reopen(self, paths: tuple[Path, ...]) -> ListedSource:
-        """Open the file again, since its content may have changed."""
+        """Open the files ``paths`` again, since their content may have changed."""
         self._paths = ()
         self._iterators.clear()
         self._source = formats.open_in_process(*paths)

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Hashes and endings that writers add: a UUID; eight or more hexadecimal digits, at least one letter
-# and one digit among them; the codec of a table.
+# Hashes and endings that writers add: a UUID; a hash of eight or more hexadecimal digits, with at
+# least one letter and one digit; the codec of a table.
 _UUID = re.compile(r"[-_.]?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _HASH = re.compile(r"(^|[-_.])(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{8,}(?=$|[-_.])", re.IGNORECASE)
 _CODEC = re.compile(r"\.(snappy|gz|gzip|zstd|zst|lz4|brotli|br|uncompressed)$", re.IGNORECASE)
@@ -39,8 +39,9 @@ class Family:
     ----------
     name : name of the array or table.
     files : one or more files.
-    numbers : shard number of each file, "" if it has none. Shards of several arrays pair by it.
-    count : number of files that the names state, such as 2 in train-00000-of-00002, else 0.
+    numbers : shard number of each file; "" if the name has none. Shards of different arrays that
+        have the same shard number must have the same number of rows.
+    count : number of shards that the names state, such as 2 in train-00000-of-00002; else 0.
     """
 
     name: str
@@ -95,10 +96,10 @@ class _Name:
 
 
 def _join(groups: Mapping[tuple[str, ...], list[_Name]]) -> list[Family]:
-    """Join files whose names differ only in shard numbers to families.
+    """Group files whose names differ only in shard numbers into families.
 
     All names have the same text between their numbers. ``groups`` maps the numbers of a name to
-    its files.
+    the files with these numbers.
     """
     columns = [set(seen) for seen in zip(*groups, strict=True)]
     varying = [place for place, seen in enumerate(columns) if len(seen) > 1]
@@ -121,7 +122,10 @@ def _without(digits: tuple[str, ...], places: set[int]) -> tuple[str, ...]:
 
 
 def _are_ranges(groups: Mapping[tuple[str, ...], list[_Name]], varying: Sequence[int]) -> bool:
-    """Whether the two varying numbers are row ranges of shards, as in img_0_100, img_100_200."""
+    """Whether names differ in two numbers, a shard's row range, as in img_0_100, img_100_200.
+
+    ``varying`` has the positions of the numbers in which the names differ.
+    """
     if len(varying) != 2:
         return False
     ranges = sorted(tuple(int(digits[place]) for place in varying) for digits in groups)
@@ -157,7 +161,7 @@ def _counted(files: Sequence[Path]) -> int:
 
 
 def _label(name: _Name, places: Sequence[int]) -> str:
-    """Remove the shard numbers at ``places``, and their separators, from a name."""
+    """Return a name without the shard numbers at the indices ``places`` and their separators."""
     digits = ["\0" if place in places else number for place, number in enumerate(name.digits)]
     text = "".join(part for pair in zip(name.text, [*digits, ""], strict=True) for part in pair)
     text = re.sub(r"[-_.]\0(?=[-_.])", "", text)

@@ -27,7 +27,7 @@ class ParquetTable:
         self.rows = int(self._file.metadata.num_rows)
 
     def stored_bytes(self, name: str) -> int:
-        """Return the compressed size of a column in bytes, including nested columns."""
+        """Return the compressed size in bytes of a column and of the columns nested in it."""
         metadata, total = self._file.metadata, 0
         for group in range(metadata.num_row_groups):
             row_group = metadata.row_group(group)
@@ -40,7 +40,7 @@ class ParquetTable:
         return int(total)
 
     def may_be_ragged(self, name: str, width: int) -> bool:
-        """Whether the metadata allow nulls or lists of another length than ``width``."""
+        """Whether the column ``name`` may have nulls or lists of another length than ``width``."""
         metadata = self._file.metadata
         for group in range(metadata.num_row_groups):
             row_group = metadata.row_group(group)
@@ -109,12 +109,12 @@ class ArrowTable:
             first += batch.num_rows
 
     def _sizes(self) -> Iterator[tuple[Any, int]]:
-        """Yield (schema, 0), then (schema, number of rows) of every batch."""
+        """Yield (schema, 0), as a file can lack batches, then (schema, row count) of each batch."""
         for schema, batch in self._batches():
             yield schema, 0 if batch is None else batch.num_rows
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
-        """Yield (schema, None), because a file can lack batches, then (schema, batch) per batch."""
+        """Yield (schema, None), as a file can lack batches, then (schema, batch) for each batch."""
         with self._pa.memory_map(str(self.path), "r") as file:
             head = file.read(6)
             file.seek(0)

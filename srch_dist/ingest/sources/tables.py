@@ -86,7 +86,7 @@ class TableSource(ListedSource):
             self._refuse_bomb(name)
 
     def _merged(self, name: str) -> _Column:
-        """Merge the types that a column has in the shards; ignore empty shards and type null."""
+        """Return one type for a column's types in the shards; ignore null and empty shards."""
         filled = [file for file in self._files if file.rows] or self._files
         merged, first = _Column("null", "null"), filled[0]
         for file in filled:
@@ -112,7 +112,10 @@ class TableSource(ListedSource):
     def _describe_vectors(
         self, name: str, width: int | None, dtype: np.dtype[Any], rows: int
     ) -> None:
-        """Record a column of lists as (rows, width); refuse lists of other lengths and nulls."""
+        """Record a column of lists as an array (rows, length); refuse nulls and other lengths.
+
+        The length is ``width`` or, if that is None, the most frequent length in the first piece.
+        """
         side_only = dtype.kind != "f"
         typical = self._typical(name) if width is None else (0, width)
         if typical is None and rows:
@@ -164,8 +167,8 @@ class _Column(NamedTuple):
     ----------
     form : "null", "numbers", "vectors", "nested", "text" or "other".
     kind : name of the Arrow type.
-    dtype : dtype of the numbers.
-    width : numbers per vector if the Arrow type fixes it, else None.
+    dtype : dtype of the numbers; None for other forms.
+    width : length of each vector if the Arrow type fixes it, else None.
     """
 
     form: str
@@ -187,7 +190,7 @@ class _Column(NamedTuple):
 
 
 def _column(kind: Any) -> _Column:
-    """Convert an Arrow type to the type of a column."""
+    """Convert an Arrow type to a `_Column`."""
     pa = require("pyarrow", "formats", "a Parquet or Arrow file")
     plain, label = _plain(pa, kind), str(kind)
     if pa.types.is_null(plain):
@@ -209,7 +212,7 @@ def _column(kind: Any) -> _Column:
 
 
 def _plain(pa: Any, kind: Any) -> Any:
-    """Return the storage type of an extension or dictionary type; any other type unchanged."""
+    """Return the storage type of an extension or dictionary type; return other types unchanged."""
     if isinstance(kind, pa.BaseExtensionType):
         return _plain(pa, kind.storage_type)
     return _plain(pa, kind.value_type) if pa.types.is_dictionary(kind) else kind
@@ -244,7 +247,7 @@ def _stored(column: Any) -> Any:
 
 
 def _lengths(column: Any) -> Array:
-    """Return the list length of each row of a piece (m,); -1 for null."""
+    """Return the list length (m,) of each of the m rows of a piece; -1 for null."""
     pa = require("pyarrow", "formats", "a Parquet or Arrow file")
     column = _stored(column)
     if pa.types.is_null(column.type):
@@ -258,7 +261,7 @@ def _lengths(column: Any) -> Array:
 
 
 def _null_rows(column: Any) -> Array:
-    """Return a boolean array (m,): whether each row of a piece is null."""
+    """Return a boolean array (m,) that is True for each null among the m rows of a piece."""
     return np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
 
 
@@ -282,7 +285,7 @@ def _refuse_irregular(column: Any, length: int, first: int, first_whole: int) ->
 def _to_numpy(
     path: Path, name: str, column: Any, shape: tuple[int, ...], dtype: np.dtype[Any], first: int
 ) -> Array:
-    """Convert a piece of a column to an array (m,) or (m, d); ``first`` is its first row number."""
+    """Convert a piece of m rows to an array (m,) or (m, d); ``first`` is its first row number."""
     column = _stored(column)
     if dtype == TEXT:
         texts = ["" if value is None else value for value in column.to_pylist()]

@@ -19,7 +19,7 @@ class ZarrSource(ListedSource):
     """A `Source` of the arrays of a Zarr group, or of one Zarr array.
 
     An array with missing chunks is unreadable, because they would read as the fill value. By
-    default zarr omits chunks that hold only the fill value; such chunks look like missing ones.
+    default, Zarr omits chunks that hold only the fill value; such chunks count as missing, too.
     """
 
     def __init__(self, path: Path) -> None:
