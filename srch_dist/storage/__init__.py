@@ -1,1 +1,1 @@
-"""Files, Zarr arrays and object stores: feature and code stores, run directories, locks."""
+"""Store features, codes and runs in files, Zarr arrays and object stores, and lock them."""

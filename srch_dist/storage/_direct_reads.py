@@ -1,10 +1,10 @@
 """Read rows of a local Zarr array straight from its chunk files, without Zarr.
 
 Zarr reads a chunk into bytes and copies them into its result. A chunk of this package is stored
-uncompressed, so its bytes are its values: a direct read takes half of the time. The B-step reads
-all features once per iteration, on the cores that also compute matrix products.
+uncompressed, so its bytes are its values, and a direct read takes half of the time. This matters in
+the B-step, which reads all features once per iteration on the cores that compute matrix products.
 
-Zarr reads all other chunks, and reports damaged ones.
+Zarr reads the chunks of all other arrays. It also reads damaged chunks, and reports the damage.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read_plain(path: Path, array: zarr.Array[Any], start: int, stop: int) -> Arr
 
 
 def _is_plain(array: zarr.Array[Any]) -> bool:
-    """Whether each chunk file holds whole rows, uncompressed, followed by a crc32c."""
+    """Whether each chunk file holds uncompressed rows with all their columns, then a crc32c."""
     codecs: Sequence[Any] = getattr(array.metadata, "codecs", ())
     return (
         len(codecs) == 2

@@ -56,7 +56,7 @@ class VLenUTF8Codec(vlen_utf8.VLenUTF8Codec):
 
 
 def _check_count(content: memoryview) -> None:
-    """Raise ValueError if a chunk claims more texts than it has bytes for (4 per text)."""
+    """Raise ValueError if a chunk claims more texts than fit in its bytes, four bytes per text."""
     count = int.from_bytes(content[:_COUNT_BYTES], "little")
     if (count + 1) * _COUNT_BYTES > len(content):
         raise ValueError(f"it claims to hold {count} texts in {len(content)} bytes")

@@ -1,7 +1,7 @@
 """Open a location as a Zarr store, and name the files of its chunks.
 
 Zarr reads an absent chunk as fill values. This package writes every chunk of an array, so an absent
-chunk is a lost one: reads of object stores raise an error instead.
+chunk has been lost. Reads of object stores therefore raise an error for it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _WholeStore(ObjectStore[Any]):
 def zarr_store(path: Location, whole: bool = False) -> str | ObjectStore[Any]:
     """Return the Zarr store of a location.
 
-    With ``whole``, reading an absent chunk of an S3 location raises LostChunkError.
+    If ``whole`` is True, reading an absent chunk of an S3 location raises LostChunkError.
     """
     if isinstance(path, Path):
         return str(path)
@@ -49,11 +49,11 @@ def zarr_store(path: Location, whole: bool = False) -> str | ObjectStore[Any]:
 
 
 def chunk_file(path: P, array: zarr.Array[Any], place: tuple[int, ...]) -> P:
-    """Return the file or object of a chunk; ``place`` is its index along each axis of chunks."""
+    """Return the file or object of a chunk; ``place`` is the chunk's index along each axis."""
     # `/` of either type returns the same type, which the union's `/` does not express.
     return cast(P, path / str(array.metadata.encode_chunk_key(place)))
 
 
 def first_of_rows(array: zarr.Array[Any], chunk: int) -> tuple[int, ...]:
-    """Return the chunk index (chunk, 0, …): the first chunk of the ``chunk``-th range of rows."""
+    """Return (chunk, 0, …), the index of the first chunk in the row range number ``chunk``."""
     return (chunk, *(0 for _ in array.shape[1:]))

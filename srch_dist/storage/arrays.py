@@ -34,7 +34,7 @@ _ALL = slice(None)
 # Codecs that this package writes. Others are refused: some expand a few bytes into all memory.
 _CODECS = ("bytes", "vlen-utf8", "crc32c")
 
-# Maximum number of chunks side by side across the columns. A larger number is a hostile array.
+# Maximum number of chunks that together hold one row. An array with more of them is hostile.
 _CHUNKS_ACROSS = 1 << 13
 
 
@@ -81,7 +81,7 @@ def ensure_array(
 ) -> bool:
     """Create an array, unless an earlier attempt created the same one.
 
-    Returns True if the array existed already; all of its chunks may be written already.
+    Returns True if the array already existed. Some or all of its chunks may then be written.
     """
     if locate(path).exists():
         try:
@@ -133,7 +133,7 @@ def open_array(path: str | Location, whole: bool = False) -> zarr.Array[Any]:
             f"{path} holds {array.dtype} with the codecs {', '.join(codecs)}, expected numbers or "
             f"text with {', '.join(_CODECS)}; write the array again"
         )
-    # Chunks of fill values are written too, so an absent chunk is a lost one.
+    # Chunks of fill values are written too, so an absent chunk has been lost.
     return array.with_config({"write_empty_chunks": True})
 
 
@@ -230,7 +230,7 @@ def checksum(values: Array, before: int = 0) -> int:
 
     Parameters
     ----------
-    before : checksum of the preceding rows; the result covers them too.
+    before : checksum of the preceding rows; the result then covers those rows, too.
     """
     if values.dtype.kind == "T":
         return zlib.crc32("".join(f"{text}\0" for text in values.ravel()).encode(), before)

@@ -28,11 +28,11 @@ P = TypeVar("P", bound=Location)
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield an empty file for the new content; at the end of the block it replaces ``path``.
+    """Yield an empty file for the new content; this file replaces ``path`` at the end of the block.
 
     A reader, also after a power loss, finds the old content or the new one. A device or a pipe,
-    such as ``/dev/stdout``, is written to and not replaced. If the block raises, ``path`` stays as
-    it was.
+    such as ``/dev/stdout``, is written to and not replaced. If the block raises, ``path`` is
+    unchanged.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def remove_partials(path: Path) -> None:
 
 
 def is_stream(path: Location) -> bool:
-    """Whether a path is a device, pipe or socket, or a link in /proc, such as /dev/stdout."""
+    """Whether a path is a device, pipe or socket, or leads into /proc as /dev/stdout does."""
     if not isinstance(path, Path):
         return False
     try:

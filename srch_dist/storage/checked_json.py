@@ -43,7 +43,7 @@ def check_shape(value: T, kind: Any, place: object, remedy: str) -> T:
 
     Parameters
     ----------
-    value : plain value of JSON.
+    value : value parsed from JSON.
     kind : type that pydantic can check, such as a dataclass of the keys that readers need. Other
         keys are allowed.
     place : file of the value, for the message.

@@ -1,4 +1,4 @@
-"""Read packed codes that `encode` or an export wrote, in ranges of consecutive rows."""
+"""Read, in ranges of consecutive rows, packed codes that `encode` or an export wrote."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from srch_dist.storage.recorded_runs import parse_runs, read_verified
 
 # Bytes of codes per read. A search keeps two such ranges of rows in memory.
 _RUN_BYTES = 32 << 20
-# Attributes of an array of codes: the crc32 of each block of rows, and the rows of a block.
+# Attributes of an array of codes: the crc32 of each block of rows, and the rows per block.
 _CHECKSUMS, _CHECKSUM_ROWS = "checksums", "checksum_rows"
 _NONE: IntArray = np.empty((0, 3), np.int64)
 _NONE.flags.writeable = False
@@ -38,11 +38,12 @@ class CodeStore:
     path : a Zarr array, or a local .npy file, which is memory-mapped.
     modality : the encoded modality; None if the file does not record it.
     values : all codes, mapped or in memory; None if rows are read from the Zarr array on demand.
-    recorded : (r, 3) first row, end row and crc32 of the blocks that `encode` wrote; (0, 3) if no
-        checksums are recorded. Rows that are read from the Zarr array are verified against them.
+    recorded : first row, end row (excluded) and crc32 of each of the r blocks that `encode` wrote,
+        as (r, 3); (0, 3) if no checksums are recorded. Rows read from a Zarr array are verified
+        against them.
     model : identity of the model that made the codes; None if it is not recorded.
     features : crc32 of the encoded features; None if it is not recorded.
-    learned : whether these are the codes that a run learned for its training rows.
+    learned : True for the codes that a run learned for its training rows.
     """
 
     path: Location
@@ -77,7 +78,7 @@ class CodeStore:
         return arrays.read_scattered(self.path, rows, self.read)
 
     def runs(self) -> Iterator[tuple[int, Packed]]:
-        """Yield (first row, codes) for consecutive ranges of rows, and read one range ahead."""
+        """Yield (first row, codes) of consecutive ranges of rows, and read the next range ahead."""
         step = max(1, _RUN_BYTES * 8 // self.bits)
         if self.values is not None:
             for start in range(0, self.rows, step):
@@ -144,7 +145,7 @@ def record_checksums(path: Location, rows: int, checksums: Sequence[int]) -> Non
 
 
 def _recorded(path: Location, array: zarr.Array[Any]) -> IntArray:
-    """Return the (r, 3) blocks that `record_checksums` stored; (0, 3) if it stored none."""
+    """Return `CodeStore.recorded` (r, 3) of an array of codes; (0, 3) if it has no checksums."""
     checksums: Any = array.attrs.get(_CHECKSUMS, [])
     step: Any = array.attrs.get(_CHECKSUM_ROWS)
     if not checksums:

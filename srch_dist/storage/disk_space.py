@@ -1,4 +1,4 @@
-"""Space of a disk, checked and reserved before anything is written."""
+"""Check and reserve disk space before anything is written."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def check_space(place: Location, needed: int, what: str, stored: int = 0) -> Non
 
 
 def create_map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    """Create a file and map it into memory, with its space reserved.
+    """Create a file with reserved disk space, and map the file into memory.
 
-    Writing to a map whose disk is full would end the process with SIGBUS.
+    Without the reservation, writing to the map on a full disk would end the process with SIGBUS.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One-line errors of disks and S3 servers; their class says whether a retry can succeed."""
+"""One-line errors of disks and S3 servers; an error's class says whether a retry can succeed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The feature store: a Zarr group of one array (n, d_g) per modality, and side arrays.
+"""The feature store: a Zarr group with side arrays and one array (n, d_g) per modality g.
 
 A store is finished when its manifest is stored in the attributes of the group.
 """
@@ -43,11 +43,11 @@ class FeatureStore:
     ----------
     path : folder or s3:// URL of the Zarr group.
     rows : number of rows n.
-    modalities : dimensions d_g by name, in the order of the store.
+    modalities : number of dimensions d_g by modality name, in the order of the store.
     side : names of the other arrays of n rows (labels, split, ids, titles, …).
     rows_per_chunk : rows per chunk, the same in every array.
     attributes : small arrays that do not have n rows (label_names, …), as JSON values by name.
-    checksums : crc32 of all rows, by array name; does not depend on the chunks.
+    checksums : crc32 of all rows of each array, by name; does not depend on the chunk size.
     """
 
     path: str
@@ -69,7 +69,7 @@ class FeatureStore:
         path, runs = locate(self.path) / name, self._runs(name)
         stop = self.rows if stop is None else min(stop, self.rows)
         values = read_verified(path, runs, start, stop)
-        # Earlier versions recorded no runs of side arrays, and summed text in another encoding.
+        # Earlier versions recorded no runs of side arrays, and encoded text differently for crc32.
         if not len(runs) and values.dtype.kind in "biuf" and len(values) == self.rows:
             arrays.verify_values(path, 0, values, self.checksums[name])
         return values
@@ -87,7 +87,7 @@ class FeatureStore:
         return arrays.read_selected(path, rows, partial(read_verified, path, self._runs(name)))
 
     def show(self, name: str, row: int) -> str:
-        """Return a row of an array as text: several values joined by " / "; "x, x" shown as "x"."""
+        """Return a row as text: values are joined by " / ", and a value "x, x" becomes "x"."""
         values = (str(value).strip() for value in np.ravel(self.read(name, row, row + 1)))
         return " / ".join(_once(value) for value in values if value)
 
@@ -277,7 +277,7 @@ def _once(text: str) -> str:
 
 
 def _stored(dtype: np.dtype[Any]) -> Any:
-    """Return the dtype in which a store keeps values of ``dtype``."""
+    """Return the dtype in which a store keeps ``dtype``; text of fixed width becomes `TEXT`."""
     return TEXT if dtype.kind == "U" else dtype
 
 
@@ -327,11 +327,11 @@ def open_store(path: str | Location) -> FeatureStore:
 
 
 def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
-    """List the blocks of rows of all modalities: (array path, first row, end row, checksum).
+    """Return (array path, first row, end row, checksum) of each run of all modalities.
 
-    A block is the rows of one write; the end row is not part of it. Only these `arrays.checksum`
-    values detect a stale chunk, which matches its own crc32c. The list is empty for a store of an
-    earlier version.
+    A run is a block of rows that was written at once; it excludes the end row. Only these
+    `arrays.checksum` values detect a stale chunk, which matches its own crc32c. The list is empty
+    for a store of an earlier version.
     """
     runs = _read_runs(store.path, store.rows)
     return [
@@ -342,7 +342,7 @@ def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
 
 
 def _read_runs(path: str, rows: int) -> Mapping[str, IntArray]:
-    """Read the runs (r, 3) of every array, see `recorded_runs`; (0, 3) if none are recorded."""
+    """Read the r runs of every array as `parse_runs` returns them, (r, 3), by array name."""
     folder = locate(path)
     try:
         group = zarr.open_group(zarr_store(folder), mode="r", zarr_format=3)

@@ -56,7 +56,7 @@ def sharding_of(codecs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None
 
     Raises
     ------
-    InputError : the list has other codecs too, so the file is not a plain shard.
+    InputError : ``codecs`` has other codecs, too, so a file is not a plain shard.
     """
     names = [codec.get("name") for codec in codecs]
     if SHARDING not in names:
@@ -109,7 +109,10 @@ def _part(read: _Read, start: int) -> _Read:
 def _index(
     path: Path, codec: Mapping[str, Any], grid: Sequence[int], read: _Read, size: int
 ) -> NDArray[np.uint64]:
-    """Read the index of a shard: uint64 (*grid, 2), offset and bytes of every chunk."""
+    """Read the index of a shard, uint64 (*grid, 2): each chunk's offset and number of bytes.
+
+    ``grid`` is the number of chunks along each axis.
+    """
     codecs = codec["index_codecs"]
     names = [each["name"] for each in codecs]
     if names not in (["bytes"], ["bytes", "crc32c"]):

@@ -37,7 +37,7 @@ class ForeignArray(NamedTuple):
     ----------
     shape, dtype : shape and dtype of the array; text of any kind is StringDType.
     chunks : shape of one file's content, a chunk or a shard.
-    stored : bytes of the array's files.
+    stored : total bytes of the array's files.
     attributes : attributes of the array.
     """
 
@@ -97,7 +97,7 @@ class ForeignZarr:
         array = _open(place)
         whole = array.shards or array.chunks
         sharding = sharding_of(metadata.get("codecs", []))
-        # Files are counted here, because zarr lists every possible chunk of a hostile shape.
+        # Files are counted here, because Zarr lists every possible chunk of a hostile shape.
         grid = _counts(array.shape, whole)
         chunk = whole if sharding is None else [int(step) for step in sharding["chunk_shape"]]
         parse = _key_parser(metadata, grid)
@@ -143,7 +143,7 @@ def _may_be_array(place: Path) -> bool:
 
 
 def _counts(shape: Sequence[int], step: Sequence[int]) -> list[int]:
-    """Count the chunks along each axis, from the shape of the array and the shape of a chunk."""
+    """Count the chunks along each axis; ``shape`` is the array's shape, ``step`` a chunk's."""
     return [-(-rows // length) for rows, length in zip(shape, step, strict=True)]
 
 
@@ -164,7 +164,7 @@ def _refuse_objects(metadata: Mapping[str, Any]) -> None:
 def _key_parser(
     metadata: Mapping[str, Any], grid: Sequence[int]
 ) -> Callable[[str], tuple[int, ...] | None]:
-    """Return a function that maps a file path to a chunk index, or to None if it is no chunk.
+    """Return a function that maps a file's path to a chunk index, or to None for any other file.
 
     A file outside ``grid`` (number of chunks per axis) is no chunk of the array: it can remain
     after a larger array was made smaller.

@@ -1,7 +1,7 @@
 """Convert the arrays of Python callers to arrays that NumPy can read, or raise InputError.
 
-The one place for sparse matrices, tensors, tables, columns and lists. It needs NumPy alone: the
-libraries are recognised by the methods of their objects.
+Only this module handles sparse matrices, tensors, tables, columns and lists. It recognises the
+objects of other libraries by their methods, and imports no library but NumPy.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _NUMBERS = (int, float, np.number, np.bool_)
 def as_array(name: str, values: Any) -> Any:
     """Convert values to an array that has a shape, a NumPy dtype, and row slices.
 
-    NumPy, Dask, Zarr and HDF5 arrays stay as they are. Tables of numbers, columns, tensors and
-    nested lists are converted.
+    NumPy, Dask, Zarr and HDF5 arrays are returned unchanged. Tables of numbers, columns, tensors
+    and nested lists are converted.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def index_of(values: Any) -> Any:
 
 
 def _refuse_lazy_and_sparse(name: str, values: Any) -> None:
-    chunk = getattr(values, "_meta", values)  # of a Dask array, what its chunks are
+    chunk = getattr(values, "_meta", values)  # a Dask array has an empty chunk in _meta
     torch = str(getattr(values, "layout", "")).startswith("torch.sparse")
     if torch or any(hasattr(chunk, method) for method in ("tocsr", "tocoo", "todense")):
         method = next((m for m in ("toarray", "todense") if hasattr(chunk, m)), "to_dense")

@@ -5,8 +5,8 @@
 .unfinished.jsonl   one line per block: its crc32, a space, and its JSON
 ```
 
-Lines are only appended, so the total writes grow linearly with the number of blocks. A partly
-written line ends the journal: the blocks after it are written again.
+Lines are only appended, so the total bytes written grow linearly with the number of blocks. A
+partly written line ends the journal: its block and all later blocks are written again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Journal:
         except StorageError:
             if not isinstance(self._folder, Path) or not self._folder.is_dir():
                 return False
-            # Cut off before anything else was written: a file, or the partial file before it.
+            # The earlier ingest ended while it wrote the owner file or the file's partial version.
             names = {entry.name for entry in self._folder.iterdir()}
             if all(name == _OWNER or name.startswith(f".{_OWNER}.") for name in names):
                 return True
@@ -81,7 +81,7 @@ class Journal:
             self.settle()
 
     def settle(self) -> None:
-        """Flush the blocks to disk, then append the lines that `append` kept in memory.
+        """Flush the blocks to disk, then write the lines that `append` kept in memory to the file.
 
         Raises StorageError if the disk fails.
         """

@@ -1,4 +1,4 @@
-"""Locations of stores: local paths, and keys in an S3 bucket, which obstore reads and writes.
+"""Locations of stores: local paths and S3 keys. The library obstore reads and writes S3.
 
 Every process reads endpoint, region and credentials from its own environment. A location contains
 no credentials, so it can be recorded, printed and sent to workers.
@@ -89,7 +89,7 @@ class S3Path:
             return bytes(response.bytes()), str(response.meta["e_tag"])
 
     def write_bytes(self, content: bytes | Path) -> None:
-        """Replace the object atomically by bytes, or by the content of a local file."""
+        """Replace the object atomically; ``content`` is bytes or the path of a local file."""
         with translate_s3_errors(str(self), "write"):
             obstore().put(connect(self.bucket), self.key, content)
 
@@ -110,7 +110,7 @@ class S3Path:
             raise
 
     def copy(self, target: S3Path) -> None:
-        """Copy the object to ``target`` in the same bucket; the server copies, without download."""
+        """Copy the object to ``target`` in the same bucket, on the server, without a download."""
         with translate_s3_errors(str(target), "write"):
             obstore().copy(connect(self.bucket), self.key, target.key)
 
@@ -188,9 +188,9 @@ def _has_working_folder() -> bool:
 
 
 def check_access(path: Location, write: bool = False) -> None:
-    """Check that an S3 location can be listed and, if ``write``, written, within `PROBE_SECONDS`.
+    """Check that this process can list an S3 location and, if ``write``, can write to it.
 
-    Does nothing for a local path.
+    The server has `PROBE_SECONDS` to answer. Does nothing for a local path.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Headers of .npy files, checked before memory is allocated for their values.
 
-`numpy.load` allocates what a header claims and unpickles object arrays. `read_npy_header` reads
-only the header and refuses object arrays. The caller then compares `NpyHeader.value_bytes` with the
-stored bytes.
+`numpy.load` allocates the memory that a header claims, and unpickles object arrays.
+`read_npy_header` reads only the header and refuses object arrays. The caller then compares
+`NpyHeader.value_bytes` with the stored bytes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-# By version: the reader of a header, and the bytes of the number that says how long it is.
+# By version: NumPy's function that reads a header, and the bytes of the field with its length.
 _READERS = {(1, 0): (npy.read_array_header_1_0, 2), (2, 0): (npy.read_array_header_2_0, 4)}
-# Longest header that NumPy parses. It reads a longer one, up to 4 GiB, before it refuses it.
+# Longest header that NumPy parses. NumPy reads a longer header, up to 4 GiB, and then refuses it.
 _MAX_HEADER_BYTES = 10_000
 
 

@@ -1,4 +1,4 @@
-"""Check that outputs can be written, before the work, which may take hours, starts."""
+"""Check, before work of several hours starts, that its outputs can be written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from srch_dist.errors import StorageError
 from srch_dist.storage.atomic_files import is_stream, parse_json, read_bytes
 from srch_dist.storage.locations import Location, check_access
 
-# Bytes of one part of a path that file systems take, and what the names of partial files add.
+# Maximum bytes of a file name on most file systems, and bytes that the name of a partial file adds.
 _NAME_BYTES, _PARTIAL_BYTES = 255, 32
 
 
@@ -43,9 +43,9 @@ def json_kind(name: str, *keys: str) -> OutputKind:
 
 
 def check_new(place: Location) -> Location:
-    """Raise an error if a new output already exists or cannot be written; return ``place``.
+    """Raise an error if ``place`` already exists or cannot be written; return ``place``.
 
-    A device or a pipe may exist.
+    A device or a pipe may already exist.
 
     Raises
     ------

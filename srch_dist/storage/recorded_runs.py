@@ -18,14 +18,14 @@ from srch_dist.storage.locations import Location
 
 
 def parse_runs(path: Location, rows: int, records: Iterable[Iterable[int]]) -> IntArray:
-    """Return the runs (r, 3) of an array of n rows: first row, end row, `arrays.checksum`.
+    """Return first row, end row and `arrays.checksum` of the r runs of an array, as (r, 3).
 
     The end row is not part of the run.
 
     Parameters
     ----------
     path : the array, for messages.
-    rows : number of rows n.
+    rows : number of rows of the array.
     records : the stored runs; empty if none were recorded.
 
     Raises
@@ -56,13 +56,13 @@ def read_verified(
 ) -> Array:
     """Read rows ``start`` to ``stop`` - 1, and verify every run that holds one of them.
 
-    Every such run is read whole. For a run of one chunk, this reads nothing more, because a chunk
-    is always read whole.
+    Every such run is read completely. For a run of one chunk, this reads no more bytes, because
+    Zarr always reads complete chunks.
 
     Parameters
     ----------
-    runs : as `parse_runs` returns them; if empty, nothing is verified.
-    read : reads rows of the array; default: `arrays.read_rows`.
+    runs : runs of the array, as `parse_runs` returns them; if empty, nothing is verified.
+    read : function (start, stop) that reads rows of the array; default: `arrays.read_rows`.
 
     Raises
     ------

@@ -44,7 +44,7 @@ _THROTTLED = ("Throttling", "ThrottlingException", "RequestLimitExceeded", "TooM
 
 
 def reason(error: BaseException, url: str) -> str:
-    """Explain in one line why an S3 request failed; for other errors, return their text."""
+    """Explain in one line why an S3 request failed; for any other error, return its text."""
     if not is_answer(error):
         return str(error)
     if _has_no_credentials(error):
@@ -77,7 +77,7 @@ def reason(error: BaseException, url: str) -> str:
 
 
 def has_no_service(error: BaseException) -> bool:
-    """Whether a request failed because the server is away, overloaded or broken.
+    """Whether a request failed because the server does not answer, is overloaded or is broken.
 
     A later attempt can then succeed.
     """
@@ -90,7 +90,7 @@ def has_no_service(error: BaseException) -> bool:
 
 
 def _answered(error: BaseException) -> str:
-    """Extract the S3 error code from an error's text, else the HTTP status, else ""."""
+    """Return the S3 error code or, without one, the HTTP status in an error's text; else ""."""
     text = str(error)
     found = _CODE.search(text) or _STATUS.search(text)
     return found.group(1) if found else ""
@@ -107,7 +107,7 @@ def _has_no_credentials(error: BaseException) -> bool:
 
 
 def is_answer(error: BaseException) -> bool:
-    """Whether an error comes from an S3 request: an error response or no response."""
+    """Whether an error was raised by a failed S3 request, answered or not."""
     return isinstance(error, FileNotFoundError) or type(error).__module__.startswith("obstore")
 
 
@@ -122,7 +122,7 @@ def connect(bucket: str, seconds: int | None = None, prefix: str | None = None) 
     Parameters
     ----------
     seconds : time during which requests are retried; default `RETRY_SECONDS`.
-    prefix : key that the client puts before every key.
+    prefix : key that the client prepends to every key.
     """
     settings = {k: v for k, v in os.environ.items() if k.startswith("AWS_") or k in ENDPOINTS}
     settings["keys"] = json.dumps(_keys_of_file())

@@ -1,7 +1,7 @@
 """Scratch files: arrays that are written once and then read in ranges of rows.
 
-Zarr reads only whole chunks, so a few rows cost as much as the chunk. Reading rows of a scratch
-file costs only the bytes of these rows. A file gets its final name when it is complete.
+Zarr reads only complete chunks, so reading a few rows costs as much as reading their chunk. From a
+scratch file, only the bytes of these rows are read. A file gets its final name when it is complete.
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ def _parse_header(content: bytes) -> NpyHeader:
 
 
 def gather_spill(folders: Sequence[Path], name: str, spans: Sequence[Sequence[int]]) -> Array:
-    """Read rows ``spans[i]`` = (start, stop) of array ``name`` in ``folders[i]``; join all."""
+    """Concatenate rows of the array ``name``: rows start to stop - 1 of each of ``folders``.
+
+    ``spans`` has (start, stop) for each folder.
+    """
     parts = [
         read_spill(folder, name, start, stop)
         for folder, (start, stop) in zip(folders, spans, strict=True)
@@ -85,7 +88,7 @@ def gather_spill(folders: Sequence[Path], name: str, spans: Sequence[Sequence[in
 
 @dataclass(frozen=True)
 class SpilledValues:
-    """A scratch file of ``count`` values of one dtype; a slice reads that part of the file.
+    """A scratch file of ``count`` values of one dtype; indexing with a slice reads these values.
 
     Slices are read, not memory-mapped, because mapped pages count as memory of the worker.
     """
@@ -122,7 +125,7 @@ def spill_runs(
     Parameters
     ----------
     types : dtype of each file by name; values are cast to it.
-    runs : blocks in order, each with arrays (count,) by name.
+    runs : blocks in order; each maps names to 1-D arrays of values.
     """
     counts = dict.fromkeys(types, 0)
     parts = {name: folder / f"{name}.{uuid.uuid4().hex}.part" for name in types}
@@ -150,9 +153,9 @@ def spill_runs(
 def keep_runs(
     folder: Path | None, types: Mapping[str, Any], count: int, runs: Iterable[Mapping[str, Array]]
 ) -> Mapping[str, Array | SpilledValues]:
-    """Concatenate blocks by name: in files of ``folder``, or in memory if ``folder`` is None.
+    """Concatenate blocks as `spill_runs` does, but in memory if ``folder`` is None.
 
-    ``count`` is the number of values of each name, over all blocks.
+    Over all blocks, each name has ``count`` values.
     """
     return join_runs(types, count, runs) if folder is None else spill_runs(folder, types, runs)
 
@@ -160,7 +163,7 @@ def keep_runs(
 def join_runs(
     types: Mapping[str, Any], count: int, runs: Iterable[Mapping[str, Array]]
 ) -> dict[str, Array]:
-    """Concatenate blocks in memory as `spill_runs` does on disk; ``count`` values per name."""
+    """Concatenate blocks in memory as `spill_runs` does on disk; each name has ``count`` values."""
     arrays = {name: np.empty(count, dtype=dtype) for name, dtype in types.items()}
     filled = dict.fromkeys(types, 0)
     for run in runs:

@@ -1,1 +1,1 @@
-"""Locks: one writer at a time in a directory or at a place in an object store."""
+"""Locks that allow one writer at a time to a file, a directory or a key of an object store."""

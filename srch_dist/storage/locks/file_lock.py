@@ -1,6 +1,6 @@
 """Lock of a directory or file on a file system: a lock file with a kernel lock and a lease.
 
-The lock file of a run directory is ``lock.json`` in it. Any other lock file is beside its target.
+A run directory contains its lock file, ``lock.json``. Any other lock file is beside its target.
 
 The holder locks the file with `fcntl.flock`. The kernel releases that lock when the process ends,
 even if it is killed. Hosts of a shared file system may not see each other's kernel locks. For such
@@ -70,7 +70,7 @@ class FileLock(Lease):
     def _lock_file(self) -> bool:
         """Open the lock file and take its kernel lock; return whether the file is new."""
         while True:
-            # Not in append mode, which would write each beat after the previous one.
+            # Not in append mode, which would write each heartbeat after the previous one.
             try:
                 file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
                 created = True
@@ -85,7 +85,7 @@ class FileLock(Lease):
                 self._file.close()
                 now = self._read()
                 raise self.refusal(now and now.holder) from None
-            # A holder that ended meanwhile removed the file: this lock is on a deleted one.
+            # A holder that ended meanwhile removed the file; this lock is then on a deleted file.
             with suppress(FileNotFoundError):
                 if os.fstat(file).st_ino == self._path.stat().st_ino:
                     return created
@@ -106,7 +106,7 @@ class FileLock(Lease):
             holder = Holder.parse(self._path.read_bytes())
         except OSError:
             return None
-        # Beats are written in place. A reader that sees half of a beat counts it as no new beat.
+        # Heartbeats are written in place. A partly written one does not count as a new heartbeat.
         return Reading(holder, holder) if holder else None
 
     def _write(self, beat: int) -> bool:
@@ -118,7 +118,7 @@ class FileLock(Lease):
 
     def _vanished(self) -> bool:
         try:
-            # Of a removed file no name is left; on a disk that went away it has one still.
+            # A removed file has no name left. On a disk that went away, the file still has a name.
             return not self._path.exists() and os.fstat(self._file.fileno()).st_nlink > 0
         except OSError:
             return True

@@ -1,8 +1,8 @@
-"""A lease, on which both locks build: one writer at a time, and a dead writer's lock expires.
+"""Leases: locks that allow one writer at a time, and that expire if the writer dies.
 
-A lock is a JSON document beside the locked location. It has its holder and a heartbeat: a number
-that the holder increases every `BEAT_SECONDS`. A process that finds another process's document
-decides as follows:
+A lock is a JSON document beside the locked location. The document has the holder and a heartbeat:
+a number that the holder increases every `BEAT_SECONDS`. A process that finds another process's
+document decides as follows:
 
 - Same host and boot: the process table shows whether the holder is alive. A dead holder is
   replaced at once.
@@ -94,7 +94,10 @@ class Holder:
 
 
 class Reading(NamedTuple):
-    """Content of a lock document: its holder, and a version that changes with every heartbeat."""
+    """Content of a lock document: the holder, None if unreadable, and the document's version.
+
+    The version changes with every heartbeat.
+    """
 
     holder: Holder | None
     version: Any
@@ -106,7 +109,7 @@ class Lease(ABC):
     Attributes
     ----------
     remedy : end of the error message, which says what the refused user can do.
-    confirms : whether to test with a second write that the store supports conditional writes.
+    confirms : True to test, with a second write, that the store supports conditional writes.
     """
 
     remedy: str
@@ -124,7 +127,7 @@ class Lease(ABC):
 
         Raises
         ------
-        StorageError : another process holds it, or the document cannot be written.
+        StorageError : another process holds the lock, or the document cannot be written.
         """
         self._acquire()
         try:
@@ -134,7 +137,7 @@ class Lease(ABC):
             self._thread.start()
             yield self
         except (StorageError, FileNotFoundError) as error:
-            # Absent files are an error of the input only while the disk is there.
+            # An absent file is an error of the input only if the disk is still there.
             if is_outage(error) or not self._vanished():
                 raise
             raise self._outage() from None
@@ -142,7 +145,7 @@ class Lease(ABC):
             self._ended.set()
             if self._thread.ident is not None:
                 self._thread.join()
-            # If the store does not answer, the document stays, and its beat no longer changes.
+            # If the store does not answer, the document remains; its heartbeat no longer changes.
             with suppress(OSError, StorageError):
                 self._remove()
 
@@ -157,7 +160,7 @@ class Lease(ABC):
             )
 
     def refuse_live(self, first: Reading | None) -> None:
-        """Raise StorageError if the holder of a lock document is alive, by the rule of this module.
+        """Raise StorageError if a lock document's holder is alive; see the rules of this module.
 
         If the document has no readable holder, a live process may be writing it. The document is
         then watched for `LEASE_SECONDS`, like the document of another host.
@@ -231,7 +234,10 @@ def _boot_id() -> str:
 
 
 def _process_start(pid: int) -> str:
-    """Read a process's start in clock ticks since boot, because ids are reused; "" if unknown."""
+    """Read a process's start in clock ticks since boot; "" if unknown.
+
+    The start time distinguishes processes that have the same id one after the other.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -49,7 +49,7 @@ class ObjectLock(Lease):
     def _write(self, beat: int) -> bool:
         version = self._path.put_if(self._holder.dump(beat), self._version)
         if version is None:
-            # The condition also fails after a beat whose answer was lost: the token decides.
+            # The condition also fails after a heartbeat whose answer was lost: the token decides.
             now = self._read()
             if now is None or now.holder is None or now.holder.token != self._holder.token:
                 return False

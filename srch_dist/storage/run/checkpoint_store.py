@@ -74,7 +74,7 @@ class CheckpointStore(RunPaths):
         write_npz(self.checkpoint(iteration, name), results)
 
     def column_groups(self, iteration: int) -> dict[tuple[int, int], dict[str, NDArray[Any]]]:
-        """Read the results of all committed column groups, by (first column, end), ascending."""
+        """Read the results of all committed column groups, by ascending (first, end) column."""
         groups = {}
         for path in sorted(self.checkpoint(iteration).glob("z.*-*.npz")):
             start, stop = path.name.split(".")[1].split("-")
@@ -82,6 +82,6 @@ class CheckpointStore(RunPaths):
         return groups
 
     def forget_column_groups(self, iteration: int) -> None:
-        """Remove all records of `commit_column_group` of an iteration."""
+        """Remove all records that `commit_column_group` wrote in an iteration."""
         for path in self.checkpoint(iteration).glob("z.*-*.npz"):
             path.unlink()

@@ -1,4 +1,4 @@
-"""The file ``run.json``: format, whether the run is finished, and checksums of its records."""
+"""The file ``run.json``: format version, whether the run is finished, checksums of records."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def read_head(folder: Location) -> dict[str, Any]:
 
 
 def run_head(finished: bool) -> dict[str, Any]:
-    """Return the first entries of ``run.json``: its format, and whether the run is finished."""
+    """Return the first entries of ``run.json``: format version, and whether the run is finished."""
     return {"format": FORMAT, "finished": finished}
 
 
 def read_record(path: Location) -> bytes:
-    """Read a record of a run, and compare it with its checksum in ``run.json`` if there is one.
+    """Read a record of a run; compare it with its checksum if ``run.json`` has one.
 
     Unfinished runs and runs of earlier versions have no checksums.
 
@@ -53,7 +53,7 @@ def read_record(path: Location) -> bytes:
 
 
 def recorded_checksums(folder: Location) -> Mapping[str, int]:
-    """Return the crc32 of records by file name; {} for unfinished runs and old versions."""
+    """Return each record's crc32 by file name; {} for unfinished runs and earlier versions."""
     # A folder of files that were copied out of a run has no run.json.
     if not (folder / "run.json").exists():
         return {}

@@ -40,7 +40,7 @@ class LockedRun:
 
 @contextmanager
 def hold_run(path: str | Path, config: TrainConfig) -> Iterator[LockedRun]:
-    """Create a run directory or, with ``config.resume``, open an existing one; hold its lock.
+    """Create a run directory, or open an existing one if ``config.resume``; hold its lock.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _resume(run: RunDirectory, config: TrainConfig) -> bool:
     """Refuse a run with other options; remove partial files; return whether the run is finished."""
     head = read_head(run.path)
     recorded = run.path / "config.yaml"
-    if not recorded.exists():  # killed before it was written, so the run holds nothing else
+    if not recorded.exists():  # killed before config.yaml was written; the run has nothing else
         write_text(recorded, dump_config(config))
     changed = differing_options(run.config(), config)
     if changed:

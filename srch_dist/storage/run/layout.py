@@ -1,7 +1,7 @@
 """Paths of a run directory.
 
 ```
-run.json          format, whether the run is finished, summary of its stages, checksums
+run.json          format, whether the run is finished, summary of the stages, checksums
 config.yaml       every option, resolved
 plan.json         partitions, blocks and the expected memory, disk and time
 history.jsonl     one line per iteration
@@ -93,12 +93,12 @@ class RunPaths(ResultPaths[Path]):
 
     @property
     def loop_model(self) -> Path:
-        """The model file of the loop's codes, used while the final codes are computed."""
+        """File of the model fitted to the training loop's codes; the final codes need it."""
         return self.work / "loop_model.npz"
 
     @property
     def final_codes(self) -> Path:
-        """Array of final packed codes, uint8 (n, bits / 8), in training order."""
+        """Array of the n rows' final packed codes, uint8 (n, bits / 8), in training order."""
         return self.work / "final_codes"
 
     def features(self, modality: str) -> Path:
@@ -107,20 +107,20 @@ class RunPaths(ResultPaths[Path]):
 
     @property
     def order(self) -> Path:
-        """Array (n,): for each row in training order, its position in the array ``rows``."""
+        """Array (n,) that defines the training order: each row's position in the array ``rows``."""
         return self.work / "order"
 
     def routes(self, modality: str) -> Path:
-        """Array (n, overlap_max): the clusters in which a row searches neighbours, nearest first.
+        """Array (n, overlap_max) of the clusters in which each row searches neighbours.
 
-        Unused places hold -1. Rows are in training order.
+        A row lists cluster numbers, nearest cluster first, then -1. Rows are in training order.
         """
         return self.work / "routes" / modality
 
     def points(self, space: str) -> Path:
-        """Array of m sampled points of w dimensions, (m, w), for k-means in the space ``space``.
+        """Array (m, w) of m sampled points with w dimensions, to which k-means is applied.
 
-        A space is a modality, or "order": all modalities together.
+        ``space`` is a modality, or "order" for a random projection of all modalities.
         """
         return self.work / "points" / space
 
@@ -130,18 +130,18 @@ class RunPaths(ResultPaths[Path]):
         return folder if part is None else folder / f"{part:06d}"
 
     def sample(self, name: str) -> Path:
-        """Array of the m rows that are sampled as anchors or to learn a rotation.
+        """Array of m sampled training rows: anchors of the encoders, and data to learn rotations.
 
-        If ``name`` is a modality: its features (m, d_g). If it is "rows": positions (m,) of the
-        sampled rows in training order.
+        If ``name`` is a modality, the array has the rows' features (m, d_g). If ``name`` is "rows",
+        the array has the positions (m,) of the sampled rows in training order.
         """
         return self.work / "sample" / name
 
     def neighbours(self, modality: str, kind: str) -> Path:
-        """Array (n, k) of the k neighbours of each row, in training order.
+        """Array (n, k) of the k neighbours of each of the n rows, which are in training order.
 
-        Kind ``rows``: positions of the neighbours in the run's array ``rows``. Kind ``distances``:
-        their distances.
+        Kind ``rows`` has the neighbours' positions in the run's array ``rows``. Kind ``distances``
+        has the neighbours' distances.
         """
         return self.work / "neighbours" / modality / kind
 
@@ -156,9 +156,9 @@ class RunPaths(ResultPaths[Path]):
         return self.work / "graph"
 
     def edges(self, partition: int, kind: str) -> Path:
-        """CSR array of a partition's edges: ``indptr``, ``indices``, ``members`` or ``weights``."""
+        """Array ``kind`` of a partition's CSR edges: indptr, indices, members or weights."""
         return self.graph / f"{partition:06d}" / kind
 
     def checkpoint(self, iteration: int, kind: str = "") -> Path:
-        """The checkpoint folder of an iteration, or the entry ``kind`` in it (``codes``, ``z``)."""
+        """The checkpoint folder of an iteration, or the entry ``kind`` in it, such as ``codes``."""
         return self.path / "checkpoints" / f"{iteration:04d}" / kind

@@ -62,7 +62,7 @@ def _unwritable(folder: Path, error: OSError) -> StorageError:
 
 
 def occupied(folder: Location) -> StorageError:
-    """Build the error for a new run in ``folder`` that already holds a run or other files."""
+    """Build the error for a new run in a folder that already holds a run or other files."""
     another = "choose another run directory with --out"
     if not (folder / "run.json").exists():
         return StorageError(f"{folder} holds files that are no run; {another}")

@@ -24,7 +24,7 @@ def find_published(out: S3Path, config: TrainConfig) -> bool:
     Raises
     ------
     StorageError : ``out`` cannot be written, or it has objects and ``config.resume`` is not set.
-    ConfigError : ``out`` holds the results of other options.
+    ConfigError : ``out`` holds the results of a run with other options.
     """
     check_access(out, write=True)
     if (out / "run.json").size() is None:

@@ -33,7 +33,7 @@ class RunRecords(RunPaths, RunReader[Path]):
     """Writes and reads the records of a run directory."""
 
     def stages(self, config: TrainConfig) -> StageLog:
-        """Open the log of the finished stages outside the loop, for the options ``config``."""
+        """Open the log of the finished stages (without the iterations) for ``config``."""
         return StageLog(self.work / "stages", fingerprint(config))
 
     def write_plan(self, record: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ _SHAPES = {"evaluation": Evaluation, "examples": Examples}
 
 @dataclass(frozen=True)
 class RunReader(ResultPaths[P]):
-    """Reads the records of a run; `layout` lists its files."""
+    """Reads the records of a run; the module `layout` lists the files."""
 
     def bits(self) -> dict[str, NDArray[Any]] | None:
         """Read ``means`` (l,) and ``correlations`` (l, l) of the l bits; None in older runs."""

@@ -1,7 +1,7 @@
 """Shapes of a run's JSON records: the keys that report, sweep and evaluation read.
 
-`checked_json.check_shape` compares a record with them. Keys with a default are missing in runs of
-earlier versions.
+`checked_json.check_shape` compares a record with these shapes. Runs of earlier versions lack the
+keys that have a default.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PairRecall = Annotated[dict[str, float], AfterValidator(_with_keys(*_PAIR_KEYS))
 
 @dataclass(frozen=True)
 class Curve:
-    """Precision and recall by Hamming radius."""
+    """Precision and recall within each Hamming radius, from 0 to the number of bits."""
 
     precision: list[Number]
     recall: list[Number]

@@ -40,7 +40,7 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class StageLog:
-    """Reads and writes the stage records of a run for one configuration; can be sent to workers.
+    """Reads and writes a run's stage records of one configuration; can be sent to workers.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class StageLog:
         return StageRecord(values, {key: np.asarray(array) for key, array in arrays.items()})
 
     def units(self, name: str) -> set[int]:
-        """List the numbers of the finished units of a stage."""
+        """Return the numbers of the finished units of a stage."""
         folder = self.folder / name
         if not folder.exists():
             return set()
@@ -106,7 +106,7 @@ class StageLog:
         write_npz(self._unit(name, number), results)
 
     def forget_units(self, name: str) -> None:
-        """Remove the unit records of all stages ``name.*``, after a later stage has merged them."""
+        """Remove the unit records of all stages ``name.*``, which a later stage has merged."""
         for folder in self.folder.glob(f"{name}.*/"):
             shutil.rmtree(folder)
 
