@@ -1,4 +1,7 @@
-"""Ridge regression of codes on features and on similarities to anchors, from sums over rows."""
+"""Ridge regression of codes on features and on similarities to anchors, from sums over rows.
+
+Anchors are sampled training rows; m is their number.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from srch_dist.kernels.rbf import TILE, similarities, squared_distances
 from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.types import Array, Matrix
 
-# The bandwidth is computed from each anchor's distance to its nearest other anchor of this rank.
+# The bandwidth is computed from each anchor's distance to its neighbour of this rank.
 _NEIGHBOUR = 10
 # Scale of similarities: their trace / the features' trace. The ridge then penalises them less.
 _SIMILARITY_TRACE = 3.0
@@ -22,7 +25,7 @@ _SIMILARITY_TRACE = 3.0
 
 @dataclass(frozen=True)
 class AnchorSums(Sized):
-    """Sums over rows of features X (n, d) and similarities K (n, m) to anchors.
+    """Sums over rows of features X (n, d) and similarities K (n, m) to the m anchors.
 
     ``+`` adds the sums of disjoint rows.
 
@@ -50,7 +53,7 @@ class AnchorSums(Sized):
 
 @dataclass(frozen=True)
 class AnchorTargets(Sized):
-    """Sums over rows of similarities K (n, m) to anchors and codes B (n, l).
+    """Sums over rows of codes B (n, l) and similarities K (n, m) to the m anchors.
 
     ``+`` adds the sums of disjoint rows.
 
@@ -89,7 +92,7 @@ def anchor_tiles(
 
     Yields
     ------
-    The rows as a slice, their features (t, d), and their similarities (t, m) to the anchors.
+    A slice of t rows, their features (t, d), and their similarities (t, m) to the m anchors.
     """
     for start in range(0, len(features), TILE):
         rows = slice(start, min(start + TILE, len(features)))
@@ -98,7 +101,7 @@ def anchor_tiles(
 
 
 def tile_sums(tile: Array, near: Array) -> AnchorSums:
-    """Sum over the t rows of one tile.
+    """Compute the `AnchorSums` of one tile of t rows.
 
     Parameters
     ----------
@@ -115,7 +118,7 @@ def tile_sums(tile: Array, near: Array) -> AnchorSums:
 
 
 def tile_targets(near: Array, codes: Array) -> AnchorTargets:
-    """Compute the targets of one tile of t rows: similarities ``near`` (t, m), ±1 codes (t, l)."""
+    """Compute the `AnchorTargets` of one tile, from similarities (t, m) and ±1 codes (t, l)."""
     product = near.T @ codes.astype(near.dtype)
     return AnchorTargets(codes.sum(axis=0, dtype=np.float64), product.astype(np.float64))
 
@@ -155,7 +158,7 @@ def anchor_encoder(
 
     X (n, d) are the features, and K (n, m) the similarities to anchors. With the factor s, the
     Gram matrix of s (K - mean K) has three times the trace of the Gram matrix of X. The fitted
-    encoder is sign(linear x + on_anchors k + offset).
+    encoder is sign(linear x + on_anchors k + offset), for a row x of X and its row k of K.
 
     Parameters
     ----------

@@ -28,8 +28,8 @@ def canonical_directions(
 
     Parameters
     ----------
-    grams : Gram matrices C_gh = X_g' X_h (d_g, d_h) of centred features, by (g, h). Of (x, y) and
-        (y, x), one is enough.
+    grams : Gram matrices C_gh = X_g X_h' (d_g, d_h) of centred features, by (g, h). One of the
+        keys (x, y) and (y, x) is enough.
     first, second : names x and y of the modalities.
     width : maximum number of directions.
 
@@ -62,7 +62,7 @@ def quantising_rotation(embedding: Matrix, start: Matrix, iterations: int) -> Ma
 
     Parameters
     ----------
-    embedding : V (m, r), the rows to quantise.
+    embedding : (m, r) V, the m rows to quantise.
     start : (r, r) orthogonal initial R.
     iterations : number of alternations.
 
@@ -86,12 +86,12 @@ def padded_encoders(
 
     Parameters
     ----------
-    directions : (d_g, r) by modality.
-    rotation : (r, r).
+    directions : (d_g, r) W_g by modality.
+    rotation : (r, r) R.
 
     Returns
     -------
-    (bits, d_g) by modality.
+    Encoders (bits, d_g) by modality.
     """
     return {
         g: np.pad((w @ rotation).T, ((0, bits - rotation.shape[1]), (0, 0)))

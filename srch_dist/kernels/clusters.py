@@ -1,4 +1,7 @@
-"""Coarse clusters of rows: random projection, nearest centres, groups, order of the clusters."""
+"""Coarse clusters of rows: project rows, find nearest centres, group and order the clusters.
+
+c is the number of centres or clusters, and w the number of dimensions, after projection if any.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ _MIN_CLUSTERS, _MAX_CLUSTERS = 16, 1024
 
 
 def order_clusters(rows: int, cluster_rows: int) -> int:
-    """Choose the number of clusters for the row order; 1 keeps the order of the store."""
+    """Choose the number of clusters for the row order; 1 keeps the order of the store.
+
+    Clusters have at least ``cluster_rows`` rows on average.
+    """
     clusters = min(rows // cluster_rows, _MAX_CLUSTERS)
     return clusters if clusters >= _MIN_CLUSTERS else 1
 
@@ -147,7 +153,7 @@ def distinct_groups(groups: IntArray, count: int) -> IntArray:
 
     Parameters
     ----------
-    groups : (n, m) non-negative integers.
+    groups : (n, m) non-negative integers, m in each row.
 
     Returns
     -------
@@ -173,9 +179,9 @@ def slice_bounds(
 
     Parameters
     ----------
-    parts : for each part, the number of its rows (c,) in each cluster.
-    sizes : (c,) number of rows of each cluster in all parts.
-    starts : (m,) ascending positions in the row order, 0 … number of rows.
+    parts : for each part, the number of its rows (c,) in each of the c clusters.
+    sizes : (c,) number of rows of each cluster in all parts together.
+    starts : (m,) m ascending positions in the row order, 0 … number of rows.
 
     Yields
     ------

@@ -20,7 +20,7 @@ def effective_bits(code_gram: Matrix, bit_sums: Matrix, n: int) -> float:
 
     The number is 0 if all bits are constant, and at most l.
 
-    With C the covariance of the bits, the value is (tr C)² / tr C² · tr C / l: the participation
+    With C the covariance of the bits, the value is (tr C)² / tr(C²) · tr(C) / l: the participation
     ratio of the eigenvalues of C, times the mean variance of a bit.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Update the codes of one partition by Eq. 17 (B-step), and sum products in the same pass."""
+"""Update the codes of one partition by Eq. 17 (B-step); the same pass computes `CodeSums`."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def code_scores(rule: CodeRule, features: Mapping[str, Array], z: Array) -> Arra
 def update_codes(
     rule: CodeRule, features: Mapping[str, Array], z: Array, before: Packed
 ) -> tuple[Packed, CodeSums]:
-    """Compute the new codes of one partition, and its sums.
+    """Compute the new codes of one partition, and its `CodeSums`.
 
     All operations run on one tile of rows while it is in the cache. Products of a tile have the
     dtype of the features, and are added to float64 sums.
@@ -99,7 +99,7 @@ def update_codes(
 
     Returns
     -------
-    The new packed codes (n, l / 8), and the partition's sums.
+    The new packed codes (n, l / 8), and the partition's `CodeSums`.
     """
     dtype = next(iter(features.values())).dtype
     rule = replace(rule, projections={g: w.astype(dtype) for g, w in rule.projections.items()})

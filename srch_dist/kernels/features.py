@@ -38,7 +38,7 @@ def column_sums(block: Array) -> NDArray[np.float64]:
 
     Returns
     -------
-    Sum and its rounding error, (2, d) float64.
+    (2, d) float64: row 0 has the column sums, row 1 their rounding errors.
     """
     total = np.zeros((2, block.shape[1]))
     for start in range(0, len(block), TILE_ROWS):
@@ -119,7 +119,7 @@ def product_sum(left: Array, right: Array) -> NDArray[np.float64]:
 
 
 def gram_matrices(blocks: Mapping[str, Array]) -> GramMatrices:
-    """Compute the Gram matrices X_g' X_h of one block, for each pair of modalities g ≤ h.
+    """Compute the Gram matrices X_g X_h' of one block, for each pair of modalities g ≤ h.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ def sign_codes(values: NDArray[np.floating]) -> Codes:
 
 
 def pack_codes(codes: Codes) -> Packed:
-    """Pack ±1 codes (n, bits) to (n, bits / 8) uint8; bit j is bit j % 8 of byte j // 8."""
+    """Pack ±1 codes (n, bits) to (n, bits / 8) uint8: value j is bit j % 8 of byte j // 8."""
     return np.packbits(codes > 0, axis=1, bitorder="little")
 
 

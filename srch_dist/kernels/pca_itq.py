@@ -49,6 +49,8 @@ class ScoreSums(Sized):
 class Directions(Sized):
     """Map from scores T_g and codes B (n, l) to V = Σ_g T_g mix_g + B mix_codes + offset (n, r).
 
+    V has one column for each of r directions.
+
     Attributes
     ----------
     mix : (l, r) weights of the scores, by modality.
@@ -80,9 +82,10 @@ class Directions(Sized):
 def leading_directions(
     sums: ScoreSums, n: int, weights: Mapping[str, float], count: int
 ) -> Directions:
-    """Compute the leading principal directions of T / ‖T‖ + B / ‖B‖, both centred over the rows.
+    """Compute the leading principal directions of T / ‖T‖ + B / ‖B‖, with T and B centred.
 
-    T = Σ_g w_g T_g / rms(T_g) are the mixed scores, and B are the loop's codes.
+    T = Σ_g w_g T_g / rms(T_g) are the mixed scores, and B are the loop's codes. Centring
+    subtracts the means over the rows.
 
     Parameters
     ----------
@@ -92,7 +95,7 @@ def leading_directions(
 
     Returns
     -------
-    The `Directions`, at most ``count``. There are none if T is constant, because no encoder then
+    `Directions` with r ≤ ``count``. If T is constant, r is 0, because no encoder then
     distinguishes rows.
     """
     sources = len(weights) + 1
@@ -128,7 +131,7 @@ def spreading_frame(sample: Matrix, start: Matrix) -> Matrix:
 
     Parameters
     ----------
-    sample : V (m, r) of sampled rows.
+    sample : (m, r) V at m sampled rows.
     start : (r, bits) matrix whose polar factor is the first R.
 
     Returns

@@ -1,4 +1,4 @@
-"""Closed forms from (d, l) matrices: W-step (Eq. 11), ridge encoder, scales of projections."""
+"""Projections from small matrices, in closed form: W-step (Eq. 11), ridge encoder, scales."""
 
 from __future__ import annotations
 
@@ -65,14 +65,15 @@ def projection_energy(w: Matrix, gram: Matrix) -> float:
 def balanced_scales(
     projections: Mapping[str, Matrix], grams: GramMatrices, n: int, weights: Mapping[str, float]
 ) -> dict[str, float]:
-    """Compute factors s_g so that P = Σ_g s_g W_g X_g has rms 1 and terms with rms ∝ w_g.
+    """Compute factors s_g so that P = Σ_g s_g W_g X_g has rms 1, and its term g has rms ∝ w_g.
 
-    The factors are computed from the Gram matrices, without a pass over X.
+    rms is the root mean square of all entries. The factors are computed from the Gram matrices,
+    without a pass over X.
 
     Parameters
     ----------
     projections : (l, d_g) W_g by modality.
-    grams : (d_g, d_h) X_g X_h' by (g, h), each pair in one order.
+    grams : (d_g, d_h) X_g X_h' by (g, h), with only one of the keys (g, h) and (h, g).
     n : number of rows.
     weights : w_g by modality.
 

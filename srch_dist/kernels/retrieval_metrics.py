@@ -6,7 +6,7 @@ the presence of tied scores", ECIR 2008. The package does not use trec_eval or i
 break ties by document identifier.
 
 ``items`` and ``relevant`` are (q, l + 1) int64. For each of q queries and each distance 0 … l, they
-count the database rows and the relevant database rows. Counts of several database blocks add up.
+count the database rows and the relevant database rows. Counts are additive over database blocks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def distance_counts(distances: Counts, mask: NDArray[np.bool_] | None, bits: int
     Parameters
     ----------
     distances : (q, n) Hamming distances.
-    mask : (q, n) rows to count; None counts all.
+    mask : (q, n) true for the rows to count; None counts all.
     bits : l, the largest distance.
 
     Returns
@@ -46,7 +46,7 @@ def invalid_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], str]:
 
     Parameters
     ----------
-    labels : class numbers or names (n,), or multi-hot labels (n, c).
+    labels : class numbers or names (n,), or multi-hot labels (n, c) of c classes.
 
     Returns
     -------
@@ -83,8 +83,8 @@ def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDAr
 
     Parameters
     ----------
-    query_labels, database_labels : classes (q,) and (n,), or multi-hot labels (q, c) and (n, c).
-        Only positive entries of multi-hot labels are labels.
+    query_labels, database_labels : classes (q,) and (n,), or multi-hot labels (q, c) and (n, c)
+        of c classes. Only positive entries of multi-hot labels are labels.
 
     Returns
     -------
@@ -103,15 +103,14 @@ def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDAr
 def average_precision(items: Counts, relevant: Counts, cutoff: int | None = None) -> Vector:
     """Compute the expected average precision of each query (McSherry and Najork, 2008).
 
-    Let N rows be tied, with R relevant ones, after p nearer rows with c relevant ones. The first m
-    ranks of the tie add
-    (R/N) [(c + 1 - b(p + 1)) (H(p + m) - H(p)) + bm] to the sum of precisions, with
+    Let N tied rows, R of them relevant, follow p nearer rows, c of them relevant. The first m ranks
+    of the tie add (R/N) [(c + 1 - b(p + 1)) (H(p + m) - H(p)) + bm] to the sum of precisions, with
     b = (R - 1) / (N - 1) (0 for N = 1) and the harmonic numbers H.
 
     Parameters
     ----------
-    items, relevant : (q, l + 1) number of all and of relevant database rows: queries × Hamming
-        distance 0 … l.
+    items, relevant : (q, l + 1) for each query and each Hamming distance 0 … l, the number of
+        database rows and the number of relevant ones.
     cutoff : number of ranks to evaluate; None evaluates all. The sum of precisions is divided by
         min(number of relevant rows, ``cutoff``).
 
@@ -146,6 +145,8 @@ def precision_at(items: Counts, relevant: Counts, cutoff: int) -> Vector:
 
 def precision_recall(items: Counts, relevant: Counts) -> tuple[Vector, Vector]:
     """Compute precision and recall of the rows within each Hamming radius 0 … l.
+
+    `average_precision` describes ``items`` and ``relevant``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Seeded hashes of row numbers, for samples and random bits that no partitioning changes."""
+"""Seeded hashes of row numbers: samples and random bits that do not depend on the partitioning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Stream(IntEnum):
     """
 
     # Without streams, all samples of one seed would be the same rows. Recall would be measured on
-    # the rows that trained the index, and the rotation would start from the first codes.
+    # the rows that trained the index, and the final frame would start from the first codes.
     HELD_OUT_QUERIES = 0x0B5E
     CLUSTER_SAMPLE = 0xC1A55
     GRAPH_RECALL = 0x5EC411
@@ -81,7 +81,7 @@ def smallest_hashes(rows: IntArray, count: int, seed: int, stream: Stream) -> In
     ----------
     rows : (n,) row numbers. Of equal numbers, the lower position is drawn first.
     count : size of the sample; n or more selects every row.
-    seed, stream : see `hash_rows`.
+    seed, stream : see `Stream`.
 
     Returns
     -------

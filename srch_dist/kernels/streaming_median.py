@@ -1,6 +1,6 @@
 """Streaming median: count values in fixed bins, then again in finer bins inside the median's bin.
 
-Counts add up, and fixed bins give the same median for any partitioning. A t-digest would be
+Counts are additive, and fixed bins give the same median for any partitioning. A t-digest would be
 approximate, and would depend on the order of merging.
 """
 
@@ -71,7 +71,7 @@ def count_values(
 
 
 def median_limits(counts: Counts) -> tuple[float, float]:
-    """Return the limits of the bin with the lower median; (0, 0) if it is zero or undefined."""
+    """Return the limits of the bin with the lower median; (0, 0) if that is zero or undefined."""
     if counts.total == 0:
         return 0.0, 0.0
     rank = (counts.total + 1) // 2

@@ -12,7 +12,7 @@ _CACHED_VALUES = 1 << 15
 
 
 def cached_tiles(values: NDArray[Any]) -> Iterator[slice]:
-    """Split the rows of ``values`` (rows, l) into tiles that stay in a core's cache.
+    """Split the rows of ``values`` (rows, l) into tiles that fit a core's cache.
 
     The caller applies several operations to one tile, and then goes to the next tile. An operation
     on millions of rows at once would read them from main memory.
@@ -26,6 +26,6 @@ def even_splits(count: int, parts: int) -> tuple[int, ...]:
 
     Returns
     -------
-    Start of each run, then ``count``: (parts + 1,).
+    ``parts`` + 1 numbers: the start of each run, then ``count``.
     """
     return tuple(round(part * count / parts) for part in range(parts + 1))

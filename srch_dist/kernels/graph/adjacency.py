@@ -48,12 +48,12 @@ def directed_pairs(neighbours: IntArray, first_row: int) -> tuple[IntArray, IntA
 
     Parameters
     ----------
-    neighbours : (n, k) row numbers of each row's neighbours; -1 is no neighbour.
+    neighbours : (n, k) row numbers of each row's k neighbours; -1 is no neighbour.
     first_row : number of the table's first row.
 
     Returns
     -------
-    Row and neighbour of each edge, (edges,) each.
+    Row (edges,) and neighbour (edges,) of each edge.
     """
     rows = np.repeat(np.arange(first_row, first_row + len(neighbours)), neighbours.shape[1])
     flat = neighbours.ravel().astype(np.int64)
@@ -65,7 +65,7 @@ def symmetrise(outgoing: IntArray, incoming: IntArray, mutual: bool) -> IntArray
 
     Parameters
     ----------
-    outgoing, incoming : sorted distinct edge keys ``row * n + neighbour``.
+    outgoing, incoming : sorted distinct edge keys ``row * n + neighbour``, for n training rows.
     mutual : true keeps edges that exist in both directions; false keeps edges that exist in at
         least one direction (union).
 
@@ -163,10 +163,10 @@ def modality_weights(shares: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def component_stars(nodes: IntArray, others: IntArray) -> IntArray:
-    """Find connected components; link each node to the lowest node of its component.
+    """Find connected components; link each node to the lowest-numbered node of its component.
 
     The links (stars) are edges too, so another call can connect the concatenated links of several
-    blocks. The number of components among n rows is n minus the number of links for all edges.
+    blocks. If all edges of n rows are given, there are n - (number of links) components.
 
     Parameters
     ----------
@@ -174,7 +174,8 @@ def component_stars(nodes: IntArray, others: IntArray) -> IntArray:
 
     Returns
     -------
-    (m, 2) int64: a node, and the lowest node of its component. The lowest nodes have no entry.
+    (links, 2) int64: a node, and the lowest-numbered node of its component. The
+    lowest-numbered nodes have no entry.
     """
     touched, compact = np.unique(np.concatenate([nodes, others]), return_inverse=True)
     if len(touched) == 0:

@@ -159,7 +159,7 @@ def local_columns(
     Parameters
     ----------
     span : first row of the block, and the row after its last.
-    halo : (h,) the halo of the block, ascending; it contains each of ``indices`` outside ``span``.
+    halo : (h,) the halo of the block, ascending. It contains all ``indices`` outside ``span``.
     indices : (edges,) row numbers.
     """
     columns = indices - span[0]
@@ -170,7 +170,7 @@ def local_columns(
 
 
 def _positions(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Find the position in ``known`` of each value of ``wanted`` (m,).
+    """Return the position (m,) in ``known`` of each of the m values of ``wanted``.
 
     ``known`` is ascending and contains all values of ``wanted``.
     """

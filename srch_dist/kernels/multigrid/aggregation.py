@@ -36,7 +36,7 @@ _ISOLATED = 1e-2
 class Hierarchy(Sized):
     """Aggregation hierarchy: nested aggregates of nodes, on levels k ≥ 1 above the nodes (level 0).
 
-    As a preconditioner, it is M⁻¹ = Σ_k P_k E_k P_k'.
+    Level k has m_k nodes. As a preconditioner, the hierarchy is M⁻¹ = Σ_k P_k E_k P_k'.
 
     Attributes
     ----------
@@ -56,7 +56,8 @@ class Hierarchy(Sized):
 class Nodes(Sized):
     """Nodes of one level (rows or aggregates), with edges to each other and to outer rows.
 
-    Outer rows are neighbours outside the subdomain.
+    Outer rows are neighbours outside the subdomain. In shapes, m is the number of nodes, and outer
+    the number of outer rows.
 
     Attributes
     ----------
@@ -81,7 +82,7 @@ class Nodes(Sized):
 
 
 def coarse_unknowns(rows: int, choice: str) -> int:
-    """Choose the largest number of coarse unknowns; 0 means the Jacobi preconditioner.
+    """Compute the upper limit of the number of coarse unknowns; 0 means the Jacobi preconditioner.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ def inner_weights(coupling: scipy.sparse.csr_array, aggregates: IntArray, count:
 
     Parameters
     ----------
-    coupling : (m, m + outer) CSR, symmetric in its first m columns.
+    coupling : (m, m + outer) CSR of m nodes, symmetric in its first m columns.
     aggregates : (m,) the aggregate of each node. Outer rows have no aggregate.
     """
     inner = np.zeros(count)
@@ -50,10 +50,10 @@ def galerkin_coupling(
 
     Parameters
     ----------
-    coupling : (m, columns) CSR of C.
+    coupling : (m, columns) CSR of m rows of C.
     aggregates : (m,) the aggregate of each row of C, as its number minus ``first``.
     ends : (columns,) number of the aggregate of each column of C.
-    first : lowest number in ``aggregates``; aggregates are numbered consecutively over all rows.
+    first : number of the first of these aggregates. Numbers are consecutive over all rows.
     shape : (count, all): number of aggregates of the rows of C, and of all aggregates. Entries
         outside this shape are left out.
     weak : (all,) threshold of each aggregate for random sparsification; None keeps every edge.
@@ -89,7 +89,7 @@ def galerkin_coupling(
 
 
 def aggregate_sums(aggregates: IntArray, values: Vector, count: int) -> Vector:
-    """Sum the ``values`` (m,) of each aggregate: P' values, (count,) float64."""
+    """Sum the ``values`` (m,) of each aggregate's nodes; return P' values (count,) float64."""
     sums: Vector = np.bincount(aggregates, weights=values, minlength=count).astype(np.float64)
     return sums
 
@@ -108,7 +108,7 @@ def concatenate_and_clear(parts: list[NDArray[Any]]) -> NDArray[Any]:
 
 
 def hash_pairs(low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
-    """Hash each pair (low[i], high[i]) to a value in [0, 1); return (m,) float64."""
+    """Hash each of m pairs (low[i], high[i]) to a value in [0, 1); return (m,) float64."""
     mixed = low.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + high.astype(np.uint64)
     mixed ^= mixed >> np.uint64(31)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)

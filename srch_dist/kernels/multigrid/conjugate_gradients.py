@@ -7,9 +7,10 @@ and one sum over all rows. With u = M⁻¹r and w = Au, the recurrences are
     p ← u + βp,  s ← w + βs,  x ← x + αp,  r ← r - αs,
     γ = (r, u),  δ = (w, u),  β = γ / γ_previous,  α = γ / (δ - βγ / α_previous).
 
-A slot is an entry of a vector that is summed over all blocks; see `preconditioner`. The restriction
-P' of the rows to the slots is linear, so P'r follows the same recurrences. An iteration therefore
-needs no second sum over the blocks.
+A slot is an entry of a vector that is summed over all blocks; see `preconditioner`. In shapes,
+``width`` is the number of slots, and ``own`` the number of slots that one block contributes to. The
+restriction P' of the rows to the slots is linear, so P'r follows the same recurrences. An iteration
+therefore needs no second sum over the blocks.
 
 Each column has its own scalars. A column is frozen once its relative residual ‖r‖ / ‖b‖ is at most
 the tolerance. Columns solved in groups therefore have the same result as columns solved at once.
@@ -47,7 +48,7 @@ class BlockSums(Sized):
     Attributes
     ----------
     dots : (3, l) float64: rows are (r, u), (w, u) and (r, r); columns are those of the vectors.
-    shared : (own, l) `MultilevelPreconditioner.restrict` of w, for the block's ``own`` slots.
+    shared : (own, l) `MultilevelPreconditioner.restrict` of w, for the block's slots.
     """
 
     dots: Matrix
@@ -56,14 +57,14 @@ class BlockSums(Sized):
 
 @dataclass(frozen=True)
 class Coefficients(Sized):
-    """Scalars of an iteration, one per column (l,); all blocks use the same ones.
+    """Scalars of an iteration, (l,) for the l columns; all blocks use the same scalars.
 
     Attributes
     ----------
     gamma, alpha, beta : scalars of the recurrences.
     norms : ‖b‖ of each column.
     active : true for columns that are not frozen.
-    residual : relative residual before the next update; for a frozen column, its last one.
+    residual : relative residual before the next update; for a frozen column, the last value.
     iterations : number of updates of the slowest column so far.
     worst : (iterations + 1,) largest relative residual of a column before each update.
     """
@@ -84,8 +85,8 @@ class SharedSums(Sized):
 
     Attributes
     ----------
-    residual, direction : P'r and P's, (width, l) for ``width`` slots.
-    coarse : (m, l) corrections of the coarse unknowns; see `SharedCoarseSpace.solve`.
+    residual, direction : (width, l) P'r and P's.
+    coarse : (m, l) corrections of the m coarse unknowns; see `SharedCoarseSpace.solve`.
     """
 
     residual: Array
@@ -108,7 +109,7 @@ def initial_vectors(system: SystemBlock, b: Array, x: Array, x_halo: Array) -> V
 def block_sums(
     preconditioner: MultilevelPreconditioner, vectors: Vectors, u: Array, w: Array
 ) -> BlockSums:
-    """Compute the block's part of the sums of an iteration; u and w are (rows, l)."""
+    """Compute the `BlockSums` of an iteration, from u and w (rows, l)."""
     return BlockSums(column_dots(vectors, u, w), preconditioner.restrict(w))
 
 

@@ -52,7 +52,8 @@ def match_nodes(
 
     Parameters
     ----------
-    coupling : (m, m + outer) CSR of non-negative weights, symmetric in its first m columns.
+    coupling : (m, m + outer) CSR of non-negative weights between m nodes, and from nodes to outer
+        rows; symmetric in its first m columns.
     diagonal : (m + outer,) diagonal of the matrix at nodes and outer rows.
     combine : function of the diagonals at both ends. An edge is strong if its weight is above
         `_STRONG` times the result: with np.maximum it must be strong for both ends, with
@@ -60,8 +61,8 @@ def match_nodes(
 
     Returns
     -------
-    The aggregate (m,) int64 of each node, numbered in the order of each pair's lower node, and the
-    number of aggregates.
+    The aggregate (m,) int64 of each node, and the number of aggregates. Aggregates are numbered in
+    the order of their pair's lower-numbered node.
     """
     count = coupling.shape[0]
     strongest = _strongest(coupling, diagonal, combine)
@@ -76,7 +77,7 @@ def match_nodes(
 
 
 def _strongest(coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.ufunc) -> Vector:
-    """Return the strength (m,) of each node's strongest edge, also to outer rows; 0 if none."""
+    """Return the strength (m,) of each node's strongest edge, 0 if none. Outer rows count too."""
     strongest = np.zeros(coupling.shape[0])
     for tile in edge_tiles(coupling.indptr, TILE_EDGES):
         strength = _strengths(coupling, diagonal, combine, tile)
@@ -172,8 +173,8 @@ def _pair_up(
     """Pair nodes that are each other's strongest free candidate, in several rounds.
 
     ``i``, ``j`` and ``strength`` (edges,) are both ends and the strength of each edge, sorted by
-    ``i``. Returns the lower node (m,) of each node's pair, and a mask (m,), true for unpaired
-    nodes. The lower node of an unpaired node is the node itself.
+    ``i``. Returns two arrays (nodes,). The first has the lower-numbered node of each node's pair, or
+    the node itself if it is unpaired. The second is a mask, true for unpaired nodes.
     """
     leader = np.arange(nodes)
     free = np.ones(nodes, dtype=np.bool_)

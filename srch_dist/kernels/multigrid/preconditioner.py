@@ -35,9 +35,8 @@ class LocalHierarchy(Sized):
     ----------
     parents : as in `Hierarchy`.
     smoothers : as in `Hierarchy`, but 0 for shared aggregates, which `SharedCoarseSpace` corrects.
-    slots : for each level, the slot (m,) of each aggregate; -1 if it is not shared.
-    coarsest : (m,) the block's nodes on the last level, by their numbers in the whole `Hierarchy`,
-        ascending.
+    slots : for each level, the slot (m_k,) of each aggregate; -1 if it is not shared.
+    coarsest : the block's nodes on the last level: their numbers in the `Hierarchy`, ascending.
     """
 
     parents: tuple[IntArray, ...]
@@ -64,7 +63,7 @@ class SplitHierarchy(Sized):
 
 @dataclass(frozen=True)
 class MultilevelPreconditioner(Sized):
-    """The preconditioner on one block.
+    """The preconditioner on one block, which has m_k nodes on level k.
 
     Attributes
     ----------
@@ -88,7 +87,7 @@ class MultilevelPreconditioner(Sized):
         return np.concatenate([np.empty(0, dtype=np.int64), *self.slots])
 
     def restrict(self, values: Array) -> Array:
-        """Sum ``values`` (rows, l) into the slots that the block contributes to, (own, l)."""
+        """Sum ``values`` (rows, l) into (own, l), the slots that the block contributes to."""
         return self._shared_entries(self._restrict_levels(values))
 
     def precondition(self, residual: Array, correction: Array) -> Array:
@@ -151,7 +150,8 @@ class SharedCoarseSpace(Sized):
 
     Attributes
     ----------
-    smoother : (width,) diagonal smoother of each slot. The last m slots are the coarse unknowns.
+    smoother : (width,) diagonal smoother of each slot. The last m slots are the m coarse
+        unknowns.
     coarse_inverse : (m, m) inverse of the Galerkin coarse operator A_c = P'AP.
     slots : for each block, an array (own,): numbers of the slots that the block contributes to.
     """
@@ -292,10 +292,11 @@ def row_unknowns(preconditioner: MultilevelPreconditioner, first: int) -> IntArr
 def build_coarse_space(
     smoother: Matrix, coarse: scipy.sparse.csr_array, slots: Sequence[IntArray]
 ) -> SharedCoarseSpace:
-    """Invert the Galerkin coarse operator; see `SharedCoarseSpace`.
+    """Build the coarse space: invert the Galerkin coarse operator.
 
     Parameters
     ----------
+    smoother, slots : see `SharedCoarseSpace`.
     coarse : (m, m) CSR of P'AP. It is positive definite, since every coarse unknown has rows and
         A - βI is positive semidefinite.
     """

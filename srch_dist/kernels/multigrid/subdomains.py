@@ -37,7 +37,7 @@ class SubdomainAggregates(Sized):
     Attributes
     ----------
     labels : (rows,) the aggregate of each row.
-    diagonal, mass, finer_correction : (m,) by aggregate; see `Nodes`.
+    diagonal, mass, finer_correction : (aggregates,) see `Nodes`.
     """
 
     labels: NDArray[np.int32]
@@ -109,7 +109,7 @@ def coarsen_subdomain(
 
     Returns
     -------
-    Nodes whose ``coupling`` is (m, aggregates of all subdomains), float32.
+    Nodes whose ``coupling`` (aggregates, aggregates of all subdomains) is float32.
     """
     first = int(numbering.starts[number])
     ends = np.concatenate([first + own.labels, numbering.labels[outer]])
