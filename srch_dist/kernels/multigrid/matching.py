@@ -173,8 +173,8 @@ def _pair_up(
     """Pair nodes that are each other's strongest free candidate, in several rounds.
 
     ``i``, ``j`` and ``strength`` (edges,) are both ends and the strength of each edge, sorted by
-    ``i``. Returns two arrays (nodes,). The first has the lower-numbered node of each node's pair, or
-    the node itself if it is unpaired. The second is a mask, true for unpaired nodes.
+    ``i``. Returns two arrays (nodes,). The first has, for each node, the lower-numbered node of its
+    pair, or the node itself if it is unpaired. The second is a mask, true for unpaired nodes.
     """
     leader = np.arange(nodes)
     free = np.ones(nodes, dtype=np.bool_)
