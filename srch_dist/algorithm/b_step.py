@@ -130,7 +130,7 @@ def rotation(
     T (m, l) is the argument of sign in Eq. 17, at the m rows of the run's fixed sample.
 
     Q is the polar factor of Tᵀ sign(T): one step of iterative quantisation (Gong et al., TPAMI
-    2013). Q mixes correlated bits. It replaces the constraint B Bᵀ = n I, which Eq. 17 drops.
+    2013). Q mixes correlated bits. This replaces the constraint B Bᵀ = n I, which Eq. 17 drops.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def _update_kept(
 
 
 def _code_readers(run: RunDirectory, number: int) -> tuple[Reader, Reader]:
-    """Open Z (n, l) of iteration ``number``, and the packed codes (n, l / 8) of the one before."""
+    """Open Z (n, l) of iteration ``number``, and packed codes (n, l / 8) of the previous one."""
     z, before = run.checkpoint(number, "z"), run.checkpoint(number - 1, "codes")
     return arrays.reader(z), arrays.reader(before)
 

@@ -1,4 +1,4 @@
-"""Checkpoints of the loop: resume from the last committed iteration, commit, verify."""
+"""Checkpoints of the loop: commit an iteration, resume after the last one, verify it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LoopState:
     objective : value of Eq. 9; infinite before the first iteration.
     changed : share of bits (0 to 1) that the B-step changed; 1 before the first iteration.
     reason : why the loop stopped; empty while it continues.
-    resumed : whether an interrupted attempt may have stored a part of the next iteration.
+    resumed : true if an interrupted attempt may have stored a part of the next iteration.
     """
 
     iteration: int

@@ -25,7 +25,7 @@ def iteration_record(
     s: EdgeReweighting,
     sums: CodeSums,
 ) -> dict[str, Any]:
-    """Make an iteration's record for ``history.jsonl``: objective, solver, seconds, memory."""
+    """Make an iteration's record for ``history.jsonl``, from the results of its steps."""
     n = job.plan.rows
     means = np.abs(sums.bit_sums) / n
     return {

@@ -19,7 +19,7 @@ def _no_lock() -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """One training run, for functions that run in the client.
+    """One training run, for functions that run on the client.
 
     A job must not be part of a Dask graph: pickling it raises TypeError. Tasks receive the paths,
     row ranges and options that they need.
@@ -29,7 +29,7 @@ class Job:
     run : directory of the run.
     plan : how the work is split into partitions, blocks, column groups and passes.
     config : all options, resolved.
-    modalities : names in the order of the feature store.
+    modalities : names of the modalities, in the order of the feature store.
     progress : display of stages and log lines.
     check_lock : raises StorageError when another process has taken over the run.
     """

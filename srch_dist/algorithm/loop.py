@@ -51,7 +51,7 @@ def learn_codes(job: Job, statistics: Statistics, weights: Mapping[str, float]) 
 
     Parameters
     ----------
-    statistics : Gram matrices X_gᵀX_h and X_g Bᵀ of the random first codes.
+    statistics : Gram matrices X_g X_hᵀ, and X_g Bᵀ with B the random first codes.
     weights : weight of each modality in the graph and in the projections; the paper has weights 1.
 
     Returns

@@ -169,7 +169,7 @@ def _edge_lengths(
 ) -> EdgeValues:
     """Compute squared edge lengths over some columns of Z, and add the partial sums ``before``.
 
-    The result is an array in memory, or a file in ``folder`` if it is given.
+    The result is a file in ``folder``, or an array in memory if ``folder`` is None.
     """
 
     def runs() -> Iterator[dict[str, Array]]:
@@ -182,7 +182,7 @@ def _edge_lengths(
 def _add_lengths(folder: Path | None, *sums: EdgeValues) -> EdgeValues:
     """Add arrays of partial squared lengths in float64, and round the total to float32.
 
-    The result is an array in memory, or a file in ``folder`` if it is given.
+    The result is a file in ``folder``, or an array in memory if ``folder`` is None.
     """
     parts = _edge_runs(len(sums[0]))
     runs = ({"lengths": np.sum([partial[part] for partial in sums], axis=0)} for part in parts)
@@ -194,8 +194,8 @@ def _map_edges(
 ) -> list[list[Delayed]]:
     """Create tasks ``function(block, lengths, share, *arguments)``.
 
-    The share (number, count) is part ``number`` of a block's edges in ``count`` parts; see
-    `_edge_runs`. Returns, for each block, the list of its tasks, one per share.
+    A block's edges are split into ``count`` parts; the share (number, count) selects one of them,
+    see `_edge_runs`. Returns, for each block, the list of its tasks, one per share.
     """
     mapped = []
     for block, lengths in zip(graph.blocks, distances, strict=True):
@@ -266,7 +266,7 @@ def _edge_runs(edges: int, share: tuple[int, int] = (0, 1)) -> list[slice]:
     """Split edges into runs of at most `TERM_EDGES`, to bound the memory of float64 copies.
 
     The runs are split into ``count`` parts, and ``share`` (number, count) selects one of the
-    parts. A part without runs returns one empty slice.
+    parts. For a part without runs, return one empty slice.
     """
     starts = range(0, max(1, edges), TERM_EDGES)
     number, count = share

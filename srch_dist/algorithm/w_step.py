@@ -9,7 +9,7 @@ from srch_dist.kernels.types import Matrix
 
 
 def w_step(cross_covariance: Mapping[str, Matrix]) -> dict[str, Matrix]:
-    """Compute the orthonormal W_g that maximise tr(W_g X_g Bᵀ) (Eqs. 10 and 11), in the client.
+    """Compute the orthonormal W_g that maximise tr(W_g X_g Bᵀ) (Eqs. 10 and 11), on the client.
 
     Parameters
     ----------

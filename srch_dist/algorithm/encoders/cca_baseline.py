@@ -1,7 +1,7 @@
 """CCA-ITQ baseline, fitted to the training rows of a run and stored as a model.
 
-Canonical correlation analysis from the Gram matrices, then a rotation by iterative quantisation
-(Gong et al., TPAMI 2013).
+The method is canonical correlation analysis from the Gram matrices, then a rotation by iterative
+quantisation (Gong et al., TPAMI 2013).
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def fit_baseline(job: Job, statistics: Statistics) -> Model:
 def _project(
     run: RunDirectory, directions: Mapping[str, Matrix], rows: NDArray[np.int64]
 ) -> Matrix:
-    """Project ``rows`` (m,) of both modalities.
+    """Project the m ``rows`` of each modality on its canonical directions.
 
-    Returns (2 m, width): all rows of the first modality, then all rows of the second.
+    Returns (2 m, directions): all rows of the first modality, then all rows of the second.
     """
     return np.concatenate(
         [arrays.read_selected(run.features(g), rows) @ w for g, w in directions.items()]

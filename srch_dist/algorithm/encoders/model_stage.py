@@ -87,7 +87,7 @@ def _write_codes(job: Job, source: Path, stage: ProgressStage) -> None:
 
 
 def _commit_final_codes(stages: StageLog, final: FinalCodes) -> StageRecord:
-    """Record the final codes as finished, with the sums that fit the model."""
+    """Record the final codes as finished, with the sums to which the model is fitted."""
     values = {name: getattr(final, name) for name in ("directions", "share", "effective_bits")}
     arrays = {f"cross/{g}": matrix for g, matrix in final.cross_covariance.items()}
     for g, targets in final.targets.items():
@@ -125,7 +125,7 @@ def _fit_model(
     targets: Targets,
     bits: int,
 ) -> Model:
-    """Fit the model to codes B; ``targets`` are the products of B with features and similarities.
+    """Fit the model to codes B; ``targets`` has the products of B with features and similarities.
 
     ``anchors`` are from `prepare_anchors`, empty without anchors. ``bits`` is the number of bits of
     a code. One more W-step (Eq. 11) gives the model's projections.

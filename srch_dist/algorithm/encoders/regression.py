@@ -1,8 +1,8 @@
 """Fit the out-of-sample encoders to the learned codes, from sums over the training rows.
 
-``method.encoder`` selects the encoder: the projection of Eq. 18; ridge regression on the features;
-or ridge regression on features together with Gaussian similarities to anchors. Anchors are sampled
-training rows.
+``method.encoder`` selects the encoder: "projection" (Eq. 18), "ridge" (ridge regression on the
+features), or "anchors" (ridge regression on the features and on Gaussian similarities to anchors).
+Anchors are sampled training rows.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Targets:
 def prepare_anchors(
     job: Job, codes: Path, stage: ProgressStage
 ) -> tuple[dict[str, AnchorRows], dict[str, AnchorTargets]]:
-    """Use the sampled rows as anchors, and compute the sums to which encoders are fitted.
+    """Use the run's sampled rows as anchors, and compute the sums to which encoders are fitted.
 
     K_g (n, m) are the similarities of all n rows to the m anchors of modality g. With X_g and B
     as (n, d_g) and (n, l), one pass over X_g computes X_gᵀ K_g, K_gᵀ K_g and K_gᵀ B.
@@ -122,9 +122,9 @@ def prepare_anchors(
 def fit_encoders(
     job: Job, statistics: Statistics, anchors: Mapping[str, AnchorRows], targets: Targets
 ) -> Encoders:
-    """Fit the encoders that ``method.encoder`` selects from sums, without a pass over the features.
+    """Fit the encoders from sums, without a pass over the features; see ``method.encoder``.
 
-    ``anchors`` are from `prepare_anchors`; ``targets`` are the products with the codes to fit.
+    ``anchors`` are from `prepare_anchors`; ``targets`` has the products with the codes to fit.
     """
     method, grams = job.config.method, statistics.grams
     if method.encoder == "projection":

@@ -24,12 +24,12 @@ _INIT_ROUNDS, _LLOYD_ITERATIONS = 5, 20
 def sample_for_clusters(rows: NDArray[np.int64], clusters: int, total: int) -> NDArray[np.int64]:
     """Select the rows of the k-means sample from ``rows``, by hash of the row number in the store.
 
-    Of all ``total`` rows, the sample has about 64 per cluster, but no fewer than about 16,384. It
-    does not depend on the row order or the partitioning.
+    The sample of all ``total`` rows has about 64 rows per cluster, and at least about 16,384 rows.
+    It does not depend on the row order or the partitioning.
 
     Returns
     -------
-    Positions in ``rows`` (m,), ascending.
+    Positions of the sampled rows in ``rows``, ascending.
     """
     wanted = sample_size(clusters)
     if wanted >= total:
@@ -47,13 +47,14 @@ def find_centres(
     sample: Callable[..., NDArray[np.float32]],
     *arguments: object,
 ) -> NDArray[np.float64]:
-    """Run k-means on a sample of rows; return at most ``clusters`` centres (c, w).
+    """Run k-means on a sample of rows; return c centres (c, w), c ≤ ``clusters``.
 
     Parameters
     ----------
     space : name under which the sampled points are stored.
-    sample : called as ``sample(*arguments)`` in one task; returns the sampled points (m, w) in
-        the order of their row numbers. k-means reads them in blocks of fixed size.
+    sample : called as ``sample(*arguments)`` in one task; returns the m sampled points (m, w)
+        in w dimensions, in the order of their row numbers. k-means reads the points in blocks of
+        fixed size.
     """
     path = run.points(space)
     m, width, distinct = tasks.run_one(tasks.task(_write_sample, run, space, sample, *arguments))

@@ -1,6 +1,6 @@
 """First passes over the features: means, normalised features in training order, Gram matrices.
 
-Three resumable passes over the partitions:
+There are three resumable passes over the partitions:
 
 1. Sum the columns, for the means.
 2. Normalise, sum products, and write each partition's rows sorted by cluster (spill).
@@ -58,7 +58,7 @@ def prepare_features(job: Job, store: FeatureStore) -> Statistics:
 
     Raises
     ------
-    InputError : NaN, Inf or values out of range, or too many rows that are zero after centring.
+    InputError : a value is NaN, Inf or out of range, or too many rows are zero after centring.
     """
     run, plan = job.run, job.plan
     clusters = order_clusters(plan.rows, job.config.graph.order_rows)
@@ -111,7 +111,7 @@ def _means(job: Job, store: FeatureStore, clusters: int) -> dict[str, Matrix]:
 
 
 def _order_centres(job: Job, clusters: int, means: Mapping[str, Matrix]) -> Matrix:
-    """Find the centres (c, w) of the row order's clusters; sort near centres next to each other."""
+    """Find the c cluster centres (c, w) of the row order; put near centres next to each other."""
     stages, config = job.stages, job.config
     if (record := stages.find("order")) is None:
         centres: Matrix = np.zeros((1, 1))
@@ -146,7 +146,7 @@ def _normalise_and_spill(
 def _sample_points(
     run: RunDirectory, plan: Plan, means: Mapping[str, Matrix], config: TrainConfig
 ) -> NDArray[np.float32]:
-    """Project the sampled rows to points (m, w), by ascending row number; see `joint_points`."""
+    """Project the m sampled rows to points (m, w), by ascending row number; see `joint_points`."""
     parts = []
     for p in plan.partitions:
         raw = ((g, read_spill(run.scratch("sample", p), g)) for g in means)

@@ -68,7 +68,7 @@ def spill_rows(
 
 
 def gather_units(job: Job, dims: Mapping[str, int], clusters: int) -> list[Work]:
-    """Create one `Work` per partition, which writes its features, row order and first codes.
+    """Create one `Work` per partition, to write its features, row order and first codes.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def gather_units(job: Job, dims: Mapping[str, int], clusters: int) -> list[Work]
 
 
 def _write_bounds(run: RunDirectory, plan: Plan, clusters: int) -> None:
-    """Write the row at which each partition of the training order starts in each scratch file."""
+    """Write to each scratch file where each partition of the training order starts in it."""
 
     def cluster_counts() -> Iterator[NDArray[np.int64]]:
         for p in plan.partitions:
@@ -113,7 +113,7 @@ def _gather_partition(
     seed: int,
     bits: int,
 ) -> dict[str, NDArray[Any]]:
-    """Write one partition, in training order, of the features, row order and first codes.
+    """Write one partition of the features, the row order and the first codes, in training order.
 
     Returns the crc32 (1,) of each written part, as "features.MODALITY", "order" and "codes".
     """

@@ -19,7 +19,7 @@ class Statistics:
     ----------
     means : (d_g,) column means of the training rows, by modality.
     zero_rows : number of rows that are zero after centring, by modality.
-    grams : X_gᵀX_h (d_g, d_h) of the normalised features, for each pair of modalities.
+    grams : X_g X_hᵀ as (d_g, d_h) of the normalised features, for each pair of modalities.
     cross_covariance : X_g Bᵀ as (d_g, l) by modality, with B the random first codes.
     """
 

@@ -63,7 +63,7 @@ class ModalityReport:
 
 @dataclass(frozen=True)
 class GraphReport:
-    """Measures by modality, and the number of connected components of all graphs together."""
+    """Measures by modality, and the number of connected components of the union of all graphs."""
 
     modalities: Mapping[str, ModalityReport]
     components: int
@@ -79,7 +79,7 @@ class _Counts:
     histogram : (modalities, 8 k + 1) number of rows by degree; see `ModalityReport`.
     isolated, duplicates : (modalities,) numbers of rows, as in `ModalityReport`.
     mutual : (modalities,) number of directed edges whose reverse is an edge too.
-    stars : (m, 2) the connected components as edges; see `component_stars`.
+    stars : (links, 2) the connected components as edges; see `component_stars`.
     """
 
     degrees: NDArray[np.int64]
@@ -161,7 +161,7 @@ def verify_graph(job: Job) -> list[Delayed]:
 
 
 def _search_whole(job: Job, samples: Mapping[str, Delayed]) -> dict[str, SearchResult]:
-    """Search the modalities that use exact search or one index of all rows, in one task graph."""
+    """In one task graph, search all modalities that use exact search or one index of all rows."""
     whole = [g for g in samples if job.plan.methods[g] != "partitioned"]
     searches = [
         task

@@ -15,14 +15,14 @@ from srch_dist.storage.run.directory import RunDirectory
 
 
 def search_works(run: RunDirectory, modality: str, plan: Plan, k: int) -> list[Work]:
-    """Create one `Work` per partition, which finds and writes the k nearest neighbours."""
+    """Create one `Work` per partition, to find and write the k nearest neighbours of its rows."""
     return [(_search_partition, run, modality, plan.starts, p, k) for p in plan.partitions]
 
 
 def nearest_to_rows(
     run: RunDirectory, modality: str, plan: Plan, positions: Delayed, k: int
 ) -> Delayed:
-    """Create a task that returns the exact k nearest neighbours of some rows.
+    """Create a task that returns the exact k nearest neighbours of m rows.
 
     ``positions`` (m,) are the rows' positions in training order, ascending.
     """

@@ -110,7 +110,10 @@ def _candidates(read: Callable[[], Features], count: int, seed: int) -> NDArray[
 
 
 def _reduced(features: Features) -> NDArray[np.float32]:
-    """Project rows (n, d) on their leading principal components; the result is float32."""
+    """Project rows (n, d) on their leading principal components, if these are at most d / 2.
+
+    Otherwise return the rows unprojected. The result is float32.
+    """
     # With several threads, rounding depends on the number of threads.
     with threadpool_limits(1):
         subspace = principal_subspace(features, _VARIANCE)
@@ -129,8 +132,8 @@ def _refine(
 ) -> Neighbours:
     """Select the k nearest of each row's candidates, by float64 distance in all dimensions.
 
-    ``candidates`` (n, c) are positions in ``features`` (n, d); -1 is no candidate. The result has
-    row numbers, which ``numbers`` (n,) gives.
+    ``candidates`` (n, c) are c positions per row in ``features`` (n, d); -1 is no candidate. The
+    result has row numbers; ``numbers`` (n,) is the row number of each position.
     """
     parts = []
     for start in range(0, len(features), _REFINED_ROWS):

@@ -1,9 +1,9 @@
 """Partitioned neighbour search, out of core: route rows to coarse clusters, search, merge.
 
-Three passes of bounded tasks. Each partition writes its rows to scratch files by cluster. Each
-cluster is searched on its own, and its results go to scratch files by partition. Each partition
-merges its results. The design is that of partitioned index construction in DiskANN (Subramanya et
-al., NeurIPS 2019).
+There are three passes, whose tasks need bounded memory. First, each partition writes its rows to
+scratch files by cluster. Then each cluster is searched separately, and its results go to scratch
+files by partition. Last, each partition merges its results. The design is that of partitioned index
+construction in DiskANN (Subramanya et al., NeurIPS 2019).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _SEARCH_LOSS = 0.01
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Outcome of the search in one modality; see `ModalityReport`."""
+    """Measures of the search in one modality; see `ModalityReport`."""
 
     recall: float
     clusters: int
@@ -109,7 +109,7 @@ def _route(job: Job, modality: str, sample: Delayed) -> Mapping[str, Any]:
 
 
 def choose_overlap(shares: NDArray[np.float64], options: GraphConfig) -> int:
-    """Choose the smallest overlap whose coverage allows ``graph.recall_target``.
+    """Choose the smallest overlap whose `coverage` allows ``graph.recall_target``.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def _spill_partition(
 ) -> None:
     """Write the rows of a partition to scratch files, sorted by cluster.
 
-    A row appears once for each of its first ``overlap`` clusters.
+    A row is written once for each of its ``overlap`` nearest clusters.
     """
     routes = arrays.read_rows(run.routes(modality), *span)[:, :overlap]
     rows, level = np.nonzero(routes >= 0)
@@ -216,9 +216,9 @@ def search_sets(
     """Select the rows of a cluster to search, in sets of at most ``most`` rows.
 
     ``levels`` (rows,) is 0 for a row whose nearest cluster this is, 1 if it is the second nearest,
-    and so on. All rows of level 0 are searched; rows of higher levels fill the remaining places,
-    lower levels first. More than ``most`` rows of level 0 are split by hash of their ``numbers``,
-    since k-means cannot split equal rows.
+    and so on. All rows of level 0 are searched. Rows of higher levels are added until there are
+    ``most`` rows, lower levels first. More than ``most`` rows of level 0 are split by hash of their
+    ``numbers``, since k-means cannot split equal rows.
 
     Returns
     -------

@@ -22,7 +22,7 @@ _TOLERANCE = 1 + 1e-5
 
 @dataclass(frozen=True)
 class Sample:
-    """Sampled rows: their positions (m,) in training order, and exact neighbours (m, k)."""
+    """Sample of m rows: positions (m,) in training order, and the k exact neighbours (m, k)."""
 
     positions: NDArray[np.int64]
     exact: Neighbours

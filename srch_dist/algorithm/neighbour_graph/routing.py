@@ -36,7 +36,7 @@ class Clusters:
 
     Attributes
     ----------
-    centres : (c, w) all centres.
+    centres : (c, w) c centres in w dimensions.
     group : (c,) number of the cluster to which each centre belongs.
     """
 
@@ -70,11 +70,11 @@ def split_centres(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Split every cluster with more than ``limit`` points along its widest direction.
 
-    ``points`` (m, w) are assigned to their nearest centre. Equal points cannot be split.
+    Each of the m ``points`` (m, w) belongs to its nearest centre. Equal points cannot be split.
 
     Returns
     -------
-    Centres (c, w) and sizes (c,), empty clusters removed.
+    Centres (c, w) and numbers of points (c,) of the c clusters that are not empty.
     """
     for _ in range(_SPLIT_ROUNDS):
         nearest = nearest_centres(points, centres, 1)[:, 0]
@@ -142,7 +142,7 @@ def _shape_clusters(
 def _sample_points(
     run: RunDirectory, modality: str, plan: Plan, wanted: int, seed: int
 ) -> NDArray[np.float32]:
-    """Read the k-means sample for ``wanted`` clusters, in training order, projected to (m, w)."""
+    """Read the m sampled rows for ``wanted`` clusters, in training order, projected to (m, w)."""
     parts = []
     rows = arrays.read_rows(run.rows)
     for p in plan.partitions:
@@ -182,7 +182,7 @@ def _route_partition(
 def _halve(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Split ``points`` (m, w) in two along their widest direction; return the mean of each half.
 
-    None if all points are equal.
+    Return None if all points are equal.
     """
     wide = points.astype(np.float64)
     own = wide - wide.mean(axis=0)

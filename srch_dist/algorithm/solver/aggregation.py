@@ -40,8 +40,8 @@ from srch_dist.runtime import tasks
 class RowRange:
     """The overlap of a block and a subdomain: rows ``low`` … ``high`` - 1.
 
-    ``block`` and ``subdomain`` are their numbers. ``part`` numbers the overlaps of one subdomain
-    from 0, in row order.
+    ``block`` and ``subdomain`` are the numbers of the block and of the subdomain. ``part`` numbers
+    the overlaps of one subdomain from 0, in row order.
     """
 
     block: int
@@ -86,8 +86,8 @@ class _SubdomainPart(Sized):
     diagonal : (rows,) diagonal of the system.
     counts : (rows,) number of edges of each row.
     columns, values : (edges,) edges row by row: row number of the neighbour, and weight λCS².
-    outer : (m,) row numbers of neighbours outside the subdomain, ascending.
-    ends : (m,) diagonal of the system at the rows ``outer``.
+    outer : (outer,) row numbers of neighbours outside the subdomain, ascending.
+    ends : (outer,) diagonal of the system at these neighbours.
     """
 
     diagonal: Array
@@ -124,7 +124,7 @@ def build_aggregates(
     ----------
     systems : a `SystemBlock` per block.
     ranges : see `subdomain_ranges`.
-    quota : largest number of coarse unknowns.
+    quota : upper limit of the number of coarse unknowns.
     """
     spans = subdomain_spans(graph.plan.rows)
     diagonals = [tasks.field(system, "diagonal") for system in systems]
@@ -226,8 +226,8 @@ def _aggregate_all(
 ) -> SplitHierarchy:
     """Build the hierarchy of a run that has one subdomain only, and split it by block.
 
-    ``parts`` has one entry for each of ``ranges``. ``quota`` is the largest number of coarse
-    unknowns.
+    ``parts`` has one entry for each of ``ranges``. ``quota`` is the upper limit of the number
+    of coarse unknowns.
     """
     nodes, _ = _subdomain_nodes((0, ranges[-1].high), beta, parts)
     hierarchy = build_hierarchy(nodes, quota)

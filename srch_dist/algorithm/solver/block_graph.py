@@ -68,7 +68,7 @@ class BlockGraph:
     def place(self, number: int) -> AbstractContextManager[Any]:
         """Return a context in which all tasks of share ``number`` are placed on the same worker.
 
-        It has no effect if there is one share per block.
+        The context has no effect if there is one share per block. See `shares`.
         """
         return tasks.on_worker(number) if self.shares > 1 else nullcontext()
 
@@ -146,7 +146,7 @@ def _load_block(
     trust: NDArray[np.float64],
     folder: Path | None,
 ) -> GraphBlock:
-    """Load the graph of the rows ``span``; write edge values to ``folder`` if it is given."""
+    """Load the graph of the rows ``span``; write edge values to ``folder`` if that is not None."""
     halo, found = np.empty(0, dtype=np.int64), []
     counts = [np.zeros(1, dtype=np.int64)]
     for p in partitions:
@@ -181,7 +181,7 @@ def _request(block: GraphBlock, span: tuple[int, int]) -> Array:
 
 
 def pick_rows(values: Array, rows: Array) -> Array:
-    """Select some rows from a block's ``values`` (rows, l), by their positions ``rows`` (m,)."""
+    """Select m rows from a block's ``values`` (rows, l), by their positions ``rows`` (m,)."""
     return values[rows]
 
 

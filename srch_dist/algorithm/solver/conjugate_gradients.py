@@ -91,8 +91,8 @@ def solve(
 
     Returns
     -------
-    For each group: the solution, (rows, columns) per block on the workers, and the last
-    coefficients (residual of each column, number of iterations).
+    For each group, two results: the solution, an array (rows, columns) per block on the workers;
+    and the last coefficients, with the residual of each column and the number of iterations.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def _products(
 ) -> list[Delayed]:
     """Create one task per block, which multiplies the block's rows of the system with u.
 
-    u is the preconditioned residual in ``steps``. Other blocks send its halo rows.
+    u is the preconditioned residual in ``steps``. Other blocks send the halo rows of u.
     """
     return [
         tasks.task(_product, system, step, *graph.incoming(steps, taker, _pick))
@@ -207,7 +207,7 @@ def _products(
 
 
 def _shares(function: Any, common: Delayed, preconditioner: Preconditioner) -> list[Delayed]:
-    """Create one task per block: ``function(space, common, slots of the block)``.
+    """Create one task per block that calls ``function(space, common, slots of the block)``.
 
     ``common`` is the state for all blocks.
     """

@@ -1,4 +1,4 @@
-"""Distributed preconditioner: additive multilevel in each block, and a shared coarse space."""
+"""Distributed preconditioner: additive, multilevel in each block, with a shared coarse space."""
 
 from __future__ import annotations
 
