@@ -75,7 +75,10 @@ def measure_cluster(cluster: Cluster) -> Rates:
 
 
 def measure_worker(folder: str) -> dict[str, float]:
-    """Measure the rates of this process, by field of `Rates`; write test files to ``folder``."""
+    """Measure the rates of this process, with test files in ``folder``.
+
+    Returns the rates by name of the field of `Rates`.
+    """
     rng = np.random.default_rng(0)
     block = rng.standard_normal((_ROWS, _DIMS), dtype=np.float32)
     return {
@@ -175,7 +178,7 @@ def _count(*parts: int) -> int:
 
 
 def _seconds(work: Callable[[], object], repeats: int = _REPEATS) -> float:
-    """Measure the median wall-clock seconds of ``work``, after one call that is not timed."""
+    """Return the median wall-clock seconds of ``repeats`` calls, after one untimed call."""
     work()
     seconds = []
     for _ in range(repeats):

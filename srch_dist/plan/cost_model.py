@@ -69,12 +69,12 @@ class Forecast:
 
     @property
     def tasks(self) -> int:
-        """Tasks of the whole run."""
+        """Number of tasks of the run."""
         return sum(stage.tasks * self._times(stage) for stage in self.stages)
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds of the whole run."""
+        """Wall-clock seconds of the run."""
         return sum(stage.seconds * self._times(stage) for stage in self.stages)
 
     def _times(self, stage: StageCost) -> int:
@@ -137,7 +137,7 @@ class _Costs:
         return int(fetched)
 
     def moved(self, parts: int, size: int) -> int:
-        """Estimate the bytes sent between workers to add up ``parts`` results of ``size`` bytes."""
+        """Estimate the bytes that workers send to sum ``parts`` results of ``size`` bytes each."""
         elsewhere = 1 - 1 / self.plan.workers
         return int(parts * size * elsewhere)
 
@@ -168,7 +168,7 @@ class _Costs:
         return self.cost("features", 3 * parts + 2 * _sum_tasks(parts) + 1, network, work, False)
 
     def assign_seconds(self, rows: int, dims: int, clusters: int) -> float:
-        """Estimate the seconds to find the nearest centres of projected rows, in float64."""
+        """Estimate the seconds to project rows and find their nearest centres, in float64."""
         if clusters == 1:
             return 0.0
         width = min(dims, PROJECTED)
@@ -188,10 +188,10 @@ class _Costs:
         return work, 3 * len(self.plan.partitions) + clusters
 
     def neighbours(self) -> StageCost:
-        """Estimate the neighbour search of all modalities, with recall on a sample.
+        """Estimate the neighbour search of all modalities, and measuring its recall on a sample.
 
-        Exact search reads all rows once per partition. NN-descent builds one index, or one per
-        cluster.
+        Exact search reads all rows once per partition. NN-descent builds one index of all rows, or
+        one index per cluster.
         """
         n, r, parts, work, tasks = self.plan.rows, self.rates, len(self.plan.partitions), 0.0, 0
         for g, method in self.plan.methods.items():
@@ -259,8 +259,8 @@ class _Costs:
     def b(self) -> StageCost:
         """Estimate one B-step, the pass over X: seconds of reading plus seconds of products.
 
-        Both are added although a thread reads ahead: a worker has one core, which also verifies
-        and copies the data that it reads from the page cache.
+        The two times are added although a thread reads ahead: a worker has one core, which also
+        verifies the data and copies them from the page cache.
         """
         n, bits, r = self.plan.rows, self.config.loop_bits, self.rates
         products = self.product_seconds(2 * n * bits * (2 * self.total_dims + bits))

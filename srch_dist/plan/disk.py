@@ -70,7 +70,7 @@ def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
 
 
 def _model_bytes(sizes: ProblemSize) -> int:
-    """Compute bytes of Gram matrices, sample, models, and the sums that fit the encoders."""
+    """Compute bytes of Gram matrices, sampled rows, models, and sums that fit the encoders."""
     method, widths = sizes.config.method, list(sizes.dims.values())
     loop_bits, bits = sizes.config.loop_bits, sizes.config.bits
     m = min(method.anchors, sizes.rows)
@@ -89,7 +89,7 @@ def _model_bytes(sizes: ProblemSize) -> int:
 
 
 def _points_bytes(sizes: ProblemSize) -> int:
-    """Compute bytes of the float32 samples for k-means: for the row order and the routing."""
+    """Compute bytes of the float32 rows sampled for k-means, for the row order and the routing."""
     graph, rows, values = sizes.config.graph, sizes.rows, 0
     clusters = order_clusters(rows, graph.order_rows)
     if clusters > 1:

@@ -47,7 +47,10 @@ def _stored_chunks(sizes: ProblemSize) -> int:
 
 
 def _column_sums(sizes: ProblemSize, clusters: int) -> int:
-    """Compute memory of a task that sums the columns and copies the sampled rows."""
+    """Compute memory of a task that sums columns and copies the rows sampled for k-means.
+
+    ``clusters`` is the number of k-means clusters. With 1, no rows are sampled.
+    """
     p, widest = sizes.partition_rows, sizes.widest
     sampled = min(1.0, sample_size(clusters) / sizes.rows) if clusters > 1 else 0.0
     memory = MemoryModel()
@@ -59,7 +62,10 @@ def _column_sums(sizes: ProblemSize, clusters: int) -> int:
 
 
 def _normalise_and_spill(sizes: ProblemSize, clusters: int) -> int:
-    """Compute memory of a task that normalises a partition, sums products, and spills it."""
+    """Compute memory of a task that normalises and spills a partition, and sums its Gram matrices.
+
+    ``clusters`` is the number of clusters to which the task assigns rows; 1 means no assignment.
+    """
     p, bits, widest = sizes.partition_rows, sizes.config.loop_bits, sizes.widest
     total = sizes.total_dims
     memory, previous = MemoryModel(), 0
@@ -109,7 +115,7 @@ def b_step_bytes(sizes: ProblemSize) -> int:
 
 
 def model_bytes(sizes: ProblemSize) -> int:
-    """Compute memory of a model-stage task: encoders, final codes, and codes in store order."""
+    """Compute memory of a model-stage task: encoders, final codes, or codes in store order."""
     bits = max(sizes.config.bits, sizes.config.loop_bits)
     # Row order and wanted row numbers, over all rows; codes as read and as written.
     restored = max(sizes.partition_rows * bits // 8, STORE_ORDER_BYTES)

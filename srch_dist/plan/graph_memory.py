@@ -29,9 +29,9 @@ _ASSEMBLY_BYTES = 64
 class AggregationBytes:
     """Bytes per row or edge while the preconditioner's aggregation hierarchy is built.
 
-    A subdomain has 262,144 rows. Values marked "several subdomains" apply to training runs with
-    more rows. They were measured on graphs with 26 to 28 edges per row, of which a third lead to
-    other subdomains.
+    A subdomain is a range of 262,144 rows. Values marked "several subdomains" apply to training
+    runs with more rows. The values were measured on graphs with 26 to 28 edges per row. A third of
+    these edges lead to other subdomains.
     """
 
     local_hierarchy: int = 54
@@ -75,7 +75,7 @@ class SharedSlots:
 
 @dataclass(frozen=True)
 class SolveVectors:
-    """Number of vectors (rows, columns) of conjugate gradients in a worker's memory."""
+    """Number of conjugate-gradient vectors, each (rows, columns), in a worker's memory."""
 
     one_block: int = 7
     """Six vectors of the solver, and one for all levels of the preconditioner."""
@@ -90,8 +90,8 @@ _AGGREGATION, _SLOTS, _VECTORS = AggregationBytes(), SharedSlots(), SolveVectors
 def edge_bytes(sizes: ProblemSize, rows: int) -> int:
     """Compute memory of a task that writes the edges of ``rows`` rows.
 
-    The formula uses the upper bound of the degree, even once edges are counted: rows with many
-    incoming edges may all be in one task.
+    The formula uses the upper bound of the degree even after the edges are counted, because rows
+    with many incoming edges may all be in one task.
     """
     k, count = sizes.config.graph.k, len(sizes.dims)
     directed, edges = rows * k * 8, rows * sizes.degree_bound
@@ -151,7 +151,8 @@ def _aggregate(sizes: ProblemSize, memory: MemoryModel) -> None:
 def _aggregated_rows(sizes: ProblemSize) -> int:
     """Return the number of rows in the subdomains that one worker aggregates.
 
-    A worker aggregates the rows of its blocks. Workers share a single block on disk.
+    A worker aggregates the rows of its blocks. If the graph is one block on disk, each worker
+    aggregates some of its subdomains.
     """
     if sizes.blocks > 1 or not sizes.spilled:
         return sizes.resident_rows
@@ -160,7 +161,7 @@ def _aggregated_rows(sizes: ProblemSize) -> int:
 
 
 def system_file_bytes(sizes: ProblemSize) -> int:
-    """Compute bytes of the scratch files that each product of the Z-step reads."""
+    """Compute bytes of the scratch files that each matrix product of the Z-step reads."""
     return int(sizes.resident_rows * sizes.mean_degree * (4 + vector_dtype(sizes.config).itemsize))
 
 

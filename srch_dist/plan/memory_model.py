@@ -74,7 +74,7 @@ def k_means_bytes(rows: int, methods: Mapping[str, str], config: TrainConfig) ->
 
 
 def sampling_bytes(sizes: ProblemSize) -> int:
-    """Compute memory of sampling by hash: row numbers, hashes and their order, over all rows."""
+    """Compute memory of sampling by hash: row numbers, hashes and sort order of all rows."""
     return 6 * 8 * sizes.rows
 
 

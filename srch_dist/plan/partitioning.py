@@ -1,4 +1,4 @@
-"""Split the work: partitions of rows, runs of partitions, blocks, and column groups of Z."""
+"""Split rows into partitions, partitions into sequences and blocks, and Z into column groups."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def default_partition(width: int) -> int:
 
 
 def search_method(graph: GraphConfig, rows: int, dims: int) -> str:
-    """Choose the search method for ``rows`` rows of ``dims`` dimensions.
+    """Choose the search method for n = ``rows`` rows of d = ``dims`` dimensions.
 
-    "auto" is "exact" for n² d ≤ 5e11, "pynndescent" for an index of at most 600 MiB, else
-    "partitioned".
+    "auto" means "exact" if n² d ≤ 5e11. Otherwise it means "pynndescent" if the index needs at most
+    600 MiB, and "partitioned" if not.
 
     Raises
     ------
@@ -101,10 +101,11 @@ def cut_solve(starts: tuple[int, ...], sizes: ProblemSize, allowed: int, headroo
     1. One block in memory, with the widest column groups. Each worker solves its own columns, which
        are independent. (Rows are not: most have neighbours in other blocks.)
     2. One block on disk, if every worker gets columns and the page cache can hold the files that
-       each product reads.
+       each matrix product reads.
     3. The fewest blocks in memory with all columns at once. If that does not fit: one block per
        worker (more blocks do not help), with the widest column groups.
-    4. One block on disk, or one block per worker on disk, for files of any size.
+    4. One block on disk, or one block per worker on disk, even if the page cache cannot hold the
+       files.
 
     Parameters
     ----------
@@ -164,8 +165,9 @@ def _block_counts(partitions: int, most: int) -> list[int]:
     """List numbers of blocks to try, ascending from 1 to ``most``.
 
     If P partitions are split into R blocks, the longest block has m = ⌈P / R⌉ partitions. Of two R
-    with the same m, the larger needs more memory. The exception is an R whose only block of m
-    partitions is the last, since the last partition may be short. About 4 √P numbers suffice.
+    with the same m, the larger needs more memory, so only the smaller is listed. An R whose only
+    block of m partitions is the last is listed too, since the last partition may be short. The list
+    has about 4 √P numbers.
     """
     counts, blocks = {most}, 1
     while blocks <= most:
@@ -183,9 +185,9 @@ def _block_counts(partitions: int, most: int) -> list[int]:
 def _cut(
     starts: tuple[int, ...], sizes: ProblemSize, blocks: int, columns: int, spilled: bool
 ) -> _Cut:
-    """Split the partitions into at most ``blocks`` even blocks, with ``columns`` per solve.
+    """Split the partitions into at most ``blocks`` blocks of nearly equal length.
 
-    ``config.columns`` overrides ``columns``.
+    ``columns`` is the number of columns of Z per solve; ``config.columns`` overrides it.
     """
     partitions = len(starts) - 1
     cuts = even_splits(partitions, min(blocks, partitions))
@@ -196,7 +198,7 @@ def _cut(
 
 
 def _with_length_columns(sizes: ProblemSize, allowed: int) -> ProblemSize:
-    """Set the columns per S-step pass to the largest number that fits the allowed memory.
+    """Set the number of columns per S-step pass; choose the most that fit the allowed memory.
 
     Each further pass reads and rewrites the partial edge lengths. A pass reads one or more whole
     column groups of the Z-step, but not more groups than one worker solves.
@@ -209,7 +211,7 @@ def _with_length_columns(sizes: ProblemSize, allowed: int) -> ProblemSize:
 
 
 def _columns_a_worker(bits: int, workers: int) -> int:
-    """Compute the columns of a group if each worker solves one group.
+    """Compute the number of columns in a group if each worker solves one group.
 
     The number is a multiple of `_LEAST_COLUMNS`.
     """

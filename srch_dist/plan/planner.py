@@ -138,7 +138,7 @@ def check_disk(plan: Plan, folder: str, free: int, stored: int = 0) -> None:
 
 
 def _feature_dtype(rows: int, dims: Mapping[str, int], config: TrainConfig) -> np.dtype[Any]:
-    """Choose the dtype of features and scores; "auto" is float64 up to 2²⁶ feature values."""
+    """Choose the dtype of features and scores; "auto" means float64 up to 2²⁶ feature values."""
     few = rows * sum(dims.values()) <= _DOUBLE_VALUES
     double = config.precision == "float64" or (config.precision == "auto" and few)
     return np.dtype(np.float64) if double else np.dtype(np.float32)
@@ -171,13 +171,13 @@ def _refuse_many_partitions(sizes: ProblemSize) -> None:
 
 
 def _compiled_bytes(methods: Mapping[str, str], cluster: Cluster) -> int:
-    """Return bytes of NN-descent code in a worker after the search; 0 if workers restart."""
+    """Return bytes of compiled NN-descent code in a worker after the search; 0 if it restarts."""
     descends = {"pynndescent", "partitioned"} & set(methods.values())
     return COMPILED_BYTES if descends and not cluster.restarts else 0
 
 
 def _cached_partitions(sizes: ProblemSize, memory_limit: int, reserved: int) -> int:
-    """Return the number of partitions of X that each worker caches: its whole share, or 0."""
+    """Return how many partitions of X each worker caches: all that its tasks read, or 0."""
     if sizes.config.cache == "off":
         return 0
     cached = replace(sizes, cached_partitions=-(-sizes.partitions // sizes.workers))

@@ -22,9 +22,9 @@ class ProblemSize:
     itemsize : bytes of a feature value in training.
     methods : neighbour search by modality: "exact", "pynndescent" or "partitioned".
     config : options of the run.
-    workers : worker processes.
+    workers : number of worker processes.
     degree : mean number of directed edges per row; None until the edges are counted.
-    blocks : Z-step blocks, over all workers.
+    blocks : number of Z-step blocks of all workers together.
     resident_rows : rows in the blocks of one worker, maximum over the workers.
     columns : number of columns of Z in one solve.
     length_columns : number of columns of Z in one pass of the S-step, at least ``columns``. 0 means
@@ -70,7 +70,7 @@ class ProblemSize:
 
     @property
     def length_sums(self) -> tuple[int, int]:
-        """Number of partial sums of a block's edge lengths, and of S-step passes that add to each.
+        """Number of partial sums of a block's edge lengths, and number of S-step passes per sum.
 
         With one block, every worker has a partial sum. With several blocks, each block has one.
         """
@@ -86,7 +86,10 @@ class ProblemSize:
 
     @property
     def degree_bound(self) -> int:
-        """Upper bound of the mean degree: Σ_g 2 k for union graphs, Σ_g k for mutual graphs."""
+        """Upper bound of the mean degree: 2 k (union) or k (mutual graph) per modality, summed.
+
+        k is ``graph.k``, the number of neighbours per row.
+        """
         directions = 1 if self.config.graph.symmetry == "mutual" else 2
         return directions * self.config.graph.k * len(self.dims)
 

@@ -139,7 +139,7 @@ class Plan:
 
     @property
     def passes(self) -> list[range]:
-        """For each task of a pass over X, the range of its partition numbers."""
+        """Range of partition numbers of each task in a pass over the features X."""
         count = len(self.partitions)
         if self.cached:
             return [range(p, p + 1) for p in self.partitions]

@@ -65,14 +65,14 @@ def neighbour_bytes(sizes: ProblemSize) -> int:
 
 
 def whole_index_row(k: int) -> int:
-    """Compute bytes per row of one NN-descent index of all rows, without the features."""
+    """Compute the bytes that an NN-descent index of all rows needs per row, without features."""
     return _INDEX.building * (k + 1 + SPARE_WHOLE)
 
 
 def _index_bytes(sizes: ProblemSize, modality: str, rows: int, spare: int) -> int:
     """Compute memory of NN-descent on ``rows`` rows, with k + 1 + ``spare`` neighbours each.
 
-    It is the maximum of three phases. First, features are reduced to at most half of their
+    The result is the maximum of three phases. First, features are reduced to at most half of their
     dimensions or converted to float32. Then the index is built on the reduced rows. Last, features
     are read again for the distances.
     """
@@ -85,7 +85,10 @@ def _index_bytes(sizes: ProblemSize, modality: str, rows: int, spare: int) -> in
 
 
 def _partitioned_bytes(sizes: ProblemSize, modality: str) -> int:
-    """Compute memory of the largest task of a partitioned search, without the row order."""
+    """Compute memory of the largest task of a partitioned search.
+
+    The row order, which every task holds, is not included.
+    """
     graph, p, dims = sizes.config.graph, sizes.partition_rows, sizes.dims[modality]
     overlap, block = graph.overlap_max, p * dims * sizes.itemsize
     width = min(dims, PROJECTED)

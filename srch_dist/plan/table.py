@@ -81,7 +81,7 @@ def plan_table(plan: Plan, costs: Forecast, timed: bool) -> RenderableType:
 
 
 def plan_summary(plan: Plan, costs: Forecast) -> str:
-    """Format one line: stage with the largest memory, disk, and estimated time."""
+    """Format one line: the largest projected memory and its stage, disk space, estimated time."""
     fullest, allowed = plan.fullest, max(plan.allowed_bytes, 0)
     return (
         f"plan: {plan.rows:,} rows; the {fullest.name} stage needs most memory, "
@@ -99,7 +99,10 @@ def duration(seconds: float) -> str:
 
 
 def _estimate(seconds: float) -> str:
-    """Format estimated seconds; below a minute, overheads outweigh what the cost model counts."""
+    """Format estimated seconds; less than 60 becomes "under a minute".
+
+    In short runs, overheads that the cost model does not count take most of the time.
+    """
     return "under a minute" if seconds < 60 else f"about {duration(seconds)}"
 
 
