@@ -1,1 +1,1 @@
-"""Dask: tasks, cluster, preflight checks, watchdog, worker memory."""
+"""Run work on Dask: clusters, preflight checks, tasks, a watchdog, and memory of workers."""

@@ -275,16 +275,16 @@ def _describe(
 
 
 def _paused(client: distributed.Client) -> str:
-    """Return the sentence that counts paused workers; "" if no worker is paused."""
+    """Return a sentence with the number of paused workers; "" if no worker is paused."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     count = sum(worker["status"] == "paused" for worker in workers)
     return f". Paused workers, whose memory is nearly full: {count}" if count else ""
 
 
 def _is_alone(client: distributed.Client) -> bool:
-    """Whether this is the only client of the scheduler; False if unknown.
+    """Whether the scheduler has no client but ``client``; False if it cannot tell.
 
-    It is unknown if the scheduler cannot import this package.
+    A scheduler that cannot import this package cannot tell.
     """
     try:
         count: int = client.run_on_scheduler(_count_clients)

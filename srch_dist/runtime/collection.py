@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Collect garbage now, and not again in this context.
+    """Collect garbage now, and turn garbage collection off in this context.
 
-    A thread holds a lock while it starts or stops an event loop of Dask. If the thread collects
-    a client meanwhile, the client closes itself and waits for that lock, so the thread would wait
-    forever.
+    A thread holds a lock while it starts or stops an event loop of Dask. If garbage collection
+    finds a client meanwhile, the client closes itself in that thread and waits for the same lock,
+    so the thread would wait forever.
     """
     enabled = gc.isenabled()
     gc.collect()

@@ -75,10 +75,10 @@ def _refuse(key: str, check: _Check) -> None:
 
 
 def _share(default: float, memory_limit: int | None) -> _Check:
-    """Return a function that checks a setting which is a share of the memory limit.
+    """Return a function that checks a setting which is a fraction of the memory limit.
 
-    A value is a share above 0 and up to 1, or False, which turns the setting off. ``default`` is
-    Dask's value. ``memory_limit`` is in bytes; None skips the comparison with the memory of an
+    A value is a fraction above 0 and up to 1, or False, which turns the setting off. ``default``
+    is Dask's value. ``memory_limit`` is in bytes; None skips the comparison with the memory of an
     idle worker.
     """
 
@@ -103,7 +103,7 @@ def _share(default: float, memory_limit: int | None) -> _Check:
 
 
 def _seconds(value: Any, least: float, example: str) -> str | None:
-    """Return what is wrong with a time; None if it is more than ``least`` seconds."""
+    """Return what is wrong with the duration ``value``; None if it is above ``least`` seconds."""
     try:
         seconds = dask.utils.parse_timedelta(value)
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -76,7 +76,7 @@ def local_size(workers: int | None, memory_limit: str | None) -> LocalSize:
 
 
 def check_local_size(size: LocalSize) -> None:
-    """Raise ConfigError if the workers and this process need more memory than there is."""
+    """Raise ConfigError if the workers and this process need more memory than `memory_bytes`."""
     total = memory_bytes()
     needed = size.workers * size.memory_limit + CLIENT_BYTES
     if needed <= total:

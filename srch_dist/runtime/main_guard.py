@@ -1,6 +1,6 @@
 """Detect a script without ``if __name__ == "__main__":``, and report it in one line.
 
-A worker process imports the script that started it. Without this guard, the worker also runs the
+A worker process imports the script that started the worker. Without this guard, it also runs the
 call that starts workers, and Python would print a traceback in every worker. Instead, the worker
 writes a marker file and exits silently. The script finds the file and raises one error.
 """
@@ -33,7 +33,7 @@ def end_second_import() -> None:
 
 @contextmanager
 def marking(folder: str | Path) -> Iterator[None]:
-    """Name ``folder`` as the place of the marker file, for workers that start in this context."""
+    """Make workers that start in this context write the marker file to ``folder``."""
     os.environ[_FOLDER] = str(folder)
     try:
         yield

@@ -81,11 +81,11 @@ class StageProfiler:
         self.peaks[stage] = {name: max(peaks[name], self._before.get(name, 0)) for name in peaks}
 
     def restart_workers(self, module: str) -> None:
-        """Restart workers that imported ``module``; the stage's peak includes the old processes."""
+        """Restart workers that imported ``module``; their peak counts for the current stage."""
         self._before = peak_memory()
         restart_workers(module)
 
     def peak(self) -> dict[str, int]:
-        """Return the peak memory over all stages, of the ``client`` and a ``worker``, in bytes."""
+        """Return the maximum of ``peaks`` over the stages, in bytes, for client and worker."""
         names = {name for peaks in self.peaks.values() for name in peaks}
         return {name: max(p.get(name, 0) for p in self.peaks.values()) for name in sorted(names)}

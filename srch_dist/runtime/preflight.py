@@ -153,7 +153,7 @@ async def read_probes(
 ) -> None:
     """Read two probe files, of another worker and of the client; raise OSError if one is absent.
 
-    ``others`` maps each worker's address to the name of the other worker's file.
+    ``others`` maps each worker's address to the name of the other worker's file that it reads.
     """
     await _read_all(Path(place), token, [others[dask_worker.address], token])
 
@@ -210,7 +210,7 @@ def _ask(
 
 
 def _versions(answer: Mapping[str, Any]) -> dict[str, str | None]:
-    """Extract versions by package from `Client.get_versions`; None if it is not installed."""
+    """Extract versions by package from `Client.get_versions`; None for a missing package."""
     packages = answer["packages"]
     # Two Pythons can exchange objects if their minor versions agree: 3.11 of 3.11.7.
     python = ".".join(packages["python"].split(".")[:2])

@@ -44,7 +44,7 @@ class Progress(Protocol):
         """Warn of data or options that are valid but give worse results or more cost."""
 
     def show(self, item: RenderableType, summary: str | None = None) -> None:
-        """Show a table. With the text ``summary``, show that instead, and the table at DEBUG."""
+        """Show a table; or show its one-line ``summary``, and log the table at DEBUG."""
 
 
 class CountedStage:
@@ -94,11 +94,11 @@ class LogProgress:
             stage.close()
 
     def note(self, message: str) -> None:
-        """Log at INFO."""
+        """Log a result at INFO."""
         self.emit(logging.INFO, message)
 
     def warn(self, message: str) -> None:
-        """Log at WARNING."""
+        """Log a warning at WARNING."""
         self.emit(logging.WARNING, message)
 
     def show(self, item: RenderableType, summary: str | None = None) -> None:

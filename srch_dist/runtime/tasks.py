@@ -187,7 +187,7 @@ def current_client() -> distributed.Client | None:
 
 
 def _call_and_mark(function: Callable[..., T], *arguments: Any) -> tuple[T, bool]:
-    """Return (result, True); the client fetches only the small True to count the call."""
+    """Call ``function``; return (result, True). To count the call, the client fetches True only."""
     return function(*arguments), True
 
 

@@ -3,9 +3,9 @@
 The owner of a temporary folder holds a kernel lock on a file in it. The kernel releases the lock
 when the process ends, also if it is killed. The next process removes folders whose lock is free.
 
-In a container with a read-only file system, or with a user that does not own the files, temporary
-folder, home and site-packages may all be read-only. Numba then fails when a process imports a
-module with cached functions.
+In a container, the temporary folder, the home folder and site-packages may all be read-only,
+because the file system is, or because the user does not own the files. Numba then fails when a
+process imports a module with cached functions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NO_FOLDER = "No usable temporary directory"
 
 
 def temporary_folder(prefix: str = _PREFIX) -> tempfile.TemporaryDirectory[str]:
-    """Make a temporary folder; it is removed with the returned object or at the end of its context.
+    """Make a temporary folder; remove it when the returned object is deleted or its context ends.
 
     First removes the folders of killed processes of this user. ``prefix`` must begin with
     `_PREFIX`.
@@ -50,7 +50,7 @@ def temporary_folder(prefix: str = _PREFIX) -> tempfile.TemporaryDirectory[str]:
 
 
 class _OwnedFolder(tempfile.TemporaryDirectory[str]):
-    """A temporary folder with the lock of its owner."""
+    """A temporary folder, locked by the process that made it."""
 
     def __init__(self, prefix: str) -> None:
         # A worker that is just ending may still write into it.

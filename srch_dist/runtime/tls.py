@@ -36,7 +36,7 @@ def tls_files(options: TlsConfig) -> Tls | None:
 
 
 def security_of(tls: Tls) -> distributed.Security:
-    """Return Dask's security object for the files; raise ConfigError if one does not exist."""
+    """Return Dask's security object for the files; raise ConfigError if a file does not exist."""
     for name, path in dataclasses.asdict(tls).items():
         if not Path(path).is_file():
             raise ConfigError(f"tls.{name} is {path}, which is not a file")
