@@ -1,4 +1,4 @@
-"""Compare configurations by value or fingerprint, or only by options that can change codes."""
+"""Convert configurations to plain values, and compare them by options that can change codes."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def up_to_graph(config: TrainConfig) -> TrainConfig:
 
 
 def up_to_loop(config: TrainConfig) -> TrainConfig:
-    """Set every option that has an effect only after the loop to a fixed value.
+    """Fix the values of all options that have an effect only after the loop.
 
     If the resulting configurations of two runs are equal, their loops learn equal codes. The number
-    of anchors is kept, because the loop learns its rotation from as many sampled rows.
+    of anchors is kept: the loop learns its rotation from the same number of sampled rows.
     """
     default = MethodConfig()
     method = dataclasses.replace(

@@ -172,7 +172,7 @@ def _names(kind: type[Any], prefix: str) -> list[str]:
 
 
 def _choice_hint(item: Mapping[str, Any]) -> str:
-    """Return the clause of `did_you_mean` if the refused value is none of the choices, else ""."""
+    """Return the clause of `did_you_mean` if the error is a value outside the choices, else ""."""
     if item["type"] != "literal_error":
         return ""
     return did_you_mean(str(item["input"]), re.findall(r"'([^']+)'", item["ctx"]["expected"]))

@@ -32,7 +32,7 @@ _SYNONYMS = {
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name most similar to the wrong name ``name``; None if none is similar.
 
-    Leading dashes, upper case and the difference of ``-`` and ``_`` are ignored. A name without its
+    Leading dashes, case and the difference between ``-`` and ``_`` are ignored. A name without its
     section also matches: ``beta`` for ``method.beta``.
     """
     names = {one.lstrip("-").replace("-", "_").lower(): one for one in known}
