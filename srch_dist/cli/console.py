@@ -58,7 +58,7 @@ def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
 
 
 def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines below the table: how to get MAP, and MAP of the baseline."""
+    """Yield the lines below the table: how to get MAP if it is missing, and MAP of the baseline."""
     if "map" not in result:
         yield (
             "no labels: MAP needs an array 'labels' in the store, see docs/how-to/splits.md. "

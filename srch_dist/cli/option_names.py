@@ -1,4 +1,4 @@
-"""Refuse unknown options and choices with the nearest known one, and name missing options."""
+"""Refuse unknown options and choices, suggest the nearest known name, name missing options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ALWAYS = ("--help", "-h", "--log-format", "--log-level", "--verbose")
 
 
 def refuse_unknown_names(kind: type[Any], words: Sequence[str]) -> None:
-    """Raise ConfigError for the first option or choice that a dataclass of options does not have.
+    """Raise ConfigError for the first option or choice that the dataclass ``kind`` does not have.
 
     The parser refuses all other wrong command lines.
     """
@@ -46,7 +46,7 @@ def refuse_unknown_names(kind: type[Any], words: Sequence[str]) -> None:
 
 
 def refuse_missing_options(kind: type[Any], words: Sequence[str]) -> None:
-    """Raise ConfigError if a required option of a dataclass of options is not given."""
+    """Raise ConfigError if ``words`` lack a required option of the dataclass ``kind``."""
     given = {word.partition("=")[0].replace("_", "-") for word in words}
     if given & {"--help", "-h"}:
         return
