@@ -103,7 +103,7 @@ def _certificate(
     authority: tuple[x509.Certificate, EllipticCurvePrivateKey] | None,
     days: int,
 ) -> x509.Certificate:
-    """Make a certificate for ``key``, signed by ``authority``; None makes the authority itself."""
+    """Make a certificate for ``key``, signed by ``authority``; if None, self-signed by ``key``."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
@@ -163,7 +163,7 @@ def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
 
 
 def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write new files, all or none. If two processes write at once, one of them writes all."""
+    """Write all files or none. If two processes write at once, one writes all its files."""
     written: list[Path] = []
     try:
         make_folder(folder)

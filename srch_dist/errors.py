@@ -121,7 +121,7 @@ def require_all(modules: Mapping[str, str], purpose: str) -> None:
 
     Parameters
     ----------
-    modules : the extra of this package that installs a module, by top-level name of the module.
+    modules : maps the top-level name of each module to the extra of this package that installs it.
     purpose : what needs the modules; the subject of the error message.
 
     Raises
