@@ -47,7 +47,7 @@ def _train(options: TrainOptions, out: str, progress: Progress) -> None:
 
 
 def _print_next(run: str, store: str, modalities: Sequence[str]) -> None:
-    """Print commands that encode the first modality, and search its codes with the last one."""
+    """Print commands that encode the first modality, and query its codes from the last one."""
     codes = f"{modalities[0]}-codes.zarr"
     there = ["--model", run, "--data", store]
     encode = [*there, "--modality", modalities[0], "--out", codes]

@@ -93,10 +93,10 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : if ``y`` is given, features (n, d_g) of the first modality. If not, features (n, d_g) by
-            modality name, a `FeatureStore`, or the path of one. Features are NumPy, Dask, Zarr or
-            HDF5 arrays; tables of numbers (pandas, Polars, Arrow), tensors and nested lists are
-            converted. Sparse matrices are refused.
+        X : if ``y`` is given, features (n, d_g) of the first modality. If not, a mapping from
+            modality name to features (n, d_g), a `FeatureStore`, or the path of a `FeatureStore`.
+            Features are NumPy, Dask, Zarr or HDF5 arrays; tables of numbers (pandas, Polars,
+            Arrow), tensors and nested lists are converted. Sparse matrices are refused.
         y : features (n, d_h) of the second modality. The modalities are then named ``x`` and ``y``.
 
         Raises

@@ -21,11 +21,11 @@ _EXAMPLES, _RESULTS = 6, 10
 def score_run(
     run: RunDirectory, store: FeatureStore, config: TrainConfig, progress: Progress
 ) -> dict[str, Any] | None:
-    """Score the model and the baseline; record and return the scores, or None without queries.
+    """Score the model and the baseline; record and return the scores (None without queries).
 
     Raises
     ------
-    StorageError : the scores cannot be written. They are then in the log. The run is finished.
+    StorageError : the scores cannot be written. They are in the log, and the run is finished.
     """
     if not config.evaluate or not has_queries(run, store):
         return None

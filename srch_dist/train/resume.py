@@ -89,7 +89,7 @@ def verify_committed(job: Job) -> None:
 
 
 def memory_advice(plan: Plan) -> str:
-    """Return advice if workers are killed: the memory that the plan expects, and what to change."""
+    """Return advice for killed workers: the memory that the plan expects, and what to change."""
     worst = plan.fullest
     expected = plan.reserved_bytes + worst.projected_bytes
     return (

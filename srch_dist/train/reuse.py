@@ -2,7 +2,7 @@
 
 Features and graph are those of a base run. A run that reuses them has its own stage records, with
 the checksums of the base run. Its arrays are relative links to the arrays of the base run, so a
-folder with all runs can be moved. The loop is that of any finished run, whose last checkpoint is
+folder with all runs can be moved. The loop may come from any finished run: its last checkpoint is
 copied.
 """
 
@@ -26,7 +26,7 @@ _GRAPH = ("edges", "graph")
 
 
 def reused_partition_rows(base: RunDirectory) -> int:
-    """Return the rows per partition of the base run; a run that reuses it must have the same."""
+    """Return the rows per partition of ``base``; runs that reuse ``base`` must have the same."""
     rows: int = base.stages(_options(base)).read("rows").values["partition_rows"]
     return rows
 
@@ -39,7 +39,7 @@ def reusable_folders(base: RunDirectory, config: TrainConfig) -> list[Path]:
 
 
 def reuse_stages(base: RunDirectory, run: RunDirectory, config: TrainConfig) -> None:
-    """Link the graph of ``base`` into ``run``; also its features if ``loop_bits`` are equal.
+    """Link the graph of ``base`` into ``run``; also the features if ``loop_bits`` are equal.
 
     A run with a different number of bits in the loop prepares its own features, because the first
     codes and their sums depend on that number. Does nothing if the run already reuses the stages.
@@ -47,7 +47,7 @@ def reuse_stages(base: RunDirectory, run: RunDirectory, config: TrainConfig) -> 
     Raises
     ------
     ConfigError : an option that the graph depends on differs.
-    StorageError : ``base`` has no finished graph, or has other partitions.
+    StorageError : ``base`` has no finished graph, or its partitions have a different length.
     """
     recorded = _options(base)
     alike = dataclasses.replace(up_to_graph(config), bits=recorded.bits)

@@ -1,4 +1,4 @@
-"""Run a training from a feature store to a finished run directory."""
+"""Train one model from a feature store, and write a finished run directory."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def _discarded_on(locked: LockedRun, *errors: type[BaseException]) -> Iterator[N
 
 @contextmanager
 def _explained_kills(plan: Plan) -> Iterator[None]:
-    """Add the memory that the plan expects to a WorkersKilledError from this context."""
+    """Add `memory_advice` to the message of a WorkersKilledError from this context."""
     try:
         yield
     except WorkersKilledError as error:

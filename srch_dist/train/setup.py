@@ -56,7 +56,8 @@ class PreparedRun:
 
     Attributes
     ----------
-    job : the job. Its plan is used until the graph is built; then see `replan`.
+    job : the job, with the first plan. After the graph is built, `replan` returns a job with a new
+        plan.
     store : the feature store of the data.
     shared : cluster, base run, and run whose loop is reused.
     held_out : number of rows held out as queries.
