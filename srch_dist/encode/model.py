@@ -22,7 +22,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Anchors:
-    """Anchor term of a modality: ``encoder @ exp(-‖x - rows‖² / bandwidth)``, added to scores.
+    """Anchor term of a modality's scores: ``encoder @ exp(-‖x - rows‖² / bandwidth) + offset``.
 
     Attributes
     ----------

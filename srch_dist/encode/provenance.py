@@ -40,7 +40,8 @@ def model_identity(model: Model) -> str:
 def check_model(codes: CodeStore, model: Model, source: str) -> None:
     """Check that ``model``, read from ``source``, made the codes.
 
-    Codes that do not record their model, such as a .npy file, are compared by their bits alone.
+    For codes that do not record their model, such as a .npy file, only the number of bits is
+    compared.
 
     Raises
     ------
@@ -61,11 +62,11 @@ def check_model(codes: CodeStore, model: Model, source: str) -> None:
 def check_store(codes: CodeStore, store: FeatureStore) -> None:
     """Check that the rows of the codes are those of ``store``.
 
-    Codes that do not record their features are compared by the number of rows alone.
+    For codes that do not record their features, only the number of rows is compared.
 
     Raises
     ------
-    InputError : the codes were made of another store.
+    InputError : the codes were made from another store.
     """
     if store.rows != codes.rows:
         raise InputError(

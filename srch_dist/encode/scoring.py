@@ -45,7 +45,7 @@ def _check_modality(model: Model, modality: str) -> None:
 
 
 def _modality_of_width(model: Model, shape: tuple[int, ...]) -> str:
-    """Return the clause that names the modality with rows of ``shape``; "" if there is none."""
+    """Return a clause that names the modality whose rows have ``shape``; "" if there is none."""
     fits = [name for name, mean in model.means.items() if mean.shape == shape]
     return f"; did you mean the modality {fits[0]}?" if fits else ""
 
@@ -59,7 +59,7 @@ def score_features(model: Model, modality: str, features: Array) -> Array:
 
 
 def score_tile(model: Model, modality: str, features: Array) -> tuple[Array, Array | None]:
-    """Compute scores (n, l) of n ≤ `TILE` rows, and similarities (n, m) to the anchors.
+    """Compute scores (n, l) of n ≤ `TILE` rows, and similarities (n, m) to the m anchors.
 
     The similarities are None if the modality has no anchors.
     """
