@@ -81,11 +81,11 @@ def make_row(values: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
 
     Returns
     -------
-    By name:
+    A mapping from column name to value. The columns are:
 
-    - the values of the grid's options;
-    - the scores, each a mean over the directions. ``pair_recall_10`` is the share of queries (0 to
-      1) whose true partner is among the 10 nearest rows;
+    - the grid's options;
+    - the scores, each a mean over the directions. ``pair_recall_10`` is the fraction of queries
+      whose true partner is among the 10 nearest rows;
     - ``effective_bits`` of the codes, and the number of ``iterations``;
     - ``seconds`` of the loop and the model stage, without the shared features and graph.
     """

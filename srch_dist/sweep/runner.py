@@ -133,8 +133,7 @@ def sweep_options(
 
     Returns
     -------
-    A row of results for each combination, in order. A combination whose training fails is a row
-    with an error.
+    A row of results for each combination, in order. If training fails, the row has the ``error``.
 
     Raises
     ------
@@ -230,9 +229,9 @@ def _check_plan(combination: Combination, store: FeatureStore, cluster: Cluster)
 
 
 def _groups_by_graph(combinations: Sequence[Combination]) -> Iterator[list[Combination]]:
-    """Yield lists of combinations that share a graph.
+    """Yield groups of combinations that share a graph.
 
-    A list is sorted by ``loop_bits``, so that combinations with equal first codes are adjacent.
+    A group is sorted by ``loop_bits``, so that combinations with equal first codes are adjacent.
     """
 
     def graph(combination: Combination) -> str:
