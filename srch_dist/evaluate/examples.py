@@ -31,14 +31,14 @@ _TEXT_ARRAYS = ("titles", "characters")
 
 @dataclass(frozen=True)
 class ExampleSample:
-    """How many example queries and results to show, and the seed that selects the queries.
+    """Number of example queries and of results to show, and the seed that selects the queries.
 
     Attributes
     ----------
     count : queries per direction.
     top : results per query.
-    seed : seed that selects the queries. It also selects rows of a database with more than
-        `EXAMPLE_ROWS` rows, of which only so many are searched.
+    seed : seed that selects the queries. If the database has more than `EXAMPLE_ROWS` rows, the
+        seed also selects the `EXAMPLE_ROWS` rows that are searched.
     """
 
     count: int
@@ -133,10 +133,10 @@ def example_queries(
 
 
 def _nearest(distances: IntArray, rows: IntArray, top: int) -> tuple[IntArray, IntArray]:
-    """Select the ``top`` nearest candidates of each query: distances and rows (q, top).
+    """Select the ``top`` nearest of m candidates for each of q queries.
 
-    ``distances`` and ``rows`` are (q, candidates). At equal distances, the earlier column comes
-    first.
+    ``distances`` and ``rows`` of the candidates are (q, m); the results are (q, top). At equal
+    distances, the earlier column comes first.
     """
     order = np.argsort(distances, axis=1, kind="stable")[:, :top]
     return np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
@@ -157,7 +157,7 @@ def _describe(store: FeatureStore, example: Example, source: str, target: str) -
 
 
 def _relevant(store: FeatureStore, example: Example) -> NDArray[np.bool_] | None:
-    """Mark the results (top,) that share a label with the query; None without labels."""
+    """Return whether each result shares a label with the query, (top,); None without labels."""
     if "labels" not in store.side:
         return None
     rows = np.array([example.query, *example.rows.tolist()])

@@ -22,12 +22,12 @@ LEARNED = "learned codes"
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Codes and labels of a block of rows.
+    """Codes and labels of a block of m rows.
 
     Attributes
     ----------
-    codes : packed codes (m, l / 8) by modality. Learned codes have the key `LEARNED`.
-    labels : classes (m,) or multi-hot labels (m, c); None without labels.
+    codes : packed codes (m, l / 8) of l bits, by modality. Learned codes have the key `LEARNED`.
+    labels : classes (m,), or multi-hot labels (m, c) for c classes; None without labels.
     """
 
     codes: Mapping[str, Packed]
@@ -37,8 +37,8 @@ class EncodedRows:
 class Counts(dict[tuple[str, str], IntArray]):
     """Numbers of database rows at each Hamming distance, by (query, database) modality.
 
-    A value is an array (2, q, l + 1): [0] counts all rows and [1] the relevant rows, for each of q
-    queries, at each Hamming distance 0 … l. ``+`` adds the counts of disjoint database rows.
+    A value is an array (2, q, l + 1) for q queries and Hamming distances 0 … l of l-bit codes. [0]
+    counts all rows, and [1] the relevant rows. ``+`` adds the counts of disjoint database rows.
     """
 
     def __add__(self, other: Counts) -> Counts:
@@ -59,9 +59,9 @@ def measure_queries(
     names : modalities.
     queries : codes and labels of the queries.
     database_counts : numbers of database rows at each distance from the queries.
-    query_counts : numbers of query rows (all of them) at each distance from the queries.
+    query_counts : numbers of rows of the complete query set at each distance from the q queries.
     learned_counts : numbers of training rows whose learned codes are at each distance; None to
-    omit the measures "learned".
+        omit the measures "learned".
 
     Returns
     -------

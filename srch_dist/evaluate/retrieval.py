@@ -45,7 +45,7 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the database and of the queries, each (m,) ascending."""
+    """Row numbers of the database and row numbers of the queries, each ascending."""
 
     database: IntArray
     queries: IntArray
@@ -69,14 +69,14 @@ class _RowBitmap:
 
     @classmethod
     def of(cls, rows: IntArray) -> _RowBitmap:
-        """Make the bitmap of ascending row numbers (m,), m > 0."""
+        """Make the bitmap of one or more ascending row numbers."""
         selected = np.zeros(rows[-1] - rows[0] + 1, dtype=np.bool_)
         selected[rows - rows[0]] = True
         return cls(int(rows[0]), np.packbits(selected))
 
     @property
     def rows(self) -> IntArray:
-        """Return the row numbers (m,)."""
+        """Row numbers, ascending."""
         return self.first + np.flatnonzero(np.unpackbits(self.bits))
 
 
@@ -98,7 +98,7 @@ def evaluate_model(
 
     Returns
     -------
-    Measures as plain values; the README lists the keys.
+    Measures as plain values; docs/reference/json.md lists the keys.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def has_queries(run: RunResults, store: FeatureStore) -> bool:
 
 
 def read_labels(store: FeatureStore, rows: IntArray) -> Array:
-    """Read the labels (m,) or (m, c) of rows of a store.
+    """Read the labels of m rows: classes (m,), or multi-hot labels (m, c) for c classes.
 
     Raises
     ------
@@ -237,10 +237,10 @@ def _evaluate(
 
 
 def _differing(run: RunResults, store: FeatureStore) -> list[str]:
-    """Return the modalities of the run whose features the store lacks or has other values of.
+    """Return the modalities of the run whose features are missing or different in the store.
 
-    An empty list means that row numbers of the run are row numbers of the store. Chunks do not
-    matter, nor do side arrays: labels may have been added after training.
+    If none is, row numbers of the run are row numbers of the store. Chunk sizes and side arrays
+    may differ: labels may have been added after training.
     """
     trained = run.outcome()["store"]
     return [g for g in load_model(run.path).means if store.checksums.get(g) != trained.get(g)]
@@ -291,7 +291,8 @@ def _read_block(
 ) -> EncodedRows:
     """Read the learned codes and the labels of some rows.
 
-    ``positions`` are the rows in the run's array of codes. ``rows`` are the same rows in the store.
+    ``positions`` are row numbers in the run's array of codes; ``rows`` are the numbers of the same
+    rows in the store.
     """
     chosen = positions.rows
     first, last = int(chosen[0]), int(chosen[-1])
@@ -308,8 +309,8 @@ def _count_tasks(
 ) -> tuple[Delayed, Delayed, Delayed | None]:
     """Create three tasks that count rows by distance from a block of queries.
 
-    They count the rows of the database, all query rows, and the learned codes (None if ``learned``
-    is empty).
+    They count rows of the database, rows of the complete query set, and learned codes. The third
+    task is None if ``learned`` is empty.
     """
     directions = list(permutations(names, 2))
     to_learned = [(g, LEARNED) for g in names]
