@@ -115,7 +115,7 @@ def _training_charts(runs: Sequence[RunRecords]) -> list[Chart]:
 
 
 def _lines(axes: Axes, runs: Sequence[RunRecords], key: str) -> None:
-    """Plot by iteration the positive values of ``key`` in the histories, one line per run."""
+    """Plot the positive values of ``key`` in the histories by iteration, one line per run."""
     for place, run in enumerate(runs):
         iterations, values = column(run, key)
         axes.plot(

@@ -25,7 +25,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page; empty parts are not shown.
+    """A section of the page; empty fields are not shown.
 
     Attributes
     ----------

@@ -94,7 +94,7 @@ def _values(scores: Mapping[str, Any], direction: str) -> list[float | None]:
 
 
 def _points(curve: Mapping[str, Sequence[float | None]]) -> tuple[list[float], list[float]]:
-    """Return the lists of recall and of precision at the radii where both are known."""
+    """Return recall and precision, as two lists, at the radii where neither is None."""
     points = [
         (recall, precision)
         for recall, precision in zip(curve["recall"], curve["precision"], strict=True)

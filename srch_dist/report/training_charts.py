@@ -161,7 +161,10 @@ def residual_chart(run: RunRecords) -> Chart:
 
 
 def rebase_chart(run: RunRecords) -> Chart:
-    """Chart the distribution of edge weights S: initial, after the first and last iteration."""
+    """Chart the distribution of edge weights S after the first and after the last iteration.
+
+    A line marks 1, the initial value of all weights.
+    """
     records = [record for record in run.history if record.get("s_counts")]
 
     def paint(axes: Axes) -> None:
