@@ -111,7 +111,7 @@ def _search(options: _Options, progress: Progress) -> None:
 
 
 def _check_rows(codes: CodeStore, store: FeatureStore | None, progress: Progress) -> None:
-    """Refuse codes with other rows than the store; warn of learned codes without a store."""
+    """Refuse codes with other rows than the store. Without a store, warn if codes are learned."""
     learned = (
         f"{codes.path} holds the codes that a run learned for its {codes.rows} training rows: row "
         "i is the i-th training row, not row i of the feature store. To search a store, make its "

@@ -29,7 +29,7 @@ class SearchResult:
     rows : (q, top) row numbers.
     distances : (q, top) Hamming distances.
     scores : (q, top) inner products ⟨s, b⟩ of the query's real-valued scores s and the ±1 code b
-    of the row, by which re-ranked rows are sorted. None without re-ranking.
+        of the row, by which re-ranked rows are sorted. None without re-ranking.
     """
 
     rows: IntArray
@@ -42,8 +42,8 @@ def search_codes(
 ) -> SearchResult:
     """Find the nearest rows of each query, exactly, in one pass over the codes.
 
-    Rows at equal distance are sorted by row number. If more than ``top`` rows are near enough
-    because of ties, faiss chooses among the rows at the largest distance.
+    Rows at equal distance are sorted by row number. If several rows tie for the last results,
+    faiss chooses among them.
 
     Parameters
     ----------
@@ -88,9 +88,10 @@ def search_index(
     ----------
     path : file of the index.
     queries, top : as in `search_codes`.
-    probes : number of lists of an inverted file to search; None uses `default_probes`.
-    codes : the codes that the index should hold. The rows and distances that it finds are compared
-        with these codes. If None, nothing is compared.
+    probes : number of lists to search, if the index is an inverted file; None uses
+        `default_probes`.
+    codes : the codes that the index should hold. The rows and distances that the search finds are
+        compared with these codes. If None, nothing is compared.
 
     Raises
     ------
@@ -125,7 +126,7 @@ def search_index(
 
 
 def _agrees(index: Any, codes: CodeStore, queries: Packed, found: SearchResult) -> bool:
-    """Whether an index has as many rows as ``codes``, and found rows at their true distances."""
+    """Whether ``index`` has as many rows as ``codes``, and ``found`` has the true distances."""
     if index.ntotal != codes.rows or index.d != codes.bits:
         return False
     stored = codes.read_scattered(found.rows.ravel()).reshape(*found.rows.shape, -1)
@@ -134,7 +135,7 @@ def _agrees(index: Any, codes: CodeStore, queries: Packed, found: SearchResult) 
 
 
 def default_probes(lists: int) -> int:
-    """Return how many of the ``lists`` of an inverted file a query searches by default."""
+    """Return the default number of lists to search, for an inverted file with ``lists`` lists."""
     return max(1, lists // 32)
 
 
@@ -201,9 +202,9 @@ def rerank(codes: CodeStore, scores: Matrix, candidates: SearchResult, top: int)
 
 
 def _nearest(distances: IntArray, rows: IntArray, top: int) -> tuple[IntArray, IntArray]:
-    """Select the ``top`` nearest of the candidates (q, m) of q queries; ties by row number.
+    """Select the ``top`` nearest of m candidates for each of q queries; ties by row number.
 
-    Returns distances and rows, each (q, top).
+    ``distances`` and ``rows`` of the candidates are (q, m); the results are (q, top).
     """
     order = np.lexsort((rows, distances), axis=1)[:, :top]
     return np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)

@@ -113,7 +113,7 @@ class _IndexFile:
         return rows
 
     def _head(self) -> tuple[int, int, int]:
-        """Read and check the head; return the bits per code, the bytes per code and the rows."""
+        """Read and check the head; return bits per code, bytes per code and number of rows."""
         bits, width, rows, trained, metric = self._numbers("<iiqBi")
         if width < 1 or bits != 8 * width or rows < 1 or (trained, metric) != (1, _METRIC):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Read and encode the queries of a search: rows of the codes or a store, features, or text."""
+"""Read and encode the queries of a search: rows by number or title, features, or a text."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from srch_dist.storage.npy_header import map_npy
 
 @dataclass(frozen=True)
 class QueryRequest:
-    """Source of the queries: exactly one of them is set; ``modality`` is no source.
+    """Source of the queries: exactly one field is set besides ``modality``.
 
     Attributes
     ----------
     query : row numbers, for example ``3,17``.
     query_file : .npy file of features (q, d_g) or (d_g,).
     text : one text to encode.
-    modality : modality of the features. If it is set with ``query`` or ``title``, rows of the
-        feature store are encoded in this modality. If it is None, the codes of the rows are the
-        queries.
+    modality : modality of the features. With ``query`` or ``title``, the rows' features of this
+        modality in the feature store are encoded. If None, the rows' codes are the queries.
     title : title of a row of the feature store.
     """
 
@@ -97,7 +96,7 @@ def _rows(
     codes: CodeStore,
     store: FeatureStore | None,
 ) -> Queries:
-    """Take the codes of rows as queries; with a modality, encode the rows of the store in it."""
+    """Use rows as queries: their codes, or if a modality is set, their encoded features."""
     row_codes = codes.read_scattered(rows)
     if request.modality is None:
         return Queries(names, row_codes, None)
@@ -109,7 +108,10 @@ def _rows(
 
 
 def _row_of_title(title: str, store: FeatureStore | None) -> int:
-    """Return the first row with a title, or else the first whose title goes on after a comma."""
+    """Return the number of the first row with the title ``title``.
+
+    If there is none, return the first row whose title starts with ``title`` and a comma.
+    """
     if store is None:
         raise ConfigError("--title needs --data, the feature store of the codes")
     if "titles" not in store.side:

@@ -34,11 +34,12 @@ def encode_texts(texts: Sequence[str], model: Model, modality: str = "text") -> 
 
 
 def check_encodable(model: Model, modality: str) -> None:
-    """Check that the model can have been trained on features of the text encoder.
+    """Check that the model may have been trained on features of the text encoder.
 
     Raises
     ------
-    InputError : the model has no such modality with 384 dimensions; another encoder was used.
+    InputError : the model has no modality ``modality`` with 384 dimensions, so it was trained on
+        features of another encoder.
     """
     if modality not in model.means or len(model.means[modality]) != DIMS:
         raise InputError(
