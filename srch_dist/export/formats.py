@@ -58,8 +58,8 @@ def export_codes(
 ) -> Path:
     """Write codes to a file in the format of another tool.
 
-    ``out`` exists only once all codes are on the disk. A device or a pipe is written to, and gets
-    no ``OUT.json``.
+    The file appears only after all codes are on the disk. If ``out`` is a device or a pipe, it is
+    written directly, without ``OUT.json``.
 
     Parameters
     ----------
@@ -108,7 +108,10 @@ def export_codes(
 
 
 def _claim(stack: ExitStack, place: Path) -> Callable[[], None]:
-    """Lock a new output until ``stack`` closes; return a function that raises on a lost lock."""
+    """Lock the new output ``place`` until ``stack`` closes.
+
+    Returns a function that raises an error if the lock is lost.
+    """
     check_lock = stack.enter_context(hold_output(place))
     check_new(place)
     return check_lock
