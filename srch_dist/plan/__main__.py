@@ -95,7 +95,7 @@ def _check_numbers(options: _Options) -> None:
 
 
 def _configuration(options: _Options) -> TrainConfig:
-    """Load the options from the file --config, or the defaults; command-line options override."""
+    """Load the options of the file --config, or defaults; command-line options override them."""
     base = load_config(options.config) if options.config else build_config({})
     overrides = {
         name: getattr(options, name)

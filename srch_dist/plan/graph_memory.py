@@ -30,8 +30,8 @@ class AggregationBytes:
     """Bytes per row or edge while the preconditioner's aggregation hierarchy is built.
 
     A subdomain is a range of 262,144 rows. Values marked "several subdomains" apply to training
-    runs with more rows. The values were measured on graphs with 26 to 28 edges per row. A third of
-    these edges lead to other subdomains.
+    runs with more rows. These values were measured on graphs with 26 to 28 edges per row. A third
+    of the edges lead to other subdomains.
     """
 
     local_hierarchy: int = 54

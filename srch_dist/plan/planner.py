@@ -189,7 +189,7 @@ def _cached_partitions(sizes: ProblemSize, memory_limit: int, reserved: int) -> 
 def _stages(plan: Plan, sizes: ProblemSize, compiled: int) -> tuple[StageMemory, ...]:
     """List memory and tasks of every stage.
 
-    ``compiled`` is the memory in bytes of compiled code that stays in a worker after the search.
+    ``compiled`` is the memory in bytes of compiled code that a worker keeps after the search.
     """
     partitions, blocks = len(plan.partitions), len(plan.blocks)
     clusters = routing_clusters(sizes.rows, sizes.config.graph.cluster_rows)
