@@ -28,7 +28,7 @@ _OPTIONAL = tyro.conf.arg(help_behavior_hint="(optional)")
 def option_texts(kind: type[Any]) -> dict[str, str]:
     """Return the help text of each field of a dataclass, by name of the field.
 
-    The text is the description in the field's type, if there is one, or the field's docstring.
+    The text is the description in the field's type if there is one, else the field's docstring.
     """
     texts = {}
     for base in reversed(kind.__mro__):
