@@ -119,7 +119,8 @@ def resume_features(job: Job, store: FeatureStore) -> Statistics:
 def resume_graph(job: Job, restart: Restart | None) -> GraphReport:
     """Return the report of the graph; build the graph if no earlier attempt built it.
 
-    ``restart`` is a function that restarts the workers that imported a module; None keeps them.
+    ``restart`` is a function that restarts the workers that imported a module. With None, no worker
+    is restarted.
     """
     stages = job.stages
     if (record := stages.find("graph")) is None:
