@@ -46,7 +46,7 @@ class Model:
 
     Attributes
     ----------
-    means : (d_g,) subtracted from features before they are scaled to unit norm.
+    means : (d_g,) mean, subtracted from features before they are scaled to unit norm.
     projections : W_g (l, d_g), Eq. 11.
     encoders : (l, d_g) linear part of the scores: W_g (Eq. 18) or a ridge regression.
     anchors : anchor part of the scores; empty unless the run used the anchor encoder.
