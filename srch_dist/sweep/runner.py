@@ -1,7 +1,7 @@
 """Hyper-parameter sweep: one run per combination of a grid.
 
-Runs with equal options up to the graph share features and graph. Runs with equal options up to the
-end of the loop also share the learned codes: they differ in bits, directions or encoder only.
+Runs that differ only in options without effect on features and graph share both. Runs that differ
+only in bits, directions or encoder also share the codes that the loop learned.
 
 ```
 runs/NAME            run directory of a combination
@@ -118,10 +118,11 @@ def sweep_options(
 ) -> list[Row]:
     """Train with every combination of the values in ``grid``; ``config`` has all other options.
 
-    Combinations with equal options up to the graph share features and graph; combinations that
-    differ only in bits (with ``method.directions`` above 0), directions or encoder also share the
-    loop. A second call with the same arguments trains the combinations that have no result yet.
-    Runs are scored on the queries of the data; no combination is selected by its score.
+    Combinations that differ only in options without effect on features and graph share both.
+    Combinations that differ only in bits (with ``method.directions`` above 0), directions or
+    encoder also share the loop. A second call with the same arguments trains the combinations that
+    have no result yet. Runs are scored on the queries of the data; no combination is selected by
+    its score.
 
     Parameters
     ----------
