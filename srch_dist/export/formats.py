@@ -70,8 +70,8 @@ def export_codes(
         distance; ``npy``, the packed codes (n, l / 8) uint8; ``parquet``, row numbers, ids, titles
         and codes.
     store : feature store that was encoded. Only ``parquet`` uses it, and writes its ids and titles.
-    lists : number of lists of ``faiss-ivf``; None means about 4 √n.
-    seed : seed that selects the codes to train the lists, and the queries to measure the recall.
+    lists : number of inverted lists of ``faiss-ivf``; None means about 4 √n.
+    seed : seed that selects the codes that train the lists, and the queries that measure recall.
     progress : display of the progress; None shows nothing.
 
     Returns
