@@ -51,7 +51,7 @@ def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
 
 
 def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
-    """Compute bytes by array of the loop and the model stage; ``n`` is rounded up to partitions."""
+    """Compute bytes per array of loop and model stage, for ``n`` rows, a multiple of a partition."""
     bits, loop_bits = sizes.config.bits, sizes.config.loop_bits
     loop = {
         "checkpoints": _CHECKPOINTS * n * (loop_bits * 4 + loop_bits // 8),

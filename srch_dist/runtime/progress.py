@@ -81,7 +81,7 @@ class CountedStage:
 
 
 class LogProgress:
-    """Progress that writes only to the logger `srch_dist`; displays override `emit`."""
+    """Progress, only to the logger `srch_dist`; display classes override `emit`."""
 
     @contextmanager
     def stage(self, name: str, total: float) -> Iterator[ProgressStage]:

@@ -78,7 +78,7 @@ class FeatureStore:
         """Read the rows with the ascending numbers ``rows`` (m,), one chunk at a time.
 
         Raises StorageError as `read` does. ``verify=False`` does not compare recorded checksums.
-        Training uses it, because it verifies all checksums before it reads the features.
+        Training uses it: all checksums are verified before training reads the features.
         """
         self._check(name)
         path = locate(self.path) / name

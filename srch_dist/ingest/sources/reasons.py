@@ -36,7 +36,7 @@ def sparse(line: str) -> str:
 
 
 def untyped_bfloat16(name: str) -> str:
-    """Return the reason for the array ``name`` of void dtype V2, the dtype of bfloat16 in .npy."""
+    """Return why array ``name`` of void dtype V2, the dtype of bfloat16 in .npy, is refused."""
     return (
         "has 2 bytes per value without a type; NumPy saves bfloat16 this way. Save it as float32: "
         f"({name}.view('<u2').astype('<u4') << 16).view('<f4')."

@@ -85,7 +85,7 @@ class SharedSums(Sized):
 
     Attributes
     ----------
-    residual, direction : (width, l) P'r and P's.
+    residual, direction : (width, l) Pᵀr and Pᵀs, where P interpolates.
     coarse : (m, l) corrections of the m coarse unknowns; see `SharedCoarseSpace.solve`.
     """
 

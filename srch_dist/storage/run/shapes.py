@@ -1,4 +1,4 @@
-"""Shapes of a run's JSON records: the keys that report, sweep and evaluation read.
+"""Shapes of a run's JSON records: the keys read by report, sweep and evaluation.
 
 `checked_json.check_shape` compares a record with these shapes. Runs of earlier versions lack the
 keys that have a default.
