@@ -51,7 +51,7 @@ def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
 
 
 def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
-    """Compute bytes per array of loop and model stage, for ``n`` rows, a multiple of a partition."""
+    """Compute bytes per array of loop and model stage; ``n`` rows, in whole partitions."""
     bits, loop_bits = sizes.config.bits, sizes.config.loop_bits
     loop = {
         "checkpoints": _CHECKPOINTS * n * (loop_bits * 4 + loop_bits // 8),
