@@ -16,8 +16,7 @@ from srch_dist.ingest.index_lists import IndexLists, parse_lists
 from srch_dist.ingest.naming import index_part
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage.feature_store import open_store
-from tests.ingest.test_pairing import notes_of
-from tests.ingest.test_pipeline import ROWS, make_pairs
+from tests.helpers.ingest import ROWS, make_pairs, notes_of
 
 PAIRS = {name: make_pairs()[name] for name in ("image", "text")}
 ORDER = np.random.default_rng(3).permutation(ROWS)

@@ -9,7 +9,7 @@ import pytest
 
 from srch_dist.errors import InputError
 from srch_dist.ingest.pipeline import ingest_source
-from tests.ingest.test_pipeline import ROWS, Recording, make_pairs
+from tests.helpers.ingest import ROWS, make_pairs, notes_of
 
 IDS = np.arange(1000, 1000 + ROWS)
 KINDS = {
@@ -23,20 +23,6 @@ KINDS = {
     "padded text": np.array([f"{value:09d}" for value in IDS]),
     "column": IDS[:, None].astype(np.float64),
 }
-
-
-def notes_of(tmp_path, arrays, saved=True, **options):
-    """What an ingest says."""
-    progress = Recording(0)
-    if saved:
-        np.savez(tmp_path / "source.npz", **arrays)
-    ingest_source(
-        tmp_path / "source.npz" if saved else arrays,
-        tmp_path / "store.zarr",
-        progress=progress,
-        **options,
-    )
-    return progress.notes
 
 
 @pytest.mark.parametrize("saved", [True, False])

@@ -14,8 +14,7 @@ from srch_dist.ingest import pipeline, transposing
 from srch_dist.ingest.naming import SIDE_NAMES, is_label_name, split_parts
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.ingest.sources.arrays import ArraySource
-from tests.ingest.test_pairing import notes_of
-from tests.ingest.test_pipeline import ROWS, make_pairs
+from tests.helpers.ingest import ROWS, make_pairs, notes_of
 
 HOT = np.eye(3)[np.arange(ROWS) % 3]
 
