@@ -8,7 +8,6 @@ import pty
 import re
 import select
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -312,40 +311,6 @@ def test_memory_that_cannot_hold_the_plan_is_refused_by_a_real_cluster(session):
     assert re.search(r"error: .*needs \d+ MiB.*\d+ MiB are allowed: 80% of its 200 MiB limit", last)
     assert "Traceback" not in done.stderr
     assert not (session.folder / "small").exists()
-
-
-def test_interrupted_training_ends_with_75_and_prints_the_line_that_resumes(tmp_path):
-    np.savez(tmp_path / "pairs.npz", **make_pairs(split=None))
-    run_command("ingest", "pairs.npz", "pairs.zarr", folder=tmp_path)
-    endless = ["--method.threshold", "0", "--method.iterations", "100000"]
-    process = subprocess.Popen(
-        [*TRAIN, *("--out", "run", "--workers", "1"), *endless],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # A test run started in the background ignores SIGINT, and its children would too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "iteration  2" in line:
-                break
-        process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=LIMIT)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 75
-    *_, interrupted, line = rest.splitlines()
-    assert interrupted == "interrupted"
-    given = " ".join([*TRAIN[3:], *("--out", "run", "--workers", "1"), *endless])
-    assert line == (
-        f"resume: finished work is kept. Run: python -m srch_dist.train {given} --resume"
-    )
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is False
 
 
 def test_script_without_a_main_guard_is_told_so_and_leaves_no_run(session, tmp_path):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from srch_dist.cli import interrupts
 from srch_dist.cli.command import resume_line
 from srch_dist.errors import ClusterLostError
 from srch_dist.runtime.interruptions import resume_note
+from tests.helpers.commands import LIMIT, run_command
+from tests.helpers.runs import make_pairs
 
 SCRIPT = """
 import sys, time
@@ -122,3 +126,37 @@ def test_workers_of_a_local_cluster_never_see_the_signal(tmp_path):
     )  # fmt: skip
     assert done.stdout == "dict_values([True, True]) False\n"
     assert done.stderr == ""
+
+
+@pytest.mark.cluster
+def test_interrupted_training_ends_with_75_and_prints_the_line_that_resumes(tmp_path):
+    np.savez(tmp_path / "pairs.npz", **make_pairs(split=None))
+    run_command("ingest", "pairs.npz", "pairs.zarr", folder=tmp_path)
+    arguments = ["--data", "pairs.zarr", "--out", "run", "--workers", "1"]
+    arguments += ["--method.threshold", "0", "--method.iterations", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "srch_dist.train", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A test run started in the background ignores SIGINT, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "iteration  2" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=LIMIT)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 75
+    *_, interrupted, line = rest.splitlines()
+    assert interrupted == "interrupted"
+    command = f"python -m srch_dist.train {' '.join(arguments)} --resume"
+    assert line == f"resume: finished work is kept. Run: {command}"
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is False

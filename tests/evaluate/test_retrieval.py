@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from io import StringIO
 from itertools import permutations
 
 import numpy as np
 import pytest
 import zarr
-from rich.console import Console
 
-from srch_dist.cli.console import print_evaluation
 from srch_dist.errors import InputError, StorageError
-from srch_dist.evaluate import examples, retrieval
+from srch_dist.evaluate import retrieval
 from srch_dist.evaluate.retrieval import evaluate_model
 from tests.helpers.models import numpy_bits
 from tests.helpers.runs import ROWS, exchange_chunk, make_pairs, make_store, train_here
@@ -343,44 +340,6 @@ def test_labels_of_older_stores_that_cannot_be_scored_are_refused(labelled, tmp_
         evaluate_model(labelled.run.path, store.path)
 
 
-def test_the_table_says_how_many_queries_were_scored(tmp_path):
-    split = (np.arange(ROWS) % 5 == 0).astype(np.uint8)
-    labels = np.arange(ROWS) % 4
-    labels[(split == 0) & (labels == 3)] = 0
-    trained = trained_on(tmp_path, labels=labels, split=split)
-    found = evaluate_model(trained.run.path, trained.store.path)
-    without = int(np.count_nonzero((split == 1) & (labels == 3)))
-    assert found["queries_without_relevant"] == without > 0
-    page = Console(file=StringIO(), width=200)
-    print_evaluation(page, found)
-    assert f"18 queries ({18 - without} scored for MAP), database" in page.file.getvalue()
-
-
-def shown_scores(result) -> str:
-    page = Console(file=StringIO(), width=200)
-    print_evaluation(page, result)
-    return page.file.getvalue()
-
-
-def test_the_table_says_what_is_ranked_and_how_the_baseline_scores(labelled):
-    found = evaluate_model(labelled.run.path, labelled.store.path)
-    every = found["queries"] + found["database"]
-    shown = shown_scores({**found, "queries_without_relevant": 0})
-    heading = f"{found['queries']} queries, database of {found['database']} rows; pairs are ranked"
-    assert f"{heading} among all {every} " in shown
-    assert "no labels" not in shown
-    scores = {"image_to_text": 0.5, "text_to_image": None}
-    shown = shown_scores({**found, "baseline": {"method": "CCA-ITQ", "bits": 16, "map": scores}})
-    line = "for comparison, MAP of CCA-ITQ, 16 bits: image → text 0.500, text → image –"
-    assert line in shown
-
-
-def test_without_labels_the_table_says_how_to_get_map(tmp_path):
-    trained = trained_on(tmp_path, labels=None)
-    shown = shown_scores(evaluate_model(trained.run.path, trained.store.path))
-    assert "no labels: MAP needs an array 'labels' in the store, see docs/how-to/splits.md" in shown
-
-
 def test_labels_may_be_added_after_training(tmp_path):
     arrays = {"split": None, "labels": None}
     plain_store = make_store(tmp_path / "a", **make_pairs(**arrays))
@@ -394,32 +353,3 @@ def test_labels_may_be_added_after_training(tmp_path):
     other = make_store(tmp_path / "c", 11, **make_pairs(split=None, labels=labels, seed=1))
     with pytest.raises(InputError, match=r"not from .*: image, text differ .*labels may be"):
         evaluate_model(trained.run.path, other.path)
-
-
-@pytest.mark.parametrize("shown", ["titles", "characters"])
-def test_a_query_without_a_picture_is_named_as_one(tmp_path, shown):
-    store = make_store(tmp_path, **make_pairs(**{shown: np.array(["a dog"] * ROWS)}))
-    found = examples.Example(0, np.array([1]), np.array([2]))
-    described = examples._describe(store, found, "image", "text")
-    expected = "image of ‘a dog’" if shown == "titles" else "a dog"
-    assert described["query"]["text"] == expected
-    assert described["found"][0]["text"] == "a dog"
-    assert examples._describe(store, found, "text", "image")["query"]["text"] == "a dog"
-
-
-@pytest.mark.parametrize(
-    ("titles", "shown"),
-    [
-        (["a dog, running", "two dogs"], "a dog, running / two dogs"),
-        ("a dog, running", "a dog, running"),
-        (", a dog", ", a dog"),
-        (["", "a dog", ""], "a dog"),
-        ("peanuts, peanuts", "peanuts"),
-        ("so, so, so", "so, so, so"),
-    ],
-)
-def test_examples_show_whole_captions(tmp_path, titles, shown):
-    rows = np.broadcast_to(np.array(titles), (ROWS, *np.shape(titles)))
-    store = make_store(tmp_path, **make_pairs(titles=rows))
-    assert examples._item(store, 3, "text")["text"] == shown
-    assert examples._item(store, 3, "image")["text"] == shown
