@@ -6,16 +6,19 @@ codes as the undisturbed run) or ``refused`` (correct message and exit code, in 
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pipelines.faults.cluster import Processes, separate_cluster
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.storage import s3
 from srch_dist.storage.feature_store import FeatureStore
-from tests.helpers.faults import OPTIONS, ROWS, Clean, codes_of, table
+from srch_dist.storage.run.directory import RunDirectory
+from tests.helpers import killed_runs
+from tests.helpers.faults import OPTIONS, ROWS, Clean, table
 from tests.helpers.runs import make_pairs, make_store, train_here
 from tests.helpers.s3 import DATA, s3_server
 
@@ -50,9 +53,20 @@ def store(tmp_path_factory) -> FeatureStore:
 
 @pytest.fixture(scope="session")
 def clean(store, tmp_path_factory) -> Clean:
-    run = train_here(store.path, tmp_path_factory.mktemp("clean") / "run", **OPTIONS).run
-    with np.load(run.model) as model:
-        return Clean(codes_of(run.path), {k: model[k] for k in model.files if k != "header"})
+    return Clean.of(train_here(store.path, tmp_path_factory.mktemp("clean") / "run", **OPTIONS).run)
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory) -> FeatureStore:
+    """The data of runs that are killed in the test process."""
+    return make_store(tmp_path_factory.mktemp("data"), 25, **make_pairs())
+
+
+@pytest.fixture(scope="session")
+def small_clean(small_store, tmp_path_factory) -> Clean:
+    """An undisturbed run on the small store."""
+    out = tmp_path_factory.mktemp("clean") / "run"
+    return Clean.of(train_here(small_store.path, out, **killed_runs.OPTIONS).run)
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +101,47 @@ def s3_environment(server, monkeypatch):
     yield monkeypatch
     for name in ("throttle", "die"):
         (server.folder / name).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def kill_at(monkeypatch):
+    """A function that ends the next run at the ``call``-th call of a method or function."""
+
+    def arm(owner, name: str, call: int, after: bool = False):
+        real, calls = getattr(owner, name), Counter()
+
+        def counted(*arguments, **options):
+            calls[name] += 1
+            if calls[name] == call and not after:
+                raise killed_runs.Killed
+            result = real(*arguments, **options)
+            if calls[name] == call:
+                raise killed_runs.Killed
+            return result
+
+        monkeypatch.setattr(owner, name, counted)
+
+    yield arm
+    monkeypatch.undo()
+
+
+@pytest.fixture(scope="session")
+def killed(small_store, tmp_path_factory) -> Path:
+    """A run on the small store that was killed after its first iteration."""
+    out, real = tmp_path_factory.mktemp("killed") / "run", RunDirectory.commit
+
+    def commit(*arguments):
+        real(*arguments)
+        raise killed_runs.Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunDirectory, "commit", commit)
+        with pytest.raises(killed_runs.Killed):
+            train_here(small_store.path, out, **killed_runs.OPTIONS)
+    return out
+
+
+@pytest.fixture
+def interrupted(killed, tmp_path) -> Path:
+    """A copy of the killed run."""
+    return shutil.copytree(killed, tmp_path / "run")

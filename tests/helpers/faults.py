@@ -18,6 +18,7 @@ import zarr
 from pipelines.faults.moments import FOLDER, disarm, happened
 from srch_dist.config.loading import build_config
 from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.storage.run.results import RunResults
 from srch_dist.train.runner import train_model
 
 ROWS = 300
@@ -37,6 +38,12 @@ class Clean:
 
     codes: np.ndarray
     model: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, run: RunResults) -> Clean:
+        """Codes and model of a finished run."""
+        with np.load(run.model) as model:
+            return cls(codes_of(run.path), {k: model[k] for k in model.files if k != "header"})
 
     def assert_same(self, out: Path) -> None:
         """Assert that the run at ``out`` finished with the same results and left nothing else."""
