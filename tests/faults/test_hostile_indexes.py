@@ -10,7 +10,7 @@ import pytest
 
 from srch_dist.errors import SrchError, StorageError
 from srch_dist.search.hamming import search_index
-from tests.search.test_index_file import BITS, ROWS, write_index
+from tests.helpers.indexes import BITS, ROWS, write_index
 
 QUERIES = np.zeros((2, BITS // 8), np.uint8)
 HEAD = struct.pack("<iiqBi", BITS, BITS // 8, 1 << 29, 1, 1)

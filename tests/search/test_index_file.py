@@ -9,23 +9,10 @@ import pytest
 from srch_dist.errors import StorageError
 from srch_dist.search.hamming import open_index
 from srch_dist.search.index_file import check_index
+from tests.helpers.indexes import BITS, ROWS, write_index
 
-ROWS, BITS = 300, 40
 # Offset of the codes of a flat index: name, head, length of the codes.
 CODES = 4 + 21 + 8
-
-
-def write_index(path, lists: int = 0, rows: int = ROWS):
-    """Write an index of random codes, flat or with ``lists``; return the path."""
-    codes = np.random.default_rng(0).integers(0, 256, (rows, BITS // 8), dtype=np.uint8)
-    index = quantiser = faiss.IndexBinaryFlat(BITS)
-    if lists:
-        index = faiss.IndexBinaryIVF(quantiser, BITS, lists)
-        index.cp.min_points_per_centroid = 1
-        index.train(np.random.default_rng(1).integers(0, 256, (999, BITS // 8), dtype=np.uint8))
-    index.add(codes)
-    faiss.write_index_binary(index, str(path))
-    return path
 
 
 def patched(path, offset: int, value: int, size: int = 8):
