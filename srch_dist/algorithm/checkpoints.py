@@ -62,6 +62,10 @@ class LoopState:
         )
 
 
+class _OtherRunError(StorageError):
+    """A checkpoint belongs to another run."""
+
+
 def resume_state(job: Job, statistics: Statistics) -> LoopState:
     """Read the last committed iteration, or start from the random first codes.
 
@@ -76,8 +80,7 @@ def resume_state(job: Job, statistics: Statistics) -> LoopState:
         run.restart_history([])
         return LoopState(0, statistics.cross_covariance, float("inf"), 1.0, "", resumed=True)
     iteration, history = manifest["iteration"], manifest["history"]
-    if manifest["config"] != fingerprint(job.config) or manifest["rows"] != job.plan.rows:
-        raise StorageError(f"{run.checkpoint(iteration)} belongs to another run; remove {run.path}")
+    _refuse_other_run(job, manifest)
     run.restart_history(history)
     folder = run.checkpoint(iteration, "cross_covariance")
     matrices = run.read_matrices(folder, manifest["checksums"]["cross_covariance"])
@@ -135,6 +138,7 @@ def commit_iteration(
             "starts": job.plan.starts,
             "alpha": record["alpha"],
             "config": fingerprint(job.config),
+            "data": _data_identity(job),
             "reason": state.reason,
             "checksums": {
                 "codes": b.checksums,
@@ -147,12 +151,28 @@ def commit_iteration(
     job.check_lock()
 
 
+def _refuse_other_run(job: Job, manifest: Mapping[str, Any]) -> None:
+    """Raise an error if a checkpoint belongs to a run with other options or other data."""
+    known = manifest.get("data") in (None, _data_identity(job))  # None: of an earlier version
+    same = manifest["config"] == fingerprint(job.config) and manifest["rows"] == job.plan.rows
+    if not (known and same):
+        place = job.run.checkpoint(manifest["iteration"])
+        raise _OtherRunError(f"{place} belongs to another run; remove {job.run.path}")
+
+
+def _data_identity(job: Job) -> dict[str, int] | None:
+    """Return the crc32 of each array of the run's feature store, by name; None if not recorded."""
+    record = job.stages.find("rows")
+    return None if record is None else dict(record.values["checksums"])
+
+
 def discard_damaged_checkpoints(job: Job) -> None:
     """Verify the last committed iteration; while it is damaged, go back to the previous one.
 
     Raises
     ------
-    StorageError : all checkpoints are damaged, and the first codes are no longer stored.
+    StorageError : all checkpoints are damaged, and the first codes are no longer stored; or the
+        last one belongs to another run.
     """
     while committed := job.run.committed():
         last = committed[-1]
@@ -161,7 +181,7 @@ def discard_damaged_checkpoints(job: Job) -> None:
             with job.progress.stage("verify checkpoint", len(work)) as stage:
                 tasks.run_all(work, stage)
             return
-        except StorageUnavailableError:
+        except (StorageUnavailableError, _OtherRunError):
             raise  # nothing shows that the checkpoint is damaged
         except StorageError as error:
             # The first codes are removed with the checkpoint of iteration 0.
@@ -178,6 +198,7 @@ def _verification(job: Job) -> list[Delayed]:
     """Create tasks that compare the arrays of the last committed iteration with their checksums."""
     run, manifest = job.run, job.run.latest()
     assert manifest is not None
+    _refuse_other_run(job, manifest)
     paths = {kind: run.checkpoint(manifest["iteration"], kind) for kind in ("codes", "z")}
     return [
         tasks.task(arrays.verify_rows, path, *job.plan.span(p), manifest["checksums"][kind][p])

@@ -333,7 +333,7 @@ def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
     `arrays.checksum` values detect a stale chunk, which matches its own crc32c. The list is empty
     for a store of an earlier version.
     """
-    runs = _read_runs(store.path, store.rows)
+    runs = _read_runs(store.path, store.rows, store.checksums)
     return [
         (locate(store.path) / g, start, stop, checksum)
         for g in store.modalities
@@ -341,8 +341,11 @@ def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
     ]
 
 
-def _read_runs(path: str, rows: int) -> Mapping[str, IntArray]:
-    """Read the r runs of every array as `parse_runs` returns them, (r, 3), by array name."""
+def _read_runs(path: str, rows: int, checksums: Mapping[str, int]) -> Mapping[str, IntArray]:
+    """Read the r runs of every array as `parse_runs` returns them, (r, 3), by array name.
+
+    A store with other ``checksums`` than when it was opened is refused.
+    """
     folder = locate(path)
     try:
         group = zarr.open_group(zarr_store(folder), mode="r", zarr_format=3)
@@ -352,22 +355,20 @@ def _read_runs(path: str, rows: int) -> Mapping[str, IntArray]:
     try:
         recorded = dict(manifest.get("runs", {}))
         names = [*manifest["modalities"], *manifest["side"]]
+        replaced = dict(manifest["checksums"]) != dict(checksums)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StorageError(f"{path}: its manifest is damaged ({error!r})") from None
+    if replaced:
+        raise StorageError(f"{path} was replaced while it was in use; start again")
     return {name: parse_runs(folder / name, rows, recorded.get(name, [])) for name in names}
 
 
 @lru_cache(maxsize=8)
 def _cached_runs(
-    path: str,
-    rows: int,
-    checksums: tuple[tuple[str, int], ...],  # noqa: ARG001  (part of the key of the cache)
+    path: str, rows: int, checksums: tuple[tuple[str, int], ...]
 ) -> Mapping[str, IntArray]:
-    """Return the result of `_read_runs`, cached in this process.
-
-    A store that was written again at the same path has other ``checksums``, and is read again.
-    """
-    return _read_runs(path, rows)
+    """Return the result of `_read_runs`, cached in this process by path and checksums."""
+    return _read_runs(path, rows, dict(checksums))
 
 
 def _from_manifest(

@@ -97,8 +97,7 @@ def choose_weights(graph: GraphReport, method: MethodConfig) -> dict[str, float]
 
 def _write_sample_once(job: Job) -> None:
     if uses_sample(job.config.method) and job.stages.find("sample") is None:
-        write_sample(job)
-        job.stages.commit("sample", {}, {})
+        job.stages.commit("sample", {"checksums": write_sample(job)}, {})
 
 
 def _wants_baseline(job: Job, store: FeatureStore) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from srch_dist.algorithm.checkpoints import discard_damaged_checkpoints
 from srch_dist.algorithm.features.normalise import prepare_features, verify_features
+from srch_dist.algorithm.features.sample import verify_sample
 from srch_dist.algorithm.features.statistics import Statistics
 from srch_dist.algorithm.job import Job
 from srch_dist.algorithm.neighbour_graph import (
@@ -81,6 +82,7 @@ def verify_committed(job: Job) -> None:
     discard_damaged_checkpoints(job)
     work = verify_features(job) if job.stages.find("features") else []
     work += verify_graph(job) if job.stages.find("edges") else []
+    work += verify_sample(job) if job.stages.find("sample") else []
     latest = job.run.latest()
     done = f"iteration {latest['iteration']}" if latest else "the stages before the loop"
     job.progress.note(f"resuming after {done}; verifying the stored arrays")

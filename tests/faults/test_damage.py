@@ -13,8 +13,9 @@ from srch_dist.errors import StorageError, StorageUnavailableError
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.open import open_run
+from srch_dist.train import setup
 from tests.helpers.killed_runs import OPTIONS, Killed, assert_resumed, resume
-from tests.helpers.runs import train_here
+from tests.helpers.runs import make_pairs, make_store, train_here
 
 
 def chunk(path: Path) -> Path:
@@ -139,3 +140,53 @@ def test_arrays_of_other_codecs_or_objects_are_refused(tmp_path):
     zarr.create_array(tmp_path / "a", shape=(4,), chunks=(4,), dtype="f4")  # zstd by default
     with pytest.raises(StorageError, match="with the codecs bytes, zstd"):
         arrays.read_rows(tmp_path / "a")
+
+
+def interrupt(store, out, monkeypatch, iteration=2) -> Path:
+    """Kill a run after its first ``iteration`` iterations."""
+    real = RunDirectory.commit
+
+    def killed(self, number, manifest):
+        real(self, number, manifest)
+        if number == iteration:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "commit", killed)
+        with pytest.raises(Killed):
+            resume(store, out)
+    return out
+
+
+@pytest.mark.fault("part of another run in a killed run", "refused")
+@pytest.mark.parametrize(
+    ("part", "message"), [("checkpoints", "belongs to another run"), ("work/sample", "checksum")]
+)
+def test_parts_of_a_run_on_other_data_are_refused(
+    small_store, tmp_path, monkeypatch, part, message
+):
+    other = make_store(tmp_path / "data", 25, **make_pairs(seed=9))
+    mine = interrupt(small_store, tmp_path / "mine", monkeypatch)
+    theirs = interrupt(other, tmp_path / "theirs", monkeypatch)
+    shutil.rmtree(mine / part)
+    shutil.copytree(theirs / part, mine / part)
+    with pytest.raises(StorageError, match=message):
+        resume(small_store, mine)
+
+
+@pytest.mark.fault("store replaced after training started", "refused")
+def test_a_store_that_is_replaced_after_the_start_is_refused(tmp_path, monkeypatch):
+    mine, other = (
+        make_store(tmp_path / name, 25, **make_pairs(seed=seed))
+        for name, seed in (("a", 0), ("b", 9))
+    )
+    real = setup.write_rows
+
+    def exchange(*arguments):
+        real(*arguments)
+        Path(mine.path).rename(tmp_path / "away")
+        Path(other.path).rename(mine.path)
+
+    monkeypatch.setattr(setup, "write_rows", exchange)
+    with pytest.raises(StorageError, match="was replaced while it was in use"):
+        resume(mine, tmp_path / "run")
