@@ -29,7 +29,7 @@ def unit_tasks(stages: StageLog, name: str, works: Sequence[Work]) -> list[Delay
     return [
         tasks.task(stages.unit, name, number)
         if number in done
-        else tasks.task(_run_unit, stages, name, number, *work)
+        else tasks.named_task(work[0].__name__, _run_unit, stages, name, number, *work)
         for number, work in enumerate(works)
     ]
 

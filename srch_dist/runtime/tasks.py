@@ -38,8 +38,12 @@ def task(function: Callable[..., Any], *arguments: Any) -> Delayed:
     Pass each lazy value as a separate argument. For a lazy value in a list, Dask would optimise the
     whole graph built so far, at every call.
     """
-    key = _key(function.__name__)
-    call: Delayed = delayed(_call, pure=False)(function, *arguments, dask_key_name=key)
+    return named_task(function.__name__, function, *arguments)
+
+
+def named_task(name: str, function: Callable[..., Any], *arguments: Any) -> Delayed:
+    """Create a task as `task` does, with a key that starts with ``name``."""
+    call: Delayed = delayed(_call, pure=False)(function, *arguments, dask_key_name=_key(name))
     return call
 
 
