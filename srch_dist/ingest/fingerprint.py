@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from srch_dist.errors import InputError
 from srch_dist.storage.locations import Location
+
+T = TypeVar("T")
 
 # Endings of files beside the data that may grow while the data are read.
 _NOTES = (".log", ".txt", ".md")
@@ -29,10 +30,10 @@ class SourceFiles:
 
     def __init__(self, paths: Sequence[Path], store: Location) -> None:
         files = {file for path in paths for file in _files(path)}
-        self._ways = {way: way.lstat() for way in sorted(_ways(paths, files))}
         self._identities = {
             file: _identity(file) for file in sorted(files) if not _is_below(file, store)
         }
+        self._ways = {way: way.lstat() for way in sorted(_ways(paths, self._identities))}
 
     def fingerprint(self, layout: Mapping[str, Any], rows_per_chunk: int) -> str:
         """Compute a SHA-256 that identifies an ingest: its files, its arrays and its chunk size.
@@ -53,19 +54,22 @@ class SourceFiles:
         InputError : a file was changed, replaced or removed; or a link or a folder in the path of a
             file was exchanged, even if it was exchanged back.
         """
-        identities, ways = self._identities.items(), self._ways.items()
-        for path, check in [
-            *((file, partial(_was_changed, file, before)) for file, before in identities),
-            *((way, partial(_was_exchanged, way, before)) for way, before in ways),
-        ]:
-            try:
-                changed = check()
-            except OSError:
-                changed = True
-            if changed:
-                raise InputError(
-                    f"{path} changed while it was read. Ingest again when no program writes to it."
-                )
+        for file, identity in self._identities.items():
+            _refuse_change(file, _was_changed, identity)
+        for way, before in self._ways.items():
+            _refuse_change(way, _was_exchanged, before)
+
+
+def _refuse_change(path: Path, was_changed: Callable[[Path, T], bool], before: T) -> None:
+    """Raise InputError if a path is gone, or if ``was_changed(path, before)``."""
+    try:
+        changed = was_changed(path, before)
+    except OSError:
+        changed = True
+    if changed:
+        raise InputError(
+            f"{path} changed while it was read. Ingest again when no program writes to it."
+        )
 
 
 def _identity(file: Path) -> list[Any]:
@@ -98,12 +102,12 @@ def _was_exchanged(way: Path, before: os.stat_result) -> bool:
 
 def _ways(paths: Sequence[Path], files: Iterable[Path]) -> set[Path]:
     """List the links and folders that lead to the files, from the root of the file system."""
-    ways: set[Path] = set()
-    for path in {*paths, *files}:
-        for place in (path.absolute(), path.resolve()):
-            above = set(place.parents)
-            ways |= above | ({place} if place.is_symlink() or place.is_dir() else set())
-    return ways
+    ends = {*paths, *(file for file in files if file.is_symlink())}
+    # Files of one folder share their way; a Zarr source has thousands of them.
+    ends |= {file.parent for file in files}
+    places = {place for end in ends for place in (end.absolute(), end.resolve())}
+    above = {folder for place in places for folder in place.parents}
+    return above | {place for place in places if place.is_symlink() or place.is_dir()}
 
 
 def _is_below(file: Path, store: Location) -> bool:

@@ -188,3 +188,14 @@ def test_a_store_in_the_folder_of_its_source_is_not_part_of_it(tmp_path):
     (tmp_path / "first" / "s" / "zarr.json").write_text("{}")
     (tmp_path / "first" / ".s.lock").write_text("{}")
     assert SourceFiles([tmp_path / "first"], tmp_path / "first" / "s").fingerprint({}, 1) == before
+
+
+def test_folders_of_a_store_in_the_folder_of_its_source_may_go(tmp_path):
+    write(tmp_path / "first", 1)
+    store = tmp_path / "first" / "s"
+    (store / "image" / "c").mkdir(parents=True)
+    (store / "image" / "c" / "0").write_text("chunk")
+    files = SourceFiles([tmp_path / "first"], store)
+    (store / "image" / "c" / "0").unlink()
+    (store / "image" / "c").rmdir()
+    files.check_unchanged()
