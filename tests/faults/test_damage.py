@@ -142,36 +142,22 @@ def test_arrays_of_other_codecs_or_objects_are_refused(tmp_path):
         arrays.read_rows(tmp_path / "a")
 
 
-def interrupt(store, out, monkeypatch, iteration=2) -> Path:
-    """Kill a run after its first ``iteration`` iterations."""
-    real = RunDirectory.commit
-
-    def killed(self, number, manifest):
-        real(self, number, manifest)
-        if number == iteration:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunDirectory, "commit", killed)
-        with pytest.raises(Killed):
-            resume(store, out)
-    return out
-
-
 @pytest.mark.fault("part of another run in a killed run", "refused")
 @pytest.mark.parametrize(
     ("part", "message"), [("checkpoints", "belongs to another run"), ("work/sample", "checksum")]
 )
 def test_parts_of_a_run_on_other_data_are_refused(
-    small_store, tmp_path, monkeypatch, part, message
+    small_store, interrupted, tmp_path, kill_at, monkeypatch, part, message
 ):
     other = make_store(tmp_path / "data", 25, **make_pairs(seed=9))
-    mine = interrupt(small_store, tmp_path / "mine", monkeypatch)
-    theirs = interrupt(other, tmp_path / "theirs", monkeypatch)
-    shutil.rmtree(mine / part)
-    shutil.copytree(theirs / part, mine / part)
+    kill_at(RunDirectory, "commit", 1, after=True)
+    with pytest.raises(Killed):
+        resume(other, tmp_path / "theirs")
+    monkeypatch.undo()
+    shutil.rmtree(interrupted / part)
+    shutil.copytree(tmp_path / "theirs" / part, interrupted / part)
     with pytest.raises(StorageError, match=message):
-        resume(small_store, mine)
+        resume(small_store, interrupted)
 
 
 @pytest.mark.fault("store replaced after training started", "refused")
