@@ -61,17 +61,7 @@ def measure(options: Options) -> dict[str, Any]:
         connect(None, options.workers, options.memory_limit) as cluster,
     ):
         client = distributed.default_client()
-        config = build_config(
-            {
-                **json.loads(options.options),
-                "data": str(options.store),
-                "out": f"{folder}/run",
-                "scheduler": client.scheduler.address,
-                "keep_work": True,
-                "baseline": False,
-                "report": False,
-            }
-        )
+        config = training_config(options, f"{folder}/run", client, keep_work=True)
         rows = int(np.count_nonzero(store.read("split") == 0))
         plan = draft_plan(rows, store.modalities, config, cluster)
         idle = _peaks(client)
@@ -106,16 +96,39 @@ def measure(options: Options) -> dict[str, Any]:
         }
 
 
+def training_config(
+    options: Options, out: str, client: distributed.Client, **others: Any
+) -> TrainConfig:
+    """Return the configuration of a run on the cluster of ``client``, without page and baseline."""
+    return build_config(
+        {
+            **json.loads(options.options),
+            "data": str(options.store),
+            "out": out,
+            "scheduler": client.scheduler.address,
+            "baseline": False,
+            "report": False,
+            **others,
+        }
+    )
+
+
+def stage_seconds(run: RunDirectory) -> dict[str, float]:
+    """Return the seconds of a finished run by stage; each step of the loop is a stage."""
+    summary, history = run.summary(), run.history()
+    seconds = {name: value for name, value in summary["seconds"].items() if name != "training"}
+    for step in _STEPS:
+        seconds[step] = sum(record["seconds"][step] for record in history)
+    return seconds
+
+
 def _run_record(run: RunDirectory) -> dict[str, Any]:
     """Seconds by stage and step, CG iterations, recall, overlap and disk of a finished run."""
     summary, history = run.summary(), run.history()
     graphs = summary["graph"]["modalities"]
-    seconds = {name: value for name, value in summary["seconds"].items() if name != "training"}
-    for step in _STEPS:
-        seconds[step] = sum(record["seconds"][step] for record in history)
     return {
         "iterations": summary["iterations"],
-        "seconds": seconds,
+        "seconds": stage_seconds(run),
         "training_seconds": sum(summary["seconds"].values()),
         "step_seconds": {
             step: float(np.median([record["seconds"][step] for record in history]))

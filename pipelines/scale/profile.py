@@ -17,15 +17,17 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import distributed
 import tyro
 
 import srch_dist.algorithm
-from srch_dist import build_config, train_model
+from srch_dist import train_model
 from srch_dist.runtime.cluster import connect
+
+from .engine import Options as RunOptions
+from .engine import stage_seconds, training_config
 
 # Activity of Dask's metrics -> column of the profile. What is not listed is "overhead".
 _COLUMNS = {
@@ -45,19 +47,8 @@ Profile = dict[tuple[str, str], dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(RunOptions):
     """Train once on a feature store, and show where the workers spent their time."""
-
-    store: Path
-    """Feature store."""
-    out: Path
-    """JSON file for the profile."""
-    workers: int = 2
-    """Worker processes."""
-    memory_limit: str = "2GiB"
-    """Memory per worker."""
-    options: str = "{}"
-    """Options of the run as JSON, nested as in a YAML file."""
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -68,23 +59,14 @@ def measure(options: Options) -> dict[str, Any]:
         connect(None, options.workers, options.memory_limit) as cluster,
     ):
         client = distributed.default_client()
-        values = {
-            **json.loads(options.options),
-            "data": str(options.store),
-            "out": f"{folder}/run",
-            "scheduler": client.scheduler.address,
-            "baseline": False,
-            "report": False,
-        }
+        config = training_config(options, f"{folder}/run", client)
         started = time.perf_counter()
-        trained = train_model(build_config(values))
+        trained = train_model(config)
         seconds = time.perf_counter() - started
         time.sleep(_HEARTBEATS)
         profile = by_task(client.run_on_scheduler(_metrics))
         summary, history = trained.run.summary(), trained.run.history()
-    stages = {name: value for name, value in summary["seconds"].items() if name != "training"}
-    for step in ("w", "z", "s", "b"):
-        stages[step] = sum(record["seconds"][step] for record in history)
+        stages = stage_seconds(trained.run)
     busy = sum(sum(row.values()) for row in profile.values())
     return {
         "rows": summary["rows"],

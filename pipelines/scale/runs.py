@@ -6,6 +6,7 @@ pipelines/scale/runs.json.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 Record = dict[str, Any]
@@ -107,7 +108,7 @@ def data_name(run: Record) -> str:
 
 def table(runs: list[Record]) -> str:
     """The runs as the Markdown table of docs/benchmarks/scale.md."""
-    lines = [list(_HEADINGS), ["---"] * len(_HEADINGS)]
+    lines = []
     for run in runs:
         engine, reference = run["srch_dist"], run["reference"]
         name = "" if run["data"].isdigit() else f" ({run['data']})"
@@ -119,7 +120,8 @@ def table(runs: list[Record]) -> str:
             cells = ["", "reference", *_seconds(reference["seconds"], reference["graph"])]
             cells += ["", "", "", *_quality_cells(reference), f"{reference['mib']:,.0f}", ""]
             lines.append(cells)
-    return "".join(_line(cells) for cells in lines)
+    head = _line(_HEADINGS) + "|" + "---|" * len(_HEADINGS) + "\n"
+    return head + "".join(_line(cells) for cells in lines)
 
 
 def _seconds(*values: float) -> list[str]:
@@ -131,7 +133,5 @@ def _quality_cells(run: Record) -> list[str]:
     return [f"{run['most_cg_iterations']}", f"{run['recall']:.3f}", scores]
 
 
-def _line(cells: list[str]) -> str:
-    if set(cells) == {"---"}:
-        return f"|{'|'.join(cells)}|\n"
+def _line(cells: Sequence[str]) -> str:
     return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells) + "\n"
