@@ -50,15 +50,20 @@ def refuse_missing_options(kind: type[Any], words: Sequence[str]) -> None:
     given = {word.partition("=")[0].replace("_", "-") for word in words}
     if given & {"--help", "-h"}:
         return
-    texts, hints = option_texts(kind), get_type_hints(kind, include_extras=True)
-    missing = []
+    hints = get_type_hints(kind, include_extras=True)
+    missing = {}
     for item in dataclasses.fields(kind):
         required = item.default is item.default_factory is dataclasses.MISSING
         option = f"--{item.name.replace('_', '-')}"
         if required and option not in given and _POSITIONAL not in get_args(hints[item.name]):
-            missing.append(f"{option} ({texts.get(item.name, '').partition('. ')[0].rstrip('.')})")
+            missing[item.name] = option
     if missing:
-        raise ConfigError(f"missing {' and '.join(missing)}")
+        texts = option_texts(kind)  # it parses the source of the options
+        named = [
+            f"{option} ({texts.get(name, '').partition('. ')[0].rstrip('.')})"
+            for name, option in missing.items()
+        ]
+        raise ConfigError(f"missing {' and '.join(named)}")
 
 
 def _options(kind: type[Any], prefix: str) -> dict[str, tuple[str, ...]]:

@@ -52,7 +52,7 @@ def check_model(codes: CodeStore, model: Model, source: str) -> None:
             f"{codes.path} holds codes of {codes.bits} bits, but the model makes {model.bits}. "
             "Give the model that made the codes."
         )
-    if codes.model not in (None, model_identity(model)):
+    if codes.model is not None and codes.model != model_identity(model):
         raise InputError(
             f"{codes.path} was encoded with another model than {source}; distances between codes "
             "of two models mean nothing. Give the model that made the codes, or encode again."

@@ -21,7 +21,7 @@ def score_rows(model: Model, modality: str, rows: Array) -> Matrix:
     ------
     InputError : the modality is unknown, the shape is not (n, d_g), or a row holds NaN or Inf.
     """
-    _check_modality(model, modality)
+    check_modality(model, modality)
     mean = model.means[modality]
     rows = np.asarray(as_array(modality, rows))
     if rows.ndim != 2 or rows.shape[1] != len(mean):
@@ -36,7 +36,8 @@ def score_rows(model: Model, modality: str, rows: Array) -> Matrix:
     return score_features(model, modality, features)
 
 
-def _check_modality(model: Model, modality: str) -> None:
+def check_modality(model: Model, modality: str) -> None:
+    """Raise InputError if the model does not have the modality."""
     if modality not in model.means:
         raise InputError(
             f"the model has no modality {modality!r}; it has {', '.join(model.means)}"
@@ -87,7 +88,7 @@ class QueryEncoder:
     """
 
     def __init__(self, model: Model, modality: str) -> None:
-        _check_modality(model, modality)
+        check_modality(model, modality)
         self._model, self._modality = model, modality
         anchors = model.anchors.get(modality)
         self._anchors = anchors

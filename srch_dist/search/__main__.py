@@ -84,7 +84,6 @@ def _search(options: _Options, progress: Progress) -> None:
     request = QueryRequest(
         options.query, options.query_file, options.text, options.modality, options.title
     )
-    request.check()
     model = load_model(open_run(options.model).path)
     text = {}
     if options.text is not None:

@@ -29,6 +29,10 @@ class QueryRequest:
     modality : modality of the features. With ``query`` or ``title``, the rows' features of this
         modality in the feature store are encoded. If None, the rows' codes are the queries.
     title : title of a row of the feature store.
+
+    Raises
+    ------
+    ConfigError : no source is set, or more than one.
     """
 
     query: str | None = None
@@ -37,8 +41,7 @@ class QueryRequest:
     modality: str | None = None
     title: str | None = None
 
-    def check(self) -> None:
-        """Raise ConfigError unless exactly one source is set."""
+    def __post_init__(self) -> None:
         sources = [self.query, self.title, self.query_file, self.text]
         if sum(value is not None for value in sources) != 1:
             raise ConfigError("give exactly one of --query, --title, --query-file and --text")
@@ -67,10 +70,9 @@ def read_queries(
 
     Raises
     ------
-    ConfigError : not exactly one source of queries is set, or a modality or store is missing.
+    ConfigError : a modality or store is missing.
     InputError : the file of features cannot be read, or the model cannot encode the features.
     """
-    request.check()
     if request.query is not None:
         rows = _row_numbers(request.query)
         return _rows([f"row {row}" for row in rows], rows, request, model, codes, store)

@@ -70,7 +70,7 @@ class _Sweep:
 
     def run(self, combination: Combination) -> RunDirectory:
         """Return the run directory of a combination."""
-        return RunDirectory(self.folder / "runs" / combination.name)
+        return _run_of(self.folder, combination)
 
     def base_run(self, combination: Combination) -> RunDirectory:
         """Return the run directory with features and graph that a combination reuses (base run)."""
@@ -189,10 +189,14 @@ def _rows(sweep: _Sweep, combinations: Sequence[Combination]) -> list[Row]:
     ]
 
 
+def _run_of(folder: Path, combination: Combination) -> RunDirectory:
+    return RunDirectory(folder / "runs" / combination.name)
+
+
 def _refuse_other_options(folder: Path, combinations: Sequence[Combination]) -> None:
     """Raise ConfigError if a run in the folder has other options than its combination."""
     for combination in combinations:
-        run = RunDirectory(folder / "runs" / combination.name)
+        run = _run_of(folder, combination)
         if (run.path / "config.yaml").exists():
             changed = differing_options(run.config(), combination.config)
             if changed:

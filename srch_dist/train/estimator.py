@@ -15,10 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from srch_dist.cli.progress import on_console
 from srch_dist.config.loading import build_config
-from srch_dist.config.nearest import did_you_mean
 from srch_dist.config.options import TrainConfig
 from srch_dist.encode.model import load_model
-from srch_dist.encode.scoring import encode_rows
+from srch_dist.encode.scoring import check_modality, encode_rows
 from srch_dist.errors import ConfigError, InputError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.kernels.packed_codes import unpack_codes
@@ -191,12 +190,7 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return build_config({**page, **values, **parameters, "graph": {**graph, "k": self.k}})
 
     def _check_width(self, shape: tuple[int, ...], modality: str) -> None:
-        if modality not in self.model_.means:
-            known = ", ".join(self.modalities_)
-            raise InputError(
-                f"the model has no modality {modality!r}; it has {known}"
-                f"{did_you_mean(modality, self.modalities_)}"
-            )
+        check_modality(self.model_, modality)
         dims = len(self.model_.means[modality])
         if len(shape) != 2 or shape[1] != dims:
             raise InputError(f"{modality} has shape {shape}, the model was fitted on (n, {dims})")

@@ -77,8 +77,8 @@ def reuse_stages(base: RunDirectory, run: RunDirectory, config: TrainConfig) -> 
 def reuse_loop(source: RunDirectory, run: RunDirectory, config: TrainConfig) -> None:
     """Copy the last checkpoint of the finished run ``source`` to ``run``, so that its loop is done.
 
-    Does nothing if ``run`` has a checkpoint already. A copy that is interrupted has no manifest, so
-    the next attempt copies again.
+    ``run`` has no committed checkpoint. A copy that is interrupted has no manifest, so the next
+    attempt copies again.
 
     Raises
     ------
@@ -88,8 +88,6 @@ def reuse_loop(source: RunDirectory, run: RunDirectory, config: TrainConfig) -> 
     changed = differing_options(up_to_loop(_options(source)), up_to_loop(config))
     if changed:
         raise ConfigError(f"{source.path} has other options than this run: {'; '.join(changed)}")
-    if run.latest() is not None:
-        return
     manifest = source.latest()
     if manifest is None or not manifest["reason"]:
         raise StorageError(f"{source.path} has no finished loop; train it again")

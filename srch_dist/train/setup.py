@@ -108,7 +108,7 @@ def start_or_resume(
         stages.commit("rows", {**data_record(store), **values}, {})
     if base is not None:
         reuse_stages(base, run, config)
-    if shared.loop is not None:
+    if shared.loop is not None and not run.committed():
         reuse_loop(shared.loop, run, config)
         progress.note(f"loop: reused from {shared.loop.path}")
     job = Job(run, plan, config, tuple(store.modalities), progress, locked.lock.check)
