@@ -15,13 +15,13 @@ from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import partial_name
-from srch_dist.storage.code_store import record_checksums
 from srch_dist.storage.durable import flush
 from srch_dist.storage.failures import storage_error
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import Location, locate, move
 from srch_dist.storage.locks.output_lock import hold_output
 from srch_dist.storage.outputs import check_new
+from srch_dist.storage.recorded_runs import record_checksums
 from srch_dist.storage.run.open import open_run
 
 # Bytes of one task's features in float64, for the modality with most dimensions.

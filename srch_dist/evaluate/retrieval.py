@@ -31,7 +31,6 @@ from srch_dist.kernels.packed_codes import hamming_distances
 from srch_dist.kernels.types import Array, IntArray, Packed
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import Progress, silent
-from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import Location
 from srch_dist.storage.run.open import open_run
@@ -113,7 +112,7 @@ def evaluate_model(
     result = _evaluate(run.model, store, split, learned_from, progress)
     trained_on = 0
     if not _differing(run, store):
-        trained_on = len(np.intersect1d(arrays.read_rows(run.rows), split.queries))
+        trained_on = len(np.intersect1d(run.read_rows(), split.queries))
         if trained_on:
             progress.warn(
                 f"the run was trained on {trained_on} of the {len(split.queries)} queries"
@@ -149,7 +148,7 @@ def query_split(run: RunResults, store: FeatureStore) -> Split:
         split = store.read("split")
         rows = Split(np.flatnonzero(split == 0), np.flatnonzero(split == 1))
         needed = "rows of split 1 (queries) and of split 0 (database)"
-    elif run.queries.exists():
+    elif (queries := run.read_queries()) is not None:
         if differing := _differing(run, store):
             raise InputError(
                 f"the run's held-out queries are not from {store.path}: {', '.join(differing)} "
@@ -157,7 +156,6 @@ def query_split(run: RunResults, store: FeatureStore) -> Split:
                 "the same features (labels may be added), or add an array 'split' (0 database, 1 "
                 "queries)."
             )
-        queries = arrays.read_rows(run.queries)
         rows = Split(np.setdiff1d(np.arange(store.rows), queries), queries)
         needed = "held-out rows (queries) and other rows (database)"
     else:
@@ -175,7 +173,7 @@ def has_queries(run: RunResults, store: FeatureStore) -> bool:
     if "split" in store.side:
         split = store.read("split")
         return bool((split == 0).any() and (split == 1).any())
-    return run.queries.exists()
+    return run.has_held_out()
 
 
 def read_labels(store: FeatureStore, rows: IntArray) -> Array:
@@ -265,7 +263,7 @@ def _read_blocks(run: RunResults, store: FeatureStore, step: int) -> list[Delaye
 
     Returns an empty list if the run was trained on another store.
     """
-    rows = arrays.read_rows(run.rows)
+    rows = run.read_rows()
     if _differing(run, store):
         return []
     if "split" in store.side:
@@ -296,7 +294,7 @@ def _read_block(
     """
     chosen = positions.rows
     first, last = int(chosen[0]), int(chosen[-1])
-    codes = arrays.read_rows(run.codes, first, last + 1)[chosen - first]
+    codes = run.read_codes(first, last + 1)[chosen - first]
     return EncodedRows({LEARNED: codes}, read_labels(store, rows.rows))
 
 

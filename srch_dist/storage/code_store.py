@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from srch_dist.errors import InputError, StorageError
 from srch_dist.kernels.types import IntArray, Packed
 from srch_dist.storage import arrays
 from srch_dist.storage.failures import storage_error
-from srch_dist.storage.locations import Location, check_access, locate, writing
+from srch_dist.storage.locations import Location, check_access, locate
 from srch_dist.storage.npy_header import map_npy
 from srch_dist.storage.read_ahead import read_ahead
-from srch_dist.storage.recorded_runs import parse_runs, read_verified
+from srch_dist.storage.recorded_runs import read_verified, recorded_runs
+from srch_dist.storage.run.head import check_array
 
 # Bytes of codes per read. A search keeps two such ranges of rows in memory.
 _RUN_BYTES = 32 << 20
-# Attributes of an array of codes: the crc32 of each block of rows, and the rows per block.
-_CHECKSUMS, _CHECKSUM_ROWS = "checksums", "checksum_rows"
 _NONE: IntArray = np.empty((0, 3), np.int64)
 _NONE.flags.writeable = False
 
@@ -104,7 +102,8 @@ def open_codes(path: str | Location) -> CodeStore:
 
     Raises
     ------
-    StorageError : the path does not exist, holds no codes, or chunks are missing.
+    StorageError : the path does not exist, holds no codes, chunks are missing, or the codes are not
+        those of the run in whose directory they are.
     """
     place = locate(path)
     check_access(place)
@@ -117,9 +116,10 @@ def open_codes(path: str | Location) -> CodeStore:
         values = _map(place)
         shape, kind, attributes = values.shape, values.dtype, {}
     else:
+        check_array(place)
         array = arrays.open_array(place)
         shape, kind, attributes = array.shape, array.dtype, dict(array.attrs)
-        recorded = _recorded(place, array)
+        recorded = recorded_runs(place, array)
         if attributes.get("bitorder", "little") != "little":
             raise StorageError(f"{place} is in {attributes['bitorder']} bit order, not little")
     if len(shape) != 2 or kind != np.uint8 or min(shape) < 1:
@@ -135,28 +135,6 @@ def open_codes(path: str | Location) -> CodeStore:
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-def record_checksums(path: Location, rows: int, checksums: Sequence[int]) -> None:
-    """Store the `arrays.checksum` of each block of ``rows`` rows as an attribute of the array."""
-    array = arrays.open_array(path)
-    with writing(path):
-        array.attrs.update({_CHECKSUMS: list(checksums), _CHECKSUM_ROWS: rows})
-
-
-def _recorded(path: Location, array: zarr.Array[Any]) -> IntArray:
-    """Return `CodeStore.recorded` (r, 3) of an array of codes; (0, 3) if it has no checksums."""
-    checksums: Any = array.attrs.get(_CHECKSUMS, [])
-    step: Any = array.attrs.get(_CHECKSUM_ROWS)
-    if not checksums:
-        return _NONE
-    try:
-        starts = range(0, array.shape[0], step)
-        blocks = zip(starts, checksums, strict=True)
-        records = [(start, min(start + step, array.shape[0]), value) for start, value in blocks]
-    except (IndexError, TypeError, ValueError) as error:
-        raise StorageError(f"{path}: its recorded checksums are damaged ({error!r})") from None
-    return parse_runs(path, array.shape[0], records)
 
 
 def _map(path: Path) -> Packed:

@@ -6,15 +6,20 @@ a chunk that is intact but stale, misplaced or from another array.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
+import zarr
 
 from srch_dist.errors import StorageError
 from srch_dist.kernels.types import Array, IntArray
 from srch_dist.storage import arrays
-from srch_dist.storage.locations import Location
+from srch_dist.storage.locations import Location, writing
+
+# Attributes of an array: the crc32 of each block of rows, and the rows per block.
+_CHECKSUMS, _CHECKSUM_ROWS = "checksums", "checksum_rows"
 
 
 def parse_runs(path: Location, rows: int, records: Iterable[Iterable[int]]) -> IntArray:
@@ -78,3 +83,30 @@ def read_verified(
     for low, high, expected in touched:
         arrays.verify_values(path, low, values[low - first : high - first], expected)
     return values[start - first : stop - first]
+
+
+def record_checksums(path: Location, rows: int, checksums: Sequence[int]) -> None:
+    """Store the `arrays.checksum` of each block of ``rows`` rows as an attribute of the array."""
+    array = arrays.open_array(path)
+    with writing(path):
+        array.attrs.update({_CHECKSUMS: list(checksums), _CHECKSUM_ROWS: rows})
+
+
+def recorded_runs(path: Location, array: zarr.Array[Any]) -> IntArray:
+    """Return the runs (r, 3) that `record_checksums` stored; (0, 3) if it stored none.
+
+    Raises
+    ------
+    StorageError : the attributes are damaged.
+    """
+    checksums: Any = array.attrs.get(_CHECKSUMS, [])
+    step: Any = array.attrs.get(_CHECKSUM_ROWS)
+    if not checksums:
+        return parse_runs(path, array.shape[0], ())
+    try:
+        starts = range(0, array.shape[0], step)
+        blocks = zip(starts, checksums, strict=True)
+        records = [(start, min(start + step, array.shape[0]), value) for start, value in blocks]
+    except (IndexError, TypeError, ValueError) as error:
+        raise StorageError(f"{path}: its recorded checksums are damaged ({error!r})") from None
+    return parse_runs(path, array.shape[0], records)

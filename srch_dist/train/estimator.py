@@ -25,7 +25,6 @@ from srch_dist.kernels.types import Packed
 from srch_dist.runtime.interruptions import resume_note
 from srch_dist.runtime.main_guard import end_second_import
 from srch_dist.runtime.temporary import temporary_folder
-from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.in_memory import as_array, read_rows
 from srch_dist.train.runner import train_model
@@ -111,7 +110,7 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             with resume_note(again):
                 trained = train_model(config, on_console() if self.verbose else None)
             self.model_ = load_model(trained.run.path)
-            self.codes_: Packed = arrays.read_rows(trained.run.codes)
+            self.codes_: Packed = trained.run.read_codes()
             self.modalities_ = tuple(store.modalities)
             self.n_features_in_ = store.modalities[self.modalities_[0]]
         return self

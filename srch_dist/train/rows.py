@@ -12,6 +12,7 @@ from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.storage.recorded_runs import record_checksums
 from srch_dist.storage.run.directory import RunDirectory
 
 # Rows per chunk of the array of held-out rows.
@@ -75,7 +76,7 @@ def write_rows(
         arrays.remove(path)
         if len(values):
             arrays.create_array(path, values.shape, chunk, np.int64)
-            arrays.write_rows(path, 0, values)
+            record_checksums(path, len(values), [arrays.write_rows(path, 0, values)])
 
 
 def warn_unused_rows(

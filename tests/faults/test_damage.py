@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zarr
 
 from srch_dist.errors import StorageError, StorageUnavailableError
+from srch_dist.evaluate.retrieval import evaluate_model
+from srch_dist.report.records import load_records
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.open import open_run
 from srch_dist.train import setup
 from tests.helpers.killed_runs import OPTIONS, Killed, assert_resumed, resume
-from tests.helpers.runs import make_pairs, make_store, train_here
+from tests.helpers.runs import ROWS, exchange_chunk, make_pairs, make_store, train_here
 
 
 def chunk(path: Path) -> Path:
@@ -176,3 +181,37 @@ def test_a_store_that_is_replaced_after_the_start_is_refused(tmp_path, monkeypat
     monkeypatch.setattr(setup, "write_rows", exchange)
     with pytest.raises(StorageError, match="was replaced while it was in use"):
         resume(mine, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    """Two finished runs with different held-out queries of one store."""
+    folder = tmp_path_factory.mktemp("twins")
+    pairs = make_pairs(split=None, caption=np.array([f"row {row}" for row in range(ROWS)]))
+    store = make_store(folder, **pairs)
+    for name, seed in (("a", 0), ("b", 1)):
+        train_here(store.path, folder / name, seed=seed, queries=20)
+    return folder
+
+
+@pytest.mark.fault("part of another run in a finished run", "refused")
+@pytest.mark.parametrize(
+    "part", ["codes.zarr", "rows.zarr", "queries.zarr", "evaluation.json", "examples.json"]
+)
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "content alone"])
+def test_parts_of_another_finished_run_are_refused(twins, tmp_path, part, whole):
+    run = tmp_path / "run"
+    shutil.copytree(twins / "a", run)
+    if part.endswith("json"):
+        theirs, mine = (json.loads((twins / name / part).read_text()) for name in "ba")
+        (run / part).write_text(json.dumps(theirs if whole else {**theirs, "run": mine["run"]}))
+    elif whole:
+        shutil.rmtree(run / part)
+        shutil.copytree(twins / "b" / part, run / part)
+    else:
+        exchange_chunk(run / part, twins / "b" / part, 0)
+    reads = partial(load_records, [run])
+    if part.endswith("zarr"):
+        reads = partial(evaluate_model, run, twins / "pairs.zarr")
+    with pytest.raises(StorageError, match=r"another run|that this run wrote|checksum"):
+        reads()

@@ -10,15 +10,22 @@ import pytest
 from srch_dist.errors import StorageError
 from srch_dist.report import __main__ as report
 from srch_dist.report.records import load_records
+from srch_dist.storage.run.directory import RunDirectory
 
 
 @pytest.fixture
 def run(shown, tmp_path):
     """A copy of a finished run of an earlier version, without its arrays and checksums."""
     folder = copy_records(shown.run.path, tmp_path / "run")
-    head = json.loads((folder / "run.json").read_text())
-    del head["checksums"], head["crc32"]
-    (folder / "run.json").write_text(json.dumps(head))
+    for name, added in (
+        ("run", ("checksums", "crc32")),
+        ("evaluation", ("run", "crc32")),
+        ("examples", ("run", "crc32")),
+    ):
+        content = json.loads((folder / f"{name}.json").read_text())
+        for key in added:
+            del content[key]
+        (folder / f"{name}.json").write_text(json.dumps(content))
     return folder
 
 
@@ -91,7 +98,7 @@ def test_sound_records_pass_as_they_are(run):
     assert records.history == [
         json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()
     ]
-    assert records.evaluation == json.loads((run / "evaluation.json").read_text())
+    assert records.evaluation == RunDirectory(run).record("evaluation")
 
 
 def without_a_line(content: bytes) -> bytes:
@@ -133,11 +140,25 @@ def test_a_figure_of_run_json_that_changed_is_refused(checked):
         load_records([checked])
 
 
-def test_the_evaluation_may_change_after_the_end(checked):
-    evaluation = json.loads((checked / "evaluation.json").read_text())
-    (checked / "evaluation.json").write_text(json.dumps({**evaluation, "queries": 1}))
+def test_the_evaluation_may_be_written_again_after_the_end(checked):
+    run = RunDirectory(checked)
+    run.write_record("evaluation", {**run.record("evaluation"), "queries": 1})
     (records,) = load_records([checked])
     assert records.evaluation["queries"] == 1
+
+
+def test_an_edited_evaluation_is_refused(checked):
+    evaluation = json.loads((checked / "evaluation.json").read_text())
+    (checked / "evaluation.json").write_text(json.dumps({**evaluation, "queries": 1}))
+    with pytest.raises(StorageError, match=r"evaluation\.json is damaged: .* its own checksum"):
+        load_records([checked])
+
+
+def test_the_evaluation_of_an_earlier_version_is_read(checked):
+    evaluation = RunDirectory(checked).record("evaluation")
+    (checked / "evaluation.json").write_text(json.dumps(evaluation))
+    (records,) = load_records([checked])
+    assert records.evaluation == evaluation
 
 
 @pytest.mark.parametrize("name", ["run.json", "plan.json", "history.jsonl", "evaluation.json"])

@@ -34,6 +34,7 @@ from srch_dist.plan.run_plan import STORE_ORDER_BYTES, Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
+from srch_dist.storage.recorded_runs import record_checksums
 from srch_dist.storage.run.directory import RunDirectory
 
 # Weight of the random term in the identity's columns of the initial frame; see `_first_frame`.
@@ -137,8 +138,9 @@ def write_store_order(job: Job, source: Path, stage: ProgressStage) -> CodeMomen
         (_reorder_codes, run, source, start, min(start + step, plan.rows))
         for start in range(0, plan.rows, step)
     ]
-    moments: CodeMoments = tasks.run_sum(calls, stage)
-    return moments
+    stored: _StoredCodes = tasks.run_sum(calls, stage)
+    record_checksums(run.codes, step, [stored.checksums[start] for _, _, _, start, _ in calls])
+    return stored.moments
 
 
 def store_order_rows(plan: Plan, bits: int) -> int:
@@ -251,16 +253,27 @@ def _spread_span(
     return total
 
 
-def _reorder_codes(run: RunDirectory, source: Path, start: int, stop: int) -> CodeMoments:
+@dataclass(frozen=True)
+class _StoredCodes(Sized):
+    """Moments of stored codes, and the `arrays.checksum` of each block by its first row."""
+
+    moments: CodeMoments
+    checksums: Mapping[int, int]
+
+    def __add__(self, other: _StoredCodes) -> _StoredCodes:
+        return _StoredCodes(self.moments + other.moments, {**self.checksums, **other.checksums})
+
+
+def _reorder_codes(run: RunDirectory, source: Path, start: int, stop: int) -> _StoredCodes:
     """Copy the packed codes of some rows from training order to store order.
 
     ``source`` is in training order. The rows are ``start`` … ``stop`` - 1 of ``run.codes``, which
-    is in store order. Returns the moments of their codes.
+    is in store order.
     """
     order = arrays.read_rows(run.order)
     positions = np.flatnonzero((order >= start) & (order < stop))
     codes = arrays.read_selected(source, positions)
     reordered = np.empty_like(codes)
     reordered[order[positions] - start] = codes
-    arrays.write_rows(run.codes, start, reordered)
-    return code_moments(reordered)
+    checksum = arrays.write_rows(run.codes, start, reordered)
+    return _StoredCodes(code_moments(reordered), {start: checksum})

@@ -15,6 +15,8 @@ FORMAT = 1
 CHECKSUMS = "checksums"
 # What to do with a record that is damaged.
 REMEDY = "Restore the file from a copy, or train the run again in another directory."
+_REMEDY_OF_ARRAYS = REMEDY.replace("file", "folder")
+_METADATA = "zarr.json"
 
 
 def read_head(folder: Location) -> dict[str, Any]:
@@ -50,6 +52,33 @@ def read_record(path: Location) -> bytes:
             f"{path} is damaged: it does not match its checksum in run.json. {REMEDY}"
         )
     return content
+
+
+def check_array(path: Location) -> None:
+    """Compare the metadata of a run's array with their checksum if ``run.json`` has one.
+
+    The metadata hold the checksums of the rows, so together they detect an exchanged array.
+
+    Raises
+    ------
+    StorageError : the metadata cannot be read, or belong to another array.
+    """
+    expected = recorded_checksums(path.parent).get(array_metadata(path.name))
+    if expected is not None and zlib.crc32(read_bytes(path / _METADATA)) != expected:
+        raise StorageError(f"{path} is not the array that this run wrote. {_REMEDY_OF_ARRAYS}")
+
+
+def array_metadata(name: str) -> str:
+    """Return the path of an array's metadata file in the run directory, as run.json lists it."""
+    return f"{name}/{_METADATA}"
+
+
+def run_identity(folder: Location) -> int | None:
+    """Return a number that identifies a finished run; None for unfinished and earlier runs."""
+    if not (folder / "run.json").exists():
+        return None
+    head = read_json(folder / "run.json")
+    return head.get("crc32") if isinstance(head, dict) else None
 
 
 def recorded_checksums(folder: Location) -> Mapping[str, int]:

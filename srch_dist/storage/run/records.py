@@ -17,15 +17,18 @@ from srch_dist.config.options import TrainConfig
 from srch_dist.storage.atomic_files import read_bytes, write_json, write_manifest, write_text
 from srch_dist.storage.durable import flush
 from srch_dist.storage.failures import storage_error
-from srch_dist.storage.run.head import CHECKSUMS, run_head
+from srch_dist.storage.run.head import CHECKSUMS, array_metadata, run_head, run_identity
 from srch_dist.storage.run.layout import RunPaths
-from srch_dist.storage.run.results import RunReader
+from srch_dist.storage.run.results import RUN, RunReader
 from srch_dist.storage.run.stages import StageLog
 from srch_dist.storage.safe_npz import write_npz
 
-# Records that a finished run no longer changes. The evaluation, the examples and the page are
-# written after its end, and again by later commands.
-_FINAL = ("config.yaml", "plan.json", "history.jsonl", "model.npz", "bits.npz", "baseline.npz")
+# Records and metadata of arrays that a finished run no longer changes. The evaluation, the examples
+# and the page are written after its end, and again by later commands.
+_FINAL = (
+    *("config.yaml", "plan.json", "history.jsonl", "model.npz", "bits.npz", "baseline.npz"),
+    *(array_metadata(name) for name in ("codes.zarr", "rows.zarr", "queries.zarr")),
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,11 @@ class RunRecords(RunPaths, RunReader[Path]):
         write_npz(self.bit_figures, values)
 
     def write_record(self, name: str, record: Any) -> None:
-        """Write ``record`` to the file NAME.json; ``name`` is "evaluation" or "examples"."""
-        write_json(self.path / f"{name}.json", record)
+        """Write ``record`` to the file NAME.json; ``name`` is "evaluation" or "examples".
+
+        The file also gets the identity of the run and a checksum, which `RunReader.record` checks.
+        """
+        write_manifest(self.path / f"{name}.json", {**record, RUN: run_identity(self.path)})
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Flush the run to disk, then mark it as finished in ``run.json``.
@@ -68,7 +74,8 @@ class RunRecords(RunPaths, RunReader[Path]):
         The file also gets ``summary``, and checksums of the records that no longer change.
         """
         flush(self.path)
-        records = [self.path / name for name in _FINAL]
-        checksums = {path.name: zlib.crc32(read_bytes(path)) for path in records if path.exists()}
+        records = {name: self.path / name for name in _FINAL}
+        written = {name: path for name, path in records.items() if path.exists()}
+        checksums = {name: zlib.crc32(read_bytes(path)) for name, path in written.items()}
         head = {**run_head(True), "summary": dict(summary), CHECKSUMS: checksums}
         write_manifest(self.path / "run.json", head)
