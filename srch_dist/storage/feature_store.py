@@ -31,7 +31,7 @@ from srch_dist.storage.recorded_runs import parse_runs, read_verified
 FORMAT = 1
 # Target size of a chunk of the widest array. The memory model counts the chunks that a task reads.
 CHUNK_BYTES = 32 << 20
-_KEY = "srch_dist"
+MANIFEST_KEY = "srch_dist"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -189,7 +189,7 @@ class FeatureWriter:
             group.attrs.update(
                 {
                     **attributes,
-                    _KEY: {
+                    MANIFEST_KEY: {
                         "format": FORMAT,
                         "rows": rows,
                         "modalities": list(self._modalities),
@@ -235,7 +235,8 @@ class FeatureWriter:
             return False
         try:
             group = zarr.open_group(zarr_store(self.path), mode="r", zarr_format=3)
-            if _KEY in group.attrs:  # `finish` was cut off: the caller's scratch files may be gone
+            # `finish` was cut off: the caller's scratch files may be gone.
+            if MANIFEST_KEY in group.attrs:
                 return False
             for name in self._specs:
                 arrays.open_array(self.path / name)
@@ -283,10 +284,10 @@ def _stored(dtype: np.dtype[Any]) -> Any:
 
 def check_name(name: str) -> None:
     """Raise InputError unless ``name`` is valid for an array or attribute of a store."""
-    if not _NAME.fullmatch(name) or name in ("zarr.json", _KEY):
+    if not _NAME.fullmatch(name) or name in ("zarr.json", MANIFEST_KEY):
         raise InputError(
             f"{name!r} is no valid name of an array; use letters, digits, _ - . (zarr.json and "
-            f"{_KEY} are reserved)"
+            f"{MANIFEST_KEY} are reserved)"
         )
 
 
@@ -306,7 +307,7 @@ def open_store(path: str | Location) -> FeatureStore:
         raise StorageError(f"{folder} is not a feature store; {hint}")
     try:
         group = zarr.open_group(zarr_store(folder), mode="r", zarr_format=3)
-        manifest = dict(group.attrs).get(_KEY)
+        manifest = dict(group.attrs).get(MANIFEST_KEY)
     except Exception as error:
         raise storage_error("open the feature store", folder, error) from None
     if not isinstance(manifest, dict):
@@ -349,7 +350,7 @@ def _read_runs(path: str, rows: int, checksums: Mapping[str, int]) -> Mapping[st
     folder = locate(path)
     try:
         group = zarr.open_group(zarr_store(folder), mode="r", zarr_format=3)
-        manifest: Any = dict(group.attrs)[_KEY]
+        manifest: Any = dict(group.attrs)[MANIFEST_KEY]
     except Exception as error:
         raise storage_error("read the manifest of", folder, error) from None
     try:

@@ -13,6 +13,7 @@ from srch_dist.ingest.sources.base import rechunk
 from srch_dist.ingest.sources.contents import ListedSource, may_be_modality, promoted
 from srch_dist.ingest.sources.formats import ENDINGS, TABLES, is_known, is_zarr, open_source
 from srch_dist.ingest.sources.npy import NpySource
+from srch_dist.ingest.sources.own_outputs import own_output
 from srch_dist.ingest.sources.sandbox import SandboxedSource
 from srch_dist.ingest.sources.shards import Family, find_families, natural_order, split_name
 from srch_dist.kernels.types import Array
@@ -171,6 +172,11 @@ def open_folder(path: Path) -> CompositeSource:
     for family in families:
         _add(groups, path, family)
     children = [child for child in sorted(path.iterdir()) if _is_source_folder(child)]
+    written = {child: what for child in children if (what := own_output(child))}
+    if families or len(written) < len(children):
+        # Beside its source, a store repeats rows. Alone in a folder, it is the source.
+        children = [child for child in children if child not in written]
+        skipped |= {child.name: what for child, what in written.items()}
     _refuse_sharded_folders(path, children)
     for child in children:
         if is_zarr(child):
