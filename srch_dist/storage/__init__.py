@@ -1,1 +1,1 @@
-"""Store features, codes and runs in files, Zarr arrays and object stores, and lock them."""
+"""Store features, codes and runs in files, Zarr arrays and object stores, and lock the outputs."""

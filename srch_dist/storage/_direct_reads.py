@@ -1,10 +1,11 @@
 """Read rows of a local Zarr array straight from its chunk files, without Zarr.
 
-Zarr reads a chunk into bytes and copies them into its result. A chunk of this package is stored
-uncompressed, so its bytes are its values, and a direct read takes half of the time. This matters in
-the B-step, which reads all features once per iteration on the cores that compute matrix products.
+Zarr reads a chunk into bytes and copies these bytes into its result. This package stores chunks
+uncompressed, so the bytes of a chunk are its values, and a direct read takes half of the time. The
+saved time matters in the B-step. The B-step reads all features once per iteration, on the cores
+that also compute matrix products.
 
-Zarr reads the chunks of all other arrays. It also reads damaged chunks, and reports the damage.
+Zarr reads the chunks of all other arrays. Zarr also reads damaged chunks, and reports the damage.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _SUM_BYTES = 4
 def read_plain(path: Path, array: zarr.Array[Any], start: int, stop: int) -> Array | None:
     """Read rows ``start`` to ``stop`` - 1 of ``array``, which is stored in the folder ``path``.
 
-    Returns None if the array is not plain (see `_is_plain`), or if a checksum does not match.
+    Returns None if the array is not plain (see `_is_plain`), or if the crc32c of a chunk is wrong.
     """
     stop = min(stop, array.shape[0])
     if start >= stop or not _is_plain(array):
@@ -51,7 +52,7 @@ def read_plain(path: Path, array: zarr.Array[Any], start: int, stop: int) -> Arr
 
 
 def _is_plain(array: zarr.Array[Any]) -> bool:
-    """Whether each chunk file holds uncompressed rows with all their columns, then a crc32c."""
+    """Whether each chunk file holds complete, uncompressed rows of numbers, and then a crc32c."""
     codecs: Sequence[Any] = getattr(array.metadata, "codecs", ())
     return (
         len(codecs) == 2

@@ -1,16 +1,17 @@
-"""Work around a bug of numcodecs: a corrupt chunk of text makes it allocate up to 32 GiB.
+"""Work around a bug of numcodecs: a corrupt chunk of text makes numcodecs allocate 32 GiB.
 
-A chunk of the codec ``vlen-utf8`` starts with its number of texts, in four bytes.
-`numcodecs.vlen.VLenUTF8.decode` allocates eight bytes per text before it reads the first text. So
-a corrupt count raises MemoryError or fills the memory. The codecs here first compare the count with
-the bytes of the chunk. Then they decode and encode as numcodecs does.
+A chunk of the codec ``vlen-utf8`` starts with the number of its texts, in four bytes.
+`numcodecs.vlen.VLenUTF8.decode` allocates eight bytes per text before it reads the first text, in
+total up to 32 GiB. So a corrupt count raises MemoryError or fills the memory. The codecs here first
+compare the count with the size of the chunk. If the count is possible, they decode as numcodecs
+does. They also encode as numcodecs does.
 
 Importing this module replaces the codec in the registries of numcodecs (Zarr format 2) and of Zarr
-(format 3), for the whole process. It overrides private methods of Zarr's codec.
+(format 3), for the whole process. The codec for format 3 overrides private methods of Zarr's codec.
 
-Needed for every numcodecs up to 0.16.6, the newest release as of zarr 3.1.6; no report upstream is
-known. ``tests/storage/test_text_codec.py`` fails once a numcodecs without the bug is installed.
-Then delete this module, except for `TEXT`.
+Every numcodecs up to 0.16.6 has the bug. That was the newest release at the time of zarr 3.1.6. No
+report of the bug to numcodecs is known. ``tests/storage/test_text_codec.py`` fails once a numcodecs
+without the bug is installed. Then delete this module, except for `TEXT`.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ class CheckedFilter(VLenUTF8):  # type: ignore[misc]
     codec_id = "vlen-utf8"
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        """Decode a chunk; raises ValueError if its count cannot be right."""
+        """Decode a chunk; raise ValueError if it claims more texts than fit in its bytes."""
         _check_count(memoryview(buf).cast("B"))
         return super().decode(buf, out)
 
 
 class VLenUTF8Codec(vlen_utf8.VLenUTF8Codec):
-    """Codec ``vlen-utf8`` of Zarr format 3, checked; Zarr finds it by this class name."""
+    """Codec ``vlen-utf8`` of Zarr format 3 that checks the count; Zarr looks up this class name."""
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         _check_count(memoryview(chunk_bytes.to_bytes()))

@@ -1,7 +1,7 @@
-"""Open a location as a Zarr store, and name the files of its chunks.
+"""Open a location as a Zarr store, and find the file of a chunk.
 
 Zarr reads an absent chunk as fill values. This package writes every chunk of an array, so an absent
-chunk has been lost. Reads of object stores therefore raise an error for it.
+chunk has been lost. For an absent chunk, a read from an object store therefore raises an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ P = TypeVar("P", bound=Location)
 
 
 class LostChunkError(Exception):
-    """A chunk vanished between the check of its size and its read; the message is its key."""
+    """A chunk vanished after its size was checked; the message is the key of the chunk."""
 
 
 class _WholeStore(ObjectStore[Any]):
@@ -55,5 +55,5 @@ def chunk_file(path: P, array: zarr.Array[Any], place: tuple[int, ...]) -> P:
 
 
 def first_of_rows(array: zarr.Array[Any], chunk: int) -> tuple[int, ...]:
-    """Return (chunk, 0, …), the index of the first chunk in the row range number ``chunk``."""
+    """Return (chunk, 0, …): the index, along each axis, of the first chunk of a range of rows."""
     return (chunk, *(0 for _ in array.shape[1:]))

@@ -1,8 +1,8 @@
 """Zarr arrays in chunks of rows: create, read, write, and detect damage.
 
-Each chunk ends with a crc32c, which detects a damaged chunk. `checksum` is a crc32 over the values
-of consecutive rows, which the caller records. It also detects an intact chunk that is stale or
-misplaced.
+Each chunk ends with a crc32c, which detects a damaged chunk. In addition, callers record the
+`checksum` of consecutive rows: a crc32 of the values. The `checksum` also detects an intact chunk
+that is stale or misplaced.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def create_array(
     attributes: Mapping[str, Any] | None = None,
     chunk_columns: int | None = None,
 ) -> None:
-    """Create an empty array in chunks of rows, each with a crc32c.
+    """Create an empty array in chunks of rows; each chunk has a crc32c.
 
     Parameters
     ----------
-    chunk_rows : rows of a chunk.
+    chunk_rows : number of rows per chunk.
     attributes : JSON values to store with the array.
-    chunk_columns : columns of a chunk of a matrix; default: all.
+    chunk_columns : for a matrix, the number of columns per chunk; default: all columns.
 
     Raises
     ------
@@ -79,9 +79,10 @@ def ensure_array(
     dtype: Any,
     chunk_columns: int | None = None,
 ) -> bool:
-    """Create an array, unless an earlier attempt created the same one.
+    """Create an array, unless an array of this shape, dtype and chunk shape exists.
 
-    Returns True if the array already existed. Some or all of its chunks may then be written.
+    An array that differs is replaced. Returns True if an equal array exists. An earlier attempt may
+    have written some or all of its chunks.
     """
     if locate(path).exists():
         try:
@@ -110,8 +111,8 @@ def open_array(path: str | Location, whole: bool = False) -> zarr.Array[Any]:
 
     Parameters
     ----------
-    whole : whether every chunk is written and the array is only read. If so, an absent chunk is an
-        error.
+    whole : True if every chunk is written and the array is only read. In an object store, reading
+        an absent chunk then raises LostChunkError.
 
     Raises
     ------
@@ -125,7 +126,10 @@ def open_array(path: str | Location, whole: bool = False) -> zarr.Array[Any]:
     except Exception as error:  # Zarr raises many kinds over damaged metadata
         raise storage_error("open the Zarr array", path, error) from None
     if min(chunks, default=1) < 1:
-        raise StorageError(f"cannot open the Zarr array {path}: its chunks have shape {chunks}")
+        raise StorageError(
+            f"cannot open the Zarr array {path}: its chunk shape is {chunks}, expected at least 1 "
+            "along every axis"
+        )
     metadata: Any = array.metadata.to_dict()
     codecs = [codec["name"] for codec in metadata["codecs"]]
     if not set(codecs) <= set(_CODECS) or array.dtype.kind == "O":
@@ -144,7 +148,7 @@ def read_rows(
 
     Raises
     ------
-    StorageError : a chunk is missing, has another size, or does not match its crc32c. The message
+    StorageError : a chunk is missing, has a wrong size, or does not match its crc32c. The message
         names the array, the chunk and its file.
     """
     path = locate(path)
@@ -214,7 +218,7 @@ def read_scattered(
 
 
 def write_rows(path: str | Location, start: int, values: Array, columns: slice = _ALL) -> int:
-    """Write whole chunks from row ``start``; returns the `checksum` of the values."""
+    """Write ``values`` as whole chunks, from row ``start`` on; return their `checksum`."""
     path = locate(path)
     array = open_array(path)
     rows = slice(start, start + len(values))
@@ -271,7 +275,8 @@ def verify_rows(path: str | Location, start: int, stop: int | None, expected: in
 
     Raises
     ------
-    StorageError : the checksum differs, even if each chunk matches its own crc32c.
+    StorageError : the `checksum` of the rows differs from ``expected``. This detects stale chunks,
+        which match their own crc32c.
     """
     verify_values(locate(path), start, read_rows(path, start, stop), expected)
 
@@ -298,7 +303,7 @@ def _chunk_shape(
 def _places(
     array: zarr.Array[Any], path: Location, start: int, stop: int, columns: slice
 ) -> Iterator[tuple[int, ...]]:
-    """Yield the index of each chunk that holds rows ``start`` to ``stop`` - 1 of ``columns``."""
+    """Yield the index of each chunk that has values in rows start to stop - 1 of ``columns``."""
     rows = array.chunks[0]
     if (
         math.prod(
@@ -319,7 +324,7 @@ def _places(
 
 
 def _check_chunk(array: zarr.Array[Any], path: Location, place: tuple[int, ...]) -> None:
-    """Raise StorageError for a chunk that is absent or has a wrong file size, before it is read."""
+    """Raise StorageError if a chunk's file is absent or has a wrong size; do not read the file."""
     file = chunk_file(path, array, place)
     first = place[0] * array.chunks[0]
     size = _size(file)
@@ -348,7 +353,7 @@ def _size(file: Location) -> int | None:
 
 
 def _name_damage(array: zarr.Array[Any], path: Location, places: Iterator[tuple[int, ...]]) -> None:
-    """Read chunk by chunk; raise StorageError with the row and file of the first damaged chunk."""
+    """Read chunks one by one; the StorageError names row and file of the first damaged chunk."""
     for place in places:
         try:
             array.get_block_selection(place)

@@ -28,11 +28,11 @@ P = TypeVar("P", bound=Location)
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield an empty file for the new content; this file replaces ``path`` at the end of the block.
+    """Yield an empty file for new content; at the end of the block, the file replaces ``path``.
 
-    A reader, also after a power loss, finds the old content or the new one. A device or a pipe,
-    such as ``/dev/stdout``, is written to and not replaced. If the block raises, ``path`` is
-    unchanged.
+    A reader finds the complete old content or the complete new content, also after a power loss. If
+    the block raises, ``path`` is unchanged. A device or a pipe, such as ``/dev/stdout``, is not
+    replaced: it receives the new content.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def open_own(path: Path, mode: str) -> BinaryIO:
 
 
 def remove_partials(path: Path) -> None:
-    """Remove partial files of ``path`` that killed processes left.
+    """Remove the partial files beside ``path`` that killed processes left behind.
 
     The caller must hold the lock of ``path``.
     """
@@ -124,7 +124,7 @@ def is_stream(path: Location) -> bool:
 
 
 def write_bytes(path: Location, content: bytes) -> None:
-    """Replace a file in one step: a reader sees the old content or the new one.
+    """Replace a file in one step: a reader sees the old content or the new content.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def write_bytes(path: Location, content: bytes) -> None:
 
 
 def read_bytes(path: Location) -> bytes:
-    """Read a file; if that fails, raise StorageError with its path."""
+    """Read a file; if that fails, raise a StorageError that names the file."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -156,7 +156,7 @@ def write_json(path: Location, value: Any) -> None:
 
 
 def read_json(path: Location) -> Any:
-    """Read a JSON file; if that fails, raise StorageError with its path."""
+    """Read a JSON file; if that fails, raise a StorageError that names the file."""
     return parse_json(read_bytes(path), path)
 
 
@@ -188,17 +188,17 @@ def write_manifest(path: Location, values: Mapping[str, Any]) -> None:
 
 
 def read_manifest(path: Location) -> dict[str, Any]:
-    """Read a manifest; raise StorageError if its values do not match its checksum."""
+    """Read a manifest; raise StorageError if the values do not match the stored checksum."""
     return check_manifest(read_json(path), path)
 
 
 def check_manifest(content: Any, path: Location, remedy: str = "") -> dict[str, Any]:
-    """Return the values of a manifest; raise StorageError if they do not match its checksum.
+    """Return the values of a manifest; raise StorageError if the stored checksum differs.
 
     The message ends with ``remedy``, a sentence on what to do.
     """
     if not isinstance(content, dict):
-        raise StorageError(f"{path} is damaged: it is not a manifest")
+        raise StorageError(f"{path} is damaged: it is not a JSON object")
     values: dict[str, Any] = dict(content)
     expected = values.pop(_CRC, None)
     if expected != _checksum(values):

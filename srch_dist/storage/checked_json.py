@@ -1,7 +1,7 @@
 """Read JSON files of this package, and check their shape: the keys, and the types of the values.
 
-A truncated file or unexpected JSON raises a StorageError that names the file, where the file is
-read, and not a KeyError later.
+A truncated file or unexpected JSON raises a StorageError that names the file. The error is raised
+when the file is read. Without these checks, the first use of a missing key would raise a KeyError.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ def check_shape(value: T, kind: Any, place: object, remedy: str) -> T:
     Parameters
     ----------
     value : value parsed from JSON.
-    kind : type that pydantic can check, such as a dataclass of the keys that readers need. Other
-        keys are allowed.
-    place : file of the value, for the message.
+    kind : type that pydantic can check, such as a dataclass whose fields are the keys that readers
+        need. ``value`` may have more keys.
+    place : file that holds the value, for the message.
     remedy : sentence on what to do, for the message.
 
     Raises
     ------
-    StorageError : a key is missing, or its value has another type. The message names the key.
+    StorageError : a key is missing, or a value has a wrong type. The message names the key.
     """
     try:
         # Strict, and as JSON: in Python a dict is no instance of a dataclass.
         _adapter(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        key = ".".join(str(part) for part in first["loc"]) or "the whole value"
         reason = first["msg"][:1].lower() + first["msg"][1:]
         raise StorageError(f"{place} is damaged: {key}: {reason}. {remedy}") from None
     return value

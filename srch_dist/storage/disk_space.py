@@ -22,13 +22,13 @@ def check_space(place: Location, needed: int, what: str, stored: int = 0) -> Non
     Parameters
     ----------
     place : file or folder to write.
-    needed : bytes of the complete output.
+    needed : number of bytes of the complete output.
     what : name of the output, for the message.
-    stored : bytes of the output that are already on the disk; they count as free.
+    stored : number of bytes of the output that are already on the disk; they count as free.
 
     Raises
     ------
-    StorageError : the output does not fit; the message names the needed and the free bytes.
+    StorageError : the output does not fit; the message names the numbers of needed and free bytes.
     """
     if not isinstance(place, Path):
         return
@@ -36,9 +36,9 @@ def check_space(place: Location, needed: int, what: str, stored: int = 0) -> Non
     free = shutil.disk_usage(folder).free
     if needed > free + stored:
         raise StorageError(
-            f"{what} needs {needed} bytes, but the disk of {folder} has {free} free"
-            f"{f' and {stored} of {what} written' if stored else ''}. Free disk space, or "
-            "choose another location."
+            f"{what} needs {needed} bytes, but the disk of {folder} has {free} bytes free"
+            f"{f', plus {stored} bytes of {what} already written' if stored else ''}. Free disk "
+            "space, or choose another location."
         )
 
 

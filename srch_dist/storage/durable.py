@@ -1,7 +1,7 @@
 """Durability: data reach the disk before the record that marks them as complete.
 
 A commit flushes four things in order: the data, the folders of the data, the record, and the folder
-of the record. `flush` does the first two for all data that this host has written.
+of the record. `flush` does the first two steps, for all data that this host has written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 def flush(place: Location) -> None:
     """Wait until all data written so far to the file system of ``place`` are on disk.
 
-    One call per commit costs less than one call per file. For an object store, nothing is done.
+    One call per commit costs less than one call per file. Does nothing for an object store.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def flush(place: Location) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Wait until the names of the files in ``folder`` are on disk; raise OSError on failure."""
+    """Wait until the list of the files in ``folder`` is on disk; raise OSError on failure."""
     with _opened(folder) as number:
         try:
             os.fsync(number)
@@ -92,7 +92,7 @@ def _flush_filesystem(number: int) -> None:
 
 @lru_cache(maxsize=1)
 def _syncfs() -> Callable[[int], int] | None:
-    """Load the C function ``syncfs`` of Linux, which Python lacks; None on other systems."""
+    """Load the C function ``syncfs``, which Python does not offer; None if the system has none."""
     try:
         function: Any = ctypes.CDLL(None, use_errno=True).syncfs
     except (AttributeError, OSError):

@@ -15,13 +15,13 @@ def storage_error(
 ) -> StorageError:
     """Return the error "cannot ACTION PATH: REASON" for the exception ``error``.
 
-    The error is a StorageUnavailableError if the disk or server went away, failed or is full.
+    The result is a StorageUnavailableError if the disk or server went away, failed or is full.
 
     Parameters
     ----------
     action : verb for the message, such as ``read`` or ``write``.
-    first : whether this is the first write to the path. If so, a read-only file system means a
-        wrong path (StorageError), not a disk that failed during the work.
+    first : True for the first write to the path. A read-only file system then means a wrong path
+        (StorageError), not a disk that failed during the work (StorageUnavailableError).
     """
     cause = reason(error, str(path))
     if isinstance(error, OSError) and not is_answer(error):
@@ -40,8 +40,8 @@ def storage_error(
 def translate_s3_errors(url: str, verb: str) -> Iterator[None]:
     """Convert obstore errors in this context to StorageErrors "cannot VERB URL: REASON".
 
-    If ``verb`` is ``read``, a missing object stays a FileNotFoundError. If a conditional write
-    fails because its condition is not met, its error stays unchanged.
+    If ``verb`` is ``read``, a missing object stays a FileNotFoundError. The error of a conditional
+    write whose condition is not met stays unchanged.
     """
     try:
         yield

@@ -1,6 +1,7 @@
-"""The feature store: a Zarr group with side arrays and one array (n, d_g) per modality g.
+"""The feature store: a Zarr group with one array (n, d_g) per modality g, and side arrays.
 
-A store is finished when its manifest is stored in the attributes of the group.
+A side array has other data of the n rows, such as titles. A store is finished when the attributes
+of its group contain the manifest.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class FeatureStore:
     side : names of the other arrays of n rows (labels, split, ids, titles, …).
     rows_per_chunk : rows per chunk, the same in every array.
     attributes : small arrays that do not have n rows (label_names, …), as JSON values by name.
-    checksums : crc32 of all rows of each array, by name; does not depend on the chunk size.
+    checksums : by array name, the crc32 of all rows; the same for every chunk size.
     """
 
     path: str
@@ -77,8 +78,8 @@ class FeatureStore:
     def read_selected(self, name: str, rows: NDArray[np.int64], verify: bool = True) -> Array:
         """Read the rows with the ascending numbers ``rows`` (m,), one chunk at a time.
 
-        Raises StorageError as `read` does. ``verify=False`` does not compare recorded checksums.
-        Training uses it: all checksums are verified before training reads the features.
+        Raises StorageError as `read` does. ``verify=False`` does not compare recorded checksums: a
+        training run verifies all checksums once, before it reads the features.
         """
         self._check(name)
         path = locate(self.path) / name
@@ -107,20 +108,20 @@ FeatureStore.__module__ = "srch_dist"
 
 
 class FeatureWriter:
-    """Write a feature store in blocks of rows; readers refuse the store until `finish`.
+    """Write a feature store in blocks of rows; readers refuse the store until `finish` returns.
 
     Parameters
     ----------
     specs : (shape, dtype) of every array by name, modalities first.
     modalities : names of the modalities.
     rows_per_chunk : rows per chunk of every array.
-    fingerprint : fingerprint of the source and its options. If given, the writer keeps a journal,
-        and a later writer with the same fingerprint resumes after the last written block.
+    fingerprint : text that identifies the source and the options. If given, the writer keeps a
+        journal. A later writer with the same fingerprint resumes after the last written block.
 
     Attributes
     ----------
-    written : rows written so far, by array name.
-    state : JSON values that the caller sets and the journal stores.
+    written : number of rows written so far, by array name.
+    state : by array name, a JSON value that the caller sets and the journal stores.
 
     Raises
     ------
@@ -174,11 +175,11 @@ class FeatureWriter:
         )
 
     def finish(self, attributes: Mapping[str, Any], scratch: Iterable[Path] = ()) -> FeatureStore:
-        """Write the manifest, which finishes the store, and open it.
+        """Write the manifest, which finishes the store, and open the store.
 
         Parameters
         ----------
-        attributes : small arrays of other lengths, as JSON values.
+        attributes : small arrays that do not have n rows, as JSON values by name.
         scratch : files that only a resumed writer needs; removed after the manifest is written.
         """
         self._journal.settle()
@@ -300,7 +301,7 @@ def open_store(path: str | Location) -> FeatureStore:
     """
     folder = locate(path)
     check_access(folder)
-    hint = "make it with: python -m srch_dist.ingest SOURCE STORE"
+    hint = "make a store with: python -m srch_dist.ingest SOURCE STORE"
     if not (folder / "zarr.json").exists():
         if not folder.exists():
             raise StorageError(f"{folder} does not exist; {hint}")
@@ -312,8 +313,8 @@ def open_store(path: str | Location) -> FeatureStore:
         raise storage_error("open the feature store", folder, error) from None
     if not isinstance(manifest, dict):
         raise StorageError(
-            f"{folder} is not a finished feature store; repeat the command that started it, or "
-            f"remove it and {hint}"
+            f"{folder} is not a finished feature store; repeat the command that started the "
+            f"store, or remove the folder and {hint}"
         )
     if manifest.get("format") != FORMAT:
         raise StorageError(
@@ -330,9 +331,9 @@ def open_store(path: str | Location) -> FeatureStore:
 def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
     """Return (array path, first row, end row, checksum) of each run of all modalities.
 
-    A run is a block of rows that was written at once; it excludes the end row. Only these
-    `arrays.checksum` values detect a stale chunk, which matches its own crc32c. The list is empty
-    for a store of an earlier version.
+    A run is a block of rows that was written at once; the end row is excluded. Only the checksums
+    of runs detect a stale chunk, which matches its own crc32c. See `arrays.checksum`. The list is
+    empty for a store of an earlier version.
     """
     runs = _read_runs(store.path, store.rows, store.checksums)
     return [
@@ -345,7 +346,7 @@ def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
 def _read_runs(path: str, rows: int, checksums: Mapping[str, int]) -> Mapping[str, IntArray]:
     """Read the r runs of every array as `parse_runs` returns them, (r, 3), by array name.
 
-    A store with other ``checksums`` than when it was opened is refused.
+    Raises StorageError if ``checksums`` are not those of the store: the store was replaced.
     """
     folder = locate(path)
     try:
@@ -375,7 +376,7 @@ def _cached_runs(
 def _from_manifest(
     folder: Location, group: zarr.Group, manifest: Mapping[str, Any]
 ) -> FeatureStore:
-    """Build the `FeatureStore` of a manifest; raise StorageError if the arrays do not match it."""
+    """Build a `FeatureStore`; raise StorageError if the arrays do not match the manifest."""
     try:
         rows, per_chunk = int(manifest["rows"]), int(manifest["rows_per_chunk"])
         modalities, side = list(manifest["modalities"]), list(manifest["side"])

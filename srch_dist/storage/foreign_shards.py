@@ -1,8 +1,8 @@
-"""Count missing chunks in a shard of Zarr v3; Zarr silently reads them as the fill value.
+"""Count missing chunks in a shard of Zarr v3; Zarr silently reads such chunks as fill values.
 
-A shard is one file of several chunks. An index at its end or start lists (offset, bytes) of each
-chunk; both are 2^64 - 1 for a chunk that was never written. Format: Zarr v3, codec
-``sharding_indexed``.
+A shard is one file of several chunks. An index at the end or the start of the file lists the offset
+and the number of bytes of each chunk. For a chunk that was never written, both are 2^64 - 1.
+Format: Zarr v3, codec ``sharding_indexed``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _Read = Callable[[int, int], bytes]
 def missing_in_shard(
     path: Path, codec: Mapping[str, Any], inside: Sequence[int], shard: Sequence[int]
 ) -> int:
-    """Count the chunks within the array that were never written to a shard.
+    """Count the chunks of a shard that lie within the array and were never written.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def sharding_of(codecs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None
 
     Raises
     ------
-    InputError : ``codecs`` has other codecs, too, so a file is not a plain shard.
+    InputError : ``codecs`` has other codecs, too, so the files are not plain shards.
     """
     names = [codec.get("name") for codec in codecs]
     if SHARDING not in names:
@@ -64,7 +64,7 @@ def sharding_of(codecs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None
     if len(codecs) > 1:
         raise InputError(
             f"has the codecs {', '.join(map(str, names))}; missing chunks in its shards would not "
-            "be noticed. Save it with sharding_indexed as its only codec."
+            "be noticed. Save the array with sharding_indexed as its only codec."
         )
     configuration: Mapping[str, Any] = codecs[0]["configuration"]
     return configuration
@@ -87,7 +87,9 @@ def _missing(
     present = entries[~absent]
     # Compared without a sum, which could overflow.
     if ((present[:, 0] > size) | (present[:, 1] > size - np.minimum(present[:, 0], size))).any():
-        raise InputError(f"is damaged: a chunk lies beyond the end of {path}. Write it again.")
+        raise InputError(
+            f"is damaged: a chunk lies beyond the end of {path}. Write the array again."
+        )
     missing = int(absent.sum())
     nested = sharding_of(codec["codecs"])
     if nested is not None:
@@ -117,8 +119,8 @@ def _index(
     names = [each["name"] for each in codecs]
     if names not in (["bytes"], ["bytes", "crc32c"]):
         raise InputError(
-            f"has shards with an index of unknown codecs ({', '.join(names)}). Save it with the "
-            "codecs bytes and crc32c for the index."
+            f"has shards with an index of unknown codecs ({', '.join(names)}). Save the array "
+            "with the codecs bytes and crc32c for the index."
         )
     little = codecs[0].get("configuration", {}).get("endian", "little") == "little"
     checked = len(names) == 2
@@ -126,12 +128,13 @@ def _index(
     length = content + checked * _CHECKSUM_BYTES
     if length > size:
         raise InputError(
-            f"is damaged: {path} has {size} bytes, but its index needs {length}. Write it again."
+            f"is damaged: {path} has {size} bytes, but its index needs {length}. Write the array "
+            "again."
         )
     at_end = codec.get("index_location", "end") == "end"
     raw = read(size - length if at_end else 0, length)
     if checked and google_crc32c.value(raw[:content]) != int.from_bytes(raw[content:], "little"):
         raise InputError(
-            f"is damaged: the index of {path} does not match its checksum. Write it again."
+            f"is damaged: the index of {path} does not match its checksum. Write the array again."
         )
     return np.frombuffer(raw[:content], "<u8" if little else ">u8").reshape(*grid, 2)

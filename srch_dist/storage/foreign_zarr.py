@@ -1,4 +1,4 @@
-"""Read Zarr arrays that other programs wrote (format 2 or 3), and detect damaged or unsafe ones."""
+"""Read Zarr arrays that other programs wrote (format 2 or 3), and detect damage and unsafe data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from srch_dist.storage.foreign_shards import missing_in_shard, sharding_of
 
 # Prefixes of Zarr 2 codecs that decode into Python objects; pickle runs code when it decodes.
 _UNSAFE = ("pickle", "msgpack", "json")
-_AGAIN = "Write it again."
+_AGAIN = "Write the array again."
 # Maximum number of digits in a chunk's coordinate.
 _MOST_DIGITS = 18
 # Exceptions that invalid metadata raise.
@@ -36,8 +36,8 @@ class ForeignArray(NamedTuple):
     Attributes
     ----------
     shape, dtype : shape and dtype of the array; text of any kind is StringDType.
-    chunks : shape of one file's content, a chunk or a shard.
-    stored : total bytes of the array's files.
+    chunks : shape of the part of the array that one file holds: a chunk, or a shard of chunks.
+    stored : total size of the array's files, in bytes.
     attributes : attributes of the array.
     """
 
@@ -49,15 +49,15 @@ class ForeignArray(NamedTuple):
 
 
 class ForeignZarr:
-    """The arrays of a Zarr group or of one Zarr array, by name (``group.name`` in subgroups).
+    """All arrays of a Zarr group, or one Zarr array. Names in subgroups are ``group.name``.
 
     Attributes
     ----------
-    arrays : metadata of every array that can be opened.
-    incomplete : by name of each array with missing chunks: (number of missing chunks, number of all
-        chunks, fill value).
-    unreadable : reason by name, for each array that cannot be opened, is damaged, or holds Python
-        objects.
+    arrays : by name, the metadata of each array that can be opened.
+    incomplete : by name, for each array with missing chunks: (number of missing chunks, number of
+        all chunks, fill value).
+    unreadable : by name, for each array that cannot be opened, is damaged, or holds Python objects:
+        the reason.
     """
 
     def __init__(self, path: Path) -> None:
@@ -148,17 +148,17 @@ def _counts(shape: Sequence[int], step: Sequence[int]) -> list[int]:
 
 
 def _refuse_objects(metadata: Mapping[str, Any]) -> None:
-    """Raise InputError for a Zarr v2 array that decodes to Python objects, as pickle does."""
+    """Raise InputError if a codec of a Zarr v2 array makes Python objects; pickle is an example."""
     codecs = [metadata.get("compressor"), *(metadata.get("filters") or [])]
     names = [str(codec.get("id")) for codec in codecs if isinstance(codec, Mapping)]
     for name in names:
         if name.startswith(_UNSAFE):
             raise InputError(
-                f"has the codec {name}, which makes Python objects and may run code. Save it as "
-                "numbers or as text."
+                f"has the codec {name}, which makes Python objects and may run code. Save the "
+                "array as numbers or as text."
             )
     if "O" in str(metadata.get("dtype")) and "vlen-utf8" not in names:
-        raise InputError("holds Python objects. Save it as numbers or as text.")
+        raise InputError("holds Python objects. Save the array as numbers or as text.")
 
 
 def _key_parser(
@@ -166,8 +166,8 @@ def _key_parser(
 ) -> Callable[[str], tuple[int, ...] | None]:
     """Return a function that maps a file's path to a chunk index, or to None for any other file.
 
-    A file outside ``grid`` (number of chunks per axis) is no chunk of the array: it can remain
-    after a larger array was made smaller.
+    ``grid`` is the number of chunks along each axis. The file of a chunk outside the grid maps to
+    None, too: such a file can remain after a larger array was made smaller.
     """
     encoding = metadata.get("chunk_key_encoding")
     if encoding is None:

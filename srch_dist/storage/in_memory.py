@@ -1,7 +1,7 @@
 """Convert the arrays of Python callers to arrays that NumPy can read, or raise InputError.
 
-Only this module handles sparse matrices, tensors, tables, columns and lists. It recognises the
-objects of other libraries by their methods, and imports no library but NumPy.
+Only this module handles sparse matrices, tensors, tables, columns and lists. The
+module recognises the objects of other libraries by their methods. It imports only NumPy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def as_array(name: str, values: Any) -> Any:
 
     Raises
     ------
-    InputError : the values are sparse, ragged, incomplete, or neither numbers nor text.
+    InputError : the values are sparse or ragged, a value is missing, or the values are of a type
+        other than numbers and text.
     """
     if type(values) is np.ndarray and not values.dtype.hasobject:  # the usual case, for queries
         return values
@@ -67,7 +68,7 @@ def read_rows(name: str, array: Any, start: int, stop: int) -> Array:
 def index_of(values: Any) -> Any:
     """Return the index of a pandas table or column.
 
-    None if the index is 0, 1, 2, …, or if ``values`` are not from pandas.
+    Returns None if the index is 0, 1, 2, …, or if ``values`` are not from pandas.
     """
     index = getattr(values, "index", None) if hasattr(values, "iloc") else None
     if index is None or (len(index) and np.array_equal(index, np.arange(len(index)))):
@@ -108,15 +109,15 @@ def _columns(values: Any) -> list[tuple[Any, Any]] | None:
 
 
 def _from_table(name: str, columns: Sequence[tuple[Any, Any]]) -> Array:
-    """Convert the columns of a table to a matrix (rows, columns); all must hold numbers."""
+    """Convert the columns of a table to a matrix (rows, columns); refuse columns of text."""
     arrays = []
     for key, column in columns:
         array = _from_column(f"{name} column {key!r}", column)
         if array.ndim != 1 or array.dtype.kind not in "fiub":
             kind = "text" if array.dtype.kind in "UT" else f"{array.dtype} {array.shape}"
             raise InputError(
-                f"{name} column {key!r} is {kind}; every column of a table must be numbers. Drop "
-                "it, or pass the other columns."
+                f"{name} column {key!r} is {kind}; every column of a table must hold numbers. "
+                "Drop the column, or pass the other columns."
             )
         arrays.append(array)
     if not arrays:
@@ -212,7 +213,7 @@ def _from_objects(name: str, array: Array, kind: type) -> Array:
 
 
 def _from_rows(name: str, rows: Sequence[Any]) -> Array:
-    """Stack rows, which are lists, arrays or tensors of equal shape, to one array."""
+    """Stack rows (lists, arrays or tensors) into one array; refuse rows of unequal shapes."""
     arrays = [
         _from_list(f"{name} row {place}:", row)
         if isinstance(row, list | tuple)
@@ -275,7 +276,9 @@ def _counted(shape: tuple[int, ...]) -> str:
 
 
 def _missing(name: str, row: int) -> str:
-    return f"{name} row {row}: missing value. Fill it, or remove the row from every modality."
+    return (
+        f"{name} row {row}: missing value. Fill in a value, or remove the row from every modality."
+    )
 
 
 def _large_integers(name: str, values: Sequence[int]) -> Array:
@@ -284,6 +287,6 @@ def _large_integers(name: str, values: Sequence[int]) -> Array:
         return np.array(values, np.uint64)
     row = max(range(len(values)), key=lambda place: abs(int(values[place])))
     raise InputError(
-        f"{name} row {row} is {values[row]}: no integer type of 64 bits holds all rows. Pass them "
-        "as text."
+        f"{name} row {row} is {values[row]}: no integer type of 64 bits holds all rows. Pass the "
+        "values as text."
     )

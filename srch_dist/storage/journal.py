@@ -2,11 +2,11 @@
 
 ```
 .unfinished.json    owner file: fingerprint of the ingest that owns the store
-.unfinished.jsonl   one line per block: its crc32, a space, and its JSON
+.unfinished.jsonl   one line per block: the crc32 of the line's JSON, a space, and the JSON
 ```
 
 Lines are only appended, so the total bytes written grow linearly with the number of blocks. A
-partly written line ends the journal: its block and all later blocks are written again.
+partly written line ends the journal: the block of that line and all later blocks are written again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Journal:
     Parameters
     ----------
     folder : folder or S3 location of the store.
-    fingerprint : fingerprint that a later ingest must match to resume. None: keep no journal.
+    fingerprint : text that identifies the source and the options of the ingest. Only an ingest with
+        the same fingerprint resumes. None: keep no journal.
     """
 
     def __init__(self, folder: Location, fingerprint: str | None) -> None:
@@ -51,7 +52,7 @@ class Journal:
             write_manifest(self._folder / _OWNER, {"fingerprint": self._fingerprint})
 
     def belongs(self) -> bool:
-        """Whether the store in the folder is unfinished and was started with this fingerprint.
+        """Whether the folder holds an unfinished store that was started with this fingerprint.
 
         True also for a folder that contains only a partly written journal.
         """
@@ -72,7 +73,7 @@ class Journal:
             return False
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add the line of a written block; keep it in memory for at most `FLUSH_SECONDS`."""
+        """Record a written block; a line for it is kept in memory for about `FLUSH_SECONDS`."""
         if self._fingerprint is None or not isinstance(self._folder, Path):
             return
         text = json.dumps(record).encode()
@@ -81,7 +82,7 @@ class Journal:
             self.settle()
 
     def settle(self) -> None:
-        """Flush the blocks to disk, then write the lines that `append` kept in memory to the file.
+        """Flush the blocks to disk, then write the lines that are still in memory to the file.
 
         Raises StorageError if the disk fails.
         """

@@ -156,14 +156,19 @@ def locate(location: str | Path | S3Path) -> Location:
 
 
 def local_path(location: str | Path | S3Path) -> Path:
-    """Parse a local path or ``file://`` URL into an absolute path; raises StorageError."""
+    """Parse a local path or ``file://`` URL into an absolute path.
+
+    Raises
+    ------
+    StorageError : the text is empty, is another kind of URL, or is no valid path.
+    """
     text = str(location)
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     if "://" in text:
         raise StorageError(f"{location}: only local paths and file:// URLs are supported")
     if not text:
-        raise StorageError("the path of a store is empty")
+        raise StorageError("the path of a store is empty; give a path or a URL")
     # Absolute, because each worker has its own working directory.
     try:
         path = Path(text).absolute()
@@ -211,7 +216,7 @@ def check_access(path: Location, write: bool = False) -> None:
 
 
 def move(path: Location, target: Location) -> None:
-    """Move a Zarr array; ``target`` can be opened only once all of its chunks are there."""
+    """Move a Zarr array; readers can open ``target`` only after all chunks are there."""
     if isinstance(path, Path):
         path.rename(Path(str(target)))
         return
@@ -223,7 +228,10 @@ def move(path: Location, target: Location) -> None:
 
 
 def stored_bytes(*folders: Path) -> int:
-    """Sum the bytes of all files below the folders; follows links, and counts each file once."""
+    """Return the total size of all files below the folders, in bytes.
+
+    Links are followed. A file that is found several times is counted once.
+    """
     sizes: dict[tuple[int, int], int] = {}
     for folder in folders:
         for above, _, names in os.walk(folder, followlinks=True):

@@ -1,8 +1,8 @@
-"""Headers of .npy files, checked before memory is allocated for their values.
+"""Read the headers of .npy files, and check them before memory is allocated for the values.
 
 `numpy.load` allocates the memory that a header claims, and unpickles object arrays.
 `read_npy_header` reads only the header and refuses object arrays. The caller then compares
-`NpyHeader.value_bytes` with the stored bytes.
+`NpyHeader.value_bytes` with the number of stored bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MAX_HEADER_BYTES = 10_000
 
 
 class ObjectArrayError(ValueError):
-    """An array of Python objects, whose values NumPy would unpickle."""
+    """Raised for an array of Python objects: to read it, NumPy would have to unpickle data."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class NpyHeader:
     ----------
     shape, dtype : shape and dtype of the array.
     column_major : whether the values are stored column by column (Fortran order).
-    offset : bytes of the header; the values follow it.
+    offset : length of the header in bytes; the values follow the header.
     """
 
     shape: tuple[int, ...]
@@ -72,7 +72,7 @@ def map_npy(path: str | Path) -> NDArray[Any]:
         values = os.fstat(file.fileno()).st_size - header.offset
     if not header.fits(values):
         raise ValueError(
-            f"its header claims {header.shape} of {header.dtype}, but {values} bytes follow"
+            f"its header claims {header.shape} of {header.dtype}, but only {values} bytes follow"
         )
     if not header.value_bytes:  # nothing to map
         return np.empty(header.shape, header.dtype)
@@ -86,7 +86,7 @@ def read_npy_header(file: IO[bytes]) -> NpyHeader:
     Raises
     ------
     ObjectArrayError : the array holds Python objects.
-    ValueError : the header is damaged, or its version is neither 1.0 nor 2.0.
+    ValueError : the header is damaged, or has a version other than 1.0 or 2.0.
     OSError : the file cannot be read.
     """
     start = file.tell()

@@ -1,4 +1,4 @@
-"""Check, before work of several hours starts, that its outputs can be written."""
+"""Check that outputs can be written, before hours of work start."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OutputKind:
 
 
 def json_kind(name: str, *keys: str) -> OutputKind:
-    """Return the kind of JSON objects that have all ``keys``."""
+    """Return the kind of files that hold a JSON object with all ``keys``."""
 
     def recognises(path: Location, content: bytes) -> bool:
         try:
@@ -74,7 +74,9 @@ def check_file(path: Location, kind: OutputKind | None = None) -> Location:
         if path.is_dir():
             raise StorageError(f"cannot write {path}: it is a folder. Give a file.")
         if not path.parent.exists():
-            raise StorageError(f"cannot write {path}: its folder does not exist. Create it.")
+            raise StorageError(
+                f"cannot write {path}: its folder does not exist. Create the folder."
+            )
     check_writable(path)
     if kind is not None:
         _refuse_other_kind(path, kind)
@@ -127,7 +129,7 @@ def _refuse_other_kind(path: Location, kind: OutputKind) -> None:
     content = read_bytes(path) if exists else b""
     if content and not kind.recognises(path, content):
         raise StorageError(
-            f"{path} exists and is no {kind.name}. Remove it, or choose another file."
+            f"{path} exists and is no {kind.name}. Remove the file, or choose another file."
         )
 
 
@@ -135,5 +137,5 @@ def _refuse_read_only(place: Path, folder: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StorageError(
             f"cannot write {place}: {folder} is read-only for this user. Choose another "
-            "location, or change its permissions."
+            "location, or change the permissions of the folder."
         )

@@ -1,4 +1,4 @@
-"""Read the next item in a thread while the caller processes the current one."""
+"""Read the next item in a thread while the caller processes the current item."""
 
 from __future__ import annotations
 

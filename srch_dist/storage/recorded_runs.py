@@ -1,7 +1,7 @@
-"""Read rows and verify them against checksums that were recorded when they were written.
+"""Read rows, and verify the checksums that were recorded when the rows were written.
 
-A run is a block of consecutive rows that was written at once, usually one chunk. Its crc32 detects
-a chunk that is intact but stale, misplaced or from another array.
+A run is a block of consecutive rows that was written at once, usually one chunk. The crc32 of a run
+detects a chunk that is intact but stale, misplaced or from another array.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def read_verified(
     stop: int,
     read: Callable[[int, int], Array] | None = None,
 ) -> Array:
-    """Read rows ``start`` to ``stop`` - 1, and verify every run that holds one of them.
+    """Read rows ``start`` to ``stop`` - 1, and verify every run that holds one of these rows.
 
-    Every such run is read completely. For a run of one chunk, this reads no more bytes, because
-    Zarr always reads complete chunks.
+    Every such run is read completely. If a run is one chunk, its verification reads no additional
+    bytes, because Zarr always reads complete chunks.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
 """S3 servers through obstore: connections, retries, and one-line errors.
 
 Endpoint, region and credentials come from the environment of each process that reads or writes.
-Credentials can be in a file, as container platforms mount secrets: AWS_SHARED_CREDENTIALS_FILE.
+Credentials can also be in a file, because container platforms mount secrets as files. The variable
+AWS_SHARED_CREDENTIALS_FILE has the path of that file.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def reason(error: BaseException, url: str) -> str:
             "AWS_SECRET_ACCESS_KEY and, for temporary credentials, AWS_SESSION_TOKEN"
         )
     if name in ("AccessDenied", "AllAccessDisabled", "403"):
-        return f"the credentials do not permit this ({name})"
+        return f"the credentials do not permit this request ({name})"
     if name in ("SlowDown", "503"):
         return f"the server asks to slow down, and still did after retries ({name})"
     if name in ("PermanentRedirect", "301"):
@@ -107,7 +108,7 @@ def _has_no_credentials(error: BaseException) -> bool:
 
 
 def is_answer(error: BaseException) -> bool:
-    """Whether an error was raised by a failed S3 request, answered or not."""
+    """Whether a failed S3 request raised the error, with or without an answer of the server."""
     return isinstance(error, FileNotFoundError) or type(error).__module__.startswith("obstore")
 
 
@@ -121,7 +122,7 @@ def connect(bucket: str, seconds: int | None = None, prefix: str | None = None) 
 
     Parameters
     ----------
-    seconds : time during which requests are retried; default `RETRY_SECONDS`.
+    seconds : time for which a failed request is retried; default `RETRY_SECONDS`.
     prefix : key that the client prepends to every key.
     """
     settings = {k: v for k, v in os.environ.items() if k.startswith("AWS_") or k in ENDPOINTS}
@@ -132,7 +133,8 @@ def connect(bucket: str, seconds: int | None = None, prefix: str | None = None) 
 def _keys_of_file() -> dict[str, str]:
     """Read the credentials in the file AWS_SHARED_CREDENTIALS_FILE, which obstore does not read.
 
-    Returns {} if AWS_ACCESS_KEY_ID is set, or if the file or its profile (AWS_PROFILE) is absent.
+    Returns {} if AWS_ACCESS_KEY_ID is set, or the file does not exist, or the file does not have
+    the profile that AWS_PROFILE names.
     obstore then uses its other sources, such as the environment or the machine's identity.
     """
     file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")

@@ -1,7 +1,7 @@
-"""Uncompressed .npz files, read without pickle and with at most the file's size of memory.
+"""Write and read uncompressed .npz files, without pickle; memory is at most the file's size.
 
 `write_npz` stores arrays uncompressed, so a file cannot expand beyond its own size. `read_npz`
-compares the claimed shape of an array with its stored bytes before it allocates memory.
+compares the size that an array claims with its stored size before memory is allocated.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def read_npz(path: Location, what: str = "") -> dict[str, Array]:
 
     Raises
     ------
-    StorageError : the file is absent or damaged, or NumPy would need pickle, decompression or more
-        memory than the file has bytes.
+    StorageError : the file is absent or damaged, an array is compressed or holds Python objects, or
+        the arrays claim more bytes than the file has.
     """
     return unpack_npz(read_bytes(path), f"{what} {path}".strip())
 

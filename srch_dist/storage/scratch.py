@@ -74,9 +74,9 @@ def _parse_header(content: bytes) -> NpyHeader:
 
 
 def gather_spill(folders: Sequence[Path], name: str, spans: Sequence[Sequence[int]]) -> Array:
-    """Concatenate rows of the array ``name``: rows start to stop - 1 of each of ``folders``.
+    """Concatenate ranges of rows of the array ``name``, one range from each of ``folders``.
 
-    ``spans`` has (start, stop) for each folder.
+    For each folder, ``spans`` has (start, stop): rows start to stop - 1 are read.
     """
     parts = [
         read_spill(folder, name, start, stop)
@@ -88,7 +88,7 @@ def gather_spill(folders: Sequence[Path], name: str, spans: Sequence[Sequence[in
 
 @dataclass(frozen=True)
 class SpilledValues:
-    """A scratch file of ``count`` values of one dtype; indexing with a slice reads these values.
+    """A scratch file of ``count`` values of one dtype; indexing reads the values of a slice.
 
     Slices are read, not memory-mapped, because mapped pages count as memory of the worker.
     """
@@ -124,7 +124,7 @@ def spill_runs(
 
     Parameters
     ----------
-    types : dtype of each file by name; values are cast to it.
+    types : dtype of each file, by name; the file's values are cast to this dtype.
     runs : blocks in order; each maps names to 1-D arrays of values.
     """
     counts = dict.fromkeys(types, 0)
@@ -155,7 +155,7 @@ def keep_runs(
 ) -> Mapping[str, Array | SpilledValues]:
     """Concatenate blocks as `spill_runs` does, but in memory if ``folder`` is None.
 
-    Over all blocks, each name has ``count`` values.
+    All blocks together have ``count`` values of each name.
     """
     return join_runs(types, count, runs) if folder is None else spill_runs(folder, types, runs)
 

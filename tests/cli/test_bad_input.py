@@ -121,7 +121,7 @@ class TestIngest:
 class TestTrain:
     def test_missing_data(self, refused):
         message = refused(train, "--data", "nowhere.zarr")
-        assert "nowhere.zarr does not exist; make it with: python -m srch_dist.ingest" in message
+        assert "nowhere.zarr does not exist; make a store with: python -m srch_dist" in message
 
     @pytest.mark.parametrize(
         ("option", "value", "name", "expected"),

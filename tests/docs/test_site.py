@@ -96,7 +96,7 @@ def test_the_list_of_errors_has_messages_of_all_rooms_in_order():
     assert len(messages) > 250
     assert "a sweep needs --grid. Add for example --grid bits=16,32,64." in messages
     assert any(
-        message.endswith("holds Python objects. Save it as numbers or as text.")
+        message.endswith("holds Python objects. Save the array as numbers or as text.")
         for message in messages
     )
     letters = re.findall(r"^## (\w)$", errors.page(), re.M)

@@ -106,7 +106,7 @@ def test_store_without_its_manifest_is_not_opened(tmp_path):
     for g in specs:
         writer.write(g, 0, np.ones((4, 2)))
     with pytest.raises(
-        StorageError, match="repeat the command that started it, or remove it and make it"
+        StorageError, match="the command that started the store, or remove the folder and make"
     ):
         open_store(tmp_path / "a.zarr")
     writer.finish({})
@@ -129,7 +129,7 @@ def test_missing_chunk_is_noticed_at_opening(store, tmp_path, name):
     )
     assert len(chunks) == 4
     chunks[2].unlink()
-    with pytest.raises(StorageError, match=f"{name}: 1 chunks are missing; make it with"):
+    with pytest.raises(StorageError, match=f"{name}: 1 chunks are missing; make a store with"):
         open_store(store.path)
 
 

@@ -80,7 +80,7 @@ def test_a_file_in_the_way(refused, command):
 @pytest.mark.parametrize("command", [evaluate, report])
 def test_a_folder_where_a_file_is_written(refused, command):
     assert "it is a folder. Give a file." in refused(command, ".")
-    assert "its folder does not exist. Create it." in refused(command, "nowhere/out")
+    assert "its folder does not exist. Create the folder." in refused(command, "nowhere/out")
 
 
 @pytest.mark.parametrize("command", [sweep, train])
@@ -147,13 +147,13 @@ def test_sweep_replaces_no_other_file(made, refused, name):
     path.write_text('{"mine": 1}')
     line = refused(sweep, "sweep")
     path.unlink()
-    assert f"{path} exists and is no table of a sweep. Remove it" in line
+    assert f"{path} exists and is no table of a sweep. Remove the file" in line
 
 
 def refuses_to_replace(path, kind, refused, command):
     before = path.read_bytes()
     line = refused(command, str(path))
-    assert f"{path} exists and is no {kind}. Remove it, or choose another file." in line
+    assert f"{path} exists and is no {kind}. Remove the file, or choose another file." in line
     assert path.read_bytes() == before
 
 
