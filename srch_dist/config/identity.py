@@ -1,4 +1,4 @@
-"""Convert configurations to plain values, and compare them by options that can change codes."""
+"""Convert configurations to plain values; compare the options that can change the codes."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def differing_options(recorded: TrainConfig, requested: TrainConfig) -> list[str
 
 
 def up_to_graph(config: TrainConfig) -> TrainConfig:
-    """Fix the values of all options that change neither features nor graph.
+    """Reset, to fixed values, all options that have no effect on features and graph.
 
-    If the resulting configurations of two runs are equal, their features, first codes and graphs
-    are equal.
+    If the resulting configurations of two runs are equal, the two runs have equal features, first
+    codes and graphs.
     """
     method = dataclasses.replace(MethodConfig(), directions=0)
     return dataclasses.replace(
@@ -83,10 +83,10 @@ def up_to_graph(config: TrainConfig) -> TrainConfig:
 
 
 def up_to_loop(config: TrainConfig) -> TrainConfig:
-    """Fix the values of all options that have an effect only after the loop.
+    """Reset, to fixed values, all options that have an effect only after the loop.
 
-    If the resulting configurations of two runs are equal, their loops learn equal codes. The number
-    of anchors is kept: the loop learns its rotation from the same number of sampled rows.
+    If the resulting configurations of two runs are equal, the two loops learn equal codes.
+    ``method.anchors`` is kept: the loop learns its rotation from that number of sampled rows.
     """
     default = MethodConfig()
     method = dataclasses.replace(

@@ -47,7 +47,7 @@ def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainC
 
     Parameters
     ----------
-    values : values by option name, nested as in a YAML file. The preset gives missing options.
+    values : values by option name, nested as in a YAML file. Missing values come from the preset.
     preset : name of the preset; overrides ``values["preset"]``.
 
     Raises
@@ -115,7 +115,7 @@ def load_config(path: str | Path, preset: str | None = None) -> TrainConfig:
 
 
 def parse_config(text: str, path: str, preset: str | None = None) -> TrainConfig:
-    """Parse the options in YAML ``text``; ``path`` names it in errors. See `build_config`."""
+    """Parse the options in YAML ``text``; errors name ``path``. See `build_config`."""
     try:
         values = parse_plain(text)
     # Python raises ValueError for numbers and dates that it cannot hold.
@@ -172,7 +172,7 @@ def _names(kind: type[Any], prefix: str) -> list[str]:
 
 
 def _choice_hint(item: Mapping[str, Any]) -> str:
-    """Return the clause of `did_you_mean` if the error is a value outside the choices, else ""."""
+    """Return the clause of `did_you_mean` if a value is none of its choices, else ""."""
     if item["type"] != "literal_error":
         return ""
     return did_you_mean(str(item["input"]), re.findall(r"'([^']+)'", item["ctx"]["expected"]))

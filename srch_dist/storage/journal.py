@@ -82,7 +82,7 @@ class Journal:
             self.settle()
 
     def settle(self) -> None:
-        """Flush the blocks to disk, then write the lines that are still in memory to the file.
+        """Flush the blocks to disk; then append their lines to the file.
 
         Raises StorageError if the disk fails.
         """

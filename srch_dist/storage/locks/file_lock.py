@@ -2,9 +2,9 @@
 
 A run directory contains its lock file, ``lock.json``. Any other lock file is beside its target.
 
-The holder locks the file with `fcntl.flock`. The kernel releases that lock when the process ends,
-even if it is killed. Hosts of a shared file system may not see each other's kernel locks. For such
-hosts, the file also contains the lock document that `lease` describes.
+The holder locks the file with `fcntl.flock`. The kernel releases this lock when the holder ends,
+even if the holder is killed. Hosts of a shared file system may not see each other's kernel locks.
+For such hosts, the file also contains the lock document that `lease` describes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def hold_lock(folder: Path) -> AbstractContextManager[Lease]:
 
 
 def live_holder(folder: Location) -> Holder | None:
-    """Return the process of this host that holds the lock of a directory; None if there is none."""
+    """Return the live process of this host that holds a directory's lock; None if there is none."""
     try:
         holder = Holder.parse((folder / "lock.json").read_bytes())
     except OSError:
@@ -41,7 +41,7 @@ class FileLock(Lease):
 
     Parameters
     ----------
-    remedy : end of the error message, which says what the refused user can do.
+    remedy : end of the error message: what a refused user can do.
     """
 
     def __init__(self, place: Path, path: Path, remedy: str) -> None:
@@ -92,7 +92,7 @@ class FileLock(Lease):
             self._file.close()
 
     def _refuse_link(self) -> None:
-        """Raise StorageError if the lock file leads to another file, which a write would change."""
+        """Raise StorageError if the lock file is a link: a write would change another file."""
         with suppress(FileNotFoundError):
             found = self._path.lstat()
             if stat.S_ISLNK(found.st_mode) or found.st_nlink > 1:

@@ -7,10 +7,12 @@ document decides as follows:
 - Same host and boot: the process table shows whether the holder is alive. A dead holder is
   replaced at once.
 - Any other host: the process watches the document for `LEASE_SECONDS`. If the heartbeat changes,
-  the holder is alive and the lock is refused. If it does not change, the holder is replaced.
+  the holder is alive and the lock is refused. If the heartbeat does not change, the holder is
+  replaced.
 
-A paused holder that was replaced detects this at its next heartbeat. From then on, `Lease.check`
-raises StorageError.
+A paused holder may be replaced. It detects its replacement at its next heartbeat. From then on,
+`Lease.check` raises StorageError.
+
 `file_lock` keeps the document on a file system, `object_lock` in an object store.
 """
 
@@ -67,7 +69,7 @@ class Holder:
     def is_alive(self) -> bool:
         """Whether the holder's process still runs on this host.
 
-        A later process with the same process id has another start time, so it does not count.
+        A later process with the same process id has another start time and does not count.
         """
         return self.started != "" and self.started == _process_start(self.pid)
 
@@ -94,7 +96,7 @@ class Holder:
 
 
 class Reading(NamedTuple):
-    """Content of a lock document: the holder, None if unreadable, and the document's version.
+    """Content of a lock document: the holder (None if unreadable) and the document's version.
 
     The version changes with every heartbeat.
     """
@@ -108,8 +110,8 @@ class Lease(ABC):
 
     Attributes
     ----------
-    remedy : end of the error message, which says what the refused user can do.
-    confirms : True to test, with a second write, that the store supports conditional writes.
+    remedy : end of the error message: what a refused user can do.
+    confirms : True to write twice, as a test that the store supports conditional writes.
     """
 
     remedy: str
@@ -196,8 +198,8 @@ class Lease(ABC):
 
     def _outage(self) -> StorageUnavailableError:
         return StorageUnavailableError(
-            f"{self._place} has vanished while it was in use; bring its disk back, and repeat the "
-            "command"
+            f"{self._place} has vanished while it was in use; make its disk available, and repeat "
+            "the command"
         )
 
     def _beat(self) -> None:
@@ -222,7 +224,7 @@ class Lease(ABC):
 
     @abstractmethod
     def _remove(self) -> None:
-        """Remove the document, unless another process has taken over, and close open files."""
+        """Close open files. Remove the document if no other process has taken over the lock."""
 
 
 def _boot_id() -> str:
@@ -234,7 +236,7 @@ def _boot_id() -> str:
 
 
 def _process_start(pid: int) -> str:
-    """Read a process's start in clock ticks since boot; "" if unknown.
+    """Read the start time of the process ``pid``, in clock ticks since boot; "" if unknown.
 
     The start time distinguishes processes that have the same id one after the other.
     """

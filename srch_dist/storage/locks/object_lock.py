@@ -1,8 +1,9 @@
-"""Lock of a location in an object store: a lock object beside it, with conditional writes.
+"""Lock of a location in an object store: a lock object beside that location.
 
-Object stores have no locks, but conditional writes: create only if absent (``If-None-Match: *``),
-replace only if unchanged (``If-Match``). Creation, heartbeats and takeover use conditional writes,
-so that only one of two simultaneous processes succeeds. `lease` states the protocol.
+Object stores have no locks. They have conditional writes: create only if absent
+(``If-None-Match: *``), replace only if unchanged (``If-Match``). Creation, heartbeats and takeover
+use conditional writes, so that only one of two simultaneous processes succeeds. `lease` states the
+protocol.
 """
 
 from __future__ import annotations

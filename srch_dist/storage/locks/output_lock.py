@@ -15,14 +15,16 @@ from srch_dist.storage.locks.object_lock import ObjectLock
 
 @contextmanager
 def hold_output(place: Location) -> Iterator[Callable[[], None]]:
-    """Lock a file, array or store to write in this context, and yield the function `Lease.check`.
+    """Lock an output while this context writes to it; yield the function `Lease.check`.
+
+    An output is a file, an array or a store.
 
     The lock is a file or object ``.NAME.lock`` beside ``place``. Missing parent folders of a local
     path are created; they are removed again if nothing is written. Devices and pipes have no lock.
 
     Raises
     ------
-    StorageError : another process holds the lock, or its folder cannot be written.
+    StorageError : another process holds the lock, or the folder of ``place`` cannot be written.
     """
     if isinstance(place, S3Path):
         with ObjectLock(place, place.parent / f".{place.name}.lock").hold() as lease:

@@ -1,9 +1,11 @@
 """Checkpoints of a run: commit an iteration, and find the last committed iteration.
 
-An iteration writes its arrays first and, once they are on disk, its manifest. A checkpoint without
-a manifest is ignored. The previous checkpoint is kept until the next commit.
+An iteration writes its arrays first. When the arrays are on disk, the iteration writes its
+manifest. A checkpoint without a manifest is ignored. The previous checkpoint is kept until the next
+commit.
 
-Within an iteration, the Z-step commits column groups: ranges of columns of Z, solved together.
+A column group is a range of columns of the embedding Z that are solved together. Within an
+iteration, the Z-step commits each column group.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class CheckpointStore(RunPaths):
     """A run directory's checkpoints: write, commit, find and read them."""
 
     def commit(self, iteration: int, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest of a checkpoint; keep the previous checkpoint, remove older ones."""
+        """Write the manifest of a checkpoint; remove checkpoints older than the previous one."""
         flush(self.path)
         write_manifest(self.checkpoint(iteration, "manifest.json"), manifest)
         for folder in self.checkpoint(0).parent.iterdir():
@@ -74,7 +76,7 @@ class CheckpointStore(RunPaths):
         write_npz(self.checkpoint(iteration, name), results)
 
     def column_groups(self, iteration: int) -> dict[tuple[int, int], dict[str, NDArray[Any]]]:
-        """Read the results of all committed column groups, by ascending (first, end) column."""
+        """Read the results of all committed column groups, by (first column, end column)."""
         groups = {}
         for path in sorted(self.checkpoint(iteration).glob("z.*-*.npz")):
             start, stop = path.name.split(".")[1].split("-")

@@ -24,7 +24,9 @@ def read_head(folder: Location) -> dict[str, Any]:
     path = folder / "run.json"
     head = read_json(path)
     if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise StorageError(f"{path} does not have format {FORMAT}")
+        raise StorageError(
+            f"{path} does not have format {FORMAT}, the only format that this version reads"
+        )
     # Unfinished runs, and runs of earlier versions, have no checksums.
     if CHECKSUMS in head or "crc32" in head:
         head = check_manifest(head, path, REMEDY)
@@ -37,7 +39,7 @@ def run_head(finished: bool) -> dict[str, Any]:
 
 
 def read_record(path: Location) -> bytes:
-    """Read a record of a run; compare it with its checksum if ``run.json`` has one.
+    """Read a record (a file) of a run; verify its content if ``run.json`` has its checksum.
 
     Unfinished runs and runs of earlier versions have no checksums.
 

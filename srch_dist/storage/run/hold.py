@@ -1,4 +1,4 @@
-"""Open a run directory for writing, under its lock: a new run, or a resumed one."""
+"""Open a run directory for writing, under its lock: a new run, or a resumed run."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class LockedRun:
 
 @contextmanager
 def hold_run(path: str | Path, config: TrainConfig) -> Iterator[LockedRun]:
-    """Create a run directory, or open an existing one if ``config.resume``; hold its lock.
+    """Create a run directory, or open it if ``config.resume`` is set; hold the directory's lock.
 
     Raises
     ------
-    StorageError : the folder holds other files, another process trains in it, or it cannot be
-        written.
+    StorageError : the folder holds other files, another process trains in it, or the folder
+        cannot be written.
     ConfigError : the existing run has other options.
     """
     folder = local_path(path)

@@ -113,12 +113,13 @@ class RunPaths(ResultPaths[Path]):
     def routes(self, modality: str) -> Path:
         """Array (n, overlap_max) of the clusters in which each row searches neighbours.
 
-        A row lists cluster numbers, nearest cluster first, then -1. Rows are in training order.
+        A row lists cluster numbers, nearest cluster first; the remaining entries are -1. Rows are
+        in training order.
         """
         return self.work / "routes" / modality
 
     def points(self, space: str) -> Path:
-        """Array (m, w) of m sampled points with w dimensions, to which k-means is applied.
+        """Array (m, w) of m sampled points with w dimensions, the input of k-means.
 
         ``space`` is a modality, or "order" for a random projection of all modalities.
         """
@@ -130,7 +131,7 @@ class RunPaths(ResultPaths[Path]):
         return folder if part is None else folder / f"{part:06d}"
 
     def sample(self, name: str) -> Path:
-        """Array of m sampled training rows: anchors of the encoders, and data to learn rotations.
+        """Array of m sampled training rows: the encoders' anchors, also used to learn rotations.
 
         If ``name`` is a modality, the array has the rows' features (m, d_g). If ``name`` is "rows",
         the array has the positions (m,) of the sampled rows in training order.
@@ -156,7 +157,10 @@ class RunPaths(ResultPaths[Path]):
         return self.work / "graph"
 
     def edges(self, partition: int, kind: str) -> Path:
-        """Array ``kind`` of a partition's CSR edges: indptr, indices, members or weights."""
+        """Array ``kind`` of a partition's edges; see `kernels.graph.adjacency.Adjacency`.
+
+        ``kind`` is "indptr" or "indices" of the CSR matrix, "members" or "weights".
+        """
         return self.graph / f"{partition:06d}" / kind
 
     def checkpoint(self, iteration: int, kind: str = "") -> Path:

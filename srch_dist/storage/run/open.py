@@ -43,7 +43,7 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
 
 
 def check_unused(folder: Path) -> None:
-    """Raise StorageError if the folder for a new run holds anything but a lock file."""
+    """Raise StorageError if the folder for a new run holds a file other than a lock file."""
     check_folder(folder)
     if folder.exists() and any(entry.name != "lock.json" for entry in folder.iterdir()):
         raise occupied(folder)
@@ -86,7 +86,7 @@ def open_run(path: str | Location) -> RunResults:
 
     Raises
     ------
-    StorageError : the path does not exist, or holds no run, or one that is not finished.
+    StorageError : the path does not exist, or holds no run, or its run is not finished.
     """
     folder = locate(path)
     check_access(folder)

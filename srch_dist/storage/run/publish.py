@@ -23,7 +23,7 @@ def find_published(out: S3Path, config: TrainConfig) -> bool:
 
     Raises
     ------
-    StorageError : ``out`` cannot be written, or it has objects and ``config.resume`` is not set.
+    StorageError : ``out`` cannot be written, or is not empty while ``config.resume`` is False.
     ConfigError : ``out`` holds the results of a run with other options.
     """
     check_access(out, write=True)
@@ -42,10 +42,10 @@ def find_published(out: S3Path, config: TrainConfig) -> bool:
 
 
 def publish_run(run: RunDirectory, out: S3Path, check: Callable[[], None]) -> None:
-    """Upload the results of a finished run to ``out``; ``run.json`` is last and commits them.
+    """Upload the results of a finished run to ``out``; ``run.json`` is last and is the commit.
 
-    ``check`` runs before each file. It raises if another process has taken over the lock of
-    ``out``.
+    ``check`` is called before each upload. It raises StorageError if another process has taken over
+    the lock of ``out``.
     """
     for file in _results(run.path):
         check()

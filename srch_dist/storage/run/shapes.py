@@ -1,7 +1,7 @@
 """Shapes of a run's JSON records: the keys read by report, sweep and evaluation.
 
-`checked_json.check_shape` compares a record with these shapes. Runs of earlier versions lack the
-keys that have a default.
+`checked_json.check_shape` compares a record with its shape. A key has a default if runs of earlier
+versions do not have the key.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ work/stages/NAME/000012.npz  a finished unit of a stage, with its results
 
 A unit is an independent part of a stage, computed by one task. A record is written atomically,
 after the data that it describes have reached the disk. The worker that computes a unit also writes
-its record, so no finished unit is lost if the client dies.
+the record of the unit, so no finished unit is lost if the client dies.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class StageLog:
     Attributes
     ----------
     folder : folder of the records.
-    fingerprint : fingerprint of the configuration.
+    fingerprint : hash of the options that can change the codes; see `identity.fingerprint`.
     """
 
     folder: Path
@@ -71,7 +71,7 @@ class StageLog:
         return StageRecord(manifest["values"], unpack_npz(content, str(file)))
 
     def read(self, name: str) -> StageRecord:
-        """Read the record of a stage as `find` does; raise StorageError if it is not finished."""
+        """Read the record of a stage as `find` does; raise StorageError if it is missing."""
         record = self.find(name)
         if record is None:
             raise StorageError(
@@ -90,7 +90,7 @@ class StageLog:
         return StageRecord(values, {key: np.asarray(array) for key, array in arrays.items()})
 
     def units(self, name: str) -> set[int]:
-        """Return the numbers of the finished units of a stage."""
+        """Return the number (the index) of every finished unit of a stage."""
         folder = self.folder / name
         if not folder.exists():
             return set()
@@ -106,7 +106,7 @@ class StageLog:
         write_npz(self._unit(name, number), results)
 
     def forget_units(self, name: str) -> None:
-        """Remove the unit records of all stages ``name.*``, which a later stage has merged."""
+        """Remove the unit records of all stages ``name.*``, whose results a later stage merged."""
         for folder in self.folder.glob(f"{name}.*/"):
             shutil.rmtree(folder)
 
