@@ -21,7 +21,7 @@ COMMANDS = {
     "evaluate": "measure the retrieval quality of a trained model",
     "report": "write the HTML page of a run, or compare several runs",
     "encode": "encode every row of a store with a trained model",
-    "search": "find the nearest codes of queries",
+    "search": "find the rows whose codes are nearest to a query",
     "export": "write codes and indexes for faiss, usearch, NumPy and Parquet",
     "certificates": "make TLS certificates for a cluster",
 }

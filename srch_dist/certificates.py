@@ -43,7 +43,7 @@ class _Options:
     folder: tyro.conf.Positional[str]
     """Folder to write to; it must be new or empty."""
     days: int = 365
-    """Days of validity. Make new certificates before they expire; they cannot be renewed."""
+    """Days of validity. Certificates cannot be renewed: make new certificates in time."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -163,7 +163,7 @@ def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
 
 
 def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write all files or none. If two processes write at once, one writes all its files."""
+    """Write all files or none. If two processes write at once, one succeeds and one fails."""
     written: list[Path] = []
     try:
         make_folder(folder)

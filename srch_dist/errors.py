@@ -42,7 +42,7 @@ class ClusterError(SrchError):
 
 
 class PlanError(SrchError):
-    """The planned work does not fit in memory or on disk. The message has need and limit."""
+    """The planned work does not fit in memory or on disk. The message names need and limit."""
 
 
 class ExtraError(SrchError):
@@ -86,7 +86,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 def refusal(kind: type[SrchError], message: str, cause: BaseException) -> SrchError:
-    """Return an error of class ``kind``; StorageUnavailableError if ``cause`` is an outage."""
+    """Return an error of class ``kind``; a StorageUnavailableError if ``cause`` is an outage."""
     return (StorageUnavailableError if is_outage(cause) else kind)(message)
 
 
@@ -97,7 +97,7 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     ----------
     module : dotted name, such as ``matplotlib.figure``.
     extra : name of this package's optional extra that installs the module, such as ``report``.
-    purpose : what needs the module; it is the subject of the error message.
+    purpose : what needs the module; the subject of the error message.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def require_all(modules: Mapping[str, str], purpose: str) -> None:
 
     Raises
     ------
-    ExtraError : a module is not installed; the message names all that are missing.
+    ExtraError : a module is not installed; the message names all missing modules.
     """
     missing = {name: extra for name, extra in modules.items() if _absent(name)}
     if missing:

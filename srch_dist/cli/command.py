@@ -45,7 +45,7 @@ class TrainOptions(TrainConfig):  # noqa: D101 - the documentation is that of Tr
     __doc__ = TrainConfig.__doc__
 
     config: str | None = None
-    """YAML file of options. It overrides the preset, and the command line overrides it."""
+    """YAML file of options. The file overrides the preset; the command line overrides the file."""
 
 
 def run_command(
@@ -55,7 +55,7 @@ def run_command(
     arguments: Sequence[str] | None,
     out: str | None = None,
 ) -> None:
-    """Parse options, run a command's work, and exit with its code if it fails.
+    """Parse options, run a command's work, and exit with an exit code if the work fails.
 
     Exit code 2: the options or the data are refused. Exit code 74: a disk or store went away or is
     full. Exit code 75: a signal or a lost cluster interrupts the command.
@@ -63,11 +63,11 @@ def run_command(
     Parameters
     ----------
     command : name, as in `python -m srch_dist.NAME`.
-    kind : dataclass of its options.
+    kind : dataclass of the command's options.
     work : called with the options and the progress display.
     arguments : the command line; None reads the command line of the process.
-    out : default output folder of a command that can resume; an interruption prints the command
-        line that resumes.
+    out : default output folder of a command that can resume; after an interruption, the command
+        line that resumes is printed. None: the command cannot resume.
     """
     catch_interrupts()
     for name in _QUIET:

@@ -1,6 +1,6 @@
 """Help texts of the command line, read from the docstring under each dataclass field.
 
-tyro would keep the line breaks of the source; this module removes them.
+tyro would keep the line breaks of the source; this module removes these line breaks.
 """
 
 from __future__ import annotations

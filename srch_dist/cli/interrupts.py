@@ -1,4 +1,4 @@
-"""Handle Ctrl-C, SIGTERM and SIGHUP: interrupt once; repeats do not disturb the shutdown."""
+"""Handle Ctrl-C, SIGTERM and SIGHUP: interrupt at the first signal; ignore repeats."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _started = 0.0
 
 
 def end_at_interrupt() -> None:
-    """Make SIGINT end the process with one line while modules are imported and no cluster runs."""
+    """Make SIGINT print one line and end the process, while no cluster runs and imports go on."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
@@ -32,8 +32,9 @@ def _end(_signal: int, _frame: object) -> None:
 def catch_interrupts() -> None:
     """Raise KeyboardInterrupt at the first SIGINT, SIGTERM or SIGHUP, and ignore repeats.
 
-    A SIGINT after `GRACE_SECONDS` ends the process at once. A signal that is already
-    ignored stays ignored: SIGINT in a background job of a shell, SIGHUP under ``nohup``.
+    A SIGINT more than `GRACE_SECONDS` after the first signal ends the process at once. A signal
+    that is already ignored stays ignored: SIGINT in a background job of a shell, SIGHUP under
+    ``nohup``.
     """
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:

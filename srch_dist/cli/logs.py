@@ -28,7 +28,7 @@ class LogOptions:
 
     log_format: Format = "plain"
     """plain: text, with progress bars if the output is a terminal. json: one JSON object per line,
-    also for errors, without progress bars; use it if a program reads the log."""
+    also for errors, without progress bars; use json if a program reads the log."""
     log_level: Level = "info"
     """Lowest level of messages to show. debug adds the tables of the plan, and the start and
     seconds of each stage; warning shows only warnings and errors; error shows only errors."""
@@ -44,10 +44,10 @@ class LogOptions:
 
 
 def find_log_options(arguments: Sequence[str] | None) -> LogOptions:
-    """Read the log options from a command line before it is parsed.
+    """Read the log options from a command line, before the parser reads all options.
 
-    The parser's errors already use these options. Wrong values are ignored here; the parser
-    refuses them later.
+    Errors of the parser are then already logged with these options. Wrong values are ignored here;
+    the parser refuses wrong values later.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

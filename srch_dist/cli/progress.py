@@ -142,8 +142,8 @@ def on_console(console: Console | None = None, level: int = logging.INFO) -> Pro
 
     Parameters
     ----------
-    console : default: standard error.
-    level : lowest level of `logging` to show; bars are shown if it is INFO or lower.
+    console : console to print on; default: standard error.
+    level : lowest level of `logging` to show; bars are shown at INFO or lower.
     """
     console = console or SafeConsole(stderr=True)
     kind = _Terminal if console.is_terminal else _Plain

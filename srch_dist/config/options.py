@@ -39,8 +39,8 @@ MemoryLimit = Annotated[
     str | None,
     Field(
         description="Local cluster: memory per worker, such as 4GiB; by default 2GiB, or less if "
-        "the machine or its cgroup has too little. Raise it if a plan is refused or a worker is "
-        "killed."
+        "the machine or the cgroup has too little. Raise the limit if a plan is refused or a "
+        "worker is killed."
     ),
 ]
 
@@ -55,7 +55,8 @@ class FeatureConfig:
     """Scale each row to unit length after centring; turn off only if lengths carry meaning."""
     max_zero_share: Share = 0.05
     """Maximum share (0 to 1) of rows that are zero after centring. Data with more zero rows are
-    refused, because zero rows have no meaningful neighbours. Raise it only if you expect them."""
+    refused, because zero rows have no meaningful neighbours. Raise this share only if you expect
+    zero rows."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,14 @@ class GraphConfig:
     """The kNN graph of each modality (the paper's "set", Eqs. 1 and 6)."""
 
     k: PositiveInt = 10
-    """Neighbours per row; memory, disk and time of the graph grow with it."""
+    """Neighbours per row; memory, disk and time of the graph grow with this number."""
     method: Literal["auto", "exact", "pynndescent", "partitioned"] = "auto"
     """Neighbour search. exact compares all rows, pynndescent builds one approximate index, and
     partitioned builds an index per cluster of rows. auto chooses by the numbers of rows and
     dimensions alone."""
     symmetry: Literal["union", "mutual"] = "union"
-    """union keeps an edge if at least one of its rows is a neighbour of the other. mutual keeps it
-    only if each row is a neighbour of the other, and can leave rows without edges."""
+    """union keeps an edge if at least one of its rows is a neighbour of the other. mutual keeps an
+    edge only if each row is a neighbour of the other; some rows can then have no edges."""
     recall_rows: PositiveInt = 500
     """Number of rows sampled to measure recall@k against exact search; raise it for a smaller
     sampling error."""
@@ -79,13 +80,13 @@ class GraphConfig:
     more cluster per row."""
     cluster_rows: PositiveInt = 50_000
     """Partitioned search: rows per cluster. A task holds up to graph.overlap_max times this number
-    of rows; lower it if these rows do not fit in memory."""
+    of rows; lower this number if these rows do not fit in memory."""
     overlap: PositiveInt = 2
-    """Partitioned search: number of clusters in which each row is searched. If recall@k is below
-    graph.recall_target, the search is repeated with more clusters per row."""
+    """Partitioned search: number of clusters in which each row searches its neighbours. If recall@k
+    is below graph.recall_target, the search is repeated with more clusters per row."""
     overlap_max: PositiveInt = 4
-    """Partitioned search: largest number of clusters in which each row is searched; raise it if
-    recall@k stays below graph.recall_target."""
+    """Partitioned search: largest number of clusters in which each row searches its neighbours.
+    Raise this number if recall@k stays below graph.recall_target."""
     refine: bool = False
     """Partitioned search: also compare each row with its neighbours' neighbours, once. Turn it on
     if recall@k stays low with graph.overlap_max clusters per row."""
@@ -102,8 +103,8 @@ class MethodConfig:
     """Scale of the two terms of Eq. 17, embedding and projections. balanced gives both the same
     size; printed uses the paper's factors, with which the graph has almost no effect."""
     alpha: Positive | Literal["median"] = "median"
-    """Weight of Eq. 7, which keeps S near 1. median chooses the weight in each S-step so that half
-    of the edges have S > 1/2."""
+    """Weight of Eq. 7, which keeps the edge weights S near 1. median chooses this weight in each
+    S-step so that half of the edges have S > 1/2."""
     beta: Annotated[float, Field(ge=1e-12, allow_inf_nan=False)] = 1.0
     """Weight of Eq. 5, which ties the embedding Z to the codes B; raise it for fewer CG
     iterations."""
@@ -117,21 +118,22 @@ class MethodConfig:
     mean can dominate the codes."""
     weights: Literal["equal", "mutual"] = "mutual"
     """Weights of the modalities. mutual gives a modality more weight if a larger share of its
-    neighbour pairs is mutual; equal gives all the same weight: use it if you trust them equally."""
+    neighbour pairs is mutual. equal gives all modalities the same weight; use equal if you trust
+    all modalities equally."""
     rotate: bool = True
-    """Rotate the scores towards ±1 vectors before taking signs, so that bits are less
-    correlated."""
+    """Rotate the real-valued scores of the bits towards ±1 vectors before their signs become
+    bits, so that bits are less correlated."""
     rebase: bool = True
-    """Re-weight the edges by Eq. 15 after each Z-step; off keeps S = 1."""
+    """Re-weight the edges by Eq. 15 after each Z-step; off keeps all edge weights S = 1."""
     drop: Annotated[float, Field(ge=0, lt=1)] = 1e-4
-    """Z-step: to save time, leave out edges whose weight lambda C S^2 is below this value times
-    beta; 0 keeps all edges."""
+    """Z-step: to save time, leave out edges whose weight lambda C S^2 (Eq. 9) is below this value
+    times beta; 0 keeps all edges."""
     forcing: Share = 1.0
     """Inexact Z-step: stop CG at a residual of this value × (share of bits that the last B-step
     changed), clamped to [solver.tolerance, 0.1]; 0 always solves to solver.tolerance."""
     iterations: PositiveInt = 20
-    """Maximum number of iterations of the loop; raise it if the loop ends before it reaches
-    method.threshold."""
+    """Maximum number of iterations of the loop; raise this number if the loop ends before
+    method.threshold is reached."""
     stop: Literal["changed_bits", "objective"] = "changed_bits"
     """Stop the loop when the share of changed bits (changed_bits), or the relative change of Eq. 9
     (objective), is below method.threshold. With method.alpha median, Eq. 9 itself changes between
@@ -144,7 +146,7 @@ class MethodConfig:
     encoder scores and loop codes; 0 keeps the codes of the loop."""
     loop_bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64
     """Bits per code that the loop learns if method.directions is not 0; memory and time of the
-    loop grow with it."""
+    loop grow with this number."""
     encoder: Literal["ridge", "anchors", "projection"] = "anchors"
     """Encoder of new rows. ridge: ridge regression of the codes on the features. anchors: ridge
     regression on the features and on similarities to anchor rows. projection: Eq. 18, sign(W X)."""
@@ -152,8 +154,8 @@ class MethodConfig:
     """Number of training rows to sample as anchors of the encoder; method.rotate uses the same
     sample. Encoding time grows with this number."""
     ridge: Positive = 0.1
-    """Ridge penalty of the encoder, in units of the mean eigenvalue of its inputs' Gram matrix;
-    raise it for few or noisy rows."""
+    """Ridge penalty of the encoder, in units of the mean eigenvalue of the Gram matrix of the
+    encoder's inputs; raise this penalty for few or noisy rows."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +166,11 @@ class SolverConfig:
     """Relative residual at which a column of Z counts as solved; method.forcing allows a larger
     residual while many bits change."""
     max_iterations: PositiveInt = 1000
-    """Maximum number of CG iterations of a Z-step. If CG does not converge within them, training
-    stops with an error."""
+    """Maximum number of CG iterations of a Z-step. If CG needs more iterations, training stops
+    with an error."""
     coarse: Literal["auto", "on", "off"] = "auto"
     """Multilevel preconditioner from aggregates of strongly coupled rows. auto turns it on from
-    16,384 rows; for fewer rows, its setup costs more time than it saves."""
+    16,384 rows; for fewer rows, the setup costs more time than the preconditioner saves."""
     warm: bool = True
     """Start CG from the Z of the previous iteration; off starts from zero and needs more
     iterations."""
@@ -192,7 +194,7 @@ class TlsConfig:
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """The Dask cluster that does the work: a running one, or a local one for this command."""
+    """The Dask cluster that does the work: a running cluster, or one that this command starts."""
 
     scheduler: Scheduler = None
     workers: Workers = None
@@ -232,7 +234,7 @@ class TrainConfig:
     queries: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Number of rows to hold out as queries, chosen by --seed; only for a store without a split."""
     evaluate: bool = True
-    """Score the model on the query rows (split 1, or those that --queries holds out)."""
+    """Score the model on the query rows (split 1, or the rows that --queries holds out)."""
     baseline: bool = True
     """Also fit and score the baseline CCA-ITQ, if the store has labels and two modalities."""
     report: bool = True
@@ -242,8 +244,8 @@ class TrainConfig:
     """Running cluster: number of workers to wait for before work begins; workers may join and leave
     later."""
     workers_wait: NotNegative = 60.0
-    """Running cluster: seconds to wait for the scheduler, then for the workers; raise it if they
-    start slowly."""
+    """Running cluster: seconds to wait for the scheduler, then for the workers; raise this
+    time if scheduler or workers start slowly."""
     workers: Workers = None
     memory_limit: MemoryLimit = None
     partition_rows: PositiveInt | None = None
@@ -252,14 +254,14 @@ class TrainConfig:
     """Number of row blocks in the Z-step; by default the smallest number with which the Z-step fits
     in memory. Never changes the codes."""
     columns: PositiveInt | None = None
-    """Number of columns of Z that are solved together; by default the largest number that fits in
-    memory. Never changes the codes."""
+    """Number of columns of the embedding Z that the Z-step solves together; by default the largest
+    number that fits in memory. Never changes the codes."""
     cache: Literal["auto", "off"] = "auto"
     """Keep features in worker memory when the plan says they fit (auto), or read them in every
     iteration (off). Never changes the codes."""
     spill: Literal["auto", "on"] = "auto"
-    """Read the graph from scratch files in the loop if it does not fit in worker memory (auto), or
-    always (on). Never changes the codes."""
+    """Read the graph from scratch files during the loop: only if the graph does not fit in worker
+    memory (auto), or always (on). Never changes the codes."""
     precision: Literal["auto", "float32", "float64"] = "auto"
     """Floating-point type of training; auto is float64 up to 2**26 feature values, else float32."""
     keep_work: bool = False

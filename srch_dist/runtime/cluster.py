@@ -91,8 +91,8 @@ def connect(
     demands : requirements that a running cluster must meet.
     tls : files for encrypted connections. The scheduler, the workers and this process then need
         certificates that the authority ``tls.ca`` signed.
-        Default: Dask's configuration (``distributed.comm.tls``); in a local cluster, a certificate
-        made for it.
+        Default: Dask's configuration (``distributed.comm.tls``); for a local cluster, a new
+        certificate for this cluster only.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def _await_workers(
         raise ClusterError(
             f"{running} workers joined {address} within {demands.seconds:g} s, but "
             f"{demands.workers} are needed (--workers-min, --workers-wait). Start more workers, or "
-            f"check why they do not join{_paused(client)}"
+            f"check why workers do not join{_paused(client)}"
         ) from None
 
 
@@ -282,9 +282,9 @@ def _paused(client: distributed.Client) -> str:
 
 
 def _is_alone(client: distributed.Client) -> bool:
-    """Whether the scheduler has no client but ``client``; False if it cannot tell.
+    """Whether ``client`` is the only client of its scheduler.
 
-    A scheduler that cannot import this package cannot tell.
+    Returns False if the scheduler cannot import this package and so cannot count its clients.
     """
     try:
         count: int = client.run_on_scheduler(_count_clients)

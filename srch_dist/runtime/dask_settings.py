@@ -1,4 +1,4 @@
-"""Refuse Dask settings of the user with which no cluster can work, before the work starts.
+"""Refuse, before work starts, Dask settings of the user that would stop every cluster.
 
 Dask accepts such values without an error. With ``terminate: 0``, nannies kill every worker when it
 starts. With ``pause: 0``, no worker starts a task. The command would wait for workers forever.
@@ -28,7 +28,7 @@ _Check = Callable[[Any], str | None]
 
 
 def check_client_settings() -> None:
-    """Check the settings that this process reads, whoever started the cluster.
+    """Check the settings that this process reads for a local and for a running cluster.
 
     Raises
     ------

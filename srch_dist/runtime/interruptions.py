@@ -1,4 +1,4 @@
-"""Interrupted work of the Python API: the exception says how to resume it."""
+"""Interrupted work of the Python API: the exception says how to resume the work."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def shows_dashboard() -> bool:
 
 @contextmanager
 def local_client(size: LocalSize, tls: Tls | None) -> Iterator[distributed.Client]:
-    """Start a cluster on the loopback interface, yield its client, and close both at the end.
+    """Start a cluster on the loopback interface, yield its client, and close client and cluster.
 
     Parameters
     ----------
@@ -105,8 +105,8 @@ def local_client(size: LocalSize, tls: Tls | None) -> Iterator[distributed.Clien
 def _event_loop() -> Iterator[IOLoop]:
     """Run an event loop in a thread, and yield the loop.
 
-    The thread blocks the signals `_OF_TERMINALS`. It starts the workers, and a new process inherits
-    the blocked signals of the thread that starts it. So the workers block these signals too.
+    The thread blocks the signals `_OF_TERMINALS` and starts the workers. A new process inherits the
+    blocked signals of the thread that starts the process. So the workers block these signals too.
     """
     runner = LoopRunner()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINALS)

@@ -1,6 +1,6 @@
 """CPUs and memory that this process may use, and the size of a local cluster that fits in them.
 
-Limits of control groups (cgroups) apply to a process from its own group and from every group above.
+A process has the limits of its own control group (cgroup) and of every cgroup above that group.
 Dask reads the limits of only one of these groups; this module reads the limits of all.
 """
 
@@ -58,7 +58,8 @@ def local_size(workers: int | None, memory_limit: str | None) -> LocalSize:
     Parameters
     ----------
     workers : number of workers. Default: one per CPU that this process may use. If ``memory_limit``
-        is None too, there are fewer workers if the memory is less than 512 MiB per worker.
+        is None too, the default is at most one worker per 512 MiB of the memory that this process
+        does not need.
     memory_limit : memory limit of each worker, such as "2GiB". Default: the memory that this
         process does not need, split equally, but at least 512 MiB and at most 2 GiB.
 
@@ -108,7 +109,7 @@ def cpu_count(root: Path = Path("/")) -> int:
 
 
 def memory_bytes(root: Path = Path("/")) -> int:
-    """Return the bytes of memory that this process may use, limited by machine and cgroups.
+    """Return the number of bytes of memory that the machine and its cgroups give this process.
 
     ``root`` is the folder of ``proc`` and ``sys``.
     """

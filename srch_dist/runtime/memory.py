@@ -44,7 +44,7 @@ def _take_peak() -> int:
 def peak_bytes() -> int:
     """Return the peak resident memory of this process in bytes.
 
-    On Linux it is read from /proc, because getrusage inherits the peak of the parent process.
+    On Linux the peak is read from /proc, because getrusage inherits the peak of the parent process.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -81,7 +81,7 @@ class StageProfiler:
         self.peaks[stage] = {name: max(peaks[name], self._before.get(name, 0)) for name in peaks}
 
     def restart_workers(self, module: str) -> None:
-        """Restart workers that imported ``module``; their peak counts for the current stage."""
+        """Restart workers that imported ``module``; the current stage keeps their peak so far."""
         self._before = peak_memory()
         restart_workers(module)
 

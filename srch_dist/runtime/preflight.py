@@ -85,9 +85,9 @@ def check_readable(client: distributed.Client, store: Location) -> None:
 def check_shared(client: distributed.Client, folder: Location) -> None:
     """Raise ClusterError unless all workers and this process share ``folder``.
 
-    Every worker writes a file. It reads a file that another worker wrote, and a file that this
-    process wrote. This process reads all files. In an object store, all processes see the same
-    objects, so only the permission to write is checked.
+    Every worker writes a file. Then the worker reads a file of another worker and a file of this
+    process. This process reads the files of all workers. In an object store, all processes see the
+    same objects, so only the permission to write is checked.
     """
     if isinstance(folder, S3Path):
         _refuse_failed(
@@ -151,9 +151,9 @@ def write_probe(place: str, token: str, dask_worker: distributed.Worker) -> str:
 async def read_probes(
     place: str, token: str, others: Mapping[str, str], dask_worker: distributed.Worker
 ) -> None:
-    """Read two probe files, of another worker and of the client; raise OSError if one is absent.
+    """Read a probe file of another worker and one of the client; raise OSError for an absent file.
 
-    ``others`` maps each worker's address to the name of the other worker's file that it reads.
+    ``others`` maps the address of a worker to the name of the file that this worker reads.
     """
     await _read_all(Path(place), token, [others[dask_worker.address], token])
 
@@ -163,7 +163,7 @@ async def _read_all(place: Path, token: str, names: Sequence[str]) -> None:
     for name in names:
         while not _holds(place / name, token):
             if time.monotonic() > deadline:
-                raise FileNotFoundError(f"{place / name} does not appear on this worker")
+                raise FileNotFoundError(f"{place / name} does not appear on this host")
             await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -176,7 +176,7 @@ def _holds(path: Path, token: str) -> bool:
 
 @contextmanager
 def _probes(folder: Path, token: str) -> Iterator[Path]:
-    """Make a folder for probe files in ``folder``, with this process's file; remove it at the end.
+    """Make a folder for probe files in ``folder``, with this process's file; remove the folder.
 
     ``token`` is the name and the content of this process's file.
     """

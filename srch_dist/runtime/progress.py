@@ -44,7 +44,7 @@ class Progress(Protocol):
         """Warn of data or options that are valid but give worse results or more cost."""
 
     def show(self, item: RenderableType, summary: str | None = None) -> None:
-        """Show a table; or show its one-line ``summary``, and log the table at DEBUG."""
+        """Show a table. With a one-line ``summary``, show that line; log the table at DEBUG."""
 
 
 class CountedStage:

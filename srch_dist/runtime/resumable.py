@@ -23,7 +23,7 @@ Work = tuple[Any, ...]
 def unit_tasks(stages: StageLog, name: str, works: Sequence[Work]) -> list[Delayed]:
     """Create one task per unit of the stage ``name``; a task returns the unit's results.
 
-    If an earlier attempt recorded a unit, its task only reads the record.
+    If an earlier attempt recorded a unit, the task of this unit only reads the record.
     """
     done = stages.units(name)
     return [

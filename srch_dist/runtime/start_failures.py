@@ -30,7 +30,7 @@ def explain_start(error: BaseException, workers: int) -> str:
     if open_files != resource.RLIM_INFINITY and open_files < _FILES + _FILES_A_WORKER * workers:
         return (
             f"{_line(error)}. The limit of open files, {open_files}, is low for {workers} workers. "
-            "Raise it (ulimit -n 1024), or use fewer --workers"
+            "Raise the limit (ulimit -n 1024), or use fewer --workers"
         )
     return _line(error)
 
@@ -51,7 +51,7 @@ def _remedy(cause: OSError, workers: int) -> str:
 
 def _processes(reason: str, workers: int) -> str:
     return (
-        f"{reason}. The system allows no more processes, threads or memory: raise its limits "
+        f"{reason}. The system allows no more processes, threads or memory: raise these limits "
         f"(ulimit -u, pids of the container), or use fewer --workers than {workers}"
     )
 

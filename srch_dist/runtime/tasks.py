@@ -99,7 +99,7 @@ def as_task_input(value: Any) -> Delayed:
 
 
 def add_up(parts: Sequence[Delayed]) -> Delayed:
-    """Create a tree of tasks that adds partial results; return the handle of their sum."""
+    """Create a tree of tasks that adds partial results; return the handle of the total."""
     while len(parts) > 1:
         parts = [
             task(_total, *parts[start : start + FAN_IN]) for start in range(0, len(parts), FAN_IN)
@@ -177,7 +177,7 @@ def run_one(work: Delayed) -> Any:
 
 
 def persist(tasks: Sequence[Delayed]) -> list[Delayed]:
-    """Start tasks and keep their results on the workers; Dask recomputes results that are lost."""
+    """Start tasks and keep their results on the workers; Dask computes lost results again."""
     return list(dask.base.persist(*tasks))
 
 
@@ -191,7 +191,7 @@ def current_client() -> distributed.Client | None:
 
 
 def _call_and_mark(function: Callable[..., T], *arguments: Any) -> tuple[T, bool]:
-    """Call ``function``; return (result, True). To count the call, the client fetches True only."""
+    """Call ``function``; return (result, True). The client fetches only True, to count the call."""
     return function(*arguments), True
 
 

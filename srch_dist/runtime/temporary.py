@@ -1,10 +1,11 @@
 """Find writable temporary folders, and a cache folder for compiled code, before work begins.
 
 The owner of a temporary folder holds a kernel lock on a file in it. The kernel releases the lock
-when the process ends, also if it is killed. The next process removes folders whose lock is free.
+when the owner ends, also if the owner is killed. The next process removes folders whose lock is
+free.
 
-In a container, the temporary folder, the home folder and site-packages may all be read-only,
-because the file system is, or because the user does not own the files. Numba then fails when a
+In a container, the user may have no right to write to the temporary folder, the home folder and
+site-packages: the file system is read-only, or another user owns the files. Numba then fails when a
 process imports a module with cached functions.
 """
 
@@ -109,9 +110,9 @@ def lacks_cache_folder(module: str) -> bool:
 
 
 def prepare_compiler_cache(module: str) -> None:
-    """Set Numba's cache folder if none of its usual folders is writable.
+    """Give Numba a temporary cache folder if none of its usual cache folders is writable.
 
-    Call it before this process imports ``module``.
+    Call this function before this process imports ``module``.
 
     Raises
     ------
@@ -140,7 +141,7 @@ def _kept_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether a folder is writable; makes it if it does not exist."""
+    """Whether a folder is writable; makes the folder if it does not exist."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # a read-only mount refuses this, also for root

@@ -51,8 +51,8 @@ def security_of(tls: Tls) -> distributed.Security:
 def one_time_security() -> distributed.Security:
     """Make a key and a certificate for one local cluster, in memory only.
 
-    The workers receive them through pipes from this process. No other process has them, so no
-    other process can connect.
+    The workers receive key and certificate through pipes from this process. No other process has
+    the key, so no other process can connect.
     """
     security: distributed.Security = distributed.Security.temporary()
     return security

@@ -49,8 +49,10 @@ class Watch:
 
         Raises
         ------
-        ClusterLostError : no workers or no answer for longer than `NO_WORKERS_TIMEOUT`.
-        ClusterError : a task hangs again, or its worker has no nanny to restart the worker.
+        ClusterLostError : the cluster had no workers, or the scheduler did not answer, for longer
+            than `NO_WORKERS_TIMEOUT`.
+        ClusterError : a task hangs again, or hangs on a worker that cannot be restarted because the
+            worker has no nanny process.
         """
         if time.monotonic() - self._last_look < LOOK_SECONDS:
             return
@@ -93,9 +95,9 @@ class Watch:
                 raise ClusterError(
                     f"the task {task_name(key)} has run for more than {limit:.0f} s in "
                     f"{self._hung[key]} workers, most recently in {address}"
-                    f"{'' if has_nanny else ', which has no nanny to restart it'}; check what it "
-                    f"waits for there, or allow more time (Dask's option {TASK_TIMEOUT}), then "
-                    "resume with --resume"
+                    f"{'' if has_nanny else ', which has no nanny to restart it'}; check what the "
+                    f"task waits for there, or allow more time (Dask's option {TASK_TIMEOUT}), "
+                    "then resume with --resume"
                 )
         # A worker or the scheduler may be lost during the call; the next check reports it.
         with suppress(KeyError, OSError):
@@ -120,9 +122,9 @@ def _hung_workers(
 ) -> dict[str, tuple[str, bool]]:
     """Find hanging tasks; this function runs on the scheduler.
 
-    A task hangs if ``client`` waits for it and it had run for more than ``limit`` seconds at the
-    worker's last heartbeat. Returns, by address of the worker, the key of the task and whether the
-    worker has a nanny.
+    A task hangs if ``client`` waits for the task, and the task had run for more than ``limit``
+    seconds at the worker's last heartbeat. Returns, by address of the worker, the key of the task
+    and whether the worker has a nanny.
     """
     return {
         address: (str(task.key), bool(worker.nanny))
