@@ -43,7 +43,7 @@ class _Options:
     folder: tyro.conf.Positional[str]
     """Folder to write to; it must be new or empty."""
     days: int = 365
-    """Days of validity. Certificates cannot be renewed: make new certificates in time."""
+    """Days until the certificates expire. They cannot be renewed: make new ones before that day."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

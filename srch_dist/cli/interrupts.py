@@ -1,4 +1,4 @@
-"""Handle Ctrl-C, SIGTERM and SIGHUP: interrupt at the first signal; ignore repeats."""
+"""Handle Ctrl-C, SIGTERM and SIGHUP: the first one interrupts; repeats do not disturb the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _started = 0.0
 
 
 def end_at_interrupt() -> None:
-    """Make SIGINT print one line and end the process, while no cluster runs and imports go on."""
+    """Make SIGINT print one line and end the process, until `catch_interrupts` is called."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 

@@ -73,8 +73,8 @@ class GraphConfig:
     """union keeps an edge if at least one of its rows is a neighbour of the other. mutual keeps an
     edge only if each row is a neighbour of the other; some rows can then have no edges."""
     recall_rows: PositiveInt = 500
-    """Number of rows sampled to measure recall@k against exact search; raise it for a smaller
-    sampling error."""
+    """Number of rows sampled to measure recall@k against exact search; raise this number for a
+    smaller sampling error."""
     recall_target: Share = 0.95
     """Partitioned search: while recall@k (0 to 1) is below this value, repeat the search with one
     more cluster per row."""
@@ -106,8 +106,8 @@ class MethodConfig:
     """Weight of Eq. 7, which keeps the edge weights S near 1. median chooses this weight in each
     S-step so that half of the edges have S > 1/2."""
     beta: Annotated[float, Field(ge=1e-12, allow_inf_nan=False)] = 1.0
-    """Weight of Eq. 5, which ties the embedding Z to the codes B; raise it for fewer CG
-    iterations."""
+    """Weight of Eq. 5, which ties the embedding Z to the codes B; raise this weight for fewer
+    CG iterations."""
     lam: NotNegative = 10.0
     """The paper's lambda: weight of Eq. 4, which pulls neighbours together; 0 ignores the graph."""
     omega: NotNegative = 1.0
@@ -176,7 +176,7 @@ class SolverConfig:
     iterations."""
     fused: PositiveInt = 10
     """Number of CG iterations in one task graph; the residual is checked after each graph. Raise
-    it if the scheduler is slow."""
+    this number if the scheduler is slow."""
 
 
 @dataclass(frozen=True)

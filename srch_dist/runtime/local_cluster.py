@@ -60,7 +60,7 @@ def shows_dashboard() -> bool:
 
 @contextmanager
 def local_client(size: LocalSize, tls: Tls | None) -> Iterator[distributed.Client]:
-    """Start a cluster on the loopback interface, yield its client, and close client and cluster.
+    """Start a cluster on the loopback interface, yield its client, and close both at the end.
 
     Parameters
     ----------

@@ -109,7 +109,7 @@ def cpu_count(root: Path = Path("/")) -> int:
 
 
 def memory_bytes(root: Path = Path("/")) -> int:
-    """Return the number of bytes of memory that the machine and its cgroups give this process.
+    """Return the number of bytes of memory that machine and cgroups allow this process to use.
 
     ``root`` is the folder of ``proc`` and ``sys``.
     """

@@ -1,8 +1,9 @@
 """Detect a script without ``if __name__ == "__main__":``, and report it in one line.
 
-A worker process imports the script that started the worker. Without this guard, the worker also
-runs the call that starts workers, and Python prints a traceback in every worker. Here, the worker
-writes a marker file and exits silently. The script finds the file and raises one error.
+A worker process imports the script that started the worker. Without that line (the main guard),
+the worker also runs the call that starts workers, and Python would print a traceback in every
+worker. Instead, the worker writes a marker file and exits silently. The script finds the file and
+raises one error.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ MESSAGE = (
 
 
 def end_second_import() -> None:
-    """End this process if it is a local worker that imports the script. Call this before work."""
+    """End this process if it is a local worker that imports the script; call this first."""
     folder = os.environ.get(_FOLDER)
     # Python sets this attribute while a spawned process imports the script.
     if folder and getattr(multiprocessing.current_process(), "_inheriting", False):

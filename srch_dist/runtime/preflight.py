@@ -176,7 +176,7 @@ def _holds(path: Path, token: str) -> bool:
 
 @contextmanager
 def _probes(folder: Path, token: str) -> Iterator[Path]:
-    """Make a folder for probe files in ``folder``, with this process's file; remove the folder.
+    """Make a folder for probe files in ``folder``, with this process's file, for this context.
 
     ``token`` is the name and the content of this process's file.
     """

@@ -44,7 +44,7 @@ class Progress(Protocol):
         """Warn of data or options that are valid but give worse results or more cost."""
 
     def show(self, item: RenderableType, summary: str | None = None) -> None:
-        """Show a table. With a one-line ``summary``, show that line; log the table at DEBUG."""
+        """Show a table, or its one-line ``summary`` if given; then the table is logged at DEBUG."""
 
 
 class CountedStage:

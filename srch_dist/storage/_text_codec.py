@@ -3,8 +3,8 @@
 A chunk of the codec ``vlen-utf8`` starts with the number of its texts, in four bytes.
 `numcodecs.vlen.VLenUTF8.decode` allocates eight bytes per text before it reads the first text, in
 total up to 32 GiB. So a corrupt count raises MemoryError or fills the memory. The codecs here first
-compare the count with the size of the chunk. If the count is possible, they decode as numcodecs
-does. They also encode as numcodecs does.
+compare the count with the size of the chunk. If the count is possible, the codecs decode as
+numcodecs does. Encoding is unchanged.
 
 Importing this module replaces the codec in the registries of numcodecs (Zarr format 2) and of Zarr
 (format 3), for the whole process. The codec for format 3 overrides private methods of Zarr's codec.

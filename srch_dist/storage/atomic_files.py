@@ -95,7 +95,7 @@ def open_own(path: Path, mode: str) -> BinaryIO:
 
 
 def remove_partials(path: Path) -> None:
-    """Remove the partial files beside ``path`` that killed processes left behind.
+    """Remove the partial files for ``path`` that killed processes left behind.
 
     The caller must hold the lock of ``path``.
     """
@@ -193,7 +193,7 @@ def read_manifest(path: Location) -> dict[str, Any]:
 
 
 def check_manifest(content: Any, path: Location, remedy: str = "") -> dict[str, Any]:
-    """Return the values of a manifest; raise StorageError if the stored checksum differs.
+    """Return the values of a manifest; raise StorageError if the manifest's checksum is wrong.
 
     The message ends with ``remedy``, a sentence on what to do.
     """

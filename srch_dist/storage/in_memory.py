@@ -1,7 +1,7 @@
 """Convert the arrays of Python callers to arrays that NumPy can read, or raise InputError.
 
-Only this module handles sparse matrices, tensors, tables, columns and lists. The
-module recognises the objects of other libraries by their methods. It imports only NumPy.
+Only this module handles sparse matrices, tensors, tables, columns and lists. The module
+recognises the objects of other libraries by their methods. It imports only NumPy.
 """
 
 from __future__ import annotations

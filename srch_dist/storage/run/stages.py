@@ -63,7 +63,9 @@ class StageLog:
             return None
         manifest = read_manifest(path)
         if manifest.get("config") != self.fingerprint:
-            raise StorageError(f"{path} was written with other options; remove {self.folder}")
+            raise StorageError(
+                f"{path} was written with other options; remove {self.folder}, and train again"
+            )
         file = self.folder / f"{name}.npz"
         content = read_bytes(file)
         if zlib.crc32(content) != manifest["arrays"]:
