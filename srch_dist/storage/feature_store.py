@@ -236,8 +236,7 @@ class FeatureWriter:
             return False
         try:
             group = zarr.open_group(zarr_store(self.path), mode="r", zarr_format=3)
-            # `finish` was cut off: the caller's scratch files may be gone.
-            if MANIFEST_KEY in group.attrs:
+            if MANIFEST_KEY in group.attrs:  # `finish` was cut off: scratch files may be gone
                 return False
             for name in self._specs:
                 arrays.open_array(self.path / name)
