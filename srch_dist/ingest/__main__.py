@@ -19,9 +19,9 @@ from srch_dist.runtime.progress import Progress
 class _Options:
     """Convert paired features to a feature store: one Zarr array per modality, in row chunks.
 
-    Reads .npz, .npy, MATLAB .mat, HDF5, Parquet, Arrow and Zarr, and folders of them as
-    clip-retrieval writes them (img_emb, text_emb, metadata). Repeat the same command to resume an
-    interrupted ingest.
+    Reads .npz, .npy, MATLAB .mat, HDF5, Parquet, Arrow and Zarr, and folders of such files, for
+    example the output folder of clip-retrieval (img_emb, text_emb, metadata). Repeat the same
+    command to resume an interrupted ingest.
     """
 
     paths: Annotated[
@@ -29,7 +29,7 @@ class _Options:
         tyro.conf.Positional,
         tyro.conf.arg(metavar="SOURCE [SOURCE ...] STORE", help_behavior_hint="(required)"),
     ]
-    """Files or folders with features, paired row by row. The last one is the store to create."""
+    """Files or folders with features, paired row by row. The last path is the store to create."""
     modalities: str | None = None
     """Arrays to use as modalities, as a,b or image=a,text=b; by default every 2-D floating-point
     array. image=I_tr+I_te stacks the training rows I_tr (split 0) and the test rows I_te (split 1).
@@ -38,14 +38,16 @@ class _Options:
     """Arrays to store beside the modalities, as a,b or ids=a,titles=b; by default every other array
     with the same number of rows."""
     split_from: str | None = None
-    """Make the array 'split' from lists of row numbers, such as query=param_te,train=param_tr. Rows
-    in the list 'query' get 1, rows in the list 'train' or 'database' get 0. Rows in no list get 2
-    (not used), or 0 if 'query' is the only list."""
+    """Make the array 'split' from arrays that list row numbers, for example
+    query=param_te,train=param_tr. Rows in the list 'query' get 1, rows in the list 'train' or
+    'database' get 0. Rows in no list get 2 (not used), or 0 if 'query' is the only list."""
     index_base: int | None = None
     """Number that the lists of --split-from use for the first row: 0, or 1 as in MATLAB. By default
-    0; for .mat files, 0 if a list contains 0, and 1 if a list contains the number of rows."""
+    0. For .mat files, the default is 0 if a list contains 0, and 1 if a list contains the number of
+    rows; otherwise, give this option."""
     rows_per_chunk: int | None = None
-    """Rows per chunk. By default, a chunk of the widest array has about 32 MiB."""
+    """Number of rows in a chunk, the same for every array. By default, a chunk of the widest array
+    has about 32 MiB."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

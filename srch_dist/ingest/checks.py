@@ -1,4 +1,4 @@
-"""Check the numbers, labels, split and text of every block of rows before it is written."""
+"""Check every block of rows before it is written: numbers, labels, split and text."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def integral_split(label: str, block: Array, start: int) -> Array:
     if not whole.all():
         row = int(np.flatnonzero(~whole)[0])
         raise InputError(
-            f"{label}: split row {row + start} is {block[row]}; it must be one integer per row: 0 "
-            "to train on, 1 for queries"
+            f"{label}: split row {row + start} is {block[row]}, expected an integer: 0 to train "
+            "on, 1 for queries"
         )
     return block.astype(np.int64)
 
@@ -75,5 +75,5 @@ def _refuse_invalid_text(label: str, name: str, block: Array, start: int) -> Non
             str(text).encode()
         except UnicodeEncodeError:
             raise InputError(
-                f"{label}: {name} row {row + start}: text is not valid Unicode. Replace it."
+                f"{label}: {name} row {row + start}: text is not valid Unicode. Replace the text."
             ) from None

@@ -15,7 +15,7 @@ from srch_dist.storage.locations import Location
 
 T = TypeVar("T")
 
-# Endings of files beside the data that may grow while the data are read.
+# Endings of log and note files, which may grow while the ingest reads the data.
 _NOTES = (".log", ".txt", ".md")
 
 
@@ -25,7 +25,7 @@ class SourceFiles:
     Parameters
     ----------
     paths : files and folders of the source.
-    store : location of the store that is written. Files in it are not part of the source.
+    store : location of the store to write. Files in the store are not part of the source.
     """
 
     def __init__(self, paths: Sequence[Path], store: Location) -> None:
@@ -40,7 +40,7 @@ class SourceFiles:
 
         Parameters
         ----------
-        layout : by name of each stored array: its name in the source, its shape and its dtype.
+        layout : for each stored array, by name: the array's name in the source, shape and dtype.
         """
         stats = list(self._identities.values())
         content = json.dumps([stats, dict(layout), rows_per_chunk], default=str)
@@ -52,7 +52,7 @@ class SourceFiles:
         Raises
         ------
         InputError : a file was changed, replaced or removed; or a link or a folder in the path of a
-            file was exchanged, even if it was exchanged back.
+            file was exchanged, even if a second exchange restored the original.
         """
         for file, identity in self._identities.items():
             _refuse_change(file, _was_changed, identity)
@@ -73,7 +73,7 @@ def _refuse_change(path: Path, was_changed: Callable[[Path, T], bool], before: T
 
 
 def _identity(file: Path) -> list[Any]:
-    """Return a file's path, resolved path, inode, size, modification and status change time.
+    """Return a file's path, resolved path, inode, size, modification time, status change time.
 
     A program can set back the modification time of a changed file, but not the status change time.
     """
@@ -83,15 +83,16 @@ def _identity(file: Path) -> list[Any]:
 
 
 def _was_changed(file: Path, before: list[Any]) -> bool:
-    """Whether a file was changed, replaced or removed; False for endings in ``_NOTES``."""
+    """Whether a file was changed or replaced; always False for files with endings in ``_NOTES``."""
     return file.suffix not in _NOTES and _identity(file) != before
 
 
 def _was_exchanged(way: Path, before: os.stat_result) -> bool:
     """Whether a link or folder was replaced or renamed.
 
-    Renaming a folder sets only its status change time. Adding or removing a file in the folder,
-    which is allowed, also sets its modification time. A link never changes, it is only replaced.
+    Renaming a folder sets only the folder's status change time. Adding or removing a file in the
+    folder is allowed, and also sets the folder's modification time. A link cannot be changed, only
+    replaced.
     """
     now = way.lstat()
     if now.st_ino != before.st_ino:
@@ -103,7 +104,7 @@ def _was_exchanged(way: Path, before: os.stat_result) -> bool:
 def _ways(paths: Sequence[Path], files: Iterable[Path]) -> set[Path]:
     """List the links and folders that lead to the files, from the root of the file system."""
     ends = {*paths, *(file for file in files if file.is_symlink())}
-    # Files of one folder share their way; a Zarr source has thousands of them.
+    # Files of one folder share the folder's path; a Zarr source has thousands of files.
     ends |= {file.parent for file in files}
     places = {place for end in ends for place in (end.absolute(), end.resolve())}
     above = {folder for place in places for folder in place.parents}

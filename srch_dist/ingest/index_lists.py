@@ -15,8 +15,8 @@ from srch_dist.ingest.sources.contents import may_be_modality
 from srch_dist.ingest.stacking import SPLIT
 from srch_dist.kernels.types import Array, IntArray
 
-# Number in ``split`` of each part. Rows in no list get _UNUSED if a list train or database exists,
-# else 0.
+# Value of each part in the array ``split``. Rows in no list get _UNUSED if a list train or database
+# exists, else 0.
 _NUMBERS = {"train": 0, "database": 0, "query": 1}
 _UNUSED = 2
 _BLOCK_ROWS = 1 << 20
@@ -28,10 +28,10 @@ class IndexLists:
 
     Attributes
     ----------
-    parts : array with the row numbers, by part of the split: ``query`` (split 1), and ``train`` or
-        ``database`` (split 0).
-    base : number of the first row, 0 or 1. None means 0, except for a .mat file: there, it means 0
-        if a list contains 0, and 1 if a list contains the number of rows.
+    parts : name of the array that lists a part's row numbers, by part of the split: ``query``
+        (split 1), and ``train`` or ``database`` (split 0).
+    base : number of the first row, 0 or 1. None means 0, except for a .mat file. For a .mat file,
+        None means 0 if a list contains 0, and 1 if a list contains the number of rows.
     matlab : whether the source is a .mat file.
     """
 
@@ -106,8 +106,8 @@ def index_split(
 ) -> tuple[Source, Sequence[str] | None]:
     """Add the array ``split``, made from lists of row numbers.
 
-    Returns the source with ``split``, and the option ``side`` with ``split`` appended, or None if
-    ``side`` is None. If ``lists`` is None, returns ``source`` and ``side`` unchanged.
+    Returns the source with ``split``, and the option ``side`` with ``split`` appended; a ``side``
+    of None stays None. If ``lists`` is None, returns ``source`` and ``side`` unchanged.
 
     Raises
     ------
@@ -121,7 +121,9 @@ def index_split(
         if array in source.unreadable:
             raise InputError(f"{array} {source.unreadable[array]}")
         if array not in specs:
-            raise InputError(f"--split-from: there is no array {array!r}")
+            raise InputError(
+                f"--split-from: there is no array {array!r}; the source has: {', '.join(specs)}"
+            )
     named = [item.partition("=")[0] for item in side or ()]
     if SPLIT in named or (SPLIT in specs and SPLIT not in lists.parts.values()):
         raise InputError(
@@ -138,7 +140,7 @@ def index_split(
 def hint_lists(specs: Specs, rows: int) -> str:
     """Suggest the option --split-from for arrays that look like lists of row numbers.
 
-    Returns one line, or "" if no array looks like the list of the queries' row numbers.
+    Returns one line, or "" if no array looks like a list of the row numbers of queries.
     """
     found: dict[str, str] = {}
     for name, (shape, dtype) in specs.items():
@@ -156,7 +158,7 @@ def hint_lists(specs: Specs, rows: int) -> str:
     )
     verb = "look like lists" if len(found) > 1 else "looks like a list"
     return (
-        f"{', '.join(found.values())} {verb} of row numbers. To make a split of them, type: "
+        f"{', '.join(found.values())} {verb} of row numbers. To make a split, type: "
         f"--split-from {items}"
     )
 
@@ -223,8 +225,8 @@ def _read_list(source: Source, array: str) -> IntArray:
 def _base(read: Mapping[str, IntArray], lists: IndexLists, rows: int) -> int:
     """Return the number of the first row: ``lists.base`` or, if that is None, 0 or 1.
 
-    ``read`` has the row numbers of each list. For a .mat file, they decide between 0 and 1; raises
-    InputError if both are possible.
+    ``read`` has the row numbers of each list. For a .mat file, these row numbers decide between 0
+    and 1. Raises InputError if both are possible.
     """
     if lists.base is not None:
         return lists.base

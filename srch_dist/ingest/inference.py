@@ -27,8 +27,8 @@ _FIRST_ROWS, _FIRST_BYTES = 1024, 16 << 20
 def read_first_rows(source: Source, array: str) -> Array | None:
     """Read the first rows of an array: at most 1024 rows and about 16 MiB.
 
-    Returns None if they cannot be read or if one row is too large. Later steps refuse such arrays
-    by name.
+    Returns None if the rows cannot be read, or if one row has more than `limits.MAX_ROW_BYTES`.
+    Later steps refuse such arrays, with messages that name the array.
     """
     shape, dtype = source.specs()[array]
     row_bytes = max(1, math.prod(shape[1:]) * dtype.itemsize)
@@ -67,8 +67,8 @@ def warn_of_labels(
 ) -> list[str]:
     """Return a warning for each chosen modality whose name and values look like labels."""
     return [
-        f"modality {name}: {array} has the name and the values of labels, but "
-        "codes are learned from it"
+        f"modality {name}: codes are learned from {array}, which has the name and the values of "
+        f"labels. To use {array} for scores only, give --side labels={array}"
         for name, array in chosen.items()
         if (is_label_name(name) or is_label_name(array)) and _holds_labels(first_rows(array))
     ]
@@ -99,8 +99,8 @@ def listing(specs: Specs) -> str:
 def _refuse_labels(specs: Specs, rest: Sequence[str], labels: Mapping[str, str]) -> None:
     """Raise InputError: the arrays in ``labels`` look like class labels, not like features.
 
-    ``labels`` maps each such array's name to the reason. The message suggests the arrays ``rest``
-    as modalities.
+    ``labels`` maps the name of each such array to the reason. ``rest`` names the other arrays,
+    which the message suggests as modalities.
     """
     reasons = "; ".join(f"{name} {reason}" for name, reason in labels.items())
     problem = f"labels are used for scores and are not modalities by default, but {reasons}"

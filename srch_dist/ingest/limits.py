@@ -13,22 +13,22 @@ from srch_dist.storage.locations import Location, stored_bytes
 MAX_BLOCK_BYTES = 1 << 30
 # Maximum bytes of one row: 16 million dimensions in float32.
 MAX_ROW_BYTES = 64 << 20
-# Features have almost no redundancy, so data that expands further than this are no features.
+# Features have almost no redundancy: data that expand beyond both limits are no features.
 BOMB_BYTES = 1 << 30
 BOMB_RATIO = 200
-# Rows of a chunk, at most: bytes of so many values still fit in int64.
+# Maximum rows of a chunk: the number of bytes of this many values still fits in int64.
 MOST_ROWS = 1 << 48
 
 
 def refuse_bomb(path: Path, name: str, expanded: int, stored: int) -> None:
     """Raise InputError if data expand more than `BOMB_RATIO`-fold and to more than `BOMB_BYTES`.
 
-    ``stored`` is the size in bytes before, ``expanded`` the size after the expansion.
+    ``stored`` is the size in bytes before the expansion, ``expanded`` the size after it.
     """
     if expanded > BOMB_BYTES and expanded > BOMB_RATIO * max(1, stored):
         raise InputError(
             f"{path}: {name} would expand from {stored} to {expanded} bytes, more than "
-            f"{BOMB_RATIO}-fold. If it really holds features, save it uncompressed."
+            f"{BOMB_RATIO}-fold. If {name} really holds features, save {name} uncompressed."
         )
 
 
@@ -38,7 +38,7 @@ def refuse_chunk(path: Path, name: str, chunk: tuple[int, ...], itemsize: int) -
     if size > MAX_BLOCK_BYTES:
         raise InputError(
             f"{path}: {name} has chunks of shape {chunk}, {size} bytes each, expected at most "
-            f"{MAX_BLOCK_BYTES} bytes. Save it in smaller chunks."
+            f"{MAX_BLOCK_BYTES} bytes. Save {name} in smaller chunks."
         )
 
 

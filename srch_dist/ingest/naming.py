@@ -6,14 +6,14 @@ import itertools
 import re
 from collections.abc import Iterable
 
-# Store name of each side array that has a meaning, by the lower-case names that sources use.
+# Store name of each side array with a known meaning, by the lower-case names that sources use.
 SIDE_NAMES = {
     **dict.fromkeys(("labels", "label"), "labels"),
     "split": "split",
     **dict.fromkeys(("ids", "id", "key", "keys"), "ids"),
     **dict.fromkeys(("titles", "title", "caption", "captions"), "titles"),
 }
-# The names of these arrays in a store.
+# Store names of the side arrays with a known meaning.
 RESERVED = tuple(dict.fromkeys(SIDE_NAMES.values()))
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PART_WORDS = {
@@ -48,7 +48,7 @@ _ALL = ("all", "full")
 
 
 def side_name(name: str) -> str | None:
-    """Return the store name of a usual side array, such as ``ids`` for ``key``; else None."""
+    """Return the store name of a known side array, such as ``ids`` for ``key``; else None."""
     return SIDE_NAMES.get(name.lower())
 
 
@@ -103,7 +103,7 @@ def index_part(name: str) -> str | None:
 
 
 def store_name(name: str) -> str:
-    """Suggest a name in the store: image for XAll, text for T_tr, foo for foo_tr."""
+    """Suggest a store name for an array: image for XAll, text for T_tr, foo for foo_tr."""
     words, _ = _split_words(name)
     words = [word for word in words if word not in _ALL]
     return _STORE_NAMES.get("_".join(words), "_".join(words) or name)

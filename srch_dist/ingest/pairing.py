@@ -21,7 +21,7 @@ _BLOCK_ROWS = 1 << 16
 _LISTED = 5
 # Maximum number of ids that are loaded into memory to explain an error.
 _MAX_EXPLAINED_ROWS = 10_000_000
-# Integers below these are exact in floating point of 2, 4 and 8 bytes.
+# Integers below these values are exact in floating-point numbers of 2, 4 and 8 bytes.
 _EXACT = {2: 2**11, 4: 2**24, 8: 2**53}
 _ID_AFFIX = re.compile(r"[_.-](ids?|keys?)$|^(ids?|keys?)[_.-]")
 
@@ -50,7 +50,7 @@ class Pairing:
 
     Attributes
     ----------
-    compared : id arrays that agree in every row; fewer than two if no two could be compared.
+    compared : id arrays that agree in every row; at most one if no two arrays could be compared.
     warnings : for each id array that cannot be compared, a text with its name and the reason.
     """
 
@@ -61,19 +61,19 @@ class Pairing:
 def check_ids(label: str, source: Source, specs: Specs, schema: Schema) -> Pairing:
     """Compare all id arrays row by row.
 
-    An id array is named ``ids`` or similar, or contains a modality's name (``image_ids``,
-    ``text_id``). Numbers of any type are compared by value. If one array has numbers and the other
-    text, the text is parsed as numbers.
+    An id array has the name ``ids`` or a similar name, or its name contains a modality's name
+    (``image_ids``, ``text_id``). Numbers of any type are compared by value. If one array has
+    numbers and the other array has text, the text is parsed as numbers.
 
     Parameters
     ----------
     label : the source's name in messages.
     source, specs : the opened source and its arrays.
-    schema : roles of the arrays.
+    schema : role of each array: modality, side array or attribute.
 
     Raises
     ------
-    InputError : ids differ; the message lists the first such rows.
+    InputError : ids differ; the message lists the first rows that differ.
     """
     names, warnings = [], []
     for name, (shape, dtype) in specs.items():
@@ -83,7 +83,7 @@ def check_ids(label: str, source: Source, specs: Specs, schema: Schema) -> Pairi
             names.append(name)
         else:
             warnings.append(f"{name} has shape {shape} of {dtype}, not one id per row")
-    # A bad array that the ingest reads is refused where it is read. Other arrays must not stop the
+    # `_write_arrays` refuses a bad array that the store needs. Other bad arrays must not stop the
     # ingest.
     read = set(schema.rowwise.values())
     compared = names[:1]
@@ -126,7 +126,8 @@ def _compare(label: str, source: Source, names: tuple[str, str], rows: int) -> N
         listing = "; ".join(examples) + ("; …" if count > len(examples) else "")
         raise _DifferentIdsError(
             f"{label}: {names[0]} and {names[1]} differ in {count} of {rows} rows "
-            f"({listing}). Sort the rows of both by id, and remove ids that one of them lacks."
+            f"({listing}). Sort the rows of both arrays and of their modalities by id, and remove "
+            "rows whose id only one of the arrays has."
         )
 
 
@@ -175,7 +176,7 @@ def _plain(value: object) -> str:
 def _comparable(
     names: tuple[str, str], left: Array, right: Array, start: int
 ) -> tuple[Array, Array]:
-    """Convert two blocks of ids: both to integers if either has numbers, else both to text.
+    """Convert two blocks of ids: both to integers if a block has numbers, else both to text.
 
     ``start`` is the row number of the first row, for messages.
     """

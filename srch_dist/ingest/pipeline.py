@@ -2,9 +2,9 @@
 
 An ingest has three phases:
 
-- `_initialise` creates the store, or resumes one that the same ingest left unfinished.
+- `_initialise` creates the store, or resumes a store that the same ingest left unfinished.
 - `_write_arrays` checks and writes blocks of rows. The store's journal records each block.
-- `_finalise` commits the manifest. Before that, readers refuse the folder.
+- `_finalise` commits the manifest. Before the commit, readers refuse the folder.
 
 If a check refuses data in any phase, the ingest removes the store. An interrupted ingest keeps
 the store; the same call resumes it.
@@ -83,8 +83,8 @@ def ingest_source(
     rows_per_chunk : rows per chunk of every array. If None, a chunk of the widest array has about
         32 MiB.
     progress : display of the progress; silent if None.
-    side : other arrays of n rows to store, in the form of ``modalities``. If None, all of them are
-        stored, and arrays of other lengths become attributes.
+    side : other arrays of n rows to store, in the form of ``modalities``. If None, all other arrays
+        of n rows are stored, and small arrays of other lengths become attributes of the store.
     split_from : lists of row numbers, from which the array ``split`` is made.
 
     Raises
@@ -118,7 +118,7 @@ def ingest_source(
 
 @dataclass(frozen=True)
 class _Ingest:
-    """The plan of an ingest: what is read and how it is stored, fixed before any row is read.
+    """The plan of an ingest: the arrays to read and how to store them, fixed before a row is read.
 
     Attributes
     ----------
@@ -128,8 +128,8 @@ class _Ingest:
     attributes : small arrays of other lengths, as JSON values by name.
     rows_per_chunk : rows per chunk of every array.
     files : files of the source; None for arrays in memory.
-    fingerprint : SHA-256 that a resumed ingest must match; None for arrays in memory, because a
-        later process cannot check that they are the same.
+    fingerprint : SHA-256 that a resumed ingest must match. None for arrays in memory, because a
+        later process cannot check that it gets the same arrays.
     """
 
     source: Source
@@ -238,7 +238,7 @@ def _write_array(
     hashes: Path,
     stage: ProgressStage,
 ) -> None:
-    """Check and write the rows of an array that the store lacks.
+    """Check and write the rows of one array, from the first row that the store lacks.
 
     For a modality, also update its ``profile`` and append its row hashes to the file ``hashes``.
     """
@@ -263,13 +263,13 @@ def _write_array(
 
 
 def _finalise(ingest: _Ingest, writer: FeatureWriter, hash_folder: Path) -> FeatureStore:
-    """Commit the store, then delete the hash files; until the commit, a resume needs them."""
+    """Commit the store, then delete the row hashes; a resume before the commit needs the hashes."""
     hashes = [_hash_file(hash_folder, name) for name in ingest.schema.modalities]
     return writer.finish(ingest.attributes, hashes)
 
 
 def _joined(source: Source, arrays: Sequence[str]) -> str:
-    """List, for an error message, the shards of each array that has several files."""
+    """List, for an error message, the files of each array that is stored in several files."""
     return "".join(
         f"; {name} joins {', '.join(files[:_LISTED])}{', …' if len(files) > _LISTED else ''}"
         for name in arrays
@@ -278,7 +278,7 @@ def _joined(source: Source, arrays: Sequence[str]) -> str:
 
 
 def _open(source: SourceLike) -> tuple[Source, str, list[Path] | None]:
-    """Open a source; return it, its name in messages, and its paths (None for arrays in memory)."""
+    """Open a source; return the source, a name for messages, and its paths (None for arrays)."""
     if isinstance(source, Mapping):
         return ArraySource(source), "the arrays", None
     given = [source] if isinstance(source, str | Path) else source
@@ -344,8 +344,8 @@ def _read_attributes(label: str, source: Source, arrays: Specs, schema: Schema) 
         size = int(np.prod(shape))
         if size > MAX_ATTRIBUTE_VALUES or dtype.kind not in PLAIN_KINDS:
             raise InputError(
-                f"{label}: {name} has shape {shape} of {dtype}: neither {schema.rows} rows nor a "
-                f"small attribute (at most {MAX_ATTRIBUTE_VALUES} numbers or texts). Remove it "
+                f"{label}: {name} has shape {shape} of {dtype}, expected {schema.rows} rows or a "
+                f"small attribute (at most {MAX_ATTRIBUTE_VALUES} numbers or texts). Remove {name} "
                 "from the source, or name the arrays to store with --side."
                 f"{_list_hint(arrays, schema)}"
             )

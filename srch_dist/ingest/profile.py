@@ -47,7 +47,14 @@ class DataProfile:
     duplicates: int = 0
 
     def add(self, block: Array, start: int, hashes: Path) -> None:
-        """Add the m rows of ``block`` (m, d), which starts at row ``start``, and their hashes."""
+        """Count and measure the m rows of ``block`` (m, d); write their hashes to a file.
+
+        Parameters
+        ----------
+        block : (m, d) rows of the modality.
+        start : row number of the first row of ``block``.
+        hashes : file of the hashes of all rows.
+        """
         norms = np.concatenate(
             [
                 np.sqrt(np.square(block[tile : tile + _TILE_ROWS], dtype=np.float64).sum(axis=1))

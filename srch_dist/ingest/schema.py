@@ -1,6 +1,6 @@
 """The schema of an ingest: which array of a source is a modality, a side array or an attribute.
 
-Options can name the arrays. If no option names them, names, shapes and dtypes decide. A side array
+Options can name the arrays. Otherwise, their names, shapes and dtypes decide. A side array
 has one value or row per pair, such as ids or labels, and is stored beside the modalities. An
 attribute is a small array of another length, such as the names of the labels.
 """
@@ -55,8 +55,8 @@ class Schema:
     side : other arrays of n rows.
     attributes : small arrays of other lengths.
     rows : number n of rows.
-    left_out : reason by name in the source, for each array that has no role and that no option
-        names.
+    left_out : for each array without a role, the reason, by the array's name in the source. An
+        array that an option names always has a role.
     warnings : messages about roles that may be a mistake.
     """
 
@@ -84,11 +84,11 @@ def choose_schema(
     Parameters
     ----------
     specs : (shape, dtype) of every array of the source.
-    modalities : modalities, as ``array`` or ``name=array``. If None, all 2-D floating-point arrays;
-        arrays that look like labels or parts of a split are then refused.
+    modalities : modalities, as ``array`` or ``name=array``. If None, all 2-D floating-point arrays
+        are modalities, and an array that looks like labels or like a part of a split is an error.
     side : side arrays, in the same form. If None, all other arrays of n rows are side arrays, and
         arrays of other lengths are attributes.
-    first_rows : function that reads the first rows of an array, or returns None if it cannot.
+    first_rows : function that reads the first rows of an array. Returns None for unreadable rows.
 
     Raises
     ------
@@ -106,8 +106,8 @@ def choose_schema(
     if len(columns) == 1 and max(columns) > rows:
         line = ",".join(f"{name}={array}.T" for name, array in chosen.items())
         warnings.append(
-            f"the modalities have {rows} rows of {max(columns)} dimensions; if the columns are the "
-            f"rows, type --modalities {line}"
+            f"the modalities have {rows} rows of {max(columns)} dimensions; if the arrays have "
+            f"shape (dimensions, rows), type --modalities {line}"
         )
     others = {name: spec for name, spec in specs.items() if name not in chosen.values()}
     if side is not None:
@@ -139,8 +139,8 @@ def _unfit(
 ) -> str | None:
     """Explain why an array that no option names is left out; None if it has a role.
 
-    ``named`` is whether an option names the modalities. If not, raises InputError for an array with
-    a reserved name, such as ``labels``, whose number of rows is not ``rows``.
+    ``named`` says whether an option names the modalities. If False, raises InputError for an array
+    that has a reserved name, such as ``labels``, but not ``rows`` rows.
     """
     # A reserved name with another number of rows is a mistake, not an attribute.
     known, rowwise = name in RESERVED, shape[:1] == (rows,)
@@ -153,7 +153,7 @@ def _unfit(
     if not named:
         return None
     if not rowwise and math.prod(shape) > MAX_ATTRIBUTE_VALUES:
-        return f"it has shape {shape}: neither {rows} rows nor a small attribute"
+        return f"it has shape {shape}, expected {rows} rows or a small attribute"
     try:
         check_name(name)
     except InputError as error:
@@ -199,16 +199,19 @@ def _check_modalities(specs: Specs, chosen: Mapping[str, str]) -> None:
 
 
 def _paired_rows(specs: Specs, chosen: Mapping[str, str]) -> int:
-    """Return the number n of rows; raise `UnequalRowsError` if it differs between modalities."""
+    """Return the number n of rows; raise `UnequalRowsError` if two modalities differ in it."""
     counts = {name: specs[array][0][0] for name, array in chosen.items()}
     if len(set(counts.values())) > 1:
         unequal = ", ".join(f"{name} {count}" for name, count in counts.items())
-        message = f"modalities are paired by row, but have unequal rows: {unequal}"
+        message = f"modalities are paired by row, but have unequal numbers of rows: {unequal}"
         hint = ""
         columns = {specs[array][0][1] for array in chosen.values()}
         if len(columns) == 1 and max(columns) > max(counts.values()):
             line = ",".join(f"{name}={array}.T" for name, array in chosen.items())
-            hint = f" If their {max(columns)} columns are the rows, type --modalities {line}"
+            hint = (
+                f" If the arrays have shape (dimensions, rows), with {max(columns)} rows, "
+                f"type --modalities {line}"
+            )
         raise UnequalRowsError(message, list(chosen.values()), hint)
     rows = next(iter(counts.values()))
     if rows < 2:
@@ -236,8 +239,8 @@ def _check_side(
         # MATLAB's numbers are doubles; the values are checked when they are read.
         if dtype.kind not in "iubf" or len(shape) != 1:
             raise InputError(
-                f"split has shape {shape} of {dtype}; it must be one integer per row: 0 to train "
-                "on, 1 for queries"
+                f"split has shape {shape} of {dtype}, expected one integer per row: 0 to train on, "
+                "1 for queries"
             )
 
 
@@ -247,6 +250,6 @@ def _check_labels(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if len(shape) == 1 or (len(shape) == 2 and shape[1] > 1 and not text):
         return
     raise InputError(
-        f"labels has shape {shape} of {dtype}; it must be one class per row, (n,), or multi-hot "
+        f"labels has shape {shape} of {dtype}, expected one class per row, (n,), or multi-hot "
         "numbers, (n, classes)"
     )

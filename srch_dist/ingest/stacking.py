@@ -84,7 +84,10 @@ class StackedSource:
             if part in self.unreadable:
                 raise InputError(f"{part} {self.unreadable[part]}")
             if part not in self._specs:
-                raise InputError(f"there is no array {part!r} to stack as {stack}")
+                raise InputError(
+                    f"there is no array {part!r} to stack as {stack}; the source has: "
+                    f"{', '.join(self._specs)}"
+                )
         shape, dtype = self._specs[parts[0]]
         for part in parts[1:]:
             other_shape, other_dtype = self._specs[part]
@@ -108,7 +111,7 @@ def stack_arrays(
     Returns
     -------
     source : the source with stacked arrays, or the same source if no option names one.
-    side : the option ``side``, with ``split`` appended if it was added and ``side`` is not None.
+    side : None if ``side`` is None; else ``side``, with ``split`` at the end if it was added.
     """
     known = source.specs()
     named = [item.partition("=")[::2] for item in (*(modalities or ()), *(side or ()))]

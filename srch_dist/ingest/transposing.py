@@ -58,7 +58,7 @@ class TransposedSource:
         return (np.array(values[at : at + rows]) for at in range(start, len(values), rows))
 
     def _spooled(self, name: str) -> Array:
-        """Return the transpose as a memory map of a temporary file, written on the first call."""
+        """Return the transpose as a memory map of a temporary file, which the first call writes."""
         shape, dtype = self._specs[name]
         if 0 in shape:
             return np.empty(shape, dtype)

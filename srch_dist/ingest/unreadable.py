@@ -13,7 +13,7 @@ from srch_dist.ingest.sources.contents import may_be_modality
 def refuse_unreadable(
     source: Source, modalities: Sequence[str] | None, side: Sequence[str] | None
 ) -> None:
-    """Raise InputError if an option names an unreadable array, or if the defaults would choose it.
+    """Raise InputError if an option names an unreadable array, or if a default would choose one.
 
     Raises
     ------
@@ -30,5 +30,5 @@ def refuse_unreadable(
         meant = side is None and side_name(name) is not None
         if meant or name not in source.side_only:
             found = [other for other, spec in source.specs().items() if may_be_modality(*spec)]
-            hint = f" To leave it out: --modalities {','.join(found)}" if len(found) > 1 else ""
+            hint = f" To leave {name} out: --modalities {','.join(found)}" if len(found) > 1 else ""
             raise InputError(f"{name} {reason}{hint}")

@@ -82,7 +82,10 @@ class TestIngest:
     @pytest.mark.parametrize(
         ("changes", "expected"),
         [
-            ({"text": np.ones((ROWS - 1, 3))}, rf"unequal rows: image {ROWS}, text {ROWS - 1}"),
+            (
+                {"text": np.ones((ROWS - 1, 3))},
+                rf"unequal numbers of rows: image {ROWS}, text {ROWS - 1}",
+            ),
             ({"image": np.ones((0, 2)), "text": np.ones((0, 2))}, "have (no|0) rows"),
             ({"text": None}, "at least two modalities are needed, found image"),
             ({"titles": np.array([["a"], 3], dtype=object)}, "titles is an object array; save it"),

@@ -128,13 +128,13 @@ def test_options_are_checked(items, base, problem):
 def test_lists_are_pointed_out_with_the_line_to_type(tmp_path, monkeypatch):
     line = "--split-from query=indexQuery,train=param_tr"
     arrays = PAIRS | {"indexQuery": QUERY, "param_tr": TRAIN}
-    assert f"param_tr look like lists of row numbers. To make a split of them, type: {line}" in (
+    assert f"param_tr look like lists of row numbers. To make a split, type: {line}" in (
         " ".join(notes_of(tmp_path, arrays, saved=False))
     )
     again = notes_of(tmp_path / "again", arrays | {"split": SPLIT}, saved=False)
     assert "--split-from" not in " ".join(again)
     monkeypatch.setattr(pipeline, "MAX_ATTRIBUTE_VALUES", 3)
-    with pytest.raises(InputError, match=f"nor a small attribute .* type: {line}"):
+    with pytest.raises(InputError, match=f"or a small attribute .* type: {line}"):
         ingest_source(arrays, tmp_path / "large.zarr")
 
 

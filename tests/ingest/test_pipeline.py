@@ -180,7 +180,7 @@ def test_labels_that_cannot_be_scored_are_refused(
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"text": np.ones((22, 4))}, "unequal rows: image 23, text 22"),
+        ({"text": np.ones((22, 4))}, "unequal numbers of rows: image 23, text 22"),
         ({"text": None}, "at least two modalities are needed, found image"),
         ({"text": None, "image": None}, "at least two modalities are needed, found none"),
         ({"image": np.ones((ROWS, 2, 2))}, "at least two modalities are needed, found text"),
@@ -188,10 +188,10 @@ def test_labels_that_cannot_be_scored_are_refused(
         ({"image": np.ones((0, 3)), "text": np.ones((0, 4))}, "(no|0) rows"),
         ({"image": np.ones((ROWS, 4), np.longdouble)}, "image is float128"),
         ({"ids": np.array([b"x"] * ROWS)}, "ids is an array of bytes. Save it as text"),
-        ({"split": np.full(ROWS, 0.5)}, "split row 0 is 0.5; it must be one integer per row"),
-        ({"split": np.full(ROWS, np.nan)}, "split row 0 is nan; it must be one integer per row"),
-        ({"split": np.array(["train"] * ROWS)}, "split .* must be one integer per row"),
-        ({"split": np.ones((ROWS, 2), int)}, "split .* must be one integer per row"),
+        ({"split": np.full(ROWS, 0.5)}, "split row 0 is 0.5, expected an integer"),
+        ({"split": np.full(ROWS, np.nan)}, "split row 0 is nan, expected an integer"),
+        ({"split": np.array(["train"] * ROWS)}, "split .* expected one integer per row"),
+        ({"split": np.ones((ROWS, 2), int)}, "split .* expected one integer per row"),
         ({"other": np.zeros(100_001)}, "other has shape .* Remove it"),
         ({"a b": np.ones(ROWS)}, "'a b' is no valid name of an array"),
         ({"zarr.json": np.ones(ROWS)}, r"zarr\.json.* is no valid name of an array"),

@@ -182,7 +182,7 @@ def test_unreadable_array_is_refused_unless_modalities_are_named(tmp_path, monke
     monkeypatch.setattr(pipeline, "ArraySource", Partial)
     arrays = {**make_pairs(), name: None}
     message = refusal_of(arrays, tmp_path)
-    assert f"{name} has missing chunks. Write it again. To leave it out: --modalities" in message
+    assert f"{name} has missing chunks. Write it again. To leave {name} out: --mod" in message
     notes = notes_of(tmp_path, arrays, saved=False, modalities=["image", "text"])
     assert f"left out {name}: has missing chunks. Write it again." in notes
     for named in (

@@ -194,7 +194,7 @@ def test_bad_input_is_refused(fitted):
         CrossModalHasher().encode(PAIRS["image"])
     with pytest.raises(InputError, match="at least two modalities"):
         CrossModalHasher().fit(PAIRS["image"])
-    with pytest.raises(InputError, match="unequal rows"):
+    with pytest.raises(InputError, match="unequal numbers of rows"):
         CrossModalHasher().fit(PAIRS["image"], PAIRS["text"][:-1])
     lazy = da.from_array(PAIRS["image"], chunks=9)
     with pytest.raises(InputError, match="compute_chunk_sizes"):
