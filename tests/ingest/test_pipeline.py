@@ -192,7 +192,7 @@ def test_labels_that_cannot_be_scored_are_refused(
         ({"split": np.full(ROWS, np.nan)}, "split row 0 is nan, expected an integer"),
         ({"split": np.array(["train"] * ROWS)}, "split .* expected one integer per row"),
         ({"split": np.ones((ROWS, 2), int)}, "split .* expected one integer per row"),
-        ({"other": np.zeros(100_001)}, "other has shape .* Remove it"),
+        ({"other": np.zeros(100_001)}, "other has shape .* Remove other"),
         ({"a b": np.ones(ROWS)}, "'a b' is no valid name of an array"),
         ({"zarr.json": np.ones(ROWS)}, r"zarr\.json.* is no valid name of an array"),
         ({"labels": np.ones((ROWS, 2, 2))}, "labels"),

@@ -22,13 +22,13 @@ class Source(Protocol):
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """Reason by name, for each entry of the source that is neither numbers nor text."""
+        """Reason by name, for each entry of the source with other data than numbers or text."""
 
     @property
     def unreadable(self) -> Mapping[str, str]:
         """Reason by name, for each array that cannot be read completely or cannot be trusted.
 
-        A reason ends with what the user can do.
+        A reason ends with a remedy for the user.
         """
 
     @property

@@ -1,4 +1,4 @@
-"""List the arrays of a source: readable arrays, and all others with the reason.
+"""List the arrays of a source: readable arrays, and other arrays with the reason to refuse them.
 
 Every format uses the rules of this module: `Contents.add` decides from a dtype whether an array is
 readable, and `Contents.fold_sparse` recognises the parts of a sparse matrix.
@@ -37,9 +37,9 @@ class Contents:
     Attributes
     ----------
     specs : (shape, dtype) of the readable arrays, in the order of the source.
-    skipped : reason by name, for each entry of the source that is neither numbers nor text.
+    skipped : reason by name, for each entry of the source with other data than numbers or text.
     unreadable : reason by name, for each array that cannot be read completely or cannot be trusted.
-        The reason ends with what the user can do.
+        The reason ends with a remedy for the user.
     side_only : names of unreadable arrays that would not be modalities by default, because they are
         not (n, d) floating-point numbers.
     joined : file names by array name, for each array that is stored in several files.
@@ -54,7 +54,7 @@ class Contents:
     def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
         """Record an array as readable, skipped or unreadable, by its dtype.
 
-        Returns whether it is readable.
+        Returns whether the array is readable.
         """
         if dtype.kind == "T":
             self.specs[name] = shape, dtype
@@ -75,8 +75,8 @@ class Contents:
     def refuse(self, name: str, reason: str, side_only: bool | None = None) -> None:
         """Record an array as unreadable.
 
-        ``side_only`` says that the array would not be a modality by default. If None, its recorded
-        shape and dtype decide.
+        ``side_only`` says that the array would not be a modality by default. If ``side_only`` is
+        None, the recorded shape and dtype of the array decide.
         """
         spec = self.specs.pop(name, None)
         if side_only is None:
@@ -104,7 +104,7 @@ class Contents:
         ----------
         whole : name for a matrix whose parts have no prefix.
         line : function that returns, for a prefix, Python code that makes the matrix dense. The
-            reason of the unreadable array quotes it.
+            reason of the unreadable array quotes this code.
         """
         names = {*self.specs, *self.skipped, *self.unreadable}
         for prefix in sorted(
@@ -143,7 +143,7 @@ class ListedSource(ABC):
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """Reason by name, for each entry of the source that is neither numbers nor text."""
+        """Reason by name, for each entry of the source with other data than numbers or text."""
         return self.contents.skipped
 
     @property
@@ -176,7 +176,7 @@ def may_be_modality(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
 
 
 def promoted(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any] | None:
-    """Find a dtype to which all given dtypes convert; None if there is none.
+    """Find a dtype to which all given dtypes convert; None if no such dtype exists.
 
     Integers mixed with floating-point numbers become float64; `reasons.converted` refuses integers
     that float64 cannot hold. Other kinds cannot be mixed.
@@ -189,7 +189,7 @@ def promoted(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any] | None:
 
 
 def native_text(block: Array) -> Array:
-    """Convert text to native byte order: NumPy converts no other order to StringDType."""
+    """Convert text to native byte order, the only order that NumPy converts to StringDType."""
     if block.dtype.kind != "U":
         return block
     return block.astype(block.dtype.newbyteorder("="), copy=False)

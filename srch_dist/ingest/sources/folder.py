@@ -23,7 +23,7 @@ _LISTED = 5
 # Endings of text tables, which no reader reads.
 _TEXT_TABLES = (".csv", ".json", ".jsonl", ".tsv", ".txt")
 _ONE_SPLIT = (
-    "Ingest the files of one split only, or write all rows with a column split: 0 to train on, 1 "
+    "Ingest the files of one split only, or add a column named split to all rows: 0 to train on, 1 "
     "for queries."
 )
 
@@ -71,8 +71,8 @@ class ShardedNpy(ListedSource):
                 raise InputError(
                     f"has unequal shards: {paths[at]} has shape {shape} of {specs[at][1]}, but "
                     f"{paths[compared[0]]} has {first_shape} of {first_dtype}. Shards of one array "
-                    "may differ only in their number of rows. If these are several arrays, give "
-                    "them names that differ in more than a number."
+                    "may differ only in their number of rows. If the files are several arrays, "
+                    "give them names that differ in more than a number."
                 )
         assert dtype is not None
         if not first_shape:
@@ -208,9 +208,9 @@ def _refuse_sharded_folders(folder: Path, children: Sequence[Path]) -> None:
         if len(family.files) > 1:
             listing = ", ".join(child.name for child in family.files[:_LISTED])
             raise InputError(
-                f"{folder}: {listing} look like shards of one array, but are folders. Put their "
-                "files into one folder. If they are several arrays, give them names that differ "
-                "in more than a number."
+                f"{folder}: {listing} look like shards of one array, but are folders. Put the "
+                "files of these folders into one folder. If each folder is an array of its own, "
+                "give the folders names that differ in more than a number."
             )
 
 
@@ -325,8 +325,8 @@ def _refuse_alike(parts: Mapping[str, ListedSource]) -> None:
         if len(labels) > 1:
             names = ", ".join(sorted(name for name, _ in vectors))
             raise InputError(
-                f"{', '.join(labels[:_LISTED])} hold arrays of the same names ({names}), so their "
-                f"rows are no pairs. {_ONE_SPLIT}"
+                f"{', '.join(labels[:_LISTED])} hold arrays of the same names ({names}), so rows "
+                f"of these files are not pairs. {_ONE_SPLIT}"
             )
 
 
@@ -358,7 +358,7 @@ def _open_family(family: Family) -> ListedSource:
 def _refuse_unpaired_shards(
     folder: Path, groups: Mapping[str, Family], parts: Mapping[str, ListedSource]
 ) -> None:
-    """Raise InputError if shards of the same number have unequal numbers of rows in two arrays."""
+    """Raise InputError if two arrays have shards of one shard number with unequal row counts."""
     rows: dict[str, dict[str, int]] = {}
     for name, part in parts.items():
         if isinstance(part, ShardedNpy | SandboxedSource) and part.shard_rows:
@@ -382,8 +382,8 @@ def _refuse_unpaired_shards(
     if unpaired:
         listing = "; ".join(unpaired[:_LISTED]) + ("; …" if len(unpaired) > _LISTED else "")
         raise InputError(
-            f"{folder}: {len(unpaired)} shards do not pair (rows by array): {listing}. Write them "
-            "again: shards with the same number must have the same rows in every array."
+            f"{folder}: {len(unpaired)} shards do not pair (row counts by array): {listing}. Write "
+            "these shards again: shard i must have the same rows in every array."
         )
 
 

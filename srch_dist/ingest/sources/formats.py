@@ -1,6 +1,7 @@
 """Open a file or folder as a source.
 
-The file ending selects the reader, and whether the reader runs in the sandbox (a child process).
+The file ending selects the reader, and decides whether the reader runs in the sandbox, a child
+process.
 
 A reader and the library of its format are imported when a file of that format is opened.
 """

@@ -25,10 +25,11 @@ _DAMAGE = (
 
 
 class Hdf5Source(ListedSource):
-    """A `Source` of the datasets of an HDF5 file, named ``group.name`` inside groups.
+    """A `Source` of the datasets of an HDF5 file; a dataset in a group is named ``group.name``.
 
     No other file is opened: external links, external raw data and virtual datasets are not read.
-    A dataset with chunks that were never written is unreadable, because they would read as zeros.
+    A dataset with chunks that were never written is unreadable, because HDF5 reads missing chunks
+    as zeros.
     """
 
     # Prefix of objects that are no arrays of their own: the contents of MATLAB's cell arrays.
@@ -113,7 +114,7 @@ class Hdf5Source(ListedSource):
             self._fills[name] = reasons.fill_values(attributes)
 
     def _check_stored(self, name: str, dataset: Any) -> None:
-        """Raise InputError for a dataset that is not fully in the file or has too large chunks."""
+        """Raise InputError if the file lacks a part of the dataset, or if chunks are too large."""
         if dataset.is_virtual or dataset.external:
             raise InputError(
                 "is virtual or stored in other files, and no other file is opened. Save it as a "
@@ -132,8 +133,9 @@ class Hdf5Source(ListedSource):
                 raise InputError(f"{self._path}: {name} {missing}")
         elif stored < size:
             raise InputError(
-                f"{self._path}: {name} {dataset.shape} of {dataset.dtype} has only {stored} bytes "
-                "in the file; the rest was never written and would read as zeros. Write all of it."
+                f"{self._path}: {name} {dataset.shape} of {dataset.dtype} has only {stored} of "
+                f"{size} bytes in the file; the other bytes were never written and would read as "
+                "zeros. Write the whole dataset."
             )
         limits.refuse_bomb(self._path, name, size, stored)
 
@@ -173,7 +175,7 @@ class Hdf5Source(ListedSource):
 class MatlabHdf5Source(Hdf5Source):
     """A `Source` of a MATLAB v7.3 file.
 
-    Axes are reversed back, vectors (n, 1) and (1, n) become (n,), and text is decoded.
+    The reader reverses the axes, turns vectors (n, 1) and (1, n) into (n,), and decodes text.
     """
 
     _hidden = "#"
@@ -280,7 +282,7 @@ def _cell_text(dataset: Any) -> str:
 def _decoded(units: Array) -> str:
     """Decode m code units (m,) to text without the blanks that pad the rows of a char matrix.
 
-    MATLAB writes UTF-16. Other programs write UTF-8 or UTF-32; the item size identifies them.
+    MATLAB writes UTF-16. Other programs write UTF-8 or UTF-32. The item size tells the encoding.
     """
     encodings = {1: "utf-8", 2: "utf-16-le", 4: "utf-32-le"}
     size = units.dtype.itemsize

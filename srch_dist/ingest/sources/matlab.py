@@ -39,8 +39,8 @@ _DAMAGE = (
 def open_matlab(path: Path) -> MatlabV5Source | Hdf5Source:
     """Open a .mat file of any version; its first bytes identify the version.
 
-    An HDF5 file without MATLAB's header was written by another program, which does not reverse the
-    axes. It is read as plain HDF5.
+    An HDF5 file without MATLAB's header comes from another program, which does not reverse the
+    axes. Such a file is read as plain HDF5.
     """
     try:
         with path.open("rb") as file:
@@ -67,7 +67,7 @@ class MatlabV5Source(ListedSource):
         try:
             stored = check_elements(path)
             variables = scipy.io.whosmat(path)
-            if len(stored) != len(variables):  # SciPy and `check_elements` found different ones
+            if len(stored) != len(variables):  # SciPy and `check_elements` disagree
                 raise ValueError(f"{len(stored)} variables, expected {len(variables)}")
             for (name, shape, kind), element in zip(variables, stored, strict=True):
                 with self.contents.describing(path, name):
@@ -104,8 +104,8 @@ class MatlabV5Source(ListedSource):
             size = math.prod(shape) * dtype.itemsize
             if size > limits.MAX_BLOCK_BYTES:
                 raise InputError(
-                    f"{self._path}: {name} has {size} bytes; at most {limits.MAX_BLOCK_BYTES} are "
-                    "read from this version of the format. Save it with -v7.3."
+                    f"{self._path}: {name} has {size} bytes, expected at most "
+                    f"{limits.MAX_BLOCK_BYTES} in a .mat file older than v7.3. Save it with -v7.3."
                 )
             self.contents.add(name, vector_shape(shape), dtype)
         elif kind == "char" and len(shape) > 1:  # SciPy's shape lacks the last axis
@@ -120,7 +120,7 @@ class MatlabV5Source(ListedSource):
             self.contents.skipped[name] = f"class {kind} is neither numbers nor text"
 
     def _load(self, name: str) -> Array:
-        """Load a variable, and cache it until another one is loaded."""
+        """Load a variable; cache the variable until another variable is loaded."""
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = None
             try:
@@ -139,7 +139,7 @@ class MatlabV5Source(ListedSource):
     def _variable(self, name: str) -> Array:
         values = scipy.io.loadmat(self._path, variable_names=[name], mat_dtype=True)[name]
         if not isinstance(values, np.ndarray):
-            raise ValueError(f"its type is {type(values).__name__}")
+            raise ValueError(f"its type is {type(values).__name__}, expected an array")
         return values
 
 

@@ -1,8 +1,9 @@
 """Validate the elements of a .mat file of version 4 to 7 before SciPy reads them.
 
 An element is a typed record of the file; a variable consists of elements. SciPy allocates the size
-that an element claims before it checks the file size. SciPy also uses an element's data type as an
-index into a table without a bounds check. Format: "MAT-File Format" (MathWorks), chapter 1.
+that an element states, and compares that size with the file size only later. SciPy also uses an
+element's data type as an index into a table without a bounds check. Format: "MAT-File Format"
+(MathWorks), chapter 1.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class StoredVariable(NamedTuple):
     Attributes
     ----------
     sparse : whether the variable is a sparse matrix. SciPy lists a sparse logical matrix as dense.
-    complex_values : whether its numbers have imaginary parts.
-    dtype : stored dtype in version 4, where SciPy lists double; None in later versions.
+    complex_values : whether the numbers of the variable have imaginary parts.
+    dtype : stored dtype of a variable of version 4, which SciPy lists as double; else None.
     """
 
     sparse: bool
@@ -89,14 +90,14 @@ class _Inflated:
             size -= len(content)
 
     def finish(self) -> None:
-        """Decompress the rest, so that zlib verifies the checksum at the end; SciPy does not."""
+        """Decompress the rest, so that zlib verifies the checksum, which SciPy does not verify."""
         while self.read(_STEP_BYTES):
             pass
         if not self._stream.eof:
             raise InputError(f"{self._path} is damaged: a compressed variable is truncated")
 
     def refuse_expanded(self, size: int) -> None:
-        """Raise InputError if ``size``, the decompressed bytes of a variable, is too large."""
+        """Raise InputError if ``size``, the number of decompressed bytes, is too large."""
         if size > limits.MAX_BLOCK_BYTES + _HEADER_BYTES:
             raise InputError(
                 f"{self._path}: a variable decompresses to more than {limits.MAX_BLOCK_BYTES} "
@@ -223,10 +224,11 @@ class _Walk:
             )
 
     def _refuse_unknown(self, kind: int, nested: bool) -> None:
-        """Raise InputError if ``kind`` is no data type of values or, if ``nested``, of arrays."""
+        """Raise InputError for an unknown data type; arrays are known only if ``nested``."""
         if kind not in _VALUE_TYPES and not (nested and kind == _MATRIX):
             raise InputError(
-                f"{self._path} is damaged: an element within a variable has the data type {kind}"
+                f"{self._path} is damaged: an element within a variable has the unknown data type "
+                f"{kind}"
             )
 
     def _refuse_shape(self, kind: int, dims: bytes, size: int) -> None:

@@ -25,7 +25,7 @@ class NpySource(ListedSource):
             self._describe()
 
     def blocks(self, name: str, rows: int, start: int = 0) -> Iterator[Array]:
-        """Yield the array from row ``start`` in C order, in blocks of ``rows`` rows."""
+        """Yield the array from row ``start`` on, in blocks of ``rows`` rows in C order."""
         if name not in self.contents.specs:
             raise InputError(f"{self._path} has no array {name!r}")
         if not math.prod(self._shape):  # an empty file range cannot be mapped
@@ -73,7 +73,7 @@ def read_header(path: Path, name: str, file: IO[bytes], size: int) -> NpyHeader:
 
     Raises
     ------
-    InputError : no .npy header, an object array, or more values than ``size`` bytes hold.
+    InputError : there is no .npy header, or it states an object array or a too large shape.
     """
     try:
         header = read_npy_header(file)
@@ -85,7 +85,8 @@ def read_header(path: Path, name: str, file: IO[bytes], size: int) -> NpyHeader:
         raise refusal(InputError, f"{path}: {name} is not an array: {error}", error) from None
     if not header.fits(size):
         raise InputError(
-            f"{path}: {name} has shape {header.shape} of {header.dtype}, but holds {size} bytes"
+            f"{path}: {name} has shape {header.shape} of {header.dtype}, but only {size} bytes, "
+            "header included. Save the array again."
         )
     return header.shape, header.column_major, header.dtype
 

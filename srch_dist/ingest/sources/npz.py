@@ -77,7 +77,9 @@ class NpzSource(ListedSource):
                         data = self._read_exactly(name, member, size, dtype)
                         yield np.frombuffer(data, dtype).reshape(size)
                 if member.read(1):  # also makes zipfile compare the member's checksum
-                    raise InputError(f"{self._path}: {name} holds more data than its shape {shape}")
+                    raise InputError(
+                        f"{self._path}: {name} holds more data than its shape {shape} of {dtype}"
+                    )
         except _UNREADABLE as error:
             raise refusal(
                 InputError, f"{self._path}: {name} cannot be read: {error}", error
@@ -89,7 +91,7 @@ class NpzSource(ListedSource):
 
     def _describe(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> None:
         if name in self._headers:
-            raise InputError(f"{self._path}: {name} occurs twice in the archive. Save it again.")
+            raise InputError(f"{self._path}: two arrays are named {name}. Rename one of them.")
         try:
             with archive.open(info) as member:
                 header = read_header(self._path, name, member, info.file_size)
@@ -102,7 +104,7 @@ class NpzSource(ListedSource):
         if self.contents.add(name, shape, dtype) and fortran and size > limits.MAX_BLOCK_BYTES:
             raise InputError(
                 f"{self._path}: {name} is column-major and has {size} bytes; at most "
-                f"{limits.MAX_BLOCK_BYTES} are transposed in memory. Save "
+                f"{limits.MAX_BLOCK_BYTES} bytes are transposed in memory. Save "
                 f"np.ascontiguousarray({name})."
             )
         limits.refuse_bomb(self._path, name, info.file_size, info.compress_size)

@@ -16,13 +16,13 @@ from srch_dist.errors import InputError
 from srch_dist.kernels.types import Array
 
 OBJECTS = (
-    "is an object array, which only pickle reads, and pickle runs code. Save it as numbers or as "
-    "text: np.stack(...) or .astype(str)."
+    "is an object array. Only pickle can read object arrays, and pickle can run code of the file. "
+    "Save the array as numbers or as text: np.stack(...) or .astype(str)."
 )
 BYTES = "is an array of bytes. Save it as text: .astype(str)."
-NO_VALUES = "has no values in any row. Fill it, or remove it from the source."
-# Attributes of the CF conventions: a stored value means value * scale_factor + add_offset. The
-# numbers here leave values unchanged.
+NO_VALUES = "has no values in any row. Write values, or remove the column from the source."
+# Attributes of the CF conventions: a stored number x means x * scale_factor + add_offset. With the
+# numbers here, x means x.
 _PACKED = {"scale_factor": 1, "add_offset": 0}
 _FILL = ("_FillValue", "missing_value")
 # Bit patterns, without the sign bit, of bfloat16 numbers of magnitude 2^-27 to 2^14.
@@ -31,12 +31,12 @@ _PLAUSIBLE_SHARE = 0.99
 
 
 def sparse(line: str) -> str:
-    """Return the reason for a sparse matrix; the Python code ``line`` makes it a dense array."""
+    """Return the reason for a sparse matrix; ``line`` is Python code that makes the array dense."""
     return f"is a sparse matrix. Save it as a dense array: {line}"
 
 
 def untyped_bfloat16(name: str) -> str:
-    """Return why array ``name`` of void dtype V2, the dtype of bfloat16 in .npy, is refused."""
+    """Return the reason for an array of void dtype V2, which .npy files use for bfloat16."""
     return (
         "has 2 bytes per value without a type; NumPy saves bfloat16 this way. Save it as float32: "
         f"({name}.view('<u2').astype('<u4') << 16).view('<f4')."
@@ -48,7 +48,10 @@ def missing_chunks(missing: int, wanted: int, fill: Any, hint: str = "") -> str:
 
     Missing chunks read as the fill value ``fill``. ``hint`` is appended to the advice.
     """
-    return f"lacks {missing} of {wanted} chunks, which would read as {fill}. Write them{hint}."
+    return (
+        f"lacks {missing} of {wanted} chunks; missing chunks would read as {fill}. Write the "
+        f"missing chunks{hint}."
+    )
 
 
 def left_out_chunks(missing: int, wanted: int, fill: Any) -> str:
@@ -78,11 +81,11 @@ def missing_value(row: int) -> str:
 
 def missing_values(count: int, rows: int) -> str:
     """Return the reason for ``count`` nulls in a column of ``rows`` numbers."""
-    return f"lacks {count} of {rows} values. Fill them, or remove the column."
+    return f"lacks {count} of {rows} values. Fill the missing values, or remove the column."
 
 
 def packed(attributes: Mapping[str, Any]) -> str | None:
-    """Return the reason for numbers packed by a scale or offset in ``attributes``; else None."""
+    """Return the reason if ``attributes`` have a scale or offset of packed numbers; else None."""
     found = {
         name: attributes[name]
         for name, neutral in _PACKED.items()
@@ -92,8 +95,8 @@ def packed(attributes: Mapping[str, Any]) -> str | None:
         return None
     listing = ", ".join(f"{name}={_plain(value)}" for name, value in found.items())
     return (
-        f"holds packed numbers: its attributes {listing} turn them into values. Save the values, "
-        "stored * scale_factor + add_offset, as float32 without these attributes."
+        f"holds packed numbers: its attributes {listing} turn stored numbers into values. Save the "
+        "values, stored * scale_factor + add_offset, as float32 without these attributes."
     )
 
 
@@ -139,7 +142,8 @@ def converted(values: Array, dtype: np.dtype[Any]) -> Array:
     ):
         raise InputError(
             f"whole numbers up to {np.abs(values).max()} are mixed with floating-point numbers of "
-            f"another file, and {dtype} cannot hold them. Save all files with the same type."
+            f"another file, and {dtype} cannot hold these whole numbers exactly. Save all files "
+            "with the same type."
         )
     return result
 
@@ -153,8 +157,8 @@ def refuse_bit_patterns(label: str, name: str, block: Array) -> None:
     if len(sizes) and plausible >= _PLAUSIBLE_SHARE * len(sizes):
         raise InputError(
             f"{label}: {name} is uint16, and its values look like the bit patterns of bfloat16. "
-            f"Save it as float32: ({name}.astype('<u4') << 16).view('<f4'). If they are numbers, "
-            "save them as int32."
+            f"Save it as float32: ({name}.astype('<u4') << 16).view('<f4'). If the values are "
+            "whole numbers, save them as int32."
         )
 
 

@@ -1,9 +1,9 @@
-"""Read files in a child process whose library can crash or hang on damaged input.
+"""Read HDF5, MATLAB, Arrow, Parquet and Zarr files in a child process; a reader can crash it.
 
 HDF5, SciPy's MATLAB reader and Arrow are C code that trusts a file's content: one flipped bit can
 crash the process or make it hang. Zarr's codecs allocate the memory that a chunk claims. The child
 has a memory limit and a deadline, so each of these failures becomes an `InputError`. One child
-reads all files. It ends with its parent, and is restarted after a crash.
+reads all files. The child ends with its parent, and the parent restarts the child after a crash.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from srch_dist.kernels.types import Array
 
 # Maximum seconds for one answer: a block of rows, or a whole MATLAB variable of up to 1 GiB.
 ANSWER_SECONDS = 120
-# Bytes of address space that the child may add to its size at the start, for libraries, a variable
-# and its copies.
+# Bytes of address space that the child may use beyond its size when it starts: for libraries, and
+# for a variable and copies of the variable.
 MEMORY_BYTES = 5 << 30
 # Maximum number of arrays with an open iterator: the check of ids alternates between two columns.
 _MAX_OPEN_READERS = 8
@@ -73,7 +73,7 @@ class _Child:
         self._connection: Connection | None = None
 
     def ask(self, paths: tuple[Path, ...], *request: Any) -> Any:
-        """Send a request about a file or the shards of a table to the child; return its answer.
+        """Send the child a request about a file or the shards of a table; return the answer.
 
         Raises
         ------
@@ -153,7 +153,7 @@ def serve(descriptor: int, seconds: int, most_bytes: int) -> None:
     ----------
     descriptor : file descriptor of the child's end of the socket pair.
     seconds : maximum time to answer one request.
-    most_bytes : bytes of address space that the process may add to its current size.
+    most_bytes : bytes of address space that the process may use beyond its current size.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends the child
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -211,7 +211,7 @@ class _Reader:
         return self._source
 
     def block(self, paths: tuple[Path, ...], name: str, rows: int, first: int) -> Array | None:
-        """Return at most ``rows`` rows of an array from row ``first`` on; None after its end."""
+        """Return at most ``rows`` rows of an array from row ``first`` on; None after the end."""
         source = self._source if paths == self._paths else self.reopen(paths)
         blocks = self._iterators.pop((name, rows, first), None)
         if blocks is None:

@@ -39,9 +39,10 @@ class Family:
     ----------
     name : name of the array or table.
     files : one or more files.
-    numbers : shard number of each file; "" if the name has none. Shards of different arrays that
-        have the same shard number must have the same number of rows.
-    count : number of shards that the names state, such as 2 in train-00000-of-00002; else 0.
+    numbers : shard number of each file; "" if the file's name has no shard number. If shards of two
+        arrays have the same shard number, these shards must have equally many rows.
+    count : total number of shards that the file names state, such as 2 in train-00000-of-00002; 0
+        if the names state no total.
     """
 
     name: str
@@ -67,7 +68,7 @@ def find_families(files: Sequence[Path]) -> list[Family]:
 
 
 def split_name(name: str) -> str:
-    """Extract the split from a file's name: ``train`` of train-00000-of-00002; "" if none."""
+    """Extract the split from a file's name: ``train`` of train-00000-of-00002; else ""."""
     match = _SPLIT.search(name)
     return match[2].lower() if match else ""
 
@@ -96,7 +97,7 @@ class _Name:
 
 
 def _join(groups: Mapping[tuple[str, ...], list[_Name]]) -> list[Family]:
-    """Group files whose names differ only in shard numbers into families.
+    """Group files into families: within a family, names differ only in shard numbers.
 
     All names have the same text between their numbers. ``groups`` maps the numbers of a name to
     the files with these numbers.
@@ -122,7 +123,7 @@ def _without(digits: tuple[str, ...], places: set[int]) -> tuple[str, ...]:
 
 
 def _are_ranges(groups: Mapping[tuple[str, ...], list[_Name]], varying: Sequence[int]) -> bool:
-    """Whether names differ in two numbers, a shard's row range, as in img_0_100, img_100_200.
+    """Whether names differ in exactly two numbers that are row ranges: img_0_100, img_100_200.
 
     ``varying`` has the positions of the numbers in which the names differ.
     """
@@ -155,7 +156,7 @@ def _family(names: Sequence[_Name], places: Sequence[int]) -> Family:
 
 
 def _counted(files: Sequence[Path]) -> int:
-    """Extract the total number of shards from the names; 0 if names lack it or disagree."""
+    """Extract the total number of shards from the names; 0 if names state none or differ in it."""
     counts = {match[1] if (match := _COUNT.search(file.stem)) else "0" for file in files}
     return int(counts.pop()) if len(counts) == 1 else 0
 
@@ -171,8 +172,9 @@ def _label(name: _Name, places: Sequence[int]) -> str:
 def _are_shard_numbers(numbers: set[str]) -> bool:
     """Whether names that differ only in these numbers are names of shards.
 
-    Shard numbers are padded with zeros, begin at 0, or are consecutive. If they begin at 1, up to
-    half of them may be missing; a later comparison with other arrays finds missing shards.
+    Shard numbers are padded with zeros, begin at 0, or are consecutive. If the numbers begin at 1,
+    up to half of the numbers may be missing; a later comparison with other arrays finds missing
+    shards.
     """
     if any(len(number) > 1 and number.startswith("0") for number in numbers):
         return True

@@ -55,7 +55,7 @@ class ParquetTable:
         return False
 
     def columns(self, name: str, start: int = 0) -> Iterator[tuple[int, Any]]:
-        """Yield (row number, piece) of the column ``name`` from row ``start`` on."""
+        """Yield (first row number, piece) of the column ``name`` from row ``start`` on."""
         metadata, first = self._file.metadata, 0
         counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         skipped = 0
@@ -76,7 +76,7 @@ class ParquetTable:
 
 
 class ArrowTable:
-    """An Arrow file, or an Arrow stream as `datasets` writes; memory-mapped, validated on read."""
+    """An Arrow file, or a stream that `datasets` writes; memory-mapped, validated on read."""
 
     def __init__(self, path: Path) -> None:
         self._pa = require("pyarrow", "formats", "an Arrow file")
@@ -96,7 +96,7 @@ class ArrowTable:
         return True
 
     def columns(self, name: str, start: int = 0) -> Iterator[tuple[int, Any]]:
-        """Yield (row number, piece) of the column ``name`` from row ``start`` on."""
+        """Yield (first row number, piece) of the column ``name`` from row ``start`` on."""
         first = 0
         for _, batch in self._batches():
             if batch is None:
@@ -109,12 +109,12 @@ class ArrowTable:
             first += batch.num_rows
 
     def _sizes(self) -> Iterator[tuple[Any, int]]:
-        """Yield (schema, 0), as a file can lack batches, then (schema, row count) of each batch."""
+        """Yield (schema, 0), then (schema, row count) for each batch; a file may have no batch."""
         for schema, batch in self._batches():
             yield schema, 0 if batch is None else batch.num_rows
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
-        """Yield (schema, None), as a file can lack batches, then (schema, batch) for each batch."""
+        """Yield (schema, None), then (schema, batch) for each batch; a file may have no batch."""
         with self._pa.memory_map(str(self.path), "r") as file:
             head = file.read(6)
             file.seek(0)
@@ -138,7 +138,7 @@ def open_table(path: Path) -> ParquetTable | ArrowTable:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Convert exceptions that pyarrow raises for a damaged file to InputErrors."""
+    """Convert to InputError the exceptions that pyarrow raises for a damaged file."""
     pa = require("pyarrow", "formats", "a Parquet or Arrow file")
     try:
         yield

@@ -52,7 +52,7 @@ class TableSource(ListedSource):
 
     def _pieces(self, name: str, start: int) -> Iterator[Array]:
         shape, dtype = self.contents.specs[name]
-        first = 0  # row of the table at which the file starts
+        first = 0  # row number, in the table, of the file's first row
         for file in self._files:
             if first + file.rows > start:
                 with reading(file.path):
@@ -86,7 +86,7 @@ class TableSource(ListedSource):
             self._refuse_bomb(name)
 
     def _merged(self, name: str) -> _Column:
-        """Return one type for a column's types in the shards; ignore null and empty shards."""
+        """Merge a column's types in all shards into one type; ignore shards without values."""
         filled = [file for file in self._files if file.rows] or self._files
         merged, first = _Column("null", "null"), filled[0]
         for file in filled:
@@ -112,9 +112,9 @@ class TableSource(ListedSource):
     def _describe_vectors(
         self, name: str, width: int | None, dtype: np.dtype[Any], rows: int
     ) -> None:
-        """Record a column of lists as an array (rows, length); refuse nulls and other lengths.
+        """Record a column of lists as an array (rows, length); refuse nulls and unequal lengths.
 
-        The length is ``width`` or, if that is None, the most frequent length in the first piece.
+        The length is ``width``; if ``width`` is None, the most frequent length in the first piece.
         """
         side_only = dtype.kind != "f"
         typical = self._typical(name) if width is None else (0, width)
@@ -177,7 +177,7 @@ class _Column(NamedTuple):
     width: int | None = None
 
     def merged(self, other: _Column) -> _Column | None:
-        """Return a type that holds the values of both columns; None if there is none."""
+        """Return a type that holds the values of both columns; None if no such type exists."""
         if self.form != other.form:
             return None
         if self.form in ("text", "other", "nested"):
@@ -285,7 +285,7 @@ def _refuse_irregular(column: Any, length: int, first: int, first_whole: int) ->
 def _to_numpy(
     path: Path, name: str, column: Any, shape: tuple[int, ...], dtype: np.dtype[Any], first: int
 ) -> Array:
-    """Convert a piece of m rows to an array (m,) or (m, d); ``first`` is its first row number."""
+    """Convert a piece of m rows, from row ``first`` on, to an array (m,) or (m, d)."""
     column = _stored(column)
     if dtype == TEXT:
         texts = ["" if value is None else value for value in column.to_pylist()]

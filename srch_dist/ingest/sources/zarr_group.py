@@ -18,8 +18,9 @@ from srch_dist.storage.foreign_zarr import ForeignArray, ForeignZarr
 class ZarrSource(ListedSource):
     """A `Source` of the arrays of a Zarr group, or of one Zarr array.
 
-    An array with missing chunks is unreadable, because they would read as the fill value. By
-    default, Zarr omits chunks that hold only the fill value; such chunks count as missing, too.
+    An array with missing chunks is unreadable, because missing chunks would read as the fill value.
+    By default, Zarr does not store chunks that hold only the fill value. Such chunks count as
+    missing, too.
     """
 
     def __init__(self, path: Path) -> None:

@@ -255,7 +255,7 @@ class TestHostile:
         tag = (7).to_bytes(4, "little") + (60).to_bytes(4, "little")
         assert content.count(tag) == 1
         path.write_bytes(content.replace(tag, kind.to_bytes(4, "little") + tag[4:]))
-        with pytest.raises(InputError, match=f"within a variable has the data type {kind}$"):
+        with pytest.raises(InputError, match=f"variable has the unknown data type {kind}$"):
             open_source(path)
 
     def test_mat_with_a_cell_of_an_unknown_class_is_refused(self, tmp_path):

@@ -109,7 +109,7 @@ def test_tables_of_the_same_columns_are_one_table(tmp_path, names, given):
 def test_splits_are_named_and_not_paired(tmp_path):
     names = ["train-00000-of-00001.parquet", "test-00000-of-00001.parquet"]
     write_tables(tmp_path / "a", names, sizes=(10, 10))
-    with pytest.raises(InputError, match=r"several splits: test \(.*train \(.*column split"):
+    with pytest.raises(InputError, match=r"several splits: test \(.*train \(.*column named split"):
         open_source(tmp_path / "a")
     for name in names:
         split = name.split("-")[0]

@@ -168,7 +168,7 @@ class TestMissingChunks:
         for file in (tmp_path / "a.zarr" / "split" / "c").iterdir():
             file.unlink()
         reason = open_source(tmp_path / "a.zarr").unreadable["split"]
-        assert "lacks 5 of 5 chunks, which would read as 0" in reason
+        assert "lacks 5 of 5 chunks; missing chunks would read as 0" in reason
         assert "write_empty_chunks=True" in reason
         with pytest.raises(InputError, match=r"split lacks .* --modalities image,text"):
             ingest_source(tmp_path / "a.zarr", tmp_path / "b.zarr")
