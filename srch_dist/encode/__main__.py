@@ -27,10 +27,10 @@ class _Options:
     data: str
     """Feature store to encode, a path or s3:// URL."""
     modality: str
-    """Modality of the store to encode; the model must have it too."""
+    """Modality to encode; the store and the model must both have this modality."""
     out: str
-    """Zarr array to write, a path or s3:// URL: uint8 (rows, bits / 8), little bit order. It must
-    not exist yet."""
+    """Zarr array to write, a path or s3:// URL: uint8 (rows, bits / 8), little bit order. The array
+    must not exist yet."""
     cluster: Annotated[ClusterOptions, FLAT] = field(default_factory=ClusterOptions)
 
 

@@ -64,7 +64,7 @@ def encode_store(
     check_modalities(loaded, store, [modality])
     target = check_new(locate(out))
     with hold_output(target) as check_lock:
-        check_new(target)  # again, now that no other process can make it
+        check_new(target)  # again, now that no other process can create the array
         partial = partial_name(target)
         arrays.remove(partial)
         try:
@@ -103,7 +103,7 @@ def _write_codes(
 
 
 def encoding_rows(store: FeatureStore) -> int:
-    """Choose the rows per task: whole chunks of the store, about 32 MiB in float64."""
+    """Choose the number of rows per task: whole chunks of the store, about 32 MiB in float64."""
     rows = _TASK_BYTES // (8 * max(store.modalities.values()))
     return max(1, rows // store.rows_per_chunk) * store.rows_per_chunk
 
@@ -113,14 +113,14 @@ def check_modalities(model: Model, store: FeatureStore, names: list[str]) -> Non
     for name in names:
         if name not in model.means or name not in store.modalities:
             raise InputError(
-                f"modality {name!r} is not in both the model ({', '.join(model.means)}) and "
-                f"{store.path} ({', '.join(store.modalities)})"
+                f"modality {name!r} must be in the model and in the store; the model has "
+                f"{', '.join(model.means)}, and {store.path} has {', '.join(store.modalities)}"
                 f"{did_you_mean(name, set(model.means) & set(store.modalities))}"
             )
         if store.modalities[name] != len(model.means[name]):
             raise InputError(
-                f"{name} has {store.modalities[name]} dimensions in {store.path}; the model was "
-                f"trained on {len(model.means[name])}"
+                f"{name} has {store.modalities[name]} dimensions in {store.path}, but the model "
+                f"was trained on {len(model.means[name])} dimensions"
             )
 
 

@@ -1,4 +1,4 @@
-"""Model of a run, and its .npz file, which is safe to open because it is read without pickle."""
+"""Model of a run, and the .npz file of a model; reading the file is safe, as it uses no pickle."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Anchors:
 class Model:
     """Out-of-sample encoders of a run: a row's code is the sign of its scores.
 
-    Keys of all mappings but ``metadata`` are modalities, in the order of the store.
+    Except for ``metadata``, the keys of mappings are modalities, in the order of the store.
 
     Attributes
     ----------
     means : (d_g,) mean, subtracted from features before they are scaled to unit norm.
     projections : W_g (l, d_g), Eq. 11.
     encoders : (l, d_g) linear part of the scores: W_g (Eq. 18) or a ridge regression.
-    anchors : anchor part of the scores; empty unless the run used the anchor encoder.
+    anchors : anchor part of the scores; empty if ``method.encoder`` was not "anchors".
     bits : number l of bits per code.
     center, unit_norm : whether features are centred and scaled to unit norm.
     metadata : versions and options of the run; encoding does not use them.
@@ -65,7 +65,7 @@ class Model:
     metadata: Mapping[str, Any]
 
 
-# Pickles store these public names, so they can be loaded after the module moves.
+# Pickles store these public names, so a pickle can be loaded after the module moves.
 Anchors.__module__ = Model.__module__ = "srch_dist"
 
 
@@ -131,7 +131,7 @@ def _read_file(path: str | Location) -> tuple[Location, bytes]:
         return location / "model.npz", read_record(location / "model.npz")
     if isinstance(location, Path) and not location.exists():
         raise StorageError(
-            f"{location} does not exist; name a model file or the directory of a finished run"
+            f"{location} does not exist. Give a model file or the directory of a finished run."
         )
     return location, read_bytes(location)
 
@@ -155,7 +155,10 @@ def _check(model: Model) -> None:
             count = len(anchors.rows)
             actual = (anchors.rows.shape, anchors.encoder.shape, anchors.offset.shape)
             if actual != ((count, len(mean)), (model.bits, count), (model.bits,)):
-                raise ValueError(f"anchors of {g} have shapes {actual}")
+                raise ValueError(
+                    f"anchors of {g} have shapes {actual}, expected "
+                    f"{((count, len(mean)), (model.bits, count), (model.bits,))}"
+                )
 
 
 def _read_anchors(members: Mapping[str, Any], g: str) -> Anchors:

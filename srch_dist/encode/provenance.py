@@ -1,4 +1,4 @@
-"""Record which model and which features made stored codes, and check both when codes are used."""
+"""Record with which model and from which features codes were made; check both before use."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def check_model(codes: CodeStore, model: Model, source: str) -> None:
     """
     if codes.bits != model.bits:
         raise InputError(
-            f"{codes.path} holds codes of {codes.bits} bits, but the model makes {model.bits}. "
-            "Give the model that made the codes."
+            f"{codes.path} holds codes of {codes.bits} bits, expected {model.bits} as in the "
+            "model. Give the model that made the codes."
         )
     if codes.model is not None and codes.model != model_identity(model):
         raise InputError(
@@ -60,7 +60,7 @@ def check_model(codes: CodeStore, model: Model, source: str) -> None:
 
 
 def check_store(codes: CodeStore, store: FeatureStore) -> None:
-    """Check that the rows of the codes are those of ``store``.
+    """Check that the codes were made from the rows of ``store``.
 
     For codes that do not record their features, only the number of rows is compared.
 

@@ -101,8 +101,9 @@ class QueryEncoder:
         values = np.asarray(as_array(self._modality, row))
         if values.shape != mean.shape or not np.isfinite(values).all():
             raise InputError(
-                f"a query of {self._modality} must be ({len(mean)},) finite numbers, not "
-                f"{values.shape} of {values.dtype}{_modality_of_width(model, values.shape)}"
+                f"a query of {self._modality} must be ({len(mean)},) finite numbers; this query "
+                f"has shape {values.shape} of {values.dtype}, or a value that is NaN or Inf"
+                f"{_modality_of_width(model, values.shape)}"
             )
         dtype = np.dtype(np.float64)
         features, _ = normalise(values[None], mean, model.center, model.unit_norm, dtype)
@@ -120,5 +121,5 @@ class QueryEncoder:
         return code
 
 
-# Pickles store this public name, so they can be loaded after the module moves.
+# Pickles store this public name, so a pickle can be loaded after the module moves.
 QueryEncoder.__module__ = "srch_dist"

@@ -51,7 +51,7 @@ def _evaluate(options: _Options, progress: Progress) -> None:
         check_lock = None if out is None else stack.enter_context(hold_output(out))
         with connect_for(options.cluster, progress, reads=(run.path, locate(store.path))):
             result = evaluate_model(options.model, options.data, progress)
-        # First, so that the scores are seen where the file cannot be written.
+        # Print first, so that the scores are seen even if the file cannot be written.
         print_evaluation(output(), result)
         if out is not None and check_lock is not None:
             check_lock()

@@ -70,13 +70,13 @@ def can_show(store: FeatureStore) -> bool:
 def gather_examples(
     run: RunResults, store: FeatureStore, count: int, top: int, seed: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """Sample queries in each direction, and describe the ``top`` nearest rows of each.
+    """Sample queries in each direction, and describe the ``top`` nearest rows of each query.
 
     Returns
     -------
     For each direction (``image_to_text``), a list of ``{"query": item, "found": [item, …]}``. An
     item has ``row`` and ``text``, and ``picture`` (a data URI) if the row has a picture. Items in
-    ``found`` also have the Hamming ``distance``, and ``relevant`` if there are labels.
+    ``found`` also have the Hamming ``distance``, and ``relevant`` if the store has labels.
     """
     model = load_model(run.path)
     sample = ExampleSample(count, top, seed)
@@ -96,7 +96,7 @@ def example_queries(
     direction: tuple[str, str],
     sample: ExampleSample,
 ) -> list[Example]:
-    """Sample queries of one modality; find the rows of another with the nearest codes.
+    """Sample queries of one modality; find the rows of another modality whose codes are nearest.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ class EncodedRows:
 
 
 class Counts(dict[tuple[str, str], IntArray]):
-    """Numbers of database rows at each Hamming distance, by (query, database) modality.
+    """Numbers of database rows at each Hamming distance, by (query modality, database modality).
 
     A value is an array (2, q, l + 1) for q queries and Hamming distances 0 … l of l-bit codes. [0]
     counts all rows, and [1] the relevant rows. ``+`` adds the counts of disjoint database rows.
@@ -60,13 +60,13 @@ def measure_queries(
     queries : codes and labels of the queries.
     database_counts : numbers of database rows at each distance from the queries.
     query_counts : numbers of rows of the complete query set at each distance from the q queries.
-    learned_counts : numbers of training rows whose learned codes are at each distance; None to
-        omit the measures "learned".
+    learned_counts : numbers of training rows whose learned codes are at each distance from the
+        queries; None omits the measures "learned".
 
     Returns
     -------
     pair : (q, 1 + cutoffs) rank of the partner, then recall at each cutoff. The partner is the same
-        row in the other modality. It is ranked among all rows of the database and the queries.
+        row in the other modality, ranked among all rows of the database and the queries.
     retrieval, learned : see `_measures`; empty without labels.
     """
     result: dict[str, Any] = {"pair": {}, "retrieval": {}, "learned": {}}

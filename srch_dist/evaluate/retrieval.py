@@ -52,15 +52,15 @@ class Split:
 
 @dataclass(frozen=True)
 class _RowBitmap:
-    """Ascending row numbers, stored as a bitmap from the first to the last.
+    """Ascending row numbers, stored as a bitmap from the smallest to the largest number.
 
-    The task graph contains the row numbers of the whole database. As int64, they would need 8 bytes
-    per row.
+    The task graph contains the row numbers of the whole database. As int64, a row number would need
+    8 bytes.
 
     Attributes
     ----------
     first : the smallest row number.
-    bits : packed bits, one for each number from ``first`` on: whether the row is in the set.
+    bits : packed bits, one bit for each number from ``first`` on: 1 if the row is in the set.
     """
 
     first: int
@@ -86,8 +86,8 @@ def evaluate_model(
 
     Queries are the rows of split 1, and the database is the rows of split 0. Without a split,
     queries are the rows that the run held out. Queries and database are encoded out of sample. For
-    rows at equal distance, a measure is the expectation over random order (McSherry and Najork,
-    ECIR 2008).
+    rows at equal distance, a measure is the expectation over random orders of these rows (McSherry
+    and Najork, ECIR 2008).
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def evaluate_model(
 def evaluate_baseline(
     run: RunResults, store: FeatureStore, progress: Progress
 ) -> dict[str, Any] | None:
-    """Measure the run's baseline; None if the run has no baseline or the store no labels."""
+    """Measure the run's baseline; None if the run has no baseline, or the store has no labels."""
     if not run.baseline.exists() or "labels" not in store.side:
         return None
     metadata = load_model(run.baseline).metadata
@@ -164,7 +164,10 @@ def query_split(run: RunResults, store: FeatureStore) -> Split:
             "(0 database, 1 queries), or train with --queries N."
         )
     if not len(rows.database) or not len(rows.queries):
-        raise InputError(f"{store.path} cannot be used for an evaluation: it needs {needed}")
+        raise InputError(
+            f"{store.path} has {len(rows.queries)} queries and {len(rows.database)} database rows; "
+            f"an evaluation needs {needed}"
+        )
     return rows
 
 
@@ -235,10 +238,10 @@ def _evaluate(
 
 
 def _differing(run: RunResults, store: FeatureStore) -> list[str]:
-    """Return the modalities of the run whose features are missing or different in the store.
+    """List the run's modalities with features that the store lacks, or has with other values.
 
-    If none is, row numbers of the run are row numbers of the store. Chunk sizes and side arrays
-    may differ: labels may have been added after training.
+    If the list is empty, row numbers of the run are row numbers of the store. Chunk sizes and side
+    arrays may differ: labels may have been added after training.
     """
     trained = run.outcome()["store"]
     return [g for g in load_model(run.path).means if store.checksums.get(g) != trained.get(g)]
@@ -259,7 +262,7 @@ def _encode_blocks(
 
 
 def _read_blocks(run: RunResults, store: FeatureStore, step: int) -> list[Delayed]:
-    """Create one task per ``step`` database rows; a task reads their learned codes and labels.
+    """Create tasks that read the learned codes and labels of ``step`` database rows each.
 
     Returns an empty list if the run was trained on another store.
     """
@@ -307,8 +310,8 @@ def _count_tasks(
 ) -> tuple[Delayed, Delayed, Delayed | None]:
     """Create three tasks that count rows by distance from a block of queries.
 
-    They count rows of the database, rows of the complete query set, and learned codes. The third
-    task is None if ``learned`` is empty.
+    The first task counts rows of the database, the second task rows of the complete query set, and
+    the third task learned codes. The third task is None if ``learned`` is empty.
     """
     directions = list(permutations(names, 2))
     to_learned = [(g, LEARNED) for g in names]

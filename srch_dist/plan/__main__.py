@@ -20,7 +20,7 @@ from srch_dist.runtime.cluster import Cluster
 from srch_dist.runtime.machine import local_size
 from srch_dist.runtime.progress import Progress
 
-# Dimensions of a modality, at most.
+# Maximum number of dimensions of a modality.
 _MOST_DIMS = 1 << 24
 
 
@@ -35,21 +35,22 @@ class _Options:
     bits: int | None = None
     """Bits per code; by default from --config, else 32."""
     workers: int | None = None
-    """Worker processes of one thread each; by default from --config, else one per CPU that this
-    process may use."""
+    """Number of worker processes, of one thread each; by default from --config, else the number of
+    CPUs that this process may use."""
     memory_limit: str | None = None
     """Memory per worker, such as 4GiB; by default from --config, else 2GiB, or less if this machine
-    or its cgroup has too little."""
+    or its cgroup has too little memory."""
     config: str | None = None
     """YAML file of options, as for srch_dist.train; --bits, --workers and --memory-limit override
-    it."""
+    the options of the file."""
     json: bool = False
     """Print JSON instead of tables."""
     calibrate: bool = False
     """Measure the rates of this machine first (about 15 s on 2 cores) and use them instead of
     --rates."""
     rates: Rates = field(default_factory=Rates)
-    """Rates of one worker, from which the seconds are estimated."""
+    """Rates of one worker, such as bytes read per second; the plan estimates seconds from the
+    rates."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,7 +96,7 @@ def _check_numbers(options: _Options) -> None:
 
 
 def _configuration(options: _Options) -> TrainConfig:
-    """Load the options of the file --config, or defaults; command-line options override them."""
+    """Load the file of --config, or default options; command-line options override both."""
     base = load_config(options.config) if options.config else build_config({})
     overrides = {
         name: getattr(options, name)
@@ -118,7 +119,7 @@ def parse_dims(text: str) -> dict[str, int]:
         name = name.strip()
         if not name or name in dims or not re.fullmatch("0*[1-9][0-9]*", number.strip()):
             raise ConfigError(f"--dims is {text!r}. Write for example image=768,text=768.")
-        # Python converts at most some 4,000 digits.
+        # Python refuses to convert numbers of more than 4,300 digits.
         if len(number.strip()) > len(str(_MOST_DIMS)) or int(number) > _MOST_DIMS:
             raise ConfigError(
                 f"--dims has more than {_MOST_DIMS} dimensions for {name}. Give the number of "

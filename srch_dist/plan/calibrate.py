@@ -1,7 +1,7 @@
 """Measure the rates of this machine by timing short runs of the package's kernels.
 
-All workers of a local cluster measure at the same time, because training shares memory bandwidth
-and disk among workers too.
+All workers of a local cluster measure at the same time, because workers share memory bandwidth and
+disk during training, too.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NEAR_SHARE = 0.75
 _NEAR_ROWS = 4096
 # Number of chunks, of `_ROWS` rows each, in the array to write and read.
 _CHUNKS = 4
-# Dimensions of the search measurement. With few, the products take little of the time.
+# Dimensions of the search measurement. With few dimensions, products need little of the time.
 _SEARCH_DIMS = 16
 # Number of tasks in the graph that measures the scheduler.
 _TASKS = 1000
@@ -77,7 +77,7 @@ def measure_cluster(cluster: Cluster) -> Rates:
 def measure_worker(folder: str) -> dict[str, float]:
     """Measure the rates of this process, with test files in ``folder``.
 
-    Returns the rates by name of the field of `Rates`.
+    Returns each rate under the name of its field in `Rates`.
     """
     rng = np.random.default_rng(0)
     block = rng.standard_normal((_ROWS, _DIMS), dtype=np.float32)
@@ -139,7 +139,7 @@ def _graph_rates(rng: np.random.Generator) -> dict[str, float]:
         outgoing, incoming = np.sort(keys[0]), np.sort(keys[1])
         adjacency.build_adjacency([adjacency.symmetrise(outgoing, incoming, False)], n, n)
 
-    # Most neighbours are near the row and the others are anywhere, as in the row order.
+    # As in the row order of training, most neighbours are near the row, the others anywhere.
     owners = np.repeat(np.arange(n), 2 * _K)
     near = (owners + rng.integers(-_NEAR_ROWS, _NEAR_ROWS, size=2 * ends)) % n
     far = rng.integers(0, n, size=2 * ends)

@@ -19,11 +19,13 @@ from srch_dist.plan.rates import Rates
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime.tasks import FAN_IN
 
-# Cost of aggregation, in sorts of all edges: one matching per level, each on fewer edges.
+# Cost of aggregation, as a multiple of one sort of all edges: one matching per level, each on fewer
+# edges than the matching before.
 _MATCHINGS = 3
 # Number of (n, l) vectors that conjugate gradients read or write per iteration.
 _CG_VECTORS = 16
-# The same for the preconditioner: it reads and writes two sums and two corrections on all levels.
+# Number of (n, l) vectors that the preconditioner reads or writes per iteration: two sums and two
+# corrections, on all levels.
 _LEVEL_VECTORS = 8
 # Cost of the S-step (edge lengths, their median, terms of Eq. 9), in sparse products.
 _S_STEP_PRODUCTS = 3
@@ -113,7 +115,7 @@ class _Costs:
 
     @property
     def edges(self) -> int:
-        """Number of directed edges; estimated from ``rates.union`` until they are counted."""
+        """Number of directed edges; an estimate from ``rates.union`` before edges are counted."""
         if self.plan.degree is not None:
             return int(self.plan.degree * self.plan.rows)
         union = self.rates.union if self.config.graph.symmetry == "union" else 1.0
@@ -123,7 +125,8 @@ class _Costs:
     def halo_rows(self) -> int:
         """Number of rows in the halos of all blocks together; one halo exchange sends these rows.
 
-        If m edges of a block lead to random rows among the r rows of other blocks, its halo has
+        The halo of a block consists of the rows of other blocks to which edges of the block lead.
+        If m edges lead to random rows among the r rows of other blocks, the halo has
         r (1 - exp(-m / r)) rows.
         """
         fetched = 0.0
@@ -188,7 +191,7 @@ class _Costs:
         return work, 3 * len(self.plan.partitions) + clusters
 
     def neighbours(self) -> StageCost:
-        """Estimate the neighbour search of all modalities, and measuring its recall on a sample.
+        """Estimate the neighbour search of all modalities, and the recall measured on a sample.
 
         Exact search reads all rows once per partition. NN-descent builds one index of all rows, or
         one index per cluster.
@@ -259,8 +262,8 @@ class _Costs:
     def b(self) -> StageCost:
         """Estimate one B-step, the pass over X: seconds of reading plus seconds of products.
 
-        The two times are added although a thread reads ahead: a worker has one core, which also
-        verifies the data and copies them from the page cache.
+        The two times are added although a thread reads ahead: a worker has one core, and this core
+        also verifies the data and copies the data from the page cache.
         """
         n, bits, r = self.plan.rows, self.config.loop_bits, self.rates
         products = self.product_seconds(2 * n * bits * (2 * self.total_dims + bits))
@@ -275,9 +278,9 @@ class _Costs:
     def model(self) -> StageCost:
         """Estimate the encoders and the final codes; most of the cost is similarities to anchors.
 
-        Anchors need one pass over X, which sums their Gram matrix and cross-covariances. If
-        ``method.directions`` is not 0, two more passes follow: one scores all rows, the other
-        computes the final codes and X_g Bᵀ.
+        The anchor encoder needs one pass over X. The pass sums the anchors' Gram matrix and
+        cross-covariances. If ``method.directions`` is not 0, two more passes follow: the first pass
+        scores all rows, and the second pass computes the final codes and X_g Bᵀ.
         """
         n, r, method, count = self.plan.rows, self.rates, self.config.method, len(self.dims)
         bits = max(self.config.bits, self.config.loop_bits)

@@ -18,7 +18,7 @@ _CHECKPOINTS = 3
 
 
 def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
-    """Compute the bytes of each array at the time when the run directory is largest.
+    """Compute the size in bytes of each array at the time when the run directory is largest.
 
     Rows are rounded up to whole partitions, since the last chunk of an array has full size.
     """
@@ -45,13 +45,17 @@ def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
         "order and routes": n * 8 * (1 + graph.overlap_max * len(routed)) + _points_bytes(sizes),
         "neighbours": neighbours,
         **later,
-        # Scratch files are removed before later arrays are written, so only the excess counts.
+        # Scratch files are removed before later arrays are written, so only bytes beyond the size
+        # of the later arrays count.
         "scratch": max(0, shuffle - sum(later.values()), components - sum(loop.values())),
     }
 
 
 def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
-    """Compute bytes per array of loop and model stage; ``n`` rows, in whole partitions."""
+    """Compute the size in bytes of each array of the loop and of the model stage.
+
+    ``n`` is the number of rows, rounded up to whole partitions.
+    """
     bits, loop_bits = sizes.config.bits, sizes.config.loop_bits
     loop = {
         "checkpoints": _CHECKPOINTS * n * (loop_bits * 4 + loop_bits // 8),
@@ -70,7 +74,7 @@ def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
 
 
 def _model_bytes(sizes: ProblemSize) -> int:
-    """Compute bytes of Gram matrices, sampled rows, models, and sums that fit the encoders."""
+    """Compute the size in bytes of Gram matrices, sampled rows, models, and sums for encoders."""
     method, widths = sizes.config.method, list(sizes.dims.values())
     loop_bits, bits = sizes.config.loop_bits, sizes.config.bits
     m = min(method.anchors, sizes.rows)
@@ -89,7 +93,7 @@ def _model_bytes(sizes: ProblemSize) -> int:
 
 
 def _points_bytes(sizes: ProblemSize) -> int:
-    """Compute bytes of the float32 rows sampled for k-means, for the row order and the routing."""
+    """Compute the size in bytes of the float32 rows that k-means samples for order and routing."""
     graph, rows, values = sizes.config.graph, sizes.rows, 0
     clusters = order_clusters(rows, graph.order_rows)
     if clusters > 1:

@@ -49,7 +49,7 @@ def _stored_chunks(sizes: ProblemSize) -> int:
 def _column_sums(sizes: ProblemSize, clusters: int) -> int:
     """Compute memory of a task that sums columns and copies the rows sampled for k-means.
 
-    ``clusters`` is the number of k-means clusters. With 1, no rows are sampled.
+    ``clusters`` is the number of k-means clusters. With one cluster, no rows are sampled.
     """
     p, widest = sizes.partition_rows, sizes.widest
     sampled = min(1.0, sample_size(clusters) / sizes.rows) if clusters > 1 else 0.0
@@ -133,13 +133,13 @@ def _anchors(sizes: ProblemSize) -> int:
 def _pass_rows(sizes: ProblemSize) -> int:
     """Return the number of rows that a task after the loop reads at once.
 
-    It is ``partition_rows``, rounded up to whole tiles.
+    The number is ``partition_rows``, rounded up to a multiple of `TILE`, and at most n.
     """
     return min(-(-sizes.partition_rows // TILE) * TILE, sizes.rows)
 
 
 def _similarity_bytes(sizes: ProblemSize) -> int:
-    """Compute memory of the similarities of one tile of rows to the anchors."""
+    """Compute memory of the similarities between `TILE` rows and the anchors."""
     return min(TILE, sizes.rows) * _anchors(sizes) * sizes.itemsize
 
 
@@ -159,7 +159,7 @@ def _fit_encoders(sizes: ProblemSize, bits: int) -> int:
 def _spread_codes(sizes: ProblemSize, bits: int) -> int:
     """Compute memory of a task of the final codes: scores, codes, and their products.
 
-    It is 0 if ``method.directions`` is 0.
+    The result is 0 if ``method.directions`` is 0.
     """
     if not sizes.config.method.directions:
         return 0
@@ -179,7 +179,7 @@ def _spread_codes(sizes: ProblemSize, bits: int) -> int:
 
 
 def client_bytes(sizes: ProblemSize) -> int:
-    """Compute memory of the client above that of an idle client: values per row, and matrices."""
+    """Compute the memory that the client adds to its idle size: values per row, and matrices."""
     total, bits = sizes.total_dims, max(sizes.config.bits, sizes.config.loop_bits)
     memory = MemoryModel()
     memory.allocate(k_means_bytes(sizes.rows, sizes.methods, sizes.config))

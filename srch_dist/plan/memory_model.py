@@ -58,12 +58,12 @@ def allowed_bytes(memory_limit: int, reserved: int) -> int:
 
 
 def headroom_bytes(memory_limit: int) -> int:
-    """Compute the bytes of the memory limit that no stage uses; they are for the page cache."""
+    """Compute the bytes of the memory limit that stages leave to the page cache."""
     return int(memory_limit * (1 - ALLOWED_SHARE))
 
 
 def reserved_bytes(rows: int, methods: Mapping[str, str], config: TrainConfig) -> int:
-    """Compute the reserved memory of a worker: imports, and freed memory that it keeps."""
+    """Compute the reserved memory of a worker: imports, and freed memory that the worker keeps."""
     return _IMPORTS_BYTES + _ALLOCATOR_BYTES + k_means_bytes(rows, methods, config)
 
 

@@ -20,7 +20,8 @@ _PARTITION_BYTES = 32 * MIB
 # Exact search up to this number of multiplications, n² d: about 10 s on 2 cores. Below it,
 # compiling NN-descent (about 22 s per process) costs more than it saves.
 _EXACT_PRODUCTS = 5e11
-# Largest NN-descent index of all rows, which fits a worker of 2 GiB. Above, one per cluster.
+# Largest NN-descent index of all rows: such an index fits a worker of 2 GiB. If the index would be
+# larger, each cluster of rows gets its own index.
 _INDEX_BYTES = 600 * MIB
 # Minimum columns of a column group. Narrower groups read the graph more often, and save little.
 _LEAST_COLUMNS = 8
@@ -32,9 +33,9 @@ _Cut = tuple[tuple[int, ...], ProblemSize]
 
 
 def default_partition(width: int) -> int:
-    """Choose the rows of a partition: about 32 MiB, for rows of ``width`` bytes.
+    """Choose the number of rows of a partition: about 32 MiB of rows of ``width`` bytes each.
 
-    From 1024 rows on, the number is a multiple of 1024.
+    A number of 1024 or more is rounded down to a multiple of 1024.
     """
     rows = max(1, _PARTITION_BYTES // width)
     return rows // 1024 * 1024 if rows >= 1024 else rows
@@ -43,8 +44,8 @@ def default_partition(width: int) -> int:
 def search_method(graph: GraphConfig, rows: int, dims: int) -> str:
     """Choose the search method for n = ``rows`` rows of d = ``dims`` dimensions.
 
-    "auto" means "exact" if n² d ≤ 5e11. Otherwise it means "pynndescent" if the index needs at most
-    600 MiB, and "partitioned" if not.
+    "auto" means "exact" if n² d ≤ 5e11. For larger n² d, "auto" means "pynndescent" if the index
+    needs at most 600 MiB, and "partitioned" if the index needs more.
 
     Raises
     ------
@@ -68,8 +69,8 @@ def search_method(graph: GraphConfig, rows: int, dims: int) -> str:
 def cut_edges(starts: tuple[int, ...], sizes: ProblemSize, allowed: int) -> tuple[int, ...]:
     """Split the partitions into sequences ("runs"); one task writes the edges of a sequence.
 
-    Each task reads all neighbours, so few sequences are faster. Their number is the smallest
-    multiple of the number of workers that fits the allowed memory.
+    Each task reads all neighbours, so few sequences are faster. The number of sequences is the
+    smallest multiple of the number of workers with which a task fits the allowed memory.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ def cut_edges(starts: tuple[int, ...], sizes: ProblemSize, allowed: int) -> tupl
         runs = min(times * sizes.workers, partitions)
         return edge_bytes(sizes, _most_rows(starts, even_splits(partitions, runs))) <= allowed
 
-    # More runs never have a longer longest run, so that the first that fits is found by bisection.
+    # With more runs, the longest run never gets longer: bisection finds the first number that fits.
     tries = range(1, -(-partitions // sizes.workers))
     times = bisect_left(tries, True, key=fits) + 1
     return even_splits(partitions, min(times * sizes.workers, partitions))
@@ -98,12 +99,13 @@ def cut_solve(starts: tuple[int, ...], sizes: ProblemSize, allowed: int, headroo
 
     The first of these splits that fits the allowed memory is chosen:
 
-    1. One block in memory, with the widest column groups. Each worker solves its own columns, which
-       are independent. (Rows are not: most have neighbours in other blocks.)
+    1. One block in memory, with the widest column groups. Each worker solves its own columns,
+       because columns are independent. (Rows are not independent: most rows have neighbours in
+       other blocks.)
     2. One block on disk, if every worker gets columns and the page cache can hold the files that
        each matrix product reads.
-    3. The fewest blocks in memory with all columns at once. If that does not fit: one block per
-       worker (more blocks do not help), with the widest column groups.
+    3. The fewest blocks in memory with all columns at once. If no number of blocks fits: one block
+       per worker (more blocks do not help), with the widest column groups.
     4. One block on disk, or one block per worker on disk, even if the page cache cannot hold the
        files.
 
@@ -164,10 +166,10 @@ def _cuts(starts: tuple[int, ...], sizes: ProblemSize, cached: int) -> Iterator[
 def _block_counts(partitions: int, most: int) -> list[int]:
     """List numbers of blocks to try, ascending from 1 to ``most``.
 
-    If P partitions are split into R blocks, the longest block has m = ⌈P / R⌉ partitions. Of two R
-    with the same m, the larger needs more memory, so only the smaller is listed. An R whose only
-    block of m partitions is the last is listed too, since the last partition may be short. The list
-    has about 4 √P numbers.
+    If P partitions are split into R blocks, the longest block has m = ⌈P / R⌉ partitions. Of two
+    numbers R with the same m, the larger R needs more memory, so only the smaller R is listed. If
+    only the last of R blocks has m partitions, R is listed, too, because the last partition may be
+    short. The list has about 4 √P numbers.
     """
     counts, blocks = {most}, 1
     while blocks <= most:
@@ -198,7 +200,7 @@ def _cut(
 
 
 def _with_length_columns(sizes: ProblemSize, allowed: int) -> ProblemSize:
-    """Set the number of columns per S-step pass; choose the most that fit the allowed memory.
+    """Set the number of columns per S-step pass: the largest number that fits the allowed memory.
 
     Each further pass reads and rewrites the partial edge lengths. A pass reads one or more whole
     column groups of the Z-step, but not more groups than one worker solves.
@@ -211,7 +213,7 @@ def _with_length_columns(sizes: ProblemSize, allowed: int) -> ProblemSize:
 
 
 def _columns_a_worker(bits: int, workers: int) -> int:
-    """Compute the number of columns in a group if each worker solves one group.
+    """Compute the number of columns of a group, for a solve of one group per worker.
 
     The number is a multiple of `_LEAST_COLUMNS`.
     """

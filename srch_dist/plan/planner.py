@@ -1,6 +1,6 @@
-"""Make the plan of a run from shapes and options, and refuse one that does not fit.
+"""Make the plan of a run from shapes and options, and refuse a plan that does not fit.
 
-The plan decides how work is partitioned, never what is computed: codes do not depend on it.
+The plan decides how work is partitioned, never what is computed: codes do not depend on the plan.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _DOUBLE_VALUES = 1 << 26
 # Share of the memory limit that a worker with cached features may use. Dask spills above 0.6, and
 # some workers get more partitions than others.
 _CACHE_SHARE = 0.45
-# Partitions of a run, at most. Each is a task of every pass and a file of every array.
+# Maximum partitions of a run: each partition is a task of every pass and a file of every array.
 _MOST_PARTITIONS = 1 << 21
 
 
@@ -54,8 +54,8 @@ def draft_plan(
     rows : number n of rows to train on.
     dims : d_g, dimensions by modality.
     config : options of the run.
-    cluster : the workers. If they can restart, a restart after the neighbour search frees the
-        compiled code of NN-descent.
+    cluster : the workers. If the workers can restart, a restart after the neighbour search frees
+        the compiled code of NN-descent.
     degree : mean number of directed edges per row; None until the edges are counted.
 
     Raises
@@ -106,10 +106,10 @@ def check_memory(plan: Plan) -> None:
     if worst.projected_bytes > allowed:
         raise PlanError(
             f"the {worst.name} stage needs {worst.projected_bytes / MIB:.0f} MiB in a worker, but "
-            f"only {max(allowed, 0) / MIB:.0f} MiB are allowed: {ALLOWED_SHARE:.0%} of its "
-            f"{plan.memory_limit / MIB:.0f} MiB limit, minus the {plan.reserved_bytes / MIB:.0f} "
-            "MiB that an idle worker uses. Give workers more memory (--memory-limit), or use more "
-            "workers."
+            f"only {max(allowed, 0) / MIB:.0f} MiB are allowed: {ALLOWED_SHARE:.0%} of the "
+            f"{plan.memory_limit / MIB:.0f} MiB limit of the worker, minus the "
+            f"{plan.reserved_bytes / MIB:.0f} MiB that an idle worker uses. Give workers more "
+            "memory (--memory-limit), or use more workers."
         )
 
 
@@ -171,13 +171,13 @@ def _refuse_many_partitions(sizes: ProblemSize) -> None:
 
 
 def _compiled_bytes(methods: Mapping[str, str], cluster: Cluster) -> int:
-    """Return bytes of compiled NN-descent code in a worker after the search; 0 if it restarts."""
+    """Return the size in bytes of NN-descent code that workers keep; 0 if the workers restart."""
     descends = {"pynndescent", "partitioned"} & set(methods.values())
     return COMPILED_BYTES if descends and not cluster.restarts else 0
 
 
 def _cached_partitions(sizes: ProblemSize, memory_limit: int, reserved: int) -> int:
-    """Return how many partitions of X each worker caches: all that its tasks read, or 0."""
+    """Return how many partitions of X a worker caches: all partitions of its tasks, or 0."""
     if sizes.config.cache == "off":
         return 0
     cached = replace(sizes, cached_partitions=-(-sizes.partitions // sizes.workers))

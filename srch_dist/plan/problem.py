@@ -12,20 +12,20 @@ from srch_dist.config.options import TrainConfig
 class ProblemSize:
     """Shapes, options and partitioning of a run.
 
-    A directed edge is one entry of the joint graph's CSR matrix; an undirected edge is two.
+    A directed edge is one entry of the joint graph's CSR matrix; an undirected edge is two entries.
 
     Attributes
     ----------
     rows : number n of rows to train on.
-    partition_rows : rows of a partition; the last one may be shorter.
+    partition_rows : number of rows of a partition; the last partition may have fewer.
     dims : d_g, dimensions by modality.
     itemsize : bytes of a feature value in training.
     methods : neighbour search by modality: "exact", "pynndescent" or "partitioned".
     config : options of the run.
     workers : number of worker processes.
     degree : mean number of directed edges per row; None until the edges are counted.
-    blocks : number of Z-step blocks of all workers together.
-    resident_rows : rows in the blocks of one worker, maximum over the workers.
+    blocks : number of blocks of rows in the Z-step, of all workers together.
+    resident_rows : number of rows in the blocks of one worker, maximum over the workers.
     columns : number of columns of Z in one solve.
     length_columns : number of columns of Z in one pass of the S-step, at least ``columns``. 0 means
         ``columns``.
@@ -72,7 +72,7 @@ class ProblemSize:
     def length_sums(self) -> tuple[int, int]:
         """Number of partial sums of a block's edge lengths, and number of S-step passes per sum.
 
-        With one block, every worker has a partial sum. With several blocks, each block has one.
+        With one block, every worker has a partial sum. With several blocks, each block has one sum.
         """
         columns = self.length_columns or self.columns
         groups = len(range(0, self.config.loop_bits, max(1, columns)))

@@ -9,40 +9,41 @@ from dataclasses import dataclass
 class Rates:
     """Rates of one single-threaded worker, and assumptions about the data.
 
-    Defaults are rounded. They were measured on 2 cores of a small cloud machine, unless the text of
-    a rate says that its default is assumed.
+    Defaults are rounded, and measured on 2 cores of a small cloud machine. The text of a rate says
+    if its default is assumed instead.
     """
 
     read: float = 1.5e9
-    """Bytes of Zarr chunks read and verified per second. --calibrate measures it on cached files; a
-    disk is slower."""
+    """Bytes of Zarr chunks read and verified per second. --calibrate measures this rate on
+    cached files; a disk is slower."""
     write: float = 3.0e8
-    """Bytes of Zarr chunks written per second. --calibrate measures it."""
+    """Bytes of Zarr chunks written per second. --calibrate measures this rate."""
     gemm: float = 8.0e10
     """Operations of float32 matrix products per second; multiply and add count as two. --calibrate
-    measures it."""
+    measures this rate."""
     normalise: float = 5.0e7
     """Feature values summed for the mean, centred and scaled per second. --calibrate measures
-    it."""
+    this rate."""
     pairs: float = 5.0e7
     """Distances that exact search compares per second, without the time of the matrix products.
-    --calibrate measures it."""
+    --calibrate measures this rate."""
     edges: float = 8.0e6
-    """Directed edges sorted and merged per second. --calibrate measures it."""
+    """Directed edges sorted and merged per second. --calibrate measures this rate."""
     sparse: float = 1.0e9
-    """Multiplications per second in the product of a CSR matrix, with most entries near the
-    diagonal, and a dense matrix. --calibrate measures it."""
+    """Multiplications per second in the product of a sparse (CSR) and a dense matrix. Most entries
+    of the sparse matrix are near its diagonal. --calibrate measures this rate."""
     scan: float = 3.0e9
-    """Bytes of scratch files read in sequence per second. --calibrate measures it on cached files;
-    a disk is slower."""
+    """Bytes of scratch files read in sequence per second. --calibrate measures this rate on cached
+    files; a disk is slower."""
     similar: float = 5.0e8
     """Similarities to anchors per second, without the time of the matrix products. Measured by
     pipelines/scale."""
     stream: float = 5.0e9
-    """Bytes that vector updates read and write in memory per second. --calibrate measures it."""
+    """Bytes that vector updates read and write in memory per second. --calibrate measures this
+    rate."""
     task: float = 2.0e-3
-    """Seconds that the scheduler needs per task; its one thread serves all workers. --calibrate
-    measures it."""
+    """Seconds that the scheduler needs per task; one scheduler thread serves all workers.
+    --calibrate measures this rate."""
     descent: float = 8.0e6
     """Feature values that NN-descent indexes per second. Measured by pipelines/scale."""
     compile: float = 25.0
@@ -53,7 +54,7 @@ class Rates:
     """Share of edges (0 to 1) that may lead to other blocks; 1 if the row order is random.
     Assumed."""
     union: float = 1.5
-    """Mean number of directed edges per row in a modality's union graph, divided by k: 1 to 2. Used
-    until the edges are counted. Measured by pipelines/scale."""
+    """Mean number of directed edges per row in a modality's union graph, divided by graph.k: 1 to
+    2. Used until the edges are counted. Measured by pipelines/scale."""
     cg_iterations: int = 7
     """Conjugate-gradient iterations per Z-step; generated pairs need 5 to 7 on average."""

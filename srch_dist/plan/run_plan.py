@@ -1,4 +1,4 @@
-"""`Plan`: partitions, blocks, column groups and passes of a run, with its memory and disk."""
+"""`Plan`: partitions, blocks, column groups and passes of a run; memory and disk that they need."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from srch_dist.kernels.rbf import TILE
 from srch_dist.plan.memory_model import allowed_bytes
 from srch_dist.plan.problem import groups_at_once
 
-# Maximum number of partitions per task of a pass. With several, a task can read the next one ahead.
+# Maximum number of partitions per task of a pass. With several partitions, a task can read the next
+# partition ahead.
 _PARTITIONS_A_TASK = 8
 # Minimum number of tasks of a pass per worker, so that workers finish at about the same time.
 _TASKS_A_WORKER = 4
@@ -45,14 +46,15 @@ class StageMemory:
 
 @dataclass(frozen=True)
 class Plan:
-    """Partitioning of a run, with the memory and disk that it needs.
+    """Partitioning of a run, with the memory and disk that the run needs.
 
     Attributes
     ----------
     starts : first row of each partition, then n.
     run_starts : first partition of each sequence ("run") of partitions, then the number of
         partitions. One task writes the edges of a sequence.
-    block_starts : first partition of each Z-step block, then the number of partitions.
+    block_starts : first partition of each block of rows in the Z-step, then the number of
+        partitions.
     columns : number of columns of Z in one solve.
     length_columns : number of columns of Z in one pass of the S-step, at least ``columns``. A
         column needs less memory in the S-step than in the Z-step.
@@ -60,10 +62,10 @@ class Plan:
     dtype : type of features and scores in training.
     methods : neighbour search by modality: "exact", "pynndescent" or "partitioned".
     stages : memory and tasks by stage, in the order of the run.
-    client_bytes : projected memory of the client, above its idle size.
-    disk : bytes by array at the largest size of the run directory.
+    client_bytes : projected memory of the client beyond its idle size, in bytes.
+    disk : size in bytes by array, at the time when the run directory is largest.
     cached : whether the workers keep the features in memory.
-    workers : number of worker processes that the work is partitioned for.
+    workers : number of worker processes for which the work is partitioned.
     memory_limit : memory limit of one worker, in bytes.
     reserved_bytes : reserved memory of one worker, in bytes.
     degree : mean number of directed edges per row; None until the edges are counted.

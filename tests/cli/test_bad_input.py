@@ -241,7 +241,7 @@ class TestEncodeAndEvaluate:
         message = refused(
             encode, "--model", "run", "--data", store, "--modality", "sound", "--out", "c.zarr"
         )
-        assert "modality 'sound' is not in both" in message
+        assert "modality 'sound' must be in the model and in" in message
         assert "image, text" in message
 
 

@@ -100,9 +100,9 @@ def test_stores_that_do_not_fit_the_model_are_refused_and_leave_nothing(trained,
     other = make_store(tmp_path, image=np.ones((5, 3)), sound=np.ones((5, 20)))
     before = sorted(tmp_path.iterdir())
     for modality, message in (
-        ("image", "image has 3 dimensions .* the model was trained on 20"),
-        ("text", "modality 'text' is not in both"),
-        ("sound", "modality 'sound' is not in both"),
+        ("image", "image has 3 dimensions .* the model was trained on 20 dimensions"),
+        ("text", "modality 'text' must be in the model and in"),
+        ("sound", "modality 'sound' must be in the model and in"),
     ):
         with pytest.raises(InputError, match=message):
             encode_store(trained.run.path, other.path, modality, tmp_path / "codes.zarr")

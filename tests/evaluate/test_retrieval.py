@@ -287,7 +287,7 @@ def test_learned_codes_are_not_scored_on_a_store_they_do_not_belong_to(labelled,
 def test_store_of_other_modalities_is_refused(labelled, tmp_path):
     pairs = make_pairs()
     other = make_store(tmp_path, image=pairs["image"], sound=pairs["text"], split=pairs["split"])
-    with pytest.raises(InputError, match="modality 'text' is not in both"):
+    with pytest.raises(InputError, match="modality 'text' must be in the model and in"):
         evaluate_model(labelled.run.path, other.path)
 
 

@@ -96,7 +96,7 @@ def test_plan_that_does_not_fit_is_refused_with_stage_and_both_numbers():
         plan(5_000_000, workers=2, memory=GIB, bits=64)
     text = str(refusal.value)
     found = re.search(
-        r"the (\S+) stage needs (\d+) MiB .*only (\d+) MiB are allowed: 80% of its 1024 MiB", text
+        r"the (\S+) stage needs (\d+) MiB .*only (\d+) MiB are allowed: 80% of the 1024 MiB", text
     )
     assert found
     assert found[1] in {"features", "neighbours", "graph", "Z-step", "S-step", "B-step"}
