@@ -1,4 +1,4 @@
-"""Model of a run, and the .npz file of a model; reading the file is safe, as it uses no pickle."""
+"""Model of a run, and its .npz file; opening the file is safe, because no pickle is read."""
 
 from __future__ import annotations
 

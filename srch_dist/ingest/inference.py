@@ -68,7 +68,7 @@ def warn_of_labels(
     """Return a warning for each chosen modality whose name and values look like labels."""
     return [
         f"modality {name}: codes are learned from {array}, which has the name and the values of "
-        f"labels. To use {array} for scores only, give --side labels={array}"
+        f"labels. To use {array} for scores only, remove {array} from --modalities"
         for name, array in chosen.items()
         if (is_label_name(name) or is_label_name(array)) and _holds_labels(first_rows(array))
     ]

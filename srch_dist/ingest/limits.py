@@ -23,7 +23,7 @@ MOST_ROWS = 1 << 48
 def refuse_bomb(path: Path, name: str, expanded: int, stored: int) -> None:
     """Raise InputError if data expand more than `BOMB_RATIO`-fold and to more than `BOMB_BYTES`.
 
-    ``stored`` is the size in bytes before the expansion, ``expanded`` the size after it.
+    ``stored`` is the size in bytes before the expansion, ``expanded`` that after the expansion.
     """
     if expanded > BOMB_BYTES and expanded > BOMB_RATIO * max(1, stored):
         raise InputError(

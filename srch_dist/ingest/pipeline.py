@@ -278,7 +278,7 @@ def _joined(source: Source, arrays: Sequence[str]) -> str:
 
 
 def _open(source: SourceLike) -> tuple[Source, str, list[Path] | None]:
-    """Open a source; return the source, a name for messages, and its paths (None for arrays)."""
+    """Open a source; return the source, a name for messages, and paths or, for arrays, None."""
     if isinstance(source, Mapping):
         return ArraySource(source), "the arrays", None
     given = [source] if isinstance(source, str | Path) else source

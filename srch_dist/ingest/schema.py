@@ -1,6 +1,6 @@
 """The schema of an ingest: which array of a source is a modality, a side array or an attribute.
 
-Options can name the arrays. Otherwise, their names, shapes and dtypes decide. A side array
+Options can name the arrays. Otherwise, names, shapes and dtypes decide on the roles. A side array
 has one value or row per pair, such as ids or labels, and is stored beside the modalities. An
 attribute is a small array of another length, such as the names of the labels.
 """
@@ -199,7 +199,7 @@ def _check_modalities(specs: Specs, chosen: Mapping[str, str]) -> None:
 
 
 def _paired_rows(specs: Specs, chosen: Mapping[str, str]) -> int:
-    """Return the number n of rows; raise `UnequalRowsError` if two modalities differ in it."""
+    """Return the number n of rows; raise `UnequalRowsError` for modalities of unequal length."""
     counts = {name: specs[array][0][0] for name, array in chosen.items()}
     if len(set(counts.values())) > 1:
         unequal = ", ".join(f"{name} {count}" for name, count in counts.items())

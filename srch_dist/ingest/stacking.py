@@ -111,7 +111,7 @@ def stack_arrays(
     Returns
     -------
     source : the source with stacked arrays, or the same source if no option names one.
-    side : None if ``side`` is None; else ``side``, with ``split`` at the end if it was added.
+    side : None if ``side`` is None; else ``side``, plus ``split`` if that array was added.
     """
     known = source.specs()
     named = [item.partition("=")[::2] for item in (*(modalities or ()), *(side or ()))]

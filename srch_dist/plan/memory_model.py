@@ -58,7 +58,7 @@ def allowed_bytes(memory_limit: int, reserved: int) -> int:
 
 
 def headroom_bytes(memory_limit: int) -> int:
-    """Compute the bytes of the memory limit that stages leave to the page cache."""
+    """Compute the part of the memory limit, in bytes, that stages leave to the page cache."""
     return int(memory_limit * (1 - ALLOWED_SHARE))
 
 

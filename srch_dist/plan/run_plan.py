@@ -1,4 +1,4 @@
-"""`Plan`: partitions, blocks, column groups and passes of a run; memory and disk that they need."""
+"""`Plan`: partitions, blocks, column groups and passes of a run; its memory and disk."""
 
 from __future__ import annotations
 

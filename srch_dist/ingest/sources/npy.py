@@ -73,7 +73,7 @@ def read_header(path: Path, name: str, file: IO[bytes], size: int) -> NpyHeader:
 
     Raises
     ------
-    InputError : there is no .npy header, or it states an object array or a too large shape.
+    InputError : the header is missing, or states an object array or a too large shape.
     """
     try:
         header = read_npy_header(file)

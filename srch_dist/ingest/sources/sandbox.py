@@ -1,4 +1,4 @@
-"""Read HDF5, MATLAB, Arrow, Parquet and Zarr files in a child process; a reader can crash it.
+"""Read HDF5, MATLAB, Arrow, Parquet and Zarr files in a child process; readers can crash.
 
 HDF5, SciPy's MATLAB reader and Arrow are C code that trusts a file's content: one flipped bit can
 crash the process or make it hang. Zarr's codecs allocate the memory that a chunk claims. The child
