@@ -73,7 +73,7 @@ class AnchorTargets(Sized):
 def anchor_bandwidth(anchors: Array) -> float:
     """Compute the bandwidth δ²: the median squared distance of anchors to their 10th neighbour.
 
-    Zero distances do not count. If all are zero, the bandwidth is 1.
+    Zero distances do not count. If all these distances are zero, the bandwidth is 1.
 
     Parameters
     ----------

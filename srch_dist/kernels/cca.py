@@ -1,9 +1,9 @@
 """CCA-ITQ from Gram matrices: canonical correlation analysis with iterative quantisation.
 
-This is the baseline of a run: canonical directions (H. Hotelling, Biometrika 28, 1936), scaled by
-their correlations, and one rotation for both modalities. Reference: Y. Gong, S. Lazebnik, A. Gordo
-and F. Perronnin, "Iterative quantization: a Procrustean approach to learning binary codes for
-large-scale image retrieval", IEEE TPAMI 35(12), 2013.
+CCA-ITQ is the baseline to which a run is compared. It has canonical directions (H. Hotelling,
+Biometrika 28, 1936), each scaled by its correlation, and one rotation for both modalities.
+Reference: Y. Gong, S. Lazebnik, A. Gordo and F. Perronnin, "Iterative quantization: a Procrustean
+approach to learning binary codes for large-scale image retrieval", IEEE TPAMI 35(12), 2013.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def padded_encoders(
 ) -> dict[str, Matrix]:
     """Compute the encoders (W_g R)' by modality, padded to ``bits`` rows.
 
-    The added rows are zero, so their bits are constant.
+    The added rows are zero, so the bits that they produce are constant.
 
     Parameters
     ----------

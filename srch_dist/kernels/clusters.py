@@ -1,6 +1,7 @@
 """Coarse clusters of rows: project rows, find nearest centres, group and order the clusters.
 
-c is the number of centres or clusters, and w the number of dimensions, after projection if any.
+In shapes, c is the number of centres or clusters. w is the number of dimensions of a point, after
+the random projection if the features are projected.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def gaussian_projection(seed: int, dims: int, width: int) -> Matrix:
 
 
 def nearest_centres(points: Array, centres: Matrix, count: int) -> IntArray:
-    """Find the nearest centres of each point; at equal distances, the lower number is first.
+    """Find the nearest centres of each point; of equally near centres, the lower number is first.
 
     Distances are float64, rounded to a grid. The result for a point then does not depend on the
     other points of its block.
@@ -98,8 +99,8 @@ def nearest_centres(points: Array, centres: Matrix, count: int) -> IntArray:
 def group_centres(centres: Matrix, sizes: IntArray, limit: float) -> IntArray:
     """Pack small clusters into groups.
 
-    While the smallest group has less than a quarter of ``limit`` rows, it joins the group with the
-    nearest mean. Groups that stay within the limit are preferred.
+    While the smallest group has fewer than ``limit`` / 4 rows, it joins the group with the nearest
+    mean. A group that then has at most ``limit`` rows is preferred.
 
     Parameters
     ----------
@@ -133,7 +134,7 @@ def group_centres(centres: Matrix, sizes: IntArray, limit: float) -> IntArray:
 
 
 def bisection_order(centres: Matrix) -> IntArray:
-    """Order clusters so that near clusters follow each other.
+    """Order clusters so that clusters with near centres are next to each other.
 
     The method is recursive bisection along the first principal direction of the centres.
 
@@ -172,7 +173,7 @@ def distinct_groups(groups: IntArray, count: int) -> IntArray:
 def slice_bounds(
     parts: Iterable[IntArray], sizes: IntArray, starts: IntArray
 ) -> Iterator[IntArray]:
-    """Count, for each part of the rows, how many of its rows come before the positions ``starts``.
+    """Count the rows of each part that come before each of the positions ``starts``.
 
     The row order is by cluster, then by part, then by position in the part. Each part stores its
     rows in this order, so the rows between two positions are consecutive in every part.

@@ -16,9 +16,9 @@ COLLAPSED = 1.1
 
 
 def effective_bits(code_gram: Matrix, bit_sums: Matrix, n: int) -> float:
-    """Estimate the number of independent balanced bits with the same information as the l bits.
+    """Estimate how many independent balanced bits hold the same information as the l bits.
 
-    The number is 0 if all bits are constant, and at most l.
+    The result is at most l. It is 0 if all bits are constant.
 
     With C the covariance of the bits, the value is (tr C)² / tr(C²) · tr(C) / l: the participation
     ratio of the eigenvalues of C, times the mean variance of a bit.

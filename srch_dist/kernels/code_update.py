@@ -37,7 +37,7 @@ class CodeRule(Sized):
 
 @dataclass(frozen=True)
 class CodeSums(Sized):
-    """Sums over rows with the codes B of a B-step; ``+`` adds the sums of disjoint rows.
+    """Sums over rows, with B the codes of a B-step; ``+`` adds the sums of disjoint rows.
 
     Attributes
     ----------
@@ -88,8 +88,8 @@ def update_codes(
 ) -> tuple[Packed, CodeSums]:
     """Compute the new codes of one partition, and its `CodeSums`.
 
-    All operations run on one tile of rows while it is in the cache. Products of a tile have the
-    dtype of the features, and are added to float64 sums.
+    All operations run on one tile of 1,024 rows while the tile is in the cache. Products of a tile
+    have the dtype of the features, and are added to float64 sums.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ _ZERO_LENGTH = 1e-10
 
 
 def invalid_rows(block: Array) -> NDArray[np.int64]:
-    """Find the rows of ``block`` (n, d) with a NaN or an infinity; positions ascend."""
+    """Return the ascending positions of the rows of ``block`` (n, d) that contain NaN or Inf."""
     if not np.issubdtype(block.dtype, np.floating):
         return np.empty(0, dtype=np.int64)
     return np.flatnonzero(~np.isfinite(block).all(axis=1)).astype(np.int64)
@@ -99,11 +99,12 @@ def normalise(
 
 
 def product_sum(left: Array, right: Array) -> NDArray[np.float64]:
-    """Compute the product left' right; products of tiles are added in float64.
+    """Compute the product of ``left``, transposed, and ``right``, tile by tile of 1,024 rows.
 
     Parameters
     ----------
-    left, right : (n, d) and (n, l). The product of a tile has the dtype of ``left``.
+    left, right : (n, d) and (n, l). The product of a tile has the dtype of ``left``. Products of
+        tiles are added in float64.
 
     Returns
     -------
@@ -119,7 +120,7 @@ def product_sum(left: Array, right: Array) -> NDArray[np.float64]:
 
 
 def gram_matrices(blocks: Mapping[str, Array]) -> GramMatrices:
-    """Compute the Gram matrices X_g X_h' of one block, for each pair of modalities g ≤ h.
+    """Compute the Gram matrices X_g X_h' of one block, for all modalities g and h, g not after h.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ def unpack_codes(packed: Packed) -> Codes:
 def hamming_distances(queries: Packed, database: Packed) -> NDArray[np.int64]:
     """Compute Hamming distances between packed codes, as (bits - b'c) / 2 for ±1 codes b, c.
 
-    Products of ±1 values are exact in float32. Here they are faster than counting bits.
+    Products of ±1 values are exact in float32. Here such a product is faster than counting bits.
 
     Parameters
     ----------

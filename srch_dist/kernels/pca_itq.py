@@ -1,9 +1,10 @@
 """PCA-ITQ: final codes from the principal directions of encoder scores and the loop's codes.
 
-The encoders can predict few directions of the loop's codes. The information from the graph is
-partly in other directions. The principal directions are therefore computed from scores and codes
-together, with equal weight. A frame learned by iterative quantisation (Y. Gong et al., IEEE TPAMI
-35(12), 2013) spreads them over any number of bits.
+The encoders can predict few directions of the loop's codes. Part of the graph's information is in
+directions that the encoders cannot predict. The principal directions are therefore computed from
+scores and codes together, with equal weight. A matrix, the frame, spreads the principal directions
+over any number of bits. The frame is learned by iterative quantisation (Y. Gong et al., IEEE TPAMI
+35(12), 2013).
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Directions(Sized):
         return total
 
     def spread(self, frame: Matrix) -> Directions:
-        """Return the map to VR (n, bits), for a frame R (r, bits)."""
+        """Return the map to VR (n, bits); the frame R (r, bits) spreads V over the bits."""
         mix = {g: part @ frame for g, part in self.mix.items()}
         codes = self.mix_codes @ frame
         return replace(self, mix=mix, mix_codes=codes, offset=self.offset @ frame)
@@ -124,10 +125,11 @@ def leading_directions(
 
 
 def spreading_frame(sample: Matrix, start: Matrix) -> Matrix:
-    """Learn the frame R by 50 alternations of B = sign(VR) and R = polar factor of V'B + εR.
+    """Learn the frame R (r, bits), which spreads r directions over the bits.
 
-    With bits ≥ r, the rows of R are orthonormal. Then ‖VR‖ = ‖V‖, and no alternation increases the
-    quantisation error ‖B - VR‖.
+    The method is 50 alternations of B = sign(VR) and R = polar factor of V'B + εR. With bits ≥ r,
+    the rows of R are orthonormal. Then ‖VR‖ = ‖V‖, and no alternation increases the quantisation
+    error ‖B - VR‖.
 
     Parameters
     ----------

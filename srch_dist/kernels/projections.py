@@ -51,7 +51,8 @@ def ridge_encoder(gram: Matrix, cross_covariance: Matrix, ridge: float) -> Matri
 def polar_factor(matrix: Matrix) -> Matrix:
     """Compute the polar factor QU' of a matrix (m, n) with compact SVD QΣU'.
 
-    It is the nearest matrix with orthonormal columns if m ≥ n, with orthonormal rows otherwise.
+    Of all matrices with orthonormal columns (if m ≥ n) or rows (if m < n), the polar factor is the
+    nearest to ``matrix``.
     """
     left, _, right = np.linalg.svd(matrix, full_matrices=False)
     return np.asarray(left @ right)
@@ -65,7 +66,7 @@ def projection_energy(w: Matrix, gram: Matrix) -> float:
 def balanced_scales(
     projections: Mapping[str, Matrix], grams: GramMatrices, n: int, weights: Mapping[str, float]
 ) -> dict[str, float]:
-    """Compute factors s_g so that P = Σ_g s_g W_g X_g has rms 1, and its term g has rms ∝ w_g.
+    """Compute factors s_g so that P = Σ_g s_g W_g X_g has rms 1 and s_g W_g X_g has rms ∝ w_g.
 
     rms is the root mean square of all entries. The factors are computed from the Gram matrices,
     without a pass over X.

@@ -1,4 +1,4 @@
-"""Gaussian (RBF) similarities of rows to anchor rows. Imports NumPy alone, for encoding."""
+"""Gaussian (RBF) similarities of rows to anchor rows. Encoding uses them, so without SciPy."""
 
 from __future__ import annotations
 

@@ -5,8 +5,9 @@ in F. McSherry and M. Najork, "Computing information retrieval performance measu
 the presence of tied scores", ECIR 2008. The package does not use trec_eval or ir_measures, which
 break ties by document identifier.
 
-``items`` and ``relevant`` are (q, l + 1) int64. For each of q queries and each distance 0 … l, they
-count the database rows and the relevant database rows. Counts are additive over database blocks.
+For each of q queries and each Hamming distance 0 … l, ``items`` has the number of database rows,
+and ``relevant`` the number of relevant database rows. Both are (q, l + 1) int64. Counts of several
+database blocks are added.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def distance_counts(distances: Counts, mask: NDArray[np.bool_] | None, bits: int
     Parameters
     ----------
     distances : (q, n) Hamming distances.
-    mask : (q, n) true for the rows to count; None counts all.
+    mask : (q, n) true for the rows to count; None counts all rows.
     bits : l, the largest distance.
 
     Returns
@@ -42,7 +43,7 @@ def distance_counts(distances: Counts, mask: NDArray[np.bool_] | None, bits: int
 
 
 def invalid_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], str]:
-    """Find rows whose labels are neither valid classes nor valid multi-hot labels.
+    """Find rows with invalid labels: an invalid class (n,), or invalid multi-hot labels (n, c).
 
     Parameters
     ----------
@@ -59,8 +60,8 @@ def invalid_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], str]:
         finite = np.isfinite(labels)
         valid = finite & (labels >= 0) & (np.where(finite, labels, 0) % 1 == 0)
         problem = (
-            "a class must be an integer of at least 0. Number the classes from 0; to give a row no "
-            "class, save class names and leave its name empty, or save multi-hot labels"
+            "a class must be an integer of at least 0. Number the classes from 0. For rows without "
+            "a class, save class names, where an empty text means no class, or multi-hot labels"
         )
     else:
         valid = ((labels == 0) | (labels == 1)).all(axis=tuple(range(1, labels.ndim)))
@@ -103,16 +104,16 @@ def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDAr
 def average_precision(items: Counts, relevant: Counts, cutoff: int | None = None) -> Vector:
     """Compute the expected average precision of each query (McSherry and Najork, 2008).
 
-    Let N tied rows, R of them relevant, follow p nearer rows, c of them relevant. The first m ranks
-    of the tie add (R/N) [(c + 1 - b(p + 1)) (H(p + m) - H(p)) + bm] to the sum of precisions, with
-    b = (R - 1) / (N - 1) (0 for N = 1) and the harmonic numbers H.
+    A tie has N rows, of which R are relevant. Before the tie come p nearer rows, of which c are
+    relevant. The first m ranks of the tie add (R/N) [(c + 1 - b(p + 1)) (H(p + m) - H(p)) + bm] to
+    the sum of precisions, with b = (R - 1) / (N - 1) (0 for N = 1) and the harmonic numbers H.
 
     Parameters
     ----------
     items, relevant : (q, l + 1) for each query and each Hamming distance 0 … l, the number of
-        database rows and the number of relevant ones.
-    cutoff : number of ranks to evaluate; None evaluates all. The sum of precisions is divided by
-        min(number of relevant rows, ``cutoff``).
+        database rows and the number of relevant database rows.
+    cutoff : number of ranks to evaluate; None evaluates all ranks. The sum of precisions is divided
+        by min(number of relevant rows, ``cutoff``).
 
     Returns
     -------

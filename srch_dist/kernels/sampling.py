@@ -16,8 +16,8 @@ _INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 class Stream(IntEnum):
     """Independent random streams of one seed, one for each purpose.
 
-    A stream is used as ``seed ^ stream``. The values are part of the results: another value draws
-    another sample.
+    A stream is used as ``seed ^ stream``. Results depend on the values below: another value of a
+    stream draws another sample.
     """
 
     # Without streams, all samples of one seed would be the same rows. Recall would be measured on
@@ -41,7 +41,7 @@ def hash_rows(seed: int, rows: IntArray) -> NDArray[np.uint64]:
 
     Parameters
     ----------
-    seed : 0 … 2⁶⁴ - 1, usually ``seed ^ Stream.…``.
+    seed : integer, 0 … 2⁶⁴ - 1; usually the run's seed and a stream, ``seed ^ Stream.…``.
     rows : (n,) row numbers.
 
     Returns
@@ -57,7 +57,7 @@ def hash_rows(seed: int, rows: IntArray) -> NDArray[np.uint64]:
 
 
 def hash_words(seed: int, rows: IntArray, count: int) -> NDArray[np.uint64]:
-    """Draw ``count`` random words for each row: splitmix64 with the row's hash as its state.
+    """Draw ``count`` random words for each row: the hash of the row is the state of splitmix64.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def smallest_hashes(rows: IntArray, count: int, seed: int, stream: Stream) -> In
 
     Parameters
     ----------
-    rows : (n,) row numbers. Of equal numbers, the lower position is drawn first.
+    rows : (n,) row numbers. If a number occurs twice, its lower position is drawn first.
     count : size of the sample; n or more selects every row.
     seed, stream : see `Stream`.
 

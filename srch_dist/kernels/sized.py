@@ -1,4 +1,4 @@
-"""Base class for dataclasses of arrays that reports their memory to Dask."""
+"""Base class of dataclasses with arrays; it reports the memory of the arrays to Dask."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import scipy.sparse
 
 
 class Sized:
-    """A dataclass whose ``sys.getsizeof`` counts its arrays, in bytes.
+    """A dataclass for which ``sys.getsizeof`` counts the bytes of all arrays.
 
-    Dask's scheduler moves an object between workers if its size is small. The default size is a few
-    bytes, without the arrays.
+    Dask's scheduler moves an object between workers if the object is small. For other dataclasses,
+    ``sys.getsizeof`` is a few bytes, because it does not count arrays.
     """
 
     def __sizeof__(self) -> int:

@@ -71,7 +71,7 @@ def count_values(
 
 
 def median_limits(counts: Counts) -> tuple[float, float]:
-    """Return the limits of the bin with the lower median; (0, 0) if that is zero or undefined."""
+    """Return the limits of the lower median's bin; (0, 0) if the median is 0 or undefined."""
     if counts.total == 0:
         return 0.0, 0.0
     rank = (counts.total + 1) // 2

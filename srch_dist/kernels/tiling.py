@@ -1,4 +1,4 @@
-"""Row tiles that fit a core's cache, and even splits."""
+"""Split rows into tiles that fit a core's cache, and ranges into runs of nearly equal length."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def cached_tiles(values: NDArray[Any]) -> Iterator[slice]:
     """Split the rows of ``values`` (rows, l) into tiles that fit a core's cache.
 
     The caller applies several operations to one tile, and then goes to the next tile. An operation
-    on millions of rows at once would read them from main memory.
+    on millions of rows at once would read the rows from main memory.
     """
     step = max(1, _CACHED_VALUES // values.shape[1])
     return (slice(start, start + step) for start in range(0, len(values), step))

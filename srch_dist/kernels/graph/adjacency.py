@@ -22,7 +22,7 @@ CONNECTED_EDGES = 1 << 22
 
 @dataclass(frozen=True)
 class Adjacency:
-    """Undirected edges of consecutive rows as CSR, each row's neighbours in ascending order.
+    """Undirected edges of consecutive rows as CSR; the neighbours of each row are ascending.
 
     Attributes
     ----------
@@ -48,12 +48,12 @@ def directed_pairs(neighbours: IntArray, first_row: int) -> tuple[IntArray, IntA
 
     Parameters
     ----------
-    neighbours : (n, k) row numbers of each row's k neighbours; -1 is no neighbour.
+    neighbours : (n, k) row numbers of each row's k neighbours; -1 marks a missing neighbour.
     first_row : number of the table's first row.
 
     Returns
     -------
-    Row (edges,) and neighbour (edges,) of each edge.
+    Two arrays (edges,): the row number at the start of each edge, and the neighbour's row number.
     """
     rows = np.repeat(np.arange(first_row, first_row + len(neighbours)), neighbours.shape[1])
     flat = neighbours.ravel().astype(np.int64)
@@ -81,18 +81,19 @@ def symmetrise(outgoing: IntArray, incoming: IntArray, mutual: bool) -> IntArray
 def distinct(values: IntArray) -> IntArray:
     """Return the distinct values, ascending.
 
-    `np.unique` hashes integers, which is a hundred times slower for millions of scattered keys.
+    For millions of scattered keys, sorting is a hundred times as fast as `np.unique`, which hashes
+    integers.
     """
     return _without_repeats(np.sort(values))
 
 
 def build_adjacency(keys: Sequence[IntArray], rows: int, n: int) -> Adjacency:
-    """Build the adjacency (CSR) that joins the edges of all modalities.
+    """Build one adjacency (CSR) from the edges of all modalities.
 
     Parameters
     ----------
-    keys : for each modality, its sorted edge keys ``row * n + neighbour``, with rows counted from
-        the first of the block.
+    keys : for each modality, its sorted edge keys ``row * n + neighbour``. ``row`` is counted from
+        the first row of the block; ``neighbour`` is the row number in the training set.
     rows : number of rows of the block.
     n : number of rows of the training set.
     """
@@ -128,7 +129,7 @@ def edge_weights(
     Parameters
     ----------
     own_degrees : (rows, modalities) degrees of the rows.
-    neighbour_degrees : (edges, modalities) degrees of the edges' neighbours.
+    neighbour_degrees : (edges, modalities) degrees of the neighbour row of each edge.
     mean : (modalities,) mean degree over all training rows.
 
     Returns
@@ -142,10 +143,10 @@ def edge_weights(
 
 
 def modality_weights(shares: NDArray[Any]) -> NDArray[np.float64]:
-    """Weight each modality by the cube of its share of mutual edges, capped at 0.65.
+    """Weight each modality by min(s, 0.65)³, with s the share of its edges that are mutual.
 
-    Two rows are seldom mutual neighbours by chance. A low share therefore shows a noisy modality,
-    without labels.
+    Two rows are seldom mutual neighbours by chance. A low share therefore shows that a modality is
+    noisy; no labels are needed.
 
     Parameters
     ----------
@@ -174,8 +175,8 @@ def component_stars(nodes: IntArray, others: IntArray) -> IntArray:
 
     Returns
     -------
-    (links, 2) int64: a node, and the lowest-numbered node of its component. The
-    lowest-numbered nodes have no entry.
+    (links, 2) int64: a node, and the lowest-numbered node of its component. A lowest-numbered node
+    is not linked to itself.
     """
     touched, compact = np.unique(np.concatenate([nodes, others]), return_inverse=True)
     if len(touched) == 0:

@@ -1,4 +1,4 @@
-"""The edges of one block of rows: CSR with local columns and a halo, in memory or streamed."""
+"""The edges of one block of rows (`GraphBlock`): CSR arrays, in memory or streamed from a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TILE_ROWS = 1 << 15
 
 
 class EdgeValues(Protocol):
-    """Type of one value per edge, read by slices: an array, or a reader of a scratch file."""
+    """Type of arrays and scratch-file readers: one value per edge, read by slices."""
 
     def __len__(self) -> int: ...
 
@@ -92,20 +92,21 @@ class StreamedRows(Sized):
 
 @dataclass(frozen=True)
 class GraphBlock(Sized):
-    """The directed edges of a block of rows; the halo is its neighbour rows outside the block.
+    """The directed edges of a block of rows; the halo is the neighbour rows outside the block.
 
     Attributes
     ----------
     first_row : number of the first row, in training order.
     indptr : (rows + 1,) CSR row pointers, of the dtype of ``columns``.
     columns : (edges,) int32 (int64 from 2³¹ edges or columns), the local column of the neighbour.
-        It is the row inside the block, or ``rows`` + position in the halo. Edges of a row are
-        sorted by the neighbour's row number, so sums along a row round equally for any blocks.
+        Inside the block, a local column is the row, counted from the block's first row. In the
+        halo, it is ``rows`` + the position in ``halo``. Edges of a row are sorted by the
+        neighbour's row number, so sums along a row round equally for any blocks.
     halo : (h,) row numbers of neighbours outside the block, ascending.
     weights : (edges,) float64, Σ_g w_g C_g (Eq. 6), with w_g the weight of modality g.
     multiplicity : (edges,) int8, number of modalities whose graph has the edge.
-    counted_once : (edges,) bool. An undirected edge is two directed edges; true for the one whose
-        row has the lower number.
+    counted_once : (edges,) bool. An undirected edge consists of two directed edges. True for the
+        directed edge from the lower to the higher row number.
     """
 
     first_row: int
@@ -127,7 +128,7 @@ class GraphBlock(Sized):
         return self.owners_of(0, len(self.columns))
 
     def edges_of(self, rows: slice) -> slice:
-        """Return the edges of consecutive ``rows`` as a slice."""
+        """Return the slice of the edge arrays that holds the edges of ``rows``."""
         return slice(int(self.indptr[rows.start]), int(self.indptr[rows.stop]))
 
     def owners_of(self, start: int, stop: int) -> NDArray[np.int64]:
@@ -139,12 +140,15 @@ class GraphBlock(Sized):
 
 
 def outside(span: tuple[int, int], indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the halo: distinct row numbers in ``indices`` (edges,) outside ``span``, ascending."""
+    """Return the halo: distinct row numbers in ``indices`` (edges,) outside the block, ascending.
+
+    ``span`` is the first row of the block, and the row after the block's last row.
+    """
     return distinct(indices[(indices < span[0]) | (indices >= span[1])])
 
 
 def index_type(edges: int, columns: int) -> type[np.signedinteger[Any]]:
-    """Choose the dtype of a block's ``indptr`` and columns: int32 if both fit, else int64.
+    """Choose the dtype of a block's ``indptr`` and columns: int32 if both numbers fit, else int64.
 
     SciPy multiplies faster with int32. It converts both arrays to int64 if one of them is int64.
     """
@@ -158,7 +162,7 @@ def local_columns(
 
     Parameters
     ----------
-    span : first row of the block, and the row after its last.
+    span : first row of the block, and the row after the block's last row.
     halo : (h,) the halo of the block, ascending. It contains all ``indices`` outside ``span``.
     indices : (edges,) row numbers.
     """
@@ -215,7 +219,7 @@ def row_tiles(rows: int) -> list[slice]:
 
 
 def edge_tiles(indptr: NDArray[np.signedinteger[Any]], edges: int) -> list[slice]:
-    """Split the rows of a CSR into tiles of at most ``edges`` edges, or of one row."""
+    """Split CSR rows into tiles of at most ``edges`` edges; a row with more edges is one tile."""
     low, rows, tiles = 0, len(indptr) - 1, []
     while low < rows:
         end = int(np.searchsorted(indptr, indptr[low] + edges, side="right")) - 1

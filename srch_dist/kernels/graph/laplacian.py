@@ -23,7 +23,8 @@ class SystemBlock(Sized):
     Attributes
     ----------
     diagonal : (rows,) diagonal of A.
-    off_diagonal : (rows, rows + halo) sparse, with the entries -λCS².
+    off_diagonal : (rows, rows + h) sparse, entries -λCS². The last h columns are the halo: the
+        block's neighbour rows in other blocks.
     """
 
     diagonal: Array
@@ -35,7 +36,7 @@ class SystemBlock(Sized):
         Parameters
         ----------
         own : (rows, l) the vectors at the block's rows.
-        halo : arrays (h_i, l); concatenated, they are the vectors at the halo rows.
+        halo : arrays (h_i, l), whose concatenation (h, l) holds the vectors at the halo rows.
 
         Returns
         -------
@@ -56,8 +57,8 @@ class SystemRule:
     ----------
     beta, lam : β of Eq. 14 (Gβ/2 with G modalities) and λ.
     dtype : type of the values.
-    drop : edges with λCS² below this share of β are left out. The diagonal leaves them out too, so
-        A is still βI plus a Laplacian. The relative change of Z is at most 2 · drop · (largest
+    drop : share of β. Edges with λCS² below drop · β are left out of the rows and of the diagonal,
+        so A is still βI plus a Laplacian. The relative change of Z is at most 2 · drop · (largest
         number of edges of a row).
     """
 
@@ -75,7 +76,7 @@ class SystemRows:
     ----------
     diagonal : (rows,) float64.
     counts : (rows,) number of off-diagonal entries of each row.
-    columns, values : (entries,) local columns and values.
+    columns, values : (entries,) local column (see `GraphBlock`) and value of each such entry.
     """
 
     diagonal: Array
@@ -91,10 +92,10 @@ def system_block(
 
     Parameters
     ----------
-    semantic : returns S (Eq. 15) of a slice of edges; None means S = 1.
+    semantic : function that returns S (Eq. 15) for a slice of edges; None means S = 1.
     """
     count, dtype = len(block.columns), block.indptr.dtype
-    # Allocate for all edges: pages after the last kept edge are never written, so use no memory.
+    # Allocate for all edges: pages after the last kept edge are never written and use no memory.
     columns, values = np.empty(count, dtype=dtype), np.empty(count, dtype=rule.dtype)
     diagonal, counts, used = np.empty(block.rows, dtype=rule.dtype), [], 0
     for rows in row_tiles(block.rows):
@@ -112,7 +113,7 @@ def system_block(
 def row_pointers(counts: Sequence[NDArray[np.int64]], dtype: np.dtype[Any]) -> Array:
     """Compute the CSR ``indptr`` (rows + 1,).
 
-    The concatenated arrays ``counts`` are the number of entries of each row.
+    ``counts``, concatenated, has the number of entries of each row.
     """
     indptr: Array = np.cumsum(np.concatenate([[0], *counts])).astype(dtype)
     return indptr

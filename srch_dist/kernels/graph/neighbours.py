@@ -59,9 +59,10 @@ def merge_exact(
 ) -> Neighbours:
     """Merge the rows of ``block`` into the k nearest neighbours of ``queries``, exactly.
 
-    A float32 product selects all rows that may be among the k nearest, given its rounding error.
-    Their distances are then computed pair by pair in float64. Of equal distances, the lower row
-    number comes first. Any order and shape of blocks therefore gives the same result, to the bit.
+    First, a product in float32 selects all rows that may be among the k nearest. The selection
+    allows for the product's rounding error. Then the distances of the selected rows are computed
+    pair by pair in float64. Of equal distances, the lower row number comes first. Any order and
+    shape of blocks therefore gives the same result, to the bit.
 
     Parameters
     ----------
@@ -90,12 +91,13 @@ def candidate_distances(
 ) -> NDArray[np.float64]:
     """Compute squared Euclidean distances of m pairs of rows, in float64.
 
-    Each pair is summed alone, so its value does not depend on the other pairs.
+    The distance of a pair is summed alone, so it does not depend on the other pairs.
 
     Parameters
     ----------
     queries, block : (n, d) and (r, d) rows.
-    query_index, block_index : (m,) for each pair, its positions in ``queries`` and ``block``.
+    query_index, block_index : (m,) positions of the two rows of each pair, the first in
+        ``queries``, the second in ``block``.
 
     Returns
     -------
@@ -153,8 +155,9 @@ def keep_nearest(
 
     Parameters
     ----------
-    owners, distances, rows : (m,) one entry per candidate; pairs of owner and row are distinct.
-    n : number of owners; ``owners`` are 0 … n - 1.
+    owners, distances, rows : (m,) the query, the distance and the row number of each candidate.
+        No pair of owner and row occurs twice.
+    n : number of queries; ``owners`` are 0 … n - 1.
     """
     order = np.lexsort((rows, distances, owners))
     owners, distances, rows = owners[order], distances[order], rows[order]
@@ -172,12 +175,12 @@ def keep_nearest_columns(
 ) -> Neighbours:
     """Keep the k nearest candidates of each row, if all rows have the same number of candidates.
 
-    This is much faster than `keep_nearest`.
+    For such rows, this function is much faster than `keep_nearest`.
 
     Parameters
     ----------
     distances : (n, c) distances of c ≥ k candidates. A repeated candidate counts once.
-    rows : (n, c) row numbers of the candidates; -1 is no candidate.
+    rows : (n, c) row numbers of the candidates; -1 marks a missing candidate.
     """
     known = np.where(rows >= 0, distances, np.inf)
     order = np.lexsort((rows, known), axis=1)

@@ -26,8 +26,8 @@ def distance_runs(block: GraphBlock, own: Array, halo: Array) -> Iterator[tuple[
 
     Parameters
     ----------
-    own : (rows, l) embedding of the block.
-    halo : (h, l) embedding of its halo.
+    own : (rows, l) embedding of the block's rows.
+    halo : (h, l) embedding of the halo rows.
 
     Yields
     ------
@@ -46,7 +46,7 @@ def distance_runs(block: GraphBlock, own: Array, halo: Array) -> Iterator[tuple[
 def semantic_weights(distances: Matrix, alpha: float, lam: float) -> Matrix:
     """Compute S = α / (α + λ‖z_i - z_j‖²) (Eq. 15), (edges,).
 
-    The form 1 / (1 + (λ/α)‖z_i - z_j‖²) gives S = 1 for α = ∞.
+    The code computes 1 / (1 + (λ/α)‖z_i - z_j‖²), which also holds for α = ∞: S is then 1.
 
     Parameters
     ----------

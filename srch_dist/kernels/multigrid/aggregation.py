@@ -41,9 +41,9 @@ class Hierarchy(Sized):
     Attributes
     ----------
     parents : for each level k, the aggregate (m_{k-1},) int64 of each node of level k - 1.
-    smoothers : for each level k, the diagonal (m_k,) of E_k. It is 1 / diag(P_k'AP_k), minus the
-        correction by finer levels, but at least 0. For an aggregate of one node it is 0. Without
-        the subtraction, every level would correct smooth vectors again.
+    smoothers : for each level k, the diagonal (m_k,) of E_k. An entry is 1 / diag(P_k'AP_k), minus
+        the correction by finer levels, but at least 0. The entry of an aggregate of one node is 0.
+        Without the subtraction, every level would correct smooth vectors again.
     coarse_nodes : nodes of the last level that become coarse unknowns, ascending.
     """
 
@@ -133,14 +133,14 @@ def aggregate_once(nodes: Nodes) -> tuple[Hierarchy, Nodes]:
 def build_hierarchy(nodes: Nodes, max_coarse: int) -> Hierarchy:
     """Aggregate nodes level by level, until at most ``max_coarse`` coupled nodes remain.
 
-    A node is coupled if its edges are not negligible against its diagonal, else isolated. The
-    nodes must have no edges to outer rows.
+    A node is isolated if its edges are negligible against its diagonal; all other nodes are
+    coupled. The nodes must have no edges to outer rows.
 
     Every matching makes one level. Skipping levels would save little work per CG iteration, but
     CG would need more iterations.
 
     Isolated aggregates come last on their level. On coarser levels, a single node with smoother 0
-    replaces them all.
+    replaces all isolated aggregates.
     """
     # The second attempt matches nodes whose edges are strong for one end only.
     attempts = ((np.maximum, _COARSENING_RATIO), (np.minimum, _LAST_COARSENING_RATIO))
@@ -223,7 +223,7 @@ def _coarsen(nodes: Nodes, aggregates: IntArray, count: int) -> tuple[Vector, No
 
     ``aggregates`` (m,) is the aggregate of each node of the finer level.
 
-    The Galerkin diagonal is diag(P'AP) = Σ diag(A) - (coupling inside the aggregate).
+    The Galerkin diagonal diag(P'AP) is Σ diag(A) over each aggregate, minus `inner_weights`.
     """
     inner = inner_weights(nodes.coupling, aggregates, count)
     mass = aggregate_sums(aggregates, nodes.mass, count)

@@ -25,7 +25,8 @@ def inner_weights(coupling: scipy.sparse.csr_array, aggregates: IntArray, count:
 
     Parameters
     ----------
-    coupling : (m, m + outer) CSR of m nodes, symmetric in its first m columns.
+    coupling : (m, m + outer) CSR of m nodes, symmetric in its first m columns. The last columns are
+        outer rows: neighbours outside the subdomain.
     aggregates : (m,) the aggregate of each node. Outer rows have no aggregate.
     """
     inner = np.zeros(count)
@@ -51,15 +52,16 @@ def galerkin_coupling(
     Parameters
     ----------
     coupling : (m, columns) CSR of m rows of C.
-    aggregates : (m,) the aggregate of each row of C, as its number minus ``first``.
+    aggregates : (m,) number of the aggregate of each row of C, minus ``first``.
     ends : (columns,) number of the aggregate of each column of C.
-    first : number of the first of these aggregates. Numbers are consecutive over all rows.
+    first : lowest number of an aggregate of these rows. The aggregates of all rows are numbered
+        consecutively.
     shape : (count, all): number of aggregates of the rows of C, and of all aggregates. Entries
         outside this shape are left out.
     weak : (all,) threshold of each aggregate for random sparsification; None keeps every edge.
-        An edge below min(weak_i, weak_j) is kept with probability weight / min(weak_i, weak_j)
-        and then weighs min(weak_i, weak_j). Sums over many weak edges keep their expectation.
-        The choice is a hash of both ends.
+        An edge with a weight below t = min(weak_i, weak_j) is kept with probability weight / t.
+        The kept edge has weight t, so sums over many weak edges keep their expectation. A hash of
+        both ends decides.
 
     Returns
     -------
@@ -89,7 +91,7 @@ def galerkin_coupling(
 
 
 def aggregate_sums(aggregates: IntArray, values: Vector, count: int) -> Vector:
-    """Sum the ``values`` (m,) of each aggregate's nodes; return P' values (count,) float64."""
+    """Sum ``values`` (m,) over the nodes of each aggregate; return the sums (count,) float64."""
     sums: Vector = np.bincount(aggregates, weights=values, minlength=count).astype(np.float64)
     return sums
 
@@ -119,7 +121,7 @@ def hash_pairs(low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
 def _stack_rows(
     parts: list[scipy.sparse.csr_array], shape: tuple[int, int]
 ) -> scipy.sparse.csr_array:
-    """Stack matrices by rows, and clear the list, so that each array is freed once copied."""
+    """Stack matrices by rows. Clear the list ``parts``, so that a copied array is freed."""
     counts = np.concatenate([np.diff(part.indptr) for part in parts])
     columns = [part.indices for part in parts]
     values = [part.data for part in parts]

@@ -66,7 +66,7 @@ class Coefficients(Sized):
     active : true for columns that are not frozen.
     residual : relative residual before the next update; for a frozen column, the last value.
     iterations : number of updates of the slowest column so far.
-    worst : (iterations + 1,) largest relative residual of a column before each update.
+    worst : (iterations + 1,) largest relative residual over all columns, before each update.
     """
 
     gamma: Vector
@@ -85,7 +85,7 @@ class SharedSums(Sized):
 
     Attributes
     ----------
-    residual, direction : (width, l) Pᵀr and Pᵀs, where P interpolates.
+    residual, direction : (width, l) restrictions of r and of s to the slots, P'r and P's.
     coarse : (m, l) corrections of the m coarse unknowns; see `SharedCoarseSpace.solve`.
     """
 
@@ -131,7 +131,7 @@ def squared_norms(right: Array) -> Vector:
 
 
 def first_sums(space: SharedCoarseSpace, residual: Array) -> SharedSums:
-    """Make the shared vectors before the first update, from P'r (width, l) over all blocks."""
+    """Make the shared vectors before the first update; ``residual`` is P'r (width, l)."""
     return SharedSums(residual, np.zeros_like(residual), space.solve(residual))
 
 
@@ -142,7 +142,7 @@ def next_sums(
 
     Parameters
     ----------
-    image : (width, l) P'w over all blocks.
+    image : (width, l) P'w, summed over all blocks.
     """
     if not c.active.any() or len(image) == 0:
         return previous
@@ -157,8 +157,8 @@ def first_coefficients(dots: Vector, squared: Vector, tolerance: float) -> Coeff
 
     Parameters
     ----------
-    dots : (3, l) `column_dots` over all blocks.
-    squared : (l,) ‖b‖² over all blocks.
+    dots : (3, l) `column_dots`, summed over all blocks.
+    squared : (l,) ‖b‖² of each column, summed over all blocks.
     tolerance : relative residual at which a column is frozen.
     """
     gamma, delta, residual = dots
@@ -175,7 +175,7 @@ def next_coefficients(dots: Vector, previous: Coefficients, tolerance: float) ->
 
     Parameters
     ----------
-    dots : (3, l) `column_dots` over all blocks.
+    dots : (3, l) `column_dots`, summed over all blocks.
     """
     if not previous.active.any():
         return previous
@@ -200,11 +200,11 @@ def next_coefficients(dots: Vector, previous: Coefficients, tolerance: float) ->
 def advance(
     vectors: Vectors, u: Array, w: Array, c: Coefficients, into: Vectors | None = None
 ) -> Vectors:
-    """Update the block's vectors once. A frozen column does not change, since its α is 0.
+    """Update the block's vectors once. A frozen column has α = 0, so the column does not change.
 
     Parameters
     ----------
-    u, w : (rows, l) M⁻¹r and its product with A.
+    u, w : u = M⁻¹r and w = Au, each (rows, l).
     into : arrays to write the result to, possibly ``vectors``; None allocates new arrays.
     """
     if not c.active.any():
@@ -239,7 +239,8 @@ def solve_single_block(
 
     Parameters
     ----------
-    right, start : return b and the initial x, (rows, l). The solver overwrites both arrays.
+    right, start : functions that return b and the initial x, each (rows, l). The solver overwrites
+        both arrays.
     tolerance : relative residual at which a column is frozen.
 
     Returns

@@ -1,8 +1,9 @@
 """Heavy-edge matching: pair the nodes of a weighted graph along their strongest edges.
 
-Strength of connection is s_ij = w_ij / max(a_ii, a_jj). Nodes are paired along edges that are among
-the strongest of both ends, a form of the pairwise aggregation of Y. Notay, Electron. Trans.
-Numer. Anal. 37, 2010. All functions work on a tile of edges at a time.
+The strength of an edge is s_ij = w_ij / max(a_ii, a_jj), with w_ij the weight of the edge and a_ii
+the diagonal of the matrix. Nodes are paired along edges that are among the strongest edges of both
+ends, a form of the pairwise aggregation of Y. Notay, Electron. Trans. Numer. Anal. 37, 2010. All
+functions work on a tile of edges at a time.
 """
 
 from __future__ import annotations
@@ -43,12 +44,13 @@ def match_nodes(
     pair of its strongest neighbour, and otherwise stays alone. A hash of both ends orders equal
     strengths, so that many nodes of a chain with equal weights pair up in one round.
 
-    Candidates are edges that are among the strongest of both ends. With weaker candidates, a node
-    of a tight cluster that finds no partner there would pair with a node of another cluster. No
+    Candidates are edges that are among the strongest edges of both ends. With weaker candidates, a
+    node without a partner in its tight cluster would pair with a node of another cluster. No
     coarser level could then represent the cluster's indicator vector, whose energy is near zero.
 
-    Edges to outer rows count among the strongest, but no node pairs along them. A node whose
-    cluster is outside the subdomain therefore stays alone.
+    Outer rows are neighbours outside the subdomain. An edge to an outer row may be a node's
+    strongest edge, but never makes a pair. A node whose cluster is outside the subdomain therefore
+    stays alone.
 
     Parameters
     ----------
@@ -56,8 +58,8 @@ def match_nodes(
         rows; symmetric in its first m columns.
     diagonal : (m + outer,) diagonal of the matrix at nodes and outer rows.
     combine : function of the diagonals at both ends. An edge is strong if its weight is above
-        `_STRONG` times the result: with np.maximum it must be strong for both ends, with
-        np.minimum for one end.
+        `_STRONG` times the result. With np.maximum, an edge must be strong for both ends; with
+        np.minimum, one end is enough.
 
     Returns
     -------
@@ -77,7 +79,7 @@ def match_nodes(
 
 
 def _strongest(coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.ufunc) -> Vector:
-    """Return the strength (m,) of each node's strongest edge, 0 if none. Outer rows count too."""
+    """Return the strength (m,) of each node's strongest edge, or 0. Outer rows count too."""
     strongest = np.zeros(coupling.shape[0])
     for tile in edge_tiles(coupling.indptr, TILE_EDGES):
         strength = _strengths(coupling, diagonal, combine, tile)
@@ -94,8 +96,8 @@ def _strong_edges(
     """Select candidate edges for pairs, and the edge along which an unmatched node joins a pair.
 
     The first result holds both ends and the strength (edges,) of at most `_CANDIDATES` candidates
-    per node, row by row. The second holds both ends of each node's strongest edge, unless that edge
-    leads to an outer row.
+    per node, row by row. The second holds both ends of each node's strongest edge; edges to outer
+    rows are left out.
     """
     candidates: tuple[list[Any], ...] = ([], [], [])
     best: tuple[list[Any], ...] = ([], [])
@@ -174,7 +176,7 @@ def _pair_up(
 
     ``i``, ``j`` and ``strength`` (edges,) are both ends and the strength of each edge, sorted by
     ``i``. Returns two arrays (nodes,). The first has, for each node, the lower-numbered node of its
-    pair, or the node itself if it is unpaired. The second is a mask, true for unpaired nodes.
+    pair, or the number of the unpaired node itself. The second is a mask, true for unpaired nodes.
     """
     leader = np.arange(nodes)
     free = np.ones(nodes, dtype=np.bool_)

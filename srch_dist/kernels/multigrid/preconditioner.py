@@ -6,9 +6,9 @@ coarse unknowns, solved directly. J. Bramble, J. Pasciak and J. Xu, "Parallel mu
 preconditioners", Math. Comp. 55, 1990.
 
 All levels act on the same residual, so blocks exchange one vector per application. Each block sums
-the aggregates inside it. Aggregates in several blocks, and coarse unknowns, are shared: each has
-one entry (slot) in a vector that is summed over all blocks. In shapes, ``width`` is the number of
-all slots, and ``own`` the number of slots that one block contributes to.
+the aggregates that lie inside the block. Shared are aggregates in several blocks, and the coarse
+unknowns: each has one entry (slot) in a vector that is summed over all blocks. In shapes,
+``width`` is the number of all slots, and ``own`` the number of slots that one block adds to.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class LocalHierarchy(Sized):
     ----------
     parents : as in `Hierarchy`.
     smoothers : as in `Hierarchy`, but 0 for shared aggregates, which `SharedCoarseSpace` corrects.
-    slots : for each level, the slot (m_k,) of each aggregate; -1 if it is not shared.
-    coarsest : the block's nodes on the last level: their numbers in the `Hierarchy`, ascending.
+    slots : for each level, the slot (m_k,) of each aggregate; -1 for aggregates not shared.
+    coarsest : ascending numbers, in the `Hierarchy`, of the block's nodes on the last level.
     """
 
     parents: tuple[IntArray, ...]
@@ -96,7 +96,7 @@ class MultilevelPreconditioner(Sized):
         Parameters
         ----------
         residual : (rows, l) residual.
-        correction : (own, l) from `SharedCoarseSpace.correct`, for the block's slots.
+        correction : (own, l) corrections of the block's slots, from `SharedCoarseSpace.correct`.
 
         Returns
         -------
@@ -124,7 +124,7 @@ class MultilevelPreconditioner(Sized):
         return np.concatenate(entries)
 
     def _prolongate(self, levels: list[Array], correction: Array) -> Array:
-        """Smooth all levels, prolongate them to level 0, and add them up. Empties ``levels``."""
+        """Smooth all levels, prolongate and sum them on level 0. ``levels`` is empty afterwards."""
         scales = [1 / self.diagonal, *self.smoothers]
         ends = np.cumsum([0, *map(len, self.shared)])
         coarser: Array | None = None
@@ -161,7 +161,7 @@ class SharedCoarseSpace(Sized):
     slots: tuple[IntArray, ...]
 
     def add_up(self, parts: Sequence[Array]) -> Array:
-        """Sum the blocks' contributions (own, l) to (width, l), in the order of the blocks."""
+        """Sum the contributions of all blocks, each (own, l), into (width, l), in block order."""
         total = np.zeros((len(self.smoother), parts[0].shape[1]), dtype=parts[0].dtype)
         for slots, part in zip(self.slots, parts, strict=True):
             total[slots] += part
@@ -204,10 +204,10 @@ def empty_coarse_space(blocks: int) -> SharedCoarseSpace:
 
 
 def split_hierarchy(hierarchy: Hierarchy, members: Sequence[IntArray]) -> SplitHierarchy:
-    """Split a hierarchy by blocks.
+    """Split a hierarchy into one local hierarchy per block.
 
-    All coarse unknowns are shared. An aggregate is shared if its smoother is positive and its nodes
-    are in several blocks.
+    All coarse unknowns are shared. Any other aggregate is shared if its smoother is positive and
+    its nodes are in several blocks.
 
     Parameters
     ----------
@@ -280,7 +280,7 @@ def row_unknowns(preconditioner: MultilevelPreconditioner, first: int) -> IntArr
 
     Returns
     -------
-    Number of the coarse unknown (rows,) int64; -1 for a row without one.
+    Index (rows,) int64 of each row's coarse unknown; -1 for a row without a coarse unknown.
     """
     labels = np.full(len(preconditioner.smoothers[-1]), -1)
     labels[preconditioner.shared[-1]] = np.maximum(preconditioner.slots[-1] - first, -1)
@@ -297,7 +297,7 @@ def build_coarse_space(
     Parameters
     ----------
     smoother, slots : see `SharedCoarseSpace`.
-    coarse : (m, m) CSR of P'AP. It is positive definite, since every coarse unknown has rows and
+    coarse : (m, m) CSR of P'AP. P'AP is positive definite, since every coarse unknown has rows and
         A - βI is positive semidefinite.
     """
     dense = coarse.toarray().astype(np.float64)
@@ -307,8 +307,9 @@ def build_coarse_space(
 def _inverse(matrix: Matrix) -> Matrix:
     """Invert a symmetric matrix (m, m).
 
-    Cholesky factors take a third of the time of `numpy.linalg.inv`. If λ is many powers of ten
-    above β, rounding of single-precision sums may make the matrix indefinite.
+    Cholesky factors take a third of the time of `numpy.linalg.inv`, which is the fallback. If λ is
+    many powers of ten above β, rounding of single-precision sums may make the matrix indefinite. A
+    Cholesky factor does not exist then.
     """
     if not len(matrix):
         return matrix
@@ -335,7 +336,7 @@ def _local_hierarchy(
     """Extract a block's local hierarchy.
 
     ``nodes`` has one array per level from 0: the block's nodes. ``slots`` has one array per level
-    from 1: the slot of every aggregate of ``hierarchy``, -1 if it is not shared.
+    from 1: the slot of every aggregate of ``hierarchy``, -1 for aggregates that are not shared.
     """
     parents = tuple(
         np.searchsorted(nodes[k + 1], parent[nodes[k]])

@@ -2,8 +2,8 @@
 
 Subdomains are fixed ranges of row numbers. The preconditioner therefore does not depend on blocks
 or workers. Each subdomain is matched once. The edges between aggregates are summed after all
-subdomains are matched, so edges across subdomains count like edges inside. If subdomains were
-matched twice, rows whose clusters are in other subdomains would be joined.
+subdomains are matched, so edges between subdomains count like edges inside a subdomain. A second
+matching inside a subdomain would join rows whose clusters are in other subdomains.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def subdomain_spans(rows: int) -> list[tuple[int, int]]:
 def aggregate_subdomain(nodes: Nodes) -> tuple[Hierarchy, SubdomainAggregates]:
     """Match the rows of a subdomain once.
 
-    A subdomain without outer rows gets no level here, since the joint aggregation can match it.
+    A subdomain whose rows have no neighbours outside gets no level here, since the joint
+    aggregation can match its rows.
     """
     hierarchy, coarse = Hierarchy((), (), np.empty(0, dtype=np.int64)), nodes
     if len(nodes.outer_diagonal):
@@ -84,7 +85,7 @@ def aggregate_subdomain(nodes: Nodes) -> tuple[Hierarchy, SubdomainAggregates]:
 def number_aggregates(
     subdomains: Sequence[tuple[NDArray[np.int32], Vector]],
 ) -> AggregateNumbering:
-    """Number the aggregates of all subdomains, from the labels and the diagonal of each."""
+    """Number the aggregates of all subdomains; each pair is a subdomain's labels and diagonal."""
     starts = np.cumsum([0, *(len(diagonal) for _, diagonal in subdomains)])
     labels = [own + np.int32(start) for (own, _), start in zip(subdomains, starts, strict=False)]
     diagonals = [diagonal for _, diagonal in subdomains]
@@ -124,7 +125,7 @@ def coarsen_subdomain(
 def uncoupled_aggregates(own: SubdomainAggregates, numbering: AggregateNumbering) -> Nodes:
     """Turn one subdomain's aggregates into nodes without edges.
 
-    A training run with more than `JOINT_ROWS` rows uses it instead of `coarsen_subdomain`.
+    For more than `JOINT_ROWS` rows, a run calls this function instead of `coarsen_subdomain`.
     """
     shape = (len(own.diagonal), len(numbering.diagonal))
     none = scipy.sparse.coo_array(shape, dtype=np.float32)
