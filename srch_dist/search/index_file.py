@@ -9,7 +9,7 @@ larger than the file::
               "ilar", lists, width, "full" or "sprs", sizes of the lists, their codes and rows
     head      bits int32, width int32, rows int64, trained byte, metric int32
 
-A vector is its length, uint64, and its values. All numbers are little-endian.
+A vector is stored as its length (uint64), then its values. All numbers are little-endian.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from srch_dist.errors import StorageError
 from srch_dist.kernels.types import IntArray
 from srch_dist.storage.failures import storage_error
 
-# faiss's number of the metric that it gives every binary index.
+# Number of the metric that faiss writes into every binary index.
 _METRIC = 1
 
 
@@ -59,7 +59,7 @@ def find_damage(path: Path) -> str | None:
 
 
 class _IndexFile:
-    """Parser of an index file; a method raises ValueError if its part of the file is damaged."""
+    """Parser of an index file; a method raises ValueError if the part that it reads is damaged."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -75,7 +75,7 @@ class _IndexFile:
         else:
             raise ValueError(f"it starts with {kind!r}, expected IBxF or IBwF")
         if self._left():
-            raise ValueError(f"{self._left()} bytes follow its end")
+            raise ValueError(f"{self._left()} bytes follow the end of the index")
 
     def _check_flat(self) -> tuple[int, int]:
         """Check a flat index; return the bits of a code and the number of rows."""
@@ -102,13 +102,16 @@ class _IndexFile:
         sizes = self._vector()
         if kind == b"sprs":  # numbers and sizes of the lists that are not empty
             if len(sizes) % 2 or (len(sizes) and sizes[::2].max() >= lists):
-                raise ValueError(f"it has a list number above {lists - 1}, for {lists} lists")
+                raise ValueError(
+                    f"it has {len(sizes)} numbers and sizes of lists, with list numbers up to "
+                    f"{sizes[::2].max()}; expected pairs, with list numbers 0 to {lists - 1}"
+                )
             sizes = sizes[1::2]
         else:
             self._equal("lists", len(sizes), lists)
         # A sum of sizes beyond the rows could wrap around.
         if len(sizes) and sizes.max() > rows:
-            raise ValueError(f"a list has {sizes.max()} rows, more than the {rows} of the index")
+            raise ValueError(f"a list has {sizes.max()} rows, but the index has {rows}")
         self._equal("rows", int(sizes.sum()), rows)
         return rows
 
@@ -150,7 +153,7 @@ class _IndexFile:
 
     def _require(self, count: int) -> None:
         if count > self._left():
-            raise ValueError(f"it needs {count} more bytes, but {self._left()} are left")
+            raise ValueError(f"the next part needs {count} more bytes, but {self._left()} are left")
 
     def _left(self) -> int:
         return self._size - self._file.tell()

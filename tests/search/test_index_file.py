@@ -38,7 +38,7 @@ def test_cuts_and_additions_are_refused(tmp_path, lists):
         with pytest.raises(StorageError, match=r"cannot read .*b as a faiss binary index"):
             check_index(tmp_path / "b")
     (tmp_path / "b").write_bytes(content + b"x")
-    with pytest.raises(StorageError, match="1 bytes follow its end"):
+    with pytest.raises(StorageError, match="1 bytes follow the end of the index"):
         check_index(tmp_path / "b")
 
 
@@ -71,7 +71,7 @@ def test_damaged_heads_are_named(tmp_path, offset, value, size, message):
         (b"full", 0, 0, "expected full or sprs"),
         (b"full", 4, 1 << 61, "more bytes"),
         (b"full", 12, 1 << 63, "holds the number"),
-        (b"full", 12, 1 << 40, "more than the 300"),
+        (b"full", 12, 1 << 40, "the index has 300"),
         (b"full", 12, 0, "rows"),
     ],
 )
@@ -79,6 +79,13 @@ def test_damaged_lists_are_named(tmp_path, mark, offset, value, message):
     path = write_index(tmp_path / "a", 8)
     patched(path, path.read_bytes().index(mark) + offset, value)
     with pytest.raises(StorageError, match=message):
+        check_index(path)
+
+
+def test_a_number_beyond_the_last_list_is_named(tmp_path):
+    path = write_index(tmp_path / "a", 64, 3)
+    patched(path, path.read_bytes().index(b"sprs") + 12, 64)
+    with pytest.raises(StorageError, match=r"list numbers up to 64; expected .* 0 to 63"):
         check_index(path)
 
 
