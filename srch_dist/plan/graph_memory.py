@@ -66,7 +66,7 @@ class SharedSlots:
     per_joint_row: float = 0.1
     """Slots per row, if the aggregates of several subdomains are aggregated jointly."""
     per_cut_row: float = 0.3
-    """Slots per row of a subdomain that lies in several blocks."""
+    """Slots for each row of the subdomains that are split between several blocks."""
     vectors: int = 7
     """Vectors with one entry per slot, in the task that sums over the blocks."""
     block_vectors: int = 3
