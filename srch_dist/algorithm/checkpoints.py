@@ -1,4 +1,4 @@
-"""Checkpoints of the loop: commit an iteration, resume after the last one, verify it."""
+"""Checkpoints of the loop: commit an iteration; verify the last iteration, and resume after it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from srch_dist.storage import arrays
 
 @dataclass(frozen=True)
 class LoopState:
-    """State that one iteration of the loop passes to the next; B and Z are in the checkpoint.
+    """State that an iteration of the loop passes to the next iteration, besides B and Z.
 
     Attributes
     ----------
-    iteration : number of the last committed iteration; its checkpoint holds B and Z. 0 before the
-        first iteration.
+    iteration : number of the last committed iteration, whose checkpoint holds B and Z. 0 before
+        the first iteration.
     cross_covariance : X_g Bᵀ as (d_g, l) float64, by modality.
     objective : value of Eq. 9; infinite before the first iteration.
     changed : share of bits (0 to 1) that the B-step changed; 1 before the first iteration.
@@ -52,7 +52,7 @@ class LoopState:
     def after(
         cls, record: Mapping[str, Any], cross_covariance: Mapping[str, Matrix], reason: str
     ) -> LoopState:
-        """Make the state after an iteration, from ``record``, its entry in the history."""
+        """Make the state after an iteration; ``record`` is the iteration's entry in the history."""
         return cls(
             record["iteration"],
             cross_covariance,
@@ -100,8 +100,8 @@ def resume_z_and_s(
 ) -> tuple[Embedding | None, EdgeReweighting | None]:
     """Return Z and S of the last committed iteration.
 
-    Checkpoints hold Z alone; S is computed from Z. Before the first commit, both results are None,
-    which means Z = 0 and S = 1.
+    Checkpoints hold Z, from which S is computed. Before the first commit, both results are None:
+    then Z = 0 and S = 1.
     """
     if not state.iteration:
         return None, None
@@ -157,7 +157,9 @@ def _refuse_other_run(job: Job, manifest: Mapping[str, Any]) -> None:
     same = manifest["config"] == fingerprint(job.config) and manifest["rows"] == job.plan.rows
     if not (known and same):
         place = job.run.checkpoint(manifest["iteration"])
-        raise _OtherRunError(f"{place} belongs to another run; remove {job.run.path}")
+        raise _OtherRunError(
+            f"{place} belongs to another run, with other options or data; remove {job.run.path}"
+        )
 
 
 def _data_identity(job: Job) -> dict[str, int] | None:
@@ -167,12 +169,12 @@ def _data_identity(job: Job) -> dict[str, int] | None:
 
 
 def discard_damaged_checkpoints(job: Job) -> None:
-    """Verify the last committed iteration; while it is damaged, go back to the previous one.
+    """Verify the last committed iteration; if damaged, remove it and verify the previous iteration.
 
     Raises
     ------
-    StorageError : all checkpoints are damaged, and the first codes are no longer stored; or the
-        last one belongs to another run.
+    StorageError : all checkpoints are damaged, and the first codes are no longer stored; or a
+        checkpoint belongs to another run.
     """
     while committed := job.run.committed():
         last = committed[-1]

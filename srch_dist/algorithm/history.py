@@ -49,7 +49,10 @@ def iteration_record(
 
 
 def iteration_line(record: Mapping[str, Any], iterations: int) -> str:
-    """Format the record of an iteration as a log line; ``iterations`` is the limit of the loop."""
+    """Format an iteration's record as a log line.
+
+    ``iterations`` is the maximum number of iterations of the loop.
+    """
     seconds = sum(record["seconds"].values())
     left = iterations - record["iteration"]
     return (

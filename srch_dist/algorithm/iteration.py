@@ -16,7 +16,7 @@ class Iteration:
     ----------
     number : number of the iteration, from 1. A resumed run continues the count.
     tolerance : relative residual at which the Z-step stops; see `z_step.allowed_residual`.
-    resumed : true if an interrupted attempt may have stored column groups of this iteration's Z.
+    resumed : true if an interrupted attempt may have stored some columns of this iteration's Z.
     seconds : wall-clock seconds by step: "w", "z", "s" and "b".
     """
 

@@ -19,7 +19,7 @@ def _no_lock() -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """One training run, for functions that run on the client.
+    """The context of one training run, for functions that run on the client.
 
     A job must not be part of a Dask graph: pickling it raises TypeError. Tasks receive the paths,
     row ranges and options that they need.
@@ -31,7 +31,7 @@ class Job:
     config : all options, resolved.
     modalities : names of the modalities, in the order of the feature store.
     progress : display of stages and log lines.
-    check_lock : raises StorageError when another process has taken over the run.
+    check_lock : function that raises StorageError if another process has taken over the run.
     """
 
     run: RunDirectory
@@ -48,6 +48,6 @@ class Job:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a Job cannot be pickled, because it belongs to the client; give the task the paths, "
-            "spans and options that it needs"
+            "a Job cannot be pickled, because a Job belongs to the client; pass only the paths, "
+            "row ranges and options that the task needs"
         )

@@ -45,7 +45,7 @@ from srch_dist.kernels.types import Matrix
 
 
 def learn_codes(job: Job, statistics: Statistics, weights: Mapping[str, float]) -> LoopState:
-    """Run Algorithm 1 until it stops; every iteration is committed to the run directory.
+    """Run Algorithm 1 until its stopping rule is met; commit every iteration to the run directory.
 
     A resumed run continues after its last committed iteration.
 
@@ -56,7 +56,7 @@ def learn_codes(job: Job, statistics: Statistics, weights: Mapping[str, float]) 
 
     Returns
     -------
-    The state after the last iteration. The checkpoint of this iteration holds the codes B.
+    The state after the last iteration. The checkpoint of the last iteration holds the codes B.
 
     Raises
     ------
@@ -108,11 +108,11 @@ def evaluate_objective(
 
 
 def stopping_reason(method: MethodConfig, before: float, record: Mapping[str, Any]) -> str:
-    """Say why the loop stops after an iteration; return an empty text if it continues.
+    """Say why the loop stops after an iteration; return an empty text if the loop continues.
 
     Parameters
     ----------
-    before : value of Eq. 9 after the previous iteration. Before the first iteration it is
+    before : value of Eq. 9 after the previous iteration. For the first iteration, the value is
         infinite, as in the paper.
     record : record of the iteration; see `iteration_record`.
     """

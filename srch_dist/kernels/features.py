@@ -120,7 +120,7 @@ def product_sum(left: Array, right: Array) -> NDArray[np.float64]:
 
 
 def gram_matrices(blocks: Mapping[str, Array]) -> GramMatrices:
-    """Compute the Gram matrices X_g X_h' of one block, for all modalities g and h, g not after h.
+    """Compute the Gram matrices X_g X_h' of one block, for g = h and for g before h in order.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Gaussian (RBF) similarities of rows to anchor rows. Encoding uses them, so without SciPy."""
+"""Gaussian (RBF) similarities of rows to anchor rows. The module imports NumPy alone."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tests.helpers.plans import make_plan
 
 pytestmark = pytest.mark.cluster
 
-REFUSAL = "a Job cannot be pickled, because it belongs to the client"
+REFUSAL = "a Job cannot be pickled, because a Job belongs to the client"
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ _ROWS = 16_384
 def fit_baseline(job: Job, statistics: Statistics) -> Model:
     """Fit CCA to all training rows, and the ITQ rotation to a fixed sample of these rows.
 
-    If a modality has fewer dimensions d_g than bits, only the first d_g bits vary.
+    If a modality has fewer dimensions d_g than the code has bits, only the first d_g bits vary.
     """
     run, plan, config = job.run, job.plan, job.config
     first, second = statistics.means

@@ -43,7 +43,7 @@ _LEAST_START = 1e-3
 
 @dataclass(frozen=True)
 class FinalCodes:
-    """Measures of the final codes B, and the sums over rows to which the model is fitted.
+    """Measures of the final codes B, and the sums over rows from which the model is fitted.
 
     Attributes
     ----------
@@ -51,7 +51,8 @@ class FinalCodes:
     targets : `AnchorTargets` of B, by modality; empty without anchors.
     directions : number r of directions.
     share : share of the variance of scores and codes that the directions keep, 0 to 1.
-    effective_bits : number of independent bits with the same information; see `effective_bits`.
+    effective_bits : number of independent bits that hold the same information as B; see
+        `kernels.code_statistics.effective_bits`.
     """
 
     cross_covariance: Mapping[str, Matrix]
@@ -113,8 +114,9 @@ def make_final_codes(
     if worth < COLLAPSED:
         raise TrainingError(
             f"the final codes collapsed: {config.bits} bits, made from {len(directions.offset)} "
-            f"directions, are equivalent to {worth:.2f} independent bits. The encoders hardly "
-            "distinguish rows: check the features, or set method.directions to 0."
+            f"directions, are equivalent to {worth:.2f} independent bits, expected at least "
+            f"{COLLAPSED}. The encoders hardly distinguish rows: check the features, or set "
+            "method.directions to 0."
         )
     return FinalCodes(
         total.cross_covariance, total.targets, len(directions.offset), directions.share, worth
@@ -126,7 +128,7 @@ def write_store_order(job: Job, source: Path, stage: ProgressStage) -> CodeMomen
 
     Returns
     -------
-    Gram matrix and sums of the codes; see `CodeMoments`.
+    Gram matrix and bit sums of the codes; see `CodeMoments`.
     """
     run, plan, bits = job.run, job.plan, job.config.bits
     attributes = {"bits": bits, "bitorder": "little", "rows": run.rows.name}
@@ -162,8 +164,9 @@ def _learn_frame(job: Job, loop_codes: Path, directions: Directions) -> Matrix:
 def _first_frame(loop_bits: int, bits: int, seed: int) -> Matrix:
     """Make the initial frame (loop_bits, bits): identity columns, then random columns.
 
-    Bits of the loop may be linearly dependent. The learned frame would then depend on rounding
-    errors. A small random term in the identity's columns prevents this.
+    The frame spreads directions over bits. If bits of the loop were linearly dependent, the learned
+    frame would depend on rounding errors. A small random term in the identity's columns prevents
+    such a dependence.
     """
     rows = np.arange(loop_bits)
     random = random_codes(seed ^ Stream.FINAL_FRAME, rows, bits).astype(np.float64)

@@ -127,8 +127,8 @@ def _fit_model(
 ) -> Model:
     """Fit the model to codes B; ``targets`` has the products of B with features and similarities.
 
-    ``anchors`` are from `prepare_anchors`, empty without anchors. ``bits`` is the number of bits of
-    a code. One more W-step (Eq. 11) gives the model's projections.
+    ``anchors`` is from `prepare_anchors`, or empty for other encoders. ``bits`` is the number of
+    bits of a code. One more W-step (Eq. 11) gives the model's projections.
     """
     encoders = fit_encoders(job, statistics, anchors, targets)
     metadata = {

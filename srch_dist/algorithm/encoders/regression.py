@@ -40,7 +40,7 @@ from srch_dist.storage.run.directory import RunDirectory
 
 @dataclass(frozen=True)
 class AnchorRows:
-    """The m anchors of a modality, and the sums over training rows that do not need codes.
+    """The m anchors of a modality, and sums over all training rows. No sum contains codes.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Encoders:
 
 @dataclass(frozen=True)
 class Targets:
-    """Products with the codes B, summed over all rows; the encoders are fitted to them.
+    """Products with the codes B, summed over all rows. The encoders are fitted from these sums.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Targets:
 def prepare_anchors(
     job: Job, codes: Path, stage: ProgressStage
 ) -> tuple[dict[str, AnchorRows], dict[str, AnchorTargets]]:
-    """Use the run's sampled rows as anchors, and compute the sums to which encoders are fitted.
+    """Use the run's sampled rows as anchors, and compute the sums from which encoders are fitted.
 
     K_g (n, m) are the similarities of all n rows to the m anchors of modality g. With X_g and B
     as (n, d_g) and (n, l), one pass over X_g computes X_gᵀ K_g, K_gᵀ K_g and K_gᵀ B.
@@ -124,7 +124,8 @@ def fit_encoders(
 ) -> Encoders:
     """Fit the encoders from sums, without a pass over the features; see ``method.encoder``.
 
-    ``anchors`` are from `prepare_anchors`; ``targets`` has the products with the codes to fit.
+    ``anchors`` is from `prepare_anchors`. ``targets`` has the products with the codes B that the
+    encoders predict.
     """
     method, grams = job.config.method, statistics.grams
     if method.encoder == "projection":
@@ -155,7 +156,7 @@ def _anchor_sums(
 ) -> _AnchorPart:
     """Compute the sums of `prepare_anchors` for one modality over the rows ``span``.
 
-    ``bandwidth`` is δ². ``codes`` is the array of the packed codes B.
+    ``bandwidth`` is δ². ``codes`` is the path of the array of packed codes B.
     """
     anchors = arrays.read_rows(run.sample(modality))
 

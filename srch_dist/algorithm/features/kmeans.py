@@ -25,7 +25,7 @@ def sample_for_clusters(rows: NDArray[np.int64], clusters: int, total: int) -> N
     """Select the rows of the k-means sample from ``rows``, by hash of the row number in the store.
 
     The sample of all ``total`` rows has about 64 rows per cluster, and at least about 16,384 rows.
-    It does not depend on the row order or the partitioning.
+    The sample does not depend on the row order or the partitioning.
 
     Returns
     -------
@@ -52,9 +52,9 @@ def find_centres(
     Parameters
     ----------
     space : name under which the sampled points are stored.
-    sample : called as ``sample(*arguments)`` in one task; returns the m sampled points (m, w)
-        in w dimensions, in the order of their row numbers. k-means reads the points in blocks of
-        fixed size.
+    sample : function that one task calls as ``sample(*arguments)``. It returns the m sampled points
+        (m, w) in w dimensions, in the order of their row numbers. k-means reads the points in
+        blocks of fixed size.
     """
     path = run.points(space)
     m, width, distinct = tasks.run_one(tasks.task(_write_sample, run, space, sample, *arguments))

@@ -163,7 +163,7 @@ def _partition_sums(
     clusters: int,
     total: int,
 ) -> ColumnSums:
-    """Refuse NaN, Inf and huge values in one partition, and sum the partition's columns.
+    """Refuse NaN, Inf and values out of range in one partition; sum the partition's columns.
 
     With several clusters, also write the partition's rows of the k-means sample to a scratch file.
     ``total`` is the number of all training rows.
@@ -236,10 +236,13 @@ def _normalise_blocks(
 
 
 def _refuse_out_of_range(g: str, block: NDArray[np.floating]) -> None:
-    """Raise InputError for features whose squares exceed the range of float64."""
+    """Raise InputError if the squares of the features overflow or underflow float64."""
     largest = float(np.abs(block.astype(np.float64)).max(initial=0.0))
     if largest > 1e100 or 0.0 < largest < 1e-100:
-        raise InputError(f"{g} holds values around {largest:.0e}; scale the features nearer to 1")
+        raise InputError(
+            f"the largest magnitude in {g} is {largest:.0e}, expected 1e-100 to 1e+100; scale the "
+            "features nearer to 1"
+        )
 
 
 def _refuse_huge(g: str, block: NDArray[np.floating]) -> None:
@@ -247,8 +250,8 @@ def _refuse_huge(g: str, block: NDArray[np.floating]) -> None:
     largest = float(np.abs(block).max(initial=0.0))
     if largest > _LARGEST_VALUE:
         raise InputError(
-            f"{g} holds a value of {largest:.1e} after centring, above {_LARGEST_VALUE:.0e}; scale "
-            "the features, or leave features.unit_norm on"
+            f"{g} holds a value of {largest:.1e} after centring, expected at most "
+            f"{_LARGEST_VALUE:.0e}; scale the features, or set features.unit_norm to true"
         )
 
 
@@ -256,6 +259,7 @@ def _refuse_zero_rows(zero_rows: Mapping[str, int], rows: int, share: float) -> 
     for g, count in zero_rows.items():
         if count > max(1, int(share * rows)):
             raise InputError(
-                f"{g}: {count} of {rows} rows are zero after centring; {share:.0%} are allowed. "
-                "Zero rows carry no information. Remove them, or raise features.max_zero_share"
+                f"{g}: {count} of {rows} rows are zero after centring, expected at most "
+                f"{share:.0%}. Zero rows carry no information. Remove them, or raise "
+                "features.max_zero_share"
             )

@@ -31,10 +31,11 @@ def load_features(job: Job) -> list[Delayed]:
 def read_tiles(
     run: RunDirectory, modalities: tuple[str, ...], span: tuple[int, int], partition_rows: int
 ) -> Iterator[tuple[int, dict[str, Array]]]:
-    """Read the rows ``span`` in pieces, in order; a thread reads the next piece ahead.
+    """Read the rows ``span`` (first, end) in pieces, in order; a thread reads the next piece ahead.
 
-    Yields the number of a piece's first row, and its features (rows, d_g) by modality. A piece has
-    ``partition_rows`` rows, rounded up to tiles of `TILE` rows. The last piece may be shorter.
+    Yields the number of a piece's first row, and the piece's features (rows, d_g) by modality. A
+    piece has ``partition_rows`` rows, rounded up to a multiple of `TILE`. The last piece may be
+    shorter.
     """
     step = -(-partition_rows // TILE) * TILE
     parts = [(low, min(low + step, span[1])) for low in range(span[0], span[1], step)]

@@ -68,7 +68,9 @@ def spill_rows(
 
 
 def gather_units(job: Job, dims: Mapping[str, int], clusters: int) -> list[Work]:
-    """Create one `Work` per partition, to write its features, row order and first codes.
+    """Create one `Work` per partition, to write the partition in training order.
+
+    A `Work` writes the features, the row order and the first codes of one partition.
 
     Parameters
     ----------
@@ -90,7 +92,7 @@ def gather_units(job: Job, dims: Mapping[str, int], clusters: int) -> list[Work]
 
 
 def _write_bounds(run: RunDirectory, plan: Plan, clusters: int) -> None:
-    """Write to each scratch file where each partition of the training order starts in it."""
+    """Record in each scratch file the row at which each partition of the training order starts."""
 
     def cluster_counts() -> Iterator[NDArray[np.int64]]:
         for p in plan.partitions:
@@ -115,7 +117,7 @@ def _gather_partition(
 ) -> dict[str, NDArray[Any]]:
     """Write one partition of the features, the row order and the first codes, in training order.
 
-    Returns the crc32 (1,) of each written part, as "features.MODALITY", "order" and "codes".
+    Returns the crc32 (1,) of each written part, by name: "features.MODALITY", "order" or "codes".
     """
     folders = [run.scratch("order", p) for p in plan.partitions]
     spans = [read_spill(folder, "bounds", partition, partition + 2).tolist() for folder in folders]

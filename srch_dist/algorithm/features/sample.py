@@ -18,7 +18,7 @@ def write_sample(job: Job) -> dict[str, int]:
 
     Returns
     -------
-    The crc32 of each written array: of the positions, "rows", and of each modality.
+    The crc32 of each written array, by name: "rows" for the positions, else the modality.
     """
     run = job.run
     rows = arrays.read_rows(run.rows)[arrays.read_rows(run.order)]
@@ -32,7 +32,7 @@ def write_sample(job: Job) -> dict[str, int]:
 def verify_sample(job: Job) -> list[Delayed]:
     """Create tasks that verify the checksums of `write_sample`.
 
-    A sample of an earlier version has none.
+    Earlier versions recorded no checksums; for their samples, there are no tasks.
     """
     recorded = job.stages.read("sample").values.get("checksums", {})
     return [
