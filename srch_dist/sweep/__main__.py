@@ -27,7 +27,7 @@ class _Options(TrainOptions):
     """
 
     store: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
-    """Feature store, the same as --data. It exists for command lines of earlier versions."""
+    """Feature store. Use --data instead: this argument is for command lines of earlier versions."""
     out: str | None = None
     """Folder for the runs, results.csv, results.json and sweep.png; by default a new folder under
     runs/."""

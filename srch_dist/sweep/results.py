@@ -42,7 +42,7 @@ _MAX_LEGEND_LINES = 12
 
 @dataclass(frozen=True)
 class _Result:
-    """Result of one combination: records of its finished run, or the ``error`` of a failed one."""
+    """Result of one combination: records of its finished run, or the ``error`` of a failed run."""
 
     fingerprint: str
     store: dict[str, int]
@@ -53,7 +53,7 @@ class _Result:
 
     def __post_init__(self) -> None:
         if self.error is None and (self.summary is None or self.last is None):
-            raise ValueError("it holds neither a summary with its last iteration nor an error")
+            raise ValueError("a result without 'error' must have both 'summary' and 'last'")
 
 
 # Files of a sweep that are replaced by every call with the same folder.
@@ -161,8 +161,8 @@ def plot_results(path: Path, options: Sequence[str], rows: Sequence[Row]) -> Non
     """Plot the scores to ``path``, with one panel per option of the grid.
 
     A panel shows the score over the option's values, with one line per setting of the other
-    options. The score is MAP or, without labels, recall of the true partner. Without either, no
-    file is written.
+    options. The score is MAP or, without labels, recall of the true partner. If no run has scores,
+    no file is written.
     """
     figures = require("matplotlib.figure", "report", "the plot of a sweep")
     scored = [name for name in _PLOTTED if any(row[name] is not None for row in rows)]

@@ -1,11 +1,11 @@
 """Hyper-parameter sweep: one run per combination of a grid.
 
-Runs that differ only in options without effect on features and graph share both. Runs that differ
-only in bits, directions or encoder also share the codes that the loop learned.
+Runs share features and graph if all options that change features or graph are equal. Runs that
+differ only in bits, directions or encoder also share the codes that the loop learned.
 
 ```
 runs/NAME            run directory of a combination
-results/NAME.json    result of a combination, written when its run ends; the sweep skips this run
+results/NAME.json    result of a combination, written when its run ends; a repeated sweep skips it
 prepared/FINGERPRINT features and graph that unfinished runs share; removed after the last run
 results.json, .csv   one row per combination; sweep.png plots them (see `srch_dist.sweep.results`)
 ```
@@ -73,7 +73,7 @@ class _Sweep:
         return _run_of(self.folder, combination)
 
     def base_run(self, combination: Combination) -> RunDirectory:
-        """Return the run directory with features and graph that a combination reuses (base run)."""
+        """Return a combination's base run, the run directory of the features and graph to reuse."""
         key = fingerprint(up_to_graph(combination.config))[:16]
         return RunDirectory(self.folder.resolve() / "prepared" / key)
 
@@ -118,7 +118,7 @@ def sweep_options(
 ) -> list[Row]:
     """Train with every combination of the values in ``grid``; ``config`` has all other options.
 
-    Combinations that differ only in options without effect on features and graph share both.
+    Combinations share features and graph if all options that change features or graph are equal.
     Combinations that differ only in bits (with ``method.directions`` above 0), directions or
     encoder also share the loop. A second call with the same arguments trains the combinations that
     have no result yet. Runs are scored on the queries of the data; no combination is selected by
@@ -129,8 +129,8 @@ def sweep_options(
     config : options of all runs.
     grid : values by option name; see `parse_grid`.
     out : local folder of the sweep.
-    show : function that is called with the rows, before the results are written to files. It is
-        also called if the files cannot be written.
+    show : function that is called with the rows, before the results are written to files. The
+        function is also called if the files cannot be written.
 
     Returns
     -------
@@ -306,7 +306,7 @@ def _prepare(
 def _finished_loop(
     sweep: _Sweep, combination: Combination, group: Sequence[Combination]
 ) -> RunDirectory | None:
-    """Find a finished run of the group whose loop learns the same codes; None if there is none."""
+    """Find a finished run, of the same group, whose loop learned the same codes, or None."""
     wanted = fingerprint(up_to_loop(combination.config))
     for other in group:
         if other == combination or fingerprint(up_to_loop(other.config)) != wanted:

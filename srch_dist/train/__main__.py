@@ -47,7 +47,7 @@ def _train(options: TrainOptions, out: str, progress: Progress) -> None:
 
 
 def _print_next(run: str, store: str, modalities: Sequence[str]) -> None:
-    """Print commands that encode the first modality, and query its codes from the last one."""
+    """Print two commands: encode the first modality; search its codes for a row of the last."""
     codes = f"{modalities[0]}-codes.zarr"
     there = ["--model", run, "--data", store]
     encode = [*there, "--modality", modalities[0], "--out", codes]

@@ -36,9 +36,10 @@ _ROWS = 16_384
 class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Cross-modal hash codes (SRCH) of paired features.
 
-    `fit` writes the features to a store on disk and calls `train_model`, on the cluster of the
-    current Dask client or on a local cluster. In a script, call `fit` under
-    ``if __name__ == "__main__":``, because local workers import the script.
+    `fit` writes the features to a store on disk, then calls `train_model`. Training runs on the
+    cluster of ``scheduler``, else on that of the current Dask client, else on a new local cluster.
+    In a script, call `fit` under ``if __name__ == "__main__":``, because local workers import the
+    script.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : features (n, d_g), of any kind that `fit` accepts.
-        modality : name of the modality; default: the first fitted one.
+        modality : name of the modality; default: the first modality of the fitted data.
 
         Returns
         -------
@@ -192,7 +193,7 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_modality(self.model_, modality)
         dims = len(self.model_.means[modality])
         if len(shape) != 2 or shape[1] != dims:
-            raise InputError(f"{modality} has shape {shape}, the model was fitted on (n, {dims})")
+            raise InputError(f"{modality} has shape {shape}, expected (n, {dims}) as in fit")
 
 
 # The public name, so that pickles survive moves of modules.

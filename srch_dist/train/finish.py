@@ -39,7 +39,7 @@ def score_run(
         progress.warn(f"scores: {_score_line(evaluation)}")
         raise type(error)(  # a full disk has an exit code of its own
             f"{error}. The run is finished and kept. Free disk space, then run the same command "
-            "with --resume to write its scores."
+            "with --resume to write the scores."
         ) from None
     return evaluation
 
@@ -74,8 +74,8 @@ def _try_examples(
         run.write_record("examples", examples)
     except Exception as error:
         progress.note(
-            f"no examples: {type(error).__name__}: {error}; write them with the same command and "
-            "--resume"
+            f"no example queries: {type(error).__name__}: {error}; to write them, run the same "
+            "command with --resume"
         )
 
 

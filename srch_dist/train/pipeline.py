@@ -101,7 +101,7 @@ def _write_sample_once(job: Job) -> None:
 
 
 def _wants_baseline(job: Job, store: FeatureStore) -> bool:
-    """Whether to train the baseline CCA-ITQ: if it will be scored and there are two modalities."""
+    """Whether to train the CCA-ITQ baseline: two modalities, with labels and queries to score."""
     scored = job.config.evaluate and "labels" in store.side and has_queries(job.run, store)
     return job.config.baseline and scored and len(job.modalities) == 2
 

@@ -65,14 +65,14 @@ def warn_other_versions(recorded: Mapping[str, Any], progress: Progress) -> None
     if changed:
         progress.warn(
             f"the run was started with {', '.join(changed)}. Codes may differ from the codes of an "
-            "uninterrupted run. To avoid this, resume with the versions of the start"
+            "uninterrupted run. To get the same codes, resume with the versions of the start"
         )
 
 
 def verify_committed(job: Job) -> None:
     """Verify the checksum of every array that the run has committed.
 
-    If the last checkpoint is damaged, it is removed and the run resumes from the one before it. Any
+    A damaged last checkpoint is removed, and the run resumes from the previous checkpoint. Any
     other damaged array is an error.
 
     Raises
@@ -96,16 +96,16 @@ def memory_advice(plan: Plan) -> str:
     expected = plan.reserved_bytes + worst.projected_bytes
     return (
         f"the plan expects that a worker uses at most {expected / 2**20:.0f} MiB (in the "
-        f"{worst.name} stage); its limit is {plan.memory_limit / 2**20:.0f} MiB. Give workers more "
-        "memory (--memory-limit). If the machine has less memory than the limits of all workers "
-        "together, use fewer workers. Then continue with --resume"
+        f"{worst.name} stage); the limit of a worker is {plan.memory_limit / 2**20:.0f} MiB. Give "
+        "workers more memory (--memory-limit). If the machine has less memory than the limits of "
+        "all workers together, use fewer workers. Then continue with --resume"
     )
 
 
 def resume_features(job: Job, store: FeatureStore) -> Statistics:
     """Return the statistics of the features.
 
-    First verify the data and prepare the features, unless an earlier attempt finished these stages.
+    Stages that no earlier attempt finished run first: verify the data, prepare the features.
     """
     stages = job.stages
     if stages.find("verified") is None:

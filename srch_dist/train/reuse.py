@@ -1,9 +1,9 @@
 """Reuse features, graph and loop of other runs with the same options.
 
-Features and graph are those of a base run. A run that reuses them has its own stage records, with
-the checksums of the base run. Its arrays are relative links to the arrays of the base run, so a
-folder with all runs can be moved. The loop may come from any finished run: its last checkpoint is
-copied.
+Features and graph come from a base run, which ends after the graph. A run that reuses features and
+graph has its own stage records, with the checksums of the base run. The reused arrays are relative
+links to the arrays of the base run, so a folder with all runs can be moved. The loop may come from
+any finished run, whose last checkpoint is copied.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ _GRAPH = ("edges", "graph")
 
 
 def reused_partition_rows(base: RunDirectory) -> int:
-    """Return the rows per partition of ``base``; runs that reuse ``base`` must have the same."""
+    """Return the number of rows per partition of ``base``.
+
+    Runs that reuse ``base`` must have the same number.
+    """
     rows: int = base.stages(_options(base)).read("rows").values["partition_rows"]
     return rows
 
@@ -59,8 +62,8 @@ def reuse_stages(base: RunDirectory, run: RunDirectory, config: TrainConfig) -> 
         return
     if reused_partition_rows(base) != config.partition_rows:
         raise StorageError(
-            f"{run.path} has partitions of {config.partition_rows} rows, but {base.path} of "
-            f"{reused_partition_rows(base)}; remove one of the two folders"
+            f"{run.path} has partitions of {config.partition_rows} rows, but {base.path} has "
+            f"partitions of {reused_partition_rows(base)} rows; remove one of the two folders"
         )
     places, names = [run.degrees, run.graph], list(_GRAPH)
     if recorded.bits == config.loop_bits:
@@ -75,10 +78,10 @@ def reuse_stages(base: RunDirectory, run: RunDirectory, config: TrainConfig) -> 
 
 
 def reuse_loop(source: RunDirectory, run: RunDirectory, config: TrainConfig) -> None:
-    """Copy the last checkpoint of the finished run ``source`` to ``run``, so that its loop is done.
+    """Copy the last checkpoint of the finished run ``source``, so that ``run`` skips its loop.
 
-    ``run`` has no committed checkpoint. A copy that is interrupted has no manifest, so the next
-    attempt copies again.
+    ``run`` must not have a committed checkpoint. A copy that is interrupted has no manifest, so the
+    next attempt copies again.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def reuse_loop(source: RunDirectory, run: RunDirectory, config: TrainConfig) -> 
         raise ConfigError(f"{source.path} has other options than this run: {'; '.join(changed)}")
     manifest = source.latest()
     if manifest is None or not manifest["reason"]:
-        raise StorageError(f"{source.path} has no finished loop; train it again")
+        raise StorageError(f"{source.path} has no finished loop; train this run again")
     number = manifest["iteration"]
     target = run.checkpoint(number)
     arrays.remove(target)

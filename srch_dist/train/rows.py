@@ -41,17 +41,17 @@ def choose_rows(
     if config.queries:
         if "split" in store.side:
             raise InputError(
-                f"{store.path} has an array 'split', whose rows with 1 are the queries; "
-                "omit --queries"
+                f"{store.path} has an array 'split', which marks the queries with 1; omit --queries"
             )
         if config.rows == "all":
             raise InputError(
-                "--queries holds rows out, but --rows all trains on every row; use only one of them"
+                "--queries holds rows out, but --rows all trains on every row; use only one of the "
+                "two"
             )
         if config.queries >= store.rows:
             raise InputError(
-                f"--queries {config.queries} leaves none of {store.rows} rows to train on; lower "
-                "--queries"
+                f"--queries {config.queries} leaves no rows to train on, because the store has "
+                f"{store.rows} rows; lower --queries"
             )
         queries = smallest_hashes(rows, config.queries, config.seed, Stream.HELD_OUT_QUERIES)
         rows = np.setdiff1d(rows, queries)
@@ -59,8 +59,8 @@ def choose_rows(
         rows = np.flatnonzero(store.read("split") == 0)
     if len(rows) <= config.graph.k:
         raise InputError(
-            f"{len(rows)} rows to train on, but each needs graph.k = {config.graph.k} neighbours "
-            "besides itself; lower graph.k or add rows"
+            f"{len(rows)} rows to train on, but each row needs graph.k = {config.graph.k} "
+            "neighbours among the other rows; lower graph.k or add rows"
         )
     return rows, queries
 
@@ -86,12 +86,12 @@ def warn_unused_rows(
     config: TrainConfig,
     progress: Progress,
 ) -> None:
-    """Warn of unused rows: rows whose ``split`` is neither 0 (train) nor 1 (queries)."""
+    """Warn of unused rows: rows whose ``split`` is another value than 0 (train) or 1 (queries)."""
     if "split" in store.side and config.rows == "train":
         queries = np.flatnonzero(store.read("split") == 1)
     unused = store.rows - len(rows) - len(queries)
     if unused > 0 and config.rows == "train":
-        progress.warn(f"{unused} rows have a split other than 0 and 1 and are not used")
+        progress.warn(f"{unused} rows are not used: their split is not 0 or 1")
 
 
 def warn_narrow_modalities(store: FeatureStore, config: TrainConfig, progress: Progress) -> None:

@@ -41,7 +41,7 @@ class Trained:
 
     Attributes
     ----------
-    run : run directory, or the location ``out`` if it already held the published results.
+    run : run directory, or ``out`` if this location already held the published results.
     store : the feature store of the data.
     reason : reason why the loop stopped.
     evaluation : scores from `evaluate_model`; None without queries or with ``evaluate: false``.
@@ -66,7 +66,7 @@ def train_model(
     ----------
     config : options. Without ``scheduler``, this function starts a local cluster for the run.
     progress : display of stages and log lines; default: silent.
-    shared : cluster and results that the runs of a sweep share. They do not change the codes.
+    shared : cluster and results that the runs of a sweep share. Sharing does not change the codes.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def _train_at(
 def prepare_run(
     config: TrainConfig, shared: SharedResources, progress: Progress | None = None
 ) -> RunDirectory:
-    """Run or resume the stages up to the graph, so that other runs can reuse them.
+    """Run or resume the stages up to the graph, so that other runs can reuse features and graph.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def _train_in(
     progress: Progress,
     shared: SharedResources | None,
 ) -> Trained:
-    """Train in ``folder``. If the input is refused, remove the folder if this call created it."""
+    """Train in ``folder``. After a refused input, remove a folder that this call created."""
     with hold_run(folder, config) as locked:
         run = locked.run
         with ExitStack() as stack:
@@ -173,7 +173,7 @@ def _connect(
 
 @contextmanager
 def _discarded_on(locked: LockedRun, *errors: type[BaseException]) -> Iterator[None]:
-    """If this context raises one of ``errors``, remove the run directory if it is new."""
+    """Remove a new run directory if this context raises one of ``errors``."""
     try:
         yield
     except errors:

@@ -36,13 +36,14 @@ from srch_dist.train.rows import choose_rows, warn_unused_rows, write_rows
 
 @dataclasses.dataclass(frozen=True)
 class SharedResources:
-    """Cluster and results of other runs that the runs of a sweep share.
+    """What the runs of a sweep share: the cluster, and results of other runs.
 
     Attributes
     ----------
     cluster : the connected cluster.
-    base : run from `prepare_run` whose features and graph are reused. If None, the run builds them.
-    loop : finished run whose loop is reused. If None, the run learns its own codes.
+    base : run from `prepare_run` whose features and graph are reused. None means that the run
+        builds its own features and graph.
+    loop : finished run whose loop is reused. None means that the run learns its own codes.
     """
 
     cluster: Cluster
@@ -59,7 +60,7 @@ class PreparedRun:
     job : the job, with the first plan. After the graph is built, `replan` returns a job with a new
         plan.
     store : the feature store of the data.
-    shared : cluster, base run, and run whose loop is reused.
+    shared : the cluster and the runs to reuse; see `SharedResources`.
     held_out : number of rows held out as queries.
     """
 
@@ -136,7 +137,7 @@ def _plan_run(
     shared: SharedResources,
     progress: Progress,
 ) -> Plan:
-    """Plan the run, and show and save the plan; raise PlanError if it does not fit."""
+    """Plan the run, show and save the plan; raise PlanError if the run exceeds memory or disk."""
     plan, costs = _draft(rows, store, config, shared.cluster)
     progress.show(plan_table(plan, costs, timed=False), plan_summary(plan, costs))
     check_memory(plan)

@@ -175,8 +175,8 @@ class TestTrain:
         ("changes", "options", "expected"),
         [
             ({}, ["--queries", "5"], "has an array 'split', .* omit --queries"),
-            ({"split": None}, ["--queries", "5", "--rows", "all"], "use only one of them"),
-            ({"split": None}, ["--queries", ROWS], "leaves none of .* rows to train"),
+            ({"split": None}, ["--queries", "5", "--rows", "all"], "use only one of the two"),
+            ({"split": None}, ["--queries", ROWS], "leaves no rows to train on"),
         ],
     )
     def test_queries_that_cannot_be_held_out(self, refused, changes, options, expected):

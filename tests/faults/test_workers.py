@@ -118,7 +118,7 @@ def test_task_that_kills_every_worker_is_explained(store, clean, cluster, faults
     text = str(end.value)
     assert re.search(r"4 workers were killed one after the other by the task _update_\w+;", text)
     assert "the plan expects" in text
-    assert "its limit is 1024 MiB. Give workers more memory (--memory-limit)" in text
+    assert "the limit of a worker is 1024 MiB. Give workers more memory (--memory-limit)" in text
     armed.unlink()
     train(store, tmp_path / "run", cluster, resume=True)
     clean.assert_same(tmp_path / "run")

@@ -249,8 +249,8 @@ def test_examples_that_cannot_be_read_do_not_fail_the_run(monkeypatch):
     progress = Noted()
     finish.present_run(None, None, build_config({"report": False}), progress)
     assert progress.notes == [
-        "no examples: StorageError: the chunk with row 3 is damaged; write them with the same "
-        "command and --resume"
+        "no example queries: StorageError: the chunk with row 3 is damaged; to write them, run the "
+        "same command with --resume"
     ]
 
 
