@@ -1,4 +1,4 @@
-"""HTML reports of runs: charts (matplotlib) and tables of their records in one file."""
+"""HTML reports of runs: one file with charts (matplotlib) and tables of a run's records."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class _Options:
     """
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """Run directories. For one, write its report; for several, write a comparison."""
+    """Run directories. One directory gives a report of that run; several give a comparison."""
     out: str | None = None
     """File to write; by default report.html in the run directory, or comparison.html in the current
     folder."""

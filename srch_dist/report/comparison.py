@@ -31,7 +31,7 @@ def comparison_page(runs: Sequence[RunRecords]) -> str:
     if scored:
         charts = [retrieval_charts.precision_recall_chart(scored, d) for d in scored[0].directions]
         tables = [retrieval_charts.map_table(scored)]
-        text = "Scores are comparable only on the same queries; the first table has their number."
+        text = "Scores are comparable only on the same queries; the first table counts the queries."
         sections.append(Section("retrieval", "Retrieval", text, charts, tables))
     sections.append(Section("training", "Training", "One line per run.", _training_charts(runs)))
     sections.append(Section("cost", "Time", charts=[cost_charts.stage_time_chart(runs)]))
@@ -49,7 +49,7 @@ def _differences(runs: Sequence[RunRecords]) -> Section:
     ]
     title = "Options that differ"
     if not rows:
-        return Section("differences", title, "None, except paths and addresses.")
+        return Section("differences", title, "None; paths and addresses are not compared.")
     return Section(
         "differences", title, tables=[Table(["option", *(run.name for run in runs)], rows)]
     )
@@ -107,7 +107,7 @@ def _training_charts(runs: Sequence[RunRecords]) -> list[Chart]:
         _final_weights(axes, runs)
 
     return [
-        chart("Objective", "Eq. 9; comparable only for equal weights of its terms.", objective),
+        chart("Objective", "Eq. 9; comparable only if the terms have equal weights.", objective),
         chart("Changed bits", "Share of bits changed by an iteration.", changed_bits),
         chart("CG iterations", "CG iterations of the Z-step.", cg_iterations),
         chart("Edge weights S", "Share of edges by S after the last iteration.", edge_weights),

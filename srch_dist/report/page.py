@@ -65,8 +65,7 @@ def _retrieval(run: RunRecords) -> Section | None:
         )
     text = (
         f"{evaluation['queries']:,} queries against {evaluation['database']:,} database rows, both "
-        "encoded out of sample. Rows at equal distance are scored by their expectation over random "
-        "order."
+        "encoded out of sample. Scores are means over all orders of rows at equal distance."
     )
     if "map" not in evaluation:
         text += " The data have no labels, so only the recall of the true partner is measured."
@@ -120,7 +119,7 @@ def _training(run: RunRecords) -> Section:
     return Section(
         "training",
         "Training",
-        "Algorithm 1 by iteration.",
+        "Measures of Algorithm 1 after each iteration.",
         charts,
         folded={"All iterations": Table(columns, rows, numeric=0)},
     )
@@ -151,8 +150,8 @@ def _bits(run: RunRecords) -> Section | None:
     if condensed:
         text += (
             f" PCA-ITQ spreads {condensed['directions']} directions, which hold "
-            f"{condensed['share']:.0%} of the variance of the scores, over all bits. The codes are "
-            f"worth {condensed['effective_bits']:.1f} independent bits."
+            f"{condensed['share']:.0%} of the variance of the scores, over all bits. The codes "
+            f"hold as much information as {condensed['effective_bits']:.1f} independent bits."
         )
     return Section("bits", "Final codes", text, charts)
 
@@ -177,7 +176,7 @@ def _graph(run: RunRecords) -> Section:
     ]
     text = (
         f"k-nearest-neighbour graphs, k = {run.config['graph']['k']}, made symmetric by "
-        f"{_SYMMETRY[run.config['graph']['symmetry']]}. Over all modalities they have "
+        f"{_SYMMETRY[run.config['graph']['symmetry']]}. The graphs of all modalities together have "
         f"{plural(graph['components'], 'connected component')}. Recall is measured against exact "
         f"search on up to {run.config['graph']['recall_rows']:,} sampled rows."
     )
@@ -196,8 +195,8 @@ def _cost(run: RunRecords) -> Section:
     text = (
         f"{plural(plan['workers'], 'worker')} with a memory limit of {size(plan['memory_limit'])} "
         f"each, {plural(plan['partitions'], 'partition')}, "
-        f"{plural(plan['blocks'], 'Z-step block')}, {run.summary['precision']} arithmetic. Time in "
-        f"the plan: {duration(plan['seconds'])}."
+        f"{plural(plan['blocks'], 'Z-step block')}, {run.summary['precision']} arithmetic. The "
+        f"plan estimated {duration(plan['seconds'])}."
     )
     return Section("cost", "Time and memory", text, charts)
 

@@ -21,7 +21,7 @@ class RunRecords:
 
     Attributes
     ----------
-    name : last components of the run's path, enough to be unique among the runs of the page.
+    name : last components of the run's path; different for all runs of the page.
     path : run directory.
     config, summary, history, plan : contents of the run's files; ``history`` has one record per
         iteration.
@@ -74,7 +74,7 @@ def _load(path: str | Location) -> RunRecords:
 
 
 def _unique_names(paths: Sequence[str]) -> list[str]:
-    """Shorten paths to their last components: the fewest, equal for all, that keep them unique."""
+    """Shorten each path to its last m components; m is the smallest number with unique names."""
     parts = [path.split("/") for path in paths]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-length:]) for part in parts]

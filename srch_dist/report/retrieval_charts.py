@@ -65,7 +65,7 @@ def precision_recall_chart(runs: Sequence[RunRecords], direction: str) -> Chart:
         axes.set_ylim(0, 1)
 
     title = f"Precision–recall: {direction_label(direction)}"
-    text = "Rows within a Hamming radius, one point per radius; means over the queries."
+    text = "For rows within a Hamming radius, one point per radius; means over the queries."
     return draw(title, text, paint, legend=2)
 
 
@@ -94,7 +94,7 @@ def _values(scores: Mapping[str, Any], direction: str) -> list[float | None]:
 
 
 def _points(curve: Mapping[str, Sequence[float | None]]) -> tuple[list[float], list[float]]:
-    """Return recall and precision, as two lists, at the radii where neither is None."""
+    """Return recall and precision, as two lists, at the radii where both are known."""
     points = [
         (recall, precision)
         for recall, precision in zip(curve["recall"], curve["precision"], strict=True)

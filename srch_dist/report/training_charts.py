@@ -25,7 +25,7 @@ _TERMS = {
 
 
 def column(run: RunRecords, *keys: str) -> tuple[list[int], list[float]]:
-    """Read one value from the record of each iteration; skip iterations without it.
+    """Read one value from the record of each iteration; skip iterations without this value.
 
     ``keys`` is the path of the value in a record. Returns the iteration numbers and the values.
     """
@@ -98,7 +98,7 @@ def balance_chart(run: RunRecords) -> Chart:
 
 
 def bit_means_chart(means: Array) -> Chart:
-    """Chart the share of ones in each of the l bits of the final codes, from their means (l,)."""
+    """Chart the share of ones in each of the l bits of the final codes, from ``means`` (l,)."""
 
     def paint(axes: Axes) -> None:
         shares = (1 + means) / 2
@@ -155,7 +155,7 @@ def residual_chart(run: RunRecords) -> Chart:
 
     text = (
         "Relative residual of the slowest column of Z, before each CG iteration. While many bits "
-        "change, method.forcing ends the Z-step above solver.tolerance."
+        "change, method.forcing stops CG at a larger residual than solver.tolerance."
     )
     return draw("CG convergence of the Z-step", text, paint, legend=3)
 

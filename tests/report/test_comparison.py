@@ -73,4 +73,4 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(shown, tmp_path):
         shutil.copytree(shown.run.path, path)
     assert [run.name for run in load_records(paths)] == ["a/run", "b/run"]
     write_page(paths, tmp_path / "page.html")
-    assert "None, except paths and addresses." in HtmlPage(tmp_path / "page.html").text
+    assert "None; paths and addresses are not compared." in HtmlPage(tmp_path / "page.html").text
