@@ -34,12 +34,14 @@ def encode_texts(texts: Sequence[str], model: Model, modality: str = "text") -> 
 
 
 def check_encodable(model: Model, modality: str) -> None:
-    """Check that the model may have been trained on features of the text encoder.
+    """Refuse a model that was trained on features of another text encoder.
+
+    Only the number of dimensions is compared. A model that passes can still be of another encoder
+    with 384 dimensions.
 
     Raises
     ------
-    InputError : the model has no modality ``modality`` with 384 dimensions, so it was trained on
-        features of another encoder.
+    InputError : the model has no modality ``modality``, or one without 384 dimensions.
     """
     if modality not in model.means or len(model.means[modality]) != DIMS:
         raise InputError(

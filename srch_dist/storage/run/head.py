@@ -57,9 +57,10 @@ def read_record(path: Location) -> bytes:
 
 
 def check_array(path: Location) -> None:
-    """Compare the metadata of a run's array with their checksum if ``run.json`` has one.
+    """Compare the metadata of a run's array with the checksum in ``run.json``, if it has one.
 
-    The metadata hold the checksums of the rows, so together they detect an exchanged array.
+    The metadata in turn hold checksums of the rows. So an array of another run is detected here,
+    and rows of another run are detected when they are read.
 
     Raises
     ------
