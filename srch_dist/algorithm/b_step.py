@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from dask.delayed import Delayed
@@ -27,6 +26,7 @@ from srch_dist.kernels.projections import balanced_scales, polar_factor
 from srch_dist.kernels.types import Array, Matrix
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
+from srch_dist.storage.locations import Location
 from srch_dist.storage.read_ahead import read_ahead
 from srch_dist.storage.run.directory import RunDirectory
 
@@ -216,7 +216,7 @@ def _code_readers(run: RunDirectory, number: int) -> tuple[Reader, Reader]:
 
 
 def _update_partition(
-    codes: Path,
+    codes: Location,
     start: int,
     rule: CodeRule,
     features: dict[str, Array],
@@ -232,7 +232,7 @@ def _update_partition(
     return sums, arrays.write_rows(codes, start, packed)
 
 
-def _sample_product(paths: Mapping[str, Path], rule: CodeRule, *z: Array) -> Matrix:
+def _sample_product(paths: Mapping[str, Location], rule: CodeRule, *z: Array) -> Matrix:
     """Compute Tᵀ sign(T) (l, l) from the scores T (m, l) of the m sampled rows.
 
     ``paths`` has, for each modality, the array of the sampled rows' features. The concatenated

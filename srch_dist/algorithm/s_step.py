@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
 from operator import add
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from srch_dist.kernels.graph.rebase import (
 from srch_dist.kernels.tiling import even_splits
 from srch_dist.kernels.types import Array
 from srch_dist.runtime import tasks
+from srch_dist.storage.locations import Location
 from srch_dist.storage.scratch import keep_runs
 
 # The search for the median edge length stops at an interval of this relative width.
@@ -165,7 +165,7 @@ def _edge_lengths(
     halo: Array,
     before: EdgeValues | None,
     dtype: type[np.floating[Any]],
-    folder: Path | None,
+    folder: Location | None,
 ) -> EdgeValues:
     """Compute squared edge lengths over some columns of Z, and add the partial sums ``before``.
 
@@ -179,7 +179,7 @@ def _edge_lengths(
     return keep_runs(folder, {"lengths": dtype}, len(block.columns), runs())["lengths"]
 
 
-def _add_lengths(folder: Path | None, *sums: EdgeValues) -> EdgeValues:
+def _add_lengths(folder: Location | None, *sums: EdgeValues) -> EdgeValues:
     """Add arrays of partial squared lengths in float64, and round the total to float32.
 
     The result is a file in ``folder``, or an array in memory if ``folder`` is None.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from srch_dist.kernels.types import Array, Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
+from srch_dist.storage.locations import Location
 
 # Upper bound of the allowed relative residual, whatever the share of changed bits.
 _MAX_RESIDUAL = 0.1
@@ -58,7 +58,7 @@ class Embedding:
         time share the seconds equally.
     """
 
-    path: Path
+    path: Location
     groups: Sequence[Sequence[Delayed]]
     checksums: Sequence[int]
     mean: Matrix
@@ -188,7 +188,7 @@ def _solve_groups(
     graph: BlockGraph,
     iteration: Iteration,
     s: EdgeReweighting | None,
-    before: Path | None,
+    before: Location | None,
     groups: Sequence[slice],
 ) -> None:
     """Solve groups of columns, and commit each group.
@@ -245,8 +245,8 @@ def _store_wave(
 def _sides(
     plan: Plan,
     columns: slice,
-    codes: Path,
-    before: Path | None,
+    codes: Location,
+    before: Location | None,
     beta: float,
     dtype: np.dtype[Any],
 ) -> Sides:
@@ -263,7 +263,7 @@ def _sides(
 
 
 def _right_side(
-    codes: Path, span: tuple[int, int], columns: slice, beta: float, dtype: np.dtype[Any]
+    codes: Location, span: tuple[int, int], columns: slice, beta: float, dtype: np.dtype[Any]
 ) -> Array:
     signs = unpack_codes(arrays.read_rows(codes, *span))
     side: Array = signs[:, columns].astype(dtype) * dtype.type(beta)
@@ -271,7 +271,7 @@ def _right_side(
 
 
 def _initial_guess(
-    before: Path | None, span: tuple[int, int], columns: slice, dtype: np.dtype[Any]
+    before: Location | None, span: tuple[int, int], columns: slice, dtype: np.dtype[Any]
 ) -> Array:
     if before is None:
         return np.zeros((span[1] - span[0], columns.stop - columns.start), dtype=dtype)
@@ -296,7 +296,7 @@ def _store_columns(
 
 
 def _store_block(
-    path: Path, spans: Sequence[tuple[int, int]], columns: slice, values: Array
+    path: Location, spans: Sequence[tuple[int, int]], columns: slice, values: Array
 ) -> _ColumnMoments:
     """Write ``values`` (rows, columns) of one block to ``columns`` of the array Z at ``path``.
 
@@ -313,11 +313,11 @@ def _store_block(
     return _ColumnMoments(sums, squares)
 
 
-def _checksums(path: Path, plan: Plan) -> list[int]:
+def _checksums(path: Location, plan: Plan) -> list[int]:
     return tasks.run_all(
         [tasks.task(_stored_checksum, path, *plan.span(p)) for p in plan.partitions]
     )
 
 
-def _stored_checksum(path: Path, start: int, stop: int) -> int:
+def _stored_checksum(path: Location, start: int, stop: int) -> int:
     return arrays.checksum(arrays.read_rows(path, start, stop))

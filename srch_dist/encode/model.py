@@ -69,7 +69,7 @@ class Model:
 Anchors.__module__ = Model.__module__ = "srch_dist"
 
 
-def save_model(path: Path, model: Model) -> None:
+def save_model(path: Location, model: Model) -> None:
     """Write the model file atomically."""
     header = {
         "format": FORMAT,

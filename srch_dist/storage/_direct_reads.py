@@ -10,29 +10,25 @@ Zarr reads the chunks of all other arrays. Zarr also reads damaged chunks, and r
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec, Endian
 
 from srch_dist.kernels.types import Array
+from srch_dist.storage._plain_chunks import chunk_values, is_plain
 from srch_dist.storage._zarr_stores import chunk_file, first_of_rows
-
-_SUM_BYTES = 4
 
 
 def read_plain(path: Path, array: zarr.Array[Any], start: int, stop: int) -> Array | None:
     """Read rows ``start`` to ``stop`` - 1 of ``array``, which is stored in the folder ``path``.
 
-    Returns None if the array is not plain (see `_is_plain`), or if the crc32c of a chunk is wrong.
+    Returns None if the array is not plain (see `is_plain`), if its chunks do
+    not hold all columns, or if a checksum does not match.
     """
     stop = min(stop, array.shape[0])
-    if start >= stop or not _is_plain(array):
+    if start >= stop or not is_plain(array) or array.chunks[1:] != array.shape[1:]:
         return None
     step = array.chunks[0]
     rows = None
@@ -51,27 +47,6 @@ def read_plain(path: Path, array: zarr.Array[Any], start: int, stop: int) -> Arr
     return rows
 
 
-def _is_plain(array: zarr.Array[Any]) -> bool:
-    """Whether each chunk file holds complete, uncompressed rows of numbers, and then a crc32c."""
-    codecs: Sequence[Any] = getattr(array.metadata, "codecs", ())
-    return (
-        len(codecs) == 2
-        and isinstance(codecs[0], BytesCodec)
-        and codecs[0].endian in (None, Endian.little)
-        and isinstance(codecs[1], Crc32cCodec)
-        and array.dtype.kind in "biuf"
-        and array.dtype.isnative
-        and sys.byteorder == "little"
-        and array.chunks[1:] == array.shape[1:]
-    )
-
-
 def _read_chunk(path: Path, array: zarr.Array[Any], chunk: int) -> Array | None:
     raw = np.fromfile(chunk_file(path, array, first_of_rows(array, chunk)), dtype=np.uint8)
-    values, expected = raw[:-_SUM_BYTES], raw[-_SUM_BYTES:]
-    # google_crc32c parses its argument as a read-only buffer.
-    read_only = values.view()
-    read_only.flags.writeable = False
-    if google_crc32c.value(read_only) != int.from_bytes(expected.tobytes(), "little"):
-        return None
-    return values.view(array.dtype).reshape(array.chunks)
+    return chunk_values(raw, array)

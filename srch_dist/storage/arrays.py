@@ -25,6 +25,7 @@ from srch_dist.errors import StorageError, StorageUnavailableError, is_outage
 from srch_dist.kernels.types import Array
 from srch_dist.storage import _text_codec  # noqa: F401  (patches the codec of text)
 from srch_dist.storage._direct_reads import read_plain
+from srch_dist.storage._object_chunks import create_metadata, read_chunks, write_chunks
 from srch_dist.storage._zarr_stores import chunk_file, first_of_rows, zarr_store
 from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location, S3Path, locate, writing
@@ -59,17 +60,21 @@ def create_array(
     StorageError : the location cannot be written.
     """
     path = locate(path)
+    create = partial(
+        zarr.create_array,
+        shape=shape,
+        chunks=_chunk_shape(shape, chunk_rows, chunk_columns),
+        dtype=dtype,
+        compressors=[Crc32cCodec()],
+        attributes=dict(attributes or {}),
+        zarr_format=3,
+        overwrite=False,
+    )
     with writing(path):
-        zarr.create_array(
-            zarr_store(path),
-            shape=shape,
-            chunks=_chunk_shape(shape, chunk_rows, chunk_columns),
-            dtype=dtype,
-            compressors=[Crc32cCodec()],
-            attributes=dict(attributes or {}),
-            zarr_format=3,
-            overwrite=False,
-        )
+        if isinstance(path, S3Path):
+            create_metadata(path, create)
+        else:
+            create(zarr_store(path))
 
 
 def ensure_array(
@@ -101,7 +106,8 @@ def ensure_array(
 
 def create_chunk(path: str | Location, values: Array) -> int:
     """Write ``values`` as an array of one chunk, replacing any old array; return the `checksum`."""
-    remove(path)
+    if isinstance(locate(path), Path):  # in an object store, the two new objects replace the old
+        remove(path)
     create_array(path, values.shape, max(1, len(values)), values.dtype)
     return write_rows(path, 0, values) if values.size else checksum(values)
 
@@ -170,6 +176,10 @@ def read_opened(
 ) -> Array:
     """Read rows as `read_rows` does, from an array that `open_array` opened with ``whole``."""
     stop = array.shape[0] if stop is None else stop
+    if isinstance(path, S3Path):
+        values = read_chunks(path, array, start, stop, columns)
+        if values is not None:
+            return values
     for place in _places(array, path, start, stop, columns):
         _check_chunk(array, path, place)
     try:
@@ -223,7 +233,8 @@ def write_rows(path: str | Location, start: int, values: Array, columns: slice =
     array = open_array(path)
     rows = slice(start, start + len(values))
     with writing(path):
-        array[rows if columns == _ALL else (rows, columns)] = values
+        if not (isinstance(path, S3Path) and write_chunks(path, array, start, values, columns)):
+            array[rows if columns == _ALL else (rows, columns)] = values
     return checksum(values)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from srch_dist.errors import StorageError
 from srch_dist.storage.failures import storage_error, translate_s3_errors
@@ -23,7 +23,18 @@ from srch_dist.storage.s3 import PROBE_SECONDS, UNMET, connect, is_answer, obsto
 NO_WORKING_FOLDER = (
     "the working folder of this process was removed. Change to a folder that exists, with cd."
 )
+# Objects up to this size are uploaded in one request, larger ones in parts of `_PART_BYTES`.
+_WHOLE_BYTES = 64 << 20
+_PART_BYTES = 16 << 20
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+class ObjectPart(NamedTuple):
+    """Some bytes of an object, the size of the whole object, and its version (ETag)."""
+
+    content: memoryview
+    size: int
+    version: str
 
 
 @dataclass(frozen=True, order=True)
@@ -78,9 +89,28 @@ class S3Path:
                 for entry in batch:
                     yield S3Path(self.bucket, entry["path"])
 
+    def iterdir(self) -> Iterator[S3Path]:
+        """Yield the objects and the folders directly below this key."""
+        with translate_s3_errors(str(self), "list"):
+            found = obstore().list_with_delimiter(connect(self.bucket), f"{self.key}/")
+        for key in (*found["common_prefixes"], *(entry["path"] for entry in found["objects"])):
+            yield S3Path(self.bucket, key.rstrip("/"))
+
     def read_bytes(self) -> bytes:
         """Read the object; raise FileNotFoundError if it is absent."""
         return self.read_version()[0]
+
+    def read_part(self, start: int, stop: int) -> ObjectPart:
+        """Read bytes ``start`` to ``stop`` - 1 of the object, or to its end if that comes first.
+
+        ``start`` must lie inside the object. Raises FileNotFoundError if the object is absent.
+        """
+        with translate_s3_errors(str(self), "read"):
+            options = {"range": (start, stop)}
+            response = obstore().get(connect(self.bucket), self.key, options=options)
+            meta = response.meta
+            content = memoryview(response.bytes())
+            return ObjectPart(content, int(meta["size"]), str(meta["e_tag"]))
 
     def read_version(self) -> tuple[bytes, str]:
         """Read the object; return its content and the ETag of this version."""
@@ -88,10 +118,13 @@ class S3Path:
             response = obstore().get(connect(self.bucket), self.key)
             return bytes(response.bytes()), str(response.meta["e_tag"])
 
-    def write_bytes(self, content: bytes | Path) -> None:
+    def write_bytes(self, content: bytes | bytearray | Path) -> None:
         """Replace the object atomically; ``content`` is bytes or the path of a local file."""
+        # One request costs less than the parts of a multipart upload, which larger objects need.
+        whole = not isinstance(content, Path) and len(content) <= _WHOLE_BYTES
+        parts = {"use_multipart": False} if whole else {"chunk_size": _PART_BYTES}
         with translate_s3_errors(str(self), "write"):
-            obstore().put(connect(self.bucket), self.key, content)
+            obstore().put(connect(self.bucket), self.key, content, **parts)
 
     def put_if(self, content: bytes, version: str | None) -> str | None:
         """Replace the object if its ETag is ``version``; if ``version`` is None, create an object.
@@ -192,6 +225,19 @@ def _has_working_folder() -> bool:
     return True
 
 
+def is_file(path: Location) -> bool:
+    """Whether a file or an object exists at ``path``; a folder does not count."""
+    return path.is_file() if isinstance(path, Path) else path.size() is not None
+
+
+def entries(folder: Location) -> list[Location]:
+    """List the files and folders directly in ``folder``, by name; [] if it is absent."""
+    try:
+        return sorted(folder.iterdir(), key=lambda path: path.name)
+    except FileNotFoundError:
+        return []
+
+
 def check_access(path: Location, write: bool = False) -> None:
     """Check that this process can list an S3 location and, if ``write``, can write to it.
 
@@ -227,13 +273,15 @@ def move(path: Location, target: Location) -> None:
     path.remove()
 
 
-def stored_bytes(*folders: Path) -> int:
-    """Return the total size of all files below the folders, in bytes.
+def stored_bytes(*folders: Location) -> int:
+    """Sum the bytes of all files below the folders; follows links, and counts each file once.
 
-    Links are followed. A file that is found several times is counted once.
+    Objects of an object store do not count.
     """
     sizes: dict[tuple[int, int], int] = {}
     for folder in folders:
+        if not isinstance(folder, Path):
+            continue
         for above, _, names in os.walk(folder, followlinks=True):
             for name in names:
                 with suppress(OSError):  # removed meanwhile, or a broken link

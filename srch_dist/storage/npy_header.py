@@ -11,6 +11,7 @@ import io
 import math
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +23,8 @@ from numpy.typing import NDArray
 _READERS = {(1, 0): (npy.read_array_header_1_0, 2), (2, 0): (npy.read_array_header_2_0, 4)}
 # Longest header that NumPy parses. NumPy reads a longer header, up to 4 GiB, and then refuses it.
 _MAX_HEADER_BYTES = 10_000
+# NumPy pads the header of an array of few dimensions to this many bytes.
+HEADER_BYTES = 128
 
 
 class ObjectArrayError(ValueError):
@@ -109,3 +112,12 @@ def read_npy_header(file: IO[bytes]) -> NpyHeader:
     if dtype.hasobject:
         raise ObjectArrayError("an object array")
     return NpyHeader(shape, column_major, dtype, file.tell() - start)
+
+
+@lru_cache(maxsize=4096)
+def parse_header(content: bytes) -> NpyHeader:
+    """Parse a header of `HEADER_BYTES` of an array in C order; raise ValueError if damaged."""
+    header = read_npy_header(io.BytesIO(content))
+    if header.column_major:
+        raise ValueError("its values are stored column by column")
+    return header

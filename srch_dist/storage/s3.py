@@ -27,8 +27,9 @@ _KEYS = ("access_key_id", "secret_access_key", "session_token")
 # Environment variables of the endpoint, in order of precedence. The tool s5cmd of the Kubernetes
 # job reads the last one.
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT_URL")
-# Names of obstore's errors for a conditional write whose condition does not hold.
-UNMET = ("AlreadyExistsError", "PreconditionError")
+# Names of obstore's errors for a conditional request whose condition does not hold.
+UNCHANGED = "NotModifiedError"
+UNMET = ("AlreadyExistsError", "PreconditionError", UNCHANGED)
 ABSENT = "it does not exist"
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")

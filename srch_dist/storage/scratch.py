@@ -2,33 +2,34 @@
 
 Zarr reads only complete chunks, so reading a few rows costs as much as reading their chunk. From a
 scratch file, only the bytes of these rows are read. A file gets its final name when it is complete.
+In a run that lives in an object store, the files are objects; see `scratch_objects`.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from srch_dist.errors import StorageError
 from srch_dist.kernels.types import Array
+from srch_dist.storage import scratch_objects
 from srch_dist.storage.failures import storage_error
-from srch_dist.storage.npy_header import NpyHeader, read_npy_header
-
-# NumPy pads the header of an array of few dimensions to this many bytes.
-_HEADER_BYTES = 128
+from srch_dist.storage.locations import Location, S3Path
+from srch_dist.storage.npy_header import HEADER_BYTES, parse_header
 
 
-def write_spill(folder: Path, values: Mapping[str, Array]) -> None:
+def write_spill(folder: Location, values: Mapping[str, Array]) -> None:
     """Write each array as ``folder/NAME.npy``, replacing the files of an earlier attempt."""
+    if isinstance(folder, S3Path):
+        for name, array in values.items():
+            scratch_objects.write(folder / f"{name}.npy", array)
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, array in values.items():
@@ -40,7 +41,7 @@ def write_spill(folder: Path, values: Mapping[str, Array]) -> None:
         raise storage_error("write scratch files in", folder, error) from None
 
 
-def read_spill(folder: Path, name: str, start: int = 0, stop: int | None = None) -> Array:
+def read_spill(folder: Location, name: str, start: int = 0, stop: int | None = None) -> Array:
     """Read rows ``start`` to ``stop`` - 1 (default: all) of an array that `write_spill` wrote.
 
     Raises
@@ -49,10 +50,12 @@ def read_spill(folder: Path, name: str, start: int = 0, stop: int | None = None)
     """
     path = folder / f"{name}.npy"
     try:
+        if isinstance(path, S3Path):
+            return scratch_objects.read(path, start, stop)
         # Not np.load: a shuffle opens every file once per partition, and parsing a header takes
         # longer than reading a few rows.
         with path.open("rb", buffering=0) as file:
-            header = _parse_header(file.read(_HEADER_BYTES))
+            header = parse_header(file.read(HEADER_BYTES))
             start, stop, _ = slice(start, stop).indices(header.shape[0])
             rows = max(0, stop - start)
             if not header.fits(os.fstat(file.fileno()).st_size - header.offset):
@@ -64,25 +67,28 @@ def read_spill(folder: Path, name: str, start: int = 0, stop: int | None = None)
         raise storage_error("read the scratch file", path, error) from None
 
 
-@lru_cache(maxsize=4096)
-def _parse_header(content: bytes) -> NpyHeader:
-    """Parse the header of a file that `write_spill` wrote; raise ValueError if it is damaged."""
-    header = read_npy_header(io.BytesIO(content))
-    if header.column_major:
-        raise ValueError("its values are stored column by column")
-    return header
+def each_spill(
+    folders: Sequence[Location], name: str, spans: Sequence[Sequence[int]]
+) -> Iterator[Array]:
+    """Read rows of the array ``name`` in each of ``folders``, in order, without the empty ranges.
+
+    ``spans`` has (start, stop) for each folder. Objects of a store are read several at a time.
+    """
+    wanted = [pair for pair in zip(folders, spans, strict=True) if pair[1][0] < pair[1][1]]
+
+    def read(part: tuple[Location, Sequence[int]]) -> Array:
+        return read_spill(part[0], name, *part[1])
+
+    remote = bool(folders) and isinstance(folders[0], S3Path)
+    return scratch_objects.read_each(read, wanted) if remote else map(read, wanted)
 
 
-def gather_spill(folders: Sequence[Path], name: str, spans: Sequence[Sequence[int]]) -> Array:
+def gather_spill(folders: Sequence[Location], name: str, spans: Sequence[Sequence[int]]) -> Array:
     """Concatenate ranges of rows of the array ``name``, one range from each of ``folders``.
 
     For each folder, ``spans`` has (start, stop): rows start to stop - 1 are read.
     """
-    parts = [
-        read_spill(folder, name, start, stop)
-        for folder, (start, stop) in zip(folders, spans, strict=True)
-        if start < stop
-    ]
+    parts = list(each_spill(folders, name, spans))
     return np.concatenate(parts) if parts else read_spill(folders[0], name, 0, 0)
 
 
@@ -91,11 +97,13 @@ class SpilledValues:
     """A scratch file of ``count`` values of one dtype; indexing reads the values of a slice.
 
     Slices are read, not memory-mapped, because mapped pages count as memory of the worker.
+    ``version`` is that of an object in a store, "" for a file.
     """
 
-    path: Path
+    path: Location
     dtype: np.dtype[Any]
     count: int
+    version: str = ""
 
     def __len__(self) -> int:
         return self.count
@@ -104,9 +112,14 @@ class SpilledValues:
         start, stop, _ = part.indices(self.count)
         size = max(0, stop - start)
         try:
-            values: Array = np.fromfile(
-                self.path, self.dtype, size, offset=start * self.dtype.itemsize
-            )
+            if isinstance(self.path, S3Path):
+                whole = self.count * self.dtype.itemsize
+                values = scratch_objects.read_values(
+                    self.path, self.version, whole, self.dtype, (start, start + size)
+                )
+            else:
+                offset = start * self.dtype.itemsize
+                values = np.fromfile(self.path, self.dtype, size, offset=offset)
         except OSError as error:
             raise storage_error("read the scratch file", self.path, error) from None
         if len(values) < size:
@@ -118,7 +131,7 @@ class SpilledValues:
 
 
 def spill_runs(
-    folder: Path, types: Mapping[str, Any], runs: Iterable[Mapping[str, Array]]
+    folder: Location, types: Mapping[str, Any], runs: Iterable[Mapping[str, Array]]
 ) -> dict[str, SpilledValues]:
     """Concatenate blocks of values into one scratch file per name, replacing existing files.
 
@@ -127,6 +140,12 @@ def spill_runs(
     types : dtype of each file, by name; the file's values are cast to this dtype.
     runs : blocks in order; each maps names to 1-D arrays of values.
     """
+    if isinstance(folder, S3Path):
+        written = scratch_objects.write_runs(folder, types, runs)
+        return {
+            name: SpilledValues(folder / name, np.dtype(types[name]), *found)
+            for name, found in written.items()
+        }
     counts = dict.fromkeys(types, 0)
     parts = {name: folder / f"{name}.{uuid.uuid4().hex}.part" for name in types}
     try:
@@ -151,7 +170,10 @@ def spill_runs(
 
 
 def keep_runs(
-    folder: Path | None, types: Mapping[str, Any], count: int, runs: Iterable[Mapping[str, Array]]
+    folder: Location | None,
+    types: Mapping[str, Any],
+    count: int,
+    runs: Iterable[Mapping[str, Array]],
 ) -> Mapping[str, Array | SpilledValues]:
     """Concatenate blocks as `spill_runs` does, but in memory if ``folder`` is None.
 

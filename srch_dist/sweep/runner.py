@@ -33,7 +33,7 @@ from srch_dist.runtime.progress import Progress, silent, without_tables
 from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import write_json
 from srch_dist.storage.feature_store import FeatureStore, open_store
-from srch_dist.storage.locations import local_path, locate
+from srch_dist.storage.locations import Location, local_path, locate
 from srch_dist.storage.locks.file_lock import hold_lock
 from srch_dist.storage.outputs import check_file, check_folder
 from srch_dist.storage.run.directory import RunDirectory
@@ -256,7 +256,7 @@ def _train_group(sweep: _Sweep, group: Sequence[Combination], cluster: Cluster) 
 
     Then remove all base runs of the group, unless ``keep_work`` is on.
     """
-    bases: dict[Path, RunDirectory] = {}
+    bases: dict[Location, RunDirectory] = {}
     missing = [combination for combination in group if sweep.result(combination) is None]
     for number, combination in enumerate(missing, 1):
         sweep.progress.note(f"{combination.name}: run {number} of {len(missing)} with this graph")
@@ -284,7 +284,7 @@ def _train_group(sweep: _Sweep, group: Sequence[Combination], cluster: Cluster) 
         for combination in group:
             arrays.remove(sweep.base_run(combination).path)
         with suppress(OSError):  # base runs of other graphs are still in the folder
-            sweep.base_run(group[0]).path.parent.rmdir()
+            (sweep.folder.resolve() / "prepared").rmdir()
 
 
 def _prepare(

@@ -30,7 +30,7 @@ def score_run(
     if not config.evaluate or not has_queries(run, store):
         return None
     progress.note("scoring: encodes queries and database, and measures retrieval")
-    evaluation = evaluate_model(run.path, store.path, progress)
+    evaluation = evaluate_model(str(run.path), store.path, progress)
     if (scores := evaluate_baseline(run, store, progress)) is not None:
         evaluation["baseline"] = scores
     try:

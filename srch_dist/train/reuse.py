@@ -18,6 +18,7 @@ from srch_dist.config.loading import load_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, StorageError
 from srch_dist.storage import arrays
+from srch_dist.storage.locations import Location, entries
 from srch_dist.storage.run.directory import RunDirectory
 
 # Stages in the order in which they finish. The last stage of the graph marks a complete reuse.
@@ -34,11 +35,11 @@ def reused_partition_rows(base: RunDirectory) -> int:
     return rows
 
 
-def reusable_folders(base: RunDirectory, config: TrainConfig) -> list[Path]:
+def reusable_folders(base: RunDirectory, config: TrainConfig) -> list[Location]:
     """List the paths of ``base`` that a run with ``config`` links to and does not write itself."""
     if _options(base).bits == config.loop_bits:
         return [base.work]
-    return [path for path in base.work.iterdir() if path.name != "features"]
+    return [path for path in entries(base.work) if path.name != "features"]
 
 
 def reuse_stages(base: RunDirectory, run: RunDirectory, config: TrainConfig) -> None:
@@ -70,7 +71,7 @@ def reuse_stages(base: RunDirectory, run: RunDirectory, config: TrainConfig) -> 
         places += [run.work / "features", run.order, run.checkpoint(0, "codes")]
         names = [*_FEATURES, *_GRAPH]
     for place in places:
-        _link(base.path / place.relative_to(run.path), place)
+        _link(_on_disk(base.path) / _on_disk(place).relative_to(_on_disk(run.path)), place)
     base_stages = base.stages(recorded)
     for name in names:
         record = base_stages.read(name)
@@ -95,20 +96,26 @@ def reuse_loop(source: RunDirectory, run: RunDirectory, config: TrainConfig) -> 
     if manifest is None or not manifest["reason"]:
         raise StorageError(f"{source.path} has no finished loop; train this run again")
     number = manifest["iteration"]
-    target = run.checkpoint(number)
+    target = _on_disk(run.checkpoint(number))
     arrays.remove(target)
     shutil.copytree(
-        source.checkpoint(number), target, ignore=shutil.ignore_patterns("manifest.json")
+        _on_disk(source.checkpoint(number)), target, ignore=shutil.ignore_patterns("manifest.json")
     )
     run.commit(number, {**manifest, "config": fingerprint(config)})
 
 
 def _options(base: RunDirectory) -> TrainConfig:
-    return load_config(base.path / "config.yaml")
+    return load_config(_on_disk(base.path) / "config.yaml")
 
 
-def _link(target: Path, place: Path) -> None:
-    """Make ``place`` a relative link to ``target``."""
+def _on_disk(path: Location) -> Path:
+    assert isinstance(path, Path)  # a sweep is in a folder, and other runs reuse nothing
+    return path
+
+
+def _link(target: Path, location: Location) -> None:
+    """Make ``location`` a relative link to ``target``."""
+    place = _on_disk(location)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)
     place.symlink_to(os.path.relpath(target, place.parent))

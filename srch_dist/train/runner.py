@@ -88,7 +88,7 @@ def train_model(
 def _train_at(
     out: Location, config: TrainConfig, progress: Progress, shared: SharedResources | None
 ) -> Trained:
-    """Train in the folder of ``out``; for an s3:// URL, train in a local folder and upload."""
+    """Train in ``out``; with ``work``, train in that folder and upload the results to ``out``."""
     store = None if config.data is None else open_store(config.data)
     if store is not None:
         choose_rows(store, config)
@@ -103,7 +103,9 @@ def _train_at(
         progress.note(f"results: already at {out}")
         run = open_run(out)
         return Trained(run, store, run.outcome()["reason"], None)
-    folder = local_path(config.work or f"runs/{out.bucket}/{out.key}")
+    if config.work is None:
+        return _train_in(out, store, config, progress, shared)
+    folder = local_path(config.work)
     with hold_output(out) as check:
         trained = _train_in(folder, store, config, progress, shared)
         publish_run(RunDirectory(folder.resolve()), out, check)
@@ -132,7 +134,7 @@ def prepare_run(
 
 
 def _train_in(
-    folder: Path,
+    folder: Location,
     store: FeatureStore | None,
     config: TrainConfig,
     progress: Progress,
@@ -154,6 +156,8 @@ def _train_in(
                         run_pipeline(prepared)
             if not config.keep_work:
                 arrays.remove(run.work)
+                if not isinstance(folder, Path):  # in a store, only results are kept
+                    arrays.remove(run.checkpoint(0).parent)
             evaluation = score_run(run, store, config, progress)
         present_run(run, store, config, progress)
     return Trained(run, store, run.outcome()["reason"], evaluation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 from srch_dist.algorithm.job import Job
 from srch_dist.config.options import TrainConfig
@@ -112,7 +113,7 @@ def start_or_resume(
     if shared.loop is not None and not run.committed():
         reuse_loop(shared.loop, run, config)
         progress.note(f"loop: reused from {shared.loop.path}")
-    job = Job(run, plan, config, tuple(store.modalities), progress, locked.lock.check)
+    job = Job(run, plan, config, tuple(store.modalities), progress, locked.check_lock)
     if record is not None:
         verify_committed(job)
     return PreparedRun(job, store, shared, len(queries))
@@ -141,9 +142,10 @@ def _plan_run(
     plan, costs = _draft(rows, store, config, shared.cluster)
     progress.show(plan_table(plan, costs, timed=False), plan_summary(plan, costs))
     check_memory(plan)
-    reused = [] if shared.base is None else reusable_folders(shared.base, config)
-    stored = stored_bytes(run.path, *reused)
-    check_disk(plan, str(run.path), shutil.disk_usage(run.path).free, stored)
+    if isinstance(run.path, Path):
+        reused = [] if shared.base is None else reusable_folders(shared.base, config)
+        stored = stored_bytes(run.path, *reused)
+        check_disk(plan, str(run.path), shutil.disk_usage(run.path).free, stored)
     run.write_plan(plan_record(plan, costs))
     return plan
 

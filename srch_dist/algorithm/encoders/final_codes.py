@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from pathlib import Path
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from srch_dist.plan.run_plan import STORE_ORDER_BYTES, Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
+from srch_dist.storage.locations import Location
 from srch_dist.storage.recorded_runs import record_checksums
 from srch_dist.storage.run.directory import RunDirectory
 
@@ -81,7 +81,7 @@ class _FinalSums(Sized):
 
 
 def make_final_codes(
-    job: Job, loop_codes: Path, weights: Mapping[str, float], stage: ProgressStage
+    job: Job, loop_codes: Location, weights: Mapping[str, float], stage: ProgressStage
 ) -> FinalCodes:
     """Write B = sign(V R) to ``run.final_codes``, packed and in training order.
 
@@ -123,7 +123,7 @@ def make_final_codes(
     )
 
 
-def write_store_order(job: Job, source: Path, stage: ProgressStage) -> CodeMoments:
+def write_store_order(job: Job, source: Location, stage: ProgressStage) -> CodeMoments:
     """Copy packed codes from ``source`` (training order) to ``run.codes`` (order of the store).
 
     Returns
@@ -150,7 +150,7 @@ def store_order_rows(plan: Plan, bits: int) -> int:
     return max(plan.partition_rows, STORE_ORDER_BYTES // (bits // 8))
 
 
-def _learn_frame(job: Job, loop_codes: Path, directions: Directions) -> Matrix:
+def _learn_frame(job: Job, loop_codes: Location, directions: Directions) -> Matrix:
     """Learn the frame R (r, l) on the sampled rows."""
     run, config, model = job.run, job.config, load_model(job.run.loop_model)
     features = {g: arrays.read_rows(run.sample(g)).astype(np.float64) for g in directions.mix}
@@ -194,7 +194,11 @@ class _Tile:
 
 
 def _score_tiles(
-    run: RunDirectory, model: Model, loop_codes: Path, span: tuple[int, int], partition_rows: int
+    run: RunDirectory,
+    model: Model,
+    loop_codes: Location,
+    span: tuple[int, int],
+    partition_rows: int,
 ) -> Iterator[_Tile]:
     """Yield the `_Tile`s of the rows ``span``, with scores in the precision of the features.
 
@@ -216,7 +220,11 @@ def _score_tiles(
 
 
 def _score_sums(
-    run: RunDirectory, model: Model, loop_codes: Path, span: tuple[int, int], partition_rows: int
+    run: RunDirectory,
+    model: Model,
+    loop_codes: Location,
+    span: tuple[int, int],
+    partition_rows: int,
 ) -> ScoreSums:
     def sums_of(tile: _Tile) -> ScoreSums:
         joined = np.concatenate([*tile.scores.values(), tile.codes], axis=1).astype(np.float64)
@@ -228,7 +236,7 @@ def _score_sums(
 def _spread_span(
     run: RunDirectory,
     model: Model,
-    loop_codes: Path,
+    loop_codes: Location,
     rule: Directions,
     span: tuple[int, int],
     partition_rows: int,
@@ -267,7 +275,7 @@ class _StoredCodes(Sized):
         return _StoredCodes(self.moments + other.moments, {**self.checksums, **other.checksums})
 
 
-def _reorder_codes(run: RunDirectory, source: Path, start: int, stop: int) -> _StoredCodes:
+def _reorder_codes(run: RunDirectory, source: Location, start: int, stop: int) -> _StoredCodes:
     """Copy the packed codes of some rows from training order to store order.
 
     ``source`` is in training order. The rows are ``start`` … ``stop`` - 1 of ``run.codes``, which

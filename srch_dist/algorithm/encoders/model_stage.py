@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from srch_dist.algorithm.checkpoints import LoopState
@@ -30,6 +29,7 @@ from srch_dist.kernels.code_statistics import bit_correlations
 from srch_dist.kernels.projections import procrustes
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.storage.locations import Location
 from srch_dist.storage.run.stages import StageLog, StageRecord
 
 
@@ -76,7 +76,7 @@ def fit_final_model(
         return fit(_recorded_targets(record, job.modalities), config.bits), dict(record.values)
 
 
-def _write_codes(job: Job, source: Path, stage: ProgressStage) -> None:
+def _write_codes(job: Job, source: Location, stage: ProgressStage) -> None:
     """Copy the codes ``source`` to ``run.codes`` in store order.
 
     Also write the mean of each bit and the correlations of all bits.

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from pathlib import Path
 
 import numpy as np
 
@@ -35,6 +34,7 @@ from srch_dist.kernels.types import Matrix
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage import arrays
+from srch_dist.storage.locations import Location
 from srch_dist.storage.run.directory import RunDirectory
 
 
@@ -88,7 +88,7 @@ class Targets:
 
 
 def prepare_anchors(
-    job: Job, codes: Path, stage: ProgressStage
+    job: Job, codes: Location, stage: ProgressStage
 ) -> tuple[dict[str, AnchorRows], dict[str, AnchorTargets]]:
     """Use the run's sampled rows as anchors, and compute the sums from which encoders are fitted.
 
@@ -152,7 +152,7 @@ def _anchor_sums(
     span: tuple[int, int],
     partition_rows: int,
     bandwidth: float,
-    codes: Path,
+    codes: Location,
 ) -> _AnchorPart:
     """Compute the sums of `prepare_anchors` for one modality over the rows ``span``.
 

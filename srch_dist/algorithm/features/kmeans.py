@@ -6,7 +6,6 @@ The row order and the partitioned neighbour search use these clusters.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from srch_dist.kernels.clusters import SAMPLE_CHUNK, sample_size
 from srch_dist.kernels.sampling import Stream, hash_rows
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
+from srch_dist.storage.locations import Location
 from srch_dist.storage.run.directory import RunDirectory
 
 # Rounds of k-means||, and maximum number of iterations of Lloyd's algorithm.
@@ -63,7 +63,7 @@ def find_centres(
     return _k_means(path, m, width, clusters, seed)
 
 
-def _k_means(path: Path, m: int, width: int, clusters: int, seed: int) -> NDArray[np.float64]:
+def _k_means(path: Location, m: int, width: int, clusters: int, seed: int) -> NDArray[np.float64]:
     # Imported here: it takes seconds, and small runs do not need it.
     import dask.array as da
     import threadpoolctl

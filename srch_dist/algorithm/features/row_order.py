@@ -22,7 +22,7 @@ from srch_dist.runtime import tasks
 from srch_dist.runtime.resumable import Work
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
-from srch_dist.storage.scratch import gather_spill, read_spill, write_spill
+from srch_dist.storage.scratch import each_spill, gather_spill, write_spill
 
 
 def create_codes(run: RunDirectory, plan: Plan, bits: int, number: int) -> None:
@@ -95,8 +95,9 @@ def _write_bounds(run: RunDirectory, plan: Plan, clusters: int) -> None:
     """Record in each scratch file the row at which each partition of the training order starts."""
 
     def cluster_counts() -> Iterator[NDArray[np.int64]]:
-        for p in plan.partitions:
-            spilled = read_spill(run.scratch("order", p), "clusters")
+        folders = [run.scratch("order", p) for p in plan.partitions]
+        spans = [(0, high - low) for low, high in map(plan.span, plan.partitions)]
+        for spilled in each_spill(folders, "clusters", spans):
             yield np.bincount(spilled, minlength=clusters)
 
     sizes = np.zeros(clusters, dtype=np.int64)
@@ -120,7 +121,8 @@ def _gather_partition(
     Returns the crc32 (1,) of each written part, by name: "features.MODALITY", "order" or "codes".
     """
     folders = [run.scratch("order", p) for p in plan.partitions]
-    spans = [read_spill(folder, "bounds", partition, partition + 2).tolist() for folder in folders]
+    bounds = each_spill(folders, "bounds", [(partition, partition + 2)] * len(folders))
+    spans = [part.tolist() for part in bounds]
 
     def gather(name: str) -> NDArray[Any]:
         return gather_spill(folders, name, spans)

@@ -8,10 +8,9 @@ construction in DiskANN (Subramanya et al., NeurIPS 2019).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,8 +37,9 @@ from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.runtime.resumable import Work, run_units
 from srch_dist.storage import arrays
+from srch_dist.storage.locations import Location
 from srch_dist.storage.run.directory import RunDirectory
-from srch_dist.storage.scratch import gather_spill, read_spill, write_spill
+from srch_dist.storage.scratch import each_spill, gather_spill, read_spill, write_spill
 
 # Largest number of rows of a cluster that is searched exactly. NN-descent is faster from about
 # 10,000 rows on, and compiling it takes about 20 s.
@@ -186,7 +186,8 @@ def _search_cluster(
     the rows' positions in training order.
     """
     folders = [run.scratch("routed", p) for p in plan.partitions]
-    spans = [read_spill(folder, "ends", cluster, cluster + 2).tolist() for folder in folders]
+    ends = each_spill(folders, "ends", [(cluster, cluster + 2)] * len(folders))
+    spans = [part.tolist() for part in ends]
 
     def gather(name: str) -> NDArray[np.int64]:
         return gather_spill(folders, name, spans)
@@ -255,7 +256,7 @@ def search_rows(
 
 
 def _gather_features(
-    folders: list[Path], spans: list[list[int]], members: NDArray[np.bool_]
+    folders: Sequence[Location], spans: list[list[int]], members: NDArray[np.bool_]
 ) -> NDArray[np.floating]:
     """Read the features of a cluster's selected rows from the partitions' scratch files.
 
@@ -267,12 +268,13 @@ def _gather_features(
     # Fill the array in place: a list of parts and their concatenation need twice the memory.
     features = np.empty((int(members.sum()), sample.shape[1]), dtype=sample.dtype)
     place = 0
-    for folder, span, mine in zip(folders, spans, np.split(members, cuts), strict=True):
-        if not mine.any():
-            continue
-        part = read_spill(folder, "features", *span)[mine]
-        features[place : place + len(part)] = part
-        place += len(part)
+    masks = np.split(members, cuts)
+    wanted = [span if mine.any() else (0, 0) for span, mine in zip(spans, masks, strict=True)]
+    chosen = [mine for mine in masks if mine.any()]
+    for part, mine in zip(each_spill(folders, "features", wanted), chosen, strict=True):
+        rows = part[mine]
+        features[place : place + len(rows)] = rows
+        place += len(rows)
     return features
 
 
@@ -292,14 +294,14 @@ def _merge_partition(
     lists = np.zeros(high - low, dtype=np.int64)
     rows = np.full((high - low, overlap, k), -1, dtype=np.int64)
     distances = np.full(rows.shape, np.inf)
-    for cluster in range(clusters):
-        folder = run.scratch("found", cluster)
-        span = read_spill(folder, "ends", partition, partition + 2).tolist()
-        if span[0] == span[1]:
-            continue
-        own = read_spill(folder, "positions", *span) - low
-        rows[own, lists[own]] = read_spill(folder, "rows", *span)
-        distances[own, lists[own]] = read_spill(folder, "distances", *span)
+    folders = [run.scratch("found", cluster) for cluster in range(clusters)]
+    ends = each_spill(folders, "ends", [(partition, partition + 2)] * clusters)
+    spans = [part.tolist() for part in ends]
+    columns = [each_spill(folders, name, spans) for name in ("positions", "rows", "distances")]
+    for positions, found_rows, found_distances in zip(*columns, strict=True):
+        own = positions - low
+        rows[own, lists[own]] = found_rows
+        distances[own, lists[own]] = found_distances
         lists[own] += 1
     found = keep_nearest_columns(distances.reshape(high - low, -1), rows.reshape(high - low, -1), k)
     short = np.flatnonzero(found.rows[:, -1] < 0)

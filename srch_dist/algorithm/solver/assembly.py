@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, starmap
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from srch_dist.kernels.sized import Sized
 from srch_dist.kernels.tiling import even_splits
 from srch_dist.kernels.types import Array
 from srch_dist.runtime import tasks
+from srch_dist.storage.locations import Location
 from srch_dist.storage.scratch import spill_runs
 
 
@@ -78,7 +78,7 @@ def make_system(
     lengths: EdgeValues | None,
     alpha: float,
     rule: SystemRule,
-    folder: Path | None,
+    folder: Location | None,
 ) -> SystemBlock:
     """Assemble the system of one block.
 
@@ -110,7 +110,7 @@ def _write_part(
     lengths: EdgeValues | None,
     alpha: float,
     rule: SystemRule,
-    folder: Path,
+    folder: Location,
 ) -> SystemPart:
     """Assemble some ``rows`` of a block's system, and write them to scratch files in ``folder``."""
     semantic = _semantic(lengths, alpha, rule)

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from srch_dist.kernels.types import Array
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
+from srch_dist.storage.locations import Location, entries
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.scratch import keep_runs
 
@@ -55,7 +55,7 @@ class BlockGraph:
     plan: Plan
     blocks: Sequence[Delayed]
     requests: dict[tuple[int, int], Delayed]
-    folder: Path | None = None
+    folder: Location | None = None
 
     @property
     def shares(self) -> int:
@@ -72,15 +72,15 @@ class BlockGraph:
         """
         return tasks.on_worker(number) if self.shares > 1 else nullcontext()
 
-    def scratch(self, name: str) -> Path | None:
+    def scratch(self, name: str) -> Location | None:
         """Return a new folder for scratch files of a step; None if the graph is in memory."""
         return self.folder and self.folder / f"{name}-{uuid.uuid4().hex}"
 
-    def discard(self, name: str, kept: Path | None = None) -> None:
+    def discard(self, name: str, kept: Location | None = None) -> None:
         """Remove all folders that `scratch` returned for ``name``, except ``kept``."""
         if self.folder is not None:
-            for folder in self.folder.glob(f"{name}-*"):
-                if folder != kept:
+            for folder in entries(self.folder):
+                if folder.name.startswith(f"{name}-") and folder != kept:
                     arrays.remove(folder)
 
     def exchange(self, values: Sequence[Delayed]) -> list[Delayed]:
@@ -144,7 +144,7 @@ def _load_block(
     partitions: range,
     span: tuple[int, int],
     trust: NDArray[np.float64],
-    folder: Path | None,
+    folder: Location | None,
 ) -> GraphBlock:
     """Load the graph of the rows ``span``; write edge values to ``folder`` if that is not None."""
     halo, found = np.empty(0, dtype=np.int64), []

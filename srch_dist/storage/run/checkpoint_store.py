@@ -10,9 +10,9 @@ iteration, the Z-step commits each column group.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from srch_dist.kernels.types import Arrays
 from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import read_manifest, write_manifest
 from srch_dist.storage.durable import flush
+from srch_dist.storage.locations import Location, entries, is_file
 from srch_dist.storage.run.layout import RunPaths
 from srch_dist.storage.safe_npz import read_npz, write_npz
 
@@ -33,7 +34,7 @@ class CheckpointStore(RunPaths):
         """Write the manifest of a checkpoint; remove checkpoints older than the previous one."""
         flush(self.path)
         write_manifest(self.checkpoint(iteration, "manifest.json"), manifest)
-        for folder in self.checkpoint(0).parent.iterdir():
+        for folder in entries(self.checkpoint(0).parent):
             if folder.name.isdigit() and int(folder.name) < iteration - 1:
                 arrays.remove(folder)
 
@@ -49,21 +50,24 @@ class CheckpointStore(RunPaths):
 
     def committed(self) -> list[int]:
         """List the numbers of the committed iterations on disk, ascending."""
-        manifests = self.checkpoint(0).parent.glob("*/manifest.json")
-        return sorted(int(path.parent.name) for path in manifests if path.parent.name.isdigit())
+        folders = entries(self.checkpoint(0).parent)
+        numbers = [int(folder.name) for folder in folders if folder.name.isdigit()]
+        return [n for n in sorted(numbers) if is_file(self.checkpoint(n, "manifest.json"))]
 
     def discard_checkpoint(self, iteration: int) -> None:
         """Remove the checkpoint of an iteration; the previous checkpoint becomes the latest."""
         self.checkpoint(iteration, "manifest.json").unlink(missing_ok=True)
         arrays.remove(self.checkpoint(iteration))
 
-    def write_matrices(self, folder: Path, matrices: Arrays) -> dict[str, int]:
+    def write_matrices(self, folder: Location, matrices: Arrays) -> dict[str, int]:
         """Write small arrays of one chunk each; return the crc32 of each array by name."""
         for name, values in matrices.items():
             arrays.create_chunk(folder / name, values)
         return {name: arrays.checksum(values) for name, values in matrices.items()}
 
-    def read_matrices(self, folder: Path, checksums: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+    def read_matrices(
+        self, folder: Location, checksums: Mapping[str, int]
+    ) -> dict[str, NDArray[Any]]:
         """Read arrays that `write_matrices` wrote; raise StorageError if a crc32 differs."""
         for name, expected in checksums.items():
             arrays.verify_rows(folder / name, 0, None, expected)
@@ -78,12 +82,16 @@ class CheckpointStore(RunPaths):
     def column_groups(self, iteration: int) -> dict[tuple[int, int], dict[str, NDArray[Any]]]:
         """Read the results of all committed column groups, by (first column, end column)."""
         groups = {}
-        for path in sorted(self.checkpoint(iteration).glob("z.*-*.npz")):
+        for path in self._group_records(iteration):
             start, stop = path.name.split(".")[1].split("-")
             groups[int(start), int(stop)] = read_npz(path)
         return groups
 
     def forget_column_groups(self, iteration: int) -> None:
         """Remove all records that `commit_column_group` wrote in an iteration."""
-        for path in self.checkpoint(iteration).glob("z.*-*.npz"):
+        for path in self._group_records(iteration):
             path.unlink()
+
+    def _group_records(self, iteration: int) -> list[Location]:
+        found = entries(self.checkpoint(iteration))
+        return [path for path in found if re.fullmatch(r"z\.\d+-\d+\.npz", path.name)]

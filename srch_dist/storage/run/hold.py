@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,9 @@ from srch_dist.config.identity import differing_options, dump_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError
 from srch_dist.storage.atomic_files import write_text
-from srch_dist.storage.locations import local_path
+from srch_dist.storage.locations import Location, is_file, locate
 from srch_dist.storage.locks.file_lock import hold_lock
-from srch_dist.storage.locks.lease import Lease
+from srch_dist.storage.locks.output_lock import hold_output
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.head import read_head, run_head
 from srch_dist.storage.run.open import check_unused, create_run, make_folder
@@ -27,19 +27,19 @@ class LockedRun:
     Attributes
     ----------
     run : the run directory.
-    lock : the lock of the directory.
+    check_lock : function that raises StorageError if another process has taken over the lock.
     new : whether this process created the run. A new run is removed if its input is refused.
     finished : whether the run is finished.
     """
 
     run: RunDirectory
-    lock: Lease
+    check_lock: Callable[[], None]
     new: bool
     finished: bool
 
 
 @contextmanager
-def hold_run(path: str | Path, config: TrainConfig) -> Iterator[LockedRun]:
+def hold_run(path: str | Location, config: TrainConfig) -> Iterator[LockedRun]:
     """Create a run directory, or open it if ``config.resume`` is set; hold the directory's lock.
 
     Raises
@@ -48,19 +48,34 @@ def hold_run(path: str | Path, config: TrainConfig) -> Iterator[LockedRun]:
         cannot be written.
     ConfigError : the existing run has other options.
     """
-    folder = local_path(path)
+    folder = locate(path)
     if not (config.resume and (folder / "run.json").exists()):
         check_unused(folder)  # before the lock file is written into a folder of other files
-    make_folder(folder)
-    with hold_lock(folder.resolve()) as lock:
+    if isinstance(folder, Path):
+        make_folder(folder)
+        folder = folder.resolve()
+    with _hold_lock(folder) as check:
         started = config.resume and _is_started(folder)
-        run = RunDirectory(folder.resolve()) if started else create_run(folder, config)
+        run = RunDirectory(folder) if started else create_run(folder, config)
         finished = started and _resume(run, config)
-        yield LockedRun(run, lock, not started, finished)
+        yield LockedRun(run, check, not started, finished)
 
 
-def _is_started(folder: Path) -> bool:
+@contextmanager
+def _hold_lock(folder: Location) -> Iterator[Callable[[], None]]:
+    """Lock a run directory in this context; the lock of an object store is beside the run."""
+    if isinstance(folder, Path):
+        with hold_lock(folder) as lock:
+            yield lock.check
+        return
+    with hold_output(folder) as check:
+        yield check
+
+
+def _is_started(folder: Location) -> bool:
     """Whether the folder holds a run; remove a ``run.json`` that was only partly written."""
+    if not isinstance(folder, Path):
+        return is_file(folder / "run.json")
     names = {entry.name for entry in folder.iterdir()}
     if "run.json" in names and not _is_truncated(folder / "run.json"):
         return True

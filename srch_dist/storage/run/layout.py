@@ -22,12 +22,11 @@ lock.json         holder of the run's lock, while a process trains (see `storage
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar, cast
 
 from srch_dist.storage.locations import Location
 
-# A run directory is on a disk (Path). Its results can be in an object store (S3Path).
+# A run is on a disk (Path) or in an object store (S3Path), and so are its results.
 P = TypeVar("P", bound=Location, covariant=True)
 
 
@@ -83,34 +82,34 @@ class ResultPaths(Generic[P]):
 
 
 @dataclass(frozen=True)
-class RunPaths(ResultPaths[Path]):
-    """Paths of a run directory on disk: results, checkpoints, and the arrays under ``work``."""
+class RunPaths(ResultPaths[Location]):
+    """Paths of a run directory: results, checkpoints, and the arrays under ``work``."""
 
     @property
-    def work(self) -> Path:
+    def work(self) -> Location:
         """The folder of intermediate arrays and stage records, removed after the run."""
         return self.path / "work"
 
     @property
-    def loop_model(self) -> Path:
+    def loop_model(self) -> Location:
         """File of the model fitted to the training loop's codes; the final codes need it."""
         return self.work / "loop_model.npz"
 
     @property
-    def final_codes(self) -> Path:
+    def final_codes(self) -> Location:
         """Array of the n rows' final packed codes, uint8 (n, bits / 8), in training order."""
         return self.work / "final_codes"
 
-    def features(self, modality: str) -> Path:
+    def features(self, modality: str) -> Location:
         """Array of a modality's normalised features (n, d_g), in training order."""
         return self.work / "features" / modality
 
     @property
-    def order(self) -> Path:
+    def order(self) -> Location:
         """Array (n,) that defines the training order: each row's position in the array ``rows``."""
         return self.work / "order"
 
-    def routes(self, modality: str) -> Path:
+    def routes(self, modality: str) -> Location:
         """Array (n, overlap_max) of the clusters in which each row searches neighbours.
 
         A row lists cluster numbers, nearest cluster first; the remaining entries are -1. Rows are
@@ -118,19 +117,19 @@ class RunPaths(ResultPaths[Path]):
         """
         return self.work / "routes" / modality
 
-    def points(self, space: str) -> Path:
+    def points(self, space: str) -> Location:
         """Array (m, w) of m sampled points with w dimensions, the input of k-means.
 
         ``space`` is a modality, or "order" for a random projection of all modalities.
         """
         return self.work / "points" / space
 
-    def scratch(self, name: str, part: int | None = None) -> Path:
+    def scratch(self, name: str, part: int | None = None) -> Location:
         """The folder ``name`` of scratch files, or its subfolder number ``part``."""
         folder = self.work / "scratch" / name
         return folder if part is None else folder / f"{part:06d}"
 
-    def sample(self, name: str) -> Path:
+    def sample(self, name: str) -> Location:
         """Array of m sampled training rows: the encoders' anchors, also used to learn rotations.
 
         If ``name`` is a modality, the array has the rows' features (m, d_g). If ``name`` is "rows",
@@ -138,7 +137,7 @@ class RunPaths(ResultPaths[Path]):
         """
         return self.work / "sample" / name
 
-    def neighbours(self, modality: str, kind: str) -> Path:
+    def neighbours(self, modality: str, kind: str) -> Location:
         """Array (n, k) of the k neighbours of each of the n rows, which are in training order.
 
         Kind ``rows`` has the neighbours' positions in the run's array ``rows``. Kind ``distances``
@@ -147,22 +146,23 @@ class RunPaths(ResultPaths[Path]):
         return self.work / "neighbours" / modality / kind
 
     @property
-    def degrees(self) -> Path:
+    def degrees(self) -> Location:
         """Array (n, modalities): number of edges of each row in each modality's graph."""
         return self.work / "degrees"
 
     @property
-    def graph(self) -> Path:
+    def graph(self) -> Location:
         """The folder of the edges of all partitions."""
         return self.work / "graph"
 
-    def edges(self, partition: int, kind: str) -> Path:
+    def edges(self, partition: int, kind: str) -> Location:
         """Array ``kind`` of a partition's edges; see `kernels.graph.adjacency.Adjacency`.
 
         ``kind`` is "indptr" or "indices" of the CSR matrix, "members" or "weights".
         """
         return self.graph / f"{partition:06d}" / kind
 
-    def checkpoint(self, iteration: int, kind: str = "") -> Path:
+    def checkpoint(self, iteration: int, kind: str = "") -> Location:
         """The checkpoint folder of an iteration, or the entry ``kind`` in it, such as ``codes``."""
-        return self.path / "checkpoints" / f"{iteration:04d}" / kind
+        folder = self.path / "checkpoints" / f"{iteration:04d}"
+        return folder / kind if kind else folder

@@ -11,7 +11,7 @@ from srch_dist.errors import StorageError
 from srch_dist.storage import durable
 from srch_dist.storage.atomic_files import write_text
 from srch_dist.storage.failures import storage_error
-from srch_dist.storage.locations import Location, check_access, local_path, locate
+from srch_dist.storage.locations import Location, S3Path, check_access, locate
 from srch_dist.storage.locks.file_lock import live_holder
 from srch_dist.storage.outputs import check_folder
 from srch_dist.storage.run.directory import RunDirectory
@@ -19,20 +19,25 @@ from srch_dist.storage.run.head import read_head, run_head
 from srch_dist.storage.run.results import RunResults
 
 
-def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
+def create_run(path: str | Location, config: TrainConfig) -> RunDirectory:
     """Create a run directory.
 
     Raises
     ------
     StorageError : the folder holds other files, or cannot be written.
     """
-    folder = local_path(path)
+    folder = locate(path)
     check_unused(folder)
+    if isinstance(folder, S3Path):
+        if (folder / "run.json").put_if(_dump_head(), None) is None:
+            raise occupied(folder)
+        write_text(folder / "config.yaml", dump_config(config))
+        return RunDirectory(folder)
     make_folder(folder)
     try:
         # Of two runs that start at once, one creates the file and the other is refused.
-        with (folder / "run.json").open("x", encoding="utf-8") as file:
-            json.dump(run_head(False), file)
+        with (folder / "run.json").open("xb") as file:
+            file.write(_dump_head())
         durable.flush_file(folder / "run.json")
         write_text(folder / "config.yaml", dump_config(config))
     except FileExistsError:
@@ -42,8 +47,13 @@ def create_run(path: str | Path, config: TrainConfig) -> RunDirectory:
     return RunDirectory(folder.resolve())
 
 
-def check_unused(folder: Path) -> None:
-    """Raise StorageError if the folder for a new run holds a file other than a lock file."""
+def check_unused(folder: Location) -> None:
+    """Raise StorageError if the folder for a new run holds anything but a lock file."""
+    if isinstance(folder, S3Path):
+        check_access(folder, write=True)
+        if folder.exists():
+            raise occupied(folder)
+        return
     check_folder(folder)
     if folder.exists() and any(entry.name != "lock.json" for entry in folder.iterdir()):
         raise occupied(folder)
@@ -55,6 +65,10 @@ def make_folder(folder: Path) -> None:
         durable.make_folder(folder)
     except OSError as error:
         raise _unwritable(folder, error) from None
+
+
+def _dump_head() -> bytes:
+    return json.dumps(run_head(False)).encode()
 
 
 def _unwritable(folder: Path, error: OSError) -> StorageError:

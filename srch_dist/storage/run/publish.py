@@ -19,7 +19,7 @@ _WORK = ("checkpoints", "work", "lock.json", "run.json", "emoji.zarr")
 
 
 def find_published(out: S3Path, config: TrainConfig) -> bool:
-    """Whether ``out`` already holds the published results of a run with these options.
+    """Whether ``out`` already holds the results of a finished run with these options.
 
     Raises
     ------
@@ -33,12 +33,19 @@ def find_published(out: S3Path, config: TrainConfig) -> bool:
         return False
     if not config.resume:
         raise occupied(out)
+    if read_head(out)["finished"] is not True:
+        if config.work is not None:
+            raise ConfigError(
+                f"{out} holds a run that was started without 'work'; resume it without --work, or "
+                "choose another location with --out"
+            )
+        return False
     if changed := differing_options(RunResults(out).config(), config):
         raise ConfigError(
             f"{out} has the results of a run with other options: {'; '.join(changed)}; pass the "
             "options of that run, or choose another location with --out"
         )
-    return read_head(out)["finished"] is True
+    return True
 
 
 def publish_run(run: RunDirectory, out: S3Path, check: Callable[[], None]) -> None:
@@ -47,14 +54,15 @@ def publish_run(run: RunDirectory, out: S3Path, check: Callable[[], None]) -> No
     ``check`` is called before each upload. It raises StorageError if another process has taken over
     the lock of ``out``.
     """
-    for file in _results(run.path):
+    folder = Path(str(run.path))
+    for file in _results(folder):
         check()
         target = out
-        for part in file.relative_to(run.path).parts:
+        for part in file.relative_to(folder).parts:
             target = target / part
         target.write_bytes(file)
     check()
-    (out / "run.json").write_bytes(run.path / "run.json")
+    (out / "run.json").write_bytes(folder / "run.json")
 
 
 def _results(folder: Path) -> Iterator[Path]:

@@ -6,7 +6,6 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from srch_dist.config.options import TrainConfig
 from srch_dist.storage.atomic_files import read_bytes, write_json, write_manifest, write_text
 from srch_dist.storage.durable import flush
 from srch_dist.storage.failures import storage_error
+from srch_dist.storage.locations import Location, S3Path, is_file
 from srch_dist.storage.run.head import CHECKSUMS, array_metadata, run_head, run_identity
 from srch_dist.storage.run.layout import RunPaths
 from srch_dist.storage.run.results import RUN, RunReader
@@ -32,7 +32,7 @@ _FINAL = (
 
 
 @dataclass(frozen=True)
-class RunRecords(RunPaths, RunReader[Path]):
+class RunRecords(RunPaths, RunReader[Location]):
     """Writes and reads the records of a run directory."""
 
     def stages(self, config: TrainConfig) -> StageLog:
@@ -46,9 +46,14 @@ class RunRecords(RunPaths, RunReader[Path]):
     def append_history(self, record: Mapping[str, Any]) -> None:
         """Append the record of one iteration to ``history.jsonl``."""
         path = self.path / "history.jsonl"
+        line = json.dumps(record) + "\n"
+        if isinstance(path, S3Path):  # objects cannot grow
+            before = path.read_bytes() if is_file(path) else b""
+            path.write_bytes(before + line.encode())
+            return
         try:
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(line)
         except OSError as error:
             raise storage_error("write", path, error) from None
 

@@ -13,11 +13,9 @@ the record of the unit, so no finished unit is lost if the client dies.
 
 from __future__ import annotations
 
-import shutil
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +23,10 @@ from numpy.typing import NDArray
 
 from srch_dist.errors import StorageError
 from srch_dist.kernels.types import Arrays
+from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import read_bytes, read_manifest, write_manifest
 from srch_dist.storage.durable import flush
+from srch_dist.storage.locations import Location, entries, is_file
 from srch_dist.storage.safe_npz import read_npz, unpack_npz, write_npz
 
 
@@ -48,7 +48,7 @@ class StageLog:
     fingerprint : hash of the options that can change the codes; see `identity.fingerprint`.
     """
 
-    folder: Path
+    folder: Location
     fingerprint: str
 
     def find(self, name: str) -> StageRecord | None:
@@ -59,7 +59,7 @@ class StageLog:
         StorageError : the record is damaged, or was written for another configuration.
         """
         path = self.folder / f"{name}.json"
-        if not path.exists():
+        if not is_file(path):
             return None
         manifest = read_manifest(path)
         if manifest.get("config") != self.fingerprint:
@@ -92,11 +92,9 @@ class StageLog:
         return StageRecord(values, {key: np.asarray(array) for key, array in arrays.items()})
 
     def units(self, name: str) -> set[int]:
-        """Return the number (the index) of every finished unit of a stage."""
-        folder = self.folder / name
-        if not folder.exists():
-            return set()
-        return {int(path.stem) for path in folder.iterdir() if path.stem.isdigit()}
+        """Return the numbers of the finished units of a stage."""
+        stems = (path.name.partition(".")[0] for path in entries(self.folder / name))
+        return {int(stem) for stem in stems if stem.isdigit()}
 
     def unit(self, name: str, number: int) -> dict[str, NDArray[Any]]:
         """Read the results of a finished unit."""
@@ -108,9 +106,10 @@ class StageLog:
         write_npz(self._unit(name, number), results)
 
     def forget_units(self, name: str) -> None:
-        """Remove the unit records of all stages ``name.*``, whose results a later stage merged."""
-        for folder in self.folder.glob(f"{name}.*/"):
-            shutil.rmtree(folder)
+        """Remove the unit records of all stages ``name.*``, which a later stage has merged."""
+        for path in entries(self.folder):
+            if path.name.startswith(f"{name}.") and not is_file(path):
+                arrays.remove(path)
 
-    def _unit(self, name: str, number: int) -> Path:
+    def _unit(self, name: str, number: int) -> Location:
         return self.folder / name / f"{number:06d}.npz"
