@@ -1,6 +1,8 @@
 """Simulate several hosts on one machine: one network namespace each, and one for their bridge.
 
-Needs Linux and root. Links can be cut and restored, and all processes of a host killed.
+Needs Linux and root. Links can be cut and restored, and all processes of a host killed. Hosts can
+share the disk of this machine, or have no path in common: the processes of such a host write to a
+memory disk of its own, see the rest of this machine read-only, and have a host name of their own.
 """
 
 from __future__ import annotations
@@ -10,6 +12,28 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+# Runs the command "$@" on a host that shares no path with another: host name, folder that is
+# writable besides the host's own disk (or "-"), command. The first mounts are the host's own disk.
+_ALONE = r"""
+set -e
+hostname "$1"
+mount --make-rprivate /
+mount -t tmpfs -o size=2g own /srv
+mount -t tmpfs -o size=64m own /dev/shm
+[ "$2" = - ] || mount --bind "$2" "$2"
+cut -d' ' -f2 /proc/self/mounts | while read -r place; do
+  case "$place" in
+    /proc*|/sys*|/srv|/dev/shm|/dev/pts|"$2") ;;
+    *) mount -o remount,bind,ro "$place" 2>/dev/null || true ;;
+  esac
+done
+shift 2
+export TMPDIR=/srv HOME=/srv
+cd /srv
+exec "$@"
+"""
 
 
 @dataclass(frozen=True)
@@ -20,18 +44,33 @@ class Network:
     ----------
     name : str
         Prefix of the namespaces.
+    alone : bool
+        Whether the hosts have no path in common.
     """
 
     name: str
+    alone: bool = False
 
     def address(self, host: int) -> str:
         """IP address of a host."""
         return f"10.77.0.{host}"
 
     def start(
-        self, host: int, command: Sequence[str], environment: dict[str, str], log: str
+        self,
+        host: int,
+        command: Sequence[str],
+        environment: dict[str, str],
+        log: str,
+        writable: Path | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start ``command`` on a host, with its output appended to the file ``log``."""
+        """Start ``command`` on a host, with its output appended to the file ``log``.
+
+        If the hosts have no path in common, all the command can write to is the folder /srv, which
+        no other command sees, and the folder ``writable``.
+        """
+        if self.alone:
+            arguments = (_ALONE, "sh", self.host(host), str(writable or "-"))
+            command = ["unshare", "--uts", "sh", "-c", *arguments, *command]
         with open(log, "ab") as file:  # noqa: PTH123
             return subprocess.Popen(
                 ["ip", "netns", "exec", self.host(host), *command],
@@ -66,7 +105,7 @@ class Network:
 
 
 @contextmanager
-def network(name: str, hosts: int) -> Iterator[Network]:
+def network(name: str, hosts: int, alone: bool = False) -> Iterator[Network]:
     """Create a network, and remove it with all its processes at the end.
 
     Parameters
@@ -75,13 +114,15 @@ def network(name: str, hosts: int) -> Iterator[Network]:
         Prefix of the namespaces, unique on the machine.
     hosts : int
         Number of hosts.
+    alone : bool
+        Whether the hosts have no path in common.
 
     Raises
     ------
     PermissionError
         This machine does not permit network namespaces.
     """
-    created = Network(name)
+    created = Network(name, alone)
     try:
         try:
             _ip("netns", "add", created.host(0))

@@ -8,7 +8,9 @@ chooses the scales of the terms β Z and Σ_g 2 W_g X_g: as printed in the paper
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from dask.delayed import Delayed
@@ -68,12 +70,15 @@ def b_step(
     create_codes(run, plan, bits, number)
     shared = tasks.as_task_input(rule)
     if features is None:
-        parts = [
-            tasks.task_pair(
-                _update_stored, run, modalities, [plan.span(p) for p in partitions], shared, number
-            )
-            for partitions in plan.passes
-        ]
+        # Every iteration reads the same partitions on a worker, whose cache of objects has them.
+        homes = nullcontext if isinstance(run.path, Path) else tasks.on_worker
+        parts = []
+        for home, partitions in enumerate(plan.passes):
+            spans = [plan.span(p) for p in partitions]
+            with homes(home):
+                parts.append(
+                    tasks.task_pair(_update_stored, run, modalities, spans, shared, number)
+                )
     else:
         parts = [
             tasks.task_pair(_update_kept, run, features[p], plan.span(p), shared, number)

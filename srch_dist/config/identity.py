@@ -28,6 +28,7 @@ _WITHOUT_EFFECT = (
     "blocks",
     "columns",
     "cache",
+    "scratch",
     "spill",
     "keep_work",
     "resume",

@@ -214,11 +214,11 @@ class TrainConfig:
     """Path or s3:// URL of a feature store made by srch_dist.ingest; by default the shipped emoji
     pairs."""
     out: str | None = None
-    """Run directory; by default a new folder under runs/. With an s3:// URL, the results are
-    uploaded there when the run has finished."""
+    """Run directory, or s3:// URL of a run that lives in an object store alone; by default a new
+    folder under runs/."""
     work: str | None = None
-    """If --out is an s3:// URL: run directory during training, on a disk that this command and all
-    workers share; by default runs/BUCKET/KEY."""
+    """If --out is an s3:// URL: train in this folder, on a disk that this command and all workers
+    share, and upload only the results; by default the whole run is in the object store."""
     resume: bool = False
     """Resume the run in the run directory from its last commit; if there is no run, start one."""
     bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 32
@@ -259,6 +259,9 @@ class TrainConfig:
     cache: Literal["auto", "off"] = "auto"
     """Keep features in worker memory when the plan says they fit (auto), or read them in every
     iteration (off). Never changes the codes."""
+    scratch: str | None = None
+    """Run in an object store: largest cache of objects on each worker's disk, such as 20GiB; by
+    default what the plan needs. 0 turns the cache off. Never changes the codes."""
     spill: Literal["auto", "on"] = "auto"
     """Read the graph from scratch files during the loop: only if the graph does not fit in worker
     memory (auto), or always (on). Never changes the codes."""

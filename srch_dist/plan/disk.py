@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from srch_dist.kernels.clusters import (
     PROJECTED,
     SAMPLE_CHUNK,
@@ -10,11 +12,14 @@ from srch_dist.kernels.clusters import (
     sample_size,
 )
 from srch_dist.plan.problem import ProblemSize
+from srch_dist.plan.run_plan import Plan
 
 # Bytes of options, plan, history, array metadata and record headers, for any number of rows.
 _METADATA_BYTES = 256 << 10
 # Checkpoints that are on disk at once: the last two, and the next one while it is written.
 _CHECKPOINTS = 3
+# A worker's share of features and blocks, over the mean share.
+_CACHE_SLACK = 1.25
 
 
 def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
@@ -49,6 +54,19 @@ def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
         # of the later arrays count.
         "scratch": max(0, shuffle - sum(later.values()), components - sum(loop.values())),
     }
+
+
+def cache_bytes(plan: Plan) -> int:
+    """Compute the bytes that one worker's cache needs, so that the loop downloads nothing twice.
+
+    A worker reads its share of the features and, if the graph is not in memory, its blocks.
+    """
+    features = sum(size for name, size in plan.disk.items() if name.startswith("features "))
+    graph = plan.disk.get("graph in the loop", 0)
+    shared = features + (graph if len(plan.blocks) > 1 else 0)
+    # With one block, every worker reads all of it.
+    own = graph if len(plan.blocks) == 1 else 0
+    return math.ceil(_CACHE_SLACK * (shared / plan.workers + own))
 
 
 def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:

@@ -41,14 +41,17 @@ class LocalSize:
     memory_limit: int
 
 
-def parse_bytes(text: str) -> int:
-    """Convert a memory limit such as "2GiB" to bytes; raise ConfigError for any other text."""
+def parse_bytes(text: str, option: str = "memory_limit", least: int = 1) -> int:
+    """Convert a size such as "2GiB" to bytes; raise ConfigError for any other text.
+
+    ``option`` is the name of the option, for the message. The size is at least ``least``.
+    """
     try:
         size = int(dask.utils.parse_bytes(text))
     except ValueError:
-        size = 0
-    if size < 1 or not text.strip()[:1].isdigit():
-        raise ConfigError(f"memory_limit is {text!r}; write for example 2GiB")
+        size = -1
+    if size < least or not text.strip()[:1].isdigit():
+        raise ConfigError(f"{option} is {text!r}; write for example 2GiB")
     return size
 
 

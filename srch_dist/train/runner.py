@@ -13,12 +13,15 @@ from srch_dist.config.loading import check_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, InputError, PlanError, WorkersKilledError
 from srch_dist.ingest.shipped import shipped_store
+from srch_dist.plan.disk import cache_bytes
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime.cluster import Cluster, connect_for
 from srch_dist.runtime.interruptions import resume_note
+from srch_dist.runtime.machine import parse_bytes
 from srch_dist.runtime.main_guard import end_second_import
 from srch_dist.runtime.memory import StageProfiler
 from srch_dist.runtime.progress import Progress, silent
+from srch_dist.runtime.worker_cache import worker_caches
 from srch_dist.storage import arrays
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import Location, local_path, locate
@@ -152,7 +155,8 @@ def _train_in(
                 store = store or shipped_store(run.path)
                 if not locked.finished:
                     prepared = start_or_resume(store, locked, config, shared, progress)
-                    with _explained_kills(prepared.job.plan):
+                    plan = prepared.job.plan
+                    with _explained_kills(plan), worker_caches(_cache_limit(run, plan, config)):
                         run_pipeline(prepared)
             if not config.keep_work:
                 arrays.remove(run.work)
@@ -173,6 +177,17 @@ def _connect(
 ) -> AbstractContextManager[Cluster]:
     reads = () if store is None else (locate(store.path),)
     return connect_for(config, progress, reads, (run.path,))
+
+
+def _cache_limit(run: RunDirectory, plan: Plan, config: TrainConfig) -> int:
+    """Choose the bytes of each worker's cache of objects; 0 for a run on a disk."""
+    if isinstance(run.path, Path):
+        return 0
+    return (
+        cache_bytes(plan)
+        if config.scratch is None
+        else parse_bytes(config.scratch, "scratch", least=0)
+    )
 
 
 @contextmanager

@@ -106,7 +106,13 @@ def command(name: str, *arguments, faults: Path, cwd: Path) -> subprocess.Comple
 def options(store: FeatureStore, out: Path) -> list[str]:
     """Command-line arguments for OPTIONS, the data and the run directory."""
     found = ["--data", store.path, "--out", str(out), "--bits", "16", "--graph.k", "5"]
-    for name, value in OPTIONS.items():
+    return found + option_words(OPTIONS)
+
+
+def option_words(options: dict) -> list[str]:
+    """Command-line arguments for options, some of them in sections."""
+    found: list[str] = []
+    for name, value in options.items():
         section = value if isinstance(value, dict) else {name: value}
         prefix = f"--{name}." if isinstance(value, dict) else "--"
         for key, one in section.items():

@@ -1,9 +1,9 @@
 """Proxy of an S3 server that can be killed while the stored objects remain.
 
-`python s3_front.py BACKEND PORT FOLDER` forwards requests to 127.0.0.1:BACKEND and prints the port
-that it listens on. Files in FOLDER script it. ``throttle``: number of requests to answer with 503
-SlowDown. ``die``: number of requests after which the process exits during the last one. ``log``:
-one line per request, written by the proxy.
+`python s3_front.py BACKEND PORT FOLDER [ADDRESS]` forwards requests to 127.0.0.1:BACKEND, and
+prints the port that it listens on, at ADDRESS (default 127.0.0.1). Files in FOLDER script it.
+``throttle``: number of requests to answer with 503 SlowDown. ``die``: number of requests after
+which the process exits during the last one. ``log``: one line per request, written by the proxy.
 """
 
 import http.client
@@ -76,7 +76,8 @@ class Front(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     Front.backend, Front.folder = int(sys.argv[1]), Path(sys.argv[3])
-    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Front)
+    address = sys.argv[4] if len(sys.argv) > 4 else "127.0.0.1"
+    server = ThreadingHTTPServer((address, int(sys.argv[2])), Front)
     server.daemon_threads = True
     print(server.server_address[1], flush=True)
     server.serve_forever()
