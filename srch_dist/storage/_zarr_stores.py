@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import zarr
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import ObjectStore
+from zarr.storage import ObjectStore, StorePath
 
 from srch_dist.storage.locations import Location
 from srch_dist.storage.s3 import connect
@@ -37,15 +37,15 @@ class _WholeStore(ObjectStore[Any]):
         return content
 
 
-def zarr_store(path: Location, whole: bool = False) -> str | ObjectStore[Any]:
+def zarr_store(path: Location, whole: bool = False) -> str | StorePath:
     """Return the Zarr store of a location.
 
     If ``whole`` is True, reading an absent chunk of an S3 location raises LostChunkError.
     """
     if isinstance(path, Path):
         return str(path)
-    store = connect(path.bucket, prefix=path.key)
-    return _WholeStore(store) if whole else ObjectStore(store)
+    store = connect(path.bucket)
+    return StorePath(_WholeStore(store) if whole else ObjectStore(store), path.key)
 
 
 def chunk_file(path: P, array: zarr.Array[Any], place: tuple[int, ...]) -> P:

@@ -118,7 +118,7 @@ def endpoint() -> str | None:
     return next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
 
 
-def connect(bucket: str, seconds: int | None = None, prefix: str | None = None) -> Any:
+def connect(bucket: str, seconds: int | None = None) -> Any:
     """Return the obstore client of a bucket; clients are cached per process.
 
     Parameters
@@ -128,7 +128,7 @@ def connect(bucket: str, seconds: int | None = None, prefix: str | None = None) 
     """
     settings = {k: v for k, v in os.environ.items() if k.startswith("AWS_") or k in ENDPOINTS}
     settings["keys"] = json.dumps(_keys_of_file())
-    return _connect(bucket, seconds or RETRY_SECONDS, prefix, json.dumps(settings, sort_keys=True))
+    return _connect(bucket, seconds or RETRY_SECONDS, json.dumps(settings, sort_keys=True))
 
 
 def _keys_of_file() -> dict[str, str]:
@@ -159,7 +159,7 @@ def _keys_of_file() -> dict[str, str]:
 
 
 @lru_cache(maxsize=256)
-def _connect(bucket: str, seconds: int, prefix: str | None, settings: str) -> Any:
+def _connect(bucket: str, seconds: int, settings: str) -> Any:
     store = require("obstore.store", "s3", f"s3://{bucket}")
     address = endpoint()
     options: dict[str, Any] = json.loads(json.loads(settings)["keys"])
@@ -168,7 +168,6 @@ def _connect(bucket: str, seconds: int, prefix: str | None, settings: str) -> An
     timeout = min(seconds, 30)
     return store.S3Store(
         bucket,
-        prefix=prefix,
         client_options={
             "allow_http": address is not None and address.startswith("http://"),
             "connect_timeout": "4s",

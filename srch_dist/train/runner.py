@@ -96,12 +96,14 @@ def _train_at(
     if store is not None:
         choose_rows(store, config)
     if isinstance(out, Path):
-        if config.work is not None:
-            raise ConfigError(
-                f"'work' is {config.work!r}, but 'out' is not an s3:// URL. Set 'out' to the run "
-                "directory, and omit 'work'."
-            )
+        for name, value in (("work", config.work), ("scratch", config.scratch)):
+            if value is not None:
+                raise ConfigError(
+                    f"{name!r} is {value!r}, but 'out' is not an s3:// URL. Set 'out' to the run "
+                    f"directory, and omit {name!r}."
+                )
         return _train_in(out, store, config, progress, shared)
+    _parse_scratch(config)
     if find_published(out, config) and store is not None:
         progress.note(f"results: already at {out}")
         run = open_run(out)
@@ -160,10 +162,11 @@ def _train_in(
                         run_pipeline(prepared)
             if not config.keep_work:
                 arrays.remove(run.work)
-                if not isinstance(folder, Path):  # in a store, only results are kept
-                    arrays.remove(run.checkpoint(0).parent)
             evaluation = score_run(run, store, config, progress)
         present_run(run, store, config, progress)
+        if not isinstance(folder, Path) and not config.keep_work:
+            # An object store keeps results alone. Without checkpoints, nothing is left to do.
+            arrays.remove(run.checkpoint(0).parent)
     return Trained(run, store, run.outcome()["reason"], evaluation)
 
 
@@ -179,15 +182,17 @@ def _connect(
     return connect_for(config, progress, reads, (run.path,))
 
 
+def _parse_scratch(config: TrainConfig) -> int | None:
+    text = config.scratch
+    return None if text is None else parse_bytes(text, "scratch", least=0)
+
+
 def _cache_limit(run: RunDirectory, plan: Plan, config: TrainConfig) -> int:
     """Choose the bytes of each worker's cache of objects; 0 for a run on a disk."""
     if isinstance(run.path, Path):
         return 0
-    return (
-        cache_bytes(plan)
-        if config.scratch is None
-        else parse_bytes(config.scratch, "scratch", least=0)
-    )
+    given = _parse_scratch(config)
+    return cache_bytes(plan) if given is None else given
 
 
 @contextmanager

@@ -19,7 +19,9 @@ _WORK = ("checkpoints", "work", "lock.json", "run.json", "emoji.zarr")
 
 
 def find_published(out: S3Path, config: TrainConfig) -> bool:
-    """Whether ``out`` already holds the results of a finished run with these options.
+    """Whether ``out`` already holds all results of a finished run with these options.
+
+    A run that is trained in ``out`` itself keeps its checkpoints until its results are scored.
 
     Raises
     ------
@@ -33,7 +35,7 @@ def find_published(out: S3Path, config: TrainConfig) -> bool:
         return False
     if not config.resume:
         raise occupied(out)
-    if read_head(out)["finished"] is not True:
+    if read_head(out)["finished"] is not True or (out / "checkpoints").exists():
         if config.work is not None:
             raise ConfigError(
                 f"{out} holds a run that was started without 'work'; resume it without --work, or "
