@@ -121,10 +121,7 @@ def endpoint() -> str | None:
 def connect(bucket: str, seconds: int | None = None) -> Any:
     """Return the obstore client of a bucket; clients are cached per process.
 
-    Parameters
-    ----------
-    seconds : time for which a failed request is retried; default `RETRY_SECONDS`.
-    prefix : key that the client prepends to every key.
+    A failed request is retried for ``seconds``; default `RETRY_SECONDS`.
     """
     settings = {k: v for k, v in os.environ.items() if k.startswith("AWS_") or k in ENDPOINTS}
     settings["keys"] = json.dumps(_keys_of_file())

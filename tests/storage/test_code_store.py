@@ -8,7 +8,8 @@ import zarr
 
 from srch_dist.errors import StorageError
 from srch_dist.storage import arrays, code_store
-from srch_dist.storage.code_store import open_codes, record_checksums
+from srch_dist.storage.code_store import open_codes
+from srch_dist.storage.recorded_runs import record_checksums
 from tests.helpers.runs import exchange_chunk
 
 ROWS, STEP = 40, 8
