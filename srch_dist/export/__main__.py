@@ -21,12 +21,18 @@ class _Options:
     """Codes to export: an array that srch_dist.encode wrote, or a .npy file of packed codes."""
     format: Format
     """faiss: exact binary index. faiss-ivf: inverted file, faster for many rows. usearch: index.
-    npy: packed codes. parquet: table of row numbers and codes."""
+    npy: packed codes. parquet: table of row numbers and codes. parquet-uint64: codes in columns of
+    64 bits, for DuckDB and others. datasets: Parquet for Hugging Face datasets. pgvector: SQL
+    script for psql. sqlite-vec: SQLite database. lancedb: folder of a database. milvus,
+    elasticsearch: file to import, with its schema in a second file."""
     out: str
-    """File to write. It must not exist yet. faiss-ivf also writes its recall to a new file
-    OUT.json."""
+    """File to write, with lancedb a folder. It must not exist yet. A second file is also new:
+    faiss-ivf writes its recall to OUT.json, milvus OUT.schema.json, elasticsearch
+    OUT.mapping.json."""
     data: str | None = None
-    """Feature store that was encoded. Only for parquet: adds columns with its ids and titles."""
+    """Feature store that was encoded. Adds columns of it to tables and databases."""
+    columns: str | None = None
+    """Side columns of --data to write, for example ids,url; by default ids and titles."""
     lists: int | None = None
     """faiss-ivf: number of inverted lists (clusters of codes); by default about 4 × sqrt(rows). The
     export measures the recall for several numbers of lists searched per query."""
@@ -49,6 +55,7 @@ def _export(options: _Options, progress: Progress) -> None:
         options.lists,
         options.seed,
         progress,
+        None if options.columns is None else options.columns.split(","),
     )
     # The export itself may have gone to standard output.
     if not is_stream(path):

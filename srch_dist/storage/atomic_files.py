@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, TypeVar, cast
 
 from srch_dist.errors import StorageError
-from srch_dist.storage.durable import flush_file, flush_folder, make_folder
+from srch_dist.storage.durable import flush, flush_file, flush_folder, make_folder
 from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location, S3Path
 
@@ -63,6 +63,30 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             if partial is not None:
                 partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a new, empty folder; it gets the name ``path`` at the end of the block.
+
+    ``path`` must not exist. If the block raises, nothing is left.
+
+    Raises
+    ------
+    StorageError : the folder cannot be written.
+    """
+    partial = partial_name(path)
+    try:
+        make_folder(path.parent)
+        partial.mkdir()
+        yield partial
+        flush(partial)
+        partial.rename(path)
+        flush_folder(path.parent)
+    except OSError as error:
+        raise storage_error("write", path, error) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def partial_name(path: P) -> P:

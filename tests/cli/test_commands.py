@@ -241,7 +241,7 @@ HELP = {
         *("--model", "--codes", "--query", "--query-file", "--text", "--modality", "--data"),
         *("--top", "--rerank", "--index", "--probes", "--json"),
     ],
-    "export": ["--codes", "--format", "--out", "--data", "--lists", "--seed"],
+    "export": ["--codes", "--format", "--out", "--data", "--columns", "--lists", "--seed"],
 }
 
 

@@ -1,0 +1,152 @@
+"""What an export writes: the codes, and the side columns of the store that go with them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from srch_dist.config.nearest import did_you_mean
+from srch_dist.errors import ConfigError, InputError, require
+from srch_dist.kernels.types import Array, Packed
+from srch_dist.runtime.progress import ProgressStage
+from srch_dist.storage.code_store import CodeStore
+from srch_dist.storage.feature_store import FeatureStore
+
+# Side arrays that an export writes unless other columns are named.
+_DEFAULT_COLUMNS = ("ids", "titles")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """Codes of n rows, and options of the formats.
+
+    Attributes
+    ----------
+    codes : codes of n rows.
+    store : feature store that was encoded; None if no side columns are written.
+    columns : names of the side arrays of ``store`` to write.
+    lists : number of inverted lists of ``faiss-ivf``; None means about 4 √n.
+    seed : seed of the samples of ``faiss-ivf``.
+    """
+
+    codes: CodeStore
+    store: FeatureStore | None = None
+    columns: tuple[str, ...] = ()
+    lists: int | None = None
+    seed: int = 0
+
+    def batches(
+        self, code_columns: Callable[[ModuleType, Packed], dict[str, Any]]
+    ) -> Iterator[Any]:
+        """Yield Arrow tables of consecutive rows: ``row``, the side columns, and columns of codes.
+
+        ``code_columns`` is called with the module pyarrow and the codes of a range of rows.
+        """
+        pa = require("pyarrow", "export", "an export of columns")
+        for start, run in self.codes.runs():
+            columns = {"row": pa.array(np.arange(start, start + len(run)))}
+            for name in self.columns:
+                assert self.store is not None
+                columns[name] = arrow_column(pa, self.store.read(name, start, start + len(run)))
+            yield pa.table(columns | code_columns(pa, np.ascontiguousarray(run)))
+
+    def attributes(self) -> dict[str, str]:
+        """Return what a reader of the codes has to know, as texts."""
+        codes = self.codes
+        return {"bits": str(codes.bits), "bitorder": "little", "modality": codes.modality or ""}
+
+
+# A function that writes an export to a path and advances the progress by rows.
+Writer = Callable[[ExportRequest, Path, ProgressStage], None]
+
+
+def choose_columns(store: FeatureStore | None, names: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the side columns to write: ``names``, or if None, the ids and titles of the store.
+
+    Raises
+    ------
+    ConfigError : there is no store, or it has no side array of a name, or a name is reserved.
+    """
+    if store is None:
+        if names:
+            raise ConfigError("columns need the feature store that was encoded: give --data")
+        return ()
+    if names is None:
+        return tuple(name for name in _DEFAULT_COLUMNS if name in store.side)
+    for name in names:
+        if name not in store.side:
+            raise ConfigError(
+                f"{store.path} has no side column {name!r}; it has "
+                f"{', '.join(store.side) or 'none'}{did_you_mean(name, store.side)}"
+            )
+        if name in ("row", "code"):
+            raise ConfigError(f"the side column {name!r} has the name of a column of the export")
+    return tuple(dict.fromkeys(names))
+
+
+def arrow_column(pa: ModuleType, values: Array) -> Any:
+    """Convert a side array (n, …) to an Arrow array of n values, or of n nested lists."""
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.dtype.kind in "UT":
+        flat = pa.array(values.ravel().tolist(), pa.string())
+    else:  # Arrow has no types of foreign byte order
+        flat = pa.array(values.astype(values.dtype.newbyteorder("="), copy=False).ravel())
+    for axis in range(values.ndim - 1, 0, -1):
+        ends = np.arange(math.prod(values.shape[:axis]) + 1, dtype=np.int32) * values.shape[axis]
+        flat = pa.ListArray.from_arrays(pa.array(ends), flat)
+    return flat
+
+
+def byte_lists(pa: ModuleType, codes: Packed) -> Any:
+    """Return codes as an Arrow array of fixed-size lists of uint8."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(codes.ravel()), codes.shape[1])
+
+
+def check_names(columns: Sequence[str], target: str) -> None:
+    """Check that ``target`` can hold columns of these names.
+
+    Raises
+    ------
+    ConfigError : a name has other signs than letters, digits and ``_``.
+    """
+    for name in columns:
+        if not _IDENTIFIER.fullmatch(name):
+            raise ConfigError(
+                f"{target} cannot have a column {name!r}: it needs letters, digits and _ alone. "
+                "Leave the column out with --columns, or rename it at ingest."
+            )
+
+
+def json_texts(table: Any, name: str) -> list[str]:
+    """Return the values of a column of an export's table as JSON; raises as `json_text`."""
+    rows = table["row"].to_pylist()
+    return [
+        json_text(value, name, row)
+        for row, value in zip(rows, table[name].to_pylist(), strict=True)
+    ]
+
+
+def json_text(value: Any, column: str, row: int) -> str:
+    """Return a value of a side column as JSON.
+
+    Raises
+    ------
+    InputError : it is NaN or infinite, which JSON does not have.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise InputError(
+            f"row {row} of {column} is {value!r}, which JSON cannot hold; leave the column out "
+            "with --columns"
+        ) from None
