@@ -1,18 +1,19 @@
-"""`python -m srch_dist.encode`: encode every row of a store with a trained model."""
+"""`python -m srch_dist.encode`: encode every row of one modality with a trained model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from srch_dist.cli.command import FLAT, print_line, run_command
 from srch_dist.config.options import ClusterOptions
-from srch_dist.encode.batch import check_modalities, encode_store
+from srch_dist.encode.batch import encode_store, open_rows
 from srch_dist.encode.model import load_model
 from srch_dist.runtime.cluster import connect_for
 from srch_dist.runtime.progress import Progress
-from srch_dist.storage.feature_store import open_store
+from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.locations import locate
 from srch_dist.storage.outputs import check_new
 from srch_dist.storage.run.open import open_run
@@ -20,17 +21,21 @@ from srch_dist.storage.run.open import open_run
 
 @dataclass(frozen=True)
 class _Options:
-    """Encode every row of one modality of a feature store with a trained model."""
+    """Encode every row of one modality with a trained model. The other modality is not needed."""
 
     model: str
     """Run directory of a finished run, a path or s3:// URL."""
     data: str
-    """Feature store to encode, a path or s3:// URL."""
+    """What to encode: a feature store (a path or s3:// URL), or a file or folder with the rows of
+    one modality that ingest can read, such as an .npy or Parquet file."""
     modality: str
-    """Modality to encode; the store and the model must both have this modality."""
+    """Modality to encode the rows as; the model must have it."""
     out: str
-    """Zarr array to write, a path or s3:// URL: uint8 (rows, bits / 8), little bit order. The array
-    must not exist yet."""
+    """Zarr array to write, a path or s3:// URL: uint8 (rows, bits / 8), little bit order. It must
+    not exist yet."""
+    array: str | None = None
+    """Array or column of a file or folder to encode. By default it has the modality's name, or is
+    the only one of the right width."""
     cluster: Annotated[ClusterOptions, FLAT] = field(default_factory=ClusterOptions)
 
 
@@ -40,13 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _encode(options: _Options, progress: Progress) -> None:
-    # Refuse a wrong run, store, modality or output before a cluster starts.
-    run, store = open_run(options.model), open_store(options.data)
-    check_modalities(load_model(run.path), store, [options.modality])
+    # Refuse a wrong run, input, modality or output before a cluster starts.
+    run = open_run(options.model)
+    rows = open_rows(options.data, load_model(run.path), options.modality, options.array)
     out = check_new(locate(options.out))
-    reads, writes = (run.path, locate(store.path)), (out.parent,)
-    with connect_for(options.cluster, progress, reads, writes):
-        path = encode_store(options.model, options.data, options.modality, options.out, progress)
+    with ExitStack() as stack:
+        if isinstance(rows, FeatureStore):
+            reads, writes = (run.path, locate(rows.path)), (out.parent,)
+            stack.enter_context(connect_for(options.cluster, progress, reads, writes))
+        path = encode_store(
+            options.model, options.data, options.modality, options.out, progress, options.array
+        )
     print_line(f"codes: {path}")
 
 

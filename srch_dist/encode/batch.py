@@ -1,4 +1,4 @@
-"""Encode every row of a feature store on Dask: each task encodes a range of rows."""
+"""Encode every row of a feature store on Dask, or of a file in this process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import suppress
 import numpy as np
 
 from srch_dist.config.nearest import did_you_mean
+from srch_dist.encode.input_profile import InputProfile, profile_rows
+from srch_dist.encode.inputs import FileInput, open_input
 from srch_dist.encode.model import Model, load_model
 from srch_dist.encode.provenance import code_attributes
 from srch_dist.encode.scoring import encode_rows
@@ -17,7 +19,7 @@ from srch_dist.storage import arrays
 from srch_dist.storage.atomic_files import partial_name
 from srch_dist.storage.durable import flush
 from srch_dist.storage.failures import storage_error
-from srch_dist.storage.feature_store import FeatureStore, open_store
+from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.locations import Location, locate, move
 from srch_dist.storage.locks.output_lock import hold_output
 from srch_dist.storage.outputs import check_new
@@ -34,18 +36,22 @@ def encode_store(
     modality: str,
     out: str | Location,
     progress: Progress | None = None,
+    array: str | None = None,
 ) -> Location:
-    """Encode one modality of a feature store, all rows in order.
+    """Encode all rows of one modality, in order.
 
+    A feature store is encoded by Dask tasks. Another file or folder is streamed in this process.
     ``out`` appears after all rows are encoded.
 
     Parameters
     ----------
     model : run directory of a finished run.
-    data : feature store.
+    data : feature store, or a file or folder with the rows of one modality that ingest can read.
     modality : name of the modality.
     out : Zarr array to create, (n, l / 8) uint8 in little bit order.
     progress : display of the progress; None shows nothing.
+    array : array or column of a file or folder. By default it has the modality's name, or is the
+        only one of the right width.
 
     Returns
     -------
@@ -53,22 +59,21 @@ def encode_store(
 
     Raises
     ------
-    InputError : the model or the store lacks the modality, or their dimensions differ.
+    InputError : the model or the data lack the modality, or their dimensions differ.
     StorageError : ``out`` already exists or cannot be written, or the run or the store cannot be
         read.
     """
     progress = progress or silent()
-    store = open_store(data)
     source = open_run(model).path
     loaded = load_model(source)
-    check_modalities(loaded, store, [modality])
+    rows = open_rows(data, loaded, modality, array)
     target = check_new(locate(out))
     with hold_output(target) as check_lock:
         check_new(target)  # again, now that no other process can create the array
         partial = partial_name(target)
         arrays.remove(partial)
         try:
-            _write_codes(loaded, source, store, modality, partial, progress)
+            _write_codes(loaded, source, rows, modality, partial, progress)
             check_lock()
             flush(partial)
             move(partial, target)
@@ -81,25 +86,61 @@ def encode_store(
     return target
 
 
+def open_rows(
+    data: str | Location, model: Model, modality: str, array: str | None = None
+) -> FeatureStore | FileInput:
+    """Open the rows to encode as `open_input` does, and check a store against the model."""
+    rows = open_input(data, model, modality, array)
+    if isinstance(rows, FeatureStore):
+        check_modalities(model, rows, [modality])
+    return rows
+
+
 def _write_codes(
     model: Model,
     source: Location,
-    store: FeatureStore,
+    rows: FeatureStore | FileInput,
     modality: str,
     path: Location,
     progress: Progress,
 ) -> None:
-    rows = encoding_rows(store)
-    attributes = code_attributes(model, modality, store)
-    arrays.create_array(path, (store.rows, model.bits // 8), rows, np.uint8, attributes)
-    shared_model = tasks.task(load_model, source)
-    work = [
-        tasks.task(_encode_span, shared_model, store, modality, start, start + rows, path)
-        for start in range(0, store.rows, rows)
-    ]
-    with progress.stage(f"encode {modality}", len(work)) as stage:
-        checksums = tasks.run_all(work, stage)
-    record_checksums(path, rows, checksums)
+    profile = InputProfile()
+    if isinstance(rows, FeatureStore):
+        step, features = encoding_rows(rows), rows.checksums.get(modality)
+    else:
+        step, features = _block_rows(rows), None
+    attributes = code_attributes(model, modality, features)
+    arrays.create_array(path, (rows.rows, model.bits // 8), step, np.uint8, attributes)
+    if isinstance(rows, FeatureStore):
+        shared_model = tasks.task(load_model, source)
+        work = [
+            tasks.task(_encode_span, shared_model, rows, modality, start, start + step, path)
+            for start in range(0, rows.rows, step)
+        ]
+        with progress.stage(f"encode {modality}", len(work)) as stage:
+            spans = tasks.run_all(work, stage)
+        checksums = [checksum for checksum, _ in spans]
+        for _, part in spans:
+            profile.add(part)
+    else:
+        checksums, features = [], 0
+        with progress.stage(f"encode {modality}", -(-rows.rows // step)) as stage:
+            for start, block in rows.blocks(step):
+                checksums.append(
+                    arrays.write_rows(path, start, encode_rows(model, modality, block))
+                )
+                features = arrays.checksum(block, features)
+                profile.add(profile_rows(model, modality, block, start))
+                stage.advance()
+        arrays.update_attributes(path, {"features": features})
+    for text in profile.warnings(modality):
+        progress.warn(text)
+    record_checksums(path, step, checksums)
+
+
+def _block_rows(rows: FileInput) -> int:
+    """Choose the rows per block of a file, about 32 MiB in float64."""
+    return max(1, min(rows.rows, _TASK_BYTES // (8 * rows.width)))
 
 
 def encoding_rows(store: FeatureStore) -> int:
@@ -126,6 +167,8 @@ def check_modalities(model: Model, store: FeatureStore, names: list[str]) -> Non
 
 def _encode_span(
     model: Model, store: FeatureStore, modality: str, start: int, stop: int, path: Location
-) -> int:
-    codes = encode_rows(model, modality, store.read(modality, start, min(stop, store.rows)))
-    return arrays.write_rows(path, start, codes)
+) -> tuple[int, InputProfile]:
+    """Encode and write a range of rows; return the checksum of its codes, and its profile."""
+    features = store.read(modality, start, min(stop, store.rows))
+    checksum = arrays.write_rows(path, start, encode_rows(model, modality, features))
+    return checksum, profile_rows(model, modality, features, start)

@@ -13,14 +13,17 @@ from srch_dist.storage.code_store import CodeStore
 from srch_dist.storage.feature_store import FeatureStore
 
 
-def code_attributes(model: Model, modality: str, store: FeatureStore) -> dict[str, Any]:
-    """Return the attributes of an array of codes, which `open_codes` reads."""
+def code_attributes(model: Model, modality: str, features: int | None) -> dict[str, Any]:
+    """Return the attributes of an array of codes, which `open_codes` reads.
+
+    ``features`` is the checksum of the encoded features, as a feature store records it.
+    """
     return {
         "modality": modality,
         "bits": model.bits,
         "bitorder": "little",
         "model": model_identity(model),
-        "features": store.checksums.get(modality),
+        "features": features,
     }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from srch_dist.config.nearest import did_you_mean
+from srch_dist.encode.input_profile import InputProfile, profile_rows
 from srch_dist.encode.model import Model
 from srch_dist.errors import InputError
 from srch_dist.kernels.features import invalid_rows, normalise
@@ -27,7 +30,7 @@ def score_rows(model: Model, modality: str, rows: Array) -> Matrix:
     if rows.ndim != 2 or rows.shape[1] != len(mean):
         raise InputError(
             f"{modality} has shape {rows.shape}, expected (n, {len(mean)}) as in training"
-            f"{_modality_of_width(model, rows.shape[1:])}"
+            f"{modality_of_width(model, rows.shape[1:])}"
         )
     invalid = invalid_rows(rows)
     if len(invalid):
@@ -45,7 +48,7 @@ def check_modality(model: Model, modality: str) -> None:
         )
 
 
-def _modality_of_width(model: Model, shape: tuple[int, ...]) -> str:
+def modality_of_width(model: Model, shape: tuple[int, ...]) -> str:
     """Return a clause that names the modality whose rows have ``shape``; "" if there is none."""
     fits = [name for name, mean in model.means.items() if mean.shape == shape]
     return f"; did you mean the modality {fits[0]}?" if fits else ""
@@ -85,6 +88,9 @@ class QueryEncoder:
 
     ``QueryEncoder(load_model("runs/first"), "text")(row)`` is the code (l / 8,) of ``row`` (d_g,).
     `encode_rows` gives the same code, except for bits whose score is zero within rounding.
+
+    It warns (`UserWarning`) once of a row of zeros, and if several rows lie nearer to the training
+    mean of another modality of the same width.
     """
 
     def __init__(self, model: Model, modality: str) -> None:
@@ -92,6 +98,7 @@ class QueryEncoder:
         self._model, self._modality = model, modality
         anchors = model.anchors.get(modality)
         self._anchors = anchors
+        self._profile, self._warned = InputProfile(), False
         if anchors is not None:
             self._squared_norms = np.einsum("ij,ij->i", anchors.rows, anchors.rows)
 
@@ -103,8 +110,9 @@ class QueryEncoder:
             raise InputError(
                 f"a query of {self._modality} must be ({len(mean)},) finite numbers; this query "
                 f"has shape {values.shape} of {values.dtype}, or a value that is NaN or Inf"
-                f"{_modality_of_width(model, values.shape)}"
+                f"{modality_of_width(model, values.shape)}"
             )
+        self._warn_once(values)
         dtype = np.dtype(np.float64)
         features, _ = normalise(values[None], mean, model.center, model.unit_norm, dtype)
         x = features[0]
@@ -114,6 +122,19 @@ class QueryEncoder:
             near = np.exp(squared / -self._anchors.bandwidth)
             scores += self._anchors.encoder @ near + self._anchors.offset
         return scores
+
+    def _warn_once(self, row: Array) -> None:
+        """Warn of the first row of zeros, or once the rows seem to be of another modality."""
+        if self._warned:
+            return
+        self._profile.add(profile_rows(self._model, self._modality, row[None], self._profile.rows))
+        for text in self._profile.warnings(self._modality):
+            warnings.warn(text, stacklevel=3)
+            self._warned = True
+
+    def __repr__(self) -> str:
+        dims = len(self._model.means[self._modality])
+        return f"QueryEncoder({self._modality!r}, {dims} dimensions, {self._model.bits} bits)"
 
     def __call__(self, row: Array) -> Packed:
         """Encode raw features (d_g,) to a packed code (l / 8,), uint8 in little bit order."""

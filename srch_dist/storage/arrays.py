@@ -238,6 +238,13 @@ def write_rows(path: str | Location, start: int, values: Array, columns: slice =
     return checksum(values)
 
 
+def update_attributes(path: Location, values: Mapping[str, Any]) -> None:
+    """Set attributes of an array; its other attributes stay."""
+    array = open_array(path)
+    with writing(path):
+        array.attrs.update(dict(values))
+
+
 def checksum(values: Array, before: int = 0) -> int:
     """Compute the crc32 of an array's bytes in C order and native byte order.
 

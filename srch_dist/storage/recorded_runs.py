@@ -16,7 +16,7 @@ import zarr
 from srch_dist.errors import StorageError
 from srch_dist.kernels.types import Array, IntArray
 from srch_dist.storage import arrays
-from srch_dist.storage.locations import Location, writing
+from srch_dist.storage.locations import Location
 
 # Attributes of an array: the crc32 of each block of rows, and the rows per block.
 _CHECKSUMS, _CHECKSUM_ROWS = "checksums", "checksum_rows"
@@ -87,9 +87,7 @@ def read_verified(
 
 def record_checksums(path: Location, rows: int, checksums: Sequence[int]) -> None:
     """Store the `arrays.checksum` of each block of ``rows`` rows as an attribute of the array."""
-    array = arrays.open_array(path)
-    with writing(path):
-        array.attrs.update({_CHECKSUMS: list(checksums), _CHECKSUM_ROWS: rows})
+    arrays.update_attributes(path, {_CHECKSUMS: list(checksums), _CHECKSUM_ROWS: rows})
 
 
 def recorded_runs(path: Location, array: zarr.Array[Any]) -> IntArray:

@@ -234,7 +234,7 @@ HELP = {
         ),
         *("--solver.tolerance", "--features.center"),
     ],
-    "encode": ["--model", "--data", "--modality", "--out", "--scheduler", "--workers"],
+    "encode": ["--model", "--data", "--modality", "--out", "--array", "--scheduler", "--workers"],
     "evaluate": ["--model", "--data", "--json", "--scheduler", "--workers"],
     "report": ["--out"],
     "search": [

@@ -30,10 +30,6 @@ def test_duckdb_finds_the_nearest_codes(tmp_path, encoded):
     encoded.check_nearest(rows, distances)
     described = f"SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM '{path}')"
     kinds = dict(duckdb.sql(described).fetchall())
-        duckdb.sql(
-            f"SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM '{path}')"
-        ).fetchall()
-    )
     assert kinds["code0"] == kinds["big"] == "UBIGINT"
     for name in COLUMNS:
         found = duckdb.sql(f"SELECT {name} FROM '{path}' ORDER BY row").fetchall()

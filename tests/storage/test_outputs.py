@@ -107,7 +107,7 @@ def test_ingest_into_a_name_with_markup(made, monkeypatch, capsys):
 
 def test_encode_looks_at_the_modality_before_it_starts_a_cluster(refused, monkeypatch):
     monkeypatch.setattr(
-        encode, "check_modalities", lambda *_: (_ for _ in ()).throw(StorageError("modality"))
+        encode, "open_rows", lambda *_: (_ for _ in ()).throw(StorageError("modality"))
     )
     assert "modality" in refused(encode, "codes")
 
