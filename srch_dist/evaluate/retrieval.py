@@ -7,7 +7,6 @@ are never in memory.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,32 @@ from dask.delayed import Delayed
 
 from srch_dist.encode.batch import check_modalities, encoding_rows
 from srch_dist.encode.model import Model, load_model
-from srch_dist.encode.scoring import encode_rows
+from srch_dist.encode.scoring import score_rows, weigh_scores
 from srch_dist.errors import InputError
+from srch_dist.evaluate.float_vectors import (
+    FLOAT_QUERIES,
+    Direction,
+    comparable,
+    measure_floats,
+    rank_block,
+    read_queries,
+)
 from srch_dist.evaluate.measures import (
+    ASYMMETRIC,
     LEARNED,
-    Counts,
+    SYMMETRIC,
     EncodedRows,
+    Key,
     average_measures,
+    count_rows,
     measure_queries,
 )
+from srch_dist.evaluate.row_sets import RowBitmap, RowSet, Split, cut_rows, rows_of
 from srch_dist.kernels import retrieval_metrics
-from srch_dist.kernels.packed_codes import hamming_distances
-from srch_dist.kernels.types import Array, IntArray, Packed
+from srch_dist.kernels.packed_codes import pack_codes, sign_codes
+from srch_dist.kernels.sampling import Stream, smallest_hashes
+from srch_dist.kernels.types import Array, IntArray
+from srch_dist.kernels.weighted_hamming import query_weights
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage.feature_store import FeatureStore, open_store
@@ -40,43 +53,6 @@ from srch_dist.storage.run.results import RunResults
 _QUERY_ROWS, _DATABASE_TILE = 1024, 4096
 # Maximum number of rows that an error message lists.
 _LISTED = 5
-
-
-@dataclass(frozen=True)
-class Split:
-    """Row numbers of the database and row numbers of the queries, each ascending."""
-
-    database: IntArray
-    queries: IntArray
-
-
-@dataclass(frozen=True)
-class _RowBitmap:
-    """Ascending row numbers, stored as a bitmap from the smallest to the largest number.
-
-    The task graph contains the row numbers of the whole database. As int64, a row number would need
-    8 bytes.
-
-    Attributes
-    ----------
-    first : the smallest row number.
-    bits : packed bits, one bit for each number from ``first`` on: 1 if the row is in the set.
-    """
-
-    first: int
-    bits: Packed
-
-    @classmethod
-    def of(cls, rows: IntArray) -> _RowBitmap:
-        """Make the bitmap of one or more ascending row numbers."""
-        selected = np.zeros(rows[-1] - rows[0] + 1, dtype=np.bool_)
-        selected[rows - rows[0]] = True
-        return cls(int(rows[0]), np.packbits(selected))
-
-    @property
-    def rows(self) -> IntArray:
-        """Row numbers, ascending."""
-        return self.first + np.flatnonzero(np.unpackbits(self.bits))
 
 
 def evaluate_model(
@@ -213,10 +189,9 @@ def _evaluate(
     labels = "labels" if "labels" in store.side else None
     (shared_model,) = tasks.persist([tasks.task(load_model, file)])
     step = encoding_rows(store)
-    # Queries are few and may be far apart: a bitmap would be larger than their row numbers.
-    rows: dict[str, Sequence[IntArray | _RowBitmap]] = {
-        "database": [_RowBitmap.of(block) for block in _blocks(split.database, step)],
-        "queries": _blocks(split.queries, _QUERY_ROWS),
+    rows: dict[str, Sequence[RowSet]] = {
+        "database": [RowBitmap.of(block) for block in cut_rows(split.database, step)],
+        "queries": cut_rows(split.queries, _QUERY_ROWS),
     }
     encoded = {
         name: _encode_blocks(store, shared_model, blocks, labels) for name, blocks in rows.items()
@@ -229,12 +204,42 @@ def _evaluate(
                 measure_queries,
                 names,
                 queries,
-                *_count_tasks(queries, encoded, learned, names, loaded.bits),
+                *_count_tasks(queries, encoded, learned, names),
             )
             for queries in encoded["queries"]
         ]
         measured = tasks.run_all(work, stage)
-    return average_measures(measured, names, labels is not None, bool(learned))
+    result = average_measures(measured, names, labels is not None, bool(learned))
+    if pairs := comparable(store, names):
+        result |= _compare_floats(store, shared_model, rows, encoded, pairs)
+    return result
+
+
+def _compare_floats(
+    store: FeatureStore,
+    model: Delayed,
+    rows: Mapping[str, Sequence[RowSet]],
+    encoded: Mapping[str, Sequence[Delayed]],
+    pairs: list[Direction],
+) -> dict[str, Any]:
+    """Compare the codes of a sample of the queries with the float vectors; see `float_vectors`."""
+    queries = np.concatenate([rows_of(block) for block in rows["queries"]])
+    sample = queries[smallest_hashes(queries, FLOAT_QUERIES, 0, Stream.FLOAT_QUERIES)]
+    (codes,) = _encode_blocks(store, model, [sample], None)
+    (floats,) = tasks.persist([tasks.task(read_queries, store, sample, pairs)])
+    ranks = [
+        tasks.task(rank_block, floats, codes, store, block_rows, block, side == "database")
+        for side, blocks in encoded.items()
+        for block_rows, block in zip(rows[side], blocks, strict=True)
+    ]
+    keys = [(*pair, ranking) for pair in pairs for ranking in (SYMMETRIC, ASYMMETRIC)]
+    counts = [
+        tasks.task(count_rows, codes, block, keys, _DATABASE_TILE) for block in encoded["database"]
+    ]
+    measured: dict[str, Any] = tasks.run_one(
+        tasks.task(measure_floats, tasks.add_up(ranks), tasks.add_up(counts))
+    )
+    return {"float_queries": len(sample), **measured}
 
 
 def _differing(run: RunResults, store: FeatureStore) -> list[str]:
@@ -247,16 +252,13 @@ def _differing(run: RunResults, store: FeatureStore) -> list[str]:
     return [g for g in load_model(run.path).means if store.checksums.get(g) != trained.get(g)]
 
 
-def _blocks(rows: IntArray, step: int) -> list[IntArray]:
-    return [rows[start : start + step] for start in range(0, len(rows), step)]
-
-
 def _encode_blocks(
-    store: FeatureStore, model: Delayed, blocks: Sequence[IntArray | _RowBitmap], labels: str | None
+    store: FeatureStore, model: Delayed, blocks: Sequence[RowSet], labels: str | None
 ) -> list[Delayed]:
     """Create one task per block, which encodes the block's rows in every modality.
 
-    If ``labels`` is not None, the task also reads the rows' labels.
+    If ``labels`` is not None, the task also reads the rows' labels. Blocks of queries, which are no
+    bitmaps, also get the weights of their bits.
     """
     return tasks.persist([tasks.task(_encode_block, store, model, rows, labels) for rows in blocks])
 
@@ -274,21 +276,26 @@ def _read_blocks(run: RunResults, store: FeatureStore, step: int) -> list[Delaye
     else:
         positions = np.arange(len(rows))
     return [
-        tasks.task(_read_block, run, store, _RowBitmap.of(rows[block]), _RowBitmap.of(block))
-        for block in _blocks(positions, step)
+        tasks.task(_read_block, run, store, RowBitmap.of(rows[block]), RowBitmap.of(block))
+        for block in cut_rows(positions, step)
     ]
 
 
 def _encode_block(
-    store: FeatureStore, model: Model, block: IntArray | _RowBitmap, labels: str | None
+    store: FeatureStore, model: Model, block: RowSet, labels: str | None
 ) -> EncodedRows:
-    rows = block.rows if isinstance(block, _RowBitmap) else block
-    codes = {g: encode_rows(model, g, store.read_selected(g, rows)) for g in model.means}
-    return EncodedRows(codes, read_labels(store, rows) if labels else None)
+    rows, is_query = rows_of(block), not isinstance(block, RowBitmap)
+    codes, weights = {}, {}
+    for g in model.means:
+        scores = score_rows(model, g, store.read_selected(g, rows))
+        codes[g] = pack_codes(sign_codes(scores))
+        if is_query:
+            weights[g] = query_weights(weigh_scores(model, g, scores))
+    return EncodedRows(codes, read_labels(store, rows) if labels else None, weights)
 
 
 def _read_block(
-    run: RunResults, store: FeatureStore, rows: _RowBitmap, positions: _RowBitmap
+    run: RunResults, store: FeatureStore, rows: RowBitmap, positions: RowBitmap
 ) -> EncodedRows:
     """Read the learned codes and the labels of some rows.
 
@@ -306,19 +313,22 @@ def _count_tasks(
     encoded: Mapping[str, Sequence[Delayed]],
     learned: Sequence[Delayed],
     names: list[str],
-    bits: int,
 ) -> tuple[Delayed, Delayed, Delayed | None]:
     """Create three tasks that count rows by distance from a block of queries.
 
     The first task counts rows of the database, the second task rows of the complete query set, and
     the third task learned codes. The third task is None if ``learned`` is empty.
     """
-    directions = list(permutations(names, 2))
-    to_learned = [(g, LEARNED) for g in names]
+    directions = [
+        (source, target, ranking)
+        for source, target in permutations(names, 2)
+        for ranking in (SYMMETRIC, ASYMMETRIC)
+    ]
+    to_learned = [(g, LEARNED, SYMMETRIC) for g in names]
 
-    def total(blocks: Sequence[Delayed], pairs: list[tuple[str, str]]) -> Delayed:
+    def total(blocks: Sequence[Delayed], keys: list[Key]) -> Delayed:
         return tasks.add_up(
-            [tasks.task(_count_block, queries, block, pairs, bits) for block in blocks]
+            [tasks.task(count_rows, queries, block, keys, _DATABASE_TILE) for block in blocks]
         )
 
     return (
@@ -326,21 +336,3 @@ def _count_tasks(
         total(encoded["queries"], directions),
         total(learned, to_learned) if learned else None,
     )
-
-
-def _count_block(
-    queries: EncodedRows, block: EncodedRows, pairs: list[tuple[str, str]], bits: int
-) -> Counts:
-    counts = Counts()
-    for source, target in pairs:
-        totals = np.zeros((2, len(queries.codes[source]), bits + 1), dtype=np.int64)
-        database = block.codes[target]
-        for start in range(0, len(database), _DATABASE_TILE):
-            tile = slice(start, start + _DATABASE_TILE)
-            distances = hamming_distances(queries.codes[source], database[tile])
-            totals[0] += retrieval_metrics.distance_counts(distances, None, bits)
-            if queries.labels is not None and block.labels is not None:
-                relevant = retrieval_metrics.relevance(queries.labels, block.labels[tile])
-                totals[1] += retrieval_metrics.distance_counts(distances, relevant, bits)
-        counts[source, target] = totals
-    return counts

@@ -181,3 +181,19 @@ def partner_recall(closer: Counts, tied: Counts, cutoff: int) -> Vector:
 def partner_rank(closer: Counts, tied: Counts) -> Vector:
     """Compute the expected rank (q,) of each query's partner, from 1; see `partner_recall`."""
     return closer + (tied + 1) / 2.0
+
+
+def kept_share(items: Counts, distances: Counts, known: NDArray[np.bool_], cutoff: int) -> Vector:
+    """Compute the expected share (q,) of given rows that are in the first ``cutoff`` ranks.
+
+    Parameters
+    ----------
+    items : (q, l + 1) number of database rows at each distance.
+    distances : (q, k) distances of the k given rows of each query, which are in the database.
+    known : (q, k) false for entries to leave out; each query has at least one other.
+    """
+    index = np.arange(len(items))[:, None]
+    tied = np.maximum(items[index, distances], 1)
+    closer = (np.cumsum(items, axis=1) - items)[index, distances]
+    inside = np.clip((cutoff - closer) / tied, 0.0, 1.0)
+    return np.where(known, inside, 0.0).sum(axis=1) / known.sum(axis=1)

@@ -31,6 +31,7 @@ class Stream(IntEnum):
     EXAMPLE_QUERIES = 0xE8A3
     EXAMPLE_DATABASE = 0xE8A4
     INDEX_SAMPLE = 0x1DF5
+    FLOAT_QUERIES = 0xF10A
 
 
 def hash_rows(seed: int, rows: IntArray) -> NDArray[np.uint64]:

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import zarr
 
+from srch_dist.encode.model import load_model
+from srch_dist.encode.scoring import score_rows
 from srch_dist.errors import InputError, StorageError
-from srch_dist.evaluate import retrieval
+from srch_dist.evaluate import measures, retrieval
 from srch_dist.evaluate.retrieval import evaluate_model
+from srch_dist.evaluate.row_sets import RowBitmap
 from tests.helpers.models import numpy_bits
 from tests.helpers.runs import ROWS, exchange_chunk, make_pairs, make_store, train_here
 
@@ -20,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 CUTOFFS = (1, 5, 10, 50, 100)
 BITS = 16  # of every run here
+RANKINGS = ("symmetric", "asymmetric")
 
 
 def expected_places(distances: np.ndarray, relevant: np.ndarray) -> tuple[list, list]:
@@ -79,6 +83,44 @@ def relevance(queries: np.ndarray, database: np.ndarray) -> np.ndarray:
     return np.array([[bool(np.any((a > 0) & (b > 0))) for b in database] for a in queries])
 
 
+def dense_pairs(far, queries: np.ndarray, everyone: np.ndarray) -> dict:
+    """Recall and median rank of each query's own row among ``everyone``."""
+    ranks, recalls = [], []
+    for row, query in zip(far, queries, strict=True):
+        own, others = row[query], row[everyone]
+        closer, tied = np.sum(others < own), np.sum(others == own)
+        ranks.append(closer + (tied + 1) / 2)
+        places = np.arange(closer + 1, closer + tied + 1)
+        recalls.append([np.mean(places <= cutoff) for cutoff in (1, 5, 10)])
+    recall = dict(zip(("1", "5", "10"), np.mean(recalls, axis=0), strict=True))
+    return {**recall, "median_rank": np.median(ranks)}
+
+
+def dense_asymmetric(model, modality: str, rows: np.ndarray, database_bits: np.ndarray):
+    """Σ |q_j| over the bits that differ, q being scores of the queries in integers; see the docs."""
+    loaded = load_model(model)
+    scores = score_rows(loaded, modality, rows)
+    weighted = scores * loaded.bit_weights.get(modality, 1.0)
+    scale = (2047 - BITS / 2) / np.abs(weighted).sum(axis=1)
+    q = np.round(weighted * scale[:, None])
+    return np.array([[np.abs(row)[(row > 0) != b].sum() for b in database_bits] for row in q])
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    rows = rows.astype(np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def dense_kept(codes: np.ndarray, floats: np.ndarray) -> float:
+    """Share of the 10 nearest by float that is among the 10 nearest by code, over ties' orders."""
+    shares = []
+    for far, exact in zip(codes, floats, strict=True):
+        nearest = np.argsort(exact, kind="stable")[:10]
+        orders = [np.lexsort((np.random.default_rng(i).random(len(far)), far)) for i in range(400)]
+        shares.append(np.mean([len(set(order[:10]) & set(nearest)) / 10 for order in orders]))
+    return float(np.mean(shares))
+
+
 def dense_evaluation(trained, queries: np.ndarray, database: np.ndarray) -> dict:
     """The whole result of `evaluate_model` from the model file and the store."""
     store, run = trained.store, trained.run
@@ -88,24 +130,25 @@ def dense_evaluation(trained, queries: np.ndarray, database: np.ndarray) -> dict
     packed = zarr.open_array(run.codes, mode="r")[:]
     learned = np.unpackbits(packed, axis=1, bitorder="little").astype(bool)
     learned_rows = zarr.open_array(run.rows, mode="r")[:]
-    result = {"pair_recall": {}, "retrieval": {}, "train_codes": {}}
+    names_of = ("pair_recall", "asymmetric_pairs", "float_pair_recall", "kept")
+    result = {name: {} for name in (*names_of, "retrieval", "asymmetric", "train_codes")}
     for source, target in permutations(names, 2):
         direction = f"{source}_to_{target}"
         far = np.array([[np.sum(a != b) for b in bits[target]] for a in bits[source][queries]])
+        weighted = dense_asymmetric(run.model, source, store.read(source)[queries], bits[target])
         everyone = np.sort(np.r_[queries, database])
-        ranks, recalls = [], []
-        for row, query in zip(far, queries, strict=True):
-            own, others = row[query], row[everyone]
-            closer, tied = np.sum(others < own), np.sum(others == own)
-            ranks.append(closer + (tied + 1) / 2)
-            places = np.arange(closer + 1, closer + tied + 1)
-            recalls.append([np.mean(places <= cutoff) for cutoff in (1, 5, 10)])
-        result["pair_recall"][direction] = {
-            **dict(zip(("1", "5", "10"), np.mean(recalls, axis=0), strict=True)),
-            "median_rank": np.median(ranks),
-        }
+        result["pair_recall"][direction] = dense_pairs(far, queries, everyone)
+        result["asymmetric_pairs"][direction] = dense_pairs(weighted, queries, everyone)
+        if store.modalities[source] == store.modalities[target]:
+            cosines = unit(store.read(source)[queries]) @ unit(store.read(target)).T
+            far_floats = np.round(-cosines, 9)
+            result["float_pair_recall"][direction] = dense_pairs(far_floats, queries, everyone)
+            result["kept"][direction] = [
+                dense_kept(each[:, database], far_floats[:, database]) for each in (far, weighted)
+            ]
         if labels is not None:
             relevant = relevance(labels[queries], labels[database])
+            result["asymmetric"][direction] = dense_retrieval(weighted[:, database], relevant)
             result["retrieval"][direction] = dense_retrieval(far[:, database], relevant)
             far = np.array([[np.sum(a != b) for b in learned] for a in bits[source][queries]])
             relevant = relevance(labels[queries], labels[learned_rows])
@@ -120,6 +163,17 @@ def check(found: dict, trained, queries: np.ndarray, database: np.ndarray) -> No
     assert list(found["pair_recall"]) == directions
     for direction in directions:
         assert found["pair_recall"][direction] == pytest.approx(expected["pair_recall"][direction])
+    for direction, pairs in expected["asymmetric_pairs"].items():
+        assert found["asymmetric"]["pair_recall"][direction] == pytest.approx(pairs)
+    for direction, values in expected["asymmetric"].items():
+        for name in ("map", "map_at_50", "precision_at"):
+            assert found["asymmetric"][name][direction] == pytest.approx(values[name])
+    assert ("float_pair_recall" in found) == bool(expected["kept"])
+    for direction, kept in expected["kept"].items():
+        floats = expected["float_pair_recall"][direction]
+        assert found["float_pair_recall"][direction] == pytest.approx(floats)
+        shares = [found["neighbours_kept"][name][direction] for name in RANKINGS]
+        assert shares == pytest.approx(kept, abs=0.01)  # the expected one is drawn
     for kind, part in (("retrieval", found), ("train_codes", found.get("train_codes"))):
         for direction, values in expected[kind].items():
             assert part["map"][direction] == pytest.approx(values["map"])
@@ -167,11 +221,11 @@ def test_blocks_of_queries_and_database_do_not_change_the_result(labelled, monke
     monkeypatch.setattr("srch_dist.encode.batch._TASK_BYTES", 1)
     sizes = []
 
-    def recorded(queries, database, compute=retrieval.hamming_distances):
+    def recorded(queries, database, compute=measures.hamming_distances):
         sizes.append((len(queries), len(database)))
         return compute(queries, database)
 
-    monkeypatch.setattr(retrieval, "hamming_distances", recorded)
+    monkeypatch.setattr(measures, "hamming_distances", recorded)
     check(
         evaluate_model(labelled.run.path, labelled.store.path),
         labelled,
@@ -189,7 +243,7 @@ def test_blocks_of_queries_and_database_do_not_change_the_result(labelled, monke
 @pytest.mark.parametrize("step", [1, 3, 70])
 def test_a_row_bitmap_restores_its_rows_and_takes_a_bit_each(step):
     rows = np.arange(12, 100_000, step)
-    bitmap = retrieval._RowBitmap.of(rows)
+    bitmap = RowBitmap.of(rows)
     np.testing.assert_array_equal(bitmap.rows, rows)
     assert bitmap.bits.nbytes <= (rows[-1] - rows[0]) // 8 + 1
 
@@ -210,7 +264,9 @@ def test_one_label_a_row_and_held_out_queries_give_the_dense_result(tmp_path, la
 def test_without_labels_only_partners_are_scored(tmp_path):
     trained = trained_on(tmp_path, labels=None)
     found = evaluate_model(trained.run.path, trained.store.path)
-    assert set(found) == {"queries", "database", "queries_trained_on", "bits", "pair_recall"}
+    head = {"queries", "database", "queries_trained_on", "bits"}
+    assert set(found) == head | {"pair_recall", "asymmetric"}
+    assert set(found["asymmetric"]) == {"pair_recall"}
     check(found, trained, *split_rows(trained.store))
 
 
@@ -243,6 +299,26 @@ def test_identical_modalities_find_each_other(tmp_path):
     found = evaluate_model(trained.run.path, trained.store.path)["pair_recall"]["image_to_text"]
     assert found["10"] > 0.9
     assert found["median_rank"] < 5
+
+
+def test_modalities_of_equal_width_are_compared_with_their_float_vectors(tmp_path, monkeypatch):
+    pairs = make_pairs()
+    noise = np.random.default_rng(3).normal(size=pairs["image"].shape)
+    trained = trained_on(tmp_path, 17, text=pairs["image"] + noise)
+    found = evaluate_model(trained.run.path, trained.store.path)
+    check(found, trained, *split_rows(trained.store))
+    assert found["float_queries"] == found["queries"]
+    monkeypatch.setattr("srch_dist.encode.batch._TASK_BYTES", 1)
+    monkeypatch.setattr("srch_dist.evaluate.float_vectors._TILE", 5)
+    assert evaluate_model(trained.run.path, trained.store.path) == found
+
+
+def test_float_vectors_are_compared_for_a_sample_of_many_queries(tmp_path, monkeypatch):
+    monkeypatch.setattr(retrieval, "FLOAT_QUERIES", 6)
+    trained = trained_on(tmp_path, text=make_pairs()["image"])
+    found = evaluate_model(trained.run.path, trained.store.path)
+    assert found["float_queries"] == 6 < found["queries"]
+    assert found["float_pair_recall"]["image_to_text"]["1"] == 1.0
 
 
 def test_rows_of_another_split_are_ignored(tmp_path):
