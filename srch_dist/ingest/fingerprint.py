@@ -92,11 +92,13 @@ def _was_exchanged(way: Path, before: os.stat_result) -> bool:
 
     Renaming a folder sets only the folder's status change time. Adding or removing a file in the
     folder is allowed, and also sets the folder's modification time. A link cannot be changed, only
-    replaced.
+    replaced. A mount point, such as the root folder, cannot be renamed.
     """
     now = way.lstat()
-    if now.st_ino != before.st_ino:
+    if (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino):
         return True
+    if os.path.ismount(way):
+        return False
     renamed = now.st_ctime_ns != before.st_ctime_ns
     return renamed and (stat.S_ISLNK(now.st_mode) or now.st_mtime_ns == before.st_mtime_ns)
 

@@ -166,6 +166,16 @@ def test_files_may_come_and_go_beside_the_source(tmp_path):
     files.check_unchanged()
 
 
+def test_a_mount_point_may_change_its_status(tmp_path, monkeypatch):
+    write(tmp_path / "first", 1)
+    files = SourceFiles([tmp_path / "first"], NOWHERE)
+    (tmp_path / "first").chmod(0o700)
+    with pytest.raises(InputError, match="first changed while it was read"):
+        files.check_unchanged()
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path / "first")
+    files.check_unchanged()
+
+
 def test_content_changed_between_two_attempts_is_another_source(tmp_path):
     write(tmp_path / "first", 1)
     before = identity(tmp_path / "first")
