@@ -104,6 +104,7 @@ NOT_TRIED = {
     "scheduler": "no effect on codes: the same on every cluster",
     "workers_min": "no effect on codes: when work starts",
     "workers_wait": "no effect on codes: how long the command waits",
+    "scratch": "no effect on codes: size of a cache on each worker's disk",
     "keep_work": "no effect on codes: keeps `work/` on disk",
     "features.max_zero_share": "no effect on codes, unless it refuses the data",
     "solver.max_iterations": "no effect on codes, unless the Z-step reaches it and fails",
