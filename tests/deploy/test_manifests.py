@@ -92,6 +92,8 @@ def test_everything_is_in_one_namespace_with_the_restricted_pod_security_standar
             labels = document["metadata"]["labels"]
             for mode in ("enforce", "audit", "warn"):
                 assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
+        elif document["kind"] == "PriorityClass":  # belongs to the cluster
+            assert document["metadata"]["name"].startswith("srch-dist-")
         else:
             assert document["metadata"]["namespace"] == "srch-dist", document["metadata"]
 
@@ -219,20 +221,23 @@ def _action(job: dict, container: str, code: int, disrupted: bool = False) -> st
 
 @pytest.mark.parametrize("folder", WITH_JOB)
 def test_the_job_tries_again_unless_the_input_is_wrong(folder):
-    (job,) = [document for document in build(folder) if document["kind"] == "Job"]
-    assert job["spec"]["podReplacementPolicy"] == "Failed"
-    assert job["spec"]["backoffLimit"] >= 3
-    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"  # required by the policy
-    assert _action(job, "train", BAD_INPUT) == "FailJob"
-    for code in (NO_STORAGE, TRY_AGAIN, 137):
-        assert _action(job, "train", code) == "Count"
-        # An eviction is no failure, whatever the code.
-        assert _action(job, "train", code, disrupted=True) == "Ignore"
-    assert _action(job, "fetch", BAD_INPUT) == "Count"  # s5cmd has exit codes of its own
-    names = [container["name"] for _, container in containers(job)]
-    for rule in job["spec"]["podFailurePolicy"]["rules"]:
-        if "onExitCodes" in rule:
-            assert rule["onExitCodes"]["containerName"] in names
+    jobs = [document for document in build(folder) if document["kind"] == "Job"]
+    assert len(jobs) == (4 if "object-store" in folder else 1)
+    for job in jobs:
+        name = job["metadata"]["name"].removeprefix("srch-dist-")
+        assert job["spec"]["podReplacementPolicy"] == "Failed"
+        assert job["spec"]["backoffLimit"] >= 3
+        assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"  # for the policy
+        assert _action(job, name, BAD_INPUT) == "FailJob"
+        for code in (NO_STORAGE, TRY_AGAIN, 137):
+            assert _action(job, name, code) == "Count"
+            # An eviction is no failure, whatever the code.
+            assert _action(job, name, code, disrupted=True) == "Ignore"
+        assert _action(job, "fetch", BAD_INPUT) == "Count"  # s5cmd has exit codes of its own
+        names = [container["name"] for _, container in containers(job)]
+        for rule in job["spec"]["podFailurePolicy"]["rules"]:
+            if "onExitCodes" in rule:
+                assert rule["onExitCodes"]["containerName"] in names
 
 
 def test_data_are_downloaded_before_training_and_codes_uploaded_after_it():

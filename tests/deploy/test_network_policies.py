@@ -26,9 +26,12 @@ def _labels(folder: str) -> dict[str, dict]:
     for document in build(folder):
         for owner in _owners(document):
             pod = owner.get("template", owner)
-            names = [container["name"] for _, container in containers(pod)]
-            (name,) = {"scheduler", "worker", "train"} & set(names)
-            labels[name] = pod["metadata"]["labels"]
+            names = {container["name"] for _, container in containers(pod)}
+            if name := next(iter(set(ROLES) & names), None):
+                labels[name] = pod["metadata"]["labels"]
+            else:  # other clients of the cluster have the policies of train
+                assert names <= {"encode-image", "encode-text", "evaluate"}
+                assert pod["metadata"]["labels"]["app.kubernetes.io/component"] == "train"
     return labels
 
 
@@ -65,6 +68,13 @@ def _ports(folder: str, direction: str, of: dict, peer: dict) -> set[int]:
     }
 
 
+def _storage_roles(folder: str) -> tuple[str, ...]:
+    """Roles that reach the object store."""
+    if "object-store" in folder:
+        return ("worker", "train")
+    return ("train",) if "s3" in folder or "production" in folder else ()
+
+
 @pytest.mark.parametrize("folder", BUILDS)
 def test_the_namespace_denies_everything_by_default(folder):
     default = [policy for policy in policies(folder) if policy["podSelector"] == {}]
@@ -81,14 +91,14 @@ def test_both_sides_of_a_connection_permit_the_same_ports(folder):
     assert set(labels) == set(ROLES)
     expected = {("worker", "scheduler"): {8786}, ("train", "scheduler"): {8786}}
     expected |= {(role, "worker"): {8788, 8789} for role in ROLES}
-    storage = {443} if "s3" in folder or "production" in folder else set()
+    storage = {role: {443} for role in _storage_roles(folder)}
     for source in ROLES:
         for target in ROLES:
             here, there = labels[source], labels[target]
             ports = expected.get((source, target), set())
             assert _ports(folder, "ingress", there, here) == ports, (source, target)
             out = _ports(folder, "egress", here, there)
-            assert out == ports | (storage if source == "train" else set()), (source, target)
+            assert out == ports | storage.get(source, set()), (source, target)
         assert _ports(folder, "ingress", labels[source], STRANGER) == set()
 
 
@@ -99,16 +109,13 @@ def test_outside_of_the_namespace_there_are_names_and_the_object_store_alone(fol
         for rule in policy.get("egress", []):
             peers = rule.get("to", [])
             if not peers or any("podSelector" not in peer for peer in peers):
-                outside.append((policy["podSelector"]["matchLabels"], rule))
+                outside.append((policy["podSelector"], rule))
     names = [rule for _, rule in outside if {port["port"] for port in rule["ports"]} == {53}]
     (name_service,) = names
     (peer,) = name_service["to"]
     labels = peer["namespaceSelector"]["matchLabels"]
     assert labels == {"kubernetes.io/metadata.name": "kube-system"}
     others = [(pods, rule) for pods, rule in outside if rule not in names]
-    if "s3" in folder or "production" in folder:
-        ((pods, rule),) = others
-        assert pods["app.kubernetes.io/component"] == "train"
+    assert len(others) == bool(_storage_roles(folder))
+    for _, rule in others:
         assert [port["port"] for port in rule["ports"]] == [443]
-    else:
-        assert others == []
