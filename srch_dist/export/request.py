@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ import numpy as np
 
 from srch_dist.config.nearest import did_you_mean
 from srch_dist.errors import ConfigError, InputError, require
-from srch_dist.kernels.types import Array, Packed
+from srch_dist.kernels.types import Packed
 from srch_dist.runtime.progress import ProgressStage
+from srch_dist.storage.arrow_columns import arrow_column
 from srch_dist.storage.code_store import CodeStore
 from srch_dist.storage.feature_store import FeatureStore
 
@@ -91,20 +91,6 @@ def choose_columns(store: FeatureStore | None, names: Sequence[str] | None) -> t
         if name in ("row", "code"):
             raise ConfigError(f"the side column {name!r} has the name of a column of the export")
     return tuple(dict.fromkeys(names))
-
-
-def arrow_column(pa: ModuleType, values: Array) -> Any:
-    """Convert a side array (n, …) to an Arrow array of n values, or of n nested lists."""
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.dtype.kind in "UT":
-        flat = pa.array(values.ravel().tolist(), pa.string())
-    else:  # Arrow has no types of foreign byte order
-        flat = pa.array(values.astype(values.dtype.newbyteorder("="), copy=False).ravel())
-    for axis in range(values.ndim - 1, 0, -1):
-        ends = np.arange(math.prod(values.shape[:axis]) + 1, dtype=np.int32) * values.shape[axis]
-        flat = pa.ListArray.from_arrays(pa.array(ends), flat)
-    return flat
 
 
 def byte_lists(pa: ModuleType, codes: Packed) -> Any:

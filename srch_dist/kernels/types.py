@@ -12,6 +12,7 @@ Array = NDArray[Any]
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 # ±1 codes (n, bits), and packed codes (n, bits / 8): bit j of a row is bit j % 8 of byte j // 8.
 Codes = NDArray[np.int8]
 Packed = NDArray[np.uint8]

@@ -11,7 +11,7 @@ import numpy as np
 
 from srch_dist.errors import ConfigError, InputError, StorageError, require
 from srch_dist.kernels.packed_codes import unpack_codes
-from srch_dist.kernels.types import IntArray, Matrix, Packed
+from srch_dist.kernels.types import IntArray, Mask, Matrix, Packed
 from srch_dist.runtime.progress import Progress, silent
 from srch_dist.search.index_file import check_index
 from srch_dist.storage.code_store import CodeStore
@@ -30,15 +30,21 @@ class SearchResult:
     distances : (q, top) Hamming distances.
     scores : (q, top) inner products ⟨s, b⟩ of the query's real-valued scores s and the ±1 code b
         of the row, by which re-ranked rows are sorted. None without re-ranking.
+    parts : (q, top) number of the code store of each row; None if one store was searched.
     """
 
     rows: IntArray
     distances: IntArray
     scores: Matrix | None = None
+    parts: IntArray | None = None
 
 
 def search_codes(
-    codes: CodeStore, queries: Packed, top: int, progress: Progress | None = None
+    codes: CodeStore,
+    queries: Packed,
+    top: int,
+    progress: Progress | None = None,
+    allowed: Mask | None = None,
 ) -> SearchResult:
     """Find the nearest rows of each query, exactly, in one pass over the codes.
 
@@ -51,27 +57,36 @@ def search_codes(
     queries : (q, l / 8) uint8, packed codes.
     top : results per query, 1 … n.
     progress : display of the progress; None shows nothing.
+    allowed : (n,) True for the rows that may be found; None finds all. If fewer than ``top`` rows
+        are allowed, the result has as many columns as rows are allowed.
 
     Raises
     ------
-    InputError : the queries do not have as many bits as the codes.
+    InputError : the queries do not have as many bits as the codes, or no row is allowed.
     ConfigError : ``top`` is out of range.
     """
     progress = progress or silent()
     faiss = require("faiss", "search", PURPOSE)
     _check_queries(codes.bits, codes.rows, queries, top)
+    top = _most_results(top, codes.rows, allowed)
     distances = np.empty((len(queries), 0), np.int64)
     rows = np.empty((len(queries), 0), np.int64)
     with progress.stage("search", codes.rows) as stage:
         for start, run in codes.runs():
-            block = np.ascontiguousarray(run)
-            near, positions = faiss.knn_hamming(queries, block, min(top, len(block)))
-            distances, rows = _nearest(
-                np.concatenate([distances, near], axis=1),
-                np.concatenate([rows, positions.astype(np.int64) + start], axis=1),
-                top,
-            )
-            stage.advance(len(block))
+            numbers = np.arange(start, start + len(run))
+            if allowed is not None:
+                numbers = numbers[allowed[start : start + len(run)]]
+            if len(numbers):
+                block = np.ascontiguousarray(
+                    run if len(numbers) == len(run) else run[numbers - start]
+                )
+                near, positions = faiss.knn_hamming(queries, block, min(top, len(block)))
+                distances, rows = _nearest(
+                    np.concatenate([distances, near], axis=1),
+                    np.concatenate([rows, numbers[positions]], axis=1),
+                    top,
+                )
+            stage.advance(len(run))
     return SearchResult(rows, distances)
 
 
@@ -81,6 +96,7 @@ def search_index(
     top: int,
     probes: int | None = None,
     codes: CodeStore | None = None,
+    allowed: Mask | None = None,
 ) -> SearchResult:
     """Find the nearest rows of each query with a faiss binary index written by export.
 
@@ -92,6 +108,7 @@ def search_index(
         `default_probes`.
     codes : the codes that the index should hold. The rows and distances that the search finds are
         compared with these codes. If None, nothing is compared.
+    allowed : (n,) as in `search_codes`.
 
     Raises
     ------
@@ -102,9 +119,18 @@ def search_index(
     faiss = require("faiss", "search", PURPOSE)
     index = open_index(path)
     _check_queries(index.d, index.ntotal, queries, top)
+    if allowed is not None and len(allowed) != index.ntotal:
+        raise InputError(
+            f"{path} holds {index.ntotal} rows, but the filter has {len(allowed)}. Give the index "
+            "that was exported from the codes."
+        )
+    top = _most_results(top, index.ntotal, allowed)
     if isinstance(index, faiss.IndexBinaryIVF):
         index.nprobe = min(probes or default_probes(index.nlist), index.nlist)
-    distances, rows = index.search(queries, top)
+    if allowed is None:
+        distances, rows = index.search(queries, top)
+    else:
+        distances, rows = _search_allowed(index, queries, top, allowed)
     if rows.min() < -1 or rows.max() >= index.ntotal:
         raise StorageError(
             f"{path} is damaged: its lists hold row numbers outside 0 to {index.ntotal - 1}. "
@@ -123,6 +149,44 @@ def search_index(
             "from these codes, or export them again."
         )
     return found
+
+
+def _search_allowed(
+    index: Any, queries: Packed, top: int, allowed: Mask
+) -> tuple[IntArray, IntArray]:
+    """Search allowed rows: by a bitmap in a flat index, else among more and more results.
+
+    Returns distances and rows (q, top); a row of -1 was not found.
+    """
+    faiss = require("faiss", "search", PURPOSE)
+    if not isinstance(index, faiss.IndexBinaryIVF):
+        selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        found: tuple[IntArray, IntArray] = index.search(
+            queries, top, params=faiss.SearchParameters(sel=selector)
+        )
+        return found
+    # faiss has no selector for binary inverted files.
+    wanted = min(index.ntotal, 2 * top * len(allowed) // int(allowed.sum()))
+    while True:
+        distances, rows = index.search(queries, wanted)
+        keep = (rows >= 0) & allowed[rows]
+        if wanted == index.ntotal or (keep.sum(axis=1) >= top).all():
+            break
+        wanted = min(index.ntotal, 4 * wanted)
+    order = np.argsort(~keep, axis=1, kind="stable")[:, :top]
+    rows = np.where(keep, rows, -1)
+    return np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def _most_results(top: int, rows: int, allowed: Mask | None) -> int:
+    """Return the number of results that allowed rows can give, at most ``top``."""
+    if allowed is None:
+        return top
+    if len(allowed) != rows:
+        raise InputError(f"the filter has {len(allowed)} rows, but the codes have {rows}")
+    if not allowed.any():
+        raise InputError("no row may be found: the filter matches none. Use a wider filter.")
+    return min(top, int(allowed.sum()))
 
 
 def _agrees(index: Any, codes: CodeStore, queries: Packed, found: SearchResult) -> bool:

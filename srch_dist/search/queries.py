@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from srch_dist.encode.input_profile import profile_rows
+from srch_dist.encode.inputs import FileInput, open_input
 from srch_dist.encode.model import Model
 from srch_dist.encode.scoring import score_rows
 from srch_dist.errors import ConfigError, InputError, refusal
@@ -24,11 +26,13 @@ class QueryRequest:
     Attributes
     ----------
     query : row numbers, for example ``3,17``.
-    query_file : .npy file of features (q, d_g) or (d_g,).
+    query_file : file or folder of features (q, d_g) that ingest can read, or .npy of (d_g,).
     text : one text to encode.
     modality : modality of the features. With ``query`` or ``title``, the rows' features of this
         modality in the feature store are encoded. If None, the rows' codes are the queries.
     title : title of a row of the feature store.
+    id : ids of rows of the feature store, for example ``a7,b3``.
+    array : array or column of ``query_file``, if the file has several.
 
     Raises
     ------
@@ -40,11 +44,15 @@ class QueryRequest:
     text: str | None = None
     modality: str | None = None
     title: str | None = None
+    id: str | None = None
+    array: str | None = None
 
     def __post_init__(self) -> None:
-        sources = [self.query, self.title, self.query_file, self.text]
+        sources = [self.query, self.id, self.title, self.query_file, self.text]
         if sum(value is not None for value in sources) != 1:
-            raise ConfigError("give exactly one of --query, --title, --query-file and --text")
+            raise ConfigError("give exactly one of --query, --id, --title, --query-file and --text")
+        if self.array is not None and self.query_file is None:
+            raise ConfigError("--array names an array of --query-file, which is missing")
 
 
 @dataclass(frozen=True)
@@ -56,11 +64,13 @@ class Queries:
     names : q names to display.
     codes : (q, l / 8) packed codes.
     scores : (q, l) real-valued scores; None if only codes are known.
+    warnings : what the user should know about the features.
     """
 
     names: list[str]
     codes: Packed
     scores: Matrix | None
+    warnings: tuple[str, ...] = ()
 
 
 def read_queries(
@@ -79,13 +89,16 @@ def read_queries(
     if request.title is not None:
         row = _row_of_title(request.title, store)
         return _rows([f"row {row}: {request.title}"], np.array([row]), request, model, codes, store)
+    if request.id is not None:
+        wanted = request.id.split(",")
+        return _rows(wanted, rows_of_ids(wanted, store), request, model, codes, store)
     if request.text is not None:
         modality = request.modality or "text"
         features = encode_texts([request.text], model, modality)
         return _encode([request.text], model, modality, features)
     if request.modality is None:
         raise ConfigError(f"--query-file needs --modality; the model has {', '.join(model.means)}")
-    features = _read_features(str(request.query_file))
+    features = _read_features(str(request.query_file), model, request.modality, request.array)
     names = [f"query {number}" for number in range(len(features))]
     return _encode(names, model, request.modality, features)
 
@@ -134,9 +147,40 @@ def _row_of_title(title: str, store: FeatureStore | None) -> int:
     return continued
 
 
+def rows_of_ids(wanted: list[str], store: FeatureStore | None) -> IntArray:
+    """Return the row number of each id, in the order of ``wanted``.
+
+    Raises
+    ------
+    ConfigError : there is no store.
+    InputError : the store has no ids, an id is missing, or two rows have it.
+    """
+    if store is None:
+        raise ConfigError("--id needs --data, the feature store of the codes")
+    if "ids" not in store.side:
+        raise InputError(f"{store.path} has no array 'ids'; name rows with --query ROW")
+    found: dict[str, int] = {}
+    names = set(wanted)
+    for start in range(0, store.rows, store.rows_per_chunk):
+        values = store.read("ids", start, start + store.rows_per_chunk)
+        for place, value in enumerate(values.reshape(len(values), -1)[:, 0].tolist()):
+            if (name := str(value)) in names:
+                if name in found:
+                    raise InputError(
+                        f"rows {found[name]} and {start + place} of {store.path} both have the id "
+                        f"{name!r}; name the row with --query ROW"
+                    )
+                found[name] = start + place
+    for name in wanted:
+        if name not in found:
+            raise InputError(f"no row of {store.path} has the id {name!r}")
+    return np.array([found[name] for name in wanted], np.int64)
+
+
 def _encode(names: list[str], model: Model, modality: str, features: Array) -> Queries:
     scores = score_rows(model, modality, features)
-    return Queries(names, pack_codes(sign_codes(scores)), scores)
+    warnings = profile_rows(model, modality, features).warnings(modality)
+    return Queries(names, pack_codes(sign_codes(scores)), scores, tuple(warnings))
 
 
 def _row_numbers(text: str) -> IntArray:
@@ -146,7 +190,13 @@ def _row_numbers(text: str) -> IntArray:
         raise ConfigError(f"--query is {text!r}, expected row numbers such as 3,17") from None
 
 
-def _read_features(path: str) -> Array:
+def _read_features(path: str, model: Model, modality: str, array: str | None) -> Array:
+    """Read all features of a file: an .npy, or anything else that `encode` reads."""
+    if not path.endswith(".npy"):
+        rows = open_input(path, model, modality, array)
+        if isinstance(rows, FileInput):
+            return np.concatenate([block for _, block in rows.blocks(rows.rows)])
+        return rows.read(modality)
     try:
         features = np.array(map_npy(path))
     except FileNotFoundError:

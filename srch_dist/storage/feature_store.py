@@ -28,6 +28,7 @@ from srch_dist.storage.failures import storage_error
 from srch_dist.storage.journal import Journal
 from srch_dist.storage.locations import Location, check_access, locate, writing
 from srch_dist.storage.recorded_runs import parse_runs, read_verified
+from srch_dist.storage.side_text import shown_text
 
 FORMAT = 1
 # Target size of a chunk of the widest array. The memory model counts the chunks that a task reads.
@@ -89,8 +90,7 @@ class FeatureStore:
 
     def show(self, name: str, row: int) -> str:
         """Return a row as text: values are joined by " / ", and a value "x, x" becomes "x"."""
-        values = (str(value).strip() for value in np.ravel(self.read(name, row, row + 1)))
-        return " / ".join(_once(value) for value in values if value)
+        return shown_text(self.read(name, row, row + 1))
 
     def _runs(self, name: str) -> IntArray:
         # Not a field: a store is part of every task, and a large one has many runs.
@@ -269,12 +269,6 @@ class FeatureWriter:
     def settle(self) -> None:
         """Flush the written rows to disk, then record them in the journal."""
         self._journal.settle()
-
-
-def _once(text: str) -> str:
-    """Return "x" for the text "x, x"; any other text unchanged."""
-    half = text[: len(text) // 2 - 1]
-    return half if half and text == f"{half}, {half}" else text
 
 
 def _stored(dtype: np.dtype[Any]) -> Any:
