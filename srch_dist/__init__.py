@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from srch_dist.config.loading import build_config, load_config
     from srch_dist.config.options import TrainConfig
+    from srch_dist.encode.append import Appended, append_codes, delete_codes
     from srch_dist.encode.batch import encode_store
     from srch_dist.encode.model import Model, load_model
     from srch_dist.encode.scoring import QueryEncoder, encode_rows
     from srch_dist.errors import SrchError
     from srch_dist.evaluate.retrieval import evaluate_model
+    from srch_dist.export.append import append_index
     from srch_dist.export.formats import export_codes
     from srch_dist.ingest.pipeline import ingest_source
     from srch_dist.report import write_page
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Appended",
     "CodeStore",
     "CrossModalHasher",
     "FeatureStore",
@@ -42,7 +45,10 @@ __all__ = [
     "SrchError",
     "TrainConfig",
     "Trained",
+    "append_codes",
+    "append_index",
     "build_config",
+    "delete_codes",
     "encode_rows",
     "encode_store",
     "evaluate_model",
@@ -62,6 +68,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # The module of each public name, below this package.
 _MODULES = {
+    **dict.fromkeys(("Appended", "append_codes", "delete_codes"), "encode.append"),
     **dict.fromkeys(("build_config", "load_config"), "config.loading"),
     **dict.fromkeys(("CodeStore", "open_codes"), "storage.code_store"),
     **dict.fromkeys(("FeatureStore", "open_store"), "storage.feature_store"),
@@ -72,6 +79,7 @@ _MODULES = {
     "CrossModalHasher": "train.estimator",
     "SrchError": "errors",
     "TrainConfig": "config.options",
+    "append_index": "export.append",
     "encode_store": "encode.batch",
     "evaluate_model": "evaluate.retrieval",
     "export_codes": "export.formats",

@@ -11,6 +11,7 @@ from srch_dist.encode.input_profile import InputProfile, profile_rows
 from srch_dist.encode.inputs import FileInput, open_input
 from srch_dist.encode.model import Model, load_model
 from srch_dist.encode.provenance import code_attributes
+from srch_dist.encode.row_ids import read_ids, write_ids
 from srch_dist.encode.scoring import encode_rows
 from srch_dist.errors import InputError, StorageError
 from srch_dist.runtime import tasks
@@ -135,6 +136,8 @@ def _write_codes(
         arrays.update_attributes(path, {"features": features})
     for text in profile.warnings(modality):
         progress.warn(text)
+    if (ids := read_ids(rows)) is not None:
+        write_ids(path, ids, step)
     record_checksums(path, step, checksums)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from srch_dist.encode.model import Model
 from srch_dist.errors import InputError
 from srch_dist.storage.code_store import CodeStore
-from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.storage.joined_stores import Columns, JoinedStores
 
 
 def code_attributes(model: Model, modality: str, features: int | None) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def check_model(codes: CodeStore, model: Model, source: str) -> None:
         )
 
 
-def check_store(codes: CodeStore, store: FeatureStore) -> None:
+def check_store(codes: CodeStore, store: Columns) -> None:
     """Check that the codes were made from the rows of ``store``.
 
     For codes that do not record their features, only the number of rows is compared.
@@ -76,9 +76,30 @@ def check_store(codes: CodeStore, store: FeatureStore) -> None:
             f"{store.path} has {store.rows} rows, but {codes.path} has {codes.rows}. Give the "
             "store that was encoded."
         )
+    if isinstance(store, JoinedStores):
+        _check_parts(codes, store)
+        return
+    if codes.parts:  # one store of all rows has another checksum than each part
+        return
     known = None if codes.modality is None else store.checksums.get(codes.modality)
     if None not in (codes.features, known) and codes.features != known:
         raise InputError(
             f"{codes.path} was not encoded from {store.path}: the features {codes.modality!r} "
             "differ. Give the store that was encoded, or encode again."
+        )
+
+
+def _check_parts(codes: CodeStore, joined: JoinedStores) -> None:
+    """Check that each store of ``joined`` has the rows of one part of the codes, in order."""
+    parts = codes.parts or ((codes.rows, codes.features),)
+    for (rows, features), store in zip(parts, joined.stores, strict=False):
+        known = None if codes.modality is None else store.checksums.get(codes.modality)
+        if rows != store.rows or (None not in (features, known) and features != known):
+            raise InputError(
+                f"{store.path} does not have the rows of its part of {codes.path}. Give the stores "
+                "in the order in which they were encoded and appended."
+            )
+    if len(parts) != len(joined.stores):
+        raise InputError(
+            f"{codes.path} has {len(parts)} parts, but {len(joined.stores)} stores are given"
         )

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from srch_dist.cli.command import print_line, run_command
+from srch_dist.export.append import append_index
 from srch_dist.export.formats import Format, export_codes
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.atomic_files import is_stream
 from srch_dist.storage.code_store import open_codes
 from srch_dist.storage.feature_store import open_store
+from srch_dist.storage.joined_stores import Columns, JoinedStores
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,13 @@ class _Options:
     faiss-ivf writes its recall to OUT.json, milvus OUT.schema.json, elasticsearch
     OUT.mapping.json."""
     data: str | None = None
-    """Feature store that was encoded. Adds columns of it to tables and databases."""
+    """Feature store that was encoded. Adds columns of it to tables and databases. Codes with
+    appended rows: the stores of all parts in order, separated by commas."""
     columns: str | None = None
     """Side columns of --data to write, for example ids,url; by default ids and titles."""
+    append: bool = False
+    """Add the rows that --codes gained to the index --out, which exists: faiss, faiss-ivf and
+    usearch."""
     lists: int | None = None
     """faiss-ivf: number of inverted lists (clusters of codes); by default about 4 × sqrt(rows). The
     export measures the recall for several numbers of lists searched per query."""
@@ -46,7 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _export(options: _Options, progress: Progress) -> None:
-    store = None if options.data is None else open_store(options.data)
+    if options.append:
+        added = append_index(
+            open_codes(options.codes), options.out, options.format, options.seed, progress
+        )
+        print_line(f"{options.format}: {options.out} added={added}")
+        return
+    store: Columns | None = None
+    if options.data is not None:
+        stores = [open_store(path) for path in options.data.split(",")]
+        store = stores[0] if len(stores) == 1 else JoinedStores(stores)
     path = export_codes(
         open_codes(options.codes),
         options.out,

@@ -70,8 +70,8 @@ def write_sqlite_vec(request: ExportRequest, path: Path, stage: ProgressStage) -
         raise OSError(str(error)) from None
     finally:
         connection.close()
-    if found != request.codes.rows:
-        raise OSError(f"it has {found} rows, expected {request.codes.rows}")
+    if found != request.rows:
+        raise OSError(f"it has {found} rows, expected {request.rows}")
 
 
 def write_lancedb(request: ExportRequest, path: Path, stage: ProgressStage) -> None:
@@ -93,8 +93,8 @@ def write_lancedb(request: ExportRequest, path: Path, stage: ProgressStage) -> N
         found = table.count_rows()
     except RuntimeError as error:
         raise OSError(str(error).strip().splitlines()[0]) from None
-    if found != request.codes.rows:
-        raise OSError(f"it has {found} rows, expected {request.codes.rows}")
+    if found != request.rows:
+        raise OSError(f"it has {found} rows, expected {request.rows}")
 
 
 def _bit_text(pa: ModuleType, run: Packed) -> dict[str, Any]:

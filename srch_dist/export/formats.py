@@ -29,7 +29,7 @@ from srch_dist.runtime.progress import Progress, silent
 from srch_dist.storage.atomic_files import is_stream, replacing, replacing_folder
 from srch_dist.storage.code_store import CodeStore
 from srch_dist.storage.disk_space import check_space
-from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.storage.joined_stores import Columns
 from srch_dist.storage.locations import local_path
 from srch_dist.storage.locks.output_lock import hold_output
 from srch_dist.storage.outputs import check_file, check_new
@@ -74,7 +74,7 @@ def export_codes(
     codes: CodeStore,
     out: str | Path,
     form: Format,
-    store: FeatureStore | None = None,
+    store: Columns | None = None,
     lists: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -97,8 +97,8 @@ def export_codes(
         SQLite database; ``lancedb``, a LanceDB database; ``milvus``, Parquet, with its schema in
         ``OUT.schema.json``; ``elasticsearch``, lines of the bulk API, with the mapping in
         ``OUT.mapping.json``.
-    store : feature store that was encoded, whose side columns are written. The indexes and ``npy``
-        have no columns and use only its number of rows.
+    store : feature store that was encoded, or `JoinedStores` of all parts, whose side columns are
+        written. The indexes and ``npy`` have no columns and use only its number of rows.
     lists : number of inverted lists of ``faiss-ivf``; None means about 4 √n.
     seed : seed that selects the codes that train the lists, and the queries that measure recall.
     progress : display of the progress; None shows nothing.
@@ -171,7 +171,7 @@ def _check_target(out: str | Path, form: Format) -> Path:
 def _check_request(
     codes: CodeStore,
     form: Format,
-    store: FeatureStore | None,
+    store: Columns | None,
     numbers: tuple[int | None, int],
     columns: Sequence[str] | None,
 ) -> ExportRequest:

@@ -52,9 +52,17 @@ def write_usearch(request: ExportRequest, path: Path, stage: ProgressStage) -> N
     codes = request.codes
     kind, metric = usearch.ScalarKind.B1, usearch.MetricKind.Hamming
     index = usearch.Index(ndim=codes.bits, metric=metric, dtype=kind)
+    alive = codes.alive()
     for start, run in codes.runs():
-        index.add(np.arange(start, start + len(run), dtype=np.uint64), np.ascontiguousarray(run))
+        rows = np.arange(start, start + len(run))
+        kept = rows if alive is None else rows[alive[rows]]
+        index.add(kept.astype(np.uint64), np.ascontiguousarray(run[kept - start]))
         stage.advance(len(run))
+    save_usearch(index, path)
+
+
+def save_usearch(index: Any, path: Path) -> None:
+    """Write a usearch index to a file; raise OSError if that fails."""
     length = index.serialized_length
     try:
         index.save(str(path))
@@ -82,10 +90,15 @@ def check_size(path: Path, expected: int) -> None:
 
 
 def _add_all(index: Any, codes: CodeStore, path: Path, stage: ProgressStage) -> None:
-    faiss = require("faiss", "export", "a faiss index")
     for _, run in codes.runs():
         index.add(np.ascontiguousarray(run))
         stage.advance(len(run))
+    save_faiss(index, path)
+
+
+def save_faiss(index: Any, path: Path) -> None:
+    """Write a faiss index to a file and check it; raise OSError if that fails."""
+    faiss = require("faiss", "export", "a faiss index")
     # The file that faiss opens does not raise the error of its last bytes; one of Python does.
     try:
         with path.open("wb") as file:

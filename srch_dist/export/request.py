@@ -18,7 +18,7 @@ from srch_dist.kernels.types import Packed
 from srch_dist.runtime.progress import ProgressStage
 from srch_dist.storage.arrow_columns import arrow_column
 from srch_dist.storage.code_store import CodeStore
-from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.storage.joined_stores import Columns
 
 # Side arrays that an export writes unless other columns are named.
 _DEFAULT_COLUMNS = ("ids", "titles")
@@ -39,7 +39,7 @@ class ExportRequest:
     """
 
     codes: CodeStore
-    store: FeatureStore | None = None
+    store: Columns | None = None
     columns: tuple[str, ...] = ()
     lists: int | None = None
     seed: int = 0
@@ -49,15 +49,27 @@ class ExportRequest:
     ) -> Iterator[Any]:
         """Yield Arrow tables of consecutive rows: ``row``, the side columns, and columns of codes.
 
-        ``code_columns`` is called with the module pyarrow and the codes of a range of rows.
+        Deleted rows are left out. ``code_columns`` is called with the module pyarrow and the codes
+        of a range of rows.
         """
         pa = require("pyarrow", "export", "an export of columns")
+        alive = self.codes.alive()
         for start, run in self.codes.runs():
-            columns = {"row": pa.array(np.arange(start, start + len(run)))}
+            kept = np.arange(len(run))
+            if alive is not None:
+                kept = kept[alive[start : start + len(run)]]
+            columns = {"row": pa.array(start + kept)}
             for name in self.columns:
                 assert self.store is not None
-                columns[name] = arrow_column(pa, self.store.read(name, start, start + len(run)))
-            yield pa.table(columns | code_columns(pa, np.ascontiguousarray(run)))
+                values = self.store.read(name, start, start + len(run))
+                columns[name] = arrow_column(pa, values[kept])
+            if len(kept):
+                yield pa.table(columns | code_columns(pa, np.ascontiguousarray(run[kept])))
+
+    @property
+    def rows(self) -> int:
+        """Number of rows that are not deleted."""
+        return self.codes.rows - len(self.codes.deleted)
 
     def attributes(self) -> dict[str, str]:
         """Return what a reader of the codes has to know, as texts."""
@@ -69,7 +81,7 @@ class ExportRequest:
 Writer = Callable[[ExportRequest, Path, ProgressStage], None]
 
 
-def choose_columns(store: FeatureStore | None, names: Sequence[str] | None) -> tuple[str, ...]:
+def choose_columns(store: Columns | None, names: Sequence[str] | None) -> tuple[str, ...]:
     """Return the side columns to write: ``names``, or if None, the ids and titles of the store.
 
     Raises

@@ -79,5 +79,5 @@ def write_tables(request: ExportRequest, path: Path, stage: ProgressStage, batch
             writer.write_table(table.replace_schema_metadata(request.attributes()))
             stage.advance(len(table))
     found = parquet.read_metadata(path).num_rows
-    if found != request.codes.rows:
-        raise OSError(f"it has {found} rows, expected {request.codes.rows}")
+    if found != request.rows:
+        raise OSError(f"it has {found} rows, expected {request.rows}")

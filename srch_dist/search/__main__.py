@@ -19,7 +19,8 @@ from srch_dist.search.queries import Queries, QueryRequest, read_queries
 from srch_dist.search.results import choose_shown, print_results, result_records
 from srch_dist.search.text import ENCODER, check_encodable
 from srch_dist.storage.code_store import CodeStore, open_codes
-from srch_dist.storage.feature_store import FeatureStore, open_store
+from srch_dist.storage.feature_store import open_store
+from srch_dist.storage.joined_stores import Columns, JoinedStores
 from srch_dist.storage.run.open import open_run
 
 
@@ -52,7 +53,8 @@ class _Options:
     """Modality of the query features; needed with --query-file."""
     data: str | None = None
     """Feature store of the codes. The table shows its titles; --query and --title read its
-    features. With several --codes: one store for all, or one for each."""
+    features. With several --codes: one store for all, or one for each. Codes with appended rows:
+    the stores of all parts in order, separated by commas."""
     filter: str | None = None
     """Find only rows of --data for which an expression over its side columns is true, for example
     'price < 10 and kind in ("shoe", "boot")'. Needs the extra 'formats'."""
@@ -124,7 +126,7 @@ def _open_parts(options: _Options, progress: Progress) -> list[Part]:
     """Open the codes and their stores, and check that their rows are the same."""
     codes = [open_codes(path) for path in options.codes.split(",")]
     paths = [] if options.data is None else options.data.split(",")
-    if len(paths) not in (0, 1, len(codes)):
+    if len(codes) > 1 and len(paths) not in (0, 1, len(codes)):
         raise ConfigError(
             f"--data names {len(paths)} stores for {len(codes)} --codes; give one for all, or one "
             "for each"
@@ -133,8 +135,12 @@ def _open_parts(options: _Options, progress: Progress) -> list[Part]:
         raise ConfigError("--index holds one --codes; search several codes without it")
     if options.filter is not None and not paths:
         raise ConfigError("--filter needs --data, the feature store with the columns")
-    opened: list[FeatureStore | None] = [open_store(path) for path in paths]
-    stores = opened * len(codes) if len(opened) == 1 else opened or [None] * len(codes)
+    opened = [open_store(path) for path in paths]
+    stores: list[Columns | None] = [*opened] or [None] * len(codes)
+    if len(codes) == 1 and len(opened) > 1:
+        stores = [JoinedStores(opened)]
+    elif len(opened) == 1:
+        stores = [*opened] * len(codes)
     for each, store in zip(codes, stores, strict=True):
         _check_rows(each, store, progress)
     return [Part(each, store) for each, store in zip(codes, stores, strict=True)]
@@ -154,7 +160,7 @@ def _filtered(options: _Options, parts: list[Part], progress: Progress) -> list[
     return [replace(part, allowed=mask) for part, mask in zip(parts, allowed, strict=True)]
 
 
-def _check_rows(codes: CodeStore, store: FeatureStore | None, progress: Progress) -> None:
+def _check_rows(codes: CodeStore, store: Columns | None, progress: Progress) -> None:
     """Refuse codes with other rows than the store. Without a store, warn if codes are learned."""
     learned = (
         f"{codes.path} holds the codes that a run learned for its {codes.rows} training rows: row "

@@ -10,9 +10,9 @@ import numpy as np
 from srch_dist.errors import InputError
 from srch_dist.kernels.types import Array, IntArray, Mask, Matrix, Packed
 from srch_dist.runtime.progress import Progress, silent
-from srch_dist.search.hamming import SearchResult, rerank, search_codes
+from srch_dist.search.hamming import SearchResult, both_masks, rerank, search_codes
 from srch_dist.storage.code_store import CodeStore
-from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.storage.joined_stores import Columns
 
 # Number of candidates that re-ranking ranks for each row of the result.
 CANDIDATES = 10
@@ -30,7 +30,7 @@ class Part:
     """
 
     codes: CodeStore
-    store: FeatureStore | None = None
+    store: Columns | None = None
     allowed: Mask | None = None
 
 
@@ -64,7 +64,8 @@ def search_parts(
     found: list[SearchResult] = []
     numbers: list[int] = []
     for number, part in enumerate(parts):
-        if part.allowed is not None and not part.allowed.any():
+        allowed = both_masks(part.codes.alive(), part.allowed)
+        if allowed is not None and not allowed.any():
             continue
         wanted = min(part.codes.rows, top * (CANDIDATES if scores is not None else 1))
         near = search_codes(part.codes, queries, wanted, progress, part.allowed)
@@ -73,7 +74,7 @@ def search_parts(
         found.append(near)
         numbers.append(number)
     if not found:
-        raise InputError("no row may be found: the filter matches none. Use a wider filter.")
+        raise InputError("no row may be found: the filter matches none, or all are deleted.")
     return _merged(found, numbers, top)
 
 

@@ -15,7 +15,7 @@ from srch_dist.config.nearest import did_you_mean
 from srch_dist.errors import ConfigError, require
 from srch_dist.kernels.types import Mask
 from srch_dist.storage.arrow_columns import arrow_column
-from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.storage.joined_stores import Columns
 
 PURPOSE = "a filter"
 _COMPARISONS: Mapping[type[ast.cmpop], str] = {
@@ -44,7 +44,7 @@ _FUNCTIONS = {
 _EXAMPLE = 'price < 10 and kind in ("shoe", "boot") and contains(titles, "red")'
 
 
-def filter_rows(store: FeatureStore, text: str) -> Mask:
+def filter_rows(store: Columns, text: str) -> Mask:
     """Evaluate an expression over the side columns of a store.
 
     Returns
@@ -83,7 +83,7 @@ class _Translator:
     ``columns`` receives the names of the side columns that the expression reads.
     """
 
-    def __init__(self, compute: Any, store: FeatureStore, columns: dict[str, None]) -> None:
+    def __init__(self, compute: Any, store: Columns, columns: dict[str, None]) -> None:
         self._compute, self._store, self._columns = compute, store, columns
 
     def translate(self, text: str) -> Any:

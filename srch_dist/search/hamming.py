@@ -68,6 +68,7 @@ def search_codes(
     progress = progress or silent()
     faiss = require("faiss", "search", PURPOSE)
     _check_queries(codes.bits, codes.rows, queries, top)
+    allowed = both_masks(codes.alive(), allowed)
     top = _most_results(top, codes.rows, allowed)
     distances = np.empty((len(queries), 0), np.int64)
     rows = np.empty((len(queries), 0), np.int64)
@@ -119,6 +120,14 @@ def search_index(
     faiss = require("faiss", "search", PURPOSE)
     index = open_index(path)
     _check_queries(index.d, index.ntotal, queries, top)
+    if codes is not None:
+        if index.ntotal < codes.rows and codes.parts:
+            raise InputError(
+                f"{path} holds {index.ntotal} rows, but {codes.path} has {codes.rows} now. Add the "
+                "new ones with: python -m srch_dist.export --append"
+            )
+        if index.ntotal == codes.rows:
+            allowed = both_masks(codes.alive(), allowed)
     if allowed is not None and len(allowed) != index.ntotal:
         raise InputError(
             f"{path} holds {index.ntotal} rows, but the filter has {len(allowed)}. Give the index "
@@ -178,6 +187,13 @@ def _search_allowed(
     return np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
 
 
+def both_masks(one: Mask | None, other: Mask | None) -> Mask | None:
+    """Return where both masks (n,) are True; None is True everywhere."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
 def _most_results(top: int, rows: int, allowed: Mask | None) -> int:
     """Return the number of results that allowed rows can give, at most ``top``."""
     if allowed is None:
@@ -185,7 +201,7 @@ def _most_results(top: int, rows: int, allowed: Mask | None) -> int:
     if len(allowed) != rows:
         raise InputError(f"the filter has {len(allowed)} rows, but the codes have {rows}")
     if not allowed.any():
-        raise InputError("no row may be found: the filter matches none. Use a wider filter.")
+        raise InputError("no row may be found: the filter matches none, or all are deleted.")
     return min(top, int(allowed.sum()))
 
 

@@ -15,7 +15,7 @@ from srch_dist.kernels.packed_codes import pack_codes, sign_codes
 from srch_dist.kernels.types import Array, IntArray, Matrix, Packed
 from srch_dist.search.text import encode_texts
 from srch_dist.storage.code_store import CodeStore
-from srch_dist.storage.feature_store import FeatureStore
+from srch_dist.storage.joined_stores import Columns
 from srch_dist.storage.npy_header import map_npy
 
 
@@ -74,7 +74,7 @@ class Queries:
 
 
 def read_queries(
-    request: QueryRequest, model: Model, codes: CodeStore, store: FeatureStore | None
+    request: QueryRequest, model: Model, codes: CodeStore, store: Columns | None
 ) -> Queries:
     """Read and encode the queries of a request.
 
@@ -98,7 +98,11 @@ def read_queries(
         return _encode([request.text], model, modality, features)
     if request.modality is None:
         raise ConfigError(f"--query-file needs --modality; the model has {', '.join(model.means)}")
-    features = _read_features(str(request.query_file), model, request.modality, request.array)
+    path = str(request.query_file)
+    if path.endswith(".npy"):
+        features = _read_features(path)
+    else:
+        features = _read_other_file(path, model, request.modality, request.array)
     names = [f"query {number}" for number in range(len(features))]
     return _encode(names, model, request.modality, features)
 
@@ -109,7 +113,7 @@ def _rows(
     request: QueryRequest,
     model: Model,
     codes: CodeStore,
-    store: FeatureStore | None,
+    store: Columns | None,
 ) -> Queries:
     """Use rows as queries: their codes, or if a modality is set, their encoded features."""
     row_codes = codes.read_scattered(rows)
@@ -122,7 +126,7 @@ def _rows(
     return _encode(names, model, request.modality, features)
 
 
-def _row_of_title(title: str, store: FeatureStore | None) -> int:
+def _row_of_title(title: str, store: Columns | None) -> int:
     """Return the number of the first row with the title ``title``.
 
     If there is none, return the first row whose title starts with ``title`` and a comma.
@@ -147,7 +151,7 @@ def _row_of_title(title: str, store: FeatureStore | None) -> int:
     return continued
 
 
-def rows_of_ids(wanted: list[str], store: FeatureStore | None) -> IntArray:
+def rows_of_ids(wanted: list[str], store: Columns | None) -> IntArray:
     """Return the row number of each id, in the order of ``wanted``.
 
     Raises
@@ -190,13 +194,15 @@ def _row_numbers(text: str) -> IntArray:
         raise ConfigError(f"--query is {text!r}, expected row numbers such as 3,17") from None
 
 
-def _read_features(path: str, model: Model, modality: str, array: str | None) -> Array:
-    """Read all features of a file: an .npy, or anything else that `encode` reads."""
-    if not path.endswith(".npy"):
-        rows = open_input(path, model, modality, array)
-        if isinstance(rows, FileInput):
-            return np.concatenate([block for _, block in rows.blocks(rows.rows)])
-        return rows.read(modality)
+def _read_other_file(path: str, model: Model, modality: str, array: str | None) -> Array:
+    """Read all features of anything that `encode` reads."""
+    rows = open_input(path, model, modality, array)
+    if isinstance(rows, FileInput):
+        return np.concatenate([block for _, block in rows.blocks(rows.rows)])
+    return rows.read(modality)
+
+
+def _read_features(path: str) -> Array:
     try:
         features = np.array(map_npy(path))
     except FileNotFoundError:

@@ -61,7 +61,7 @@ def result_records(
             if len(parts) > 1:
                 result["modality"] = parts[part].codes.modality
                 result["codes"] = str(parts[part].codes.path)
-            result |= {key: each[row].tolist() for key, each in values[part].items()}
+            result |= {key: np.asarray(each[row]).tolist() for key, each in values[part].items()}
             results.append(result)
         records.append({"query": name, "results": results})
     return records

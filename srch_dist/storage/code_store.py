@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srch_dist.errors import InputError, StorageError
-from srch_dist.kernels.types import IntArray, Packed
+from srch_dist.kernels.types import Array, IntArray, Mask, Packed
 from srch_dist.storage import arrays
 from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location, check_access, locate
@@ -23,6 +23,10 @@ from srch_dist.storage.run.head import check_array
 
 # Bytes of codes per read. A search keeps two such ranges of rows in memory.
 _RUN_BYTES = 32 << 20
+# Folder of the array of ids, inside the array of codes.
+IDS = "ids"
+_NO_ROWS: IntArray = np.empty(0, np.int64)
+_NO_ROWS.flags.writeable = False
 _NONE: IntArray = np.empty((0, 3), np.int64)
 _NONE.flags.writeable = False
 
@@ -42,6 +46,9 @@ class CodeStore:
     model : identity of the model that made the codes; None if it is not recorded.
     features : crc32 of the encoded features; None if it is not recorded.
     learned : True for the codes that a run learned for its training rows.
+    parts : number of rows and crc32 of the features (None if unknown) of each addition, in order;
+        empty for codes that were encoded at once.
+    deleted : row numbers that were deleted or replaced, ascending; no search finds them.
     """
 
     path: Location
@@ -53,6 +60,22 @@ class CodeStore:
     model: str | None = field(default=None, repr=False)
     features: int | None = field(default=None, repr=False)
     learned: bool = False
+    parts: tuple[tuple[int, int | None], ...] = field(default=(), repr=False)
+    deleted: IntArray = field(default_factory=lambda: _NO_ROWS, repr=False, compare=False)
+
+    def alive(self) -> Mask | None:
+        """Return (n,) True for the rows that are not deleted; None if none is deleted."""
+        if not len(self.deleted):
+            return None
+        alive = np.ones(self.rows, bool)
+        alive[self.deleted] = False
+        return alive
+
+    def read_ids(self, start: int, stop: int) -> Array | None:
+        """Read the ids of rows ``start`` to ``stop`` - 1 as texts; None if the codes have none."""
+        if not isinstance(self.path, Path) or not (self.path / IDS / "zarr.json").is_file():
+            return None
+        return arrays.read_rows(self.path / IDS, start, min(stop, self.rows))
 
     def hold(self) -> CodeStore:
         """Return a code store with all codes in memory, for many small searches."""
@@ -130,7 +153,33 @@ def open_codes(path: str | Location) -> CodeStore:
     features = attributes.get("features")
     crc = features if isinstance(features, int) else None
     learned = "rows" in attributes
-    return CodeStore(place, shape[0], 8 * shape[1], modality, values, recorded, model, crc, learned)
+    rows, bits = shape[0], 8 * shape[1]
+    parts, deleted = _parts(place, attributes, rows), _deleted(place, attributes, rows)
+    return CodeStore(
+        place, rows, bits, modality, values, recorded, model, crc, learned, parts, deleted
+    )
+
+
+def _parts(
+    path: Location, attributes: Mapping[str, Any], rows: int
+) -> tuple[tuple[int, int | None], ...]:
+    try:
+        parts = tuple((int(count), crc) for count, crc in attributes.get("parts", []))
+    except (TypeError, ValueError) as error:
+        raise StorageError(f"{path}: its attribute 'parts' is damaged ({error!r})") from None
+    if parts and sum(count for count, _ in parts) != rows:
+        raise StorageError(f"{path}: its attribute 'parts' is damaged: it has not {rows} rows")
+    return parts
+
+
+def _deleted(path: Location, attributes: Mapping[str, Any], rows: int) -> IntArray:
+    try:
+        deleted: IntArray = np.array(attributes.get("deleted", []), np.int64).reshape(-1)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise StorageError(f"{path}: its attribute 'deleted' is damaged ({error!r})") from None
+    if len(deleted) and (deleted.min() < 0 or deleted.max() >= rows):
+        raise StorageError(f"{path}: its attribute 'deleted' is damaged: it has no {rows} rows")
+    return deleted
 
 
 def _text(value: Any) -> str | None:

@@ -20,6 +20,8 @@ from srch_dist.storage.locations import Location
 
 # Attributes of an array: the crc32 of each block of rows, and the rows per block.
 _CHECKSUMS, _CHECKSUM_ROWS = "checksums", "checksum_rows"
+# Attribute of an array that grew: first row, end row and crc32 of each block of rows.
+RUNS = "runs"
 
 
 def parse_runs(path: Location, rows: int, records: Iterable[Iterable[int]]) -> IntArray:
@@ -97,6 +99,9 @@ def recorded_runs(path: Location, array: zarr.Array[Any]) -> IntArray:
     ------
     StorageError : the attributes are damaged.
     """
+    runs: Any = array.attrs.get(RUNS)
+    if runs is not None:
+        return parse_runs(path, array.shape[0], runs)
     checksums: Any = array.attrs.get(_CHECKSUMS, [])
     step: Any = array.attrs.get(_CHECKSUM_ROWS)
     if not checksums:

@@ -234,14 +234,34 @@ HELP = {
         ),
         *("--solver.tolerance", "--features.center"),
     ],
-    "encode": ["--model", "--data", "--modality", "--out", "--array", "--scheduler", "--workers"],
+    "encode": [
+        "--model",
+        "--data",
+        "--modality",
+        "--out",
+        "--append",
+        "--delete",
+        "--array",
+        "--scheduler",
+        "--workers",
+    ],
     "evaluate": ["--model", "--data", "--json", "--scheduler", "--workers"],
     "report": ["--out"],
     "search": [
         *("--model", "--codes", "--query", "--query-file", "--text", "--modality", "--data"),
+        *("--id", "--array", "--filter", "--show", "--json-lines"),
         *("--top", "--rerank", "--index", "--probes", "--json"),
     ],
-    "export": ["--codes", "--format", "--out", "--data", "--columns", "--lists", "--seed"],
+    "export": [
+        "--codes",
+        "--format",
+        "--out",
+        "--data",
+        "--columns",
+        "--append",
+        "--lists",
+        "--seed",
+    ],
 }
 
 

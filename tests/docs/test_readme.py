@@ -103,7 +103,7 @@ def test_every_command_uses_options_that_the_parser_knows(line, monkeypatch, cap
         "srch_dist.encode": "encode_store",
         "srch_dist.evaluate": "evaluate_model",
         "srch_dist.plan": "draft_plan",
-        "srch_dist.search": "search_codes",
+        "srch_dist.search": "search_parts",
         "srch_dist.export": "export_codes",
         "srch_dist.certificates": "make_certificates",
         "srch_dist.report": "write_page",

@@ -279,7 +279,7 @@ def test_all_missing_extras_are_named_at_once(capsys, monkeypatch):
         (["--query-file", "queries.npy", "--modality", "image"], "did you mean the modality text?"),
         (["--query-file", "queries.npy", "--modality", "texts"], "did you mean text?"),
         (["--title", "pair"], "--title needs --data"),
-        (["--title", "pair", "--query", "3"], "give exactly one of --query, --title"),
+        (["--title", "pair", "--query", "3"], "give exactly one of --query, --id, --title"),
     ],
 )
 def test_wrong_queries_are_refused_with_the_remedy(
@@ -339,7 +339,7 @@ def test_command_refuses_query_features_of_another_store(trained, tmp_path, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give exactly one of --query, --title, --query-file and --text"),
+        ([], "give exactly one of --query, --id, --title, --query-file and --text"),
         (["--query", "1", "--text", "x"], "give exactly one of"),
         (["--query", "a"], "--query is 'a', expected row numbers"),
         (["--query", "90"], "there is no row 90 in"),
