@@ -31,6 +31,7 @@ code=0
 for process in "${started[@]}"; do wait "$process" || code=$?; done
 exit $code
 """
+ACTIVATE = 'echo once >> "$PWD/activated"'
 SSH = """#!/bin/sh
 test "$1" = -n || exit 9
 echo "$2" >> hosts-asked
@@ -62,7 +63,7 @@ def test_the_script_trains_the_codes_of_a_local_run(tmp_path, script, variables,
     done = subprocess.run(
         ["bash" if script.endswith("sbatch") else "sh", SCRIPTS / script, "--config", "run.yaml"],
         cwd=tmp_path,
-        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **variables},
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "ACTIVATE": ACTIVATE, **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -74,7 +75,11 @@ def test_the_script_trains_the_codes_of_a_local_run(tmp_path, script, variables,
     if "HOSTS" in variables:
         asked = (tmp_path / "hosts-asked").read_text().split()
         assert sorted(asked) == variables["HOSTS"].split()
-    assert not list(tmp_path.glob("scheduler-*.json"))
+    assert not [*tmp_path.glob("scheduler-*.json"), *tmp_path.glob("certificates-*")]
+    activated = (tmp_path / "activated").read_text().split()
+    assert len(activated) == (3 if "HOSTS" in variables else 1)  # here, and on each host
+    assert "tls://" in done.stderr
+    assert "tcp://" not in done.stderr
     alone = train_here(store.path, tmp_path / "alone")
     np.testing.assert_array_equal(
         arrays.read_rows(open_run(tmp_path / "run").codes), arrays.read_rows(alone.run.codes)
