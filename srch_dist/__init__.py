@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from srch_dist.export.formats import export_codes
     from srch_dist.ingest.pipeline import ingest_source
     from srch_dist.report import write_page
-    from srch_dist.search.hamming import search_codes
+    from srch_dist.runtime.progress import Progress
+    from srch_dist.search.hamming import SearchResult, search_codes
     from srch_dist.storage.code_store import CodeStore, open_codes
     from srch_dist.storage.feature_store import FeatureStore, open_store
     from srch_dist.sweep.runner import sweep_options
@@ -41,7 +42,9 @@ __all__ = [
     "CrossModalHasher",
     "FeatureStore",
     "Model",
+    "Progress",
     "QueryEncoder",
+    "SearchResult",
     "SrchError",
     "TrainConfig",
     "Trained",
@@ -74,6 +77,7 @@ _MODULES = {
     **dict.fromkeys(("FeatureStore", "open_store"), "storage.feature_store"),
     **dict.fromkeys(("Model", "load_model"), "encode.model"),
     **dict.fromkeys(("QueryEncoder", "encode_rows"), "encode.scoring"),
+    **dict.fromkeys(("SearchResult", "search_codes"), "search.hamming"),
     **dict.fromkeys(("Trained", "train_model"), "train.runner"),
     "Anchors": "encode.model",  # a pickled Model contains it; not for direct use
     "CrossModalHasher": "train.estimator",
@@ -84,7 +88,7 @@ _MODULES = {
     "evaluate_model": "evaluate.retrieval",
     "export_codes": "export.formats",
     "ingest_source": "ingest.pipeline",
-    "search_codes": "search.hamming",
+    "Progress": "runtime.progress",
     "sweep_options": "sweep.runner",
     "write_page": "report",
 }

@@ -22,7 +22,8 @@ COMMANDS = {
     "report": "write the HTML page of a run, or compare several runs",
     "encode": "encode every row of a store with a trained model",
     "search": "find the rows whose codes are nearest to a query",
-    "export": "write codes and indexes for faiss, usearch, NumPy and Parquet",
+    "export": "write codes and indexes for faiss, databases, Parquet and others",
+    "serve": "answer searches over HTTP",
     "certificates": "make TLS certificates for a cluster",
 }
 

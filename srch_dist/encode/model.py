@@ -67,6 +67,11 @@ class Model:
     metadata: Mapping[str, Any]
     bit_weights: Mapping[str, Matrix] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        dims = ", ".join(f"{g} {len(mean)}" for g, mean in self.means.items())
+        encoder = f"{len(self.anchors)} anchor encoders" if self.anchors else "linear encoders"
+        return f"Model({self.bits} bits, dimensions: {dims}; {encoder})"
+
 
 # Pickles store these public names, so a pickle can be loaded after the module moves.
 Anchors.__module__ = Model.__module__ = "srch_dist"

@@ -47,6 +47,10 @@ class Progress(Protocol):
         """Show a table, or its one-line ``summary`` if given; then the table is logged at DEBUG."""
 
 
+# The public name, so that pickles survive moves of modules.
+Progress.__module__ = "srch_dist"
+
+
 class CountedStage:
     """Counts the steps of a stage, and reports the count at most every `REPORT_SECONDS`."""
 

@@ -38,6 +38,14 @@ class SearchResult:
     scores: Matrix | None = None
     parts: IntArray | None = None
 
+    def __repr__(self) -> str:
+        queries, top = self.rows.shape
+        return f"SearchResult({queries} queries, {top} rows each)"
+
+
+# The public name, so that pickles survive moves of modules.
+SearchResult.__module__ = "srch_dist"
+
 
 def search_codes(
     codes: CodeStore,

@@ -31,7 +31,7 @@ class QueryRequest:
     modality : modality of the features. With ``query`` or ``title``, the rows' features of this
         modality in the feature store are encoded. If None, the rows' codes are the queries.
     title : title of a row of the feature store.
-    id : ids of rows of the feature store, for example ``a7,b3``.
+    id : ids of rows of the feature store, for example ``a7,b3``, or a tuple of ids.
     array : array or column of ``query_file``, if the file has several.
 
     Raises
@@ -44,7 +44,7 @@ class QueryRequest:
     text: str | None = None
     modality: str | None = None
     title: str | None = None
-    id: str | None = None
+    id: str | tuple[str, ...] | None = None
     array: str | None = None
 
     def __post_init__(self) -> None:
@@ -90,12 +90,13 @@ def read_queries(
         row = _row_of_title(request.title, store)
         return _rows([f"row {row}: {request.title}"], np.array([row]), request, model, codes, store)
     if request.id is not None:
-        wanted = request.id.split(",")
+        given = request.id
+        wanted = given.split(",") if isinstance(given, str) else list(given)
         return _rows(wanted, rows_of_ids(wanted, store), request, model, codes, store)
     if request.text is not None:
         modality = request.modality or "text"
         features = encode_texts([request.text], model, modality)
-        return _encode([request.text], model, modality, features)
+        return encode_queries([request.text], model, modality, features)
     if request.modality is None:
         raise ConfigError(f"--query-file needs --modality; the model has {', '.join(model.means)}")
     path = str(request.query_file)
@@ -104,7 +105,7 @@ def read_queries(
     else:
         features = _read_other_file(path, model, request.modality, request.array)
     names = [f"query {number}" for number in range(len(features))]
-    return _encode(names, model, request.modality, features)
+    return encode_queries(names, model, request.modality, features)
 
 
 def _rows(
@@ -123,7 +124,7 @@ def _rows(
         raise ConfigError("--modality with --query needs --data, the feature store of the rows")
     ascending, inverse = np.unique(rows, return_inverse=True)
     features = store.read_selected(request.modality, ascending)[inverse]
-    return _encode(names, model, request.modality, features)
+    return encode_queries(names, model, request.modality, features)
 
 
 def _row_of_title(title: str, store: Columns | None) -> int:
@@ -181,7 +182,8 @@ def rows_of_ids(wanted: list[str], store: Columns | None) -> IntArray:
     return np.array([found[name] for name in wanted], np.int64)
 
 
-def _encode(names: list[str], model: Model, modality: str, features: Array) -> Queries:
+def encode_queries(names: list[str], model: Model, modality: str, features: Array) -> Queries:
+    """Encode raw features (q, d_g) as queries; raises InputError as `score_rows` does."""
     scores = score_rows(model, modality, features)
     warnings = profile_rows(model, modality, features).warnings(modality)
     return Queries(names, pack_codes(sign_codes(scores)), scores, tuple(warnings))

@@ -63,6 +63,11 @@ class CodeStore:
     parts: tuple[tuple[int, int | None], ...] = field(default=(), repr=False)
     deleted: IntArray = field(default_factory=lambda: _NO_ROWS, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        deleted = f", {len(self.deleted)} deleted" if len(self.deleted) else ""
+        named = f" of {self.modality}" if self.modality else ""
+        return f"CodeStore({str(self.path)!r}, {self.rows} rows{deleted}, {self.bits} bits{named})"
+
     def alive(self) -> Mask | None:
         """Return (n,) True for the rows that are not deleted; None if none is deleted."""
         if not len(self.deleted):

@@ -60,6 +60,11 @@ class FeatureStore:
     attributes: Mapping[str, Any]
     checksums: Mapping[str, int]
 
+    def __repr__(self) -> str:
+        dims = ", ".join(f"{name} {width}" for name, width in self.modalities.items())
+        side = f"; {', '.join(self.side)}" if self.side else ""
+        return f"FeatureStore({self.path!r}, {self.rows} rows, dimensions: {dims}{side})"
+
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Read rows ``start`` to ``stop`` - 1 (None: to the end) of a modality or side array.
 

@@ -16,21 +16,30 @@ from sklearn.utils.validation import check_is_fitted
 from srch_dist.cli.progress import on_console
 from srch_dist.config.loading import build_config
 from srch_dist.config.options import TrainConfig
-from srch_dist.encode.model import load_model
+from srch_dist.encode.model import load_model, save_model
 from srch_dist.encode.scoring import check_modality, encode_rows
-from srch_dist.errors import ConfigError, InputError
+from srch_dist.errors import ConfigError, InputError, StorageError
 from srch_dist.ingest.pipeline import ingest_source
 from srch_dist.kernels.packed_codes import unpack_codes
+from srch_dist.kernels.retrieval_metrics import partner_recall
 from srch_dist.kernels.types import Packed
 from srch_dist.runtime.interruptions import resume_note
 from srch_dist.runtime.main_guard import end_second_import
 from srch_dist.runtime.temporary import temporary_folder
+from srch_dist.search.hamming import SearchResult, search_codes
+from srch_dist.storage.atomic_files import read_json, replacing_folder, write_json
+from srch_dist.storage.code_store import CodeStore, open_codes
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.in_memory import as_array, read_rows
+from srch_dist.storage.locations import local_path
+from srch_dist.storage.locks.output_lock import hold_output
+from srch_dist.storage.outputs import check_new
 from srch_dist.train.runner import train_model
 
 # Rows of a NumPy or Zarr array that are encoded at once.
 _ROWS = 16_384
+# Places that `score` counts, and queries that are compared with the database at once.
+_SCORED, _SCORED_ROWS = 10, 256
 
 
 class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -162,6 +171,89 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             return dask.array.map_blocks(unpack_codes, packed, dtype=np.int8, chunks=chunks)
         return unpack_codes(packed)
 
+    def search(
+        self,
+        X: Any,  # noqa: N803
+        top: int = 10,
+        modality: str | None = None,
+        codes: CodeStore | Packed | None = None,
+    ) -> SearchResult:
+        """Find the nearest rows of queries by Hamming distance, exactly; needs the extra `search`.
+
+        Parameters
+        ----------
+        X : features (q, d_g) of the queries, of any kind that `fit` accepts.
+        top : results per query.
+        modality : modality of the queries; default: the first fitted one.
+        codes : codes to search in, as `encode` returns them or opened by `open_codes`; default: the
+            codes of the training rows.
+
+        Returns
+        -------
+        ``rows`` and ``distances``, each (q, top), best first.
+        """
+        queries = np.asarray(self.encode(X, modality))
+        return search_codes(_as_codes(self.codes_ if codes is None else codes), queries, top)
+
+    def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
+        """Return recall@10 of held-out pairs: how often a row's partner is among the first 10.
+
+        Every row of the first modality queries the encoded rows of the second, and the other way
+        round; the result is the mean of both. Rows at equal distance share their places.
+
+        Parameters
+        ----------
+        X, y : paired features, as in `fit`.
+        """
+        check_is_fitted(self, "model_")
+        pairs = X if isinstance(X, Mapping) else dict(zip(self.modalities_, (X, y), strict=True))
+        first, second = (
+            np.asarray(self.encode(pairs[name], name)) for name in self.modalities_[:2]
+        )
+        if len(first) != len(second):
+            raise InputError(f"X has {len(first)} rows, but y has {len(second)}; give pairs")
+        return float(np.mean([_partner_recall(first, second), _partner_recall(second, first)]))
+
+    def save(self, path: str | Path) -> Path:
+        """Save the fitted estimator to a new folder: the model, the codes and the parameters.
+
+        Raises
+        ------
+        StorageError : the folder already exists or cannot be written.
+        """
+        check_is_fitted(self, "model_")
+        target = local_path(path)
+        with hold_output(target):
+            check_new(target)
+            with replacing_folder(target) as folder:
+                save_model(folder / "model.npz", self.model_)
+                np.save(folder / "codes.npy", self.codes_)
+                described = {"format": 1, "parameters": self.get_params()}
+                write_json(folder / "estimator.json", described)
+        return target
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Load an estimator that `save` wrote.
+
+        Raises
+        ------
+        StorageError : the folder does not exist, or is damaged.
+        """
+        folder = local_path(path)
+        described = read_json(folder / "estimator.json")
+        try:
+            if described["format"] != 1:
+                raise StorageError(f"{folder} has format {described['format']}, expected 1")
+            hasher = cls(**described["parameters"])
+        except (KeyError, TypeError) as error:
+            raise StorageError(f"{folder}/estimator.json is damaged: {error!r}") from None
+        hasher.model_ = load_model(folder / "model.npz")
+        hasher.codes_ = np.array(open_codes(folder / "codes.npy").values)
+        hasher.modalities_ = tuple(hasher.model_.means)
+        hasher.n_features_in_ = len(hasher.model_.means[hasher.modalities_[0]])
+        return hasher
+
     def fit_transform(self, X: Any, y: Any = None, **_params: Any) -> NDArray[np.int8]:  # noqa: N803
         """Fit, and return the codes of the training rows as ±1 (n, bits) int8."""
         return unpack_codes(self.fit(X, y).codes_)
@@ -198,6 +290,26 @@ class CrossModalHasher(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 # The public name, so that pickles survive moves of modules.
 CrossModalHasher.__module__ = "srch_dist"
+
+
+def _as_codes(codes: CodeStore | Packed) -> CodeStore:
+    if isinstance(codes, CodeStore):
+        return codes
+    values = np.ascontiguousarray(codes, np.uint8)
+    return CodeStore(Path("codes"), len(values), 8 * values.shape[1], None, values)
+
+
+def _partner_recall(queries: Packed, database: Packed) -> float:
+    """Return the share of queries whose own row is among the first `_SCORED` of the database."""
+    recalls = []
+    for start in range(0, len(queries), _SCORED_ROWS):
+        block = queries[start : start + _SCORED_ROWS]
+        distances = np.stack([np.bitwise_count(row ^ database).sum(axis=1) for row in block])
+        own = distances[np.arange(len(block)), np.arange(start, start + len(block))][:, None]
+        closer = (distances < own).sum(axis=1)
+        tied = (distances == own).sum(axis=1)
+        recalls.append(partner_recall(closer, tied, _SCORED))
+    return float(np.mean(np.concatenate(recalls)))
 
 
 def _encode_block(block: NDArray[Any], model: Any, modality: str) -> Packed:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from srch_dist.cli.progress import on_console
 from srch_dist.config.loading import check_config
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, InputError, PlanError, WorkersKilledError
@@ -55,21 +56,27 @@ class Trained:
     reason: str
     evaluation: dict[str, Any] | None
 
+    def __repr__(self) -> str:
+        return f"Trained({str(self.run.path)!r}, {self.reason!r})"
+
 
 # The public name, so that pickles survive moves of modules.
 Trained.__module__ = "srch_dist"
 
 
 def train_model(
-    config: TrainConfig, progress: Progress | None = None, shared: SharedResources | None = None
+    config: TrainConfig,
+    progress: Progress | bool | None = None,
+    shared: SharedResources | None = None,
 ) -> Trained:
     """Train one model: features, graph, codes, model, scores and report in a run directory.
 
     Parameters
     ----------
     config : options. Without ``scheduler``, this function starts a local cluster for the run.
-    progress : display of stages and log lines; default: silent.
-    shared : cluster and results that the runs of a sweep share. Sharing does not change the codes.
+    progress : display of stages and log lines: True for standard error, or an object with the
+        methods of `Progress`; default: silent.
+    shared : cluster and results that the runs of a sweep share. They do not change the codes.
 
     Returns
     -------
@@ -81,6 +88,8 @@ def train_model(
         then not marked as finished.
     """
     end_second_import()
+    if isinstance(progress, bool):
+        progress = on_console() if progress else None
     progress = progress or silent()
     config = check_config(config)
     out = locate(config.out or default_folder())

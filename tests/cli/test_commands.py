@@ -246,6 +246,10 @@ HELP = {
         "--workers",
     ],
     "evaluate": ["--model", "--data", "--json", "--scheduler", "--workers"],
+    "serve": [
+        *("--model", "--codes", "--data", "--host", "--port", "--hosts", "--images"),
+        *("--thumbnail", "--max-top", "--max-queries", "--max-bytes"),
+    ],
     "report": ["--out"],
     "search": [
         *("--model", "--codes", "--query", "--query-file", "--text", "--modality", "--data"),

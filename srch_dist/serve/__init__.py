@@ -1,0 +1,1 @@
+"""Serve searches over HTTP."""
