@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,3 +22,14 @@ def vector_dtype(config: TrainConfig) -> np.dtype[Any]:
     method, tolerance = config.method, config.solver.tolerance
     rounding = float(np.finfo(np.float32).eps) * (1 + method.lam * config.graph.k / method.beta)
     return np.dtype(np.float32 if tolerance >= max(1e-5, 2 * rounding) else np.float64)
+
+
+def direction_count(config: TrainConfig) -> int:
+    """Return the maximum number of directions of the final codes; 0 keeps the codes of the loop.
+
+    "auto" is 4 √bits. Fewer directions leave wide codes without new information; with more, bits of
+    narrow codes are spent on directions that encoders cannot predict.
+    """
+    chosen = config.method.directions
+    count = round(4 * math.sqrt(config.bits)) if chosen == "auto" else chosen
+    return min(count, config.bits)

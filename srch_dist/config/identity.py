@@ -93,6 +93,7 @@ def up_to_loop(config: TrainConfig) -> TrainConfig:
     method = dataclasses.replace(
         config.method,
         directions=0,
+        pair=default.pair,
         loop_bits=default.loop_bits,
         encoder=default.encoder,
         ridge=default.ridge,

@@ -141,9 +141,14 @@ class MethodConfig:
     threshold: NotNegative = 1e-3
     """Threshold of method.stop; lower it for more iterations. With 0, the loop runs all
     method.iterations."""
-    directions: Annotated[int, Field(ge=0, le=MOST)] = 24
+    directions: Annotated[int, Field(ge=0, le=MOST)] | Literal["auto"] = "auto"
     """After the loop, compute the final codes from this number of leading principal directions of
-    encoder scores and loop codes; 0 keeps the codes of the loop."""
+    encoder scores, loop codes and pair directions; auto is 4 times the square root of bits. 0 keeps
+    the codes of the loop."""
+    pair: Share = 0.5
+    """Class or pair: weight (0 to 1) in the final codes of directions in which the halves of a pair
+    agree, beside directions that the graph smooths. Raise it to find the exact partner, lower it to
+    find items of the same class."""
     loop_bits: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64
     """Bits per code that the loop learns if method.directions is not 0; memory and time of the
     loop grow with this number."""

@@ -177,7 +177,7 @@ def measure_floats(ranks: RanksByDirection, counts: Counts) -> dict[str, Any]:
 def _neighbour_codes(
     queries: EncodedRows, block: EncodedRows, pair: Direction, places: IntArray
 ) -> IntArray:
-    """Compute distances (2, q, k) from queries to their k neighbours' codes at ``places`` (q, k)."""
+    """Compute distances (2, q, k) from queries to the codes at their k ``places`` (q, k)."""
     codes = block.codes[pair[1]]
     places = np.minimum(places, len(codes) - 1)  # missing neighbours; their values are not used
     result = np.empty((2, *places.shape), dtype=np.int64)

@@ -1,9 +1,11 @@
-"""PCA-ITQ final codes B = sign(V R), from the encoders' scores and the loop's codes.
+"""PCA-ITQ final codes B = sign(V R), from scores, the loop's codes and pair directions.
 
-V (n, r) holds each row's coordinates along the r leading principal directions of scores and codes.
-The frame R (r, l) spreads these directions over l bits; it is learned by iterative quantisation
-(Gong et al., TPAMI 2013). There are two passes over X. The first pass sums products of scores and
-codes, which give the directions. The second pass writes B.
+V (n, r) holds each row's coordinates along the r leading principal directions of two parts, which
+`method.pair` weighs. The class part is made of the encoders' scores and the loop's codes. The pair
+part is made of canonical directions of the features. The frame R (r, l) spreads these directions
+over l bits; it is learned by iterative quantisation (Gong et al., TPAMI 2013). There are two passes
+over X. The first pass sums products of both parts, which give the directions. The second pass
+writes B.
 """
 
 from __future__ import annotations
@@ -16,15 +18,24 @@ from operator import add
 import numpy as np
 
 from srch_dist.algorithm.features.reader import read_tiles
+from srch_dist.algorithm.features.statistics import Statistics
 from srch_dist.algorithm.job import Job
+from srch_dist.config.derived import direction_count
 from srch_dist.encode.model import Model, load_model
 from srch_dist.encode.scoring import score_features, score_tile
 from srch_dist.errors import TrainingError
 from srch_dist.kernels.anchors import AnchorTargets, tile_targets
+from srch_dist.kernels.cca import pair_directions
 from srch_dist.kernels.code_statistics import COLLAPSED, CodeMoments, code_moments, effective_bits
 from srch_dist.kernels.features import product_sum
 from srch_dist.kernels.packed_codes import pack_codes, random_codes, sign_codes, unpack_codes
-from srch_dist.kernels.pca_itq import Directions, ScoreSums, leading_directions, spreading_frame
+from srch_dist.kernels.pca_itq import (
+    Directions,
+    ScoreSums,
+    leading_directions,
+    prefix_order,
+    spreading_frame,
+)
 from srch_dist.kernels.rbf import TILE
 from srch_dist.kernels.sampling import Stream
 from srch_dist.kernels.sized import Sized
@@ -39,6 +50,8 @@ from srch_dist.storage.run.directory import RunDirectory
 
 # Weight of the random term in the identity's columns of the initial frame; see `_first_frame`.
 _LEAST_START = 1e-3
+# Ridge of the canonical directions, as a share of the mean eigenvalue of a Gram matrix.
+_PAIR_RIDGE = 1.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,11 @@ class _FinalSums(Sized):
 
 
 def make_final_codes(
-    job: Job, loop_codes: Location, weights: Mapping[str, float], stage: ProgressStage
+    job: Job,
+    loop_codes: Location,
+    statistics: Statistics,
+    weights: Mapping[str, float],
+    stage: ProgressStage,
 ) -> FinalCodes:
     """Write B = sign(V R) to ``run.final_codes``, packed and in training order.
 
@@ -92,6 +109,7 @@ def make_final_codes(
     Parameters
     ----------
     loop_codes : packed codes of the loop (n, loop_bits / 8). ``run.loop_model`` is fitted to them.
+    statistics : Gram matrices of the features, which give the pair directions.
     weights : weight of each modality.
 
     Raises
@@ -99,16 +117,20 @@ def make_final_codes(
     TrainingError : the codes collapse.
     """
     run, plan, config = job.run, job.plan, job.config
-    (model,) = tasks.persist([tasks.task(load_model, run.loop_model)])
+    pair, count = config.method.pair, direction_count(config)
+    width = count if pair > 0 else 0
+    maps = pair_directions(statistics.grams, weights, plan.rows, width, _PAIR_RIDGE)
+    (scorer,) = tasks.persist([tasks.task(_load_scorer, run.loop_model, loop_codes, maps)])
     spans, step = plan.encoded_spans, plan.partition_rows
-    calls = [(_score_sums, run, model, loop_codes, span, step) for span in spans]
-    sums: ScoreSums = tasks.run_sum(calls, stage)
-    count = min(config.method.directions, config.bits)
-    directions = leading_directions(sums, plan.rows, weights, count)
-    rule = tasks.as_task_input(directions.spread(_learn_frame(job, loop_codes, directions)))
+    sums: ScoreSums = tasks.run_sum(
+        [(_score_sums, run, scorer, span, step) for span in spans], stage
+    )
+    directions = leading_directions(sums, plan.rows, weights, config.loop_bits, pair, count)
+    frame = _learn_frame(job, _load_scorer(run.loop_model, loop_codes, maps), directions)
+    rule = tasks.as_task_input(directions.spread(frame))
     shape = (plan.rows, config.bits // 8)
     arrays.ensure_array(run.final_codes, shape, spans[0][1], np.uint8)
-    spreads = [(_spread_span, run, model, loop_codes, rule, span, step) for span in spans]
+    spreads = [(_spread_span, run, scorer, rule, span, step) for span in spans]
     total: _FinalSums = tasks.run_sum(spreads, stage)
     worth = effective_bits(total.code_gram, total.bit_sums, plan.rows)
     if worth < COLLAPSED:
@@ -150,15 +172,20 @@ def store_order_rows(plan: Plan, bits: int) -> int:
     return max(plan.partition_rows, STORE_ORDER_BYTES // (bits // 8))
 
 
-def _learn_frame(job: Job, loop_codes: Location, directions: Directions) -> Matrix:
-    """Learn the frame R (r, l) on the sampled rows."""
-    run, config, model = job.run, job.config, load_model(job.run.loop_model)
+def _learn_frame(job: Job, scorer: _Scorer, directions: Directions) -> Matrix:
+    """Learn the frame R (r, l) on the sampled rows; its first columns are a good shorter code."""
+    run, config, model = job.run, job.config, scorer.model
     features = {g: arrays.read_rows(run.sample(g)).astype(np.float64) for g in directions.mix}
     scores = {g: score_features(model, g, block) for g, block in features.items()}
     rows = arrays.read_rows(run.sample("rows"))
-    codes = unpack_codes(arrays.read_selected(loop_codes, rows)).astype(np.float64)
-    start = _first_frame(len(directions.basis), config.bits, config.seed)
-    return spreading_frame(directions.mixed(scores, codes), directions.basis.T @ start)
+    codes = unpack_codes(arrays.read_selected(scorer.loop_codes, rows)).astype(np.float64)
+    loop_bits = codes.shape[1]
+    start = _first_frame(loop_bits, config.bits, config.seed)
+    beside = _first_pair_frame(scorer.maps, config.bits, config.seed)
+    basis = directions.basis
+    values = directions.mixed(scores, codes, scorer.pairs(features))
+    frame = spreading_frame(values, basis.T @ np.concatenate([start, beside]))
+    return frame[:, prefix_order(sign_codes(values @ frame).astype(np.float64), values)]
 
 
 def _first_frame(loop_bits: int, bits: int, seed: int) -> Matrix:
@@ -175,9 +202,51 @@ def _first_frame(loop_bits: int, bits: int, seed: int) -> Matrix:
     return np.eye(loop_bits, bits) + random
 
 
+def _first_pair_frame(maps: Mapping[str, Matrix], bits: int, seed: int) -> Matrix:
+    """Make the rows (k, bits) of the initial frame that belong to the pair directions.
+
+    They are random projections of the features, expressed in the pair directions A_g. The bits
+    therefore do not depend on the signs of canonical directions, which rounding may change.
+    """
+    total, first = 0.0, 0
+    for matrix in maps.values():
+        rows = np.arange(first, first + len(matrix))
+        total = total + matrix.T @ random_codes(seed ^ Stream.PAIR_FRAME, rows, bits)
+        first += len(matrix)
+    length = np.linalg.norm(total)
+    frame: Matrix = total * (np.sqrt(bits) / length if length > 0 else 0.0)
+    return frame
+
+
+@dataclass(frozen=True)
+class _Scorer(Sized):
+    """What both passes need to compute scores, codes and pair directions of a row.
+
+    Attributes
+    ----------
+    model : encoders fitted to the loop's codes.
+    loop_codes : packed codes of the loop, in training order.
+    maps : (d_g, k) maps to the pair directions, by modality; k is 0 without them.
+    """
+
+    model: Model
+    loop_codes: Location
+    maps: Mapping[str, Matrix]
+
+    def pairs(self, features: Mapping[str, Array]) -> Matrix:
+        """Compute the pair directions (t, k) of features (t, d_g), in their dtype."""
+        parts = [x @ self.maps[g].astype(x.dtype, copy=False) for g, x in features.items()]
+        total: Matrix = reduce(add, parts)
+        return total
+
+
+def _load_scorer(model: Location, loop_codes: Location, maps: Mapping[str, Matrix]) -> _Scorer:
+    return _Scorer(load_model(model), loop_codes, maps)
+
+
 @dataclass(frozen=True)
 class _Tile:
-    """Codes, features, scores and similarities of t rows, t ≤ `TILE`.
+    """Codes, features, scores, pair directions and similarities of t rows, t ≤ `TILE`.
 
     Attributes
     ----------
@@ -185,33 +254,33 @@ class _Tile:
     features : (t, d_g) by modality.
     scores : (t, loop_bits) by modality.
     similarities : (t, m) similarities to the m anchors, by modality; empty without anchors.
+    pairs : (t, k) pair directions.
     """
 
     codes: Array
     features: dict[str, Array]
     scores: dict[str, Array]
     similarities: dict[str, Array]
+    pairs: Array
 
 
 def _score_tiles(
-    run: RunDirectory,
-    model: Model,
-    loop_codes: Location,
-    span: tuple[int, int],
-    partition_rows: int,
+    run: RunDirectory, scorer: _Scorer, span: tuple[int, int], partition_rows: int
 ) -> Iterator[_Tile]:
     """Yield the `_Tile`s of the rows ``span``, with scores in the precision of the features.
 
     Row numbers alone decide which rows form a tile. The products of a tile therefore round the same
     way with every partitioning.
     """
+    model = scorer.model
     for first, blocks in read_tiles(run, tuple(model.means), span, partition_rows):
         rows = len(next(iter(blocks.values())))
-        codes = arrays.read_rows(loop_codes, first, first + rows)
+        codes = arrays.read_rows(scorer.loop_codes, first, first + rows)
         for start in range(0, rows, TILE):
             part = slice(start, start + TILE)
             features = {g: block[part] for g, block in blocks.items()}
-            tile = _Tile(unpack_codes(codes[part]).astype(np.float64), features, {}, {})
+            signs = unpack_codes(codes[part]).astype(np.float64)
+            tile = _Tile(signs, features, {}, {}, scorer.pairs(features))
             for g, block in features.items():
                 tile.scores[g], similarities = score_tile(model, g, block)
                 if similarities is not None:
@@ -220,35 +289,31 @@ def _score_tiles(
 
 
 def _score_sums(
-    run: RunDirectory,
-    model: Model,
-    loop_codes: Location,
-    span: tuple[int, int],
-    partition_rows: int,
+    run: RunDirectory, scorer: _Scorer, span: tuple[int, int], partition_rows: int
 ) -> ScoreSums:
     def sums_of(tile: _Tile) -> ScoreSums:
-        joined = np.concatenate([*tile.scores.values(), tile.codes], axis=1).astype(np.float64)
+        parts = [*tile.scores.values(), tile.codes, tile.pairs]
+        joined = np.concatenate(parts, axis=1).astype(np.float64)
         return ScoreSums(joined.sum(axis=0), joined.T @ joined)
 
-    return reduce(add, map(sums_of, _score_tiles(run, model, loop_codes, span, partition_rows)))
+    return reduce(add, map(sums_of, _score_tiles(run, scorer, span, partition_rows)))
 
 
 def _spread_span(
     run: RunDirectory,
-    model: Model,
-    loop_codes: Location,
+    scorer: _Scorer,
     rule: Directions,
     span: tuple[int, int],
     partition_rows: int,
 ) -> _FinalSums:
     """Compute and write the final codes of the rows ``span``; return the sums over these rows.
 
-    ``rule`` maps scores and loop codes to V R.
+    ``rule`` maps scores, loop codes and pair directions to V R.
     """
     packed: list[Packed] = []
 
     def sums_of(tile: _Tile) -> _FinalSums:
-        codes = sign_codes(rule.mixed(tile.scores, tile.codes))
+        codes = sign_codes(rule.mixed(tile.scores, tile.codes, tile.pairs))
         packed.append(pack_codes(codes))
         dense = codes.astype(np.float64)
         return _FinalSums(
@@ -258,7 +323,7 @@ def _spread_span(
             dense.sum(axis=0),
         )
 
-    tiles = _score_tiles(run, model, loop_codes, span, partition_rows)
+    tiles = _score_tiles(run, scorer, span, partition_rows)
     total = reduce(add, map(sums_of, tiles))
     arrays.write_rows(run.final_codes, span[0], np.concatenate(packed))
     return total

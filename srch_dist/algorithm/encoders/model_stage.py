@@ -70,7 +70,7 @@ def fit_final_model(
             return fit(loop_targets, config.loop_bits), {}
         if (record := stages.find("condensed")) is None:
             save_model(run.loop_model, fit(loop_targets, config.loop_bits))
-            final = make_final_codes(job, loop_codes, weights, stage)
+            final = make_final_codes(job, loop_codes, statistics, weights, stage)
             record = _commit_final_codes(stages, final)
         _write_codes(job, run.final_codes, stage)
         return fit(_recorded_targets(record, job.modalities), config.bits), dict(record.values)
