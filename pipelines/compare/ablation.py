@@ -74,6 +74,7 @@ ON_OFF: dict[str, tuple[Values, Values]] = {
     "rotation": _on_and_off("rotate", True, False),
     "anchor encoder (off: ridge)": _on_and_off("encoder", "anchors", "ridge"),
     "spread directions (off: 0)": _on_and_off("directions", _BALANCED.directions, 0),
+    "pair directions (off: 0)": _on_and_off("pair", _BALANCED.pair, 0.0),
 }
 
 # Figure 5: parameters and their values. The paper prints its defaults, not the values it swept.

@@ -60,6 +60,7 @@ CASES = (
     Case("method.stop", ("objective",)),
     Case("method.threshold", (1e-2, 1e-4)),
     Case("method.directions", (0, 8, 16, 48)),
+    Case("method.pair", (0.0, 0.3, 0.7, 1.0)),
     Case("method.drop", (0.0, 1e-2)),
     Case("method.forcing", (0.0, 0.1)),
     Case("method.loop_bits", (32, 128)),
@@ -88,6 +89,7 @@ ABLATION = {
     "method.rotate": "rotation",
     "method.encoder": "anchor encoder (off: ridge)",
     "method.directions": "spread directions (off: 0)",
+    "method.pair": "pair directions (off: 0)",
 }
 
 NOT_TRIED = {

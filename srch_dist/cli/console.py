@@ -58,19 +58,35 @@ def print_evaluation(console: Console, result: Mapping[str, Any]) -> None:
 
 
 def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines below the table: how to get MAP if it is missing, and MAP of the baseline."""
+    """Yield the lines below the table.
+
+    They say how to get MAP if it is missing, and compare with float queries, with float vectors and
+    with the baseline.
+    """
     if "map" not in result:
         yield (
             "no labels: MAP needs an array 'labels' in the store, see docs/how-to/splits.md. "
             "Labels do not change the codes."
         )
+    if asymmetric := result.get("asymmetric"):
+        recalls = {d: pair["10"] for d, pair in asymmetric["pair_recall"].items()}
+        yield f"float queries against the codes, pair R@10: {_by_direction(recalls)}"
+    if floats := result.get("float_pair_recall"):
+        recalls = {d: pair["10"] for d, pair in floats.items()}
+        yield f"cosine of the float vectors, pair R@10: {_by_direction(recalls)}"
+        kept = _by_direction(result["neighbours_kept"]["symmetric"])
+        yield f"share of the 10 nearest float vectors that the codes keep: {kept}"
     baseline = result.get("baseline") or {}
     if scores := baseline.get("map"):
-        named = ", ".join(
-            f"{direction.replace('_to_', ' → ')} {'–' if value is None else f'{value:.3f}'}"
-            for direction, value in scores.items()
-        )
+        named = _by_direction(scores)
         yield f"for comparison, MAP of {baseline['method']}, {baseline['bits']} bits: {named}"
+
+
+def _by_direction(scores: Mapping[str, float | None]) -> str:
+    return ", ".join(
+        f"{direction.replace('_to_', ' → ')} {'–' if value is None else f'{value:.3f}'}"
+        for direction, value in scores.items()
+    )
 
 
 def print_examples(console: Console, direction: str, examples: Sequence[Mapping[str, Any]]) -> None:

@@ -25,6 +25,8 @@ from srch_dist.kernels.types import Array, Matrix
 _ROUNDS = 50
 # Directions with a smaller share of the variance are rounding error.
 _MIN_VARIANCE = 1e-10
+# Relative difference below which two gains of `prefix_order` are equal.
+_TIE = 1e-9
 # ε of `spreading_frame`: weight of the previous frame. It decides directions without sampled rows.
 _DAMPING = 1e-3
 
@@ -156,7 +158,8 @@ def _class_shares(products: Matrix, covariance: Matrix, weights: Mapping[str, fl
     code_scale = 1.0 / np.sqrt(code_variance) if code_variance > 0 else 0.0
     shares = np.append(scale / np.sqrt(score_variance), code_scale)
     variance = float(np.einsum("g,gihi,h->", shares, spread, shares))
-    return shares / np.sqrt(variance)
+    scaled: Matrix = shares / np.sqrt(variance)
+    return scaled
 
 
 def spreading_frame(sample: Matrix, start: Matrix) -> Matrix:
@@ -213,7 +216,8 @@ def prefix_order(codes: Matrix, values: Matrix) -> NDArray[np.int64]:
         gains = np.full(len(gram), -1.0)
         explained = np.einsum("ij,ij->i", target, target)
         np.divide(explained, rest, out=gains, where=usable)
-        chosen = int(np.argmax(gains))
+        # Bits that split the rows alike have equal gains but for rounding: choose the first.
+        chosen = int(np.argmax(gains >= gains.max() * (1 - _TIE)))
         order.append(chosen)
         open_bits[chosen] = False
         pivot = gram[:, chosen] / np.sqrt(rest[chosen])

@@ -196,4 +196,5 @@ def kept_share(items: Counts, distances: Counts, known: NDArray[np.bool_], cutof
     tied = np.maximum(items[index, distances], 1)
     closer = (np.cumsum(items, axis=1) - items)[index, distances]
     inside = np.clip((cutoff - closer) / tied, 0.0, 1.0)
-    return np.where(known, inside, 0.0).sum(axis=1) / known.sum(axis=1)
+    share: Vector = np.where(known, inside, 0.0).sum(axis=1) / known.sum(axis=1)
+    return share

@@ -43,7 +43,8 @@ def query_weights(scores: Array) -> QueryWeights:
     sums = np.abs(scores).sum(axis=1, keepdims=True, dtype=np.float64)
     scale = largest_distance(bits) - bits / 2  # rounding adds up to 1/2 per bit
     scaled = np.divide(scores * scale, sums, out=np.zeros(scores.shape), where=sums > 0)
-    return np.rint(scaled).astype(np.int16)
+    rounded: QueryWeights = np.rint(scaled).astype(np.int16)
+    return rounded
 
 
 def weighted_distances(queries: QueryWeights, database: Packed) -> NDArray[np.int64]:

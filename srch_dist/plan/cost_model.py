@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from srch_dist.config.derived import vector_dtype
+from srch_dist.config.derived import direction_count, vector_dtype
 from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.clusters import PROJECTED, order_clusters, routing_clusters
 from srch_dist.kernels.multigrid.aggregation import coarse_unknowns
@@ -292,6 +292,8 @@ class _Costs:
         if anchors:  # X'K, half of the symmetric K'K, and K'B
             operations += 2 * n * anchors * (self.total_dims + count * (anchors // 2 + bits))
         operations += 2 * scored * n * bits * (self.total_dims + count * anchors)
+        if scored and method.pair > 0:
+            operations += 2 * scored * n * self.total_dims * direction_count(self.config)
         read = passes * n * self.total_dims * self.plan.dtype.itemsize
         work = self.product_seconds(operations) + similarities / r.similar + read / r.read
         parts = len(self.plan.encoded_spans)

@@ -7,6 +7,7 @@ them. Bytes per value are literal numbers: 8 for float64 and int64, 4 for float3
 
 from __future__ import annotations
 
+from srch_dist.config.derived import direction_count
 from srch_dist.kernels.clusters import PROJECTED, order_clusters, sample_size
 from srch_dist.kernels.features import TILE_ROWS
 from srch_dist.kernels.rbf import TILE
@@ -165,14 +166,15 @@ def _spread_codes(sizes: ProblemSize, bits: int) -> int:
         return 0
     item, anchors, count, total = sizes.itemsize, _anchors(sizes), len(sizes.dims), sizes.total_dims
     rows, tile = _pass_rows(sizes), min(TILE, sizes.rows)
+    pairs = direction_count(sizes.config) if sizes.config.method.pair > 0 else 0
     memory = MemoryModel()
-    # Model, as read and converted to the dtype of the features.
-    memory.allocate(2 * 8 * (total * (anchors + bits) + count * anchors * bits))
+    # Model and pair directions, as read and converted to the dtype of the features.
+    memory.allocate(2 * 8 * (total * (anchors + bits + pairs) + count * anchors * bits))
     memory.allocate(2 * rows * total * item + rows * bits)  # rows, next rows, codes
     memory.allocate((count + 1) * _similarity_bytes(sizes))
     # Scores of each modality, joined and mixed; codes as floating-point numbers.
-    memory.allocate(tile * bits * 8 * (3 * count + 5))
-    products = 8 * ((count + 1) * bits) ** 2 + 8 * (total + count * anchors) * bits
+    memory.allocate(tile * bits * 8 * (3 * count + 5) + 3 * tile * pairs * 8)
+    products = 8 * ((count + 1) * bits + pairs) ** 2 + 8 * (total + count * anchors) * bits
     memory.allocate(3 * products)  # products of the tile, products so far, and their total
     memory.transient((_ADDED - 3) * products)  # further inputs of a summing task
     return memory.peak
@@ -188,9 +190,21 @@ def client_bytes(sizes: ProblemSize) -> int:
     memory.free(4 * 8 * sizes.rows)
     memory.allocate(8 * total**2)  # Gram matrices
     memory.transient(4 * 8 * total * bits)  # X B', W, and the factors of the SVD
+    if sizes.config.method.directions and sizes.config.method.pair > 0:
+        memory.transient(_canonical_bytes(sizes))
     m = _anchors(sizes)
     if m:
         memory.allocate(8 * m * sum(m + 2 * d for d in sizes.dims.values()))  # anchors, their sums
         # Linear system of one encoder: without penalty, with penalty, and factored.
         memory.transient(3 * 8 * (m + sizes.widest) ** 2)
     return memory.peak
+
+
+def _canonical_bytes(sizes: ProblemSize) -> int:
+    """Compute memory of all canonical directions: factors, whitened matrix, SVD or eigenvectors."""
+    widths = sorted(sizes.dims.values())
+    if len(widths) == 2:
+        narrow, wide = widths
+        # Cholesky factors; whitened matrix, its copy and its factors; directions and maps.
+        return 8 * (2 * (narrow**2 + wide**2) + 6 * narrow * wide)
+    return 8 * 5 * sizes.total_dims**2

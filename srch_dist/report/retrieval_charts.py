@@ -32,14 +32,32 @@ def map_table(runs: Sequence[RunRecords]) -> Table:
 
 
 def pair_table(run: RunRecords) -> Table:
-    """Make a table of recall and median rank of the true partner, by direction."""
+    """Make a table of recall and median rank of the true partner, by direction and ranking.
+
+    The rankings are codes against codes, float queries against codes, and the cosine of the float
+    vectors if it is defined. "kept" is the share of the 10 nearest float vectors.
+    """
     evaluation = run.evaluation or {"pair_recall": {}}
+    kept = evaluation.get("neighbours_kept") or {}
+    rankings = (
+        ("codes", evaluation["pair_recall"], kept.get("symmetric")),
+        (
+            "float query",
+            (evaluation.get("asymmetric") or {}).get("pair_recall"),
+            kept.get("asymmetric"),
+        ),
+        ("float vectors", evaluation.get("float_pair_recall"), None),
+    )
     rows = [
-        [direction_label(direction), *(number(pair[key]) for key in ("1", "5", "10")),
-         f"{pair['median_rank']:.1f}"]
-        for direction, pair in evaluation["pair_recall"].items()
+        [direction_label(direction), name,
+         *(number(pairs[direction][key]) for key in ("1", "5", "10")),
+         f"{pairs[direction]['median_rank']:.1f}", number((shares or {}).get(direction))]
+        for direction in evaluation["pair_recall"]
+        for name, pairs, shares in rankings
+        if pairs and direction in pairs
     ]  # fmt: skip
-    return Table(["direction", "R@1", "R@5", "R@10", "median rank"], rows)
+    columns = ["direction", "ranking", "R@1", "R@5", "R@10", "median rank", "kept"]
+    return Table(columns, rows, numeric=2)
 
 
 def precision_recall_chart(runs: Sequence[RunRecords], direction: str) -> Chart:

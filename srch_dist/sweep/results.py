@@ -28,7 +28,16 @@ _SCORES = {
     "map_at_50": "MAP@50",
     "pair_recall_10": "pair R@10",
     "pair_median_rank": "pair median rank",
+    "neighbours_kept": "float neighbours kept",
 }
+# Scores that are in the files only, because the terminal is too narrow.
+_FILE_SCORES = (
+    "pair_recall_1",
+    "asymmetric_map",
+    "asymmetric_pair_recall_10",
+    "asymmetric_neighbours_kept",
+    "float_pair_recall_10",
+)
 _MEASURES = {
     "effective_bits": "effective bits",
     "iterations": "iterations",
@@ -85,12 +94,13 @@ def make_row(values: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
 
     - the grid's options;
     - the scores, each a mean over the directions. ``pair_recall_10`` is the fraction of queries
-      whose true partner is among the 10 nearest rows;
+      whose true partner is among the 10 nearest rows. ``asymmetric_…`` are scores of float queries.
+      ``neighbours_kept`` and ``float_…`` compare codes with float vectors, see `float_vectors`;
     - ``effective_bits`` of the codes, and the number of ``iterations``;
     - ``seconds`` of the loop and the model stage, without the shared features and graph.
     """
     row: Row = dict(values)
-    row |= dict.fromkeys((*_SCORES, *_MEASURES, "error"))
+    row |= dict.fromkeys((*_SCORES, *_FILE_SCORES, *_MEASURES, "error"))
     if "error" in record:
         return {**row, "error": record["error"]}
     scores = record["evaluation"]
@@ -109,16 +119,31 @@ def make_row(values: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
 def _scores(scores: Mapping[str, Any]) -> Row:
     pair = scores["pair_recall"].values()
     row: Row = {
+        "pair_recall_1": fmean(one["1"] for one in pair),
         "pair_recall_10": fmean(one["10"] for one in pair),
         "pair_median_rank": fmean(one["median_rank"] for one in pair),
     }
-    for name in ("map", "map_at_50"):
-        directions = list(scores.get(name, {}).values())
-        if directions and None not in directions:
-            row[name] = fmean(directions)
+    asymmetric = scores.get("asymmetric") or {}
+    kept = scores.get("neighbours_kept") or {}
+    for name, values in (
+        ("map", scores.get("map")),
+        ("map_at_50", scores.get("map_at_50")),
+        ("asymmetric_map", asymmetric.get("map")),
+        ("asymmetric_pair_recall_10", _at_10(asymmetric.get("pair_recall"))),
+        ("neighbours_kept", kept.get("symmetric")),
+        ("asymmetric_neighbours_kept", kept.get("asymmetric")),
+        ("float_pair_recall_10", _at_10(scores.get("float_pair_recall"))),
+    ):
+        if values and None not in values.values():
+            row[name] = fmean(values.values())
     for direction, value in scores.get("map", {}).items():
         row[f"map_{direction}"] = value
     return row
+
+
+def _at_10(pair: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return the recall at 10 of partners, by direction; empty without measures."""
+    return {direction: values["10"] for direction, values in (pair or {}).items()}
 
 
 def write_results(

@@ -84,7 +84,7 @@ def build_graph(prepared: PreparedRun, profiler: StageProfiler) -> tuple[Statist
 
 def uses_sample(method: MethodConfig) -> bool:
     """Whether the run needs a fixed sample of rows, for anchors or for learning a rotation."""
-    return method.rotate or method.encoder == "anchors" or method.directions > 0
+    return method.rotate or method.encoder == "anchors" or method.directions != 0
 
 
 def choose_weights(graph: GraphReport, method: MethodConfig) -> dict[str, float]:

@@ -97,7 +97,7 @@ def dense_pairs(far, queries: np.ndarray, everyone: np.ndarray) -> dict:
 
 
 def dense_asymmetric(model, modality: str, rows: np.ndarray, database_bits: np.ndarray):
-    """Σ |q_j| over the bits that differ, q being scores of the queries in integers; see the docs."""
+    """Σ |q_j| over the bits that differ, q being scores of the queries in integers."""
     loaded = load_model(model)
     scores = score_rows(loaded, modality, rows)
     weighted = scores * loaded.bit_weights.get(modality, 1.0)

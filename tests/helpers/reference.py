@@ -238,21 +238,63 @@ def encoded(x, b, encoder, ridge, rows):
     return mapped @ ridge_encoder(mapped, b, ridge).T
 
 
-def condensed(scores_by_modality, b, rows, trust, count, start):
-    """Scores (n, bits) whose signs are the final codes.
-
-    They are the ``count`` leading directions of scores and codes ``b`` (n, l) in equal parts. A
-    frame spreads them over the bits; it starts as ``start`` (l, bits) and is learned on ``rows``.
-    """
+def class_part(scores_by_modality, b, trust):
+    """Scores and codes ``b`` (n, l) in equal parts, centred, with rows of mean squared length 1."""
     told = sum(trust[g] * t / rms(t) for g, t in scores_by_modality.items())
     told, learned = told - told.mean(axis=0), b - b.mean(axis=0)
     total = told / np.linalg.norm(told) + learned / np.linalg.norm(learned)
+    return total / np.linalg.norm(total) * np.sqrt(len(b))
+
+
+def pair_maps(x, trust, count):
+    """Maps (d_g, count) to the canonical directions of two modalities (ridge 1), times correlation.
+
+    Scaled so that rows of all of them have the mean squared length of the largest correlation.
+    """
+    (g, left), (h, right) = x.items()
+    roots = {}
+    for name, rows in x.items():
+        gram = rows.T @ rows
+        values, vectors = np.linalg.eigh(gram + np.trace(gram) / len(gram) * np.eye(len(gram)))
+        roots[name] = vectors / np.sqrt(values) @ vectors.T
+    u, rho, vt = np.linalg.svd(roots[g] @ left.T @ right @ roots[h], full_matrices=False)
+    maps = {g: trust[g] * roots[g] @ u * rho, h: trust[h] * roots[h] @ vt.T * rho}
+    total = sum(x[name] @ a for name, a in maps.items())
+    factor = rho[0] * np.sqrt(len(left)) / np.linalg.norm(total)
+    return {name: factor * a[:, :count] for name, a in maps.items()}
+
+
+def condensed(classes, pairs, pair, rows, count, start):
+    """Scores (n, bits) whose signs are the final codes, in the order in which bits say most.
+
+    ``classes`` are `class_part`, ``pairs`` (n, k) are weighed with ``pair``. A frame spreads the
+    ``count`` leading directions over the bits; it starts as ``start`` (l + k, bits) and is learned
+    on ``rows``.
+    """
+    total = np.hstack([(1 - pair) * classes, pair * (pairs - pairs.mean(axis=0))])
     basis = np.linalg.svd(total, full_matrices=False)[2][:count].T
     v, frame = total @ basis, polar(basis.T @ start)
     for _ in range(50):
         product = v[rows].T @ sign(v[rows] @ frame)
         frame = polar(product + 1e-3 * np.linalg.norm(product) / np.sqrt(count) * frame)
-    return v @ frame
+    return (v @ frame)[:, order_of(sign(v[rows] @ frame), v[rows])]
+
+
+def order_of(b, v):
+    """Greedy order of the columns of b (m, l): each next explains most of v, first of equals."""
+    left, rest, order = b - b.mean(axis=0), v, []
+    while len(order) < b.shape[1]:
+        squares = np.sum(left**2, axis=0)
+        if (squares <= 1e-10 * len(b)).all():
+            break
+        usable = np.where(squares > 1e-10 * len(b), squares, np.inf)
+        gains = np.sum((left.T @ rest) ** 2, axis=1) / usable
+        best = int(np.argmax(gains >= (1 - 1e-9) * gains.max()))
+        order.append(best)
+        q = left[:, best] / np.linalg.norm(left[:, best])
+        left, rest = left - np.outer(q, q @ left), rest - np.outer(q, q @ rest)
+        left[:, best] = 0.0
+    return [*order, *(j for j in range(b.shape[1]) if j not in order)]
 
 
 def polar(matrix):

@@ -5,7 +5,13 @@ import pytest
 from scipy import linalg
 
 from pipelines.compare.baselines import cca, itq
-from srch_dist.kernels.cca import canonical_directions, padded_encoders, quantising_rotation
+from srch_dist.kernels.cca import (
+    canonical_directions,
+    padded_encoders,
+    pair_directions,
+    quantising_rotation,
+)
+from srch_dist.kernels.features import gram_matrices
 from tests.helpers import reference
 
 N, DIMS, RIDGE = 200, (9, 6), 0.1
@@ -80,3 +86,44 @@ def test_bits_beyond_the_width_are_constant(features, grams):
         np.testing.assert_allclose(scores[:, :6], features[g] @ found[g] @ rotation, atol=1e-12)
         assert scores.shape == (N, 16)
         assert not scores[:, 6:].any()
+
+
+WEIGHTS = {"m0": 0.6, "m1": 1.4}
+
+
+def total(features, maps):
+    return sum(x @ maps[g] for g, x in features.items())
+
+
+def test_pair_directions_are_those_of_the_reference(features, grams):
+    found = total(features, pair_directions(grams, WEIGHTS, N, 4, 1.0))
+    expected = total(features, reference.pair_maps(features, WEIGHTS, 4))
+    signs = np.sign(np.sum(found * expected, axis=0))
+    np.testing.assert_allclose(found, expected * signs, atol=1e-9)
+
+
+def test_pair_directions_of_three_modalities_maximise_their_correlations():
+    """Eigenvectors of the generalised problem, one block per modality."""
+    features = {
+        g: x - x.mean(axis=0) for g, x in reference.paired_features(9, N, (6, 5, 4)).items()
+    }
+    weights = dict.fromkeys(features, 1.0)
+    found = pair_directions(gram_matrices(features), weights, N, 3, 1.0)
+    joined = np.hstack(list(features.values()))
+    own = linalg.block_diag(
+        *(x.T @ x + np.trace(x.T @ x) / x.shape[1] * np.eye(x.shape[1]) for x in features.values())
+    )
+    between = joined.T @ joined - linalg.block_diag(*(x.T @ x for x in features.values()))
+    values, vectors = linalg.eigh(between, own)
+    stacked = np.vstack(list(found.values()))
+    expected = vectors[:, ::-1][:, :3] * values[::-1][:3]
+    ratios = stacked / expected
+    np.testing.assert_allclose(np.abs(ratios), np.abs(ratios[0, 0]), rtol=1e-6)
+    every = total(features, pair_directions(gram_matrices(features), weights, N, 99, 1.0))
+    assert np.sum(every**2) / N == pytest.approx((values[-1] / 2) ** 2)
+
+
+def test_one_modality_alone_has_no_pair_directions(features):
+    silent = {**features, "m1": np.zeros_like(features["m1"])}
+    maps = pair_directions(gram_matrices(silent), WEIGHTS, N, 4, 1.0)
+    assert {g: a.shape for g, a in maps.items()} == {"m0": (9, 0), "m1": (6, 0)}

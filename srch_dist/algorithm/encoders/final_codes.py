@@ -208,11 +208,9 @@ def _first_pair_frame(maps: Mapping[str, Matrix], bits: int, seed: int) -> Matri
     They are random projections of the features, expressed in the pair directions A_g. The bits
     therefore do not depend on the signs of canonical directions, which rounding may change.
     """
-    total, first = 0.0, 0
-    for matrix in maps.values():
-        rows = np.arange(first, first + len(matrix))
-        total = total + matrix.T @ random_codes(seed ^ Stream.PAIR_FRAME, rows, bits)
-        first += len(matrix)
+    joined = np.concatenate(list(maps.values()))
+    random = random_codes(seed ^ Stream.PAIR_FRAME, np.arange(len(joined)), bits)
+    total = joined.T @ random
     length = np.linalg.norm(total)
     frame: Matrix = total * (np.sqrt(bits) / length if length > 0 else 0.0)
     return frame

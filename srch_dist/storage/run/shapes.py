@@ -79,6 +79,14 @@ class Baseline(Scores, _Baseline):
 
 
 @dataclass(frozen=True)
+class Asymmetric:
+    """Scores of the ranking by float queries; ``map`` is None without labels."""
+
+    pair_recall: dict[str, PairRecall]
+    map: ByDirection | None = None
+
+
+@dataclass(frozen=True)
 class _Evaluation:
     queries: int
     database: int
@@ -91,6 +99,10 @@ class Evaluation(Scores, _Evaluation):
     """Content of ``evaluation.json`` and of the file that ``evaluate --json`` writes."""
 
     train_codes: Annotated[Scores, AfterValidator(_with_map)] | None = None
+    asymmetric: Asymmetric | None = None
+    # By ranking, then by direction; for modalities of equal width.
+    neighbours_kept: dict[str, dict[str, float]] | None = None
+    float_pair_recall: dict[str, PairRecall] | None = None
     baseline: Annotated[Baseline, AfterValidator(_with_map)] | None = None
 
 

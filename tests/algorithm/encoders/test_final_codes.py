@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from srch_dist.config.derived import direction_count
+from srch_dist.config.loading import build_config
 from srch_dist.errors import ConfigError, SrchError
 from srch_dist.kernels.packed_codes import random_codes, unpack_codes
 from srch_dist.kernels.sampling import Stream
@@ -53,10 +55,25 @@ def finish(prepare, features):
     return finished
 
 
-@pytest.mark.parametrize("encoder", ["ridge", "anchors", "projection"])
-@pytest.mark.parametrize("bits", [8, 24])
-def test_final_codes_equal_those_of_the_reference(finish, encoder, bits):
-    run, loop, _, record = finish(bits, encoder, seed=4, partition_rows=47)
+def first_pair_frame(maps, bits):
+    """Random projections of the features, in the pair directions."""
+    random = random_codes(4 ^ Stream.PAIR_FRAME, np.arange(sum(map(len, maps.values()))), bits)
+    total = np.vstack(list(maps.values())).T @ random
+    return total * np.sqrt(bits) / np.linalg.norm(total) if len(total) else total
+
+
+@pytest.mark.parametrize(
+    ("encoder", "bits", "pair"),
+    [
+        ("ridge", 24, 0.5),
+        ("anchors", 8, 0.5),
+        ("anchors", 24, 0.0),
+        ("anchors", 24, 1.0),
+        ("projection", 24, 0.3),
+    ],
+)
+def test_final_codes_equal_those_of_the_reference(finish, encoder, bits, pair):
+    run, loop, _, record = finish(bits, encoder, seed=4, partition_rows=47, pair=pair)
     x = run.features()
     rows = read_array(run.directory.sample("rows"))
     scores = {g: reference.encoded(x[g], loop, encoder, 0.1, rows) for g in x}
@@ -65,13 +82,17 @@ def test_final_codes_equal_those_of_the_reference(finish, encoder, bits):
     random = random_codes(4 ^ Stream.FINAL_FRAME, np.arange(LOOP_BITS), bits).astype(float)
     beyond = np.arange(bits) >= LOOP_BITS
     start = np.eye(LOOP_BITS, bits) + random * np.where(beyond, LOOP_BITS**-0.5, 1e-3)
-    expected = reference.condensed(scores, loop, rows, trust, 5, start)
+    maps = reference.pair_maps(x, trust, 5 if pair else 0)
+    start = np.vstack([start, first_pair_frame(maps, bits)])
+    pairs = sum(x[g] @ a for g, a in maps.items())
+    classes = reference.class_part(scores, loop, trust)
+    expected = reference.condensed(classes, pairs, pair, rows, 5, start)
     found = final_codes(run)
     differing = found != reference.sign(expected)
     assert (np.abs(expected[differing]) <= reference.SCORE_TOLERANCE).all()
     assert found.shape == (N, bits)
     assert record["directions"] == 5
-    assert 0.5 < record["share"] <= 1.0
+    assert 0.3 < record["share"] <= 1.0
 
 
 @pytest.mark.parametrize("partition_rows", [13, 47, N + 5])
@@ -132,6 +153,24 @@ def test_without_directions_the_codes_are_those_of_the_loop(finish):
     run, loop, model, record = finish(directions=0)
     np.testing.assert_array_equal(final_codes(run), loop)
     assert (record, model.bits) == ({}, 24)
+
+
+@pytest.mark.parametrize(("bits", "count"), [(8, 8), (64, 32), (256, 64)])
+def test_the_number_of_directions_follows_the_bits(bits, count):
+    assert direction_count(build_config({"bits": bits})) == count
+    assert direction_count(build_config({"bits": bits, "method": {"directions": 5}})) == 5
+
+
+def test_pair_directions_of_three_modalities(prepare):
+    """They tell pairs apart, and do not depend on the partitioning."""
+    features = reference.paired_features(6, N, (12, 9, 7))
+    found = []
+    for rows in (N, 41):
+        method = {**METHOD, "encoder": "ridge", "pair": 0.5}
+        run = prepare(features, bits=24, seed=0, method=method, partition_rows=rows, blocks=2)
+        run.finish(run.learn())
+        found.append(final_codes(run))
+    np.testing.assert_array_equal(*found)
 
 
 def test_collapsed_codes_end_the_run(finish, monkeypatch):
