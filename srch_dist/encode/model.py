@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,6 @@ class Model:
     bits : number l of bits per code.
     center, unit_norm : whether features are centred and scaled to unit norm.
     metadata : versions and options of the run; encoding does not use them.
-    bit_weights : (l,) weights of the bits when a query's scores are compared with codes; empty in
-        models of earlier versions.
     """
 
     means: Mapping[str, Matrix]
@@ -65,7 +63,6 @@ class Model:
     center: bool
     unit_norm: bool
     metadata: Mapping[str, Any]
-    bit_weights: Mapping[str, Matrix] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         dims = ", ".join(f"{g} {len(mean)}" for g, mean in self.means.items())
@@ -93,7 +90,6 @@ def save_model(path: Location, model: Model) -> None:
         members[f"mean/{g}"] = model.means[g]
         members[f"projection/{g}"] = model.projections[g]
         members[f"encoder/{g}"] = model.encoders[g]
-    members |= {f"bit_weights/{g}": weights for g, weights in model.bit_weights.items()}
     for g, anchors in model.anchors.items():
         members[f"anchors/{g}/rows"] = anchors.rows
         members[f"anchors/{g}/encoder"] = anchors.encoder
@@ -125,7 +121,6 @@ def load_model(path: str | Location) -> Model:
             header["center"],
             header["unit_norm"],
             header["metadata"],
-            {g: members[f"bit_weights/{g}"] for g in names if f"bit_weights/{g}" in members},
         )
         _check(model)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -160,11 +155,6 @@ def _check(model: Model) -> None:
                 raise ValueError(
                     f"{name} of {g} is {matrix.dtype} {matrix.shape}, expected floats {expected}"
                 )
-        weights = model.bit_weights.get(g)
-        if weights is not None and (
-            weights.shape != (model.bits,) or not np.isfinite(weights).all() or weights.min() < 0
-        ):
-            raise ValueError(f"bit weights of {g} are not {model.bits} numbers of at least 0")
         if g in model.anchors:
             anchors = model.anchors[g]
             count = len(anchors.rows)

@@ -78,15 +78,6 @@ def score_tile(model: Model, modality: str, features: Array) -> tuple[Array, Arr
     return scores, near
 
 
-def weigh_scores(model: Model, modality: str, scores: Array) -> Array:
-    """Multiply scores (n, l) of queries by the weights of the bits, for asymmetric distances.
-
-    A model without bit weights, such as one of an earlier version, weighs all bits alike.
-    """
-    weights = model.bit_weights.get(modality)
-    return scores if weights is None else scores * weights
-
-
 def encode_rows(model: Model, modality: str, rows: Array) -> Packed:
     """Encode raw features (n, d_g) to packed codes (n, l / 8), uint8 in little bit order."""
     return pack_codes(sign_codes(score_rows(model, modality, rows)))

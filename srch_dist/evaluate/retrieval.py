@@ -16,7 +16,7 @@ from dask.delayed import Delayed
 
 from srch_dist.encode.batch import check_modalities, encoding_rows
 from srch_dist.encode.model import Model, load_model
-from srch_dist.encode.scoring import score_rows, weigh_scores
+from srch_dist.encode.scoring import score_rows
 from srch_dist.errors import InputError
 from srch_dist.evaluate.float_vectors import (
     FLOAT_QUERIES,
@@ -290,7 +290,7 @@ def _encode_block(
         scores = score_rows(model, g, store.read_selected(g, rows))
         codes[g] = pack_codes(sign_codes(scores))
         if is_query:
-            weights[g] = query_weights(weigh_scores(model, g, scores))
+            weights[g] = query_weights(scores)
     return EncodedRows(codes, read_labels(store, rows) if labels else None, weights)
 
 

@@ -98,11 +98,9 @@ def dense_pairs(far, queries: np.ndarray, everyone: np.ndarray) -> dict:
 
 def dense_asymmetric(model, modality: str, rows: np.ndarray, database_bits: np.ndarray):
     """Σ |q_j| over the bits that differ, q being scores of the queries in integers."""
-    loaded = load_model(model)
-    scores = score_rows(loaded, modality, rows)
-    weighted = scores * loaded.bit_weights.get(modality, 1.0)
-    scale = (2047 - BITS / 2) / np.abs(weighted).sum(axis=1)
-    q = np.round(weighted * scale[:, None])
+    scores = score_rows(load_model(model), modality, rows)
+    scale = (2047 - BITS / 2) / np.abs(scores).sum(axis=1)
+    q = np.round(scores * scale[:, None])
     return np.array([[np.abs(row)[(row > 0) != b].sum() for b in database_bits] for row in q])
 
 
