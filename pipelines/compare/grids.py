@@ -18,9 +18,13 @@ from .baselines import (
     CcaSign,
     CollectiveMatrixFactorisation,
     CrossViewHashing,
+    Csa,
     FloatCca,
+    FloatCosine,
+    FloatProductQuantiser,
     FloatRidge,
     InterMediaHashing,
+    PcaItq,
     PredictableDualView,
     QuantisedCorrelation,
     RandomHyperplanes,
@@ -90,6 +94,10 @@ GRIDS: tuple[tuple[Method, ...], ...] = (
     tuple(CcaProductQuantiser(width=width) for width in (32, 8, 16, 64))
     + tuple(CcaProductQuantiser(width=width, ridge=1.0) for width in (8, 16, 32))
     + (CcaProductQuantiser(width=16, symmetric=True),),
+    tuple(Csa(width=width, ridge=ridge) for ridge, width in product((0.1, 1.0), (64, 16, 32, 128))),
+    (FloatCosine(),),
+    (FloatProductQuantiser(), FloatProductQuantiser(symmetric=True)),
+    (PcaItq(),),
 )
 
 # Options of an SRCH run, by table row.
@@ -98,7 +106,7 @@ SRCH: dict[str, dict[str, Any]] = {
     "SRCH paper": {"preset": "paper"},
 }
 # Methods that ignore the seed. All others run with every seed.
-DETERMINISTIC = frozenset({FloatCca.name, FloatRidge.name})
+DETERMINISTIC = frozenset({FloatCca.name, FloatRidge.name, Csa.name, FloatCosine.name})
 
 
 def method_names() -> list[str]:

@@ -17,6 +17,8 @@ from .data import RetrievalTask
 
 # Distances per tile of queries.
 _ENTRIES = 1 << 22
+# Real-valued distances that differ by less are tied.
+_TIE = 1e-9
 
 PackedCodes = Mapping[str, Mapping[str, Packed]]
 Measures = dict[str, list[float]]
@@ -52,7 +54,8 @@ def score_codes(task: RetrievalTask, codes: PackedCodes) -> Measures:
     -------
     dict
         ``map``: the training rows are the database. ``unseen``: the queries are the database, and
-        each query's own pair is excluded.
+        each query's own pair is excluded. ``pair_10``: share of the queries whose own row in the
+        other modality is among the 10 nearest of all training rows and queries.
     """
     bits = 8 * next(iter(codes["train"].values())).shape[1]
 
@@ -85,21 +88,33 @@ def real_average_precision(distances: FloatArray, relevant: NDArray[np.bool_]) -
 def _measure(
     task: RetrievalTask, distances: Distances, precision: Callable[..., FloatArray]
 ) -> Measures:
-    """MAP of both directions against both databases, a tile of queries at a time."""
-    measures: Measures = {}
-    for side, name in (("train", "map"), ("queries", "unseen")):
-        step = max(1, _ENTRIES // len(task.rows[side]))
-        measures[name] = []
-        for g, h in task.directions:
-            values = []
-            for start in range(0, len(task.rows["queries"]), step):
-                tile = slice(start, start + step)
-                d, relevant = distances(side, g, h, tile), task.relevant[side][tile]
-                if side == "queries":
-                    d, relevant = _without_diagonal(d, start), _without_diagonal(relevant, start)
-                values.append(precision(d, relevant))
-            measures[name].append(float(np.nanmean(np.concatenate(values))))
+    """Measures of both directions, a tile of queries at a time; see `score_codes`."""
+    measures: Measures = {"map": [], "unseen": [], "pair_10": []}
+    step = max(1, _ENTRIES // sum(len(rows) for rows in task.rows.values()))
+    for g, h in task.directions:
+        values: dict[str, list[FloatArray]] = {name: [] for name in measures}
+        for start in range(0, len(task.rows["queries"]), step):
+            tile = slice(start, start + step)
+            found = {side: distances(side, g, h, tile) for side in task.rows}
+            relevant = {side: rows[tile] for side, rows in task.relevant.items()}
+            others = (_without_diagonal(each["queries"], start) for each in (found, relevant))
+            values["map"].append(precision(found["train"], relevant["train"]))
+            values["unseen"].append(precision(*others))
+            values["pair_10"].append(_pair_recall(found, start, 10))
+        for name, parts in values.items():
+            measures[name].append(float(np.nanmean(np.concatenate(parts))))
     return measures
+
+
+def _pair_recall(found: Mapping[str, NDArray[Any]], start: int, cutoff: int) -> FloatArray:
+    """Probability (q,) that a query's own row is in the first ranks of all rows of both sides."""
+    rows = np.arange(len(found["queries"]))
+    own = found["queries"][rows, start + rows][:, None]
+    every = np.concatenate(list(found.values()), axis=1)
+    tolerance = _TIE if every.dtype.kind == "f" else 0
+    closer = np.count_nonzero(every < own - tolerance, axis=1)
+    tied = np.count_nonzero(np.abs(every - own) <= tolerance, axis=1)
+    return retrieval_metrics.partner_recall(closer, tied, cutoff)
 
 
 def _without_diagonal(values: NDArray[Any], start: int) -> NDArray[Any]:

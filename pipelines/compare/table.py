@@ -13,7 +13,7 @@ Record = dict[str, Any]
 
 ENCODERS = ("own", "ridge", "anchors")
 _HEADS = {"own": "own encoder", "ridge": "ridge encoder", "anchors": "anchor encoder"}
-_MEASURES = {"map": "MAP", "unseen": "unseen"}
+_MEASURES = {"map": "MAP", "unseen": "unseen", "pair_10": "own pair in 10"}
 
 _NOTE = """\
 MAP {directions}, mean ± standard deviation over seeds, in expectation over random order among ties.
@@ -67,6 +67,8 @@ def markdown(records: Sequence[Record]) -> str:
     for encoder in ENCODERS:
         heading = f"## Summary: MAP, mean of both directions, {_HEADS[encoder]}"
         parts += ["", heading, "", _SHORT_NOTE, "", *_summary(records, encoder)]
+    pairs = "## Summary: own pair among the first 10, mean of both directions, own encoder"
+    parts += ["", pairs, "", _SHORT_NOTE, "", *_summary(records, "own", "pair_10")]
     parts += ["", "## SRCH balanced against the best other methods", "", *_against_best(records)]
     parts += ["", "## Published results, not reproduced here", "", *_published()]
     return "\n".join(parts) + "\n"
@@ -87,11 +89,11 @@ def _table(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def _summary(records: Sequence[Record], encoder: str) -> list[str]:
+def _summary(records: Sequence[Record], encoder: str, measure: str = "map") -> list[str]:
     """One row per data set and code length, one column per method: mean of both directions."""
     methods = {r["method"]: r for r in records}
     marks = {name: " †" * r["supervised"] + " ‡" * r["real"] for name, r in methods.items()}
-    means = {(r["set"], r["bits"]): _method_means(records, r, encoder) for r in records}
+    means = {(r["set"], r["bits"]): _method_means(records, r, encoder, measure) for r in records}
     shown = [name for name in methods if any(name in values for values in means.values())]
     lines = header(["set", "bits", *(name + marks[name] for name in shown)])
     for (name, bits), values in means.items():
@@ -101,13 +103,15 @@ def _summary(records: Sequence[Record], encoder: str) -> list[str]:
     return lines
 
 
-def _method_means(records: Sequence[Record], like: Record, encoder: str) -> dict[str, float]:
-    """Mean MAP over seeds and directions by method, on the data set and code length of ``like``."""
+def _method_means(
+    records: Sequence[Record], like: Record, encoder: str, measure: str
+) -> dict[str, float]:
+    """Mean score over seeds and directions by method, on the set and code length of ``like``."""
     here = [r for r in records if (r["set"], r["bits"]) == (like["set"], like["bits"])]
     means = {}
     for method in dict.fromkeys(r["method"] for r in here):
         shown = [r for r in here if r["method"] == method and r.get("best_for")]
-        scores = shown_scores(shown, encoder, "map")
+        scores = shown_scores(shown, encoder, measure)
         if scores is not None:
             means[method] = float(scores.mean())
     return means

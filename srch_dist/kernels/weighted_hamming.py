@@ -3,8 +3,7 @@
 A query keeps the scores of its bits instead of their signs. Its distance to a code b is
 Σ_j |q_j| [b_j ≠ sign q_j], where q are the scores, scaled and rounded to integers. It is a linear
 function of the inner product of q and b, so both rank alike. A score estimates the mean of its bit,
-so it is its own weight: further weights per bit (explained variance, its inverse, slopes of a
-regression) changed MAP by less than .004, and not in one direction.
+so it is its own weight.
 
 Integers make the distances exact: equal codes are tied, results do not depend on the order of
 sums, and distances can be counted as Hamming distances are.

@@ -4,6 +4,10 @@ from .acq import AlternatingCoQuantisation as AlternatingCoQuantisation
 from .cca import CcaSign as CcaSign
 from .cca import FloatCca as FloatCca
 from .cmfh import CollectiveMatrixFactorisation as CollectiveMatrixFactorisation
+from .common_space import FloatCosine as FloatCosine
+from .common_space import FloatProductQuantiser as FloatProductQuantiser
+from .common_space import PcaItq as PcaItq
+from .csa import Csa as Csa
 from .cvh import CrossViewHashing as CrossViewHashing
 from .imh import InterMediaHashing as InterMediaHashing
 from .itq import CcaItq as CcaItq

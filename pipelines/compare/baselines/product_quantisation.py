@@ -14,6 +14,7 @@ refuses fewer than 256 stacked training rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -97,20 +98,43 @@ class CcaProductQuantiser:
         ValueError
             If ``bits`` is not a positive multiple of 8.
         """
-        if bits < 8 or bits % 8:
-            raise ValueError(
-                f"product quantisation needs whole bytes, got {bits} bits. Pass a multiple of 8."
-            )
         directions = canonical_directions(features, self.width, self.ridge).scaled()
-        r = next(iter(directions.values())).shape[1]
-        subspaces = bits // 8
-        padded = -(-r // subspaces) * subspaces
-        rotation = random_frame(r, padded, np.random.default_rng(seed))
-        embedding = CosineModel({g: W @ rotation for g, W in directions.items()})
-        rows = np.vstack([embedding.embed(g, X) for g, X in features.items()])
-        quantiser = faiss.ProductQuantizer(padded, subspaces, 8)
-        quantiser.cp.seed = seed
-        # Suppresses a warning: small data sets have fewer rows per centroid than faiss recommends.
-        quantiser.cp.min_points_per_centroid = 1
-        quantiser.train(rows.astype(np.float32))
-        return PqModel(embedding, quantiser, self.symmetric)
+        return train_quantiser(features, directions, bits, seed, self.symmetric)
+
+
+def train_quantiser(
+    features: Features,
+    directions: Mapping[str, FloatArray],
+    bits: int,
+    seed: int,
+    symmetric: bool,
+) -> PqModel:
+    """Rotate the projections X W_g of both modalities at random, and train one quantiser on them.
+
+    Parameters
+    ----------
+    directions : mapping of modality name to array (d_g, r)
+    symmetric : bool
+        Code the queries, too.
+
+    Raises
+    ------
+    ValueError
+        If ``bits`` is not a positive multiple of 8.
+    """
+    if bits < 8 or bits % 8:
+        raise ValueError(
+            f"product quantisation needs whole bytes, got {bits} bits. Pass a multiple of 8."
+        )
+    r = next(iter(directions.values())).shape[1]
+    subspaces = bits // 8
+    padded = -(-r // subspaces) * subspaces
+    rotation = random_frame(r, padded, np.random.default_rng(seed))
+    embedding = CosineModel({g: W @ rotation for g, W in directions.items()})
+    rows = np.vstack([embedding.embed(g, X) for g, X in features.items()])
+    quantiser = faiss.ProductQuantizer(padded, subspaces, 8)
+    quantiser.cp.seed = seed
+    # Suppresses a warning: small data sets have fewer rows per centroid than faiss recommends.
+    quantiser.cp.min_points_per_centroid = 1
+    quantiser.train(rows.astype(np.float32))
+    return PqModel(embedding, quantiser, symmetric)
