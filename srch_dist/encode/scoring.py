@@ -10,7 +10,7 @@ from srch_dist.config.nearest import did_you_mean
 from srch_dist.encode.input_profile import InputProfile, profile_rows
 from srch_dist.encode.model import Model
 from srch_dist.errors import InputError
-from srch_dist.kernels.features import invalid_rows, normalise
+from srch_dist.kernels.features import INVALID_VALUES, invalid_rows, normalise
 from srch_dist.kernels.packed_codes import pack_codes, sign_codes
 from srch_dist.kernels.rbf import TILE, similarities
 from srch_dist.kernels.types import Array, Matrix, Packed, Vector
@@ -34,7 +34,9 @@ def score_rows(model: Model, modality: str, rows: Array) -> Matrix:
         )
     invalid = invalid_rows(rows)
     if len(invalid):
-        raise InputError(f"{modality} holds NaN or Inf in row {invalid[0]} of the rows to encode")
+        raise InputError(
+            f"{modality} holds {INVALID_VALUES} in row {invalid[0]} of the rows to encode"
+        )
     features, _ = normalise(rows, mean, model.center, model.unit_norm, np.dtype(np.float64))
     return score_features(model, modality, features)
 
@@ -106,10 +108,10 @@ class QueryEncoder:
         """Compute scores (l,) float64 of raw features (d_g,); raise errors as `score_rows` does."""
         model, mean = self._model, self._model.means[self._modality]
         values = np.asarray(as_array(self._modality, row))
-        if values.shape != mean.shape or not np.isfinite(values).all():
+        if values.shape != mean.shape or len(invalid_rows(values[None])):
             raise InputError(
                 f"a query of {self._modality} must be ({len(mean)},) finite numbers; this query "
-                f"has shape {values.shape} of {values.dtype}, or a value that is NaN or Inf"
+                f"has shape {values.shape} of {values.dtype}, or {INVALID_VALUES}"
                 f"{modality_of_width(model, values.shape)}"
             )
         self._warn_once(values)

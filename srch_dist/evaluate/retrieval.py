@@ -79,8 +79,14 @@ def evaluate_model(
     ------
     InputError : the store has no queries for this run, or lacks a modality of the model.
     """
-    progress = progress or silent()
-    run, store = open_run(model), open_store(data)
+    return evaluate_run(open_run(model), open_store(data), progress or silent())
+
+
+def evaluate_run(run: RunResults, store: FeatureStore, progress: Progress) -> dict[str, Any]:
+    """Measure the retrieval quality of a run on an opened store; see `evaluate_model`.
+
+    A store that replaced ``store`` in its folder is refused.
+    """
     loaded = load_model(run.path)
     check_modalities(loaded, store, list(loaded.means))
     split = query_split(run, store)

@@ -7,7 +7,7 @@ import numpy as np
 from srch_dist.errors import InputError
 from srch_dist.ingest.schema import TEXT_KINDS
 from srch_dist.ingest.sources import reasons
-from srch_dist.kernels.features import invalid_rows
+from srch_dist.kernels.features import INVALID_VALUES, invalid_rows
 from srch_dist.kernels.retrieval_metrics import invalid_labels
 from srch_dist.kernels.types import Array
 
@@ -36,11 +36,11 @@ def check_block(label: str, name: str, block: Array, start: int, modality: bool)
 def _refuse_invalid_numbers(label: str, name: str, block: Array, start: int) -> None:
     invalid = invalid_rows(block.reshape(len(block), -1))
     if len(invalid):
-        listing = ", ".join(str(row + start) for row in invalid[:_LISTED])
+        rows = ", ".join(str(row + start) for row in invalid[:_LISTED])
+        rows += ", …" if len(invalid) > _LISTED else ""
         raise InputError(
-            f"{label}: {name} holds NaN or Inf in row{'s' if len(invalid) > 1 else ''} {listing}"
-            f"{', …' if len(invalid) > _LISTED else ''}. Replace the values, or remove these rows "
-            "from every modality."
+            f"{label}: {name} holds {INVALID_VALUES} in row{'s' if len(invalid) > 1 else ''} "
+            f"{rows}. Replace the values, or remove these rows from every modality."
         )
 
 

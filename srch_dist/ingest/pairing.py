@@ -83,23 +83,33 @@ def check_ids(label: str, source: Source, specs: Specs, schema: Schema) -> Pairi
             names.append(name)
         else:
             warnings.append(f"{name} has shape {shape} of {dtype}, not one id per row")
+    for name, why in {**source.skipped, **source.unreadable}.items():
+        if _is_id_name(name) and _identifies_rows(name, schema):
+            warnings.append(f"{name} is left out: {why}")
     # `_write_arrays` refuses a bad array that the store needs. Other bad arrays must not stop the
     # ingest.
     read = set(schema.rowwise.values())
-    compared = names[:1]
-    for other in names[1:]:
-        try:
-            _compare(label, source, (names[0], other), schema.rows)
-            compared.append(other)
-        except _IncomparableError as reason:
-            warnings.append(str(reason))
-        except _DifferentIdsError:
-            raise
-        except InputError as error:
-            if names[0] in read and other in read:
+    # The arrays of a group agree in every row. Those of two groups cannot be compared.
+    groups: list[list[str]] = []
+    for name in names:
+        reasons: list[str] = []
+        for group in groups:
+            try:
+                _compare(label, source, (group[0], name), schema.rows)
+                group.append(name)
+                break
+            except _IncomparableError as reason:
+                reasons.append(str(reason))
+            except _DifferentIdsError:
                 raise
-            warnings.append(str(error))
-    return Pairing(compared, warnings)
+            except InputError as error:
+                if group[0] in read and name in read:
+                    raise
+                reasons.append(str(error))
+        else:
+            warnings += reasons
+            groups.append([name])
+    return Pairing(max(groups, key=len, default=[]), list(dict.fromkeys(warnings)))
 
 
 class _IncomparableError(Exception):

@@ -19,11 +19,19 @@ TILE_ROWS = 1024
 _ZERO_LENGTH = 1e-10
 
 
+# Name of the values that `invalid_rows` finds, for messages.
+INVALID_VALUES = "NaN, Inf or a value of 1e150 or more"
+# The square of a larger value overflows in float64, and with the square the length of the row.
+_TOO_LARGE = 1e150
+
+
 def invalid_rows(block: Array) -> NDArray[np.int64]:
-    """Return the ascending positions of the rows of ``block`` (n, d) that contain NaN or Inf."""
+    """Return the ascending positions of the rows of ``block`` (n, d) with `INVALID_VALUES`."""
     if not np.issubdtype(block.dtype, np.floating):
         return np.empty(0, dtype=np.int64)
-    return np.flatnonzero(~np.isfinite(block).all(axis=1)).astype(np.int64)
+    # A comparison with NaN is False. Only float64 has finite values that are too large.
+    valid = np.abs(block) < _TOO_LARGE if block.dtype.itemsize >= 8 else np.isfinite(block)
+    return np.flatnonzero(~valid.all(axis=1)).astype(np.int64)
 
 
 def column_sums(block: Array) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from srch_dist.errors import ConfigError, InputError, StorageError, require
 from srch_dist.kernels.packed_codes import unpack_codes
 from srch_dist.kernels.types import IntArray, Mask, Matrix, Packed
 from srch_dist.runtime.progress import Progress, silent
+from srch_dist.search.index_codes import holds_codes
 from srch_dist.search.index_file import check_index
 from srch_dist.storage.code_store import CodeStore
 from srch_dist.storage.failures import storage_error
@@ -115,8 +116,8 @@ def search_index(
     queries, top : as in `search_codes`.
     probes : number of lists to search, if the index is an inverted file; None uses
         `default_probes`.
-    codes : the codes that the index should hold. The rows and distances that the search finds are
-        compared with these codes. If None, nothing is compared.
+    codes : the codes that the index should hold. All codes of the index are compared with them.
+        If None, nothing is compared.
     allowed : (n,) as in `search_codes`.
 
     Raises
@@ -134,8 +135,12 @@ def search_index(
                 f"{path} holds {index.ntotal} rows, but {codes.path} has {codes.rows} now. Add the "
                 "new ones with: python -m srch_dist.export --append"
             )
-        if index.ntotal == codes.rows:
-            allowed = both_masks(codes.alive(), allowed)
+        if not holds_codes(index, codes):
+            raise InputError(
+                f"{path} is not an index of the codes {codes.path}. Give the index that was "
+                "exported from these codes, or export them again."
+            )
+        allowed = both_masks(codes.alive(), allowed)
     if allowed is not None and len(allowed) != index.ntotal:
         raise InputError(
             f"{path} holds {index.ntotal} rows, but the filter has {len(allowed)}. Give the index "
@@ -159,13 +164,7 @@ def search_index(
             "search without --index."
         )
     distances, rows = _nearest(distances.astype(np.int64), rows.astype(np.int64), top)
-    found = SearchResult(rows, distances)
-    if codes is not None and not _agrees(index, codes, queries, found):
-        raise InputError(
-            f"{path} is not an index of the codes {codes.path}. Give the index that was exported "
-            "from these codes, or export them again."
-        )
-    return found
+    return SearchResult(rows, distances)
 
 
 def _search_allowed(
@@ -211,15 +210,6 @@ def _most_results(top: int, rows: int, allowed: Mask | None) -> int:
     if not allowed.any():
         raise InputError("no row may be found: the filter matches none, or all are deleted.")
     return min(top, int(allowed.sum()))
-
-
-def _agrees(index: Any, codes: CodeStore, queries: Packed, found: SearchResult) -> bool:
-    """Whether ``index`` has as many rows as ``codes``, and ``found`` has the true distances."""
-    if index.ntotal != codes.rows or index.d != codes.bits:
-        return False
-    stored = codes.read_scattered(found.rows.ravel()).reshape(*found.rows.shape, -1)
-    differing = np.bitwise_count(stored ^ queries[:, None]).sum(axis=2, dtype=np.int64)
-    return bool((differing == found.distances).all())
 
 
 def default_probes(lists: int) -> int:

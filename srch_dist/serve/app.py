@@ -70,7 +70,7 @@ class _Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        named = {"registry": self.registry, "namespace": "srch_dist"}
+        named: dict[str, Any] = {"registry": self.registry, "namespace": "srch_dist"}
         labels = ["route", "code"]
         self.requests = Counter("requests", "Requests by route and code", labels, **named)
         self.seconds = Histogram("request_seconds", "Seconds of a request", ["route"], **named)

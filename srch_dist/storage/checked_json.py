@@ -13,16 +13,10 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from srch_dist.errors import StorageError
-from srch_dist.storage.atomic_files import decode_text, read_json
+from srch_dist.storage.atomic_files import decode_text
 from srch_dist.storage.locations import Location
 
 T = TypeVar("T")
-
-
-def read_checked(path: Location, kind: type[Any], remedy: str) -> dict[str, Any]:
-    """Read a JSON object of the shape ``kind``; see `check_shape`."""
-    value: dict[str, Any] = check_shape(read_json(path), kind, path, remedy)
-    return value
 
 
 def parse_checked_lines(content: bytes, path: Location, remedy: str) -> list[dict[str, Any]]:

@@ -81,16 +81,13 @@ class FeatureStore:
             arrays.verify_values(path, 0, values, self.checksums[name])
         return values
 
-    def read_selected(self, name: str, rows: NDArray[np.int64], verify: bool = True) -> Array:
+    def read_selected(self, name: str, rows: NDArray[np.int64]) -> Array:
         """Read the rows with the ascending numbers ``rows`` (m,), one chunk at a time.
 
-        Raises StorageError as `read` does. ``verify=False`` does not compare recorded checksums: a
-        training run verifies all checksums once, before it reads the features.
+        Raises StorageError as `read` does.
         """
         self._check(name)
         path = locate(self.path) / name
-        if not verify:
-            return arrays.read_selected(path, rows)
         return arrays.read_selected(path, rows, partial(read_verified, path, self._runs(name)))
 
     def show(self, name: str, row: int) -> str:
@@ -324,21 +321,6 @@ def open_store(path: str | Location) -> FeatureStore:
         if missing:
             raise StorageError(f"{folder / name}: {missing} chunks are missing; {hint}")
     return store
-
-
-def recorded_runs(store: FeatureStore) -> list[tuple[Location, int, int, int]]:
-    """Return (array path, first row, end row, checksum) of each run of all modalities.
-
-    A run is a block of rows that was written at once; the end row is excluded. Only the checksums
-    of runs detect a stale chunk, which matches its own crc32c. See `arrays.checksum`. The list is
-    empty for a store of an earlier version.
-    """
-    runs = _read_runs(store.path, store.rows, store.checksums)
-    return [
-        (locate(store.path) / g, start, stop, checksum)
-        for g in store.modalities
-        for start, stop, checksum in runs[g].tolist()
-    ]
 
 
 def _read_runs(path: str, rows: int, checksums: Mapping[str, int]) -> Mapping[str, IntArray]:

@@ -15,8 +15,14 @@ from rich.table import Table
 
 from srch_dist.errors import ExtraError, require
 from srch_dist.runtime.progress import Progress
-from srch_dist.storage.atomic_files import replacing, write_json, write_text
-from srch_dist.storage.checked_json import read_checked
+from srch_dist.storage.atomic_files import (
+    check_manifest,
+    read_json,
+    replacing,
+    write_json,
+    write_text,
+)
+from srch_dist.storage.checked_json import check_shape
 from srch_dist.storage.outputs import OutputKind, json_kind
 from srch_dist.storage.run.shapes import Evaluation, IterationRecord, Summary
 
@@ -49,6 +55,9 @@ _PLOTTED = ("map", "pair_recall_10")
 _MAX_LEGEND_LINES = 12
 
 
+_REMEDY = "Remove the file to train the combination again."
+
+
 @dataclass(frozen=True)
 class _Result:
     """Result of one combination: records of its finished run, or the ``error`` of a failed run."""
@@ -75,8 +84,11 @@ TABLES = {
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read the result of a combination; raises StorageError if it is damaged."""
-    return read_checked(path, _Result, "Remove the file to train the combination again.")
+    """Read the result of a combination; raises StorageError if it is damaged or edited."""
+    content = read_json(path)
+    if isinstance(content, dict) and "crc32" in content:  # earlier versions recorded none
+        content = check_manifest(content, path, _REMEDY)
+    return check_shape(content, _Result, path, _REMEDY)
 
 
 def make_row(values: Mapping[str, Any], record: Mapping[str, Any]) -> Row:

@@ -31,7 +31,7 @@ from srch_dist.runtime.interruptions import resume_note
 from srch_dist.runtime.main_guard import end_second_import
 from srch_dist.runtime.progress import Progress, silent, without_tables
 from srch_dist.storage import arrays
-from srch_dist.storage.atomic_files import write_json
+from srch_dist.storage.atomic_files import write_manifest
 from srch_dist.storage.feature_store import FeatureStore, open_store
 from srch_dist.storage.locations import Location, local_path, locate
 from srch_dist.storage.locks.file_lock import hold_lock
@@ -277,7 +277,7 @@ def _train_group(sweep: _Sweep, group: Sequence[Combination], cluster: Cluster) 
             "store": dict(sweep.store.checksums),
         }
         sweep.unwritten[combination.name] = record
-        write_json(sweep.result_path(combination), record)
+        write_manifest(sweep.result_path(combination), record)
         del sweep.unwritten[combination.name]
     if not group[0].config.keep_work:
         sweep.check_lock()

@@ -8,7 +8,7 @@ from typing import Any
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ExtraError, StorageError
 from srch_dist.evaluate.examples import can_show, gather_examples
-from srch_dist.evaluate.retrieval import evaluate_baseline, evaluate_model, has_queries
+from srch_dist.evaluate.retrieval import evaluate_baseline, evaluate_run, has_queries
 from srch_dist.report import write_page
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.feature_store import FeatureStore
@@ -30,7 +30,7 @@ def score_run(
     if not config.evaluate or not has_queries(run, store):
         return None
     progress.note("scoring: encodes queries and database, and measures retrieval")
-    evaluation = evaluate_model(str(run.path), store.path, progress)
+    evaluation = evaluate_run(run, store, progress)
     if (scores := evaluate_baseline(run, store, progress)) is not None:
         evaluation["baseline"] = scores
     try:

@@ -24,8 +24,7 @@ from srch_dist.errors import InputError
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import Progress
-from srch_dist.storage import arrays
-from srch_dist.storage.feature_store import FeatureStore, recorded_runs
+from srch_dist.storage.feature_store import FeatureStore
 from srch_dist.storage.run.directory import RunDirectory
 
 
@@ -103,16 +102,8 @@ def memory_advice(plan: Plan) -> str:
 
 
 def resume_features(job: Job, store: FeatureStore) -> Statistics:
-    """Return the statistics of the features.
-
-    Stages that no earlier attempt finished run first: verify the data, prepare the features.
-    """
+    """Return the statistics of the features; prepare them if no earlier attempt did."""
     stages = job.stages
-    if stages.find("verified") is None:
-        work = [tasks.task(arrays.verify_rows, *recorded) for recorded in recorded_runs(store)]
-        with job.progress.stage("verify data", len(work)) as stage:
-            tasks.run_all(work, stage)
-        stages.commit("verified", {}, {})
     if stages.find("features") is None:
         return prepare_features(job, store)
     return Statistics.of_record(stages.read("spilled"))

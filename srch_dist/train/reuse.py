@@ -22,7 +22,7 @@ from srch_dist.storage.locations import Location, entries
 from srch_dist.storage.run.directory import RunDirectory
 
 # Stages in the order in which they finish. The last stage of the graph marks a complete reuse.
-_FEATURES = ("verified", "means", "order", "spilled", "features")
+_FEATURES = ("means", "order", "spilled", "features")
 _GRAPH = ("edges", "graph")
 
 

@@ -94,7 +94,11 @@ def test_the_command_encodes_a_file_without_a_cluster(trained, rows, tmp_path, m
         (np.ones((4, 7)), None, "new has 7 dimensions; the model was trained on 20 for image"),
         (np.ones(4), None, "which array holds the rows of image .20 dimensions."),
         (np.ones((4, WIDTH)), "nwe", "no array 'nwe'; it has new; did you mean new"),
-        (np.array([[1.0] * WIDTH, [np.nan] * WIDTH]), None, "new holds NaN or Inf in row 1"),
+        (
+            np.array([[1.0] * WIDTH, [np.nan] * WIDTH]),
+            None,
+            "new holds NaN, Inf or a value of 1e150 or more in row 1",
+        ),
         (np.ones((0, WIDTH)), None, "new has no rows"),
     ],
 )

@@ -18,7 +18,7 @@ from srch_dist.report.records import load_records
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
 from srch_dist.storage.run.open import open_run
-from srch_dist.train import setup
+from srch_dist.train import finish, pipeline, setup
 from tests.helpers.killed_runs import OPTIONS, Killed, assert_resumed, resume
 from tests.helpers.runs import ROWS, exchange_chunk, make_pairs, make_store, train_here
 
@@ -166,21 +166,41 @@ def test_parts_of_a_run_on_other_data_are_refused(
 
 
 @pytest.mark.fault("store replaced after training started", "refused")
-def test_a_store_that_is_replaced_after_the_start_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "step", "back"),
+    [
+        (setup, "write_rows", None),
+        (pipeline, "resume_features", None),
+        (pipeline, "resume_features", "resume_graph"),
+        (pipeline, "resume_graph", None),
+        (finish, "evaluate_run", None),
+    ],
+)
+def test_a_store_that_is_replaced_after_the_start_is_refused(
+    tmp_path, monkeypatch, module, step, back
+):
+    """The other store has the same shapes; it may be gone again after the features were read."""
     mine, other = (
         make_store(tmp_path / name, 25, **make_pairs(seed=seed))
         for name, seed in (("a", 0), ("b", 9))
     )
-    real = setup.write_rows
 
-    def exchange(*arguments):
-        real(*arguments)
-        Path(mine.path).rename(tmp_path / "away")
-        Path(other.path).rename(mine.path)
+    def exchange(place, name, first, second):
+        real = getattr(place, name)
 
-    monkeypatch.setattr(setup, "write_rows", exchange)
-    with pytest.raises(StorageError, match="was replaced while it was in use"):
-        resume(mine, tmp_path / "run")
+        def turned(*arguments):
+            Path(first).rename(tmp_path / "away")
+            Path(second).rename(first)
+            (tmp_path / "away").rename(second)
+            return real(*arguments)
+
+        monkeypatch.setattr(place, name, turned)
+
+    exchange(module, step, mine.path, other.path)
+    if back:
+        exchange(module, back, mine.path, other.path)
+    with pytest.raises(StorageError, match=r"was replaced while it was in use|do not match"):
+        train_here(mine.path, tmp_path / "run")
 
 
 @pytest.fixture(scope="module")

@@ -70,3 +70,20 @@ def test_doubles_are_listed_as_integers_when_rows_are_missing(tmp_path):
     arrays = make_pairs(image_ids=IDS.astype(float), text=np.ones((22, 4)), text_ids=IDS[1:])
     with pytest.raises(InputError, match=r"1 id only in image: 1000\. Give"):
         notes_of(tmp_path, arrays)
+
+
+def test_every_two_ids_that_can_be_compared_are_compared(tmp_path):
+    """The first array has text that is no number; the two others contradict each other."""
+    names = np.array([f"a{value}" for value in IDS])
+    arrays = make_pairs(ids=names, image_ids=IDS, text_ids=IDS[::-1])
+    with pytest.raises(InputError, match="image_ids and text_ids differ in 22 of 23 rows"):
+        ingest_source(arrays, tmp_path / "store.zarr")
+    notes = notes_of(tmp_path, make_pairs(ids=names, image_ids=IDS, text_ids=IDS), False)
+    assert any("the arrays image_ids, text_ids agree" in note for note in notes)
+    assert sum("cannot be compared" in note for note in notes) == 1
+
+
+def test_ids_that_are_left_out_are_said(tmp_path):
+    arrays = make_pairs(image_ids=IDS.astype("S"), text_ids=IDS)
+    notes = notes_of(tmp_path, arrays, True)
+    assert any("cannot be compared: image_ids is left out" in note for note in notes)

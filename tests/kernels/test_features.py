@@ -30,6 +30,12 @@ def test_invalid_rows_are_those_with_nan_or_inf(block):
     assert len(invalid_rows(np.ones((3, 2), dtype=np.int16))) == 0
 
 
+def test_values_whose_square_overflows_are_invalid():
+    block = np.array([[1e149, -1e149], [1.0, -1e150], [1e160, 0.0]])
+    np.testing.assert_array_equal(invalid_rows(block), [1, 2])
+    assert len(invalid_rows(np.full((1, 2), np.finfo(np.float32).max, np.float32))) == 0
+
+
 def test_column_sums_of_float16_are_taken_in_float64():
     values = np.full((5000, 2), 100.0, dtype=np.float16)
     np.testing.assert_array_equal(column_sums(values).sum(axis=0), [5e5, 5e5])

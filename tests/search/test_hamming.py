@@ -115,6 +115,20 @@ def test_inverted_file_is_exact_when_all_lists_are_searched(tmp_path, drawn):
     assert stated_recall(tmp_path / "other") is None
 
 
+@pytest.mark.parametrize("form", ["faiss", "faiss-ivf"])
+def test_an_index_of_earlier_codes_is_refused(tmp_path, drawn, form):
+    """The query's own row and the nearest ones are the same in both."""
+    codes = write_codes(tmp_path / "codes.zarr", drawn)
+    earlier = drawn.copy()
+    earlier[len(drawn) // 2 :] ^= 255
+    before = write_codes(tmp_path / "before.zarr", earlier)
+    path = export_codes(before, tmp_path / "a.faiss", form, lists=4)
+    with pytest.raises(InputError, match="is not an index of the codes"):
+        search_index(path, drawn[:1], 1, codes=codes)
+    found = search_index(path, drawn[:1], 1, 4, before)
+    assert found.distances.tolist() == [[0]]
+
+
 def test_stated_recall_is_the_share_of_nearest_rows_found(tmp_path, drawn):
     codes = write_codes(tmp_path / "codes.zarr", drawn)
     path = export_codes(codes, tmp_path / "a.faiss", "faiss-ivf", lists=16)

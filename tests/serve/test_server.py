@@ -130,7 +130,11 @@ def test_encode_gives_the_codes(made, server):
         ({"vectors": [[1.0] * 12], "modality": "texts"}, 422, "did you mean text?"),
         ({"vectors": [[1.0] * 12]}, 422, "vectors need a modality"),
         ({"vectors": [[1.0], [1.0, 2.0]], "modality": "text"}, 422, "different lengths"),
-        ({"vectors": [[float("nan")] * 12], "modality": "text"}, 422, "NaN or Inf in row 0"),
+        (
+            {"vectors": [[float("nan")] * 12], "modality": "text"},
+            422,
+            "NaN, Inf or a value of 1e150 or more in row 0",
+        ),
         ({"rows": [1], "ids": ["id1"]}, 422, "exactly one of vectors"),
         ({"rows": [ROWS]}, 422, f"there is no row {ROWS}"),
         ({"rows": [1], "top": 51}, 422, "top is 51, expected 1 to 50"),

@@ -168,7 +168,6 @@ def test_chunk_of_another_store_is_refused_where_its_rows_are_read(store, other,
             read()
     assert len(store.read(name, 12, 99)) == 8
     assert len(store.read_selected(name, np.array([0, 19]))) == 2
-    assert len(store.read_selected(name, np.array([8]), verify=False)) == 1
 
 
 def test_whole_side_array_of_an_older_store_is_verified(store, other, arrays, tmp_path):

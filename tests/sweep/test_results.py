@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from srch_dist.errors import StorageError
+from srch_dist.storage.atomic_files import write_manifest
 from srch_dist.sweep.results import read_result
 
 
@@ -24,3 +25,12 @@ def test_a_failed_combination_is_a_result(tmp_path):
     path = tmp_path / "bits=8.json"
     path.write_text('{"fingerprint": "a", "store": {}, "error": "collapsed"}')
     assert read_result(path)["error"] == "collapsed"
+
+
+def test_an_edited_result_is_refused(tmp_path):
+    write_manifest(tmp_path / "a.json", {"fingerprint": "a", "store": {}, "error": "no"})
+    assert read_result(tmp_path / "a.json")["error"] == "no"
+    edited = (tmp_path / "a.json").read_text().replace('"no"', '"yes"')
+    (tmp_path / "a.json").write_text(edited)
+    with pytest.raises(StorageError, match=r"a.json is damaged: .* its own checksum. Remove the"):
+        read_result(tmp_path / "a.json")

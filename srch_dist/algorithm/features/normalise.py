@@ -172,12 +172,12 @@ def _partition_sums(
     sums, sample = ColumnSums(), {}
     chosen = sample_for_clusters(rows, clusters, total) if clusters > 1 else rows[:0]
     for g in store.modalities:
-        block = store.read_selected(g, rows, verify=False)
+        block = store.read_selected(g, rows)
         invalid = kernels.invalid_rows(block)
         if len(invalid):
             raise InputError(
-                f"{store.path}: {g} holds NaN or Inf in row {rows[invalid[0]]}; remove the row "
-                "from every modality"
+                f"{store.path}: {g} holds {kernels.INVALID_VALUES} in row {rows[invalid[0]]}; "
+                "remove the row from every modality"
             )
         _refuse_out_of_range(g, block)
         sums[g] = kernels.column_sums(block)
@@ -200,7 +200,7 @@ def _spill_partition(
     """
     config = rule.config
     rows = arrays.read_rows(run.rows, *span)
-    raw = ((g, store.read_selected(g, rows, verify=False)) for g in store.modalities)
+    raw = ((g, store.read_selected(g, rows)) for g in store.modalities)
     blocks, zero_rows = _normalise_blocks(raw, rule.means, config.features, rule.dtype)
     codes = random_codes(config.seed, rows, config.loop_bits)
     clusters = np.zeros(len(rows), dtype=np.int64)
