@@ -77,10 +77,7 @@ class TestIngest:
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_invalid_numbers(self, refused, value):
         message = refused(ingest, save(image=with_value(value, 41)), "a.zarr")
-        assert (
-            "image holds NaN, Inf or a value of 1e150 or more in row 41. Replace the values, or remove"
-            in message
-        )
+        assert "image holds 1e150 or more in row 41. Replace the values, or remove" in message
 
     @pytest.mark.parametrize(
         ("changes", "expected"),

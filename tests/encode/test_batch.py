@@ -90,9 +90,9 @@ def test_codes_of_a_trained_ridge_encoder_resemble_the_learned_ones(trained):
         (
             "image",
             np.array([[1.0] * 20, [np.nan] * 20]),
-            "NaN, Inf or a value of 1e150 or more in row 1",
+            "1e150 or more in row 1",
         ),
-        ("image", np.array([[np.inf] * 20]), "NaN, Inf or a value of 1e150 or more in row 0"),
+        ("image", np.array([[np.inf] * 20]), "1e150 or more in row 0"),
     ],
 )
 def test_rows_that_do_not_fit_the_model_are_refused(trained, modality, rows, message):

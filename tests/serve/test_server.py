@@ -133,7 +133,7 @@ def test_encode_gives_the_codes(made, server):
         (
             {"vectors": [[float("nan")] * 12], "modality": "text"},
             422,
-            "NaN, Inf or a value of 1e150 or more in row 0",
+            "1e150 or more in row 0",
         ),
         ({"rows": [1], "ids": ["id1"]}, 422, "exactly one of vectors"),
         ({"rows": [ROWS]}, 422, f"there is no row {ROWS}"),

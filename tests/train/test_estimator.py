@@ -206,5 +206,5 @@ def test_bad_input_is_refused(fitted):
         fitted.encode(PAIRS["text"])
     with pytest.raises(InputError, match="it has image, text"):
         fitted.encode(PAIRS["text"], "sound")
-    with pytest.raises(InputError, match="NaN, Inf or a value of 1e150 or more in row 1"):
+    with pytest.raises(InputError, match="1e150 or more in row 1"):
         fitted.encode(np.where(np.arange(ROWS)[:, None] == 1, np.nan, PAIRS["image"]))
