@@ -89,7 +89,6 @@ ABLATION = {
     "method.rotate": "rotation",
     "method.encoder": "anchor encoder (off: ridge)",
     "method.directions": "spread directions (off: 0)",
-    "method.pair": "pair directions (off: 0)",
 }
 
 NOT_TRIED = {

@@ -71,8 +71,10 @@ def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
     if asymmetric := result.get("asymmetric"):
         recalls = {d: pair["10"] for d, pair in asymmetric["pair_recall"].items()}
         yield f"float queries against the codes, pair R@10: {_by_direction(recalls)}"
-    if floats := result.get("float_pair_recall"):
-        recalls = {d: pair["10"] for d, pair in floats.items()}
+    floats = result.get("float_pair_recall") or {}
+    recalls = {direction: pair["10"] for direction, pair in floats.items()}
+    # Vectors of equal width that are not aligned say nothing about codes.
+    if any(recall >= result["pair_recall"][d]["10"] for d, recall in recalls.items()):
         yield f"cosine of the float vectors, pair R@10: {_by_direction(recalls)}"
         kept = _by_direction(result["neighbours_kept"]["symmetric"])
         yield f"share of the 10 nearest float vectors that the codes keep: {kept}"

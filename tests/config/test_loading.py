@@ -37,7 +37,8 @@ def test_balanced_is_the_default_and_is_as_the_readme_says():
         "center_z": True,
         "weights": "mutual",
         "rotate": True,
-        "directions": 24,
+        "directions": "auto",
+            "pair": 0.5,
         "loop_bits": 64,
         "anchors": 1000,
     }
