@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from srch_dist.encode.batch import encode_store
 from srch_dist.ingest.pipeline import ingest_source
@@ -66,7 +66,7 @@ def test_a_filtered_search_shows_thumbnails(address):
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(address)
-        page.wait_for_function("document.querySelector('#message').textContent.includes('rows')")
+        expect(page.locator("#message")).to_contain_text("rows")
         page.select_option("[name=kind]", "rows")
         page.fill("[name=value]", "7")
         page.select_option("[name=modality]", "text")
@@ -75,10 +75,9 @@ def test_a_filtered_search_shows_thumbnails(address):
         page.wait_for_selector("#results li")
         assert page.locator("#results li").count() == 10
         images = page.locator("#results img")
-        images.last.scroll_into_view_if_needed()
-        page.wait_for_function(
-            "[...document.images].every(image => image.complete && image.naturalWidth === 8)"
-        )
+        for image in images.all():
+            image.scroll_into_view_if_needed()
+            expect(image).to_have_js_property("naturalWidth", 8)
         assert images.count() == 10
         # Titles are text, whatever they hold.
         assert page.locator("#results b").count() == 0
@@ -86,6 +85,6 @@ def test_a_filtered_search_shows_thumbnails(address):
         assert complaints == []
         page.fill("[name=where]", "prise < 5")
         page.click("button")
-        page.wait_for_function("document.querySelector('#message').textContent.includes('price')")
+        expect(page.locator("#message")).to_contain_text("did you mean price")
         assert page.locator("#results li").count() == 0
         browser.close()
