@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from srch_dist.export.append import append_index
     from srch_dist.export.formats import export_codes
     from srch_dist.ingest.pipeline import ingest_source
-    from srch_dist.report import write_page
+    from srch_dist.report import write_page, write_report_files
     from srch_dist.runtime.progress import Progress
     from srch_dist.search.hamming import SearchResult, search_codes
     from srch_dist.storage.code_store import CodeStore, open_codes
@@ -65,6 +65,7 @@ __all__ = [
     "sweep_options",
     "train_model",
     "write_page",
+    "write_report_files",
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -90,7 +91,7 @@ _MODULES = {
     "ingest_source": "ingest.pipeline",
     "Progress": "runtime.progress",
     "sweep_options": "sweep.runner",
-    "write_page": "report",
+    **dict.fromkeys(("write_page", "write_report_files"), "report"),
 }
 
 

@@ -9,7 +9,7 @@ import tyro
 
 from srch_dist.cli.command import print_line, run_command
 from srch_dist.errors import ConfigError
-from srch_dist.report import write_page
+from srch_dist.report import write_page, write_report_files
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.atomic_files import is_stream
 from srch_dist.storage.locations import locate
@@ -28,6 +28,9 @@ class _Options:
     out: str | None = None
     """File to write; by default report.html in the run directory, or comparison.html in the current
     folder."""
+    figures: str | None = None
+    """Folder for the charts as PDF and PNG, and the tables as CSV, Markdown and LaTeX. They are
+    written after the page."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,6 +48,9 @@ def _report(options: _Options, _progress: Progress) -> None:
     # The page itself may have gone to standard output.
     if not is_stream(out):
         print_line(f"page: {out}")
+    if options.figures is not None:
+        written = write_report_files([run.path for run in runs], options.figures)
+        print_line(f"figures: {options.figures} files={len(written)}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,14 @@ _DASHES = ("-", "--", ":", "-.")
 
 def comparison_page(runs: Sequence[RunRecords]) -> str:
     """Build the HTML page that compares several runs."""
-    scored = [run for run in runs if run.evaluation and "map" in run.evaluation]
+    names = ", ".join(run.name for run in runs)
+    title = f"Comparison of {len(runs)} runs"
+    return render(title, names, _tiles(_scored(runs)), comparison_sections(runs))
+
+
+def comparison_sections(runs: Sequence[RunRecords]) -> list[Section]:
+    """Build the sections of the page that compares several runs."""
+    scored = _scored(runs)
     sections = [
         Section("runs", "Runs", tables=[_overview(runs)]),
         _differences(runs),
@@ -35,8 +42,11 @@ def comparison_page(runs: Sequence[RunRecords]) -> str:
         sections.append(Section("retrieval", "Retrieval", text, charts, tables))
     sections.append(Section("training", "Training", "One line per run.", _training_charts(runs)))
     sections.append(Section("cost", "Time", charts=[cost_charts.stage_time_chart(runs)]))
-    names = ", ".join(run.name for run in runs)
-    return render(f"Comparison of {len(runs)} runs", names, _tiles(scored), sections)
+    return sections
+
+
+def _scored(runs: Sequence[RunRecords]) -> list[RunRecords]:
+    return [run for run in runs if run.evaluation and "map" in run.evaluation]
 
 
 def _differences(runs: Sequence[RunRecords]) -> Section:

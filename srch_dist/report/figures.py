@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 INK, MUTED, LINE, GROUND = "#010203", "#010204", "#010205", "#010206"
 SERIES = tuple(f"#0102{number:02x}" for number in range(0x11, 0x19))
 BAD = "#010222"
-_VARIABLES = {
+VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
     LINE: "--line",
@@ -70,11 +70,13 @@ class Chart:
     title : heading.
     text : one or two sentences that describe the chart.
     svg : the drawing, an ``svg`` element.
+    figure : the drawing in placeholder colours.
     """
 
     title: str
     text: str
     svg: str
+    figure: Figure = field(repr=False, compare=False)
 
 
 def draw(
@@ -103,7 +105,7 @@ def draw(
         handles, labels = axes.get_legend_handles_labels()
         if legend and handles:
             figure.legend(handles, labels, loc="outside upper left", ncols=legend)
-        return Chart(title, text, _svg(figure, title))
+        return Chart(title, text, _svg(figure, title), figure)
 
 
 def literal_label(name: str) -> str:
@@ -126,7 +128,7 @@ def _svg(figure: Figure, title: str) -> str:
     text = text.replace("xlink:href", "href")
     # The page's font replaces matplotlib's wider font, so the text still fits the layout.
     text = re.sub(r"font: ((?:\w+ )*[\d.]+px) [^;\"]+", r"font: \1 var(--type)", text)
-    for colour, variable in _VARIABLES.items():
+    for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     width, height = (float(size) for size in re.findall(r'="([\d.]+)pt"', text)[:2])
     opening_tag = (

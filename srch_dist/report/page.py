@@ -22,6 +22,11 @@ def run_page(run: RunRecords) -> str:
         f"{run.summary['rows']:,} pairs ({dims}), {run.config['bits']} bits, preset "
         f"{run.config['preset']}, seed {run.config['seed']}."
     )
+    return render(f"Run {run.name}", text, _tiles(run), run_sections(run))
+
+
+def run_sections(run: RunRecords) -> list[Section]:
+    """Build the sections of the report of one run."""
     sections = [
         _retrieval(run),
         _examples(run),
@@ -32,9 +37,7 @@ def run_page(run: RunRecords) -> str:
         _cost(run),
         _options(run),
     ]
-    return render(
-        f"Run {run.name}", text, _tiles(run), [section for section in sections if section]
-    )
+    return [section for section in sections if section]
 
 
 def _tiles(run: RunRecords) -> list[Tile]:

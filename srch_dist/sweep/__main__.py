@@ -13,7 +13,7 @@ from srch_dist.cli.command import TrainOptions, output, print_line, run_command,
 from srch_dist.errors import ConfigError
 from srch_dist.runtime.progress import Progress
 from srch_dist.sweep.grid import parse_grid
-from srch_dist.sweep.results import Row, results_table
+from srch_dist.sweep.results import Row, over_seeds, results_table, summary_table
 from srch_dist.sweep.runner import sweep_options
 from srch_dist.train.runner import default_folder
 
@@ -62,6 +62,8 @@ def _sweep(options: _Options, out: str, progress: Progress) -> None:
 
     def show(rows: Sequence[Row]) -> None:
         output().print(results_table(list(grid), rows))
+        if averaged := over_seeds(list(grid), rows):
+            output().print(summary_table(list(grid), averaged))
 
     sweep_options(config, grid, folder, progress, show)
     print_line(f"sweep: {folder}")

@@ -7,13 +7,14 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 from rich import box
 from rich.table import Table
 
 from srch_dist.errors import ExtraError, require
+from srch_dist.report.table_files import ENDINGS, table_text
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.atomic_files import (
     check_manifest,
@@ -161,7 +162,10 @@ def _at_10(pair: Mapping[str, Any] | None) -> dict[str, float]:
 def write_results(
     folder: Path, options: Sequence[str], rows: Sequence[Row], progress: Progress
 ) -> None:
-    """Write ``results.json`` and ``results.csv``; draw ``sweep.png`` if matplotlib is installed."""
+    """Write ``results.json`` and ``results.csv``; draw ``sweep.png`` if matplotlib is installed.
+
+    With several seeds, also ``summary.csv``, ``.md`` and ``.tex``; see `over_seeds`.
+    """
     write_json(folder / "results.json", {"options": list(options), "rows": list(rows)})
     text = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -170,9 +174,74 @@ def write_results(
     writer.writerows(rows)
     write_text(folder / "results.csv", text.getvalue())
     try:
+        if averaged := over_seeds(options, rows):
+            _write_summary(folder, options, averaged)
+    except ExtraError as error:
+        progress.note(f"summary.md: not written; {error}")
+    try:
         plot_results(folder / "sweep.png", options, rows)
     except ExtraError as error:
         progress.note(f"sweep.png: not drawn; {error}")
+
+
+def over_seeds(options: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+    """Average the scores of rows that differ in the option ``seed`` alone.
+
+    Returns
+    -------
+    A row per setting of the other options: ``runs``, the number of seeds with a result, and for
+    each score its mean over them and ``NAME_sd``, their standard deviation (None for one run).
+    Without the option ``seed`` among several values, no rows.
+    """
+    if "seed" not in options or len({row["seed"] for row in rows}) < 2:
+        return []
+    others = [name for name in options if name != "seed"]
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(str(row[name]) for name in others), []).append(row)
+    averaged = []
+    for group in groups.values():
+        done = [row for row in group if row["error"] is None]
+        mean: Row = {name: group[0][name] for name in others} | {"runs": len(done)}
+        for name in (*_SCORES, *_MEASURES):
+            values = [row[name] for row in done if row[name] is not None]
+            mean[name] = fmean(values) if values else None
+            mean[f"{name}_sd"] = stdev(values) if len(values) > 1 else None
+        averaged.append(mean)
+    return averaged
+
+
+def summary_cells(options: Sequence[str], rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and cells of the rows of `over_seeds`, with mean ± standard deviation."""
+    others = [name for name in options if name != "seed"]
+    headings = {**_SCORES, **_MEASURES}
+    shown = [name for name in headings if any(row[name] is not None for row in rows)]
+    cells = []
+    for row in rows:
+        line = [str(row[name]) for name in (*others, "runs")]
+        for name in shown:
+            spread = row[f"{name}_sd"]
+            line.append(_cell(row[name]) + ("" if spread is None else f" ± {spread:.2g}"))
+        cells.append(line)
+    return [*others, "runs", *(headings[name] for name in shown)], cells
+
+
+def summary_table(options: Sequence[str], rows: Sequence[Row]) -> Table:
+    """Format the rows of `over_seeds` as a terminal table."""
+    headings, cells = summary_cells(options, rows)
+    table = Table(box=box.SIMPLE)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for line in cells:
+        table.add_row(*line)
+    return table
+
+
+def _write_summary(folder: Path, options: Sequence[str], rows: Sequence[Row]) -> None:
+    """Write the means over seeds as ``summary.csv``, ``.md`` and ``.tex``."""
+    headings, cells = summary_cells(options, rows)
+    for ending in ENDINGS:
+        write_text(folder / f"summary{ending}", table_text(headings, cells, ending))
 
 
 def results_table(options: Sequence[str], rows: Sequence[Row]) -> Table:

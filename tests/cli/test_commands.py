@@ -250,7 +250,7 @@ HELP = {
         *("--model", "--codes", "--data", "--host", "--port", "--hosts", "--images"),
         *("--thumbnail", "--max-top", "--max-queries", "--max-bytes"),
     ],
-    "report": ["--out"],
+    "report": ["--out", "--figures"],
     "search": [
         *("--model", "--codes", "--query", "--query-file", "--text", "--modality", "--data"),
         *("--id", "--array", "--filter", "--show", "--json-lines"),
