@@ -90,7 +90,7 @@ def _metrics(dask_scheduler: distributed.Scheduler) -> dict[tuple[Any, ...], flo
 
 def by_task(metrics: Mapping[tuple[Any, ...], float]) -> Profile:
     """Sum metrics (context, …, task, activity, unit) in seconds by step, task and column."""
-    steps = dict(_functions())
+    steps = dict(functions())
     profile: Profile = defaultdict(lambda: dict.fromkeys(COLUMNS, 0.0))
     for (context, *labels, activity, unit), value in metrics.items():
         if unit != "seconds" or context == "get-data":  # the receiver counts a transfer
@@ -101,7 +101,7 @@ def by_task(metrics: Mapping[tuple[Any, ...], float]) -> Profile:
     return dict(profile)
 
 
-def _functions() -> Iterator[tuple[str, str]]:
+def functions() -> Iterator[tuple[str, str]]:
     """List the functions of `srch_dist.algorithm`, each with its module or folder there."""
     package = srch_dist.algorithm
     prefix = f"{package.__name__}."

@@ -17,6 +17,7 @@ from srch_dist.kernels.multigrid.aggregation import coarse_unknowns
 from srch_dist.kernels.multigrid.subdomains import SUBDOMAIN_ROWS
 from srch_dist.plan.rates import Rates
 from srch_dist.plan.run_plan import Plan
+from srch_dist.plan.store_requests import StoreRequests, store_requests
 from srch_dist.runtime.tasks import FAN_IN
 
 # Cost of aggregation, as a multiple of one sort of all edges: one matching per level, each on fewer
@@ -59,10 +60,12 @@ class Forecast:
     ----------
     stages : cost of each stage, in the order in which they run.
     iterations : maximum number of iterations of the loop.
+    requests : requests to the object store, if the run lives in one.
     """
 
     stages: tuple[StageCost, ...]
     iterations: int
+    requests: StoreRequests
 
     @property
     def network_bytes(self) -> int:
@@ -96,7 +99,8 @@ def forecast(plan: Plan, dims: dict[str, int], config: TrainConfig, rates: Rates
     costs = _Costs(plan, dims, config, rates)
     before = (costs.features(), costs.neighbours(), costs.graph())
     loop = (costs.z(), costs.s(), costs.b())
-    return Forecast((*before, *loop, costs.model()), config.method.iterations)
+    requests = store_requests(plan, len(dims), config)
+    return Forecast((*before, *loop, costs.model()), config.method.iterations, requests)
 
 
 @dataclass(frozen=True)

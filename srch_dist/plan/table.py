@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from srch_dist.plan.cost_model import Forecast
+from srch_dist.plan.disk import cache_bytes
 from srch_dist.plan.memory_model import MIB
 from srch_dist.plan.run_plan import Plan
 
@@ -50,6 +51,8 @@ def plan_record(plan: Plan, costs: Forecast) -> dict[str, Any]:
         "disk": dict(plan.disk),
         "disk_bytes": plan.disk_bytes,
         "network_bytes_per_iteration": costs.network_bytes,
+        "store_gets": costs.requests.gets,
+        "store_puts": costs.requests.puts,
         "tasks": costs.tasks,
         "iterations": costs.iterations,
         "seconds": costs.seconds,
@@ -126,6 +129,12 @@ def _totals(plan: Plan, costs: Forecast, timed: bool) -> Table:
     disk = ", ".join(f"{name} {size / MIB:,.0f}" for name, size in plan.disk.items())
     table.add_row("disk", f"{plan.disk_bytes / MIB:,.0f} MiB: {disk}")
     table.add_row("network per iteration", f"{costs.network_bytes / MIB:,.0f} MiB")
+    requests = costs.requests
+    table.add_row(
+        "with --out s3://",
+        f"{requests.gets:,} GET, {requests.puts:,} PUT, {requests.dollars:,.2f} $ at Amazon S3; "
+        f"cache of a worker {cache_bytes(plan) / MIB:,.0f} MiB",
+    )
     table.add_row("tasks", f"{costs.tasks:,} in at most {costs.iterations} iterations")
     if timed:
         table.add_row("time", f"{costs.seconds:,.0f} s for {costs.iterations} iterations")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ _FIRST_BYTES = 32 << 10
 # Bytes that a read of a few rows is assumed to have, which decides how many run at the same time.
 _ROWS_BYTES = 1 << 20
 # Bytes of a part of a long object; S3 permits at most 10,000 parts.
-_PART_BYTES = 16 << 20
+PART_BYTES = 16 << 20
 # Headers that this process has read, with the version of their objects. A shuffle reads every
 # object once per partition.
 _headers: dict[S3Path, tuple[NpyHeader, str]] = {}
@@ -58,9 +59,9 @@ def read(path: S3Path, start: int, stop: int | None) -> Array:
         header, version = _headers.get(path, (None, ""))
     if header is not None:
         low, high, rows = _bytes_of(header, start, stop)
-        if low < high:
-            part = path.read_part(low, high)
-            if part.version == version:
+        # The range of an array that was written again, shorter, may lie behind its end: an error.
+        with suppress(StorageError):
+            if low < high and (part := path.read_part(low, high)).version == version:
                 return _as_rows(path, header, part.content, rows)
     # Not read before, or written again.
     first = path.read_part(0, _FIRST_BYTES)
@@ -93,7 +94,7 @@ def write_runs(
     """
     counts = dict.fromkeys(types, 0)
     with translate_s3_errors(str(folder), "write"):
-        opened = partial(obstore().open_writer, connect(folder.bucket), buffer_size=_PART_BYTES)
+        opened = partial(obstore().open_writer, connect(folder.bucket), buffer_size=PART_BYTES)
         files = {name: opened((folder / name).key) for name in types}
         for run in runs:
             for name, values in run.items():

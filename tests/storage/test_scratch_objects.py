@@ -32,10 +32,13 @@ def test_rows_are_those_that_were_written(bucket, values):
 
 
 def test_object_that_was_written_again_is_read_again(bucket):
-    for shape in [(8, 3), (12, 2), (6, 4)]:  # equal sizes
+    # Equal sizes, then a shorter one, whose end is before the rows of the one before.
+    for shape in [(8, 3), (12, 2), (6, 4), (9000, 5), (9000, 1)]:
         values = RNG.random(shape)
         write_spill(bucket, {"a": values})
-        np.testing.assert_array_equal(read_spill(bucket, "a", 1, 3), values[1:3])
+        for start in (1, len(values) - 2):
+            rows = slice(start, start + 2)
+            np.testing.assert_array_equal(read_spill(bucket, "a", start, start + 2), values[rows])
 
 
 def test_folders_are_gathered_in_order(bucket):
