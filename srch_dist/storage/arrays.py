@@ -183,8 +183,8 @@ def read_opened(
     for place in _places(array, path, start, stop, columns):
         _check_chunk(array, path, place)
     try:
-        if isinstance(path, Path) and columns == _ALL:
-            values = read_plain(path, array, start, stop)
+        if isinstance(path, Path):
+            values = read_plain(path, array, start, stop, columns)
             if values is not None:
                 return values
         rows = slice(start, stop)
