@@ -30,6 +30,7 @@ from srch_dist.kernels.multigrid.preconditioner import (
     build_coarse_space,
     empty_coarse_space,
     jacobi_preconditioner,
+    restriction,
     row_unknowns,
 )
 from srch_dist.kernels.types import Array, IntArray
@@ -115,20 +116,20 @@ def _coarse_part(
     ``labels`` (rows,) is the coarse unknown of each row in the block, ``halo`` (h,) that of each
     halo row; -1 is none. ``unknowns`` is the number m.
     """
-    both, shape = np.concatenate([labels, halo]), (unknowns, unknowns)
-    own, diagonal = labels[rows], system.diagonal[rows]
-    total: Any = scipy.sparse.coo_array(
-        (diagonal[own >= 0].astype(np.float64), (own[own >= 0],) * 2), shape=shape
-    ).tocsr()
+    # Rows without a coarse unknown get the number m, whose entries are cut off.
+    both = np.concatenate([labels, halo]).astype(np.int32)
+    both[both < 0] = unknowns
+    own, diagonal = both[: len(labels)][rows], system.diagonal[rows]
+    shape = (unknowns + 1, unknowns + 1)
+    sums = np.bincount(own, weights=diagonal, minlength=unknowns + 1)
+    total: Any = scipy.sparse.csr_array(scipy.sparse.diags_array(sums))
     for tile in row_tiles(len(own)):
         matrix = system.off_diagonal[rows.start + tile.start : rows.start + tile.stop]
-        starts, ends = np.repeat(own[tile], np.diff(matrix.indptr)), both[matrix.indices]
-        inside = (starts >= 0) & (ends >= 0)
-        values = matrix.data[inside].astype(np.float64)
-        total += scipy.sparse.coo_array(
-            (values, (starts[inside], ends[inside])), shape=shape
-        ).tocsr()
-    return scipy.sparse.csr_array(total)
+        ends = both[matrix.indices]
+        entries = (matrix.data.astype(np.float64), ends, matrix.indptr)
+        coarse = scipy.sparse.csr_array(entries, shape=(len(matrix.indptr) - 1, shape[1]))
+        total += restriction(own[tile], shape[0], coarse.dtype) @ coarse
+    return scipy.sparse.csr_array(total[:-1, :-1])
 
 
 def _space(coarse: scipy.sparse.csr_array, blocks: int, *parts: Array) -> SharedCoarseSpace:

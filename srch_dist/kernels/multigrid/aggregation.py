@@ -13,7 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
-from srch_dist.kernels.multigrid.coarsening import aggregate_sums, galerkin_coupling, inner_weights
+from srch_dist.kernels.multigrid.coarsening import (
+    aggregate_sums,
+    galerkin_coupling,
+    inner_weights,
+    subgraph,
+)
 from srch_dist.kernels.multigrid.matching import match_nodes
 from srch_dist.kernels.permutations import inverse_permutation
 from srch_dist.kernels.sized import Sized
@@ -126,7 +131,8 @@ def aggregate_once(nodes: Nodes) -> tuple[Hierarchy, Nodes]:
     if matched is None:
         return Hierarchy((), (), np.empty(0, dtype=np.int64)), nodes
     aggregates, count = matched
-    smoother, coarse = _coarsen(nodes, aggregates, count)
+    inner = inner_weights(nodes.coupling, aggregates, count)
+    smoother, coarse = _coarsen(nodes, aggregates, inner)
     return Hierarchy((aggregates,), (smoother,), np.empty(0, dtype=np.int64)), coarse
 
 
@@ -175,16 +181,16 @@ def _coupled_first(
     Returns each node's new aggregate number (nodes,), the smoother of the level (count,), and the
     coupled aggregates as nodes of the next level.
     """
-    smoother, coarse = _coarsen(nodes, aggregates, count)
+    # Keep the dtype of the indices: a wider dtype doubles the memory of the edges.
+    ends = aggregates.astype(nodes.coupling.indices.dtype)
+    edges, inner = galerkin_coupling(nodes.coupling, ends, ends, 0, (count, count))
+    smoother, coarse = _coarsen(nodes, aggregates, inner)
     isolated = _coupling_sums(coarse) <= _ISOLATED * coarse.diagonal
     order = np.argsort(isolated, kind="stable")
     aggregates = inverse_permutation(order)[aggregates]
     coupled = order[: count - np.count_nonzero(isolated)]
-    # Keep the dtype of the indices: a wider dtype doubles the memory of the edges.
-    ends = aggregates.astype(nodes.coupling.indices.dtype)
-    edges = galerkin_coupling(nodes.coupling, ends, ends, 0, (len(coupled), len(coupled)))
     kept = Nodes(
-        edges,
+        subgraph(edges, coupled),
         coarse.diagonal[coupled],
         coarse.mass[coupled],
         coarse.finer_correction[coupled],
@@ -218,14 +224,15 @@ def _coupling_sums(nodes: Nodes) -> Vector:
     return nodes.diagonal - nodes.mass
 
 
-def _coarsen(nodes: Nodes, aggregates: IntArray, count: int) -> tuple[Vector, Nodes]:
+def _coarsen(nodes: Nodes, aggregates: IntArray, inner: Vector) -> tuple[Vector, Nodes]:
     """Compute the smoother E_k (count,) of a level, and the level's nodes without edges.
 
-    ``aggregates`` (m,) is the aggregate of each node of the finer level.
+    ``aggregates`` (m,) is the aggregate of each node of the finer level, and ``inner`` (count,)
+    twice the coupling inside each aggregate.
 
     The Galerkin diagonal diag(P'AP) is Σ diag(A) over each aggregate, minus `inner_weights`.
     """
-    inner = inner_weights(nodes.coupling, aggregates, count)
+    count = len(inner)
     mass = aggregate_sums(aggregates, nodes.mass, count)
     # Rounding of single-precision weights may give less than the mass, which is a lower bound.
     diagonal = np.maximum(aggregate_sums(aggregates, nodes.diagonal, count) - inner, mass)

@@ -46,8 +46,8 @@ def galerkin_coupling(
     first: int,
     shape: tuple[int, int],
     weak: Vector | None = None,
-) -> scipy.sparse.csr_array:
-    """Compute the off-diagonal entries of P'CP in the rows of some aggregates.
+) -> tuple[scipy.sparse.csr_array, Vector]:
+    """Compute P'CP in the rows of some aggregates.
 
     Parameters
     ----------
@@ -65,29 +65,49 @@ def galerkin_coupling(
 
     Returns
     -------
-    Coupling (count, all) as CSR with sorted indices, of the dtype of ``coupling``.
+    Coupling (count, all) as CSR of the dtype of ``coupling``, and twice the coupling inside each
+    aggregate (count,), which is 0 if its rows are not among the columns.
     """
+    dtype, inner = coupling.dtype, np.zeros(shape[0])
     if not shape[0]:
-        return scipy.sparse.csr_array(shape, dtype=coupling.dtype)
-    order = np.argsort(aggregates, kind="stable")
+        return scipy.sparse.csr_array(shape, dtype=dtype), inner
+    order = np.argsort(aggregates, kind="stable").astype(coupling.indices.dtype)
     sizes = np.bincount(aggregates, minlength=shape[0])[: shape[0]]
     starts = np.concatenate([[0], np.cumsum(sizes)])
     edges = np.concatenate([[0], np.cumsum(np.diff(coupling.indptr)[order])])
+    # CP, with one entry per edge. Its product with P' adds up the entries of equal columns.
+    ends = ends[coupling.indices]
+    width = max(shape[1], int(ends.max(initial=0)) + 1)
+    coarse = scipy.sparse.csr_array((coupling.data, ends, coupling.indptr), (len(order), width))
     tiles = []
     for tile in edge_tiles(edges[starts], TILE_EDGES):
-        members = order[starts[tile.start] : starts[tile.stop]]
-        part = coupling[members]
-        i, j = aggregates[members].repeat(np.diff(part.indptr)), ends[part.indices]
-        between = (i + first != j) & (j < shape[1])
-        i -= tile.start
-        size = tile.stop - tile.start
-        entries = (part.data[between], (i[between], j[between]))
-        summed = scipy.sparse.csr_array(scipy.sparse.coo_array(entries, shape=(size, shape[1])))
+        own = starts[tile.start : tile.stop + 1]
+        members = order[own[0] : own[-1]]
+        restriction = scipy.sparse.csr_array(
+            (np.ones(len(members), dtype), members, (own - own[0]).astype(members.dtype)),
+            shape=(tile.stop - tile.start, len(order)),
+        )
+        summed = restriction @ coarse
+        i, j = entry_rows(summed, slice(0, summed.shape[0])), summed.indices
+        inside = i + (first + tile.start) == j
+        inner[tile.start + i[inside]] = summed.data[inside]
+        summed = _selected(summed, i, ~inside & (j < shape[1]), shape[1])
         if weak is not None:
             summed = _sparsified(summed, first + tile.start, weak)
-        summed.sort_indices()
         tiles.append(summed)
-    return _stack_rows(tiles, shape)
+    return _stack_rows(tiles, shape), inner
+
+
+def subgraph(coupling: scipy.sparse.csr_array, nodes: IntArray) -> scipy.sparse.csr_array:
+    """Return the rows and columns ``nodes`` (k,), ascending, of a coupling (m, m)."""
+    if len(nodes) == coupling.shape[0]:
+        return coupling
+    numbers = np.full(coupling.shape[0], -1, dtype=coupling.indices.dtype)
+    numbers[nodes] = np.arange(len(nodes))
+    rows = coupling[nodes]
+    rows.indices = numbers[rows.indices]
+    i = entry_rows(rows, slice(0, len(nodes)))
+    return _selected(rows, i, rows.indices >= 0, len(nodes))
 
 
 def aggregate_sums(aggregates: IntArray, values: Vector, count: int) -> Vector:
@@ -129,6 +149,17 @@ def _stack_rows(
     indices = concatenate_and_clear(columns)
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(indices.dtype)
     return scipy.sparse.csr_array((concatenate_and_clear(values), indices, indptr), shape=shape)
+
+
+def _selected(
+    matrix: scipy.sparse.csr_array, i: NDArray[Any], kept: NDArray[np.bool_], width: int
+) -> scipy.sparse.csr_array:
+    """Keep the entries that ``kept`` (entries,) marks; ``i`` (entries,) are their rows."""
+    counts = np.bincount(i[kept], minlength=matrix.shape[0])
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(matrix.indices.dtype)
+    return scipy.sparse.csr_array(
+        (matrix.data[kept], matrix.indices[kept], indptr), shape=(matrix.shape[0], width)
+    )
 
 
 def _sparsified(edges: scipy.sparse.csr_array, first: int, weak: Vector) -> scipy.sparse.csr_array:

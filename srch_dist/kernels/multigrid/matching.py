@@ -1,13 +1,14 @@
 """Heavy-edge matching: pair the nodes of a weighted graph along their strongest edges.
 
-The strength of an edge is s_ij = w_ij / max(a_ii, a_jj), with w_ij the weight of the edge and a_ii
-the diagonal of the matrix. Nodes are paired along edges that are among the strongest edges of both
-ends, a form of the pairwise aggregation of Y. Notay, Electron. Trans. Numer. Anal. 37, 2010. All
-functions work on a tile of edges at a time.
+Strength of connection is s_ij = w_ij / max(a_ii, a_jj). Nodes are paired along edges that are among
+the strongest of both ends, a form of the pairwise aggregation of Y. Notay, Electron. Trans.
+Numer. Anal. 37, 2010. All functions work on a tile of edges at a time, to save memory; only the
+strengths of all edges are kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from srch_dist.kernels.multigrid.coarsening import (
     entry_rows,
     hash_pairs,
 )
-from srch_dist.kernels.types import IntArray, Vector
+from srch_dist.kernels.types import Array, IntArray, Vector
 
 # Rounds in which each free node proposes to its strongest free neighbour.
 _ROUNDS = 6
@@ -67,8 +68,12 @@ def match_nodes(
     the order of their pair's lower-numbered node.
     """
     count = coupling.shape[0]
-    strongest = _strongest(coupling, diagonal, combine)
-    candidates, best = _strong_edges(coupling, diagonal, combine, strongest)
+    strengths = [
+        _strengths(coupling, diagonal, combine, tile)
+        for tile in edge_tiles(coupling.indptr, TILE_EDGES)
+    ]
+    strongest = _strongest(coupling, strengths)
+    candidates, best = _strong_edges(coupling, len(diagonal), strengths, strongest)
     leader, free = _pair_up(count, *candidates)
     i, j = best
     joins = free[i] & ~free[j]
@@ -78,11 +83,14 @@ def match_nodes(
     return numbers[leader], int(np.count_nonzero(leads))
 
 
-def _strongest(coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.ufunc) -> Vector:
-    """Return the strength (m,) of each node's strongest edge, or 0. Outer rows count too."""
+def _strongest(coupling: scipy.sparse.csr_array, strengths: Sequence[Array]) -> Vector:
+    """Return the strength (m,) of each node's strongest edge, 0 if none. Outer rows count too.
+
+    ``strengths`` has an array (edges,) per tile; see `_strengths`.
+    """
     strongest = np.zeros(coupling.shape[0])
-    for tile in edge_tiles(coupling.indptr, TILE_EDGES):
-        strength = _strengths(coupling, diagonal, combine, tile)
+    tiles = edge_tiles(coupling.indptr, TILE_EDGES)
+    for tile, strength in zip(tiles, strengths, strict=True):
         starts = coupling.indptr[tile.start : tile.stop] - coupling.indptr[tile.start]
         connected = np.diff(coupling.indptr[tile.start : tile.stop + 1]) > 0
         if connected.any():
@@ -91,9 +99,11 @@ def _strongest(coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.u
 
 
 def _strong_edges(
-    coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.ufunc, strongest: Vector
+    coupling: scipy.sparse.csr_array, ends: int, strengths: list[Array], strongest: Vector
 ) -> tuple[tuple[NDArray[Any], NDArray[Any], Vector], tuple[NDArray[Any], NDArray[Any]]]:
     """Select candidate edges for pairs, and the edge along which an unmatched node joins a pair.
+
+    ``ends`` is the number of nodes and outer rows. The list ``strengths`` is emptied.
 
     The first result holds both ends and the strength (edges,) of at most `_CANDIDATES` candidates
     per node, row by row. The second holds both ends of each node's strongest edge; edges to outer
@@ -102,19 +112,20 @@ def _strong_edges(
     candidates: tuple[list[Any], ...] = ([], [], [])
     best: tuple[list[Any], ...] = ([], [])
     # An infinite maximum at outer rows excludes their edges from the candidates.
-    limits = np.concatenate([strongest, np.full(len(diagonal) - len(strongest), np.inf)])
+    limits = np.concatenate([strongest, np.full(ends - len(strongest), np.inf)])
     for tile in edge_tiles(coupling.indptr, TILE_EDGES):
-        strength = _strengths(coupling, diagonal, combine, tile)
+        strength = strengths.pop(0)
         i = entry_rows(coupling, tile)
-        j = coupling.indices[coupling.indptr[tile.start] : coupling.indptr[tile.stop]]
-        own = strongest[i]
-        strong = strength > 0
-        first = np.flatnonzero(strong & (strength >= (1 - _TIES) * own))
-        among = np.flatnonzero(strong & (strength >= _CANDIDATE_SHARE * np.maximum(own, limits[j])))
+        # An edge that is weak for its row is neither.
+        near = np.flatnonzero((strength > 0) & (strength >= _CANDIDATE_SHARE * strongest[i]))
+        i, strength = i[near], strength[near].astype(np.float64)
+        j = coupling.indices[coupling.indptr[tile.start] + near]
+        first = np.flatnonzero(strength >= (1 - _TIES) * strongest[i])
         distinct = _distinct_strengths(i[first], j[first], strength[first])
         chosen = first[_strongest_few(i[first], distinct, 1)]
         chosen = chosen[j[chosen] < len(strongest)]
         _append(best, chosen, i, j)
+        among = np.flatnonzero(strength >= _CANDIDATE_SHARE * limits[j])
         i, j, strength = i[among], j[among], strength[among]
         strength = _distinct_strengths(i, j, strength)
         _append(candidates, _strongest_few(i, strength, _CANDIDATES), i, j, strength)
@@ -124,14 +135,17 @@ def _strong_edges(
 
 def _strengths(
     coupling: scipy.sparse.csr_array, diagonal: Vector, combine: np.ufunc, rows: slice
-) -> Vector:
+) -> NDArray[np.float32]:
     """Compute the strengths (edges,) of the edges of ``rows``; 0 for edges that are not strong."""
     part = slice(coupling.indptr[rows.start], coupling.indptr[rows.stop])
     weights = coupling.data[part]
     own = np.repeat(diagonal[rows], np.diff(coupling.indptr[rows.start : rows.stop + 1]))
     other = diagonal[coupling.indices[part]]
-    strong = weights > _STRONG * combine(own, other)
-    strength: Vector = np.divide(weights, np.maximum(own, other, out=own), out=own)
+    largest = np.maximum(own, other)
+    # The usual function: its result is known already.
+    limit = largest if combine is np.maximum else combine(own, other)
+    strong = weights > _STRONG * limit
+    strength: NDArray[np.float32] = np.divide(weights, largest, out=largest).astype(np.float32)
     strength *= strong
     return strength
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from srch_dist.kernels.multigrid.aggregation import Hierarchy
@@ -263,7 +264,7 @@ def assemble_preconditioner(
     shared = [np.flatnonzero(level >= 0) for level in slots]
     return MultilevelPreconditioner(
         diagonal,
-        tuple(_restriction(p, len(e), dtype) for p, e in zip(parents, smoothers, strict=True)),
+        tuple(restriction(p, len(e), dtype) for p, e in zip(parents, smoothers, strict=True)),
         tuple(parents),
         tuple(smoother.astype(dtype) for smoother in smoothers),
         tuple(shared),
@@ -302,6 +303,16 @@ def build_coarse_space(
     """
     dense = coarse.toarray().astype(np.float64)
     return SharedCoarseSpace(smoother, _inverse(0.5 * (dense + dense.T)), tuple(slots))
+
+
+def restriction(parent: NDArray[Any], count: int, dtype: np.dtype[Any]) -> scipy.sparse.csr_array:
+    """Make the restriction P' (count, m) as CSR: row j sums the nodes of aggregate j."""
+    order = np.argsort(parent, kind="stable")
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(parent, minlength=count))])
+    ones = np.ones(len(parent), dtype=dtype)
+    return scipy.sparse.csr_array(
+        (ones, order.astype(np.int32), indptr.astype(np.int32)), shape=(count, len(parent))
+    )
 
 
 def _inverse(matrix: Matrix) -> Matrix:
@@ -368,16 +379,6 @@ def _stack_parents(parents: Sequence[IntArray]) -> IntArray:
     """
     starts = np.cumsum([0, *(int(part.max()) + 1 for part in parents)])
     return np.concatenate([part + start for part, start in zip(parents, starts, strict=False)])
-
-
-def _restriction(parent: IntArray, count: int, dtype: np.dtype[Any]) -> scipy.sparse.csr_array:
-    """Make the restriction P' (count, m) as CSR: row j sums the nodes of aggregate j."""
-    order = np.argsort(parent, kind="stable")
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(parent, minlength=count))])
-    ones = np.ones(len(parent), dtype=dtype)
-    return scipy.sparse.csr_array(
-        (ones, order.astype(np.int32), indptr.astype(np.int32)), shape=(count, len(parent))
-    )
 
 
 def _shift(slots: IntArray, offset: int) -> IntArray:

@@ -116,7 +116,7 @@ def coarsen_subdomain(
     ends = np.concatenate([first + own.labels, numbering.labels[outer]])
     shape = (len(own.diagonal), len(numbering.diagonal))
     weak = _SPARSIFIED_SHARE * numbering.diagonal
-    edges = galerkin_coupling(nodes.coupling, own.labels, ends, first, shape, weak)
+    edges, _ = galerkin_coupling(nodes.coupling, own.labels, ends, first, shape, weak)
     # One task holds the edges of all subdomains, so single precision halves its memory.
     edges.data = edges.data.astype(np.float32)
     return Nodes(edges, own.diagonal, own.mass, own.finer_correction, np.empty(0))

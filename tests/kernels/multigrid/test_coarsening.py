@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 
 from srch_dist.kernels.multigrid import coarsening, matching
-from srch_dist.kernels.multigrid.coarsening import galerkin_coupling, inner_weights
+from srch_dist.kernels.multigrid.coarsening import galerkin_coupling, inner_weights, subgraph
 from srch_dist.kernels.multigrid.matching import match_nodes
 
 N, COUNT = 300, 70
@@ -26,15 +26,19 @@ def graph(request, monkeypatch):
 def test_weights_between_aggregates_are_those_of_the_galerkin_product(graph):
     aggregates = np.random.default_rng(1).permutation(np.arange(N) % COUNT)
     ends = aggregates.astype(np.int32)
-    edges = galerkin_coupling(graph, ends, ends, 0, (COUNT, COUNT))
+    edges, inner = galerkin_coupling(graph, ends, ends, 0, (COUNT, COUNT))
     p = np.eye(COUNT)[aggregates]
     product = p.T @ graph.toarray() @ p
     np.testing.assert_allclose(
         inner_weights(graph, aggregates, COUNT), np.diag(product), rtol=1e-12
     )
+    np.testing.assert_allclose(inner, np.diag(product), rtol=1e-12)
     np.fill_diagonal(product, 0.0)
     np.testing.assert_allclose(edges.toarray(), product, rtol=1e-12)
-    assert edges.has_canonical_format
+    chosen = np.flatnonzero(np.arange(COUNT) % 3)
+    np.testing.assert_array_equal(
+        subgraph(edges, chosen).toarray(), edges.toarray()[np.ix_(chosen, chosen)]
+    )
 
 
 def test_nodes_pair_along_the_strongest_edges_of_both(graph):
