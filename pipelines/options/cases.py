@@ -61,6 +61,7 @@ CASES = (
     Case("method.threshold", (1e-2, 1e-4)),
     Case("method.directions", (0, 8, 16, 48)),
     Case("method.pair", (0.0, 0.3, 0.7, 1.0)),
+    Case("method.embedding_rank", (0, 16)),
     Case("method.drop", (0.0, 1e-2)),
     Case("method.forcing", (0.0, 0.1)),
     Case("method.loop_bits", (32, 128)),

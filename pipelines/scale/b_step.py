@@ -24,6 +24,7 @@ from srch_dist.algorithm.b_step import b_step
 from srch_dist.algorithm.features.reader import load_features
 from srch_dist.algorithm.features.row_order import create_codes
 from srch_dist.algorithm.job import Job
+from srch_dist.kernels.code_basis import first_basis
 from srch_dist.kernels.code_update import CodeRule
 from srch_dist.plan.planner import draft_plan
 from srch_dist.plan.run_plan import Plan
@@ -65,19 +66,24 @@ def measure(options: Options) -> dict[str, Any]:
         kept``: products over pass, with features cached in the workers.
     """
     dims = {"image": options.dims, "text": options.dims}
-    config = build_config({"bits": options.bits, "precision": "float32", "cache": "off"})
+    method = {"directions": 0}
+    config = build_config(
+        {"bits": options.bits, "precision": "float32", "cache": "off", "method": method}
+    )
+    columns = config.embedding_columns
     with (
         tempfile.TemporaryDirectory(dir=options.out.parent) as folder,
         connect(None, options.workers, options.memory_limit) as cluster,
     ):
         run = RunDirectory(Path(folder))
         plan = draft_plan(options.rows, dims, config, cluster)
-        _write(run, plan, dims, options.bits)
+        _write(run, plan, dims, (options.bits, columns))
         rng = np.random.default_rng(0)
         rule = CodeRule(
             {g: rng.standard_normal((options.bits, d)) for g, d in dims.items()},
             np.zeros(options.bits),
             1.0,
+            first_basis(options.bits, columns) if columns < options.bits else None,
         )
         names = tuple(dims)
         job = Job(run, plan, config, names)
@@ -117,24 +123,31 @@ def _alternate(variants: dict[str, Callable[[], object]], repeats: int) -> dict[
     return {name: float(np.median(values[1:])) for name, values in seconds.items()}
 
 
-def _write(run: RunDirectory, plan: Plan, dims: dict[str, int], bits: int) -> None:
-    """Write random features, Z of iteration 1 and codes of iteration 0."""
+def _write(run: RunDirectory, plan: Plan, dims: dict[str, int], widths: tuple[int, int]) -> None:
+    """Write random features, Z of iteration 1 and codes of iteration 0.
+
+    ``widths`` are the bits of the codes and the columns of Z.
+    """
+    bits, columns = widths
     for g, d in dims.items():
         arrays.create_array(run.features(g), (plan.rows, d), plan.partition_rows, np.float32)
     z = run.checkpoint(1, "z")
-    arrays.create_array(z, (plan.rows, bits), plan.partition_rows, np.float32)
+    arrays.create_array(z, (plan.rows, columns), plan.partition_rows, np.float32)
     create_codes(run, plan, bits, 0)
     spans = [plan.span(p) for p in plan.partitions]
-    tasks.run_all([tasks.task(_fill, run, dims, span, bits) for span in spans])
+    tasks.run_all([tasks.task(_fill, run, dims, span, widths) for span in spans])
 
 
-def _fill(run: RunDirectory, dims: dict[str, int], span: tuple[int, int], bits: int) -> None:
+def _fill(
+    run: RunDirectory, dims: dict[str, int], span: tuple[int, int], widths: tuple[int, int]
+) -> None:
+    bits, columns = widths
     rng = np.random.default_rng(span[0])
     rows = span[1] - span[0]
     for g, d in dims.items():
         values = rng.standard_normal((rows, d), dtype=np.float32)
         arrays.write_rows(run.features(g), span[0], values)
-    z = rng.standard_normal((rows, bits), dtype=np.float32)
+    z = rng.standard_normal((rows, columns), dtype=np.float32)
     arrays.write_rows(run.checkpoint(1, "z"), span[0], z)
     codes = rng.integers(0, 256, (rows, bits // 8), dtype=np.uint8)
     arrays.write_rows(run.checkpoint(0, "codes"), span[0], codes)

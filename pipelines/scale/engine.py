@@ -75,7 +75,7 @@ def measure(options: Options) -> dict[str, Any]:
         rates = measure_cluster(cluster)
         one_block_per_worker = dataclasses.replace(config, blocks=cluster.workers)
         floor_plan = draft_plan(rows, store.modalities, one_block_per_worker, cluster)
-        floor = cg_iteration_seconds(trained.run, floor_plan, config.loop_bits)
+        floor = cg_iteration_seconds(trained.run, floor_plan, config.embedding_columns)
         return {
             "rows": rows,
             "dims": dict(store.modalities),

@@ -111,13 +111,14 @@ def code_rule(
     method = job.config.method
     if method.scaling == "printed":
         beta = embedding_weight(job)
-        return CodeRule({g: 2 * matrix for g, matrix in w.items()}, np.zeros_like(z.mean), beta)
+        printed = {g: 2 * matrix for g, matrix in w.items()}
+        return CodeRule(printed, np.zeros_like(z.mean), beta, z.basis)
     scales = balanced_scales(w, statistics.grams, job.plan.rows, weights)
     level = float(np.sqrt(np.mean(z.mean**2)))
     mean, rms = (z.mean, z.rms) if method.center_z else (0 * z.mean, np.hypot(z.rms, level))
     # An embedding that is constant up to rounding must not be scaled up.
     z_scale = 0.0 if rms <= _LEAST_SPREAD * level else method.omega / rms
-    return CodeRule({g: scales[g] * matrix for g, matrix in w.items()}, mean, z_scale)
+    return CodeRule({g: scales[g] * matrix for g, matrix in w.items()}, mean, z_scale, z.basis)
 
 
 def with_rotation(job: Job, graph: BlockGraph, rule: CodeRule, z: Embedding) -> CodeRule:
@@ -139,7 +140,7 @@ def rotation(
 
     Parameters
     ----------
-    groups : Z on the workers. Each column group has one array (rows, columns) per block.
+    groups : Z V on the workers. Each column group has one array (rows, columns) per block.
     """
     rows = arrays.read_rows(run.sample("rows"))
     parts = []
@@ -215,7 +216,7 @@ def _update_kept(
 
 
 def _code_readers(run: RunDirectory, number: int) -> tuple[Reader, Reader]:
-    """Open Z (n, l) of iteration ``number``, and packed codes (n, l / 8) of the previous one."""
+    """Open Z V (n, r) of iteration ``number``, and packed codes (n, l / 8) of the previous one."""
     z, before = run.checkpoint(number, "z"), run.checkpoint(number - 1, "codes")
     return arrays.reader(z), arrays.reader(before)
 
@@ -230,7 +231,7 @@ def _update_partition(
 ) -> tuple[CodeSums, int]:
     """Compute a partition's new codes, and write them to ``codes`` from row ``start`` on.
 
-    ``z`` (rows, l) is the partition's Z, and ``before`` (rows, l / 8) its previous packed codes.
+    ``z`` (rows, r) is the partition's Z V, and ``before`` (rows, l / 8) its previous packed codes.
     Returns the sums over the partition's rows, and the crc32 of its new codes.
     """
     packed, sums = update_codes(rule, features, z, before)
@@ -241,10 +242,10 @@ def _sample_product(paths: Mapping[str, Location], rule: CodeRule, *z: Array) ->
     """Compute Tᵀ sign(T) (l, l) from the scores T (m, l) of the m sampled rows.
 
     ``paths`` has, for each modality, the array of the sampled rows' features. The concatenated
-    arrays ``z`` are Z at the sampled rows.
+    arrays ``z`` are Z V at the sampled rows.
     """
     features = {g: arrays.read_rows(path).astype(np.float64) for g, path in paths.items()}
-    scores = code_scores(rule, features, np.concatenate(z))
+    scores = code_scores(rule, features, rule.embedding(np.concatenate(z)))
     return np.asarray(scores.T @ sign_codes(scores).astype(np.float64))
 
 

@@ -17,6 +17,8 @@ from srch_dist.algorithm.solver.block_graph import BlockGraph
 from srch_dist.algorithm.z_step import Embedding, allowed_residual, stored_embedding
 from srch_dist.config.identity import fingerprint
 from srch_dist.errors import StorageError, StorageUnavailableError
+from srch_dist.kernels.code_basis import first_basis, leading_basis
+from srch_dist.kernels.code_update import CodeSums
 from srch_dist.kernels.types import Matrix
 from srch_dist.runtime import tasks
 from srch_dist.storage import arrays
@@ -31,6 +33,7 @@ class LoopState:
     iteration : number of the last committed iteration, whose checkpoint holds B and Z. 0 before
         the first iteration.
     cross_covariance : X_g Bᵀ as (d_g, l) float64, by modality.
+    basis : (l, r) basis in which the next Z-step solves for Z; None means all l columns.
     objective : value of Eq. 9; infinite before the first iteration.
     changed : share of bits (0 to 1) that the B-step changed; 1 before the first iteration.
     reason : why the loop stopped; empty while it continues.
@@ -39,6 +42,7 @@ class LoopState:
 
     iteration: int
     cross_covariance: Mapping[str, Matrix]
+    basis: Matrix | None
     objective: float
     changed: float
     reason: str
@@ -50,12 +54,19 @@ class LoopState:
 
     @classmethod
     def after(
-        cls, record: Mapping[str, Any], cross_covariance: Mapping[str, Matrix], reason: str
+        cls, iteration: Iteration, record: Mapping[str, Any], sums: CodeSums, reason: str
     ) -> LoopState:
-        """Make the state after an iteration; ``record`` is the iteration's entry in the history."""
+        """Make the state after an iteration, from ``record``, its entry in the history.
+
+        ``sums`` are those of the iteration's B-step.
+        """
+        basis = None
+        if iteration.basis is not None:
+            basis = leading_basis(sums.code_gram, iteration.basis)
         return cls(
             record["iteration"],
-            cross_covariance,
+            sums.cross_covariance,
+            basis,
             record["objective"],
             record["changed_bits"],
             reason,
@@ -78,16 +89,24 @@ def resume_state(job: Job, statistics: Statistics) -> LoopState:
     run, manifest = job.run, job.run.latest()
     if manifest is None:
         run.restart_history([])
-        return LoopState(0, statistics.cross_covariance, float("inf"), 1.0, "", resumed=True)
+        config, columns, basis = job.config, job.config.embedding_columns, None
+        if columns < config.loop_bits:
+            basis = first_basis(config.loop_bits, columns)
+        matrices = statistics.cross_covariance
+        return LoopState(0, matrices, basis, float("inf"), 1.0, "", resumed=True)
     iteration, history = manifest["iteration"], manifest["history"]
     _refuse_other_run(job, manifest)
     run.restart_history(history)
     folder = run.checkpoint(iteration, "cross_covariance")
     matrices = run.read_matrices(folder, manifest["checksums"]["cross_covariance"])
+    bases = run.read_matrices(
+        run.checkpoint(iteration, "basis"), manifest["checksums"].get("basis", {})
+    )
     last = history[-1]
     return LoopState(
         iteration,
         matrices,
+        bases.get("next"),
         last["objective"],
         last["changed_bits"],
         manifest["reason"],
@@ -112,7 +131,7 @@ def resume_z_and_s(
 def next_iteration(job: Job, state: LoopState) -> Iteration:
     """Return the number and the CG tolerance of the next iteration."""
     tolerance = allowed_residual(job.config, state.changed)
-    return Iteration(state.iteration + 1, tolerance, state.resumed)
+    return Iteration(state.iteration + 1, tolerance, state.basis, state.resumed)
 
 
 def commit_iteration(
@@ -128,13 +147,15 @@ def commit_iteration(
     run.append_history(record)
     folder = run.checkpoint(state.iteration, "cross_covariance")
     matrices = run.write_matrices(folder, state.cross_covariance)
+    bases = {} if state.basis is None else {"next": state.basis}
+    written = run.write_matrices(run.checkpoint(state.iteration, "basis"), bases)
     run.commit(
         state.iteration,
         {
             "iteration": state.iteration,
             "rows": rows,
             "bits": bits,
-            "shapes": {"codes": [rows, bits // 8], "z": [rows, len(z.mean)]},
+            "shapes": {"codes": [rows, bits // 8], "z": [rows, job.config.embedding_columns]},
             "starts": job.plan.starts,
             "alpha": record["alpha"],
             "config": fingerprint(job.config),
@@ -144,6 +165,7 @@ def commit_iteration(
                 "codes": b.checksums,
                 "z": list(z.checksums),
                 "cross_covariance": matrices,
+                "basis": written,
             },
             "history": run.history(),
         },

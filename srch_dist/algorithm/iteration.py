@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from srch_dist.kernels.types import Matrix
+
 
 @dataclass(frozen=True)
 class Iteration:
@@ -16,12 +18,14 @@ class Iteration:
     ----------
     number : number of the iteration, from 1. A resumed run continues the count.
     tolerance : relative residual at which the Z-step stops; see `z_step.allowed_residual`.
-    resumed : true if an interrupted attempt may have stored some columns of this iteration's Z.
+    basis : (l, r) basis V in which Z is solved; None means all l columns. See `code_basis`.
+    resumed : true if an interrupted attempt may have stored column groups of this iteration's Z.
     seconds : wall-clock seconds by step: "w", "z", "s" and "b".
     """
 
     number: int
     tolerance: float
+    basis: Matrix | None = None
     resumed: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 

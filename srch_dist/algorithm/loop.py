@@ -85,7 +85,7 @@ def learn_codes(job: Job, statistics: Statistics, weights: Mapping[str, float]) 
             objective = evaluate_objective(job, statistics, w, s, b.sums)  # Eq. 9
             record = iteration_record(job, iteration, objective, z, s, b.sums)
             reason = stopping_reason(job.config.method, state.objective, record)
-            state = LoopState.after(record, b.sums.cross_covariance, reason)
+            state = LoopState.after(iteration, record, b.sums, reason)
             commit_iteration(job, state, record, z, b)
             stage.advance()
             job.progress.note(iteration_line(record, job.config.method.iterations))

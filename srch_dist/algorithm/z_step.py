@@ -3,6 +3,10 @@
 H = Σ_g Σ_{(i,j) ∈ ε_g} C_g,ij S_ij² (e_i - e_j)(e_i - e_j)ᵀ (Eq. 13). The paper inverts the matrix;
 here each column z of Z solves (β I + λ H) z = β b, where b is the same column of B. With G
 modalities, this β is G / 2 times the option ``method.beta``; see `embedding_weight`.
+
+With ``method.embedding_rank`` r, Z is replaced by Z V Vᵀ, where V (l, r) are the leading principal
+directions of the codes. Only the coordinates Z V (n, r) are solved, stored and read; see
+`srch_dist.kernels.code_basis`. Below, columns are those of Z V; without a rank, V is the identity.
 """
 
 from __future__ import annotations
@@ -24,9 +28,9 @@ from srch_dist.algorithm.solver.conjugate_gradients import Sides, solve
 from srch_dist.algorithm.solver.preconditioner import build_preconditioner
 from srch_dist.config.derived import vector_dtype
 from srch_dist.config.options import TrainConfig
+from srch_dist.kernels.code_basis import code_coordinates
 from srch_dist.kernels.graph.laplacian import SystemRule
 from srch_dist.kernels.multigrid.conjugate_gradients import Coefficients
-from srch_dist.kernels.packed_codes import unpack_codes
 from srch_dist.kernels.types import Array, Matrix
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
@@ -43,13 +47,14 @@ class Embedding:
 
     Attributes
     ----------
-    path : Z (n, l) float32 in the checkpoint of its iteration.
+    path : Z V (n, r) float32 in the checkpoint of its iteration.
+    basis : V (l, r); None means the identity.
     groups : for each column group of the S-step, one lazy float32 array (rows, columns) per block.
         The arrays are in memory if Z is one group and the graph is in memory; else each use reads
         them. A lost array is read from the checkpoint, never solved again.
     checksums : crc32 of each stored partition.
-    mean : (l,) column means of Z.
-    rms : root mean square of all entries of Z, after subtracting the column means.
+    mean : (l,) column means of Z V Vᵀ.
+    rms : root mean square of all entries of Z V Vᵀ, after subtracting the column means.
     cg_iterations : number of CG iterations of the slowest column.
     cg_residual : largest relative residual of a column at the end.
     cg_residuals : (cg_iterations + 1,) largest relative residual of a column before each update.
@@ -59,6 +64,7 @@ class Embedding:
     """
 
     path: Location
+    basis: Matrix | None
     groups: Sequence[Sequence[Delayed]]
     checksums: Sequence[int]
     mean: Matrix
@@ -126,17 +132,17 @@ def z_step(
     ------
     TrainingError : a column is above the tolerance after ``solver.max_iterations``.
     """
-    run, plan, bits, number = job.run, job.plan, job.config.loop_bits, iteration.number
-    path = run.checkpoint(number, "z")
+    run, plan, number = job.run, job.plan, iteration.number
+    path, width = run.checkpoint(number, "z"), job.config.embedding_columns
     if not iteration.resumed:
         arrays.remove(path)
-    shape = (plan.rows, bits)
+    shape = (plan.rows, width)
     if not arrays.ensure_array(path, shape, plan.partition_rows, np.float32, plan.columns):
         run.forget_column_groups(number)
     solved = run.column_groups(number)
     missing = [
         columns
-        for columns in plan.column_groups(bits)
+        for columns in plan.column_groups(width)
         if (columns.start, columns.stop) not in solved
     ]
     if missing:
@@ -147,20 +153,25 @@ def z_step(
 
 def stored_embedding(job: Job, number: int) -> Embedding:
     """Read the embedding that `z_step` stored in the checkpoint of iteration ``number``."""
-    run, plan, bits = job.run, job.plan, job.config.loop_bits
+    run, plan, width = job.run, job.plan, job.config.embedding_columns
     path = run.checkpoint(number, "z")
     spans = [plan.block_span(b) for b in plan.blocks]
     groups = []
-    in_memory = plan.columns >= bits and not plan.spilled
-    for columns in plan.length_groups(bits):
+    in_memory = plan.columns >= width and not plan.spilled
+    for columns in plan.length_groups(width):
         blocks = [tasks.task(arrays.read_rows, path, *span, columns) for span in spans]
         groups.append(tasks.persist(blocks) if in_memory else blocks)
     solves = run.column_groups(number).values()
     mean = np.concatenate([solve["sums"] for solve in solves]) / plan.rows
     squares = np.concatenate([solve["squares"] for solve in solves])
-    variance = float(np.mean(squares / plan.rows - mean**2))
+    variance = float(np.sum(squares / plan.rows - mean**2)) / job.config.loop_bits
+    basis = None
+    if width < job.config.loop_bits:
+        basis = np.concatenate([solve["basis"] for solve in solves], axis=1)
+        mean = basis @ mean
     return Embedding(
         path,
+        basis,
         groups,
         _checksums(path, plan),
         mean,
@@ -205,13 +216,15 @@ def _solve_groups(
     codes = job.run.checkpoint(iteration.number - 1, "codes")
     for first in range(0, len(groups), plan.groups_at_once):
         wave = groups[first : first + plan.groups_at_once]
-        sides = [_sides(plan, columns, codes, before, beta, dtype) for columns in wave]
+        sides = [
+            _sides(plan, columns, codes, iteration.basis, before, beta, dtype) for columns in wave
+        ]
         started = time.perf_counter()
         # Pass the solution on without a name: a reference would keep it on the workers during the
         # next solve.
         _store_wave(
             job,
-            iteration.number,
+            iteration,
             wave,
             solve(graph, systems, preconditioner, sides, options),
             started,
@@ -221,7 +234,7 @@ def _solve_groups(
 
 def _store_wave(
     job: Job,
-    number: int,
+    iteration: Iteration,
     wave: Sequence[slice],
     solved: Sequence[tuple[list[Delayed], Coefficients]],
     started: float,
@@ -232,41 +245,49 @@ def _store_wave(
     """
     seconds = (time.perf_counter() - started) / len(wave)
     for columns, (solution, last) in zip(wave, solved, strict=True):
+        basis = iteration.basis
         record = {
-            **vars(_store_columns(job, number, columns, solution)),
+            **vars(_store_columns(job, iteration.number, columns, solution)),
             "iterations": np.array(last.iterations),
             "residual": last.residual,
             "worst": np.array(last.worst),
             "seconds": np.array(seconds),
+            **({} if basis is None else {"basis": basis[:, columns]}),
         }
-        job.run.commit_column_group(number, columns, record)
+        job.run.commit_column_group(iteration.number, columns, record)
 
 
 def _sides(
     plan: Plan,
     columns: slice,
     codes: Location,
+    basis: Matrix | None,
     before: Location | None,
     beta: float,
     dtype: np.dtype[Any],
 ) -> Sides:
-    """Return two lists, each with one call per block: the first reads β B, the second initial Z.
+    """Return two lists, each with one call per block: the first reads β B V, the second Z V.
 
     A call is (function, *arguments). It returns an array (rows, columns) for the column group
     ``columns``.
     """
     spans = [plan.block_span(b) for b in plan.blocks]
     return (
-        [(_right_side, codes, span, columns, beta, dtype) for span in spans],
+        [(_right_side, codes, span, basis, columns, beta, dtype) for span in spans],
         [(_initial_guess, before, span, columns, dtype) for span in spans],
     )
 
 
 def _right_side(
-    codes: Location, span: tuple[int, int], columns: slice, beta: float, dtype: np.dtype[Any]
+    codes: Location,
+    span: tuple[int, int],
+    basis: Matrix | None,
+    columns: slice,
+    beta: float,
+    dtype: np.dtype[Any],
 ) -> Array:
-    signs = unpack_codes(arrays.read_rows(codes, *span))
-    side: Array = signs[:, columns].astype(dtype) * dtype.type(beta)
+    side = code_coordinates(arrays.read_rows(codes, *span), basis, columns, dtype)
+    side *= dtype.type(beta)
     return side
 
 

@@ -34,6 +34,7 @@ _PRESETS: dict[str, MethodConfig] = {
         threshold=1e-5,
         weights="equal",
         rotate=False,
+        embedding_rank=0,
         drop=0.0,
         forcing=0.0,
         directions=0,

@@ -125,6 +125,9 @@ class MethodConfig:
     bits, so that bits are less correlated."""
     rebase: bool = True
     """Re-weight the edges by Eq. 15 after each Z-step; off keeps all edge weights S = 1."""
+    embedding_rank: Annotated[int, Field(ge=0, le=4096)] = 32
+    """Z-step: solve for the embedding Z of this number of leading principal directions of the
+    codes; 0 solves for all columns. Time and memory of Z- and S-step grow with this number."""
     drop: Annotated[float, Field(ge=0, lt=1)] = 1e-4
     """Z-step: to save time, leave out edges whose weight lambda C S^2 (Eq. 9) is below this value
     times beta; 0 keeps all edges."""
@@ -284,3 +287,8 @@ class TrainConfig:
     def loop_bits(self) -> int:
         """Number of bits in Algorithm 1: ``method.loop_bits``, or ``bits`` if directions is 0."""
         return self.method.loop_bits if self.method.directions else self.bits
+
+    @property
+    def embedding_columns(self) -> int:
+        """Number of columns in which Z is solved and stored; see ``method.embedding_rank``."""
+        return min(self.method.embedding_rank or self.loop_bits, self.loop_bits)

@@ -26,13 +26,20 @@ class CodeRule(Sized):
     projections : (l, d_g) scaled W_g by modality.
     z_mean : (l,) mean of Z over the rows, or zeros.
     z_scale : factor of Z.
+    basis : (l, r) V, if Z is stored by its coordinates Z V; None means that Z itself is stored.
     rotation : (l, l) orthogonal matrix; None means the identity.
     """
 
     projections: Mapping[str, Matrix]
     z_mean: Matrix
     z_scale: float
+    basis: Matrix | None = None
     rotation: Matrix | None = None
+
+    def embedding(self, z: Array) -> Matrix:
+        """Compute Z (n, l) float64 from stored rows ``z`` (n, r)."""
+        wide = z.astype(np.float64)
+        return wide if self.basis is None else np.asarray(wide @ self.basis.T)
 
 
 @dataclass(frozen=True)
@@ -64,20 +71,20 @@ class CodeSums(Sized):
         )
 
 
-def code_scores(rule: CodeRule, features: Mapping[str, Array], z: Array) -> Array:
+def code_scores(rule: CodeRule, features: Mapping[str, Array], z: Matrix) -> Array:
     """Compute the scores, whose signs are the codes B (Eq. 17).
 
     Parameters
     ----------
     features : (n, d_g) X_g by modality, all of one dtype.
-    z : (n, l) embedding.
+    z : (n, l) embedding Z, see `CodeRule.embedding`.
 
     Returns
     -------
     Scores (n, l), of the dtype of the features.
     """
     dtype = next(iter(features.values())).dtype
-    scores: Array = (rule.z_scale * (z.astype(np.float64) - rule.z_mean)).astype(dtype)
+    scores: Array = (rule.z_scale * (z - rule.z_mean)).astype(dtype)
     for g, block in features.items():
         scores += block @ rule.projections[g].T.astype(dtype, copy=False)
     return scores if rule.rotation is None else scores @ rule.rotation.astype(dtype)
@@ -94,7 +101,7 @@ def update_codes(
     Parameters
     ----------
     features : (n, d_g) X_g by modality, all of one dtype.
-    z : (n, l) embedding.
+    z : (n, r) embedding as stored; see `CodeRule`.
     before : (n, l / 8) packed codes of the previous iteration.
 
     Returns
@@ -103,21 +110,22 @@ def update_codes(
     """
     dtype = next(iter(features.values())).dtype
     rule = replace(rule, projections={g: w.astype(dtype) for g, w in rule.projections.items()})
-    bits = z.shape[1]
+    bits = len(rule.z_mean)
     packed = np.empty_like(before)
     cross = {g: np.zeros((block.shape[1], bits)) for g, block in features.items()}
     gram, bit_sums, error = np.zeros((bits, bits)), np.zeros(bits), 0.0
     for start in range(0, len(z), TILE_ROWS):
         tile = slice(start, start + TILE_ROWS)
         rows = {g: block[tile] for g, block in features.items()}
-        codes = sign_codes(code_scores(rule, rows, z[tile]))
+        embedding = rule.embedding(z[tile])
+        codes = sign_codes(code_scores(rule, rows, embedding))
         packed[tile] = pack_codes(codes)
         signs = codes.astype(dtype)
         for g, block in rows.items():
             cross[g] += block.T @ signs
         gram += signs.T @ signs
         bit_sums += signs.sum(axis=0, dtype=np.float64)
-        difference = z[tile].astype(np.float64) - signs
+        difference = embedding - signs
         error += float(np.einsum("ij,ij->", difference, difference))
     changed = int(np.bitwise_count(packed ^ before).sum())
     return packed, CodeSums(cross, gram, bit_sums, changed, error)

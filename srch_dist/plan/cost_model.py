@@ -229,7 +229,7 @@ class _Costs:
 
     def z(self) -> StageCost:
         """Estimate one Z-step: aggregation, then CG with products, updates and halo exchanges."""
-        bits, blocks, r = self.config.loop_bits, len(self.plan.blocks), self.rates
+        bits, blocks, r = self.config.embedding_columns, len(self.plan.blocks), self.rates
         itemsize = vector_dtype(self.config).itemsize
         n, groups = self.plan.rows, len(self.plan.column_groups(bits))
         unknowns = coarse_unknowns(n, self.config.solver.coarse)
@@ -254,7 +254,7 @@ class _Costs:
 
     def s(self) -> StageCost:
         """Estimate one S-step: edge lengths, their median and the terms of Eq. 9."""
-        bits, blocks = self.config.loop_bits, len(self.plan.blocks)
+        bits, blocks = self.config.embedding_columns, len(self.plan.blocks)
         work = _S_STEP_PRODUCTS * self.edges * bits / self.rates.sparse
         if self.plan.spilled:
             # Each column group reads column indices, and reads and writes partial sums.
@@ -271,7 +271,8 @@ class _Costs:
         """
         n, bits, r = self.plan.rows, self.config.loop_bits, self.rates
         products = self.product_seconds(2 * n * bits * (2 * self.total_dims + bits))
-        read = n * bits * (4 + 1 / 4)  # Z, and packed codes before and after
+        # Z, and packed codes before and after.
+        read = n * (self.config.embedding_columns * 4 + bits / 4)
         read += 0 if self.plan.cached else n * self.total_dims * self.plan.dtype.itemsize
         parts = len(self.plan.passes)
         network = self.moved(parts, 8 * (self.total_dims * bits + bits**2))

@@ -76,7 +76,7 @@ def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
     """
     bits, loop_bits = sizes.config.bits, sizes.config.loop_bits
     loop = {
-        "checkpoints": _CHECKPOINTS * n * (loop_bits * 4 + loop_bits // 8),
+        "checkpoints": _CHECKPOINTS * n * (sizes.config.embedding_columns * 4 + loop_bits // 8),
         "codes and rows": n * (bits // 8 + 8),
         "sums and model": _model_bytes(sizes),
     }

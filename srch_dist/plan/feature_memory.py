@@ -100,7 +100,8 @@ def b_step_bytes(sizes: ProblemSize) -> int:
     """
     p, bits, item = sizes.partition_rows, sizes.config.loop_bits, sizes.itemsize
     total = sizes.total_dims
-    inputs = p * (total * item + bits * 4 + bits // 8)  # X, Z, previous codes: whole chunks
+    z = sizes.config.embedding_columns * 4
+    inputs = p * (total * item + z + bits // 8)  # X, Z, previous codes: whole chunks
     memory = MemoryModel()
     memory.allocate(inputs)
     if not sizes.cached_partitions:

@@ -183,11 +183,11 @@ def s_step_bytes(sizes: ProblemSize) -> int:
     columns = sizes.length_columns or sizes.columns
     memory = MemoryModel()
     memory.allocate(persisted_bytes(sizes))
-    if columns < sizes.config.loop_bits and not sizes.spilled:
+    if columns < sizes.config.embedding_columns and not sizes.spilled:
         # Partial sums before and after a pass, or the sums of all workers in the final addition.
         memory.allocate(8 * max(2, sizes.length_sums[0]) * edges)
     z = sizes.resident_rows * columns * 4
-    if sizes.columns < sizes.config.loop_bits or sizes.spilled:
+    if sizes.columns < sizes.config.embedding_columns or sizes.spilled:
         memory.allocate(z)  # Z, read for this step
     if sizes.blocks > 1:
         memory.allocate(3 * z)  # Z of the halo, and both joined
@@ -203,7 +203,7 @@ def persisted_bytes(sizes: ProblemSize) -> int:
 
     With several column groups, or with the graph on disk, each step reads Z from disk instead.
     """
-    keeps_z = sizes.columns >= sizes.config.loop_bits and not sizes.spilled
+    keeps_z = sizes.columns >= sizes.config.embedding_columns and not sizes.spilled
     z = sizes.resident_rows * sizes.columns * 4 if keeps_z else 0
     lengths = 0 if sizes.spilled else int(sizes.resident_rows * sizes.mean_degree) * 4
     return _block_bytes(sizes) + lengths + z + cache_bytes(sizes)

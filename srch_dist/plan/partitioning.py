@@ -138,7 +138,7 @@ def _cuts(starts: tuple[int, ...], sizes: ProblemSize, cached: int) -> Iterator[
 
     ``cached`` is the memory in bytes that a solve and its files in the page cache may use.
     """
-    config, workers, bits = sizes.config, sizes.workers, sizes.config.loop_bits
+    config, workers, bits = sizes.config, sizes.workers, sizes.config.embedding_columns
     most = min(workers, len(starts) - 1)
     counts = [config.blocks] if config.blocks else _block_counts(len(starts) - 1, most)
     few_rows = sizes.rows < _SHARED_ROWS
@@ -195,7 +195,7 @@ def _cut(
     cuts = even_splits(partitions, min(blocks, partitions))
     count = len(cuts) - 1
     rows = _most_rows(starts, cuts) * -(-count // sizes.workers)
-    width = min(sizes.config.columns or columns, sizes.config.loop_bits)
+    width = min(sizes.config.columns or columns, sizes.config.embedding_columns)
     return cuts, replace(sizes, resident_rows=rows, blocks=count, columns=width, spilled=spilled)
 
 
@@ -205,7 +205,7 @@ def _with_length_columns(sizes: ProblemSize, allowed: int) -> ProblemSize:
     Each further pass reads and rewrites the partial edge lengths. A pass reads one or more whole
     column groups of the Z-step, but not more groups than one worker solves.
     """
-    bits = sizes.config.loop_bits
+    bits = sizes.config.embedding_columns
     count = -(-len(range(0, bits, sizes.columns)) // sizes.groups_at_once)
     widths = [sizes.columns * -(-count // passes) for passes in range(1, count + 1)]
     tries = [replace(sizes, length_columns=min(bits, width)) for width in widths]

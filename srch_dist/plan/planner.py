@@ -196,7 +196,7 @@ def _stages(plan: Plan, sizes: ProblemSize, compiled: int) -> tuple[StageMemory,
     widths = {"exact": partitions, "pynndescent": 1, "partitioned": max(partitions, clusters)}
     searches = sum(widths[method] for method in plan.methods.values())
     run_rows = max(plan.starts[run.stop] - plan.starts[run.start] for run in plan.runs)
-    solves = len(plan.column_groups(sizes.config.loop_bits)) if blocks == 1 else blocks
+    solves = len(plan.column_groups(sizes.config.embedding_columns)) if blocks == 1 else blocks
     before = (
         ("features", feature_bytes(sizes), partitions),
         ("neighbours", neighbour_bytes(sizes), searches),

@@ -75,7 +75,7 @@ class ProblemSize:
         With one block, every worker has a partial sum. With several blocks, each block has one sum.
         """
         columns = self.length_columns or self.columns
-        groups = len(range(0, self.config.loop_bits, max(1, columns)))
+        groups = len(range(0, self.config.embedding_columns, max(1, columns)))
         sums = min(groups, self.groups_at_once)
         return sums, -(-groups // sums)
 

@@ -15,11 +15,13 @@ pytestmark = pytest.mark.slow
 
 N = 120
 METHOD = {"iterations": 3}
+RANKS = {"balanced": 10, "paper": 0}
 FULL = {
     "weights": "mutual",
     "rotate": True,
     "directions": 6,
     "loop_bits": 24,
+    "embedding_rank": 9,
     "anchors": 40,
     "encoder": "anchors",
 }
@@ -38,7 +40,8 @@ def trained(request, prepare):
     """A function that trains with a partitioning, and the run, codes and history without one."""
 
     def train(**cut):
-        run = prepare(features(), preset=request.param, method=METHOD, bits=16, **cut)
+        method = {**METHOD, "embedding_rank": RANKS[request.param]}
+        run = prepare(features(), preset=request.param, method=method, bits=16, **cut)
         learned = run.learn()
         return run, run.codes(learned.iteration), run.directory.history()
 

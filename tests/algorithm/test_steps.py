@@ -1,7 +1,7 @@
 """Each step of Algorithm 1, over partitions and blocks, against the dense reference."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -14,6 +14,7 @@ from srch_dist.algorithm.s_step import s_step
 from srch_dist.algorithm.w_step import w_step
 from srch_dist.algorithm.z_step import z_step
 from srch_dist.config.loading import build_config
+from srch_dist.kernels.code_basis import first_basis, leading_basis
 from srch_dist.runtime import tasks
 from tests.helpers import reference
 
@@ -41,16 +42,17 @@ class State:
         self.x = {g: reference.normalise(values) for g, values in raw.items()}
         self.graphs = {g: reference.adjacency(reference.nearest(x, K)) for g, x in self.x.items()}
         self.b = self.run.first_codes.astype(np.float64)
+        known = {field.name for field in fields(reference.Options)}
         self.options = reference.Options(
             **{
                 **vars(reference.PAPER if preset == "paper" else reference.BALANCED),
                 "k": K,
-                **(method or {}),
+                **{name: value for name, value in (method or {}).items() if name in known},
             }
         )
 
-    def z_step(self, rebased=None, warm=None):
-        iteration = Iteration(1, self.run.config.solver.tolerance)
+    def z_step(self, rebased=None, warm=None, basis=None):
+        iteration = Iteration(1, self.run.config.solver.tolerance, basis)
         return z_step(self.run.job, self.graph, iteration, rebased, warm)
 
     def s_step(self, z):
@@ -121,6 +123,29 @@ def test_z_step_weighs_rebased_edges_with_the_square_of_s(state):
     matrix, beta = state.system(s)
     expected = np.linalg.solve(matrix, beta * state.b)
     np.testing.assert_allclose(values_of(found.groups[0]), expected, atol=1e-6)
+
+
+def test_z_step_solves_for_the_coordinates_of_the_codes_in_a_basis(prepare, cut):
+    state = State(prepare, (12, 9), "balanced", {"embedding_rank": 3}, **cut)
+    gram = state.b.T @ state.b
+    basis = leading_basis(gram, first_basis(BITS, 3))
+    directions = np.linalg.eigh(gram)[1][:, -3:]
+    found = state.z_step(basis=basis)
+    matrix, beta = state.system()
+    projected = state.b @ directions @ directions.T
+    z = np.linalg.solve(matrix, beta * projected)
+    coordinates = values_of(found.groups[0])
+    assert coordinates.shape == (N, 3)
+    np.testing.assert_allclose(coordinates @ basis.T, z, atol=2e-5)
+    np.testing.assert_allclose(found.mean, z.mean(axis=0), atol=2e-5)
+    assert found.rms == pytest.approx(reference.rms(z - z.mean(axis=0)), rel=1e-4)
+    np.testing.assert_allclose(
+        reference.edge_lengths(state.graphs["m0"], coordinates.astype(float)),
+        reference.edge_lengths(state.graphs["m0"], z),
+        atol=1e-4,
+    )
+    rule = state.run.rule(w_step(state.run.statistics.cross_covariance), found)
+    np.testing.assert_allclose(rule.embedding(coordinates), z, atol=2e-5)
 
 
 def test_z_step_stores_the_embedding_and_returns_its_mean_and_rms(state):

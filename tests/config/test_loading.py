@@ -37,8 +37,9 @@ def test_balanced_is_the_default_and_is_as_the_readme_says():
         "center_z": True,
         "weights": "mutual",
         "rotate": True,
+        "embedding_rank": 32,
         "directions": "auto",
-            "pair": 0.5,
+        "pair": 0.5,
         "loop_bits": 64,
         "anchors": 1000,
     }
@@ -55,7 +56,8 @@ def test_paper_holds_the_constants_of_the_paper():
     assert (method.scaling, method.encoder, method.rebase) == ("printed", "projection", True)
     assert (method.stop, method.threshold, method.iterations) == ("objective", 1e-5, 20)
     assert (method.weights, method.rotate, method.directions) == ("equal", False, 0)
-    assert config.loop_bits == config.bits
+    assert method.embedding_rank == 0
+    assert config.embedding_columns == config.loop_bits == config.bits
 
 
 @pytest.mark.parametrize("preset", ["balanced", "paper"])
