@@ -141,7 +141,7 @@ class MethodConfig:
     """Stop the loop when the share of changed bits (changed_bits), or the relative change of Eq. 9
     (objective), is below method.threshold. With method.alpha median, Eq. 9 itself changes between
     iterations."""
-    threshold: NotNegative = 1e-3
+    threshold: NotNegative = 3e-3
     """Threshold of method.stop; lower it for more iterations. With 0, the loop runs all
     method.iterations."""
     directions: Annotated[int, Field(ge=0, le=MOST)] | Literal["auto"] = "auto"

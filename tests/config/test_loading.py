@@ -31,7 +31,7 @@ def test_balanced_is_the_default_and_is_as_the_readme_says():
         "forcing": 1.0,
         "iterations": 20,
         "stop": "changed_bits",
-        "threshold": 1e-3,
+        "threshold": 3e-3,
         "encoder": "anchors",
         "ridge": 0.1,
         "center_z": True,

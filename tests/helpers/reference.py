@@ -30,7 +30,7 @@ class Options:
     drop: float = 1e-4
     iterations: int = 20
     stop: Literal["changed_bits", "objective"] = "changed_bits"
-    threshold: float = 1e-3
+    threshold: float = 3e-3
     ridge: float = 0.1
     trust_mutual: bool = False
     center_z: bool = True
