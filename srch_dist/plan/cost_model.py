@@ -28,8 +28,13 @@ _CG_VECTORS = 16
 # Number of (n, l) vectors that the preconditioner reads or writes per iteration: two sums and two
 # corrections, on all levels.
 _LEVEL_VECTORS = 8
-# Cost of the S-step (edge lengths, their median, terms of Eq. 9), in sparse products.
+# Cost of the edge lengths in the S-step, in sparse products.
 _S_STEP_PRODUCTS = 3
+# Cost of the median length and of the terms of Eq. 9, in sorts of all edges.
+_S_STEP_SORTS = 0.5
+# Number of (n, l) float64 arrays that the B-step reads or writes beside its products: Z, scores,
+# codes, signs and differences.
+_CODE_ARRAYS = 10
 
 
 @dataclass(frozen=True)
@@ -256,6 +261,7 @@ class _Costs:
         """Estimate one S-step: edge lengths, their median and the terms of Eq. 9."""
         bits, blocks = self.config.embedding_columns, len(self.plan.blocks)
         work = _S_STEP_PRODUCTS * self.edges * bits / self.rates.sparse
+        work += _S_STEP_SORTS * self.edges / self.rates.edges
         if self.plan.spilled:
             # Each column group reads column indices, and reads and writes partial sums.
             groups = len(self.plan.length_groups(bits))
@@ -277,7 +283,7 @@ class _Costs:
         parts = len(self.plan.passes)
         network = self.moved(parts, 8 * (self.total_dims * bits + bits**2))
         network += self.plan.workers * 8 * self.total_dims * bits
-        work = products + read / r.read
+        work = products + read / r.read + _CODE_ARRAYS * n * bits * 8 / r.stream
         return self.cost("B-step", 2 * parts + _sum_tasks(parts), network, work, True)
 
     def model(self) -> StageCost:

@@ -42,7 +42,7 @@ def test_rows_fetched_in_an_exchange_are_those_of_a_random_graph():
     )
     assert len(plan.blocks) == blocks
     exchange = stage(found, "S-step").network_bytes
-    assert exchange / (64 * 4) == pytest.approx(fetched, rel=0.02)
+    assert exchange / (32 * 4) == pytest.approx(fetched, rel=0.02)
     assert stage(found, "Z-step").network_bytes == 10 * exchange
 
 
@@ -54,9 +54,9 @@ def test_nothing_crosses_the_network_on_one_worker_with_one_block():
 
 
 def test_every_product_and_byte_of_the_b_step_is_counted():
-    rates = Rates(read=1e6, gemm=1e15, task=0.0, network=1e18)
+    rates = Rates(read=1e6, gemm=1e15, task=0.0, network=1e18, stream=1e18)
     _, found = costs(workers=1, rates=rates, cache="off")
-    read = 100_000 * (96 * 4 + 64 * 4 + 16)
+    read = 100_000 * (96 * 4 + 32 * 4 + 16)
     assert stage(found, "B-step").seconds == pytest.approx(read / 1e6, rel=1e-6)
     _, found = costs(workers=1, rates=replace(rates, read=1e15, gemm=1e9), cache="off")
     operations = 100_000 * 64 * 2 * (96 + 96 + 64)
