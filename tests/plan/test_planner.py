@@ -15,6 +15,7 @@ from tests.helpers.plans import make_plan
 
 DIMS = {"image": 1280, "text": 384}
 GIB = 1 << 30
+ALL_COLUMNS = {"method": {"embedding_rank": 0}}
 
 
 def plan(rows, dims=None, workers=2, memory=4 * GIB, **options):
@@ -124,12 +125,13 @@ def test_needs_grow_with_rows_bits_and_neighbours_and_shrink_with_workers():
     # One task aggregates a zone, with any number of workers.
     alone = {"solver": {"coarse": "off"}}
     assert solve(100_000, 4, **alone) < 0.6 * solve(100_000, 2, **alone)
-    assert solve(100_000, 2, method={"loop_bits": 128}) > base
+    assert solve(100_000, 2, method={"loop_bits": 128, "embedding_rank": 0}) > base
     assert solve(100_000, 2, graph={"method": "exact", "k": 40}) > base
 
 
 def test_columns_are_solved_in_groups_only_if_memory_is_short():
-    dims, options = {"a": 64, "b": 64}, {"bits": 64, "graph": {"method": "exact"}}
+    dims = {"a": 64, "b": 64}
+    options = {**ALL_COLUMNS, "bits": 64, "graph": {"method": "exact"}}
     wide = plan(1_500_000, dims, 1, 16 * GIB, **options)
     narrow = plan(1_500_000, dims, 1, 4 * GIB, **options)
     assert wide.columns == 64
@@ -141,7 +143,7 @@ def test_columns_are_solved_in_groups_only_if_memory_is_short():
 
 @pytest.mark.parametrize(("workers", "columns"), [(1, 64), (2, 32), (3, 24), (8, 8), (50, 8)])
 def test_workers_share_the_columns_if_one_block_fits(workers, columns):
-    options = {"bits": 64, "graph": {"method": "exact"}}
+    options = {**ALL_COLUMNS, "bits": 64, "graph": {"method": "exact"}}
     found = plan(300_000, {"a": 64, "b": 64}, workers, 32 * GIB, **options)
     groups = len(found.column_groups(64))
     solve = next(stage for stage in found.stages if stage.name == "Z-step")
@@ -149,8 +151,17 @@ def test_workers_share_the_columns_if_one_block_fits(workers, columns):
     assert solve.at_once == min(groups, workers)
 
 
+@pytest.mark.parametrize(("workers", "columns"), [(1, 32), (2, 16), (3, 16), (8, 8)])
+def test_workers_share_the_directions_of_the_embedding(workers, columns):
+    options = {"bits": 64, "graph": {"method": "exact"}, "method": {"embedding_rank": 32}}
+    found = plan(300_000, {"a": 64, "b": 64}, workers, 32 * GIB, **options)
+    assert (len(found.blocks), found.columns) == (1, columns)
+    assert len(found.column_groups(32)) == 32 // columns
+
+
 def test_a_pass_of_the_s_step_has_several_groups_of_a_solve_if_they_fit():
-    dims, options = {"a": 64, "b": 64}, {"bits": 64, "graph": {"method": "exact"}, "columns": 8}
+    dims = {"a": 64, "b": 64}
+    options = {**ALL_COLUMNS, "bits": 64, "graph": {"method": "exact"}, "columns": 8}
     for workers, blocks, memory, widest in ((1, 1, 32, 64), (2, 1, 32, 32), (2, 2, 2, 32)):
         found = plan(4_000_000, dims, workers, memory * GIB, spill="on", blocks=blocks, **options)
         groups = found.length_groups(64)
@@ -161,7 +172,7 @@ def test_a_pass_of_the_s_step_has_several_groups_of_a_solve_if_they_fit():
 
 @pytest.mark.parametrize(("workers", "blocks"), [(2, 1), (8, 1), (16, 16)])
 def test_one_block_is_read_from_files_if_every_worker_has_columns(workers, blocks):
-    options = {"bits": 64, "graph": {"method": "exact"}, "spill": "on"}
+    options = {**ALL_COLUMNS, "bits": 64, "graph": {"method": "exact"}, "spill": "on"}
     found = plan(4_000_000, {"a": 64, "b": 64}, workers, 4 * GIB, **options)
     assert found.spilled
     assert len(found.blocks) == blocks
@@ -170,6 +181,7 @@ def test_one_block_is_read_from_files_if_every_worker_has_columns(workers, block
 def test_several_blocks_on_one_worker_need_their_halos_and_new_vectors():
     def solve(blocks):
         options = {"bits": 64, "graph": {"method": "exact"}, "solver": {"coarse": "off"}}
+        options |= ALL_COLUMNS
         found = plan(300_000, {"a": 64, "b": 64}, 1, 64 * GIB, blocks=blocks, **options)
         return {stage.name: stage.projected_bytes for stage in found.stages}["Z-step"]
 
@@ -178,7 +190,7 @@ def test_several_blocks_on_one_worker_need_their_halos_and_new_vectors():
 
 
 def test_few_rows_are_solved_by_one_worker():
-    found = plan(5000, {"a": 64, "b": 64}, 4, 32 * GIB, bits=64)
+    found = plan(5000, {"a": 64, "b": 64}, 4, 32 * GIB, bits=64, **ALL_COLUMNS)
     assert (len(found.blocks), found.columns) == (1, 64)
 
 
