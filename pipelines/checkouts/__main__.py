@@ -146,9 +146,9 @@ CASES = (
     ),
     Case(
         "partitioned",
-        "partitioned search with refinement",
+        "partitioned search",
         train_and_encode,
-        ("--graph.method", "partitioned", "--graph.cluster-rows", "300", "--graph.refine", *SHORT),
+        ("--graph.method", "partitioned", "--graph.cluster-rows", "300", *SHORT),
     ),
     Case(
         "blocks",

@@ -65,7 +65,7 @@ def measure(options: Options) -> dict[str, Any]:
         rows = int(np.count_nonzero(store.read("split") == 0))
         plan = draft_plan(rows, store.modalities, config, cluster)
         idle = _peaks(client)
-        uses_nn_descent = {"pynndescent", "partitioned"} & set(plan.methods.values())
+        uses_nn_descent = "pynndescent" in plan.methods.values()
         compile_seconds = _compile(client) if uses_nn_descent else 0.0
         started = time.perf_counter()
         trained = train_model(config)
@@ -123,7 +123,7 @@ def stage_seconds(run: RunDirectory) -> dict[str, float]:
 
 
 def _run_record(run: RunDirectory) -> dict[str, Any]:
-    """Seconds by stage and step, CG iterations, recall, overlap and disk of a finished run."""
+    """Seconds by stage and step, CG iterations, recall, leaves and disk of a finished run."""
     summary, history = run.summary(), run.history()
     graphs = summary["graph"]["modalities"]
     return {
@@ -137,7 +137,7 @@ def _run_record(run: RunDirectory) -> dict[str, Any]:
         "cg_iterations": [record["cg_iterations"] for record in history],
         "cg_iteration_seconds": [record["cg_iteration_seconds"] for record in history],
         "recall": {g: graph["recall"] for g, graph in graphs.items()},
-        "overlap": {g: graph["overlap"] for g, graph in graphs.items()},
+        "leaves": {g: graph["leaves"] for g, graph in graphs.items()},
         "disk_bytes": sum(f.stat().st_size for f in run.path.rglob("*") if f.is_file()),
     }
 

@@ -76,7 +76,7 @@ def _knn(record: Record) -> list[dict[str, Any]]:
     engine, reference = record["engine"], record["reference"]
     rows = [
         _row("lowest recall@10", record, min(engine["recall"].values()), "≥ 0.95"),
-        _row("clusters searched per row, maximum", record, max(engine["overlap"].values()), ""),
+        _row("leaves per row, maximum", record, max(engine["leaves"].values()), ""),
     ]
     if reference:
         ratio = engine["seconds"]["graph"] / reference["seconds"]["neighbours"]

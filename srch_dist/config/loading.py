@@ -23,6 +23,13 @@ from srch_dist.errors import ConfigError, refusal
 # Maximum characters of an options file. Real files have a few thousand.
 _MAX_FILE_CHARACTERS = 1 << 20
 
+# Options of earlier versions, and what replaces them.
+_REMOVED = {
+    "graph.overlap": "Remove it, or set graph.leaves (8 by default) instead.",
+    "graph.overlap_max": "Remove it, or set graph.leaves_max (24 by default) instead.",
+    "graph.refine": "Remove it: rows of different clusters are compared without it.",
+}
+
 _PRESETS: dict[str, MethodConfig] = {
     "balanced": MethodConfig(),
     "paper": MethodConfig(
@@ -77,10 +84,10 @@ def build_config(values: Mapping[str, Any], preset: str | None = None) -> TrainC
             for item in error.errors()
         ]
         raise ConfigError("; ".join(lines)) from None
-    if config.graph.overlap > config.graph.overlap_max:
+    if config.graph.leaves > config.graph.leaves_max:
         raise ConfigError(
-            f"graph.overlap is {config.graph.overlap}, above graph.overlap_max "
-            f"{config.graph.overlap_max}. Lower graph.overlap or raise graph.overlap_max."
+            f"graph.leaves is {config.graph.leaves}, above graph.leaves_max "
+            f"{config.graph.leaves_max}. Lower graph.leaves or raise graph.leaves_max."
         )
     return config
 
@@ -183,6 +190,8 @@ def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], prefix: str) -> 
     """Raise ConfigError for the first key that is no field of ``kind``; suggest a near name."""
     known = {item.name: item for item in dataclasses.fields(kind)}
     for key, value in values.items():
+        if (reason := _REMOVED.get(f"{prefix}{key!s}")) is not None:
+            raise ConfigError(f"{prefix}{key} is no longer an option. {reason}")
         if key not in known:
             hint = did_you_mean(f"{prefix}{key!s}", _names(TrainConfig, ""))
             raise ConfigError(f"unknown option {prefix}{key!s}{hint}")

@@ -66,9 +66,9 @@ class GraphConfig:
     k: PositiveInt = 10
     """Neighbours per row; memory, disk and time of the graph grow with this number."""
     method: Literal["auto", "exact", "pynndescent", "partitioned"] = "auto"
-    """Neighbour search. exact compares all rows, pynndescent builds one approximate index, and
-    partitioned builds an index per cluster of rows. auto chooses by the numbers of rows and
-    dimensions alone."""
+    """Neighbour search. exact compares all rows. partitioned compares rows in small groups that
+    overlap, out of core. pynndescent builds one approximate index in memory. auto chooses exact or
+    partitioned by the numbers of rows and dimensions alone."""
     symmetry: Literal["union", "mutual"] = "union"
     """union keeps an edge if at least one of its rows is a neighbour of the other. mutual keeps an
     edge only if each row is a neighbour of the other; some rows can then have no edges."""
@@ -76,20 +76,17 @@ class GraphConfig:
     """Number of rows sampled to measure recall@k against exact search; raise this number for a
     smaller sampling error."""
     recall_target: Share = 0.95
-    """Partitioned search: while recall@k (0 to 1) is below this value, repeat the search with one
-    more cluster per row."""
+    """Partitioned search: while recall@k (0 to 1) is below this value, repeat the search with a
+    quarter more leaves per row."""
     cluster_rows: PositiveInt = 50_000
-    """Partitioned search: rows per cluster. A task holds up to graph.overlap_max times this number
-    of rows; lower this number if these rows do not fit in memory."""
-    overlap: PositiveInt = 2
-    """Partitioned search: number of clusters in which each row searches its neighbours. If recall@k
-    is below graph.recall_target, the search is repeated with more clusters per row."""
-    overlap_max: PositiveInt = 4
-    """Partitioned search: largest number of clusters in which each row searches its neighbours.
-    Raise this number if recall@k stays below graph.recall_target."""
-    refine: bool = False
-    """Partitioned search: also compare each row with its neighbours' neighbours, once. Turn it on
-    if recall@k stays low with graph.overlap_max clusters per row."""
+    """Partitioned search: most rows of a cluster, which a task holds in memory. Lower it if they do
+    not fit."""
+    leaves: PositiveInt = 8
+    """Partitioned search: fewest leaves, groups of about 22 near rows, in which each row is
+    compared. More are chosen if the sampled rows need them for graph.recall_target."""
+    leaves_max: Annotated[int, Field(ge=1, le=128)] = 24
+    """Partitioned search: most leaves in which each row is compared, up to 128; raise it if
+    recall@k stays below graph.recall_target."""
     order_rows: PositiveInt = 4096
     """Training stores similar rows next to each other, in clusters of about this number of rows.
     Data with fewer than 16 clusters keep the order of the store."""

@@ -1,4 +1,4 @@
-"""Coarse clusters of rows: project rows, find nearest centres, group and order the clusters.
+"""Coarse clusters of rows: project rows, find nearest centres, order the clusters.
 
 In shapes, c is the number of centres or clusters. w is the number of dimensions of a point, after
 the random projection if the features are projected.
@@ -18,18 +18,14 @@ TILE_VALUES = 1 << 21
 # Distances are rounded to multiples of this grid, relative to their scale. Equal distances then
 # stay equal in every block.
 _GRID = 2.0**-40
-# A group with fewer rows than this share of the limit joins its nearest group.
-_SMALL_SHARE = 0.25
 # Width of the random projection for clustering. Narrower features are not projected.
 PROJECTED = 256
-# Nearest centres to compute per cluster of a route, since a packed cluster has several centres.
-CENTRES_PER_CLUSTER = 4
 # Sampled rows per cluster, and minimum in total. The sample estimates the cluster sizes.
 _ROWS_PER_CLUSTER, _MIN_SAMPLE = 64, 1 << 14
 # Rows per block of the sample. It is a constant, because the rounding in k-means depends on it.
 SAMPLE_CHUNK = 8192
-# Assumed mean size / largest size of k-means clusters.
-_FILLED = 0.7
+# k-means centres per cluster of the partitioned search.
+_CENTRES = 2
 # Fewest and most clusters of the row order. With fewer, the order of the store serves as well.
 _MIN_CLUSTERS, _MAX_CLUSTERS = 16, 1024
 
@@ -43,9 +39,17 @@ def order_clusters(rows: int, cluster_rows: int) -> int:
     return clusters if clusters >= _MIN_CLUSTERS else 1
 
 
-def routing_clusters(rows: int, cluster_rows: int) -> int:
-    """Choose the number of k-means clusters, so that most have at most ``cluster_rows`` rows."""
-    return max(1, -(-rows // max(1, int(_FILLED * cluster_rows))))
+def search_clusters(rows: int, cluster_rows: int) -> int:
+    """Choose the number of clusters of the partitioned search: at most ``cluster_rows`` rows each.
+
+    They are equal cuts of an order of the rows.
+    """
+    return -(-rows // cluster_rows)
+
+
+def routing_centres(rows: int, cluster_rows: int) -> int:
+    """Choose the number of k-means centres by which the partitioned search sorts the rows."""
+    return _CENTRES * search_clusters(rows, cluster_rows)
 
 
 def sample_size(clusters: int) -> int:
@@ -96,43 +100,6 @@ def nearest_centres(points: Array, centres: Matrix, count: int) -> IntArray:
     return result
 
 
-def group_centres(centres: Matrix, sizes: IntArray, limit: float) -> IntArray:
-    """Pack small clusters into groups.
-
-    While the smallest group has fewer than ``limit`` / 4 rows, it joins the group with the nearest
-    mean. A group that then has at most ``limit`` rows is preferred.
-
-    Parameters
-    ----------
-    centres : (c, w) centres of the clusters.
-    sizes : (c,) number of rows of each cluster.
-    limit : largest number of rows that a group should have.
-
-    Returns
-    -------
-    Group (c,) int64 of each cluster, numbered from 0.
-    """
-    group = np.arange(len(centres))
-    rows = sizes.astype(np.float64)
-    means = centres.astype(np.float64).copy()
-    alive = np.ones(len(centres), dtype=bool)
-    while alive.sum() > 1:
-        smallest = int(np.flatnonzero(alive)[np.argmin(rows[alive])])
-        if rows[smallest] >= _SMALL_SHARE * limit:
-            break
-        others = np.flatnonzero(alive & (np.arange(len(rows)) != smallest))
-        fitting = others[rows[others] + rows[smallest] <= limit]
-        others = fitting if len(fitting) else others
-        distances = ((means[others] - means[smallest]) ** 2).sum(axis=1)
-        target = int(others[np.argmin(distances)])
-        total = max(rows[target] + rows[smallest], 1.0)
-        means[target] = (rows[target] * means[target] + rows[smallest] * means[smallest]) / total
-        rows[target] += rows[smallest]
-        group[group == smallest] = target
-        alive[smallest] = False
-    return np.unique(group, return_inverse=True)[1].astype(np.int64)
-
-
 def bisection_order(centres: Matrix) -> IntArray:
     """Order clusters so that clusters with near centres are next to each other.
 
@@ -147,27 +114,6 @@ def bisection_order(centres: Matrix) -> IntArray:
     Rank (c,) int64 of each cluster in the order.
     """
     return inverse_permutation(_bisect(centres.astype(np.float64), np.arange(len(centres))))
-
-
-def distinct_groups(groups: IntArray, count: int) -> IntArray:
-    """Keep the first ``count`` distinct values of each row.
-
-    Parameters
-    ----------
-    groups : (n, m) non-negative integers, m in each row.
-
-    Returns
-    -------
-    Distinct values (n, count) int64, padded with -1.
-    """
-    result = np.full((len(groups), count), -1, dtype=np.int64)
-    filled = np.zeros(len(groups), dtype=np.int64)
-    for column in groups.T:
-        new = (filled < count) & ~(result == column[:, None]).any(axis=1)
-        rows = np.flatnonzero(new)
-        result[rows, filled[rows]] = column[rows]
-        filled[rows] += 1
-    return result
 
 
 def slice_bounds(

@@ -12,7 +12,8 @@ from itertools import pairwise
 
 from srch_dist.config.derived import direction_count, vector_dtype
 from srch_dist.config.options import TrainConfig
-from srch_dist.kernels.clusters import PROJECTED, order_clusters, routing_clusters
+from srch_dist.kernels.clusters import PROJECTED, order_clusters, routing_centres, search_clusters
+from srch_dist.kernels.graph.leaves import kept_candidates, leaf_rows
 from srch_dist.kernels.multigrid.aggregation import coarse_unknowns
 from srch_dist.kernels.multigrid.subdomains import SUBDOMAIN_ROWS
 from srch_dist.plan.rates import Rates
@@ -28,6 +29,9 @@ _CG_VECTORS = 16
 # Number of (n, l) vectors that the preconditioner reads or writes per iteration: two sums and two
 # corrections, on all levels.
 _LEVEL_VECTORS = 8
+# Partitioned search: dimensions of the subspace, mean size of a leaf over its largest, and leaves
+# and nodes that are compared with each row to choose the leaves it visits.
+_SUBSPACE, _LEAF_FILLED, _LEAVES_TRIED = 128, 0.69, 768
 # Cost of the edge lengths in the S-step, in sparse products.
 _S_STEP_PRODUCTS = 3
 # Cost of the median length and of the terms of Eq. 9, in sorts of all edges.
@@ -188,22 +192,25 @@ class _Costs:
         return 2 * operations / self.rates.gemm + rows * clusters / self.rates.pairs
 
     def partitioned(self, modality: str) -> tuple[float, int]:
-        """Estimate seconds and tasks of a partitioned search: routing, shuffles, indices."""
+        """Estimate seconds and tasks of a partitioned search: shuffle, leaves, distances."""
         n, r, graph, dims = self.plan.rows, self.rates, self.config.graph, self.dims[modality]
-        clusters = routing_clusters(n, graph.cluster_rows)
-        size = n * dims * self.plan.dtype.itemsize
-        sent = graph.overlap * (size + n * graph.k * (8 + 8))
-        work = self.assign_seconds(n, dims, clusters) + 2 * size / r.read
-        # A cluster is read twice: for the search, and for the distances of its results.
-        work += sent / r.write + 2 * sent / r.read + graph.overlap * n * dims / r.descent
-        work += min(clusters, self.plan.workers) * r.compile
-        return work, 3 * len(self.plan.partitions) + clusters
+        size, width = n * dims * self.plan.dtype.itemsize, min(dims, _SUBSPACE)
+        centres = routing_centres(n, graph.cluster_rows)
+        work = 2 * (2 * n * dims * centres) / r.gemm + n * centres / r.pairs
+        # Features are shuffled, written by leaf, and read again for distances of candidates.
+        found = n * r.leaves * 8 * graph.k
+        work += (2 * size + 4 * n * width + found) / r.write + (5 * size + found) / r.read
+        mean = _LEAF_FILLED * leaf_rows(graph.k)
+        compared = r.leaves**2 * mean + _LEAVES_TRIED
+        work += 2 * n * dims * width / r.gemm + n * compared * (2 * width / r.gemm + 1 / r.selected)
+        work += n * kept_candidates(graph.k) * dims / r.distances
+        clusters = search_clusters(n, graph.cluster_rows)
+        return work, 2 * len(self.plan.partitions) + 4 * clusters
 
     def neighbours(self) -> StageCost:
         """Estimate the neighbour search of all modalities, and the recall measured on a sample.
 
-        Exact search reads all rows once per partition. NN-descent builds one index of all rows, or
-        one index per cluster.
+        Exact search reads all rows once per partition. NN-descent builds one index of all rows.
         """
         n, r, parts, work, tasks = self.plan.rows, self.rates, len(self.plan.partitions), 0.0, 0
         for g, method in self.plan.methods.items():

@@ -8,9 +8,10 @@ from srch_dist.kernels.clusters import (
     PROJECTED,
     SAMPLE_CHUNK,
     order_clusters,
-    routing_clusters,
     sample_size,
 )
+from srch_dist.kernels.graph.leaves import NODE_ROWS, leaf_rows
+from srch_dist.kernels.graph.principal import SEARCH_DIMS
 from srch_dist.plan.problem import ProblemSize
 from srch_dist.plan.run_plan import Plan
 
@@ -41,13 +42,12 @@ def disk_bytes(sizes: ProblemSize) -> dict[str, int]:
     components = 2 * 8 * edges
     # Shuffle into the row order: a second copy of the features, with three numbers per row.
     ordering = n * (sizes.total_dims * sizes.itemsize + 3 * 8)
-    # Per row and cluster: features, position, row number and level; then the neighbours found.
-    search = n * graph.overlap_max * (max(routed, default=0) * sizes.itemsize + 17 + 16 * graph.k)
+    search = n * _search_row(sizes, max(routed, default=0))
     neighbours = n * graph.k * count * (8 + 8)  # row numbers and distances
     shuffle = max(ordering - neighbours, search if routed else 0)
     return {
         **{f"features {g}": n * d * sizes.itemsize for g, d in sizes.dims.items()},
-        "order and routes": n * 8 * (1 + graph.overlap_max * len(routed)) + _points_bytes(sizes),
+        "order and samples": n * 8 + _points_bytes(sizes),
         "neighbours": neighbours,
         **later,
         # Scratch files are removed before later arrays are written, so only bytes beyond the size
@@ -67,6 +67,19 @@ def cache_bytes(plan: Plan) -> int:
     # With one block, every worker reads all of it.
     own = graph if len(plan.blocks) == 1 else 0
     return math.ceil(_CACHE_SLACK * (shared / plan.workers + own))
+
+
+def _search_row(sizes: ProblemSize, dims: int) -> int:
+    """Compute bytes per row of the partitioned search's scratch files, when they are largest."""
+    graph, row = sizes.config.graph, dims * sizes.itemsize
+    # Features by leaf, points, position and number; centroids of leaves and nodes.
+    least = leaf_rows(graph.k) // 2
+    point = 4 * (min(dims, SEARCH_DIMS) + 1)
+    kept = row + point + 2 * 8 + -(-(point + 8) // least) + point // (NODE_ROWS // 2)
+    shuffled = row + 3 * 8  # removed when the leaves are written
+    visits = graph.leaves_max * (12 + 4 + 8 * graph.k)  # leaves visited, and candidates found
+    nearest = 8 + 2 * 8 * graph.k
+    return kept + max(shuffled, visits, nearest)
 
 
 def _loop_bytes(sizes: ProblemSize, n: int, edges: int) -> dict[str, int]:
@@ -111,13 +124,9 @@ def _model_bytes(sizes: ProblemSize) -> int:
 
 
 def _points_bytes(sizes: ProblemSize) -> int:
-    """Compute the size in bytes of the float32 rows that k-means samples for order and routing."""
-    graph, rows, values = sizes.config.graph, sizes.rows, 0
-    clusters = order_clusters(rows, graph.order_rows)
-    if clusters > 1:
-        values += -(-min(rows, sample_size(clusters)) // SAMPLE_CHUNK) * PROJECTED
-    sampled = min(rows, sample_size(routing_clusters(rows, graph.cluster_rows)))
-    for g, method in sizes.methods.items():
-        if method == "partitioned":
-            values += -(-sampled // SAMPLE_CHUNK) * min(sizes.dims[g], PROJECTED)
-    return values * SAMPLE_CHUNK * 4
+    """Compute the size in bytes of the float32 rows that k-means samples for the row order."""
+    clusters = order_clusters(sizes.rows, sizes.config.graph.order_rows)
+    if clusters == 1:
+        return 0
+    sampled = min(sizes.rows, sample_size(clusters))
+    return -(-sampled // SAMPLE_CHUNK) * PROJECTED * SAMPLE_CHUNK * 4

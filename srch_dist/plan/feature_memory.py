@@ -185,7 +185,7 @@ def client_bytes(sizes: ProblemSize) -> int:
     """Compute the memory that the client adds to its idle size: values per row, and matrices."""
     total, bits = sizes.total_dims, max(sizes.config.bits, sizes.config.loop_bits)
     memory = MemoryModel()
-    memory.allocate(k_means_bytes(sizes.rows, sizes.methods, sizes.config))
+    memory.allocate(k_means_bytes(sizes.rows, sizes.config))
     # Row numbers, hashes and order while rows are chosen; chosen row numbers during the run.
     memory.allocate(5 * 8 * sizes.rows)
     memory.free(4 * 8 * sizes.rows)

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from srch_dist.config.options import TrainConfig
 from srch_dist.kernels.clusters import TILE_VALUES, order_clusters
 from srch_dist.plan.problem import ProblemSize
@@ -62,15 +60,15 @@ def headroom_bytes(memory_limit: int) -> int:
     return int(memory_limit * (1 - ALLOWED_SHARE))
 
 
-def reserved_bytes(rows: int, methods: Mapping[str, str], config: TrainConfig) -> int:
-    """Compute the reserved memory of a worker: imports, and freed memory that the worker keeps."""
-    return _IMPORTS_BYTES + _ALLOCATOR_BYTES + k_means_bytes(rows, methods, config)
+def reserved_bytes(rows: int, config: TrainConfig) -> int:
+    """Compute the reserved memory of a worker: imports, and freed memory that it keeps."""
+    return _IMPORTS_BYTES + _ALLOCATOR_BYTES + k_means_bytes(rows, config)
 
 
-def k_means_bytes(rows: int, methods: Mapping[str, str], config: TrainConfig) -> int:
-    """Compute the memory that importing k-means needs; 0 for a run that clusters no rows."""
+def k_means_bytes(rows: int, config: TrainConfig) -> int:
+    """Compute the memory that importing k-means needs; 0 if the rows keep the store's order."""
     ordered = order_clusters(rows, config.graph.order_rows) > 1
-    return _K_MEANS_BYTES if ordered or "partitioned" in methods.values() else 0
+    return _K_MEANS_BYTES if ordered else 0
 
 
 def sampling_bytes(sizes: ProblemSize) -> int:

@@ -13,16 +13,11 @@ from srch_dist.kernels.tiling import even_splits
 from srch_dist.plan.graph_memory import edge_bytes, s_step_bytes, system_file_bytes, z_step_bytes
 from srch_dist.plan.memory_model import MIB
 from srch_dist.plan.problem import ProblemSize
-from srch_dist.plan.search_memory import whole_index_row
 
 # Size of a partition, over all modalities.
 _PARTITION_BYTES = 32 * MIB
-# Exact search up to this number of multiplications, n² d: about 10 s on 2 cores. Below it,
-# compiling NN-descent (about 22 s per process) costs more than it saves.
+# Exact search up to this number of multiplications, n² d: about 10 s on 2 cores.
 _EXACT_PRODUCTS = 5e11
-# Largest NN-descent index of all rows: such an index fits a worker of 2 GiB. If the index would be
-# larger, each cluster of rows gets its own index.
-_INDEX_BYTES = 600 * MIB
 # Minimum columns of a column group. Narrower groups read the graph more often, and save little.
 _LEAST_COLUMNS = 8
 # With fewer rows, one worker solves faster than several workers.
@@ -44,8 +39,7 @@ def default_partition(width: int) -> int:
 def search_method(graph: GraphConfig, rows: int, dims: int) -> str:
     """Choose the search method for n = ``rows`` rows of d = ``dims`` dimensions.
 
-    "auto" means "exact" if n² d ≤ 5e11. For larger n² d, "auto" means "pynndescent" if the index
-    needs at most 600 MiB, and "partitioned" if the index needs more.
+    "auto" means "exact" if n² d ≤ 5e11, and "partitioned" if not.
 
     Raises
     ------
@@ -53,11 +47,8 @@ def search_method(graph: GraphConfig, rows: int, dims: int) -> str:
     """
     method = graph.method
     if method == "auto":
-        if float(rows) ** 2 * dims <= _EXACT_PRODUCTS:
-            method = "exact"
-        else:
-            whole = rows * (4 * dims + whole_index_row(graph.k)) <= _INDEX_BYTES
-            method = "pynndescent" if whole else "partitioned"
+        few = float(rows) ** 2 * dims <= _EXACT_PRODUCTS
+        method = "exact" if few else "partitioned"
     if method == "partitioned" and graph.cluster_rows < 4 * (graph.k + 1):
         raise ConfigError(
             f"graph.cluster_rows is {graph.cluster_rows}, but with graph.k = {graph.k}, clusters "

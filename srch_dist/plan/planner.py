@@ -13,7 +13,7 @@ import numpy as np
 
 from srch_dist.config.options import TrainConfig
 from srch_dist.errors import ConfigError, PlanError
-from srch_dist.kernels.clusters import routing_clusters
+from srch_dist.kernels.clusters import search_clusters
 from srch_dist.plan.disk import disk_bytes
 from srch_dist.plan.feature_memory import b_step_bytes, client_bytes, feature_bytes, model_bytes
 from srch_dist.plan.graph_memory import edge_bytes, persisted_bytes, s_step_bytes, z_step_bytes
@@ -67,7 +67,7 @@ def draft_plan(
     sizes = _problem_size(rows, dims, config, dtype.itemsize, cluster.workers)
     _refuse_many_partitions(sizes)
     starts = (*range(0, rows, sizes.partition_rows), rows)
-    limit, reserved = cluster.memory_limit, reserved_bytes(rows, sizes.methods, config)
+    limit, reserved = cluster.memory_limit, reserved_bytes(rows, config)
     compiled = _compiled_bytes(sizes.methods, cluster)
     allowed = allowed_bytes(limit, reserved) - compiled
     runs = cut_edges(starts, sizes, allowed)
@@ -171,8 +171,8 @@ def _refuse_many_partitions(sizes: ProblemSize) -> None:
 
 
 def _compiled_bytes(methods: Mapping[str, str], cluster: Cluster) -> int:
-    """Return the size in bytes of NN-descent code that workers keep; 0 if the workers restart."""
-    descends = {"pynndescent", "partitioned"} & set(methods.values())
+    """Return bytes of compiled NN-descent code in a worker after the search; 0 if it restarts."""
+    descends = "pynndescent" in methods.values()
     return COMPILED_BYTES if descends and not cluster.restarts else 0
 
 
@@ -192,7 +192,7 @@ def _stages(plan: Plan, sizes: ProblemSize, compiled: int) -> tuple[StageMemory,
     ``compiled`` is the memory in bytes of compiled code that a worker keeps after the search.
     """
     partitions, blocks = len(plan.partitions), len(plan.blocks)
-    clusters = routing_clusters(sizes.rows, sizes.config.graph.cluster_rows)
+    clusters = search_clusters(sizes.rows, sizes.config.graph.cluster_rows)
     widths = {"exact": partitions, "pynndescent": 1, "partitioned": max(partitions, clusters)}
     searches = sum(widths[method] for method in plan.methods.values())
     run_rows = max(plan.starts[run.stop] - plan.starts[run.start] for run in plan.runs)

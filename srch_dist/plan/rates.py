@@ -42,8 +42,17 @@ class Rates:
     """Bytes that vector updates read and write in memory per second. --calibrate measures this
     rate."""
     task: float = 2.0e-3
-    """Seconds that the scheduler needs per task; one scheduler thread serves all workers.
-    --calibrate measures this rate."""
+    """Seconds that the scheduler needs per task; its one thread serves all workers. --calibrate
+    measures it."""
+    selected: float = 4.0e8
+    """Distances from which the partitioned search selects the nearest per second, without the time
+    of the matrix products. Measured by pipelines/scale."""
+    distances: float = 8.0e8
+    """Feature values subtracted, squared and summed in float64 per second. Measured by
+    pipelines/scale."""
+    leaves: int = 14
+    """Leaves in which the partitioned search compares a row; generated pairs need 12 with 100,000
+    rows and 14 with 300,000."""
     descent: float = 8.0e6
     """Feature values that NN-descent indexes per second. Measured by pipelines/scale."""
     compile: float = 25.0

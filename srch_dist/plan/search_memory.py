@@ -1,4 +1,4 @@
-"""Memory model of the neighbour search: exact, one NN-descent index, or one index per cluster.
+"""Memory model of the neighbour search: exact, one NN-descent index, or partitioned.
 
 Bytes per value are literal numbers: 8 for float64 and int64, 4 for float32. Each neighbour in the
 result needs 16 bytes: 8 for its row number and 8 for its distance.
@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from srch_dist.kernels.clusters import (
-    CENTRES_PER_CLUSTER,
-    PROJECTED,
-    routing_clusters,
-    sample_size,
+from srch_dist.kernels.clusters import routing_centres, sample_size
+from srch_dist.kernels.graph.leaves import (
+    GROUP_VISITS,
+    MEASURED_BYTES,
+    NODE_LEAVES,
+    NODE_ROWS,
+    ROW_NODES,
+    VISITING_ROWS,
+    kept_candidates,
+    leaf_rows,
+    refined_rows,
 )
-from srch_dist.kernels.graph.neighbours import (
-    QUERY_TILE,
-    ROW_TILE,
-    SPARE_CLUSTER,
-    SPARE_WHOLE,
-)
+from srch_dist.kernels.graph.neighbours import QUERY_TILE, ROW_TILE, SPARE_WHOLE
+from srch_dist.kernels.graph.principal import SEARCH_DIMS
 from srch_dist.plan.memory_model import CENTRE_TILES_BYTES, MIB, MemoryModel, sampling_bytes
 from srch_dist.plan.problem import ProblemSize
 
@@ -42,7 +44,19 @@ class _IndexBytes:
     """After the index is freed: row number, and the distances computed for it."""
 
 
-_INDEX = _IndexBytes()
+@dataclass(frozen=True)
+class _VisitBytes:
+    """Bytes per visit of a leaf in the partitioned search."""
+
+    chosen: int = 52
+    """While visits are chosen: leaf, place and distance, unsorted and sorted, and the sort."""
+    searched: int = 68
+    """While leaves are searched: the same, and the target of the candidates."""
+    received: float = 1.5
+    """Visits of a cluster's leaves by rows of all clusters, over the visits of its own rows."""
+
+
+_INDEX, _VISITS = _IndexBytes(), _VisitBytes()
 
 
 def neighbour_bytes(sizes: ProblemSize) -> int:
@@ -52,7 +66,7 @@ def neighbour_bytes(sizes: ProblemSize) -> int:
         dims, memory = sizes.dims[g], MemoryModel()
         memory.allocate(8 * sizes.rows)  # row order
         if method == "pynndescent":
-            memory.allocate(_index_bytes(sizes, g, sizes.rows, SPARE_WHOLE))
+            memory.allocate(_index_bytes(sizes, g))
         elif method == "partitioned":
             memory.allocate(_partitioned_bytes(sizes, g))
         else:
@@ -64,24 +78,19 @@ def neighbour_bytes(sizes: ProblemSize) -> int:
     return peak
 
 
-def whole_index_row(k: int) -> int:
-    """Compute the bytes that an NN-descent index of all rows needs per row, without features."""
-    return _INDEX.building * (k + 1 + SPARE_WHOLE)
-
-
-def _index_bytes(sizes: ProblemSize, modality: str, rows: int, spare: int) -> int:
-    """Compute memory of NN-descent on ``rows`` rows, with k + 1 + ``spare`` neighbours each.
+def _index_bytes(sizes: ProblemSize, modality: str) -> int:
+    """Compute memory of NN-descent on all rows, with k + 1 + `SPARE_WHOLE` neighbours each.
 
     The result is the maximum of three phases. First, features are reduced to at most half of their
     dimensions or converted to float32. Then the index is built on the reduced rows. Last, features
     are read again for the distances.
     """
-    neighbours, dims = sizes.config.graph.k + 1 + spare, sizes.dims[modality]
+    neighbours, dims = sizes.config.graph.k + 1 + SPARE_WHOLE, sizes.dims[modality]
     features = sizes.itemsize * dims
     reduce = features + (4 if sizes.itemsize > 4 else 2) * dims
     build = 4 * dims + _INDEX.building * neighbours
     refine = features + _INDEX.refining * neighbours
-    return COMPILED_BYTES + rows * max(reduce, build, refine)
+    return COMPILED_BYTES + sizes.rows * max(reduce, build, refine)
 
 
 def _partitioned_bytes(sizes: ProblemSize, modality: str) -> int:
@@ -90,21 +99,38 @@ def _partitioned_bytes(sizes: ProblemSize, modality: str) -> int:
     The row order, which every task holds, is not included.
     """
     graph, p, dims = sizes.config.graph, sizes.partition_rows, sizes.dims[modality]
-    overlap, block = graph.overlap_max, p * dims * sizes.itemsize
-    width = min(dims, PROJECTED)
-    points = min(sizes.rows, sample_size(routing_clusters(sizes.rows, graph.cluster_rows)))
-    # k-means: points as parts, joined, and in use; one partition's rows, raw and projected.
-    sample = points * (3 * width * 4 + _POINT_BYTES) + 2 * p * (dims + width) * 8
-    # Per row and route: numbers of the nearest centres, and the cluster chosen from them.
-    route = block + p * (dims + width) * 8 + p * overlap * (CENTRES_PER_CLUSTER + 1) * 8
-    route += CENTRE_TILES_BYTES
-    # Per row and route: row, overlap level and cluster, unsorted and sorted.
-    spill = block * (1 + overlap) + p * overlap * 6 * 8
-    # Rows of a cluster, and the rows read from one scratch file.
-    rows = min(sizes.rows, graph.cluster_rows * overlap)
-    search = _index_bytes(sizes, modality, rows, SPARE_CLUSTER) + block
-    # Neighbours from all clusters, their sort keys, and sorted copies of both.
-    merge = p * overlap * graph.k * (8 + 8) * 4
-    # Rows of two partitions, and eight arrays of k² candidates per row.
-    refine = 2 * block + p * graph.k**2 * 8 * 8 if graph.refine else 0
-    return max(sample, route, spill, search, merge, refine)
+    row, width = dims * sizes.itemsize, min(dims, SEARCH_DIMS)
+    point = 4 * (width + 1)
+    rows = min(sizes.rows, graph.cluster_rows)
+    visits = rows * graph.leaves_max
+    centres = routing_centres(sizes.rows, graph.cluster_rows)
+    sampled = min(sizes.rows, sample_size(centres))
+    # The sample as parts, and joined; points; Gram matrix and its decomposition.
+    sample = sampled * (2 * row + 3 * point + _POINT_BYTES) + p * row + 6 * 8 * dims**2
+    # Features, in float64 and sorted; distances to centres; positions, numbers and centres.
+    distances = min(CENTRE_TILES_BYTES, 5 * 8 * p * centres)
+    spill = p * (2 * row + 8 * dims + 6 * 8) + distances
+    # Features, unsorted and sorted, or with four arrays of points.
+    split = rows * (row + max(row, 4 * point) + 6 * 8)
+    # Rows that choose leaves: their points, keys of leaves and nodes; centroids; then per visit,
+    # leaf and distance, unsorted and sorted.
+    keys = min(rows, VISITING_ROWS) * (ROW_NODES * (NODE_LEAVES * 4 + 3 * 8) + 3 * point)
+    visit = keys + _centroids(sizes, rows) * point + visits * _VISITS.chosen
+    # Points of a group of leaves; candidates.
+    received = int(_VISITS.received * visits)
+    search = min(GROUP_VISITS, received) * 3 * 8 + min(GROUP_VISITS, sizes.rows) * point
+    search += received * (_VISITS.searched + 8 * graph.k)
+    own, kept = min(rows, refined_rows(dims)), kept_candidates(graph.k)
+    # Candidates of a block: all, and sorted; features of some of them; neighbours found, twice.
+    measured = min(MEASURED_BYTES, min(sizes.rows, own * (kept + 1)) * row)
+    measure = own * (graph.leaves_max * graph.k * 8 + kept * 8 * 8) + measured
+    measure += rows * graph.k * (8 + 8) * 2
+    merge = p * graph.k * (8 + 8) * 3
+    return max(sample, spill, split, visit, search, measure, merge)
+
+
+def _centroids(sizes: ProblemSize, rows: int) -> int:
+    """Bound the number of centroids of leaves and nodes that a task of ``rows`` rows reads."""
+    least = leaf_rows(sizes.config.graph.k) // 2
+    chosen = min(rows, VISITING_ROWS) * ROW_NODES * NODE_LEAVES
+    return min(sizes.rows // least, chosen) + sizes.rows // (NODE_ROWS // 2)

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from srch_dist.config.options import TrainConfig
-from srch_dist.kernels.clusters import order_clusters, routing_clusters
+from srch_dist.kernels.clusters import order_clusters, search_clusters
 from srch_dist.plan.run_plan import Plan
 from srch_dist.storage.scratch_objects import PART_BYTES
 
@@ -82,13 +82,12 @@ def _search(plan: Plan, method: str, config: TrainConfig) -> StoreRequests:
     if method == "exact":
         gets += 3 * parts**2
     elif method == "partitioned":
-        clusters = routing_clusters(plan.rows, config.graph.cluster_rows)
-        shuffled = config.graph.overlap * plan.rows / (clusters * parts)
-        # A pair exists if some row of the partition is in the cluster. The training order puts
-        # near rows together, so this is an upper bound.
-        pairs = int(clusters * parts * (1 - math.exp(-shuffled)))
-        gets += 8 * parts + 2 * clusters * parts + 7 * pairs
-        puts += 7 * parts + 5 * clusters
+        clusters = search_clusters(plan.rows, config.graph.cluster_rows)
+        # The training order puts near rows together: a partition has rows of few clusters, and a
+        # cluster visits leaves of few clusters. All pairs are an upper bound.
+        pairs = clusters * min(parts, 2 * math.ceil(parts / clusters) + 1)
+        gets += 8 * parts + 2 * clusters * parts + 7 * pairs + 12 * clusters**2
+        puts += 7 * parts + 16 * clusters
     return StoreRequests(gets, puts)
 
 

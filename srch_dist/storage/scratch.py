@@ -12,16 +12,21 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from srch_dist.errors import StorageError
-from srch_dist.kernels.types import Array
+from srch_dist.kernels.types import Array, IntArray
 from srch_dist.storage import scratch_objects
 from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location, S3Path
 from srch_dist.storage.npy_header import HEADER_BYTES, parse_header
+
+# `take_spill` reads through gaps of at most this size, which is faster than a second read, and at
+# most about this much at once.
+_GAP_BYTES, _RUN_BYTES = 4 << 10, 4 << 20
 
 
 def write_spill(folder: Location, values: Mapping[str, Array]) -> None:
@@ -88,8 +93,71 @@ def gather_spill(folders: Sequence[Location], name: str, spans: Sequence[Sequenc
 
     For each folder, ``spans`` has (start, stop): rows start to stop - 1 are read.
     """
-    parts = list(each_spill(folders, name, spans))
-    return np.concatenate(parts) if parts else read_spill(folders[0], name, 0, 0)
+    empty = read_spill(folders[0], name, 0, 0)
+    # Filled in place: a list of parts and their concatenation need twice the memory.
+    rows = np.empty((sum(stop - start for start, stop in spans), *empty.shape[1:]), empty.dtype)
+    place = 0
+    for part in each_spill(folders, name, spans):
+        rows[place : place + len(part)] = part
+        place += len(part)
+    return rows
+
+
+def take_spill(folder: Location, name: str, rows: IntArray) -> Array:
+    """Read the ascending ``rows`` (m,) of an array that `write_spill` wrote.
+
+    Rows that are near each other in the file are read at once, with the rows between them.
+
+    Raises
+    ------
+    StorageError : the file is absent, damaged or truncated.
+    """
+    path = folder / f"{name}.npy"
+    if isinstance(path, S3Path):
+        return _take_object(path, rows)
+    try:
+        with path.open("rb", buffering=0) as file:
+            header = parse_header(file.read(HEADER_BYTES))
+            values = header.row_values
+            size = values * header.dtype.itemsize
+            if not header.fits(os.fstat(file.fileno()).st_size - header.offset):
+                raise StorageError(f"the scratch file {path} is truncated")
+            result = np.empty((len(rows), *header.shape[1:]), header.dtype)
+            for low, high in _near_runs(rows, size):
+                first, last = int(rows[low]), int(rows[high - 1])
+                file.seek(header.offset + first * size)
+                block = np.fromfile(file, header.dtype, (last + 1 - first) * values)
+                result[low:high] = block.reshape(-1, *header.shape[1:])[rows[low:high] - first]
+        return result
+    except (OSError, ValueError) as error:
+        raise storage_error("read the scratch file", path, error) from None
+
+
+def _take_object(path: S3Path, rows: IntArray) -> Array:
+    """Read the ascending ``rows`` of an object; see `take_spill`."""
+    empty = scratch_objects.read(path, 0, 0)
+    size = empty.dtype.itemsize * int(np.prod(empty.shape[1:], dtype=np.int64))
+
+    def read(run: tuple[int, int]) -> Array:
+        low, high = run
+        first, last = int(rows[low]), int(rows[high - 1])
+        return scratch_objects.read(path, first, last + 1)[rows[low:high] - first]
+
+    parts = scratch_objects.read_each(read, _near_runs(rows, size))
+    return np.concatenate([empty, *parts])
+
+
+def _near_runs(rows: IntArray, size: int) -> list[tuple[int, int]]:
+    """Split ascending ``rows`` of ``size`` bytes into runs to read at once, as (low, high).
+
+    Gaps in a run have at most `_GAP_BYTES`, and a run spans about `_RUN_BYTES` at most.
+    """
+    if not len(rows):
+        return []
+    gaps = np.diff(rows) * size > _GAP_BYTES
+    gaps |= np.diff((rows - rows[0]) * size // _RUN_BYTES) > 0
+    cuts = [0, *(np.flatnonzero(gaps) + 1).tolist(), len(rows)]
+    return list(pairwise(cuts))
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def _note_graph(job: Job, graph: GraphReport, statistics: Statistics) -> None:
     for g, report in graph.modalities.items():
         method = report.method
         if method == "partitioned":
-            method += f" into {report.clusters} clusters with overlap {report.overlap}"
+            method += f" into {report.clusters} clusters with {report.leaves} leaves per row"
         job.progress.note(
             f"graph {g}: {method}, recall {report.recall:.3f}, {report.edges} edges, "
             f"mean degree {report.mean_degree:.1f}, isolated {report.isolated}, rows with a "

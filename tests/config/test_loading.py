@@ -99,14 +99,23 @@ def test_off_and_on_are_what_the_option_takes_them_for(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(
         "cache: off\nsolver: {coarse: off, warm: no}\nmethod: {rotate: off}\n"
-        "graph: {refine: on}\nreport: false\n"
+        "features: {center: on}\nreport: false\n"
     )
     config = load_config(file)
     assert (config.cache, config.solver.coarse) == ("off", "off")
     assert (config.solver.warm, config.method.rotate, config.report) == (False,) * 3
-    assert config.graph.refine is True
+    assert config.features.center is True
     file.write_text(dump_config(config))
     assert load_config(file) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [("overlap", "graph.leaves"), ("overlap_max", "graph.leaves_max"), ("refine", "Remove it")],
+)
+def test_removed_options_name_what_replaces_them(name, instead):
+    with pytest.raises(ConfigError, match=rf"graph\.{name} is no longer an option.*{instead}"):
+        build_config({"graph": {name: 2}})
 
 
 def test_options_of_the_cluster_are_those_of_training():

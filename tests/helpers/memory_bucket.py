@@ -12,8 +12,8 @@ from obstore.store import MemoryStore
 from srch_dist.storage import s3, scratch_objects
 from srch_dist.storage.locations import S3Path
 
-# Functions of obstore that send one request each, with those that Zarr calls. Amazon charges put and
-# list at one price, get and head at another, and nothing for delete.
+# Functions of obstore that send one request each, with those that Zarr calls. Amazon charges put
+# and list at one price, get and head at another, and nothing for delete.
 _GETS = ("get", "head", "get_async", "head_async")
 _PUTS = ("put", "put_async", "list", "list_with_delimiter", "open_writer")
 

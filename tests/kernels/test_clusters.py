@@ -8,9 +8,7 @@ from sklearn.metrics import pairwise_distances
 
 from srch_dist.kernels.clusters import (
     bisection_order,
-    distinct_groups,
     gaussian_projection,
-    group_centres,
     nearest_centres,
     slice_bounds,
 )
@@ -51,28 +49,6 @@ def test_projection_keeps_distances_about_as_they_are_and_follows_from_the_seed(
     assert not np.array_equal(matrix, gaussian_projection(4, 900, 256))
 
 
-def test_small_clusters_join_their_nearest_group_that_has_room():
-    centres = np.array([[0.0], [10], [10.5], [11], [30]])
-    group = group_centres(centres, np.array([80, 5, 90, 40, 60]), 100)
-    # The second fits beside the third (95 rows), not the third and fourth together.
-    assert group[1] == group[2]
-    assert len(set(group)) == 4
-
-
-def test_a_small_cluster_joins_a_full_group_where_there_is_no_room():
-    group = group_centres(np.array([[0.0], [1], [5]]), np.array([100, 3, 100]), 100)
-    np.testing.assert_array_equal(group, [0, 0, 1])
-
-
-def test_clusters_without_rows_are_no_groups_of_their_own():
-    group = group_centres(np.arange(6.0)[:, None], np.array([0, 50, 0, 50, 0, 0]), 100)
-    assert set(group) == {0, 1} or set(group) == {0}
-
-
-def test_single_cluster_is_one_group():
-    np.testing.assert_array_equal(group_centres(np.zeros((1, 2)), np.array([3]), 100), [0])
-
-
 def test_bisection_order_ranks_every_cluster_and_keeps_near_ones_together():
     rng = np.random.default_rng(0)
     blobs = np.repeat(10 * rng.normal(size=(4, 3)), 8, axis=0) + 0.1 * rng.normal(size=(32, 3))
@@ -81,15 +57,6 @@ def test_bisection_order_ranks_every_cluster_and_keeps_near_ones_together():
     np.testing.assert_array_equal(np.sort(rank), np.arange(32))
     visited = (shuffled // 8)[np.argsort(rank)]
     assert np.count_nonzero(np.diff(visited)) == 3
-
-
-@settings(max_examples=30, deadline=None, derandomize=True)
-@given(st.integers(1, 5), st.integers(0, 2**31))
-def test_distinct_groups_are_the_first_ones_of_each_row(count, seed):
-    groups = np.random.default_rng(seed).integers(0, 4, (20, 6))
-    for row, found in zip(groups, distinct_groups(groups, count), strict=True):
-        expected = list(dict.fromkeys(row.tolist()))[:count]
-        assert found.tolist() == expected + [-1] * (count - len(expected))
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)

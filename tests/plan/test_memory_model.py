@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipelines.scale.manifolds import Manifolds
 from srch_dist.algorithm.b_step import b_step, code_rule
 from srch_dist.algorithm.checkpoints import LoopState
 from srch_dist.algorithm.encoders.model_stage import fit_final_model
@@ -28,6 +29,7 @@ from srch_dist.plan.feature_memory import b_step_bytes, feature_bytes
 from srch_dist.plan.memory_model import MemoryModel
 from srch_dist.plan.problem import ProblemSize
 from srch_dist.plan.search_memory import neighbour_bytes
+from srch_dist.runtime import resumable
 from srch_dist.storage import arrays
 from srch_dist.storage.run.open import create_run
 from tests.helpers.plans import make_plan
@@ -96,6 +98,44 @@ def compared(request, tmp_path_factory):
     cache = "auto" if request.param == "kept features" else "off"
     folder = tmp_path_factory.mktemp("peaks")
     return planned_and_measured(folder, partition_rows=1_400, cache=cache)
+
+
+def test_partitioned_search_stays_below_its_projected_bytes(tmp_path, monkeypatch):
+    """On curved rows: their search reads more rows of other clusters than that of random rows."""
+    peaks, run_unit = Peaks(), resumable._run_unit
+
+    def watch(stages, name, number, function, *arguments):
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        try:
+            return run_unit(stages, name, number, function, *arguments)
+        finally:
+            peak = tracemalloc.get_traced_memory()[1] - before
+            peaks[function.__name__] = max(peak, peaks.get(function.__name__, 0))
+
+    monkeypatch.setattr(resumable, "_run_unit", watch)
+    rows = Manifolds(DIMS).block(0, 6_000)
+    np.savez(tmp_path / "data.npz", **{g: rows[g] for g in DIMS})
+    store = ingest_source(tmp_path / "data.npz", tmp_path / "store.zarr")
+    graph = {"method": "partitioned", "cluster_rows": 3_000}
+    config = build_config({"precision": "float32", "partition_rows": 1_400, "graph": graph})
+    run = create_run(tmp_path / "run", config)
+    plan = make_plan(len(rows["image"]), store.modalities, config, 1, 8 << 30)
+    arrays.create_array(run.rows, (plan.rows,), plan.partition_rows, np.int64)
+    arrays.write_rows(run.rows, 0, np.arange(plan.rows))
+    job = Job(run, plan, config, tuple(DIMS))
+    tracemalloc.start()
+    try:
+        prepare_features(job, store)
+        peaks.clear()
+        set_graph(job)
+    finally:
+        tracemalloc.stop()
+    projected = next(stage.projected_bytes for stage in plan.stages if stage.name == "neighbours")
+    searching = [
+        peak for name, peak in peaks.items() if name not in ("_write_run", "_write_weights")
+    ]
+    assert projected / 4 <= max(searching) <= projected, peaks
 
 
 def test_partitions_do_not_divide_the_rows(compared):

@@ -62,7 +62,7 @@ def test_small_data_is_one_partition_and_one_block():
     [
         (1_525, DIMS, {"image": "exact", "text": "exact"}),
         (15_000, {"a": 512, "b": 384}, {"a": "exact", "b": "exact"}),
-        (151_000, {"a": 512, "b": 384}, {"a": "pynndescent", "b": "pynndescent"}),
+        (151_000, {"a": 512, "b": 384}, {"a": "partitioned", "b": "partitioned"}),
     ],
 )
 def test_neighbour_search_is_chosen_by_rows_and_dimensions_alone(rows, dims, expected):

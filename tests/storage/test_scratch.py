@@ -2,9 +2,19 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from srch_dist.errors import StorageError
-from srch_dist.storage.scratch import gather_spill, join_runs, read_spill, spill_runs, write_spill
+from srch_dist.storage import scratch
+from srch_dist.storage.scratch import (
+    gather_spill,
+    join_runs,
+    read_spill,
+    spill_runs,
+    take_spill,
+    write_spill,
+)
 
 
 @pytest.fixture
@@ -114,3 +124,25 @@ def test_lost_or_cut_values_are_refused_by_name(tmp_path):
     found.path.unlink()
     with pytest.raises(StorageError, match=r"cannot read the scratch file .*a"):
         found[:2]
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.sets(st.integers(0, 299)), st.sampled_from([(), (3,)]))
+def test_selected_rows_are_those_of_the_array(tmp_path_factory, rows, shape):
+    folder = tmp_path_factory.mktemp("spill")
+    values = np.arange(300 * int(np.prod(shape))).reshape(300, *shape)
+    write_spill(folder, {"values": values})
+    wanted = np.array(sorted(rows), dtype=np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        for gap, run in ((0, 64), (100, 1000), (1 << 20, 1 << 20)):
+            patch.setattr(scratch, "_GAP_BYTES", gap)
+            patch.setattr(scratch, "_RUN_BYTES", run)
+            np.testing.assert_array_equal(take_spill(folder, "values", wanted), values[wanted])
+
+
+def test_selected_rows_of_a_truncated_file_are_refused(tmp_path):
+    write_spill(tmp_path, {"values": np.arange(100)})
+    path = tmp_path / "values.npy"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(StorageError, match="truncated"):
+        take_spill(tmp_path, "values", np.array([3]))

@@ -135,7 +135,7 @@ def test_an_interrupted_sweep_resumes(store, tmp_path, monkeypatch, made, stop):
         (["workers=1,2"], "not an option that changes codes"),
         (["preset=paper,balanced"], "not an option that changes codes"),
         (["graph=5"], "not an option"),
-        (["graph.overlap=3,9"], "graph.overlap_max"),
+        (["graph.leaves=9,30"], "graph.leaves_max"),
         (["method.directions=0,1"], "all bits would be equal"),
     ],
 )

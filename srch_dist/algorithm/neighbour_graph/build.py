@@ -39,8 +39,8 @@ class ModalityReport:
     ----------
     method : search method: exact, pynndescent or partitioned.
     recall : recall@k on sampled rows.
-    clusters : number of clusters that are searched independently.
-    overlap : number of clusters in which each row is searched.
+    clusters : number of clusters into which the rows are shuffled; 1 for other methods.
+    leaves : number of leaves in which each row is compared; 1 for other methods.
     edges : number of distinct undirected edges.
     mean_degree : mean number of edges per row.
     isolated : number of rows without an edge.
@@ -52,7 +52,7 @@ class ModalityReport:
     method: str
     recall: float
     clusters: int
-    overlap: int
+    leaves: int
     edges: int
     mean_degree: float
     isolated: int
@@ -328,7 +328,7 @@ def _report(job: Job, searched: Mapping[str, SearchResult], counts: _Counts) -> 
             method=plan.methods[g],
             recall=searched[g].recall,
             clusters=searched[g].clusters,
-            overlap=searched[g].overlap,
+            leaves=searched[g].leaves,
             edges=int(counts.degrees[i]) // 2,
             mean_degree=float(counts.degrees[i]) / plan.rows,
             isolated=int(counts.isolated[i]),

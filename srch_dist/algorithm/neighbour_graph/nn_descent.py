@@ -23,8 +23,8 @@ from srch_dist.kernels.graph.neighbours import (
     candidate_distances,
     keep_nearest_columns,
     merge_exact,
-    principal_subspace,
 )
+from srch_dist.kernels.graph.principal import principal_subspace
 from srch_dist.runtime.temporary import CACHED_MODULE, prepare_compiler_cache
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory

@@ -1,148 +1,86 @@
-"""Route rows to coarse clusters: k-means on a sample, then split large and pack small clusters."""
+"""Shuffle the rows of a modality, so that every cluster of near rows is one scratch file.
+
+k-means on a sample finds centres. Rows are sorted by their nearest centre; near centres follow each
+other. Clusters are equal cuts of this order, so their size does not depend on the data.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from srch_dist.algorithm.features.kmeans import find_centres, sample_for_clusters
+from srch_dist.algorithm.features.kmeans import sample_for_clusters
 from srch_dist.algorithm.job import Job
-from srch_dist.algorithm.neighbour_graph.recall import Sample
 from srch_dist.kernels.clusters import (
-    CENTRES_PER_CLUSTER,
-    PROJECTED,
-    distinct_groups,
-    gaussian_projection,
-    group_centres,
+    bisection_order,
     nearest_centres,
-    routing_clusters,
+    routing_centres,
+    search_clusters,
+    slice_bounds,
 )
-from srch_dist.kernels.permutations import inverse_permutation
+from srch_dist.kernels.graph.leaves import k_means
+from srch_dist.kernels.graph.principal import Subspace, search_subspace
+from srch_dist.kernels.tiling import even_splits
+from srch_dist.kernels.types import Arrays
 from srch_dist.plan.run_plan import Plan
 from srch_dist.runtime import tasks
 from srch_dist.runtime.progress import ProgressStage
+from srch_dist.runtime.resumable import Work, run_units
 from srch_dist.storage import arrays
 from srch_dist.storage.run.directory import RunDirectory
-
-# Maximum number of rounds; each halves the clusters above the limit.
-_SPLIT_ROUNDS = 8
+from srch_dist.storage.scratch import read_spill, write_spill
 
 
-@dataclass(frozen=True)
-class Clusters:
-    """Coarse clusters; a cluster has one or several k-means centres.
+def route_rows(job: Job, modality: str, stage: ProgressStage) -> tuple[tuple[int, ...], Subspace]:
+    """Write the rows of each partition to scratch files, sorted by centre.
 
-    Attributes
-    ----------
-    centres : (c, w) c centres in w dimensions.
-    group : (c,) number of the cluster to which each centre belongs.
-    """
-
-    centres: NDArray[np.float64]
-    group: NDArray[np.int64]
-
-    @property
-    def count(self) -> int:
-        """Number of clusters."""
-        return int(self.group.max()) + 1
-
-
-def find_clusters(job: Job, modality: str) -> Clusters:
-    """Find clusters of about ``graph.cluster_rows`` rows by k-means on a sample.
-
-    Large clusters are split and small ones packed. The sample estimates the cluster sizes.
-    """
-    run, plan, seed, limit = job.run, job.plan, job.config.seed, job.config.graph.cluster_rows
-    wanted = routing_clusters(plan.rows, limit)
-    name = f"routing.{modality}"
-    arguments = (run, modality, plan, wanted, seed)
-    centres = find_centres(run, name, wanted, seed, _sample_points, *arguments)
-    clusters: Clusters = tasks.run_one(
-        tasks.task(_shape_clusters, run, name, centres, limit / plan.rows)
-    )
-    return clusters
-
-
-def split_centres(
-    points: NDArray[np.floating], centres: NDArray[np.float64], limit: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Split every cluster with more than ``limit`` points along its widest direction.
-
-    Each of the m ``points`` (m, w) belongs to its nearest centre. Equal points cannot be split.
+    Cluster c has the rows of positions ``starts[c]`` to ``starts[c + 1]`` - 1 in this order;
+    `read_bounds` finds them in the scratch files. The progress bar ``stage`` advances once per
+    partition.
 
     Returns
     -------
-    Centres (c, w) and numbers of points (c,) of the c clusters that are not empty.
+    ``starts``: the first position of each cluster, then n; and the subspace to search in.
     """
-    for _ in range(_SPLIT_ROUNDS):
-        nearest = nearest_centres(points, centres, 1)[:, 0]
-        sizes = np.bincount(nearest, minlength=len(centres))
-        kept = np.ones(len(centres), dtype=bool)
-        added: list[NDArray[np.float64]] = []
-        for cluster in np.flatnonzero(sizes > limit):
-            halves = _halve(points[nearest == cluster])
-            if halves is not None:
-                kept[cluster] = False
-                added.extend(halves)
-        if not added:
-            break
-        centres = np.concatenate([centres[kept], np.array(added)])
-    nearest = nearest_centres(points, centres, 1)[:, 0]
-    sizes = np.bincount(nearest, minlength=len(centres))
-    return centres[sizes > 0], sizes[sizes > 0]
-
-
-def route_rows(job: Job, modality: str, clusters: Clusters, stage: ProgressStage) -> None:
-    """Write each row's route: its ``graph.overlap_max`` nearest clusters, nearest first."""
-    run, plan, config, most = job.run, job.plan, job.config, job.config.graph.overlap_max
-    arrays.remove(run.routes(modality))
-    arrays.create_array(run.routes(modality), (plan.rows, most), plan.partition_rows, np.int64)
-    shared = tasks.as_task_input(clusters)
-    work = [
-        tasks.task(_route_partition, run, modality, plan.span(p), shared, most, config.seed)
-        for p in plan.partitions
+    run, plan, cluster_rows = job.run, job.plan, job.config.graph.cluster_rows
+    starts = even_splits(plan.rows, search_clusters(plan.rows, cluster_rows))
+    found = _find_centres(job, modality)
+    centres = tasks.as_task_input(found["centres"])
+    works: list[Work] = [
+        (_spill_partition, run, modality, plan.span(p), p, centres) for p in plan.partitions
     ]
-    tasks.run_all(work, stage)
+    run_units(job.stages, f"routed.{modality}", works, stage)
+    if run.scratch("routed").exists():  # removed when the clusters are written
+        count = len(found["centres"])
+        tasks.run_one(tasks.task(_write_bounds, run, plan, count, starts))
+    return starts, Subspace(found["mean"], found["directions"])
 
 
-def coverage(run: RunDirectory, modality: str, sample: Sample, most: int) -> NDArray[np.float64]:
-    """Measure the share of pairs of a sampled row and a true neighbour that share a cluster.
+def _find_centres(job: Job, modality: str) -> Arrays:
+    """Find the centres (c, d), near ones next to each other; and the fields of `Subspace`."""
+    plan, stages, name = job.plan, job.stages, f"centres.{modality}"
+    if (record := stages.find(name)) is None:
+        wanted = routing_centres(plan.rows, job.config.graph.cluster_rows)
+        found = tasks.run_one(tasks.task(_sample_centres, job.run, modality, plan, wanted))
+        record = stages.commit(name, {}, found)
+    return record.arrays
 
-    Returns shares (most,), 0 to 1: one for each overlap 1 … ``most``. The overlap is the number of
-    clusters in which each row is searched. A search inside clusters cannot have a higher recall.
+
+def read_bounds(run: RunDirectory, partition: int) -> NDArray[np.int64]:
+    """Read where each cluster starts in the scratch file of a partition (clusters + 1,)."""
+    return read_spill(run.scratch("routed", partition), "bounds")
+
+
+def _sample_centres(
+    run: RunDirectory, modality: str, plan: Plan, wanted: int
+) -> dict[str, NDArray[np.float64]]:
+    """Apply k-means to sampled rows in training order, in the subspace that they define.
+
+    The distances from a row to two centres differ as much in all dimensions as in the subspace.
     """
-    order = arrays.read_rows(run.order)
-    position = inverse_permutation(order)
-    own = arrays.read_scattered(run.routes(modality), sample.positions)
-    theirs = arrays.read_scattered(run.routes(modality), position[sample.exact.rows.ravel()])
-    theirs = theirs.reshape(*sample.exact.rows.shape, -1)
-    shares = np.empty(most)
-    for m in range(1, most + 1):
-        left, right = own[:, None, :m, None], theirs[:, :, None, :m]
-        shares[m - 1] = np.mean(((left == right) & (left >= 0)).any(axis=(2, 3)))
-    return shares
-
-
-def _shape_clusters(
-    run: RunDirectory, name: str, centres: NDArray[np.float64], share: float
-) -> Clusters:
-    """Split large clusters and pack small ones.
-
-    ``share`` (0 to 1) is the largest share of the sampled points that a cluster should have.
-    ``name`` is the name under which the sampled points are stored.
-    """
-    points = arrays.read_rows(run.points(name))
-    limit = share * len(points)
-    centres, sizes = split_centres(points, centres, limit)
-    return Clusters(centres, group_centres(centres, sizes, limit))
-
-
-def _sample_points(
-    run: RunDirectory, modality: str, plan: Plan, wanted: int, seed: int
-) -> NDArray[np.float32]:
-    """Read the m sampled rows for ``wanted`` clusters, in training order, projected to (m, w)."""
     parts = []
     rows = arrays.read_rows(run.rows)
     for p in plan.partitions:
@@ -150,45 +88,52 @@ def _sample_points(
         numbers = rows[arrays.read_rows(run.order, low, high)]
         chosen = sample_for_clusters(numbers, wanted, plan.rows)
         if len(chosen):
-            block = arrays.read_rows(run.features(modality), low, high)[chosen]
-            parts.append(_points(block, seed).astype(np.float32))
-    return np.concatenate(parts)
+            parts.append(arrays.read_rows(run.features(modality), low, high)[chosen])
+    sample = np.concatenate(parts)
+    parts.clear()
+    with threadpool_limits(1):  # rounding depends on the number of threads
+        subspace = search_subspace(sample)
+        points = k_means(subspace.project(sample), wanted)
+        centres = subspace.lift(points)
+        centres = centres[np.argsort(bisection_order(centres))]
+    return {"centres": centres, **vars(subspace)}
 
 
-def _points(block: NDArray[np.floating], seed: int) -> NDArray[np.float64]:
-    """Project features (n, d) randomly to (n, `PROJECTED`) if d is larger; else return them."""
-    wide = block.astype(np.float64)
-    if block.shape[1] <= PROJECTED:
-        return wide
-    projected: NDArray[np.float64] = wide @ gaussian_projection(seed, block.shape[1], PROJECTED)
-    return projected
-
-
-def _route_partition(
+def _spill_partition(
     run: RunDirectory,
     modality: str,
     span: tuple[int, int],
-    clusters: Clusters,
-    most: int,
-    seed: int,
+    partition: int,
+    centres: NDArray[np.float64],
 ) -> None:
-    points = _points(arrays.read_rows(run.features(modality), *span), seed)
-    count = min(len(clusters.centres), most * CENTRES_PER_CLUSTER)
-    nearest = nearest_centres(points, clusters.centres, count)
-    routes = distinct_groups(clusters.group[nearest], most)
-    arrays.write_rows(run.routes(modality), span[0], routes)
+    features = arrays.read_rows(run.features(modality), *span)
+    with threadpool_limits(1):
+        nearest = nearest_centres(features, centres, 1)[:, 0]
+    sorting = np.argsort(nearest, kind="stable")
+    write_spill(
+        run.scratch("routed", partition),
+        {
+            "centres": nearest[sorting],
+            "positions": span[0] + sorting,
+            "numbers": arrays.read_rows(run.order, *span)[sorting],
+            "features": features[sorting],
+        },
+    )
 
 
-def _halve(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Split ``points`` (m, w) in two along their widest direction; return the mean of each half.
+def _write_bounds(run: RunDirectory, plan: Plan, count: int, starts: tuple[int, ...]) -> None:
+    """Write to each scratch file where each cluster starts in it.
 
-    Return None if all points are equal.
+    ``count`` is the number of centres.
     """
-    wide = points.astype(np.float64)
-    own = wide - wide.mean(axis=0)
-    direction = np.linalg.eigh(own.T @ own)[1][:, -1]
-    along = own @ direction
-    low = along < 0
-    if not low.any() or low.all() or np.ptp(along) <= 1e-9 * np.abs(wide).max():
-        return None
-    return wide[low].mean(axis=0), wide[~low].mean(axis=0)
+
+    def centre_counts() -> Iterator[NDArray[np.int64]]:
+        for p in plan.partitions:
+            yield np.bincount(read_spill(run.scratch("routed", p), "centres"), minlength=count)
+
+    sizes = np.zeros(count, dtype=np.int64)
+    for counts in centre_counts():
+        sizes += counts
+    bounds = slice_bounds(centre_counts(), sizes, np.array(starts))
+    for p, file_bounds in zip(plan.partitions, bounds, strict=True):
+        write_spill(run.scratch("routed", p), {"bounds": file_bounds})

@@ -24,11 +24,6 @@ REFINE_VALUES = 1 << 16
 # where most titles have duplicates, from 0.954 with 5 to 0.968 with 10. They also include ties,
 # which float64 distances and row numbers then order.
 SPARE_WHOLE = 10
-# The same for the index of one cluster. Fewer suffice: a pair in two clusters is searched twice.
-SPARE_CLUSTER = 7
-# Maximum number of rows to compute principal directions from. The number of directions is a
-# multiple of `_LANES`, which fills vector registers.
-_PRINCIPAL_ROWS, _LANES = 1 << 14, 32
 
 
 @dataclass
@@ -118,32 +113,6 @@ def candidate_distances(
     return result
 
 
-def principal_subspace(features: Array, share: float) -> NDArray[np.float64]:
-    """Compute the leading principal directions that keep a given share of the variance.
-
-    The directions are computed from at most 16,384 evenly spaced rows.
-
-    Parameters
-    ----------
-    features : (n, d) rows.
-    share : share of the variance, 0 to 1.
-
-    Returns
-    -------
-    Directions (d, r) float64, orthonormal. r is rounded up to a multiple of 32, at most d.
-    """
-    sample = features[:: -(-len(features) // _PRINCIPAL_ROWS)]
-    mean = sample.mean(axis=0, dtype=np.float64)
-    gram = np.zeros((len(mean), len(mean)))
-    for start in range(0, len(sample), QUERY_TILE):
-        own = sample[start : start + QUERY_TILE] - mean
-        gram += own.T @ own
-    variances, directions = np.linalg.eigh(gram)
-    kept = np.cumsum(variances[::-1]) / max(variances.sum(), np.finfo(np.float64).tiny)
-    count = int(np.searchsorted(kept, share)) + 1
-    return np.ascontiguousarray(directions[:, ::-1][:, : -(-count // _LANES) * _LANES])
-
-
 def keep_nearest(
     owners: NDArray[np.int64],
     distances: NDArray[np.float64],
@@ -208,20 +177,24 @@ def _merge_tile(
     left, right = queries.astype(np.float32), tile.astype(np.float32)
     left_norms = np.einsum("ij,ij->i", left, left)
     right_norms = np.einsum("ij,ij->i", right, right)
-    approximate = left_norms[:, None] + right_norms[None, :] - 2.0 * (left @ right.T)
+    approximate = left @ right.T
+    approximate *= -2.0
+    approximate += left_norms[:, None]
+    approximate += right_norms
     _, own, place = np.intersect1d(query_rows, tile_rows, assume_unique=True, return_indices=True)
     approximate[own, place] = np.inf
     # Bound of the rounding of products and norms of d terms (N. Higham, Accuracy and Stability of
     # Numerical Algorithms, 2002, chapter 3), doubled for the conversion to float32.
     unit = float(np.finfo(np.float32).eps) * (queries.shape[1] + 8)
     slack = 2.0 * unit * (left_norms + right_norms.max(initial=0.0))
-    threshold = best.distances[:, -1].copy()
-    if len(tile) > k:
+    threshold = best.distances[:, -1] + slack
+    near = approximate <= threshold[:, None]
+    # Few rows of a later tile are nearer than the k-th so far. An early tile has its own k-th.
+    if len(tile) > k and np.count_nonzero(near) > k * len(queries):
         kth = np.partition(approximate, k - 1, axis=1)[:, k - 1]
-        threshold = np.minimum(threshold, kth + slack)
-    owners, columns = np.nonzero(approximate <= (threshold + slack)[:, None])
-    finite = np.isfinite(approximate[owners, columns])
-    owners, columns = owners[finite], columns[finite]
+        near = approximate <= np.minimum(threshold, kth + 2.0 * slack)[:, None]
+    near &= np.isfinite(approximate)
+    owners, columns = np.divmod(np.flatnonzero(near), len(tile))
     distances = candidate_distances(queries, owners, tile, columns)
     filled = best.rows >= 0
     best_owners = np.nonzero(filled)[0]

@@ -109,16 +109,8 @@ class RunPaths(ResultPaths[Location]):
         """Array (n,) that defines the training order: each row's position in the array ``rows``."""
         return self.work / "order"
 
-    def routes(self, modality: str) -> Location:
-        """Array (n, overlap_max) of the clusters in which each row searches neighbours.
-
-        A row lists cluster numbers, nearest cluster first; the remaining entries are -1. Rows are
-        in training order.
-        """
-        return self.work / "routes" / modality
-
     def points(self, space: str) -> Location:
-        """Array (m, w) of m sampled points with w dimensions, the input of k-means.
+        """Array (m, w) of m sampled points with w dimensions, to which k-means is applied.
 
         ``space`` is a modality, or "order" for a random projection of all modalities.
         """

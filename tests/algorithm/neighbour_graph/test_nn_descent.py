@@ -6,7 +6,6 @@ import zarr
 from scipy.spatial.distance import cdist
 
 from srch_dist.algorithm.neighbour_graph import nn_descent
-from srch_dist.kernels.graph.neighbours import principal_subspace
 from tests.helpers import reference
 
 pytestmark = pytest.mark.slow
@@ -69,22 +68,6 @@ def test_search_is_reproducible_and_does_not_depend_on_partitions(run, prepare):
     np.testing.assert_array_equal(run.weights(), again.weights())
 
 
-def test_clusters_are_searched_by_descent_too(run, prepare, monkeypatch):
-    monkeypatch.setattr("srch_dist.algorithm.neighbour_graph.partitioned._EXACT_ROWS", 50)
-    graph = {"k": K, "method": "partitioned", "cluster_rows": 400}
-    found_twice = []
-    for size in (500, 333):
-        other = prepare(features(), graph=graph, partition_rows=size)
-        found_twice.append([found(other, g, "rows") for g in other.modalities])
-        for g, report in other.report.modalities.items():
-            assert report.clusters >= 3
-            assert report.recall > 0.95
-            # Approximate here, exact in the other test: duplicates are found all the same.
-            assert report.duplicates == run.report.modalities[g].duplicates
-    for left, right in zip(*found_twice, strict=True):
-        np.testing.assert_array_equal(left, right)
-
-
 def test_rows_that_the_descent_loses_are_searched_exactly(monkeypatch):
     x = np.random.default_rng(0).normal(size=(300, 6))
     numbers = np.random.default_rng(1).permutation(300)
@@ -122,21 +105,3 @@ def test_wide_rows_are_searched_in_fewer_dimensions_and_measured_in_all(monkeypa
     )
     kth = np.sort(squared + np.diag(np.full(6000, np.inf)), axis=1)[:, [K - 1]]
     assert np.mean(found.distances <= kth * (1 + 1e-5)) > 0.97
-
-
-@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
-def test_principal_subspace_against_singular_vectors(share):
-    x = np.random.default_rng(0).normal(size=(500, 96)) * np.linspace(4, 0.1, 96) + 3.0
-    directions = principal_subspace(x, share)
-    strengths = np.linalg.svd(x - x.mean(axis=0), compute_uv=False) ** 2
-    wanted = np.searchsorted(np.cumsum(strengths) / strengths.sum(), share) + 1
-    assert directions.shape == (96, min(96, -(-wanted // 32) * 32))
-    kept = ((x - x.mean(axis=0)) @ directions).var(axis=0).sum() / x.var(axis=0).sum()
-    assert kept >= share - 1e-12
-    best = strengths[: directions.shape[1]].sum() / strengths.sum()
-    assert kept == pytest.approx(best)
-
-
-def test_rows_that_are_all_the_same_have_a_subspace():
-    directions = principal_subspace(np.ones((40, 64), dtype=np.float32), 0.9)
-    np.testing.assert_allclose(directions.T @ directions, np.eye(directions.shape[1]), atol=1e-12)
