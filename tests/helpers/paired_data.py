@@ -21,6 +21,20 @@ def clustered_pair(
     return features, np.eye(classes)[owner]
 
 
+def aligned_pair(
+    n: int, d: int, classes: int, noise: float, seed: int
+) -> tuple[dict[str, FloatArray], FloatArray]:
+    """As `clustered_pair`, with the same centres in both views: vectors of one common space."""
+    rng = np.random.default_rng(seed)
+    owner = np.arange(n) % classes
+    centres = rng.standard_normal((classes, d))[owner]
+    features = {}
+    for name in ("image", "text"):
+        X = centres + noise * rng.standard_normal((n, d))
+        features[name] = unit_rows(X - X.mean(axis=0))
+    return features, np.eye(classes)[owner]
+
+
 def latent_pair(n: int, dims: tuple[int, int], latent: int, seed: int) -> dict[str, FloatArray]:
     """Two centred views (n, d_g) of shared latent factors with decreasing strength, plus noise."""
     rng = np.random.default_rng(seed)
