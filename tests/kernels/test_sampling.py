@@ -34,10 +34,12 @@ def test_streams_keep_their_values():
         "GRAPH_RECALL": 0x5EC411,
         "TRAINING_SAMPLE": 0xA9C4,
         "FINAL_FRAME": 0xF4A3E,
+        "PAIR_FRAME": 0xF4A3F,
         "BASELINE_ROTATION": 0xCCA,
         "EXAMPLE_QUERIES": 0xE8A3,
         "EXAMPLE_DATABASE": 0xE8A4,
         "INDEX_SAMPLE": 0x1DF5,
+        "FLOAT_QUERIES": 0xF10A,
     }
     assert len(set(Stream)) == len(Stream.__members__)
 
