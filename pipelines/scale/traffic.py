@@ -54,6 +54,7 @@ def measure(options: Options) -> dict[str, Any]:
         "workers": cluster.workers,
         "iterations": summary["iterations"],
         "blocks": summary["blocks"],
+        "degree": plan["degree"],
         "planned": plan["network_bytes_per_iteration"],
         "tasks": [
             {"step": step, "task": task, "bytes": size} for (step, task), size in moved.items()

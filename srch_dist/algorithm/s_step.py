@@ -102,7 +102,7 @@ def _lengths(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any
 
 def _lengths_of_one_block(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]) -> list[Any]:
     """Compute the squared edge lengths of a single block; workers share the column groups."""
-    block, count = graph.blocks[0], min(graph.plan.groups_at_once, len(groups))
+    count = min(graph.plan.groups_at_once, len(groups))
     sums: list[Any] = [None] * count
     for first in range(0, len(groups), count):
         wave = groups[first : first + count]
@@ -111,7 +111,8 @@ def _lengths_of_one_block(graph: BlockGraph, groups: Sequence[Sequence[Delayed]]
         for number, (z, before, folder) in enumerate(zip(wave, sums, folders, strict=False)):
             halo = graph.exchange(z)
             with tasks.on_worker(number):
-                part = tasks.task(_edge_lengths, block, *z, *halo, before, np.float64, folder)
+                inputs = (graph.copy(number), *z, *halo, before)
+                part = tasks.task(_edge_lengths, *inputs, np.float64, folder)
             parts.append(part)
         sums[: len(wave)] = _persist_lengths(parts)
         for number, folder in enumerate(folders):

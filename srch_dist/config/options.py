@@ -281,6 +281,11 @@ class TrainConfig:
     tls: TlsConfig = field(default_factory=TlsConfig)
 
     @property
+    def in_store(self) -> bool:
+        """Whether the run lives in an object store alone."""
+        return self.work is None and (self.out or "").startswith("s3://")
+
+    @property
     def loop_bits(self) -> int:
         """Number of bits in Algorithm 1: ``method.loop_bits``, or ``bits`` if directions is 0."""
         return self.method.loop_bits if self.method.directions else self.bits

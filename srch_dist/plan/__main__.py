@@ -32,6 +32,9 @@ class _Options:
     """Number of rows to train on, such as 100000000 or 100_000_000."""
     dims: str
     """Number of dimensions of each modality, for example image=768,text=768."""
+    out: str | None = None
+    """With an s3:// URL, plan a run that lives in an object store: its requests, and the cache of a
+    worker. By default from --config, else a run on a disk."""
     bits: int | None = None
     """Bits per code; by default from --config, else 32."""
     workers: int | None = None
@@ -41,8 +44,8 @@ class _Options:
     """Memory per worker, such as 4GiB; by default from --config, else 2GiB, or less if this machine
     or its cgroup has too little memory."""
     config: str | None = None
-    """YAML file of options, as for srch_dist.train; --bits, --workers and --memory-limit override
-    the options of the file."""
+    """YAML file of options, as for srch_dist.train; --out, --bits, --workers and
+    --memory-limit override the options of the file."""
     json: bool = False
     """Print JSON instead of tables."""
     calibrate: bool = False
@@ -100,7 +103,7 @@ def _configuration(options: _Options) -> TrainConfig:
     base = load_config(options.config) if options.config else build_config({})
     overrides = {
         name: getattr(options, name)
-        for name in ("bits", "workers", "memory_limit")
+        for name in ("out", "bits", "workers", "memory_limit")
         if getattr(options, name) is not None
     }
     return check_config(replace(base, **overrides))

@@ -32,6 +32,8 @@ _LEVEL_VECTORS = 8
 # Partitioned search: dimensions of the subspace, mean size of a leaf over its largest, and leaves
 # and nodes that are compared with each row to choose the leaves it visits.
 _SUBSPACE, _LEAF_FILLED, _LEAVES_TRIED = 128, 0.69, 768
+# Bytes of the aggregates of a system, over the bytes of the system.
+_AGGREGATES = 0.5
 # Cost of the edge lengths in the S-step, in sparse products.
 _S_STEP_PRODUCTS = 3
 # Cost of the median length and of the terms of Eq. 9, in sorts of all edges.
@@ -69,12 +71,12 @@ class Forecast:
     ----------
     stages : cost of each stage, in the order in which they run.
     iterations : maximum number of iterations of the loop.
-    requests : requests to the object store, if the run lives in one.
+    requests : requests to the object store; None if the run is on a disk.
     """
 
     stages: tuple[StageCost, ...]
     iterations: int
-    requests: StoreRequests
+    requests: StoreRequests | None
 
     @property
     def network_bytes(self) -> int:
@@ -108,7 +110,7 @@ def forecast(plan: Plan, dims: dict[str, int], config: TrainConfig, rates: Rates
     costs = _Costs(plan, dims, config, rates)
     before = (costs.features(), costs.neighbours(), costs.graph())
     loop = (costs.z(), costs.s(), costs.b())
-    requests = store_requests(plan, len(dims), config)
+    requests = store_requests(plan, len(dims), config) if config.in_store else None
     return Forecast((*before, *loop, costs.model()), config.method.iterations, requests)
 
 
@@ -151,6 +153,12 @@ class _Costs:
                 ends = leaving * others / self.plan.rows
                 fetched += others * (1 - math.exp(-ends / others))
         return int(fetched)
+
+    @property
+    def fetching(self) -> int:
+        """Number of workers that fetch a system of one block, to solve some of its columns."""
+        groups = len(self.plan.column_groups(self.config.loop_bits))
+        return min(self.plan.groups_at_once, groups) - 1
 
     def moved(self, parts: int, size: int) -> int:
         """Estimate the bytes that workers send to sum ``parts`` results of ``size`` bytes each."""
@@ -260,6 +268,10 @@ class _Costs:
         each = 1 if blocks == 1 else blocks * (3 + blocks - 1) + 1
         rounds = 1 if blocks == 1 else r.cg_iterations + 1
         network = (r.cg_iterations + 1) * (exchange + shared)
+        if blocks == 1:
+            # Every worker that solves columns fetches the system and its aggregates.
+            system = (1 + _AGGREGATES) * self.edges * (4 + itemsize)
+            network += int(self.fetching * system) + self.moved(1, n * bits * 4)
         setup = 3 * blocks + 2 * subdomains + len(self.plan.partitions)
         tasks = groups * (rounds * each + 4 * blocks) + setup
         return self.cost("Z-step", tasks, network, work, True)
@@ -274,7 +286,12 @@ class _Costs:
             groups = len(self.plan.length_groups(bits))
             work += groups * self.edges * (4 + 8) / self.rates.scan
             work += groups * self.edges * 8 / self.rates.write
-        return self.cost("S-step", blocks * (blocks + 8), self.halo_rows * bits * 4, work, True)
+        network = self.halo_rows * bits * 4
+        if blocks == 1:
+            # Z moves to the workers of its columns, their sums of lengths (float64) to one worker.
+            network = self.moved(1, self.plan.rows * bits * 4) + self.fetching * self.edges * 8
+            network += self.edges * 4 if self.fetching else 0
+        return self.cost("S-step", blocks * (blocks + 8), network, work, True)
 
     def b(self) -> StageCost:
         """Estimate one B-step, the pass over X: seconds of reading plus seconds of products.

@@ -15,7 +15,10 @@ from srch_dist.plan.memory_model import MIB
 from srch_dist.plan.problem import ProblemSize
 
 # Size of a partition, over all modalities.
-_PARTITION_BYTES = 32 * MIB
+PARTITION_BYTES = 32 * MIB
+# Sizes in an object store; the first that fits in memory is used. The requests of the shuffles grow
+# with the square of the number of partitions.
+STORED_PARTITION_BYTES = (128 * MIB, 64 * MIB, PARTITION_BYTES)
 # Exact search up to this number of multiplications, n² d: about 10 s on 2 cores.
 _EXACT_PRODUCTS = 5e11
 # Minimum columns of a column group. Narrower groups read the graph more often, and save little.
@@ -27,12 +30,12 @@ _SHARED_ROWS = 1 << 15
 _Cut = tuple[tuple[int, ...], ProblemSize]
 
 
-def default_partition(width: int) -> int:
-    """Choose the number of rows of a partition: about 32 MiB of rows of ``width`` bytes each.
+def default_partition(width: int, size: int = PARTITION_BYTES) -> int:
+    """Choose the rows of a partition: about ``size`` bytes of rows of ``width`` bytes each.
 
     A number of 1024 or more is rounded down to a multiple of 1024.
     """
-    rows = max(1, _PARTITION_BYTES // width)
+    rows = max(1, size // width)
     return rows // 1024 * 1024 if rows >= 1024 else rows
 
 

@@ -25,7 +25,14 @@ from srch_dist.plan.memory_model import (
     headroom_bytes,
     reserved_bytes,
 )
-from srch_dist.plan.partitioning import cut_edges, cut_solve, default_partition, search_method
+from srch_dist.plan.partitioning import (
+    PARTITION_BYTES,
+    STORED_PARTITION_BYTES,
+    cut_edges,
+    cut_solve,
+    default_partition,
+    search_method,
+)
 from srch_dist.plan.problem import ProblemSize
 from srch_dist.plan.run_plan import Plan, StageMemory
 from srch_dist.plan.search_memory import COMPILED_BYTES, neighbour_bytes
@@ -63,6 +70,25 @@ def draft_plan(
     ConfigError : a search is partitioned, and ``graph.cluster_rows`` is too small for ``graph.k``;
         or there are too many partitions.
     """
+    width = sum(dims.values()) * _feature_dtype(rows, dims, config).itemsize
+    if config.partition_rows is not None:
+        return _draft(rows, dims, config, cluster, degree)
+    for size in STORED_PARTITION_BYTES if config.in_store else (PARTITION_BYTES,):
+        chosen = replace(config, partition_rows=default_partition(width, size))
+        plan = _draft(rows, dims, chosen, cluster, degree)
+        if plan.fullest.projected_bytes <= plan.allowed_bytes:
+            break
+    return plan
+
+
+def _draft(
+    rows: int,
+    dims: Mapping[str, int],
+    config: TrainConfig,
+    cluster: Cluster,
+    degree: float | None,
+) -> Plan:
+    """Plan a run whose ``partition_rows`` are chosen."""
     dtype = _feature_dtype(rows, dims, config)
     sizes = _problem_size(rows, dims, config, dtype.itemsize, cluster.workers)
     _refuse_many_partitions(sizes)
@@ -148,7 +174,8 @@ def _problem_size(
     rows: int, dims: Mapping[str, int], config: TrainConfig, itemsize: int, workers: int
 ) -> ProblemSize:
     """Make the problem size of a run before the split into blocks: one block of all rows."""
-    size = config.partition_rows or default_partition(sum(dims.values()) * itemsize)
+    size = config.partition_rows
+    assert size is not None
     return ProblemSize(
         rows=rows,
         partition_rows=min(size, rows),

@@ -51,11 +51,10 @@ def plan_record(plan: Plan, costs: Forecast) -> dict[str, Any]:
         "disk": dict(plan.disk),
         "disk_bytes": plan.disk_bytes,
         "network_bytes_per_iteration": costs.network_bytes,
-        "store_gets": costs.requests.gets,
-        "store_puts": costs.requests.puts,
         "tasks": costs.tasks,
         "iterations": costs.iterations,
         "seconds": costs.seconds,
+        **_stored(costs),
     }
 
 
@@ -101,6 +100,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def _stored(costs: Forecast) -> dict[str, int]:
+    requests = costs.requests
+    return {} if requests is None else {"store_gets": requests.gets, "store_puts": requests.puts}
+
+
 def _estimate(seconds: float) -> str:
     """Format estimated seconds; less than 60 becomes "under a minute".
 
@@ -129,12 +133,12 @@ def _totals(plan: Plan, costs: Forecast, timed: bool) -> Table:
     disk = ", ".join(f"{name} {size / MIB:,.0f}" for name, size in plan.disk.items())
     table.add_row("disk", f"{plan.disk_bytes / MIB:,.0f} MiB: {disk}")
     table.add_row("network per iteration", f"{costs.network_bytes / MIB:,.0f} MiB")
-    requests = costs.requests
-    table.add_row(
-        "with --out s3://",
-        f"{requests.gets:,} GET, {requests.puts:,} PUT, {requests.dollars:,.2f} $ at Amazon S3; "
-        f"cache of a worker {cache_bytes(plan) / MIB:,.0f} MiB",
-    )
+    if (requests := costs.requests) is not None:
+        table.add_row(
+            "object store",
+            f"{requests.gets:,} GET, {requests.puts:,} PUT: {requests.dollars:,.2f} $ at Amazon "
+            f"S3; cache of a worker {cache_bytes(plan) / MIB:,.0f} MiB",
+        )
     table.add_row("tasks", f"{costs.tasks:,} in at most {costs.iterations} iterations")
     if timed:
         table.add_row("time", f"{costs.seconds:,.0f} s for {costs.iterations} iterations")

@@ -104,6 +104,8 @@ def start_or_resume(
     elif base is not None:
         config = dataclasses.replace(config, partition_rows=reused_partition_rows(base))
     plan = _plan_run(len(rows), store, run, config, shared, progress)
+    # A later plan of this run may have room for larger partitions than those that are stored.
+    config = dataclasses.replace(config, partition_rows=plan.partition_rows)
     if record is None:
         write_rows(run, plan, rows, queries)
         values = {"partition_rows": plan.partition_rows, "versions": current_versions()}

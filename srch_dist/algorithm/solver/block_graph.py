@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,22 @@ class BlockGraph:
     blocks: Sequence[Delayed]
     requests: dict[tuple[int, int], Delayed]
     folder: Location | None = None
+    # Copies of a single block in memory, by number of the worker; see `copy`.
+    copies: dict[int, Delayed] = field(default_factory=dict)
+    load: tuple[Any, ...] | None = None
+
+    def copy(self, number: int) -> Delayed:
+        """Return the only block as worker ``number`` keeps it, to work on some columns of Z.
+
+        Each worker reads its copy once. Dask would send the block to the workers in each iteration,
+        because it drops a copy that no task needs. A block on disk has no copies.
+        """
+        if self.load is None:
+            return self.blocks[0]
+        if number not in self.copies:
+            with tasks.on_worker(number):
+                (self.copies[number],) = tasks.persist([tasks.task(*self.load)])
+        return self.copies[number]
 
     @property
     def shares(self) -> int:
@@ -116,8 +132,8 @@ def load_graph(run: RunDirectory, plan: Plan, trust: NDArray[np.float64]) -> Blo
     trust : (modalities,) weight of each modality's graph.
     """
     folder = run.scratch("solve") if plan.spilled else None
-    blocks = [
-        tasks.task(
+    calls = [
+        (
             _load_block,
             run,
             plan.block_partitions(b),
@@ -127,6 +143,9 @@ def load_graph(run: RunDirectory, plan: Plan, trust: NDArray[np.float64]) -> Blo
         )
         for b in plan.blocks
     ]
+    copied = len(calls) == 1 and folder is None
+    with tasks.on_worker(0) if copied else nullcontext():
+        blocks = [tasks.task(*call) for call in calls]
     requests = {
         (owner, taker): tasks.task(_request, blocks[taker], plan.block_span(owner))
         for taker in plan.blocks
@@ -134,9 +153,15 @@ def load_graph(run: RunDirectory, plan: Plan, trust: NDArray[np.float64]) -> Blo
         if owner != taker
     }
     kept = tasks.persist([*blocks, *requests.values()])
-    return BlockGraph(
-        plan, kept[: len(blocks)], dict(zip(requests, kept[len(blocks) :], strict=True)), folder
+    graph = BlockGraph(
+        plan,
+        kept[: len(blocks)],
+        dict(zip(requests, kept[len(blocks) :], strict=True)),
+        folder,
+        load=calls[0] if copied else None,
     )
+    graph.copies[0] = graph.blocks[0]
+    return graph
 
 
 def _load_block(
