@@ -34,6 +34,8 @@ _LEVEL_VECTORS = 8
 _SUBSPACE, _LEAF_FILLED, _LEAVES_TRIED = 128, 0.69, 768
 # Bytes of the aggregates of a system, over the bytes of the system.
 _AGGREGATES = 0.5
+# Distinct edges, over the edges of all modalities: between .5 and 1 for two modalities.
+_DISTINCT = 0.85
 # Cost of the edge lengths in the S-step, in sparse products.
 _S_STEP_PRODUCTS = 3
 # Cost of the median length and of the terms of Eq. 9, in sorts of all edges.
@@ -270,7 +272,7 @@ class _Costs:
         network = (r.cg_iterations + 1) * (exchange + shared)
         if blocks == 1:
             # Every worker that solves columns fetches the system and its aggregates.
-            system = (1 + _AGGREGATES) * self.edges * (4 + itemsize)
+            system = (1 + _AGGREGATES) * _DISTINCT * self.edges * (4 + itemsize)
             network += int(self.fetching * system) + self.moved(1, n * bits * 4)
         setup = 3 * blocks + 2 * subdomains + len(self.plan.partitions)
         tasks = groups * (rounds * each + 4 * blocks) + setup
@@ -289,8 +291,9 @@ class _Costs:
         network = self.halo_rows * bits * 4
         if blocks == 1:
             # Z moves to the workers of its columns, their sums of lengths (float64) to one worker.
-            network = self.moved(1, self.plan.rows * bits * 4) + self.fetching * self.edges * 8
-            network += self.edges * 4 if self.fetching else 0
+            distinct = int(_DISTINCT * self.edges)
+            network = self.moved(1, self.plan.rows * bits * 4) + self.fetching * distinct * 8
+            network += distinct * 4 if self.fetching else 0
         return self.cost("S-step", blocks * (blocks + 8), network, work, True)
 
     def b(self) -> StageCost:

@@ -40,7 +40,7 @@ class _Options:
     id: str | None = None
     """Ids of rows of --data to use as queries, for example a7,b3, instead of row numbers."""
     query_file: str | None = None
-    """With --modality: file of query features (rows, dimensions), of any format that ingest reads."""
+    """With --modality: file of query features (rows, dimensions), in a format that ingest reads."""
     array: str | None = None
     """Array or column of --query-file, if it has several that fit."""
     title: str | None = None

@@ -104,7 +104,6 @@ def test_every_command_uses_options_that_the_parser_knows(line, monkeypatch, cap
         "srch_dist.evaluate": "evaluate_model",
         "srch_dist.plan": "draft_plan",
         "srch_dist.search": "search_parts",
-        "srch_dist.serve": "SearchService",
         "srch_dist.export": "export_codes",
         "srch_dist.serve": "_application",
         "srch_dist.certificates": "make_certificates",

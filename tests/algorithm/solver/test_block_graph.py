@@ -33,6 +33,16 @@ def test_blocks_are_the_rows_of_the_plan(run, graph):
     assert spans == [run.plan.block_span(b) for b in run.plan.blocks]
 
 
+def test_copies_of_a_single_block_are_read_once_and_are_that_block(graph):
+    copies = [graph.copy(number) for number in (0, 1, 0, 1)]
+    assert copies[:2] == copies[2:]
+    assert copies[0] is graph.blocks[0]
+    assert (copies[1] is copies[0]) == (len(graph.blocks) > 1)
+    first, second = tasks.run_all(copies[:2])
+    for name, values in vars(first).items():
+        np.testing.assert_array_equal(values, getattr(second, name))
+
+
 def test_exchange_brings_each_block_the_rows_of_its_halo(run, graph):
     values = np.random.default_rng(0).normal(size=(N, 3))
     parts = [tasks.as_task_input(values[slice(*run.plan.block_span(b))]) for b in run.plan.blocks]
