@@ -144,7 +144,7 @@ def test_invalid_values_are_refused_with_array_and_row_numbers(
     arrays = make_pairs()
     arrays["text"][[13, 14], [0, 3]] = value
     with pytest.raises(
-        InputError, match=r"text holds 1e150 or more in rows 13, 14. Replace"
+        InputError, match=r"text holds .* 1e150 or more in rows 13, 14. Replace"
     ) as refusal:
         ingest(arrays, rows_per_chunk=rows_per_chunk)
     assert "source.npz" in str(refusal.value)
@@ -166,7 +166,7 @@ def test_many_invalid_rows_are_cut_short_in_the_message(ingest):
         (np.r_[np.zeros(20), -1, 2, 0.5], "row 20: -1.0.*at least 0"),
         (
             np.r_[np.zeros(20), np.nan, 2, 2],
-            "labels holds 1e150 or more in row 20",
+            "labels holds .* 1e150 or more in row 20",
         ),
     ],
 )
