@@ -86,7 +86,7 @@ def _search(plan: Plan, method: str, config: TrainConfig) -> StoreRequests:
         # The training order puts near rows together: a partition has rows of few clusters, and a
         # cluster visits leaves of few clusters. All pairs are an upper bound.
         pairs = clusters * min(parts, 2 * math.ceil(parts / clusters) + 1)
-        gets += 8 * parts + 2 * clusters * parts + 7 * pairs + 12 * clusters**2
+        gets += 8 * parts + 2 * clusters * parts + 7 * pairs + 28 * clusters**2
         puts += 7 * parts + 16 * clusters
     return StoreRequests(gets, puts)
 

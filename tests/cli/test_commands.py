@@ -332,7 +332,7 @@ def test_memory_that_cannot_hold_the_plan_is_refused_by_a_real_cluster(session):
     done = run_command("train", *options, "--workers", 1, folder=session.folder)
     assert done.returncode == 2, done.stderr
     last = done.stderr.splitlines()[-1]
-    assert re.search(r"error: .*needs \d+ MiB.*\d+ MiB are allowed: 80% of its 200 MiB limit", last)
+    assert re.search(r"error: .*needs \d+ MiB.*\d+ MiB are allowed: 80% of the 200 MiB limit", last)
     assert "Traceback" not in done.stderr
     assert not (session.folder / "small").exists()
 

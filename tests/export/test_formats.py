@@ -151,8 +151,9 @@ def test_a_disk_that_is_too_small_is_refused_before_any_work(tmp_path, codes, fo
     before = sorted(tmp_path.iterdir())
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     monkeypatch.setattr(CodeStore, "runs", lambda _: pytest.fail("codes were read"))
-    with pytest.raises(StorageError, match=r"the export needs \d{4} bytes, but .* has 1000 free"):
-        export_codes(codes, tmp_path / "a", form)
+    expected = r"the export needs \d{4} bytes, but .* has 1000 bytes free"
+    with pytest.raises(StorageError, match=expected):
+        StorageError, match=r"the export needs \d{4} bytes, but .* has 1000 bytes free"
     assert sorted(tmp_path.iterdir()) == before
 
 

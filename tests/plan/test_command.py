@@ -103,7 +103,7 @@ def test_disk_too_small_is_refused_with_both_numbers_and_the_largest_array():
         check_disk(found, "runs/a", needed - 1)
     text = str(refusal.value)
     assert f"{needed / 2**20:.0f} MiB of disk" in text
-    assert "features image" in text
+    assert f"most of it for {max(found.disk, key=found.disk.__getitem__)} (" in text
     assert "runs/a has" in text
 
 

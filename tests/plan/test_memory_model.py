@@ -25,6 +25,7 @@ from srch_dist.algorithm.w_step import w_step
 from srch_dist.algorithm.z_step import z_step
 from srch_dist.config.loading import build_config
 from srch_dist.ingest.pipeline import ingest_source
+from srch_dist.kernels.code_basis import first_basis
 from srch_dist.plan.feature_memory import b_step_bytes, feature_bytes
 from srch_dist.plan.memory_model import MemoryModel
 from srch_dist.plan.problem import ProblemSize
@@ -37,6 +38,8 @@ from tests.helpers.plans import make_plan
 pytestmark = pytest.mark.slow
 
 ROWS, DIMS, BITS = 9_000, {"image": 320, "text": 256}, 64
+# Of the default method.embedding_rank.
+BASIS = first_basis(BITS, 32)
 MIB = 1 << 20
 
 
@@ -73,7 +76,7 @@ def planned_and_measured(folder, **options):
         graph = load_graph(run, plan, np.ones(len(DIMS)))
         kept = load_features(job) if plan.cached else None
         with peaks.of("Z-step"):
-            z = z_step(job, graph, Iteration(1, config.solver.tolerance), None, None)
+            z = z_step(job, graph, Iteration(1, config.solver.tolerance, BASIS), None, None)
         with peaks.of("S-step"):
             s_step(job, graph, z.groups)
         rule = code_rule(job, statistics, alike, w_step(statistics.cross_covariance), z)
@@ -81,7 +84,7 @@ def planned_and_measured(folder, **options):
             update = b_step(job, 1, rule, kept)
         write_sample(job)
         with peaks.of("model"):
-            learned = LoopState(1, update.sums.cross_covariance, 0.0, 1.0, "measured")
+            learned = LoopState(1, update.sums.cross_covariance, BASIS, 0.0, 1.0, "measured")
             fit_final_model(job, store, learned, statistics, alike)
     finally:
         tracemalloc.stop()
@@ -166,7 +169,7 @@ def test_disk_of_the_features_is_their_size():
         plan = make_plan(rows, dims, build_config({"precision": "float32"}), 1, 8 << 30)
         for g, d in dims.items():
             assert plan.disk[f"features {g}"] == 4 * rows * d
-        assert plan.disk["checkpoints"] == 3 * rows * (4 * 64 + 8)
+        assert plan.disk["checkpoints"] == 3 * rows * (4 * 32 + 8)
 
 
 def test_memory_model_remembers_its_peak():

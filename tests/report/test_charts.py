@@ -178,5 +178,5 @@ def test_names_are_drawn_as_they_are():
 def test_colours_are_those_of_the_page():
     svg = draw("", "", lambda axes: axes.plot([0, 1], color=figures.SERIES[1]), legend=1).svg
     assert "var(--c2)" in svg
-    assert not [colour for colour in figures._VARIABLES if colour in svg]
+    assert not [colour for colour in figures.VARIABLES if colour in svg]
     assert "http" not in svg

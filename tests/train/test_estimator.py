@@ -202,7 +202,7 @@ def test_bad_input_is_refused(fitted):
     wrong = CrossModalHasher(options={"bits": 8, "graph": {"k": 3}})
     with pytest.raises(ConfigError, match=r"'options' holds bits, graph\.k"):
         wrong.fit(PAIRS["image"], PAIRS["text"])
-    with pytest.raises(InputError, match=r"fitted on \(n, 20\)"):
+    with pytest.raises(InputError, match=r"expected \(n, 20\) as in fit"):
         fitted.encode(PAIRS["text"])
     with pytest.raises(InputError, match="it has image, text"):
         fitted.encode(PAIRS["text"], "sound")

@@ -134,7 +134,7 @@ def test_summary_describes_the_run(trained, store):
     summary = trained.run.summary()
     rows = train_rows(store)
     assert summary["reason"] == trained.reason
-    assert re.match(r"changed bits .* below 0\.001|20 iterations", summary["reason"])
+    assert re.match(r"changed bits .* below 0\.003|20 iterations", summary["reason"])
     assert (summary["rows"], summary["held_out"]) == (len(rows), 0)
     assert summary["partitions"] == -(-len(rows) // 20)
     for report in summary["graph"]["modalities"].values():

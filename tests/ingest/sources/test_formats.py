@@ -296,7 +296,7 @@ class TestHostile:
         free = shutil.disk_usage(tmp_path)._replace(free=1000)
         monkeypatch.setattr(shutil, "disk_usage", lambda _path: free)
         write_parquet(tmp_path / "a.parquet", make_pairs())
-        with pytest.raises(StorageError, match="1000 free"):
+        with pytest.raises(StorageError, match="1000 bytes free"):
             ingest_source(tmp_path / "a.parquet", tmp_path / "a.zarr")
         assert not (tmp_path / "a.zarr").exists()
 
