@@ -167,7 +167,7 @@ def test_scores_of_a_sweep_are_printed_where_its_files_cannot_be_written(
 @pytest.mark.fault("full disk while the scores of a run are recorded", "survived")
 def test_a_run_is_kept_where_its_scores_cannot_be_written(tmp_path, made, monkeypatch, caplog):
     with small_disk(tmp_path / "disk", "size=64m") as disk:
-        filling(monkeypatch, finish, "evaluate_model", disk)
+        filling(monkeypatch, finish, "evaluate_run", disk)
         with pytest.raises(StorageError, match=r"No space left.*finished and kept.*--resume"):
             train_here(made / "pairs.zarr", disk / "run")
         assert "scores: image_to_text MAP=0." in caplog.text

@@ -20,7 +20,7 @@ from tests.helpers.runs import make_pairs, make_store, train_here
 
 # Commits of a run: stages, their units, column groups of Z, iterations, and the end.
 COMMITS = [
-    *[(StageLog, "commit", call, call % 2 == 0) for call in range(1, 13)],
+    *[(StageLog, "commit", call, call % 2 == 0) for call in range(1, 12)],
     *[(StageLog, "commit_unit", call, call % 2 == 0) for call in (2, 3, 8, 11, 13)],
     *[(RunDirectory, "commit_column_group", call, call == 4) for call in (1, 4)],
     *[(RunDirectory, "commit", call, call == 1) for call in (1, 3)],

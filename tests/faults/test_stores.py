@@ -91,7 +91,8 @@ def test_full_disk_during_ingest(tmp_path, monkeypatch):
 def test_disk_that_is_too_small_for_a_store_is_refused_before_it_is_made(tmp_path):
     np.savez(tmp_path / "pairs.npz", **make_pairs(4000))
     with small_disk(tmp_path / "disk", "size=256k") as disk:
-        with pytest.raises(StorageError, match=r"needs \d+ bytes, but .*disk has \d+ free"):
+        message = r"needs \d+ bytes, but the disk of .* has \d+ bytes free"
+        with pytest.raises(StorageError, match=message):
             ingest_source(tmp_path / "pairs.npz", disk / "a.zarr")
         assert list(disk.iterdir()) == []
 
