@@ -12,6 +12,8 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from srch_dist.plan.planner import draft_plan
 from srch_dist.plan.rates import Rates
 from srch_dist.plan.run_plan import Plan
 from srch_dist.plan.table import plan_record
-from srch_dist.runtime.cluster import connect
+from srch_dist.runtime.cluster import Cluster, connect
 from srch_dist.runtime.memory import peak_bytes
 from srch_dist.storage.run.directory import RunDirectory
 
@@ -94,6 +96,21 @@ def measure(options: Options) -> dict[str, Any]:
             "cg_floor_seconds": floor,
             "free_bytes": shutil.disk_usage(options.out.parent).free,
         }
+
+
+@contextmanager
+def measured_run(options: Options) -> Iterator[tuple[Cluster, distributed.Client, TrainConfig]]:
+    """Start a local cluster; yield it, its client, and the configuration of a run on it.
+
+    The run's folder is beside ``options.out``, and is removed at the end.
+    """
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=options.out.parent) as folder,
+        connect(None, options.workers, options.memory_limit) as cluster,
+    ):
+        client = distributed.default_client()
+        yield cluster, client, training_config(options, f"{folder}/run", client)
 
 
 def training_config(

@@ -12,7 +12,6 @@ import importlib
 import inspect
 import json
 import pkgutil
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -24,10 +23,9 @@ import tyro
 
 import srch_dist.algorithm
 from srch_dist import train_model
-from srch_dist.runtime.cluster import connect
 
 from .engine import Options as RunOptions
-from .engine import stage_seconds, training_config
+from .engine import measured_run, stage_seconds
 
 # Activity of Dask's metrics -> column of the profile. What is not listed is "overhead".
 _COLUMNS = {
@@ -53,13 +51,7 @@ class Options(RunOptions):
 
 def measure(options: Options) -> dict[str, Any]:
     """Train once; return seconds of the run, of its stages, and of its tasks."""
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=options.out.parent) as folder,
-        connect(None, options.workers, options.memory_limit) as cluster,
-    ):
-        client = distributed.default_client()
-        config = training_config(options, f"{folder}/run", client)
+    with measured_run(options) as (cluster, client, config):
         started = time.perf_counter()
         trained = train_model(config)
         seconds = time.perf_counter() - started

@@ -9,7 +9,6 @@ step is the part of `srch_dist.algorithm` that defines the function of a task.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ import distributed
 import tyro
 
 from srch_dist import train_model
-from srch_dist.runtime.cluster import connect
 from srch_dist.runtime.watchdog import task_name
 
 from .engine import Options as RunOptions
-from .engine import training_config
+from .engine import measured_run
 from .profile import functions
 
 MIB = 1 << 20
@@ -38,14 +36,8 @@ class Options(RunOptions):
 
 def measure(options: Options) -> dict[str, Any]:
     """Train once; return the bytes received by all workers, by step and task."""
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=options.out.parent) as folder,
-        connect(None, options.workers, options.memory_limit) as cluster,
-    ):
-        client = distributed.default_client()
+    with measured_run(options) as (cluster, client, config):
         client.run(_remember)
-        config = training_config(options, f"{folder}/run", client)
         trained = train_model(config)
         moved = by_task(client.run(_received).values())
         summary, plan = trained.run.summary(), trained.run.plan()

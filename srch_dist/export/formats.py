@@ -119,7 +119,15 @@ def export_codes(
     progress = progress or silent()
     target = _check_target(out, form)
     request = _check_request(codes, form, store, (lists, seed), columns)
-    stream = is_stream(target)
+    _write(request, target, form, seed, progress)
+    return target
+
+
+def _write(
+    request: ExportRequest, target: Path, form: Format, seed: int, progress: Progress
+) -> None:
+    """Write the codes of a checked request, and the second file if the format has one."""
+    codes, stream = request.codes, is_stream(target)
     record = None if form not in _RECORDS or stream else Path(f"{target}{_RECORDS[form]}")
     with ExitStack() as stack:
         outputs = [target] if record is None else [target, record]
@@ -139,7 +147,6 @@ def export_codes(
             record_file.write_text(schema_text(describe(request)), encoding="utf-8")
         for check_lock in check_locks:
             check_lock()
-    return target
 
 
 def _claim(stack: ExitStack, place: Path) -> Callable[[], None]:

@@ -87,6 +87,7 @@ class _Translator:
         self._compute, self._store, self._columns = compute, store, columns
 
     def translate(self, text: str) -> Any:
+        """Return the pyarrow expression of a filter; raise ConfigError if the text is none."""
         try:
             tree = ast.parse(text.strip(), mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError):

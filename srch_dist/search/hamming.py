@@ -13,7 +13,7 @@ from srch_dist.errors import ConfigError, InputError, StorageError, require
 from srch_dist.kernels.packed_codes import unpack_codes
 from srch_dist.kernels.types import IntArray, Mask, Matrix, Packed
 from srch_dist.runtime.progress import Progress, silent
-from srch_dist.search.index_codes import holds_codes
+from srch_dist.search.index_codes import check_codes
 from srch_dist.search.index_file import check_index
 from srch_dist.storage.code_store import CodeStore
 from srch_dist.storage.failures import storage_error
@@ -130,16 +130,7 @@ def search_index(
     index = open_index(path)
     _check_queries(index.d, index.ntotal, queries, top)
     if codes is not None:
-        if index.ntotal < codes.rows and codes.parts:
-            raise InputError(
-                f"{path} holds {index.ntotal} rows, but {codes.path} has {codes.rows} now. Add the "
-                "new ones with: python -m srch_dist.export --append"
-            )
-        if not holds_codes(index, codes):
-            raise InputError(
-                f"{path} is not an index of the codes {codes.path}. Give the index that was "
-                "exported from these codes, or export them again."
-            )
+        check_codes(path, index, codes)
         allowed = both_masks(codes.alive(), allowed)
     if allowed is not None and len(allowed) != index.ntotal:
         raise InputError(

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from srch_dist.errors import require
+from srch_dist.errors import InputError, require
 from srch_dist.kernels.types import Packed
 from srch_dist.storage.code_store import CodeStore
 
 
-def holds_codes(index: Any, codes: CodeStore) -> bool:
-    """Whether a flat or inverted ``index`` holds every row of ``codes`` once, and nothing else.
+def check_codes(path: str | Path, index: Any, codes: CodeStore) -> None:
+    """Check that the flat or inverted ``index`` of the file ``path`` holds exactly ``codes``.
 
     An index of earlier codes has the same shape, and finds rows at true distances. It only misses
     rows. The comparison reads all codes once, as loading the index does.
+
+    Raises
+    ------
+    InputError : the index does not hold every row of ``codes`` once, or it holds something else.
     """
+    if index.ntotal < codes.rows and codes.parts:
+        raise InputError(
+            f"{path} holds {index.ntotal} rows, but {codes.path} has {codes.rows} now. Add the "
+            "new ones with: python -m srch_dist.export --append"
+        )
+    if not _holds_codes(index, codes):
+        raise InputError(
+            f"{path} is not an index of the codes {codes.path}. Give the index that was exported "
+            "from these codes, or export them again."
+        )
+
+
+def _holds_codes(index: Any, codes: CodeStore) -> bool:
     if index.ntotal != codes.rows or index.d != codes.bits:
         return False
     held = _codes_by_row(index)

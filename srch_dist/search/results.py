@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,11 +53,10 @@ def result_records(
     records = []
     for place, name in enumerate(queries.names):
         results = []
-        for column, row in enumerate(found.rows[place].tolist()):
-            result = {"row": row, "distance": int(found.distances[place, column])}
-            if found.scores is not None:
-                result["score"] = float(found.scores[place, column])
-            part = 0 if found.parts is None else int(found.parts[place, column])
+        for row, distance, score, part in _results_of(found, place):
+            result: dict[str, Any] = {"row": row, "distance": distance}
+            if score is not None:
+                result["score"] = score
             if len(parts) > 1:
                 result["modality"] = parts[part].codes.modality
                 result["codes"] = str(parts[part].codes.path)
@@ -82,18 +81,25 @@ def print_results(
         table.add_column(heading)
     values = [_values(part, number, found, shown) for number, part in enumerate(parts)]
     for place, name in enumerate(queries.names):
-        for column, row in enumerate(found.rows[place].tolist()):
+        for column, (row, distance, score, part) in enumerate(_results_of(found, place)):
             cells = [name if column == 0 else ""] if several else []
-            cells += [str(row), str(found.distances[place, column])]
-            if found.scores is not None:
-                cells.append(f"{found.scores[place, column]:.3f}")
-            part = 0 if found.parts is None else int(found.parts[place, column])
+            cells += [str(row), str(distance)]
+            if score is not None:
+                cells.append(f"{score:.3f}")
             if len(parts) > 1:
                 cells.append(parts[part].codes.modality or str(parts[part].codes.path))
             known = values[part]
             cells += [shown_text(known[key][row]) if key in known else "" for key in shown]
             table.add_row(*cells, end_section=several and column == found.rows.shape[1] - 1)
     output().print(table)
+
+
+def _results_of(found: SearchResult, query: int) -> Iterator[tuple[int, int, float | None, int]]:
+    """Yield row, distance, score (None without re-ranking) and part of each result of a query."""
+    for column, row in enumerate(found.rows[query].tolist()):
+        score = None if found.scores is None else float(found.scores[query, column])
+        part = 0 if found.parts is None else int(found.parts[query, column])
+        yield row, int(found.distances[query, column]), score, part
 
 
 def _values(

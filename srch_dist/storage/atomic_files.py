@@ -21,7 +21,7 @@ from srch_dist.storage.durable import flush, flush_file, flush_folder, make_fold
 from srch_dist.storage.failures import storage_error
 from srch_dist.storage.locations import Location, S3Path
 
-_CRC = "crc32"
+CRC = "crc32"
 
 P = TypeVar("P", bound=Location)
 
@@ -208,7 +208,7 @@ def decode_text(content: bytes) -> str:
 
 def write_manifest(path: Location, values: Mapping[str, Any]) -> None:
     """Write a manifest: JSON with a crc32 of its values."""
-    write_json(path, {**values, _CRC: _checksum(values)})
+    write_json(path, {**values, CRC: _checksum(values)})
 
 
 def read_manifest(path: Location) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def check_manifest(content: Any, path: Location, remedy: str = "") -> dict[str, 
     if not isinstance(content, dict):
         raise StorageError(f"{path} is damaged: it is not a JSON object")
     values: dict[str, Any] = dict(content)
-    expected = values.pop(_CRC, None)
+    expected = values.pop(CRC, None)
     if expected != _checksum(values):
         fault = f"{path} is damaged: it does not match its own checksum"
         raise StorageError(f"{fault}. {remedy}" if remedy else fault)

@@ -17,6 +17,7 @@ from srch_dist.errors import ExtraError, require
 from srch_dist.report.table_files import ENDINGS, table_text
 from srch_dist.runtime.progress import Progress
 from srch_dist.storage.atomic_files import (
+    CRC,
     check_manifest,
     read_json,
     replacing,
@@ -87,7 +88,7 @@ TABLES = {
 def read_result(path: Path) -> dict[str, Any]:
     """Read the result of a combination; raises StorageError if it is damaged or edited."""
     content = read_json(path)
-    if isinstance(content, dict) and "crc32" in content:  # earlier versions recorded none
+    if isinstance(content, dict) and CRC in content:  # earlier versions recorded none
         content = check_manifest(content, path, _REMEDY)
     return check_shape(content, _Result, path, _REMEDY)
 

@@ -13,7 +13,7 @@ from srch_dist.errors import InputError, StorageError
 from srch_dist.evaluate import measures, retrieval
 from srch_dist.evaluate.retrieval import evaluate_model
 from srch_dist.evaluate.row_sets import RowBitmap
-from tests.helpers.dense_evaluation import BITS, CUTOFFS, check
+from tests.helpers.dense_evaluation import BITS, CUTOFFS, assert_dense_result
 from tests.helpers.runs import ROWS, exchange_chunk, make_pairs, make_store, train_here
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ def labelled(tmp_path_factory):
 
 def test_multi_hot_labels_and_a_split_give_the_dense_result(labelled):
     found = evaluate_model(labelled.run.path, labelled.store.path)
-    check(found, labelled, *split_rows(labelled.store))
+    assert_dense_result(found, labelled, *split_rows(labelled.store))
     assert found["queries_without_relevant"] > 0
     assert labelled.evaluation == found
 
@@ -57,7 +57,7 @@ def test_blocks_of_queries_and_database_do_not_change_the_result(labelled, monke
         return compute(queries, database)
 
     monkeypatch.setattr(measures, "hamming_distances", recorded)
-    check(
+    assert_dense_result(
         evaluate_model(labelled.run.path, labelled.store.path),
         labelled,
         *split_rows(labelled.store),
@@ -89,7 +89,9 @@ def test_one_label_a_row_and_held_out_queries_give_the_dense_result(tmp_path, la
     queries = zarr.open_array(trained.run.path / "queries.zarr", mode="r")[:]
     assert len(queries) == 25
     database = np.setdiff1d(np.arange(ROWS), queries)
-    check(evaluate_model(trained.run.path, trained.store.path), trained, queries, database)
+    assert_dense_result(
+        evaluate_model(trained.run.path, trained.store.path), trained, queries, database
+    )
 
 
 def test_without_labels_only_partners_are_scored(tmp_path):
@@ -98,7 +100,7 @@ def test_without_labels_only_partners_are_scored(tmp_path):
     head = {"queries", "database", "queries_trained_on", "bits"}
     assert set(found) == head | {"pair_recall", "asymmetric"}
     assert set(found["asymmetric"]) == {"pair_recall"}
-    check(found, trained, *split_rows(trained.store))
+    assert_dense_result(found, trained, *split_rows(trained.store))
 
 
 def test_three_modalities_are_scored_in_all_ordered_pairs(tmp_path):
@@ -106,7 +108,7 @@ def test_three_modalities_are_scored_in_all_ordered_pairs(tmp_path):
     trained = trained_on(tmp_path, sound=sound)
     found = evaluate_model(trained.run.path, trained.store.path)
     assert len(found["map"]) == len(found["train_codes"]["map"]) == 6
-    check(found, trained, *split_rows(trained.store))
+    assert_dense_result(found, trained, *split_rows(trained.store))
 
 
 def test_result_is_nested_as_published_and_plain_json(labelled):
@@ -137,7 +139,7 @@ def test_modalities_of_equal_width_are_compared_with_their_float_vectors(tmp_pat
     noise = np.random.default_rng(3).normal(size=pairs["image"].shape)
     trained = trained_on(tmp_path, 17, text=pairs["image"] + noise)
     found = evaluate_model(trained.run.path, trained.store.path)
-    check(found, trained, *split_rows(trained.store))
+    assert_dense_result(found, trained, *split_rows(trained.store))
     assert found["float_queries"] == found["queries"]
     monkeypatch.setattr("srch_dist.encode.batch._TASK_BYTES", 1)
     monkeypatch.setattr("srch_dist.evaluate.float_vectors._TILE", 5)
@@ -156,7 +158,7 @@ def test_rows_of_another_split_are_ignored(tmp_path):
     split = np.arange(ROWS) % 3
     trained = trained_on(tmp_path, split=split)
     found = evaluate_model(trained.run.path, trained.store.path)
-    check(found, trained, np.flatnonzero(split == 1), np.flatnonzero(split == 0))
+    assert_dense_result(found, trained, np.flatnonzero(split == 1), np.flatnonzero(split == 0))
 
 
 @pytest.mark.parametrize("value", [0, 1])

@@ -145,7 +145,7 @@ def dense_evaluation(trained, queries: np.ndarray, database: np.ndarray) -> dict
     return result
 
 
-def check(found: dict, trained, queries: np.ndarray, database: np.ndarray) -> None:
+def assert_dense_result(found: dict, trained, queries: np.ndarray, database: np.ndarray) -> None:
     expected = dense_evaluation(trained, queries, database)
     directions = [f"{a}_to_{b}" for a, b in permutations(trained.store.modalities, 2)]
     assert (found["queries"], found["database"]) == (len(queries), len(database))

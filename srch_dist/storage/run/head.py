@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from srch_dist.errors import StorageError
-from srch_dist.storage.atomic_files import check_manifest, read_bytes, read_json
+from srch_dist.storage.atomic_files import CRC, check_manifest, read_bytes, read_json
 from srch_dist.storage.locations import Location
 
 FORMAT = 1
@@ -28,7 +28,7 @@ def read_head(folder: Location) -> dict[str, Any]:
             f"{path} does not have format {FORMAT}, the only format that this version reads"
         )
     # Unfinished runs, and runs of earlier versions, have no checksums.
-    if CHECKSUMS in head or "crc32" in head:
+    if CHECKSUMS in head or CRC in head:
         head = check_manifest(head, path, REMEDY)
     return {"finished": False, **head}
 
@@ -81,7 +81,7 @@ def run_identity(folder: Location) -> int | None:
     if not (folder / "run.json").exists():
         return None
     head = read_json(folder / "run.json")
-    return head.get("crc32") if isinstance(head, dict) else None
+    return head.get(CRC) if isinstance(head, dict) else None
 
 
 def recorded_checksums(folder: Location) -> Mapping[str, int]:
